@@ -1,0 +1,72 @@
+"""What a run did: exact counts per sample, timestep, population and projection, and the output spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class PopulationActivity:
+    """Counts of one population, each (n_samples, n_steps) int64, steps in the population's own time.
+
+    spikes: spikes emitted · active: neurons updated with input, bias or nonzero state (the others are
+    *inactive* updates) · n_wraps, n_clips: how often the current wrapped and the voltage saturated
+    """
+
+    spikes: NDArray[np.int64]
+    active: NDArray[np.int64]
+    n_wraps: int = 0
+    n_clips: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectionActivity:
+    """Counts of one projection, each (n_samples, n_steps) int64, steps in the *source's* own time.
+
+    events: source spikes offered to the projection · synops: stored (nonzero) synapses they reached.
+    In a dense format every event reaches ``n_target`` synapses: dense synops = events · n_target.
+    """
+
+    events: NDArray[np.int64]
+    synops: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """The record of ``lbi.simulate``: outputs aligned to the input, step for step.
+
+    output_spikes: (n_samples, n_steps, n_out) uint8, the readout population
+    populations, projections: counts by name · input_spikes: (n_samples, n_steps) int64, input events
+    recorded: (population, variable) → (n_samples, n_steps, n): "spikes" uint8, "active" uint8, "u"/"v" int32
+    """
+
+    output_spikes: NDArray[np.uint8]
+    input_spikes: NDArray[np.int64]
+    populations: Mapping[str, PopulationActivity]
+    projections: Mapping[str, ProjectionActivity]
+    recorded: Mapping[tuple[str, str], NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples."""
+        return self.output_spikes.shape[0]
+
+    @property
+    def n_steps(self) -> int:
+        """Timesteps per sample."""
+        return self.output_spikes.shape[1]
+
+    @property
+    def n_synops(self) -> int:
+        """Synaptic operations on stored synapses, over all samples, steps and projections."""
+        return int(sum(projection.synops.sum() for projection in self.projections.values()))
+
+    @property
+    def n_spikes(self) -> int:
+        """Spikes emitted by all populations (the input's not counted)."""
+        return int(sum(population.spikes.sum() for population in self.populations.values()))

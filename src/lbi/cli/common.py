@@ -1,0 +1,158 @@
+"""What the four commands share: one-line errors, exit codes, ``--json``, ``--quiet``, tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lbi import __version__
+from lbi.errors import LbiError, Problem, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EPILOG = (
+    "Exit codes: 0 ok · 1 internal error · 2 usage · 3 invalid or unsupported input · "
+    "4 verification failed · 5 backend failed, absent or timed out · 6 does not fit the chip · 130 interrupted."
+)
+
+
+class Command(click.Command):
+    """A click command whose every error is one line per problem, with DESIGN's exit codes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("epilog", EPILOG)
+        kwargs.setdefault(
+            "context_settings", {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+        )
+        super().__init__(*args, **kwargs)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run, and turn whatever happens into lines on stderr and an exit code."""
+        kwargs["standalone_mode"] = False
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            result = super().main(*args, **kwargs)
+            sys.stdout.flush()
+            sys.exit(result if isinstance(result, int) else 0)
+        except click.exceptions.Exit as stop:
+            sys.exit(stop.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            _say("interrupted")
+            sys.exit(130)
+        except click.ClickException as error:
+            _say(f"usage: {self.name}: {_one_line(error.format_message())} (see {self.name} --help)")
+            sys.exit(UsageError.exit_code)
+        except LbiError as error:
+            _debug()
+            for problem in error.problems:
+                _say(str(problem))
+            sys.exit(error.exit_code)
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the reader has gone; nothing is left to say
+            sys.exit(1)
+        except MemoryError:
+            _debug()
+            _say(
+                "memory: not enough memory for this input; to do: fewer samples (--samples) or a smaller network"
+            )
+            sys.exit(1)
+        except OSError as error:
+            _debug()
+            where = error.filename or "system"
+            _say(
+                str(
+                    Problem(
+                        "system",
+                        str(where),
+                        error.strerror or str(error),
+                        remedy="check the path, its rights and the disk",
+                    )
+                )
+            )
+            sys.exit(3)
+        except Exception as error:
+            _debug()
+            _say(
+                f"internal: {type(error).__name__}: {_one_line(str(error))}; to do: run again with --debug and report it"
+            )
+            sys.exit(1)
+
+
+def _say(line: str) -> None:
+    click.echo(f"error: {line}" if line != "interrupted" else line, err=True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _interrupt(_signum: int, _frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _debug() -> None:
+    if "--debug" in sys.argv:
+        import traceback
+
+        traceback.print_exc()
+
+
+def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--json``, ``--quiet``, ``--debug`` and ``--version``; the function gets ``as_json`` and ``quiet``."""
+    function = click.version_option(__version__, prog_name="lbi", message="%(prog)s %(version)s")(function)
+    function = click.option(
+        "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+    )(function)
+    function = click.option("--quiet", "-q", is_flag=True, help="No progress and no summary; errors only.")(
+        function
+    )
+    return click.option(
+        "--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there."
+    )(function)
+
+
+def emit_json(record: dict[str, Any]) -> None:
+    """Print one JSON object on stdout; NaN and infinities are refused rather than written."""
+    click.echo(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if hasattr(value, "__fspath__"):
+        return os.fspath(value)
+    raise TypeError(f"not JSON: {type(value).__name__}")
+
+
+def console(*, quiet: bool = False, stderr: bool = False) -> Console:
+    """A rich console: honours NO_COLOR, plain text when the stream is no terminal."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 120
+    return Console(file=stream, quiet=quiet, highlight=False, width=width)
+
+
+@contextmanager
+def progress(description: str, total: int, *, show: bool) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr, on a terminal only; yields ``advance(n=1, note="")``."""
+    if not (show and sys.stderr.isatty()):
+        yield lambda n=1, note="": None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total, note="")
+        yield lambda n=1, note="": bar.update(task, advance=n, note=note)

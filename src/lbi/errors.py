@@ -1,0 +1,144 @@
+"""What can go wrong, said so that the user can mend it without opening the source.
+
+A check collects every :class:`Problem` it meets and raises once. Each error class carries the
+exit code of the commands (DESIGN: 2 usage, 3 invalid or unsupported input, 4 verification failed,
+5 backend failed, 6 does not fit the chip).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where it is, what was found, what is allowed, what to do.
+
+    ``code`` is a stable kebab-case word for programs, such as ``weights-not-finite``.
+    """
+
+    code: str
+    where: str
+    found: str
+    allowed: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        parts = [f"{self.code}: {self.where}: {self.found}"]
+        if self.allowed:
+            parts.append(f"allowed: {self.allowed}")
+        if self.remedy:
+            parts.append(f"to do: {self.remedy}")
+        return "; ".join(" ".join(part.split()) for part in parts)
+
+
+class LbiError(Exception):
+    """Base of all errors of this package: a non-empty tuple of problems, found in one pass."""
+
+    exit_code = 1
+
+    def __init__(self, *problems: Problem) -> None:
+        if not problems:
+            raise TypeError(f"{type(self).__name__} needs at least one Problem")
+        super().__init__(*problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class UsageError(LbiError, ValueError):
+    """An option has a value that does not exist, or options contradict each other."""
+
+    exit_code = 2
+
+
+class InputError(LbiError, ValueError):
+    """A file, an array or a network is invalid, or holds what is not supported."""
+
+    exit_code = 3
+
+
+class VerificationError(LbiError, ArithmeticError):
+    """Two backends that must agree spike for spike do not."""
+
+    exit_code = 4
+
+
+class BackendError(LbiError, RuntimeError):
+    """A backend failed, is absent, or ran out of time."""
+
+    exit_code = 5
+
+
+class MissingPackageError(BackendError, ImportError):
+    """An optional package is not installed; the remedy names the extra that brings it."""
+
+
+class FitError(LbiError, ValueError):
+    """The network does not fit the chip."""
+
+    exit_code = 6
+
+
+class Problems:
+    """Collects problems during one pass of checks and raises them together.
+
+    >>> problems = Problems()
+    >>> problems.check(3 > 2, "not-greater", "here", "3 <= 2")
+    True
+    >>> problems.raise_as(InputError)
+    """
+
+    def __init__(self, found: Iterable[Problem] = ()) -> None:
+        self._found = list(found)
+
+    def add(self, code: str, where: str, found: str, allowed: str = "", remedy: str = "") -> None:
+        """Note one problem."""
+        self._found.append(Problem(code, where, found, allowed, remedy))
+
+    def check(
+        self, holds: bool, code: str, where: str, found: str, allowed: str = "", remedy: str = ""
+    ) -> bool:
+        """Note a problem unless ``holds``; returns ``holds`` so that dependent checks can be skipped."""
+        if not holds:
+            self.add(code, where, found, allowed, remedy)
+        return bool(holds)
+
+    def take(self, error: LbiError) -> None:
+        """Note all problems of an error caught elsewhere."""
+        self._found.extend(error.problems)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self._found)
+
+    def raise_as(self, error: type[LbiError]) -> None:
+        """Raise ``error`` with everything noted, if anything was."""
+        if self._found:
+            raise error(*self._found)
+
+
+def require(package: str, extra: str) -> None:
+    """Raise MissingPackageError, naming the extra to install, if ``package`` cannot be found.
+
+    Looks without importing, so that a broken package still shows its own traceback.
+    """
+    from importlib.util import find_spec
+
+    try:
+        found = find_spec(package) is not None
+    except ModuleNotFoundError:  # a dotted name whose parent is absent
+        found = False
+    if not found:
+        raise MissingPackageError(
+            Problem(
+                "package-missing",
+                package,
+                "not installed",
+                remedy=f"pip install 'lbi-snn[{extra}]'",
+            )
+        )

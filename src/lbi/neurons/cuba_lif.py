@@ -1,0 +1,196 @@
+"""Current-based leaky integrate-and-fire: Loihi's native neuron, Lava's ``LIF``, SLAYER's CUBA block.
+
+Reference: Davies et al., IEEE Micro 38(1), 2018, equations 1–2; lava-nc 0.10.0 ``proc/lif/models.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.errors import InputError, Problems
+from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, clip24, decay, wrap24
+
+if TYPE_CHECKING:
+    from lbi.profile import NumberFormats
+
+State = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class CubaLif:
+    """CUBA-LIF in float units, decays as fractions lost per timestep.
+
+    ::
+
+        u[t] = (1 − current_decay) · u[t−1] + a[t]
+        v[t] = (1 − voltage_decay) · v[t−1] + u[t] + bias
+        s[t] = v[t] > threshold;   v[t] = 0 where s[t]
+
+    current_decay, voltage_decay: in [0, 1], shared by the population · threshold: > 0, in weight units
+    bias: (n,) in weight units per timestep, or None
+    """
+
+    current_decay: float
+    voltage_decay: float
+    threshold: float
+    bias: NDArray[np.float64] | None = None
+
+    model: ClassVar[str] = "cuba_lif"
+    state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
+
+    def __post_init__(self) -> None:
+        for name in ("current_decay", "voltage_decay", "threshold"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if self.bias is not None:
+            object.__setattr__(self, "bias", _frozen(self.bias, np.float64))
+        problems = Problems()
+        for name in ("current_decay", "voltage_decay"):
+            value = getattr(self, name)
+            problems.check(0.0 <= value <= 1.0, "decay-range", name, f"{value}", "0 to 1 (lost per step)")
+        problems.check(
+            bool(np.isfinite(self.threshold)) and self.threshold > 0,
+            "threshold-range", "threshold", f"{self.threshold}", "a finite number above 0",
+        )  # fmt: skip
+        if self.bias is not None:
+            n_bad = int(np.count_nonzero(~np.isfinite(self.bias)))
+            problems.check(
+                n_bad == 0, "not-finite", "bias", f"{n_bad} NaN or infinite values", "finite numbers"
+            )
+        problems.raise_as(InputError)
+
+    def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Advance ``state`` (u, v: (..., n), changed in place) by one timestep; returns the spikes."""
+        u, v = state["u"], state["v"]
+        u[...] = u * (1.0 - self.current_decay) + a
+        v[...] = v * (1.0 - self.voltage_decay) + u + (0.0 if self.bias is None else self.bias)
+        spikes = v > self.threshold
+        v[spikes] = 0.0
+        return spikes
+
+    def to_fixed(
+        self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
+    ) -> FixedCubaLif:
+        """In chip integers, ``scale`` mantissa units (of weight exponent 0) per float unit.
+
+        What is out of the chip's range is noted in ``problems`` under ``where`` and clipped.
+        """
+        unity = 1 << DECAY_BITS
+        du = round(self.current_decay * unity) - 1
+        dv = round(self.voltage_decay * unity)
+        vth = round(self.threshold * scale)
+        problems.check(
+            bool(formats.decay.holds(du)), "current-decay-range", where,
+            f"current_decay {self.current_decay:g}, on the chip du = {du}",
+            f"du {formats.decay}, that is current_decay {1 / unity:g} to 1",
+            "train with a current decay inside the range",
+        )  # fmt: skip
+        problems.check(
+            bool(formats.decay.holds(dv)), "voltage-decay-range", where,
+            f"voltage_decay {self.voltage_decay:g}, on the chip dv = {dv}",
+            f"dv {formats.decay}, that is voltage_decay 0 to {formats.decay.maximum / unity:g}",
+            "train with a voltage decay inside the range",
+        )  # fmt: skip
+        bias_mant, bias_exp = _bias_to_fixed(self.bias, scale, n, formats, where, problems)
+        return FixedCubaLif(
+            du=int(np.clip(du, formats.decay.minimum, formats.decay.maximum)),
+            dv=int(np.clip(dv, formats.decay.minimum, formats.decay.maximum)),
+            vth=int(np.clip(vth, 0, formats.threshold.maximum)),
+            bias_mant=bias_mant,
+            bias_exp=bias_exp,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FixedCubaLif:
+    """CUBA-LIF in Loihi's integers, as Lava's ``PyLifModelBitAcc``.
+
+    ::
+
+        u[t]  = wrap24(trunc0(u[t−1] · (4096 − (du + 1)) / 4096) + (a[t] << 6))
+        v*[t] = clip24(trunc0(v[t−1] · (4096 − dv) / 4096) + u[t] + (bias_mant << bias_exp))
+        s[t]  = v*[t] > (vth << 6);   v[t] = 0 where s[t], else v*[t]
+
+    du, dv: unsigned 12-bit (0 to 4095) · vth: unsigned 17-bit (0 to 131071)
+    bias_mant: (n,) signed 13-bit (−4096 to 4095) · bias_exp: unsigned 3-bit (0 to 7)
+    """
+
+    du: int
+    dv: int
+    vth: int
+    bias_mant: NDArray[np.int32]
+    bias_exp: int = 0
+
+    model: ClassVar[str] = "cuba_lif"
+    state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
+
+    def __post_init__(self) -> None:
+        for name in ("du", "dv", "vth", "bias_exp"):
+            object.__setattr__(self, name, int(getattr(self, name)))
+        object.__setattr__(self, "bias_mant", _frozen(self.bias_mant, np.int32))
+        problems = Problems()
+        # The ranges that Lava's fixed-point model is defined on; a chip may allow less (rules.py).
+        for name, high in (("du", 4095), ("dv", 4096), ("vth", 131071), ("bias_exp", 7)):
+            value = getattr(self, name)
+            problems.check(0 <= value <= high, f"{name}-range", name, f"{value}", f"0 to {high}")
+        if self.bias_mant.size:
+            low, high = int(self.bias_mant.min()), int(self.bias_mant.max())
+            problems.check(
+                low >= -4096 and high <= 4095,
+                "bias_mant-range",
+                "bias_mant",
+                f"{low} to {high}",
+                "−4096 to 4095",
+            )
+        problems.raise_as(InputError)
+
+    @property
+    def bias(self) -> NDArray[np.int32]:
+        """(n,) the effective bias, ``bias_mant << bias_exp``, in state units."""
+        return self.bias_mant << self.bias_exp
+
+    def step(self, state: State, a: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Advance ``state`` (u, v: (..., n) int32, changed in place) by one timestep; returns the spikes.
+
+        a: (..., n) int32, the sum of all projections' shifted inputs.
+        """
+        u, v = state["u"], state["v"]
+        u[...] = wrap24(decay(u, self.du + 1) + (a.astype(np.int32) << ACTIVATION_SHIFT))
+        v[...] = clip24(decay(v, self.dv).astype(np.int64) + u + self.bias)
+        spikes = v > (self.vth << ACTIVATION_SHIFT)
+        v[spikes] = 0
+        return spikes
+
+
+def _frozen(array: Any, dtype: Any) -> NDArray[Any]:
+    copy = np.array(array, dtype=dtype)
+    copy.flags.writeable = False
+    return copy
+
+
+def _bias_to_fixed(
+    bias: NDArray[np.float64] | None,
+    scale: float,
+    n: int,
+    formats: NumberFormats,
+    where: str,
+    problems: Problems,
+) -> tuple[NDArray[np.int32], int]:
+    """The mantissas on the smallest exponent that holds the largest bias; (n,) zeros without bias."""
+    if bias is None or not np.any(bias):
+        return np.zeros(n, dtype=np.int32), 0
+    target = bias * scale * (1 << ACTIVATION_SHIFT)  # state units
+    largest = formats.bias_mantissa.maximum
+    peak = float(np.abs(target).max())
+    for exponent in range(formats.bias_exponent.minimum, formats.bias_exponent.maximum + 1):
+        if round(peak / (1 << exponent)) <= largest:
+            break
+    else:
+        problems.add(
+            "bias-range", where, f"bias {np.abs(bias).max():g} needs mantissa {peak / (1 << exponent):.0f}",
+            f"up to {largest} at exponent {exponent}", "train with smaller biases or a smaller threshold",
+        )  # fmt: skip
+    return formats.bias_mantissa.round(target / (1 << exponent)).astype(np.int32), exponent

@@ -1,0 +1,164 @@
+"""Compressed sparse rows, canonical: the one form in which weights travel from training to the chip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lbi.errors import InputError, Problems
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+@dataclass(frozen=True, eq=False)
+class CsrMatrix:
+    """A canonical CSR matrix ``(n_rows, n_cols)``: row ``i`` holds ``data[indptr[i]:indptr[i+1]]``.
+
+    Canonical: indices rise within each row, no duplicates, no stored zeros, all values finite.
+    Rows are post-synaptic neurons, columns pre-synaptic ones.
+
+    data: (nnz,) float or int · indices: (nnz,) int32 · indptr: (n_rows + 1,) int64
+    Raises InputError naming every broken rule.
+    """
+
+    data: NDArray[Any]
+    indices: NDArray[np.int32]
+    indptr: NDArray[np.int64]
+    shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", (int(self.shape[0]), int(self.shape[1])))
+        for name, dtype in (("data", None), ("indices", np.int32), ("indptr", np.int64)):
+            array = np.ascontiguousarray(getattr(self, name), dtype=dtype)
+            if array is getattr(self, name) and array.flags.writeable:
+                array = array.view()
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        self._check()
+
+    def _check(self) -> None:
+        problems = Problems()
+        rows, cols = self.shape
+        data, indices, indptr = self.data, self.indices, self.indptr
+        check = problems.check
+        check(rows >= 0 and cols >= 0, "csr-shape", "shape", f"{self.shape}", "two sizes of at least 0")
+        check(data.dtype.kind in "iuf", "csr-dtype", "data", f"type {data.dtype}", "integers or floats")
+        check(data.ndim == indices.ndim == indptr.ndim == 1, "csr-rank", "arrays", "not one-dimensional")
+        problems.raise_as(InputError)
+        check(
+            indptr.size == rows + 1 and indptr[0] == 0 and indptr[-1] == data.size == indices.size
+            and bool(np.all(np.diff(indptr) >= 0)),
+            "csr-indptr", "indptr",
+            f"{indptr.size} entries over {data.size} values and {indices.size} indices",
+            f"{rows + 1} rising entries from 0 to the number of values",
+        )  # fmt: skip
+        problems.raise_as(InputError)
+        if data.size:
+            check(
+                bool(indices.min() >= 0 and indices.max() < cols),
+                "csr-index", "indices", f"{indices.min()} to {indices.max()}", f"0 to {cols - 1}",
+            )  # fmt: skip
+            within_row = np.ones(data.size, dtype=bool)
+            starts = indptr[:-1]
+            within_row[starts[starts < data.size]] = False
+            check(
+                bool(np.all((np.diff(indices) > 0) | ~within_row[1:])),
+                "csr-order", "indices", "not strictly rising within a row",
+                remedy="sum duplicates and sort (CsrMatrix.from_scipy does)",
+            )  # fmt: skip
+            n_bad = int(np.count_nonzero(~np.isfinite(data)))
+            check(n_bad == 0, "not-finite", "data", f"{n_bad} NaN or infinite values", "finite numbers")
+            n_zero = int(np.count_nonzero(data == 0))
+            check(n_zero == 0, "csr-stored-zero", "data", f"{n_zero} stored zeros", "none",
+                  "drop them (CsrMatrix.from_scipy does)")  # fmt: skip
+        problems.raise_as(InputError)
+
+    @property
+    def nnz(self) -> int:
+        """Number of stored (nonzero) synapses."""
+        return int(self.data.size)
+
+    @property
+    def size(self) -> int:
+        """Number of possible synapses, ``n_rows · n_cols``."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def density(self) -> float:
+        """``nnz / size``; 0 for an empty matrix."""
+        return self.nnz / self.size if self.size else 0.0
+
+    def row_of(self) -> NDArray[np.int32]:
+        """(nnz,) the row of each stored value."""
+        return np.repeat(np.arange(self.shape[0], dtype=np.int32), np.diff(self.indptr))
+
+    def fan_in(self) -> NDArray[np.int64]:
+        """(n_rows,) stored synapses per row."""
+        return np.diff(self.indptr)
+
+    def fan_out(self) -> NDArray[np.int64]:
+        """(n_cols,) stored synapses per column."""
+        return np.bincount(self.indices, minlength=self.shape[1]).astype(np.int64)
+
+    def with_data(self, data: ArrayLike) -> tuple[CsrMatrix, NDArray[np.intp]]:
+        """The same pattern with new values, zeros dropped; and which old entries were kept."""
+        values = np.asarray(data)
+        kept = np.flatnonzero(values)
+        if kept.size == values.size:
+            return CsrMatrix(values, self.indices, self.indptr, self.shape), kept
+        counts = np.bincount(self.row_of()[kept], minlength=self.shape[0])
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return CsrMatrix(values[kept], self.indices[kept], indptr, self.shape), kept
+
+    @classmethod
+    def from_dense(cls, dense: ArrayLike) -> CsrMatrix:
+        """From a 2-D array; exact zeros are not stored. NaN is refused."""
+        dense = np.asarray(dense)
+        if dense.ndim != 2:
+            problems = Problems()
+            problems.add("csr-rank", "weights", f"{dense.ndim} dimensions", "(n_out, n_in)")
+            problems.raise_as(InputError)
+        rows, cols = np.nonzero(dense)
+        counts = np.bincount(rows, minlength=dense.shape[0])
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return cls(dense[rows, cols], cols.astype(np.int32), indptr, (dense.shape[0], dense.shape[1]))
+
+    @classmethod
+    def from_scipy(cls, matrix: Any) -> CsrMatrix:
+        """From any scipy sparse matrix; duplicates are summed, stored zeros dropped."""
+        csr = matrix.tocsr(copy=True)
+        csr.sum_duplicates()
+        csr.eliminate_zeros()
+        return cls(csr.data, csr.indices, csr.indptr, csr.shape)
+
+    def to_scipy(self) -> csr_matrix:
+        """As ``scipy.sparse.csr_matrix`` (Lava takes no ``csr_array``), data copied."""
+        from scipy.sparse import csr_matrix
+
+        index = np.int32 if self.nnz < 2**31 else np.int64
+        return csr_matrix(
+            (self.data.copy(), self.indices.astype(index), self.indptr.astype(index)), shape=self.shape
+        )
+
+    def to_dense(self) -> NDArray[Any]:
+        """As a 2-D array of the same type."""
+        dense = np.zeros(self.shape, dtype=self.data.dtype)
+        dense[self.row_of(), self.indices] = self.data
+        return dense
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CsrMatrix):
+            return NotImplemented
+        return self.shape == other.shape and all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("data", "indices", "indptr")
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"CsrMatrix({self.shape[0]}×{self.shape[1]}, nnz={self.nnz}, {self.data.dtype})"

@@ -1,0 +1,261 @@
+"""Convex regularizers J for sparse training: value, proximal map, one subgradient.
+
+Each one is defined by its proximal map, for a step δ > 0::
+
+    prox(x, δ) = argmin_y  ½‖y − x‖² + δ·J(y)
+
+The optimizers need nothing else: a Bregman optimizer keeps a dual v and sets θ = prox(δ·v, δ).
+They are frozen: to change λ, replace the object (``group["reg"] = group["reg"].with_lamda(0.2)``),
+so that groups can share one and a scheduler cannot change a neighbour by accident.
+
+The names ``lamda``, ``prox`` and ``sub_grad`` are those of the Bregman papers' code
+(Bungert, Roith, Tenbrinck, Burger, JMLR 23, 2022, arXiv:2105.04319).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lbi.errors import Problems, UsageError
+
+_DIMS = {"rows": 0, "channels": 0, "columns": 1}
+
+
+@dataclass(frozen=True)
+class Regularizer(ABC):
+    """J(x) = λ·R(x) + (elastic/2)·‖x‖² (+ ∞ where x < 0, if ``nonneg``), with R chosen by the subclass.
+
+    lamda: weight λ ≥ 0 of the sparsifying part R. elastic: weight ≥ 0 of the squared norm.
+    nonneg: admit non-negative weights only (an excitatory projection).
+    Raises UsageError naming every field that is out of range.
+    """
+
+    lamda: float
+    elastic: float = 0.0
+    nonneg: bool = False
+
+    kinds: ClassVar[dict[str, type[Regularizer]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Regularizer.kinds[cls.__name__] = cls
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        self._check(problems)
+        problems.raise_as(UsageError)
+
+    def _check(self, problems: Problems) -> None:
+        for name in ("lamda", "elastic"):
+            number = float(getattr(self, name))
+            problems.check(
+                math.isfinite(number) and number >= 0,
+                "regularizer-value",
+                f"{type(self).__name__}.{name}",
+                f"{number}",
+                "a finite number ≥ 0",
+                "give the weight of the penalty; 0 switches it off",
+            )
+            object.__setattr__(self, name, number)
+        object.__setattr__(self, "nonneg", bool(self.nonneg))
+
+    @abstractmethod
+    def value(self, x: Tensor) -> Tensor:
+        """J(x) as a 0-d tensor; ∞ where ``nonneg`` is violated."""
+
+    @abstractmethod
+    def prox(self, x: Tensor, delta: float = 1.0) -> Tensor:
+        """argmin_y ½‖y − x‖² + delta·J(y), same shape as x; x is left as it is."""
+
+    @abstractmethod
+    def sub_grad(self, x: Tensor) -> Tensor:
+        """One p ∈ ∂J(x): J(y) ≥ J(x) + ⟨p, y − x⟩ for all y; the one that is 0 where x is 0.
+
+        With ``nonneg``, negative entries of x (where ∂J is empty) count as 0.
+        """
+
+    @abstractmethod
+    def strength(self, v: Tensor) -> Tensor:
+        """Per entry, the λ from which on prox(δ·v, δ) is 0 there, same shape as v; any δ, any elastic.
+
+        The density that some λ would give is the mean of ``strength(v) > λ``.
+        """
+
+    def shrinkage(self, delta: float) -> tuple[float, float] | None:
+        """(threshold, scale) if the prox acts entry by entry as soft-threshold, then scale; else None."""
+        return None
+
+    def with_lamda(self, lamda: float) -> Regularizer:
+        """The same regularizer with another λ."""
+        return replace(self, lamda=lamda)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only (what an optimizer's state_dict holds)."""
+        return {"kind": type(self).__name__, **asdict(self)}
+
+    @staticmethod
+    def from_dict(fields: dict[str, Any]) -> Regularizer:
+        """The inverse of ``to_dict``; raises UsageError for a kind that no subclass bears."""
+        rest = dict(fields)
+        kind = rest.pop("kind", None)
+        problems = Problems()
+        problems.check(
+            kind in Regularizer.kinds,
+            "regularizer-unknown",
+            "kind",
+            f"{kind!r}",
+            ", ".join(sorted(Regularizer.kinds)),
+            "import the module that defines it before loading",
+        )
+        problems.raise_as(UsageError)
+        return Regularizer.kinds[str(kind)](**rest)
+
+    def _feasible(self, x: Tensor) -> Tensor:
+        return x.clamp(min=0) if self.nonneg else x
+
+    def _common_value(self, x: Tensor) -> Tensor:
+        value = 0.5 * self.elastic * x.square().sum()
+        if self.nonneg:
+            value = torch.where((x < 0).any(), torch.full_like(value, math.inf), value)
+        return value
+
+
+def soft_threshold(x: Tensor, threshold: float | Tensor) -> Tensor:
+    """sign(x)·max(|x| − threshold, 0), threshold ≥ 0; NaN stays NaN."""
+    return x - torch.clamp(x, -threshold, threshold)
+
+
+@dataclass(frozen=True)
+class L1(Regularizer):
+    """J(x) = λ·Σ|x_i| + (elastic/2)·Σx_i² (+ ∞ where x < 0, if ``nonneg``), for a tensor of any shape.
+
+    prox(x, δ) = argmin_y ½‖y − x‖² + δ·J(y) = soft(x, δλ) / (1 + δ·elastic), where
+    soft(x, t) = sign(x)·max(|x| − t, 0), or max(x − t, 0) if ``nonneg``.
+    """
+
+    def value(self, x: Tensor) -> Tensor:
+        """λ‖x‖₁ + (elastic/2)‖x‖², 0-d; ∞ where ``nonneg`` is violated."""
+        return self.lamda * x.abs().sum() + self._common_value(x)
+
+    def prox(self, x: Tensor, delta: float = 1.0) -> Tensor:
+        """soft(x, δλ) / (1 + δ·elastic), same shape as x."""
+        threshold, scale = self.shrinkage(delta)
+        shrunk = soft_threshold(self._feasible(x), threshold)
+        return shrunk if scale == 1.0 else shrunk.mul_(scale)
+
+    def sub_grad(self, x: Tensor) -> Tensor:
+        """λ·sign(x) + elastic·x, same shape as x."""
+        x = self._feasible(x)
+        return self.lamda * x.sign() + self.elastic * x
+
+    def strength(self, v: Tensor) -> Tensor:
+        """|v|, or max(v, 0) if ``nonneg``: same shape as v."""
+        return self._feasible(v).abs()
+
+    def shrinkage(self, delta: float) -> tuple[float, float]:
+        """(δλ, 1 / (1 + δ·elastic))."""
+        return delta * self.lamda, 1.0 / (1.0 + delta * self.elastic)
+
+
+@dataclass(frozen=True)
+class GroupL1(Regularizer):
+    """J(x) = λ·Σ_g √n_g·‖x_g‖₂ + (elastic/2)·‖x‖² (+ ∞ where x < 0, if ``nonneg``): whole groups vanish.
+
+    prox(x, δ) = argmin_y ½‖y − x‖² + δ·J(y): with z = x (its positive part if ``nonneg``),
+    y_g = z_g · max(1 − δλ√n_g / ‖z_g‖, 0) / (1 + δ·elastic); n_g is the group's number of entries
+    (Bungert et al., JMLR 2022, eq. (2.4) up to notation).
+
+    over: what a group is, for a weight (n_out, n_in, ...):
+      "rows"      all that enters one neuron (its fan-in); a convolution's output channel;
+      "channels"  the same, under a convolution's name;
+      "columns"   all that leaves one axon (its fan-out); a convolution's input channel;
+      "kernels"   a convolution's (output, input) pair; for a matrix, each entry;
+      (h, w)      tiles of h × w of the matrix (n_out, rest), those at the edge smaller.
+    A bias (n,) is taken as a matrix (n, 1).
+    """
+
+    over: str | tuple[int, int] = "rows"
+
+    def _check(self, problems: Problems) -> None:
+        super()._check(problems)
+        if not isinstance(self.over, str):
+            object.__setattr__(self, "over", tuple(int(side) for side in self.over))
+            known = len(self.over) == 2 and min(self.over) >= 1
+        else:
+            known = self.over in {*_DIMS, "kernels"}
+        problems.check(
+            known,
+            "regularizer-groups",
+            "GroupL1.over",
+            f"{self.over!r}",
+            "'rows', 'channels', 'columns', 'kernels' or a block shape (h, w) with h, w ≥ 1",
+            "name the dimension that a group spans",
+        )
+
+    def group_norms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(‖x_g‖₂, n_g), both broadcastable to x's shape (expanded for blocks)."""
+        shaped = x if x.ndim >= 2 else x.reshape(-1, 1)
+        if isinstance(self.over, tuple):
+            norms, sizes = _block_norms(shaped.flatten(1), self.over)
+            norms, sizes = norms.reshape(x.shape), sizes.reshape(x.shape)
+        else:
+            kept = {_DIMS[self.over]} if self.over in _DIMS else {0, 1}
+            summed = tuple(dim for dim in range(shaped.ndim) if dim not in kept)
+            squares = shaped.square()
+            norms = (squares.sum(summed, keepdim=True) if summed else squares).sqrt()
+            count = math.prod(shaped.shape[dim] for dim in summed)
+            sizes = torch.full_like(norms, count)
+            if x.ndim < 2:
+                shape = x.shape if norms.numel() == x.numel() else (1,) * x.ndim
+                norms, sizes = norms.reshape(shape), sizes.reshape(shape)
+        return norms, sizes
+
+    def value(self, x: Tensor) -> Tensor:
+        """λ·Σ_g √n_g‖x_g‖ + (elastic/2)‖x‖², 0-d; ∞ where ``nonneg`` is violated."""
+        norms, sizes = self.group_norms(x)
+        # Every entry of a group bears its norm: √n·‖x_g‖ = Σ over the n entries of ‖x_g‖ / √n.
+        per_entry = (norms / sizes.sqrt()).expand_as(x)
+        return self.lamda * per_entry.sum() + self._common_value(x)
+
+    def prox(self, x: Tensor, delta: float = 1.0) -> Tensor:
+        """z_g · max(1 − δλ√n_g / ‖z_g‖, 0) / (1 + δ·elastic), same shape as x."""
+        z = self._feasible(x)
+        norms, sizes = self.group_norms(z)
+        kept = norms - torch.minimum(norms, delta * self.lamda * sizes.sqrt())
+        factor = kept / torch.where(norms > 0, norms, torch.ones_like(norms))
+        factor = torch.where(norms.isnan(), norms, factor)
+        return z * (factor / (1.0 + delta * self.elastic))
+
+    def sub_grad(self, x: Tensor) -> Tensor:
+        """λ·√n_g·x_g / ‖x_g‖ (0 for a zero group) + elastic·x, same shape as x."""
+        x = self._feasible(x)
+        norms, sizes = self.group_norms(x)
+        return x * (self.lamda * sizes.sqrt() / torch.where(norms > 0, norms, torch.ones_like(norms))) + (
+            self.elastic * x
+        )
+
+    def strength(self, v: Tensor) -> Tensor:
+        """‖v_g‖ / √n_g (of the positive part if ``nonneg``; 0 for entries it removes): v's shape."""
+        v = self._feasible(v)
+        norms, sizes = self.group_norms(v)
+        strength = (norms / sizes.sqrt()).expand_as(v)
+        return torch.where(v != 0, strength, torch.zeros_like(v))
+
+
+def _block_norms(matrix: Tensor, block: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Per entry of a matrix (n_out, n): the norm and the number of entries of its tile."""
+    (height, width), (n_out, n_in) = block, matrix.shape
+    row = torch.arange(n_out, device=matrix.device) // height
+    column = torch.arange(n_in, device=matrix.device) // width
+    tiles = (-(-n_out // height), -(-n_in // width))
+    sums = matrix.new_zeros(tiles[0], n_in).index_add_(0, row, matrix.square())
+    sums = matrix.new_zeros(tiles).index_add_(1, column, sums)
+    sizes = row.bincount(minlength=tiles[0])[:, None] * column.bincount(minlength=tiles[1])[None, :]
+    spread = (row[:, None], column[None, :])
+    return sums.sqrt()[spread], sizes.to(matrix.dtype)[spread]
