@@ -126,7 +126,7 @@ class Regularizer(ABC):
         return value
 
 
-def soft_threshold(x: Tensor, threshold: float | Tensor) -> Tensor:
+def soft_threshold(x: Tensor, threshold: float) -> Tensor:
     """sign(x)·max(|x| − threshold, 0), threshold ≥ 0; NaN stays NaN."""
     return x - torch.clamp(x, -threshold, threshold)
 
@@ -251,11 +251,11 @@ class GroupL1(Regularizer):
 def _block_norms(matrix: Tensor, block: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Per entry of a matrix (n_out, n): the norm and the number of entries of its tile."""
     (height, width), (n_out, n_in) = block, matrix.shape
+    n_rows, n_columns = -(-n_out // height), -(-n_in // width)
+    padded = torch.nn.functional.pad(matrix, (0, n_columns * width - n_in, 0, n_rows * height - n_out))
+    norms = padded.view(n_rows, height, n_columns, width).square().sum((1, 3)).sqrt()
     row = torch.arange(n_out, device=matrix.device) // height
     column = torch.arange(n_in, device=matrix.device) // width
-    tiles = (-(-n_out // height), -(-n_in // width))
-    sums = matrix.new_zeros(tiles[0], n_in).index_add_(0, row, matrix.square())
-    sums = matrix.new_zeros(tiles).index_add_(1, column, sums)
-    sizes = row.bincount(minlength=tiles[0])[:, None] * column.bincount(minlength=tiles[1])[None, :]
+    sizes = row.bincount()[:, None] * column.bincount()[None, :]
     spread = (row[:, None], column[None, :])
-    return sums.sqrt()[spread], sizes.to(matrix.dtype)[spread]
+    return norms[spread], sizes.to(matrix.dtype)[spread]
