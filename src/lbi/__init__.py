@@ -1,7 +1,7 @@
 """Sparse spiking networks from training to the chip, exact zeros all the way.
 
 ``load`` a model or an export, ``quantize`` it for a chip, ``simulate`` it bit-exactly, ``estimate`` what
-it costs; ``lbi.train`` holds the Bregman optimizers. Names load on first use: ``import lbi`` is light.
+it costs. ``lbi.train`` holds the Bregman optimizers and loads torch on first use; the rest needs numpy.
 """
 
 from __future__ import annotations
@@ -9,52 +9,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lbi.activity import Activity
+from lbi.errors import LbiError
+from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
+from lbi.network import Network, Population, Projection, Readout
+from lbi.neurons import CubaLif, FixedCubaLif
+from lbi.profile import HardwareProfile, load_profile
+from lbi.quantize import quantize
+from lbi.sparse import CsrMatrix
+from lbi.store import save
+
 if TYPE_CHECKING:
     from lbi import train
-    from lbi.activity import Activity
-    from lbi.errors import LbiError
-    from lbi.estimate import Estimate, estimate
-    from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
-    from lbi.network import Network, Population, Projection, Readout
-    from lbi.neurons import CubaLif, FixedCubaLif
-    from lbi.profile import HardwareProfile, load_profile
-    from lbi.quantize import quantize
-    from lbi.simulate import simulate
-    from lbi.sparse import CsrMatrix
-    from lbi.store import save
-    from lbi.targets import load
 
 __version__ = "0.1.0"
-
-_HOME = {
-    "Activity": "activity",
-    "CsrMatrix": "sparse",
-    "CubaLif": "neurons",
-    "Estimate": "estimate",
-    "FixedCubaLif": "neurons",
-    "FixedNetwork": "fixed",
-    "FixedPopulation": "fixed",
-    "FixedProjection": "fixed",
-    "HardwareProfile": "profile",
-    "LbiError": "errors",
-    "Network": "network",
-    "Population": "network",
-    "Projection": "network",
-    "Readout": "network",
-    "SignMode": "fixed",
-    "estimate": "estimate",
-    "load": "targets",
-    "load_profile": "profile",
-    "quantize": "quantize",
-    "save": "store",
-    "simulate": "simulate",
-}
 
 __all__ = [
     "Activity",
     "CsrMatrix",
     "CubaLif",
-    "Estimate",
     "FixedCubaLif",
     "FixedNetwork",
     "FixedPopulation",
@@ -66,23 +39,14 @@ __all__ = [
     "Projection",
     "Readout",
     "SignMode",
-    "estimate",
-    "load",
     "load_profile",
     "quantize",
     "save",
-    "simulate",
     "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "train":
+    if name == "train":  # the only part that imports torch
         return import_module("lbi.train")
-    if name in _HOME:
-        return getattr(import_module(f"lbi.{_HOME[name]}"), name)
     raise AttributeError(f"module 'lbi' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])

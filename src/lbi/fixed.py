@@ -138,7 +138,7 @@ class FixedNetwork:
                 f"{projection.num_weight_bits}", "1 to 8",
             )  # fmt: skip
             check(projection.max_delay <= 62, "delay-value", where, f"{projection.max_delay}", "0 to 62")
-            lags = np.asarray(self.lag(projection))
+            lags = self.lag(projection)
             check(
                 lags.size == 0 or int(lags.min()) >= 0, "lag", where,
                 f"arrives {-int(lags.min(initial=0))} steps after it is due",
@@ -175,12 +175,10 @@ class FixedNetwork:
         """Latency of a population, 0 for the input."""
         return 0 if name == INPUT else self.population(name).latency
 
-    def lag(self, projection: FixedProjection) -> int | NDArray[np.int64]:
-        """Steps of the trained network's time by which spikes arrive later: one, or (nnz,)."""
+    def lag(self, projection: FixedProjection) -> NDArray[np.int64]:
+        """Steps of the trained network's time by which spikes arrive later: () for all, or (nnz,)."""
         offset = 1 + self.latency(projection.source) - self.latency(projection.target)
-        if isinstance(projection.delay, np.ndarray):
-            return projection.delay.astype(np.int64) + offset
-        return projection.delay + offset
+        return np.asarray(projection.delay, dtype=np.int64) + offset
 
     def evaluation_order(self) -> tuple[str, ...]:
         """Population names so that every source of a lag-0 projection comes before its target.
@@ -189,7 +187,7 @@ class FixedNetwork:
         """
         before: dict[str, set[str]] = {population.name: set() for population in self.populations}
         for projection in self.projections:
-            if projection.source != INPUT and np.any(np.asarray(self.lag(projection)) == 0):
+            if projection.source != INPUT and np.any(self.lag(projection) == 0):
                 before[projection.target].add(projection.source)
         order: list[str] = []
         while len(order) < len(before):

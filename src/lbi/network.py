@@ -106,9 +106,20 @@ class Network:
         return next(population for population in self.populations if population.name == name)
 
     def is_forward(self, projection: Projection) -> bool:
-        """True if the source is evaluated before the target in a timestep (else it is seen a step later)."""
+        """True if the source is evaluated before the target in a timestep.
+
+        Else its spikes are seen a step later.
+        """
         order = {population.name: i for i, population in enumerate(self.populations)}
         return projection.source == INPUT or order[projection.source] < order[projection.target]
+
+    def lag(self, projection: Projection) -> NDArray[np.int64]:
+        """Steps by which the projection's spikes arrive later: () for all, or (nnz,)."""
+        return np.asarray(projection.delay, dtype=np.int64) + (0 if self.is_forward(projection) else 1)
+
+    def evaluation_order(self) -> tuple[str, ...]:
+        """Population names in the order of evaluation within a timestep."""
+        return tuple(population.name for population in self.populations)
 
 
 def check_graph(network: Any) -> None:

@@ -1,0 +1,168 @@
+"""``network.h5``: a FixedNetwork in HDF5, byte for byte the same for the same network.
+
+Layout in docs/formats.md. Weights follow the AnnData CSR convention, so ``anndata.io.read_elem`` and
+one line of scipy read them. Nothing is pickled; a file is read only if its format and version are ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lbi.errors import InputError, LbiError, Problem, Problems
+from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
+from lbi.formats import FIXED_NETWORK
+from lbi.network import Readout
+from lbi.neurons import FIXED_MODELS
+from lbi.sparse import CsrMatrix
+
+
+def save(network: FixedNetwork, path: str | Path) -> None:
+    """Write ``network`` to ``path``: to a temporary name beside it, then renamed."""
+    import h5py
+
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w", libver=("earliest", "v110"), track_order=True) as file:
+            _write(network, file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(network: FixedNetwork, file: Any) -> None:
+    file.attrs["format"], file.attrs["version"] = FIXED_NETWORK
+    file.attrs["chip"] = network.chip
+    file.attrs["input_shape"] = np.array(network.input_shape, dtype=np.int64)
+    file.attrs["readout_population"] = network.readout.population
+    file.attrs["readout_kind"] = network.readout.kind
+    file.attrs["provenance"] = json.dumps(network.provenance, sort_keys=True, allow_nan=False)
+    populations = file.create_group("populations", track_order=True)
+    for population in network.populations:
+        group = populations.create_group(population.name, track_order=True)
+        group.attrs["shape"] = np.array(population.shape, dtype=np.int64)
+        group.attrs["scale"] = population.scale
+        group.attrs["latency"] = population.latency
+        group.attrs["model"] = population.neuron.model
+        for field in fields(population.neuron):
+            group.create_dataset(field.name, data=getattr(population.neuron, field.name), track_times=False)
+    projections = file.create_group("projections", track_order=True)
+    for projection in network.projections:
+        group = projections.create_group(projection.name, track_order=True)
+        for name in ("source", "target", "weight_exp", "num_weight_bits", "n_rounded_to_zero", "rms_error"):
+            group.attrs[name] = getattr(projection, name)
+        group.attrs["sign_mode"] = projection.sign_mode.name
+        group.create_dataset("delay", data=np.asarray(projection.delay, dtype=np.uint8), track_times=False)
+        weights = group.create_group("weights", track_order=True)
+        weights.attrs["encoding-type"] = "csr_matrix"
+        weights.attrs["encoding-version"] = "0.1.0"
+        weights.attrs["shape"] = np.array(projection.weights.shape, dtype=np.int64)
+        for name, dtype in (("data", np.int16), ("indices", np.int32), ("indptr", np.int64)):
+            weights.create_dataset(
+                name, data=getattr(projection.weights, name).astype(dtype), track_times=False
+            )
+
+
+def load(path: str | Path) -> FixedNetwork:
+    """Read ``network.h5``. Raises InputError naming all that is missing or inconsistent."""
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(Problem("file-missing", str(path), "no such file", remedy="check the path"))
+    try:
+        with h5py.File(path, "r") as file:
+            return _read(file, str(path))
+    except LbiError:
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        detail = " ".join(str(error).split())
+        raise InputError(
+            Problem("file-damaged", str(path), f"not a readable HDF5 file ({detail})", "a network.h5 of lbi-export",
+                    "export the model again")
+        ) from error  # fmt: skip
+
+
+def _read(file: Any, where: str) -> FixedNetwork:
+    found = (_text(file.attrs.get("format", "none")), file.attrs.get("version", 0))
+    if found[0] != FIXED_NETWORK[0] or int(found[1]) != FIXED_NETWORK[1]:
+        raise InputError(
+            Problem("file-format", where, f"format {found[0]!r} version {found[1]}",
+                    f"{FIXED_NETWORK[0]!r} version {FIXED_NETWORK[1]}", "export the model again with this version")
+        )  # fmt: skip
+    problems = Problems()
+    populations = _each(file["populations"], _read_population, f"{where}, populations", problems)
+    projections = _each(file["projections"], _read_projection, f"{where}, projections", problems)
+    problems.raise_as(InputError)
+    return FixedNetwork(
+        input_shape=tuple(int(size) for size in file.attrs["input_shape"]),
+        populations=tuple(populations),
+        projections=tuple(projections),
+        readout=Readout(_text(file.attrs["readout_population"]), _text(file.attrs["readout_kind"])),
+        chip=_text(file.attrs["chip"]),
+        provenance=json.loads(_text(file.attrs["provenance"])),
+    )
+
+
+def _each(parent: Any, read: Callable[[str, Any], Any], where: str, problems: Problems) -> list[Any]:
+    """Read every member, noting what is wrong with each under its own name."""
+    items = []
+    for name in parent:
+        try:
+            items.append(read(name, parent[name]))
+        except LbiError as error:
+            for problem in error.problems:
+                problems.add(problem.code, f"{where}/{name}, {problem.where}", problem.found, problem.allowed)
+        except (KeyError, ValueError, TypeError, OSError) as error:
+            problems.add(
+                "entry-damaged", f"{where}/{name}", " ".join(str(error).split()), "see docs/formats.md"
+            )
+    return items
+
+
+def _read_population(name: str, group: Any) -> FixedPopulation:
+    model = _text(group.attrs["model"])
+    if model not in FIXED_MODELS:
+        raise InputError(Problem("neuron-model", "model", repr(model), ", ".join(map(repr, FIXED_MODELS))))
+    record = FIXED_MODELS[model]
+    return FixedPopulation(
+        name=name,
+        shape=tuple(int(size) for size in group.attrs["shape"]),
+        neuron=record(**{field.name: group[field.name][()] for field in fields(record)}),
+        scale=float(group.attrs["scale"]),
+        latency=int(group.attrs["latency"]),
+    )
+
+
+def _read_projection(name: str, group: Any) -> FixedProjection:
+    weights = group["weights"]
+    delay = group["delay"][()]
+    mode = _text(group.attrs["sign_mode"])
+    if mode not in SignMode.__members__:
+        raise InputError(Problem("sign-mode", "sign_mode", repr(mode), ", ".join(SignMode.__members__)))
+    shape = tuple(int(size) for size in weights.attrs["shape"])
+    if len(shape) != 2:
+        raise InputError(Problem("csr-shape", "weights", f"{shape}", "two sizes"))
+    return FixedProjection(
+        name=name,
+        source=_text(group.attrs["source"]),
+        target=_text(group.attrs["target"]),
+        weights=CsrMatrix(weights["data"][()], weights["indices"][()], weights["indptr"][()], shape),
+        sign_mode=SignMode[mode],
+        weight_exp=int(group.attrs["weight_exp"]),
+        num_weight_bits=int(group.attrs["num_weight_bits"]),
+        delay=delay if delay.ndim else int(delay),
+        n_rounded_to_zero=int(group.attrs["n_rounded_to_zero"]),
+        rms_error=float(group.attrs["rms_error"]),
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
