@@ -1,0 +1,61 @@
+"""Data sets as spikes: every chip takes binary events per timestep, so that is what a data set is here.
+
+``load(name, data_dir, **encoding)`` gives the same spikes for the same arguments on any machine; the
+encoding in full stands in ``Dataset.encoding`` and travels with a trained model, so that the commands
+that run it later encode new input as the training did. To add a data set: its file, and its row below.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lbi.datasets.base import Dataset, SpikeData, signature_of
+from lbi.errors import Problems, UsageError
+
+DATASETS: dict[str, str] = {
+    "digits": "lbi.datasets.digits:load_digits",
+    "psdigits": "lbi.datasets.digits:load_psdigits",
+}
+"""Data set name → "module:function"; the function takes (data_dir, **encoding)."""
+
+
+def load(name: str, data_dir: str | Path | None = None, **encoding: Any) -> Dataset:
+    """The data set of that name, encoded into spikes.
+
+    data_dir: where its files are (for those that do not come with a package), or a ``.npz`` file
+    encoding: options of the data set; ``load(d.name, data_dir, **d.encoding)`` gives ``d`` again
+    Raises UsageError for an unknown name or option, InputError for files that are missing or broken.
+    """
+    if name.endswith(".npz"):
+        from lbi.datasets.npz import load_npz
+
+        loader, data_dir = load_npz, name
+    else:
+        problems = Problems()
+        problems.check(
+            name in DATASETS,
+            "unknown-dataset",
+            "--dataset",
+            repr(name),
+            f"{', '.join(DATASETS)}, or a .npz file",
+        )
+        problems.raise_as(UsageError)
+        module, _, function = DATASETS[name].partition(":")
+        loader = getattr(import_module(module), function)
+    known = signature_of(loader)
+    problems = Problems()
+    for option in encoding:
+        problems.check(
+            option in known,
+            "unknown-encoding",
+            f"data set {name}",
+            repr(option),
+            ", ".join(known) or "no options",
+        )
+    problems.raise_as(UsageError)
+    return loader(None if data_dir is None else Path(data_dir), **encoding)
+
+
+__all__ = ["DATASETS", "Dataset", "SpikeData", "load"]

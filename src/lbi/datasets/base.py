@@ -1,0 +1,113 @@
+"""What a data set is: spikes and labels, split in two, and the encoding that made them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.errors import InputError, Problems
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeData:
+    """Samples: spikes (n_samples, n_steps, n_in) uint8, 0 or 1; labels (n_samples,) int64.
+
+    Raises InputError naming all that is mis-shaped.
+    """
+
+    spikes: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spikes", np.asarray(self.spikes))
+        object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int64))
+        problems = Problems()
+        spikes, labels = self.spikes, self.labels
+        problems.check(
+            spikes.ndim == 3 and spikes.dtype == np.uint8, "spikes-shape", "spikes",
+            f"{spikes.dtype} {spikes.shape}", "uint8 (n_samples, n_steps, n_in)",
+        )  # fmt: skip
+        problems.check(
+            labels.shape == spikes.shape[:1],
+            "labels-shape",
+            "labels",
+            f"{labels.shape}",
+            f"{spikes.shape[:1]}",
+        )
+        problems.check(
+            labels.size == 0 or int(labels.min()) >= 0, "labels-value", "labels",
+            f"{labels.min(initial=0)}", "classes from 0",
+        )  # fmt: skip
+        problems.raise_as(InputError)
+        if spikes.size and int(spikes.max()) > 1:
+            problems.add("spikes-value", "spikes", f"values up to {spikes.max()}", "0 and 1")
+        problems.raise_as(InputError)
+
+    def __len__(self) -> int:
+        return self.spikes.shape[0]
+
+    def subset(self, indices: Any) -> SpikeData:
+        """The samples at ``indices`` (anything that numpy indexes the first axis with)."""
+        return SpikeData(self.spikes[indices], self.labels[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set in spikes; ``load(name, data_dir, **encoding)`` makes it again.
+
+    input_shape: for display and hardware layout, product n_in · step_s: seconds per timestep, if it has a meaning
+    """
+
+    name: str
+    train: SpikeData
+    test: SpikeData
+    n_classes: int
+    encoding: Mapping[str, Any] = field(default_factory=dict)
+    input_shape: tuple[int, ...] = ()
+    step_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.input_shape:
+            object.__setattr__(self, "input_shape", (self.n_in,))
+
+    @property
+    def n_in(self) -> int:
+        """Number of input channels."""
+        return self.train.spikes.shape[2]
+
+    @property
+    def n_steps(self) -> int:
+        """Timesteps per sample."""
+        return self.train.spikes.shape[1]
+
+
+def signature_of(loader: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the encoding options that a loader takes."""
+    return tuple(inspect.signature(loader).parameters)[1:]
+
+
+def stratified_split(
+    labels: NDArray[np.int64], test_fraction: float, rng: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices (train, test), both ascending: ``round(test_fraction · n)`` of every class, drawn by ``rng``."""
+    test: list[NDArray[np.intp]] = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        test.append(rng.permutation(members)[: round(test_fraction * members.size)])
+    chosen = np.sort(np.concatenate(test)) if test else np.zeros(0, dtype=np.intp)
+    return np.setdiff1d(np.arange(labels.size), chosen), chosen
+
+
+def check_options(**checks: tuple[Any, bool, str]) -> None:
+    """Raise UsageError for every option whose (value, holds, allowed) does not hold."""
+    from lbi.errors import UsageError
+
+    problems = Problems()
+    for option, (value, holds, allowed) in checks.items():
+        problems.check(holds, "encoding-option", option, f"{value!r}", allowed)
+    problems.raise_as(UsageError)

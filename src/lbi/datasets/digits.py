@@ -1,0 +1,73 @@
+"""Real handwritten digits that come with scikit-learn (UCI Optical Recognition of Handwritten Digits).
+
+1,797 images of 8 × 8 pixels, grey values 0 to 16 (Alpaydin, Kaynak 1998, DOI 10.24432/C50P49). A fixed
+stratified quarter is the test set. ``digits`` shows a static image; ``psdigits`` shows its 64 pixels one by
+one in a fixed random order, a small sister of permuted sequential MNIST (Le, Jaitly, Hinton, arXiv:1504.00941).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.datasets.base import Dataset, SpikeData, check_options, stratified_split
+from lbi.datasets.encodings import IMAGE_CODES, VALUE_CODES
+from lbi.errors import require
+
+_SPLIT_SEED = 0
+_TEST_FRACTION = 0.25
+
+
+def load_digits(_data_dir: Path | None = None, *, code: str = "rate", n_steps: int = 16) -> Dataset:
+    """Static images, 64 channels, by ``latency`` (one spike per pixel) or ``rate`` (up to one a step)."""
+    check_options(
+        code=(code, code in IMAGE_CODES, ", ".join(IMAGE_CODES)),
+        n_steps=(n_steps, isinstance(n_steps, int) and 2 <= n_steps <= 1024, "2 to 1024"),
+    )
+    images, labels = _images()
+    spikes = IMAGE_CODES[code](images, n_steps)
+    return _split("digits", spikes, labels, {"code": code, "n_steps": n_steps}, (8, 8))
+
+
+def load_psdigits(
+    _data_dir: Path | None = None, *, code: str = "thermometer", n_levels: int = 16, order_seed: int = 0
+) -> Dataset:
+    """64 steps, one pixel each, in the order that ``order_seed`` draws; ``n_levels`` channels."""
+    check_options(
+        code=(code, code in VALUE_CODES, ", ".join(VALUE_CODES)),
+        n_levels=(n_levels, isinstance(n_levels, int) and 2 <= n_levels <= 256, "2 to 256"),
+        order_seed=(order_seed, isinstance(order_seed, int) and order_seed >= 0, "a whole number from 0"),
+    )
+    images, labels = _images()
+    order = np.random.default_rng(order_seed).permutation(images.shape[1])
+    spikes = VALUE_CODES[code](images[:, order], n_levels)
+    encoding = {"code": code, "n_levels": n_levels, "order_seed": order_seed}
+    return _split("psdigits", spikes, labels, encoding, (n_levels,))
+
+
+def _images() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    require("sklearn", "train")
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    bunch = sklearn_digits()
+    return bunch.data / 16.0, bunch.target.astype(np.int64)
+
+
+def _split(
+    name: str,
+    spikes: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    encoding: dict[str, object],
+    input_shape: tuple[int, ...],
+) -> Dataset:
+    train, test = stratified_split(labels, _TEST_FRACTION, np.random.default_rng(_SPLIT_SEED))
+    return Dataset(
+        name,
+        SpikeData(spikes[train], labels[train]),
+        SpikeData(spikes[test], labels[test]),
+        n_classes=10,
+        encoding=encoding,
+        input_shape=input_shape,
+    )
