@@ -1,0 +1,254 @@
+"""The bit-exact, event-driven simulation of an integer network: Lava's arithmetic, without Lava.
+
+Cost per timestep: the update of every neuron, plus the stored synapses that spikes reach.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lbi.activity import Activity, PopulationActivity, ProjectionActivity
+from lbi.errors import InputError, Problems
+from lbi.fixed import FixedNetwork
+from lbi.network import INPUT
+from lbi.reference import check_spikes
+from lbi.simulation.layout import layout_of
+
+if TYPE_CHECKING:
+    from lbi.simulation.kernels import Inputs, Outputs
+
+VARIABLES = ("spikes", "active", "u", "v")
+"""What can be recorded of a population."""
+
+
+class SaturationWarning(UserWarning):
+    """A current wrapped or a voltage saturated: the integers left the range that training assumed."""
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeEvents:
+    """Input spikes as a list: event i is a spike of ``channel[i]`` in ``step[i]`` of ``sample[i]``.
+
+    sample, step, channel: (n_events,) integers in any order, no event twice
+    shape: (n_samples, n_steps, n_in)
+    Raises InputError naming all that is out of range.
+    """
+
+    sample: NDArray[Any]
+    step: NDArray[Any]
+    channel: NDArray[Any]
+    shape: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        for name, limit in zip(("sample", "step", "channel"), self.shape, strict=True):
+            array = np.asarray(getattr(self, name))
+            object.__setattr__(self, name, array)
+            where = f"events, {name}"
+            problems.check(
+                array.ndim == 1 and array.size == np.size(self.sample), "events-shape", where,
+                f"shape {array.shape}", f"({np.size(self.sample)},), as sample",
+            )  # fmt: skip
+            if problems.check(array.dtype.kind in "iu", "events-dtype", where, f"{array.dtype}", "integers"):
+                n_bad = int(np.count_nonzero((array < 0) | (array >= limit)))
+                problems.check(
+                    n_bad == 0, "events-range", where, f"{n_bad} out of range", f"0 to {limit - 1}"
+                )
+        problems.raise_as(InputError)
+        keys = np.ravel_multi_index((self.sample, self.step, self.channel), self.shape)
+        n_twice = keys.size - np.unique(keys).size
+        problems.check(
+            n_twice == 0, "events-twice", "events", f"{n_twice} repeated events",
+            "at most one spike per channel and step", "bin the events to one per step",
+        )  # fmt: skip
+        problems.raise_as(InputError)
+
+
+def simulate(
+    fixed: FixedNetwork,
+    spikes: ArrayLike | SpikeEvents,
+    *,
+    record: Iterable[str | tuple[str, str]] = (),
+    n_threads: int | None = None,
+) -> Activity:
+    """Run every sample from rest, spike for spike and state for state as Lava's fixed-point models.
+
+    spikes: (n_samples, n_steps, n_in) zeros and ones, or SpikeEvents
+    record: out of VARIABLES, for all populations, or (population, variable) pairs; "u" and "v" are the
+        states after the step, a spike's reset included
+    n_threads: samples run in parallel on this many threads; None: as many as this process has cores
+
+    Steps count in each population's own time (FixedNetwork): outputs are aligned to the input.
+    Raises InputError naming all that is wrong with the spikes and the names to record.
+    Warns with SaturationWarning where currents wrapped or voltages saturated.
+    """
+    problems = Problems()
+    pairs = _pairs(fixed, record, problems)
+    problems.check(
+        n_threads is None or n_threads >= 1, "n-threads", "n_threads", f"{n_threads}", "at least 1, or None"
+    )
+    try:
+        inputs = _inputs(spikes, fixed.n_in)
+    except InputError as error:
+        problems.take(error)
+    problems.raise_as(InputError)
+    outputs, n_samples = _run(fixed, inputs, pairs, n_threads)
+    if inputs.is_dense and outputs.n_invalid.any():
+        check_spikes(inputs.spikes, fixed.n_in)
+    activity = _activity(fixed, outputs, n_samples, inputs.n_steps, pairs)
+    _warn(fixed, outputs)
+    return activity
+
+
+def _pairs(
+    fixed: FixedNetwork, record: Iterable[str | tuple[str, str]], problems: Problems
+) -> set[tuple[str, str]]:
+    """(population, variable) of everything to record."""
+    names = [population.name for population in fixed.populations]
+    pairs: set[tuple[str, str]] = set()
+    for wanted in (record,) if isinstance(record, str) else record:
+        populations, variable = (names, wanted) if isinstance(wanted, str) else ([wanted[0]], wanted[1])
+        known = problems.check(
+            variable in VARIABLES, "record-variable", "record", repr(variable), ", ".join(VARIABLES)
+        )
+        for name in populations:
+            if problems.check(name in names, "record-population", "record", repr(name), ", ".join(names)):
+                pairs |= {(name, variable)} if known else set()
+    return pairs
+
+
+def _inputs(spikes: ArrayLike | SpikeEvents, n_in: int) -> Inputs:
+    from lbi.simulation.kernels import Inputs
+
+    no_spikes, no_pointers = np.zeros((0, 0, 0), dtype=np.uint8), np.zeros(1, dtype=np.int64)
+    if isinstance(spikes, SpikeEvents):
+        problems = Problems()
+        n_samples, n_steps, width = spikes.shape
+        problems.check(
+            width == n_in, "spikes-width", "events", f"{width} channels", f"{n_in}, the network's input"
+        )
+        problems.raise_as(InputError)
+        row = spikes.sample.astype(np.int64) * n_steps + spikes.step
+        order = np.lexsort((spikes.channel, row))
+        pointers = np.searchsorted(row[order], np.arange(n_samples * n_steps + 1)).astype(np.int64)
+        channels = spikes.channel[order].astype(np.int32)
+        return Inputs(False, n_steps, no_spikes, pointers, channels)
+    array = np.asarray(spikes)
+    if array.dtype == np.bool_:
+        array = array.view(np.uint8)
+    # The kernel checks the values of uint8 on its way; everything else is checked, and cast, here.
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != n_in:
+        array = check_spikes(array, n_in)
+    array = np.ascontiguousarray(array)
+    return Inputs(True, array.shape[1], array, no_pointers, np.zeros(0, dtype=np.int32))
+
+
+def _run(
+    fixed: FixedNetwork, inputs: Inputs, pairs: set[tuple[str, str]], n_threads: int | None
+) -> tuple[Outputs, int]:
+    from lbi.simulation.kernels import run
+
+    layout = layout_of(fixed)
+    n_steps = inputs.n_steps
+    n_samples = inputs.spikes.shape[0] if inputs.is_dense else (inputs.pointers.size - 1) // max(n_steps, 1)
+    outputs = _outputs(fixed, n_samples, n_steps, pairs | {(fixed.readout.population, "spikes")})
+    n_workers = min(n_threads or len(os.sched_getaffinity(0)), n_samples)
+    if n_workers <= 1:
+        run(layout, inputs, outputs, 0, n_samples)
+        return outputs, n_samples
+    bounds = np.linspace(0, n_samples, min(8 * n_workers, n_samples) + 1).astype(int)
+    with ThreadPoolExecutor(n_workers) as pool:
+        for done in [
+            pool.submit(run, layout, inputs, outputs, begin, end)
+            for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+        ]:
+            done.result()
+    return outputs, n_samples
+
+
+def _outputs(fixed: FixedNetwork, n_samples: int, n_steps: int, pairs: set[tuple[str, str]]) -> Outputs:
+    from lbi.simulation.kernels import Outputs
+
+    order = fixed.evaluation_order()
+    where = np.full((len(order), len(VARIABLES)), -1, dtype=np.int64)
+    sizes = [0] * len(VARIABLES)
+    for p, name in enumerate(order):
+        for k, variable in enumerate(VARIABLES):
+            if (name, variable) in pairs:
+                where[p, k] = sizes[k]
+                sizes[k] += n_samples * n_steps * fixed.population(name).n
+    counts = (n_samples, n_steps)
+    return Outputs(
+        n_events=np.zeros((len(order) + 1, *counts), dtype=np.int64),
+        n_active=np.zeros((len(order), *counts), dtype=np.int64),
+        n_synops=np.zeros((len(fixed.projections), *counts), dtype=np.int64),
+        saturated=np.zeros((len(order), n_samples, 4), dtype=np.int64),
+        n_invalid=np.zeros(n_samples, dtype=np.int64),
+        spikes=np.empty(sizes[0], dtype=np.uint8),
+        active=np.empty(sizes[1], dtype=np.uint8),
+        u=np.empty(sizes[2], dtype=np.int32),
+        v=np.empty(sizes[3], dtype=np.int32),
+        where=where,
+    )
+
+
+def _activity(
+    fixed: FixedNetwork, outputs: Outputs, n_samples: int, n_steps: int, pairs: set[tuple[str, str]]
+) -> Activity:
+    order = fixed.evaluation_order()
+    number = {INPUT: 0} | {name: p + 1 for p, name in enumerate(order)}
+    arrays = (outputs.spikes, outputs.active, outputs.u, outputs.v)
+    projections = sorted(fixed.projections, key=lambda projection: number[projection.source])
+
+    def recorded(name: str, variable: str) -> NDArray[Any]:
+        kind = VARIABLES.index(variable)
+        shape = (n_samples, n_steps, fixed.population(name).n)
+        begin = int(outputs.where[number[name] - 1, kind])
+        return arrays[kind][begin : begin + int(np.prod(shape))].reshape(shape)
+
+    counts = {
+        name: PopulationActivity(
+            spikes=outputs.n_events[p + 1],
+            active=outputs.n_active[p],
+            n_wraps=int(outputs.saturated[p, :, 0].sum()),
+            n_clips=int(outputs.saturated[p, :, 2].sum()),
+        )
+        for p, name in enumerate(order)
+    }
+    reached = {
+        projection.name: ProjectionActivity(
+            events=outputs.n_events[number[projection.source]], synops=outputs.n_synops[q]
+        )
+        for q, projection in enumerate(projections)
+    }
+    return Activity(
+        output_spikes=recorded(fixed.readout.population, "spikes"),
+        input_spikes=outputs.n_events[0],
+        populations={population.name: counts[population.name] for population in fixed.populations},
+        projections={projection.name: reached[projection.name] for projection in fixed.projections},
+        recorded={(name, variable): recorded(name, variable) for name, variable in sorted(pairs)},
+    )
+
+
+def _warn(fixed: FixedNetwork, outputs: Outputs) -> None:
+    found = []
+    for p, name in enumerate(fixed.evaluation_order()):
+        for column, what in ((0, "current wrapped"), (2, "voltage saturated")):
+            times = outputs.saturated[p, :, column]
+            if times.any():
+                sample = int(np.flatnonzero(times)[0])
+                step = int(outputs.saturated[p, sample, column + 1])
+                found.append(
+                    f"population {name!r}: the {what} {int(times.sum())} times, "
+                    f"first in sample {sample}, step {step}"
+                )
+    if found:
+        warnings.warn("; ".join(found), SaturationWarning, stacklevel=3)

@@ -1,0 +1,1 @@
+"""The machinery of ``lbi.simulate``: the memory layout of a network and the compiled kernels over it."""

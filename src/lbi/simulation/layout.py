@@ -1,0 +1,232 @@
+"""A network laid out for event-driven simulation: flat arrays, columns of weights in narrow integers.
+
+A projection's weights stand column by column (all synapses of one source neuron together), with the low
+zero bits that all its mantissas share cut off, so that mixed-sign weights (even, −254 to 254) take one byte.
+
+format      stored per synapse                         used where
+DENSE       weight of every target neuron              uniform delay, at least a quarter of the synapses present
+SPARSE      weight and uint16 or int32 target index    otherwise; with several delays the index is
+            (lag − shortest lag) · n_target + row
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.errors import InputError, Problems
+from lbi.fixed import FixedNetwork, FixedProjection
+from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
+from lbi.network import INPUT
+from lbi.neurons import FixedCubaLif
+
+DENSE, SPARSE = 0, 1
+CUBA_LIF = 0
+
+DENSE_FROM = {1: 1 / 8, 2: 1 / 4}
+"""Density from which a dense row takes no more than 8 bytes per stored synapse, by bytes per weight.
+
+Measured, adding a whole row (16 targets per instruction) beats scattering its nonzeros from a density
+of about 1/16 on; memory is what sets the limit.
+"""
+
+
+class Layout(NamedTuple):
+    """All of a network in flat arrays; P populations in evaluation order, Q projections sorted by source.
+
+    A target's *ring* holds the summed inputs of the next ``n_slots`` steps, slot ``step mod n_slots``.
+    Source 0 is the input, source p + 1 population p.
+    """
+
+    n_in: int
+    n: NDArray[np.int64]  # (P,) neurons
+    model: NDArray[np.int64]  # (P,) model code
+    start: NDArray[np.int64]  # (P + 1,) first neuron in bias and state
+    ring: NDArray[np.int64]  # (P + 1,) first entry in the rings
+    n_slots: NDArray[np.int64]  # (P,)
+    parameters: NDArray[np.int64]  # (P, 8) by model
+    bias: NDArray[np.int32]  # (N,) effective, in state units
+    first: NDArray[np.int64]  # (P + 2,) first projection of each source
+    target: NDArray[np.int64]  # (Q,) population
+    lag: NDArray[np.int64]  # (Q,) shortest lag
+    n_lags: NDArray[np.int64]  # (Q,) longest lag − shortest + 1
+    shift: NDArray[np.int64]  # (Q,) left shift of a stored weight; negative: shift the sum right
+    format: NDArray[np.int64]  # (Q,) DENSE or SPARSE
+    weight_bytes: NDArray[np.int64]  # (Q,) 1 or 2
+    index_bytes: NDArray[np.int64]  # (Q,) 2 or 4
+    columns: NDArray[np.int64]  # (Q,) where the projection's n_source + 1 column pointers begin
+    weights: NDArray[np.int64]  # (Q,) where its weights begin in weights1 or weights2
+    indices: NDArray[np.int64]  # (Q,) where its indices begin in indices2 or indices4
+    pointers: NDArray[np.int64]  # column pointers, counting stored synapses from 0 in each projection
+    weights1: NDArray[np.int8]
+    weights2: NDArray[np.int16]
+    indices2: NDArray[np.uint16]
+    indices4: NDArray[np.int32]
+
+
+class _Columns(NamedTuple):
+    """One projection's share of a Layout."""
+
+    format: int
+    shift: int
+    lag: int
+    n_lags: int
+    pointers: NDArray[np.int64]
+    weights: NDArray[Any]
+    indices: NDArray[Any]
+
+
+_layouts: dict[int, tuple[weakref.ref[FixedNetwork], Layout]] = {}
+
+
+def layout_of(fixed: FixedNetwork) -> Layout:
+    """The network's layout, built on first use and kept as long as the (immutable) network lives."""
+    key = id(fixed)
+    if key not in _layouts or _layouts[key][0]() is not fixed:
+        built = build(fixed)
+        _layouts[key] = (weakref.ref(fixed, lambda _: _layouts.pop(key, None)), built)
+    return _layouts[key][1]
+
+
+def build(fixed: FixedNetwork) -> Layout:
+    """Lay out a network. InputError where a sum could leave the 32 bits of Lava's messages before its shift."""
+    order = fixed.evaluation_order()
+    populations = [fixed.population(name) for name in order]
+    number = {INPUT: 0} | {name: p + 1 for p, name in enumerate(order)}
+    projections = sorted(fixed.projections, key=lambda projection: number[projection.source])
+    _check_sums(projections)
+    columns = [_columns(fixed, projection) for projection in projections]
+    n = np.array([population.n for population in populations], dtype=np.int64)
+    target = np.array([number[p.target] - 1 for p in projections], dtype=np.int64)
+    n_slots = np.ones(len(order), dtype=np.int64)
+    for t, part in zip(target, columns, strict=True):
+        n_slots[t] = max(n_slots[t], part.lag + part.n_lags)
+    sources = [number[projection.source] for projection in projections]
+    weights1 = [part.weights if part.weights.itemsize == 1 else None for part in columns]
+    weights2 = [part.weights if part.weights.itemsize == 2 else None for part in columns]
+    indices2 = [part.indices if part.indices.itemsize == 2 else None for part in columns]
+    indices4 = [part.indices if part.indices.itemsize == 4 else None for part in columns]
+    pool1, start1 = _pool(weights1, np.int8)
+    pool2, start2 = _pool(weights2, np.int16)
+    index2, first2 = _pool(indices2, np.uint16)
+    index4, first4 = _pool(indices4, np.int32)
+    pointers, first_pointer = _pool([part.pointers for part in columns], np.int64)
+    weight_bytes = _int64([part.weights.itemsize for part in columns])
+    index_bytes = _int64([part.indices.itemsize for part in columns])
+    models = [_parameters(population.neuron) for population in populations]
+    return Layout(
+        n_in=fixed.n_in,
+        n=n,
+        model=_int64([model for model, _ in models]),
+        start=_running(n),
+        ring=_running(n * n_slots),
+        n_slots=n_slots,
+        parameters=np.array([parameters for _, parameters in models], dtype=np.int64),
+        bias=np.concatenate([population.neuron.bias for population in populations]).astype(np.int32),
+        first=np.searchsorted(sources, np.arange(len(order) + 2)).astype(np.int64),
+        target=target,
+        lag=_int64([part.lag for part in columns]),
+        n_lags=_int64([part.n_lags for part in columns]),
+        shift=_int64([part.shift for part in columns]),
+        format=_int64([part.format for part in columns]),
+        weight_bytes=weight_bytes,
+        index_bytes=index_bytes,
+        columns=first_pointer,
+        weights=np.where(weight_bytes == 1, start1, start2),
+        indices=np.where(index_bytes == 2, first2, first4),
+        pointers=pointers,
+        weights1=pool1,
+        weights2=pool2,
+        indices2=index2,
+        indices4=index4,
+    )
+
+
+def stored_bytes(layout: Layout) -> int:
+    """Bytes that a layout's weights, indices and column pointers take."""
+    return sum(
+        array.nbytes
+        for array in (layout.weights1, layout.weights2, layout.indices2, layout.indices4, layout.pointers)
+    )
+
+
+def _check_sums(projections: list[FixedProjection]) -> None:
+    problems = Problems()
+    for projection in projections:
+        largest = int(projection.weights.fan_in().max(initial=0)) * 256
+        problems.check(
+            largest < 1 << 31, "fan-in", f"projection {projection.name!r}",
+            f"{largest // 256} synapses on one neuron", f"fewer than {(1 << 31) // 256}",
+            "split the projection",
+        )  # fmt: skip
+    problems.raise_as(InputError)
+
+
+def _columns(fixed: FixedNetwork, projection: FixedProjection) -> _Columns:
+    matrix = projection.weights
+    n_target, n_source = matrix.shape
+    mantissas = matrix.data
+    spare = _shared_zero_bits(mantissas)
+    peak = max(int(mantissas.max(initial=0)), -int(mantissas.min(initial=0))) >> spare
+    narrow = np.dtype(np.int8 if peak <= 127 else np.int16)
+    values = (mantissas >> spare).astype(narrow)
+    lags = np.asarray(fixed.lag(projection))
+    lag = int(lags.min()) if lags.size else 0
+    n_lags = int(lags.max()) - lag + 1 if lags.size else 1
+    shift = projection.weight_exp + spare
+    pointers = _running(matrix.fan_out())
+    if n_lags == 1 and matrix.nnz and matrix.density >= DENSE_FROM[narrow.itemsize]:
+        rows = np.zeros((n_source, n_target), dtype=narrow)
+        rows[matrix.indices, matrix.row_of()] = values
+        return _Columns(DENSE, shift, lag, 1, pointers, rows.reshape(-1), np.zeros(0, dtype=np.uint16))
+    wide = np.dtype(np.uint16 if n_target * n_lags <= 1 << 16 else np.int32)
+    _check_index(projection, n_target * n_lags)
+    offset = ((lags - lag) * n_target).astype(np.int32) if lags.ndim else np.zeros(1, dtype=np.int32)
+    weights = np.empty(matrix.nnz, dtype=narrow)
+    indices = np.empty(matrix.nnz, dtype=wide)
+    from lbi.simulation.kernels import transpose
+
+    transpose(matrix.indptr, matrix.indices, values, offset, pointers, weights, indices)
+    return _Columns(SPARSE, shift, lag, n_lags, pointers, weights, indices)
+
+
+def _check_index(projection: FixedProjection, size: int) -> None:
+    problems = Problems()
+    problems.check(
+        size < 1 << 31, "population-size", f"projection {projection.name!r}",
+        f"{size} targets × delay steps", f"fewer than {1 << 31}", "split the population",
+    )  # fmt: skip
+    problems.raise_as(InputError)
+
+
+def _shared_zero_bits(mantissas: NDArray[Any]) -> int:
+    """How many low bits are zero in every mantissa."""
+    union = int(np.bitwise_or.reduce(mantissas, initial=0)) & 0xFFFF
+    return (union & -union).bit_length() - 1 if union else 0
+
+
+def _parameters(neuron: FixedCubaLif) -> tuple[int, list[int]]:
+    """Model code and the kernel's parameters: what is left of u and v in 1/4096, threshold in state units."""
+    unity = 1 << DECAY_BITS
+    common = [unity - (neuron.du + 1), unity - neuron.dv, neuron.vth << ACTIVATION_SHIFT]
+    return CUBA_LIF, [*common, 0, 0, 0, 0, 0]
+
+
+def _pool(parts: list[Any], dtype: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The parts (None: empty) end to end, and where each begins."""
+    arrays = [np.zeros(0, dtype=dtype) if part is None else part for part in parts]
+    starts = _running(_int64([array.size for array in arrays]))[:-1]
+    if len([array for array in arrays if array.size]) == 1:
+        return next(array for array in arrays if array.size), starts
+    return np.concatenate([np.zeros(0, dtype=dtype), *arrays]), starts
+
+
+def _running(counts: NDArray[Any]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def _int64(values: list[int]) -> NDArray[np.int64]:
+    return np.array(values, dtype=np.int64)
