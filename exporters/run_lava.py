@@ -1,0 +1,275 @@
+"""Run an exported network in Lava: needs lava-nc, numpy, scipy and h5py, not the package that wrote it.
+
+    python run_lava.py --spikes test.npz -o out.npz
+
+reads ``network.h5`` beside this script, builds one Lava process per population and projection, and runs
+all samples in one go, in Lava's fixed-point models. To use the network inside a larger Lava application::
+
+    from run_lava import Network
+    network = Network(path="network.h5")
+    source.s_out.connect(network.inp); network.out.connect(sink.a_in)
+
+Spikes: ``.npz`` with ``spikes`` (n_samples, n_steps, n_in) of 0 and 1, and optional ``labels`` (n_samples,).
+Output: ``spikes`` (n_samples, n_steps, n_out) uint8, ``predictions``, and ``labels`` if they were given.
+"""
+
+import argparse
+import os
+import sys
+import threading
+from multiprocessing import active_children
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.sub.model import AbstractSubProcessModel
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.resources import CPU
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.proc.dense.process import DelayDense, Dense
+from lava.proc.io.reset import Reset
+from lava.proc.io.sink import RingBuffer as Sink
+from lava.proc.io.source import RingBuffer as Source
+from lava.proc.lif.process import LIF, LIFReset
+from lava.proc.sparse.process import DelaySparse, Sparse
+from lava.utils.weightutils import SignMode
+from scipy.sparse import csr_matrix
+
+FORMAT, VERSION = "lbi.fixed_network", 1
+
+SOURCE_ELEMENTS = 1 << 25
+"""Input values (4 bytes each, copied a few times by Lava) that one Lava run is given at most."""
+
+STOP_SECONDS = 30
+"""Lava's stop() never returns after some errors; then the processes are ended the hard way."""
+
+
+def read(path):
+    """The populations and projections of a ``network.h5``, as plain namespaces of numpy arrays."""
+    with h5py.File(path, "r") as file:
+        if (file.attrs.get("format"), file.attrs.get("version")) != (FORMAT, VERSION):
+            raise SystemExit(f"{path}: not a {FORMAT} file of version {VERSION}")
+        populations = {}
+        for name, group in file["populations"].items():
+            values = {key: group[key][()] for key in group}
+            populations[name] = SimpleNamespace(
+                name=name,
+                n=int(np.prod(group.attrs["shape"])),
+                latency=int(group.attrs["latency"]),
+                model=group.attrs["model"],
+                **values,
+            )
+        projections = [_read_projection(name, group) for name, group in file["projections"].items()]
+        return SimpleNamespace(
+            n_in=int(np.prod(file.attrs["input_shape"])),
+            readout=populations[file.attrs["readout_population"]],
+            populations=populations,
+            projections=projections,
+            depth=max(population.latency for population in populations.values()),
+        )
+
+
+def _read_projection(name, group):
+    stored = group["weights"]
+    weights = csr_matrix(
+        (stored["data"][()].astype(np.int32), stored["indices"][()], stored["indptr"][()]),
+        shape=tuple(stored.attrs["shape"]),
+    )
+    delay = np.broadcast_to(group["delay"][()], (weights.nnz,))
+    return SimpleNamespace(
+        name=name,
+        source=group.attrs["source"],
+        target=group.attrs["target"],
+        weights=weights,
+        delay=delay.astype(int),
+        parameters={
+            "weight_exp": int(group.attrs["weight_exp"]),
+            "num_weight_bits": int(group.attrs["num_weight_bits"]),
+            "sign_mode": SignMode[group.attrs["sign_mode"]],
+        },
+        dense=group.attrs.get("memory_format", "indexed") == "dense",
+    )
+
+
+class Network(AbstractProcess):
+    """The exported network as one Lava process with ports ``inp`` (n_in,) and ``out`` (n_out,).
+
+    path: a ``network.h5`` · reset_interval: chip steps after which every population starts from rest
+    again (steps per sample + ``depth``), None for never. Run with ``Loihi2SimCfg(select_tag="fixed_pt")``.
+    """
+
+    def __init__(self, *, path, reset_interval=None):
+        super().__init__(path=str(path), reset_interval=reset_interval)
+        self.network = read(path)
+        self.depth = self.network.depth
+        self.latency = self.network.readout.latency
+        self.inp = InPort(shape=(self.network.n_in,))
+        self.out = OutPort(shape=(self.network.readout.n,))
+
+
+@implements(proc=Network, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class NetworkModel(AbstractSubProcessModel):
+    """Builds the processes inside a Network; Lava finds them as attributes."""
+
+    def __init__(self, proc):
+        network, interval = proc.network, proc.proc_params["reset_interval"]
+        neurons = {}
+        for index, population in enumerate(network.populations.values()):
+            neurons[population.name] = neuron(population, interval)
+            setattr(self, f"population_{index}", neurons[population.name])
+        for index, projection in enumerate(network.projections):
+            if projection.weights.nnz == 0:
+                continue  # Lava cannot hold an all-zero matrix, and nothing would ever come out of it
+            process = synapse(projection)
+            setattr(self, f"projection_{index}", process)
+            if projection.source == "input":
+                proc.in_ports.inp.connect(process.s_in)
+            else:
+                neurons[projection.source].s_out.connect(process.s_in)
+            process.a_out.connect(neurons[projection.target].a_in)
+            if interval is not None and outlives_sample(network, projection):
+                setattr(self, f"reset_{index}", clearing(network, projection, process, interval))
+        neurons[network.readout.name].s_out.connect(proc.out_ports.out)
+
+
+def cuba_lif(population, interval):
+    """``LIF``, or ``LIFReset`` that starts from rest where the population's own time begins."""
+    parameters = {
+        "shape": (population.n,),
+        "du": int(population.du),
+        "dv": int(population.dv),
+        "vth": int(population.vth),
+        "bias_mant": population.bias_mant,
+        "bias_exp": int(population.bias_exp),
+    }
+    if interval is None:
+        return LIF(**parameters)
+    # Lava's time_step counts from 1.
+    return LIFReset(**parameters, reset_interval=interval, reset_offset=population.latency + 1)
+
+
+NEURONS = {"cuba_lif": cuba_lif}
+"""Neuron model in the file → function of (population, reset interval) giving its Lava process."""
+
+
+def neuron(population, interval):
+    """The Lava process of a population."""
+    if population.model not in NEURONS:
+        raise SystemExit(f"population {population.name!r}: Lava has no {population.model!r}")
+    return NEURONS[population.model](population, interval)
+
+
+def synapse(projection):
+    """The Lava process of a projection, with explicit sign mode, exponent and bits.
+
+    Left to itself Lava takes a projection that is nowhere positive for inhibitory, whatever was stored.
+    """
+    weights, delay, parameters = projection.weights, projection.delay, projection.parameters
+    if not delay.any():
+        if projection.dense:
+            return Dense(weights=weights.toarray(), **parameters)
+        return Sparse(weights=weights, **parameters)
+    # One delay for all as an int is misread by DelaySparse: it wants a matrix.
+    delays = csr_matrix((delay, weights.indices, weights.indptr), shape=weights.shape)
+    if projection.dense:
+        return DelayDense(weights=weights.toarray(), delays=delays.toarray(), **parameters)
+    return DelaySparse(weights=weights, delays=delays, **parameters)
+
+
+def outlives_sample(network, projection):
+    """True if spikes of one sample would still arrive when the next has begun."""
+    lag = int(projection.delay.max()) + 1 - network.populations[projection.target].latency
+    if projection.source == "input":  # silent after the sample's last step
+        return lag > network.depth
+    return lag + network.populations[projection.source].latency > 0
+
+
+def clearing(network, projection, process, interval):
+    """A process that empties what is in flight just before the source's own time begins again."""
+    latency = 0 if projection.source == "input" else network.populations[projection.source].latency
+    reset = Reset(reset_value=0, interval=interval, offset=(latency - 1) % interval)
+    reset.connect_var(process.a_buff)
+    return reset
+
+
+def run(path, spikes):
+    """Output spikes (n_samples, n_steps, n_out) uint8 of ``spikes`` (n_samples, n_steps, n_in)."""
+    n_samples, n_steps, n_in = spikes.shape
+    per_run = max(1, SOURCE_ELEMENTS // ((n_steps + read(path).depth) * n_in))
+    parts = [run_once(path, spikes[start : start + per_run]) for start in range(0, n_samples, per_run)]
+    return np.concatenate(parts)
+
+
+def run_once(path, spikes):
+    """All samples one after the other in a fresh Lava network, each padded by the network's depth."""
+    n_samples, n_steps, n_in = spikes.shape
+    depth = read(path).depth
+    period = n_steps + depth
+    padded = np.zeros((n_samples, period, n_in), dtype=np.int32)
+    padded[:, :n_steps] = spikes
+    n_total = n_samples * period
+    network = Network(path=path, reset_interval=period)
+    source = Source(data=np.ascontiguousarray(padded.reshape(n_total, n_in).T))
+    sink = Sink(shape=network.out.shape, buffer=n_total)
+    source.s_out.connect(network.inp)
+    network.out.connect(sink.a_in)
+    try:
+        # Without the tag Lava would run its floating-point neuron on these integers.
+        sink.run(condition=RunSteps(num_steps=n_total), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+        output = sink.data.get()
+    finally:
+        stop(sink)
+    output = output.T.reshape(n_samples, period, -1)
+    return output[:, network.latency : network.latency + n_steps].astype(np.uint8)
+
+
+def stop(process):
+    """``process.stop()``, or the end of this program if Lava does not come back from it."""
+
+    def give_up():
+        sys.stderr.write("Lava did not stop; ending its processes\n")
+        sys.stderr.flush()
+        for child in active_children():
+            child.kill()
+        os._exit(1)
+
+    timer = threading.Timer(STOP_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
+    process.stop()
+    timer.cancel()
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Run an exported network in Lava.")
+    beside = Path(__file__).resolve().parent / "network.h5"
+    parser.add_argument("network", nargs="?", default=beside, type=Path, help="network.h5 (default: beside)")
+    parser.add_argument("--spikes", required=True, type=Path, help="input spikes (.npz)")
+    parser.add_argument("-o", "--output", required=True, type=Path, help="output spikes (.npz)")
+    parser.add_argument("--samples", type=int, default=None, help="run the first N samples only")
+    options = parser.parse_args()
+    with np.load(options.spikes, allow_pickle=False) as file:
+        spikes = file["spikes"][: options.samples]
+        labels = file["labels"][: options.samples] if "labels" in file else None
+    n_in = read(options.network).n_in
+    if spikes.ndim != 3 or spikes.shape[2] != n_in or not np.isin(spikes, (0, 1)).all():
+        raise SystemExit(f"{options.spikes}: spikes {spikes.shape}; wanted 0 and 1, (samples, steps, {n_in})")
+    output = run(options.network, spikes)
+    predictions = output.sum(axis=1, dtype=np.int64).argmax(axis=1)
+    arrays = {"spikes": output, "predictions": predictions}
+    if labels is not None:
+        arrays["labels"] = labels
+        sys.stdout.write(f"accuracy {np.mean(predictions == labels):.4f} on {len(labels)} samples\n")
+    np.savez_compressed(options.output, **arrays)
+
+
+if __name__ == "__main__":
+    main()

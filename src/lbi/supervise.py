@@ -1,0 +1,106 @@
+"""Run a script in a child that cannot hang, leak or outlive us.
+
+Lava hangs when a process model fails, never exits without ``stop()``, and leaves its shared memory behind
+when killed. So a script that uses it gets its own session, a time limit, and a clean end: whatever happens
+— success, error, time-out, Ctrl-C, our own death — no process of its group and no shared memory is left.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from lbi import child
+from lbi.errors import BackendError, Problem
+
+POLL_S = 0.02
+"""How often we look whether the child has ended."""
+
+TAIL_LINES = 3
+"""Last lines of a failed child's output that go into the error."""
+
+
+def run_script(
+    script: Path, arguments: Sequence[str], *, where: str, timeout_s: float, python: str | None = None
+) -> None:
+    """Run ``python script arguments…`` and return when it has ended well.
+
+    where: names the child in errors · python: the interpreter, which may lack this package (default: ours)
+
+    Raises BackendError with the child's last lines if it fails, and "timed out after N s" if it takes longer.
+    With ``LBI_DEBUG`` set, all that the child printed goes to stderr.
+    """
+    prefix = f"lbi{secrets.token_hex(6)}-"
+    command = [
+        python or sys.executable,
+        "-u",
+        child.__file__,
+        prefix,
+        str(os.getpid()),
+        str(script),
+        *arguments,
+    ]
+    with tempfile.TemporaryFile() as log:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                cwd=Path(script).parent, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise BackendError(
+                Problem("interpreter", command[0], f"cannot be started ({error.strerror})", "a Python interpreter",
+                        "set LBI_LAVA_PYTHON to one that has lava-nc")
+            ) from error  # fmt: skip
+        try:
+            code = _wait(process, timeout_s)
+        finally:
+            end_group(process)
+            child.free_shared_memory(prefix)
+        log.seek(0)
+        output = log.read().decode("utf-8", "replace")
+    if output and os.environ.get("LBI_DEBUG"):
+        sys.stderr.write(output)
+    if code is None:
+        raise BackendError(
+            Problem("timed-out", where, f"timed out after {timeout_s:g} s{_tail(output)}",
+                    remedy="give it longer (--timeout) or fewer samples (--samples); --debug shows its output")
+        )  # fmt: skip
+    if code != 0:
+        ended = (
+            f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+        )
+        raise BackendError(
+            Problem("child-failed", where, f"{ended}{_tail(output)}", remedy="--debug shows all it printed")
+        )
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
+    """The exit code, or None once the time is up."""
+    deadline = time.monotonic() + timeout_s
+    while (code := process.poll()) is None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return None
+        time.sleep(min(POLL_S, left))
+    return code
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill all that is left of the child's process group, and reap the child."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # nothing left (macOS says EPERM of a group of zombies)
+        pass
+    process.wait()
+
+
+def _tail(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return ": " + " | ".join(lines[-TAIL_LINES:]) if lines else ""
