@@ -1,0 +1,48 @@
+"""Surrogate derivatives of the spike function, the same for the fused kernels and the plain reference.
+
+The forward pass fires at v > threshold; the backward pass takes, with x = slope · (v − threshold) / threshold,
+
+    ds/dv = h(x) / threshold,    h(0) = 1
+
+fast_sigmoid  h = 1 / (1 + |x|)²       Zenke, Ganguli, Neural Comput. 30(6), 2018, DOI 10.1162/neco_a_01086
+arctan        h = 1 / (1 + x²)         Fang et al., ICCV 2021, arXiv:2007.05785
+boxcar        h = 1 where |x| < 1      Esser et al., PNAS 113(41), 2016, arXiv:1603.08270 (their hat: triangular)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SURROGATES = ("fast_sigmoid", "arctan", "boxcar")
+"""Names; a kernel knows them by their place here."""
+
+
+def derivative(v: Tensor, threshold: Tensor | float, surrogate: str, slope: float) -> Tensor:
+    """ds/dv as above, same shape as v."""
+    x = slope * (v - threshold) / threshold
+    if surrogate == "fast_sigmoid":
+        h = 1.0 / (1.0 + x.abs()) ** 2
+    elif surrogate == "arctan":
+        h = 1.0 / (1.0 + x * x)
+    else:
+        h = (x.abs() < 1.0).to(v.dtype)
+    return h / threshold
+
+
+class Spike(torch.autograd.Function):
+    """s = 1 where v > threshold, else 0; backward as ``derivative``. The threshold gets no gradient."""
+
+    @staticmethod
+    def forward(ctx, v: Tensor, threshold: Tensor | float, surrogate: str, slope: float) -> Tensor:  # type: ignore[no-untyped-def] # noqa: ANN001
+        """Spikes, same shape and type as v."""
+        ctx.save_for_backward(v)
+        ctx.options = (threshold, surrogate, slope)
+        return (v > threshold).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[no-untyped-def, override] # noqa: ANN001
+        """Gradient of v."""
+        (v,) = ctx.saved_tensors
+        threshold, surrogate, slope = ctx.options
+        return grad * derivative(v, threshold, surrogate, slope), None, None, None
