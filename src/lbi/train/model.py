@@ -1,0 +1,229 @@
+"""The trainable network: a chain of CUBA-LIF populations, each with recurrence or without.
+
+One ``current_decay``, ``voltage_decay`` and ``threshold`` per population, decays on the chip's grid of
+1/4096, hard reset to 0, firing above threshold: what ``lbi.network.Network`` holds and the chip runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lbi.errors import InputError, Problems
+from lbi.fixedpoint import DECAY_BITS
+from lbi.network import READOUTS, is_name
+from lbi.train.event_linear import event_linear
+from lbi.train.scan import scan
+from lbi.train.surrogate import SURROGATES
+
+GRID = 1 << DECAY_BITS
+"""Decays are whole multiples of 1/4096."""
+
+
+@dataclass(frozen=True)
+class PopulationConfig:
+    """One population. Decays: fractions lost per step, where training starts if ``train_decays``."""
+
+    name: str
+    n: int
+    current_decay: float
+    voltage_decay: float
+    threshold: float = 1.0
+    recurrent: bool = False
+    bias: bool = False
+    train_decays: bool = False
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A chain of populations on an input; the last one is read out. See ``lbi.train.surrogate`` for the slope.
+
+    Raises InputError naming all that is out of range.
+    """
+
+    input_shape: tuple[int, ...]
+    populations: tuple[PopulationConfig, ...]
+    readout: str = "spike_count"
+    surrogate: str = "fast_sigmoid"
+    slope: float = 5.0
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        check = problems.check
+        check(
+            bool(self.input_shape) and all(size >= 1 for size in self.input_shape), "input-shape", "config",
+            f"{self.input_shape}", "sizes of at least 1",
+        )  # fmt: skip
+        names = [population.name for population in self.populations]
+        check(bool(names), "no-population", "config", "no population", "at least one")
+        check(len(set(names)) == len(names), "name-taken", "config", f"{names}", "one population of each name")
+        for population in self.populations:
+            where = f"config, population {population.name!r}"
+            check(
+                is_name(population.name) and "." not in population.name and population.name != "input",
+                "name", where, repr(population.name), "letters, digits, '_', '-'; not 'input'",
+            )  # fmt: skip
+            check(population.n >= 1, "population-shape", where, f"{population.n}", "at least one neuron")
+            for decay, low, high in (("current_decay", 1, GRID), ("voltage_decay", 0, GRID - 1)):
+                value = getattr(population, decay)
+                check(
+                    low / GRID <= value <= high / GRID, "decay-range", f"{where}, {decay}", f"{value}",
+                    f"{low}/{GRID} to {high}/{GRID} (lost per step)",
+                )  # fmt: skip
+            threshold = population.threshold
+            check(
+                math.isfinite(threshold) and threshold > 0, "threshold-range", where, f"{threshold}", "above 0"
+            )
+        check(self.readout in READOUTS, "readout-kind", "config", repr(self.readout), ", ".join(READOUTS))
+        check(
+            self.surrogate in SURROGATES, "unknown-surrogate", "config", repr(self.surrogate), ", ".join(SURROGATES)
+        )
+        check(math.isfinite(self.slope) and self.slope > 0, "slope", "config", f"{self.slope}", "above 0")
+        problems.raise_as(InputError)
+
+    @property
+    def n_in(self) -> int:
+        """Number of input channels."""
+        return math.prod(self.input_shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only."""
+        return {**asdict(self), "input_shape": list(self.input_shape),
+                "populations": [asdict(population) for population in self.populations]}  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of ``to_dict``; raises InputError for fields that are missing, unknown or of a wrong type."""
+        try:
+            populations = tuple(_typed(PopulationConfig, entry) for entry in fields["populations"])
+            shape = tuple(int(size) for size in fields["input_shape"])
+            rest = {key: value for key, value in fields.items() if key not in ("populations", "input_shape")}
+            return _typed(cls, {**rest, "input_shape": shape, "populations": populations})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            problems = Problems()
+            problems.add("config", "config", f"{type(error).__name__}: {error}", "the fields of ModelConfig")
+            raise InputError(*problems) from error
+
+
+def _typed(record: Any, fields: Mapping[str, Any]) -> Any:
+    """The record from plain values; numbers and flags are converted, so that 1 and 1.0 are the same."""
+    kinds = {"int": int, "float": float, "bool": bool, "str": str}
+    converted = {}
+    for key, value in dict(fields).items():
+        field = record.__dataclass_fields__.get(key)
+        if field is None:
+            raise TypeError(f"unknown field {key!r}")
+        kind = kinds.get(field.type)
+        if kind in (int, float) and (isinstance(value, str) or kind(value) != value):
+            raise TypeError(f"{key!r} is {value!r}, not {field.type}")
+        converted[key] = value if kind is None else kind(value)
+    return record(**converted)
+
+
+class PopulationLayer(nn.Module):
+    """One population and what feeds it: ``weight`` (n, n_source), ``recurrent`` (n, n) or None, decays, bias.
+
+    Decays are stored in units of 1/4096 (``current_decay``, ``voltage_decay``: 0-d float64 tensors, so that
+    they hold the grid exactly); training rounds them to whole units and passes gradients straight through.
+    """
+
+    def __init__(self, config: PopulationConfig, n_source: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        self.weight = nn.Parameter(_uniform(config.n, n_source, 1.0, generator))
+        self.recurrent = nn.Parameter(_uniform(config.n, config.n, 0.3, generator)) if config.recurrent else None
+        self.bias = nn.Parameter(torch.zeros(config.n)) if config.bias else None
+        for name in ("current_decay", "voltage_decay"):
+            units = torch.tensor(round(getattr(config, name) * GRID), dtype=torch.float64)
+            if config.train_decays:
+                self.register_parameter(name, nn.Parameter(units))
+            else:
+                self.register_buffer(name, units)
+
+    def decay(self, name: str) -> Tensor:
+        """``current_decay`` or ``voltage_decay`` as a fraction on the grid, 0-d float64, differentiable."""
+        low, high = (1, GRID) if name == "current_decay" else (0, GRID - 1)
+        units = getattr(self, name)
+        return (units + (units.detach().round().clamp(low, high) - units.detach())) / GRID
+
+    def kept(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(n,) kept per step of the current and of the voltage."""
+        return tuple(  # type: ignore[return-value]
+            (1.0 - self.decay(name)).to(dtype).expand(self.config.n).contiguous()
+            for name in ("current_decay", "voltage_decay")
+        )
+
+    def forward(self, spikes: Tensor, surrogate: str, slope: float) -> tuple[Tensor, Tensor]:
+        """Spikes and voltages before reset, each (n_samples, n_steps, n), from spikes of the source."""
+        weight = self.weight
+        alpha, beta = self.kept(weight.dtype)
+        threshold = torch.full_like(alpha, self.config.threshold)
+        bias = torch.zeros_like(threshold) if self.bias is None else self.bias
+        a = event_linear(spikes, weight)
+        return scan(a, self.recurrent, alpha, beta, threshold, bias, surrogate, slope)
+
+
+def _uniform(n_out: int, n_in: int, gain: float, generator: torch.Generator) -> Tensor:
+    """U(−b, b) with b = gain·√(3 / n_in), so that an input row has norm ``gain``."""
+    bound = gain * math.sqrt(3.0 / n_in)
+    return (torch.rand(n_out, n_in, generator=generator) * 2 - 1) * bound
+
+
+class SpikingNetwork(nn.Module):
+    """The chain of ``config``; weights drawn by ``seed``."""
+
+    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        generator = torch.Generator().manual_seed(seed)
+        sizes = [config.n_in, *(population.n for population in config.populations)]
+        self.layers = nn.ModuleDict(
+            {
+                population.name: PopulationLayer(population, n_source, generator)
+                for population, n_source in zip(config.populations, sizes, strict=False)
+            }
+        )
+
+    def forward(self, spikes: Tensor, dropout: float = 0.0) -> list[tuple[Tensor, Tensor]]:
+        """(spikes, voltages before reset) of every population, each (n_samples, n_steps, n).
+
+        spikes: (n_samples, n_steps, n_in) of 0 and 1, any type · dropout: share of hidden neurons silenced per sample
+        """
+        run = []
+        for i, layer in enumerate(self.layers.values()):
+            run.append(layer(spikes, self.config.surrogate, self.config.slope))
+            spikes = run[-1][0]
+            if dropout > 0 and i + 1 < len(self.layers):
+                kept = torch.rand(spikes.shape[0], 1, spikes.shape[2]) >= dropout
+                spikes = spikes * kept.to(spikes.dtype)
+        return run
+
+    def weights(self) -> dict[str, Tensor]:
+        """Projection name → weight tensor, in the order of the network's projections."""
+        found: dict[str, Tensor] = {}
+        for name, layer in self.layers.items():
+            found[f"{name}.weight"] = layer.weight
+            if layer.recurrent is not None:
+                found[f"{name}.recurrent"] = layer.recurrent
+        return found
+
+    def n_weights(self) -> int:
+        """Number of possible synapses."""
+        return sum(weight.numel() for weight in self.weights().values())
+
+    def n_active(self) -> int:
+        """Number of synapses that are not exactly 0."""
+        return sum(int(torch.count_nonzero(weight)) for weight in self.weights().values())
+
+
+def classify(counts: Tensor) -> Tensor:
+    """Classes (n_samples,) from spike counts (n_samples, n_out): most spikes, lowest index on ties."""
+    best = counts.max(dim=1, keepdim=True).values
+    return (counts == best).to(torch.uint8).argmax(dim=1)
