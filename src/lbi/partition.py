@@ -1,0 +1,201 @@
+"""Cuts populations into pieces that each fit a core, and packs the pieces onto as few cores as it can.
+
+A *chunk* is a run of consecutive neurons of one population; its rows of synapses, in every projection that
+leads into the population, lie on its core. What a chunk takes of a core grows with every neuron, so each
+chunk is the longest run that fits, found by doubling and bisection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.errors import Problems
+from lbi.fixed import FixedNetwork, FixedProjection
+from lbi.memory import DENSE, RowFormat, row_format, synapses_per_axon
+from lbi.network import INPUT
+from lbi.profile import HardwareProfile
+
+RESOURCES = ("compartments", "synaptic_bits", "input_axons", "output_axons", "memory_bits")
+"""What neurons take of a core; ``memory_bits`` is synapses, state and axon tables together."""
+
+_COMPARTMENTS, _BITS, _INPUTS, _OUTPUTS, _MEMORY = range(5)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Neurons ``start`` to ``stop`` of a population, on one core."""
+
+    population: str
+    start: int
+    stop: int
+
+    @property
+    def n(self) -> int:
+        """Number of neurons."""
+        return self.stop - self.start
+
+
+def core_limits(profile: HardwareProfile) -> NDArray[np.float64]:
+    """(5,) what a core holds of each resource; infinity where no limit is known."""
+    limits = profile.limits
+    quantities = (
+        limits.compartments_per_core, profile.layout.capacity, limits.input_axons_per_core,
+        limits.output_axons_per_core, limits.core_memory,
+    )  # fmt: skip
+    return np.array([np.inf if quantity.limit is None else quantity.limit for quantity in quantities])
+
+
+class Partition:
+    """The chunks of a network for one choice of formats.
+
+    formats: projection → "dense" or "indexed"
+    """
+
+    def __init__(self, fixed: FixedNetwork, profile: HardwareProfile, formats: Mapping[str, str]) -> None:
+        self.fixed = fixed
+        self.profile = profile
+        self.formats = formats
+        self.limits = core_limits(profile)
+        self.rows = {p.name: row_format(p, profile.layout) for p in fixed.projections}
+        self.incoming: dict[str, list[FixedProjection]] = {p.name: [] for p in fixed.populations}
+        for projection in fixed.projections:
+            self.incoming[projection.target].append(projection)
+        self.outputs = {p.name: np.zeros(p.n, dtype=np.int64) for p in fixed.populations}
+        self.chunks: dict[str, list[Chunk]] = {}
+
+    def measure(self, chunk: Chunk) -> NDArray[np.int64]:
+        """(5,) what a chunk takes of its core; output axons by the destinations known so far."""
+        use = np.zeros(5, dtype=np.int64)
+        use[_COMPARTMENTS] = chunk.n
+        use[_OUTPUTS] = self.outputs[chunk.population][chunk.start : chunk.stop].sum()
+        for projection in self.incoming[chunk.population]:
+            rows: RowFormat = self.rows[projection.name]
+            if self.formats[projection.name] == DENSE:
+                n_axons = projection.weights.shape[1]
+                use[_BITS] += rows.dense_bits(n_axons, chunk.n)
+                use[_INPUTS] += n_axons
+            else:
+                _, counts = synapses_per_axon(projection, chunk.start, chunk.stop)
+                use[_BITS] += rows.indexed_bits(counts, chunk.n)
+                use[_INPUTS] += counts.size
+        limits = self.profile.limits
+        state, entry = limits.state_per_neuron.number, limits.axon_entry.number
+        use[_MEMORY] = use[_BITS] + int(chunk.n * state + (use[_INPUTS] + use[_OUTPUTS]) * entry)
+        return use
+
+    def fits(self, chunk: Chunk) -> bool:
+        """True if a core holds the chunk."""
+        return bool(np.all(self.measure(chunk) <= self.limits))
+
+    def cut(self, problems: Problems) -> None:
+        """Find chunks for all populations; what fits no core is noted in ``problems``.
+
+        A neuron's output axons depend on how its targets are cut, so cutting repeats with the larger
+        number of destinations until nothing changes; that number only grows, so it ends.
+        """
+        todo = list(self.outputs)
+        while todo and not problems:
+            for name in todo:
+                self.chunks[name] = self._cut_population(name, problems)
+            for name, outputs in self._destinations().items():
+                self.outputs[name] = np.maximum(self.outputs[name], outputs)
+            todo = [name for name, chunks in self.chunks.items() if not all(map(self.fits, chunks))]
+        self.outputs = self._destinations()
+
+    def _cut_population(self, name: str, problems: Problems) -> list[Chunk]:
+        n = self.outputs[name].size
+        chunks: list[Chunk] = []
+        start, length = 0, int(min(n, self.limits[_COMPARTMENTS]))
+        while start < n:
+            stop = self._longest(name, start, n, length)
+            if stop == start:
+                self._report(Chunk(name, start, start + 1), problems)
+                return chunks
+            chunks.append(Chunk(name, start, stop))
+            start, length = stop, stop - start
+        return chunks
+
+    def _longest(self, name: str, start: int, n: int, guess: int) -> int:
+        """The largest ``stop`` so that [start, stop) fits; ``start`` if not even one neuron does."""
+        good, bad = start, n + 1
+        most = int(min(n, start + self.limits[_COMPARTMENTS]))
+        trial = min(start + max(guess, 1), most)
+        while good < trial:
+            if self.fits(Chunk(name, start, trial)):
+                good = trial
+                trial = most if bad > n else (good + bad) // 2
+                trial = min(trial, start + 2 * (good - start)) if bad > n else trial
+            else:
+                bad = trial
+                trial = (good + bad) // 2
+            if bad - good <= 1:
+                break
+        return good
+
+    def _report(self, chunk: Chunk, problems: Problems) -> None:
+        """Note every limit that a single neuron breaks."""
+        remedies = {
+            "synaptic_bits": "a higher sparsity, or fewer weight bits",
+            "input_axons": "a higher sparsity, or fewer inputs to the population",
+            "output_axons": "a higher sparsity, or smaller target populations",
+            "memory_bits": "a higher sparsity",
+        }
+        for name, use, limit in zip(RESOURCES, self.measure(chunk), self.limits, strict=True):
+            if use > limit:
+                problems.add(
+                    f"{name.replace('_', '-')}-per-core", f"population {chunk.population!r}, neuron {chunk.start}",
+                    f"{use} {name.replace('_', ' ')} for this neuron alone", f"{limit:.0f} per core of {self.profile.name}",
+                    remedies.get(name, "a chip with larger cores"),
+                )  # fmt: skip
+
+    def _destinations(self) -> dict[str, NDArray[np.int64]]:
+        """Population → (n,) output axons per neuron: one per projection and chunk it reaches."""
+        outputs = {name: np.zeros(values.size, dtype=np.int64) for name, values in self.outputs.items()}
+        for projection in self.fixed.projections:
+            if projection.source == INPUT:
+                continue
+            for chunk in self.chunks.get(projection.target, ()):
+                if self.formats[projection.name] == DENSE:
+                    outputs[projection.source] += 1
+                else:
+                    sources, _ = synapses_per_axon(projection, chunk.start, chunk.stop)
+                    outputs[projection.source][sources] += 1
+        return outputs
+
+
+def pack(
+    chunks: Sequence[Chunk],
+    uses: NDArray[np.int64],
+    limits: NDArray[np.float64],
+    traffic: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """(n_chunks,) a core for each chunk: largest first, onto the open core it talks to most, else a new one.
+
+    uses: (n_chunks, 5) · traffic: (n_chunks, n_chunks) axons between chunks, symmetric.
+    Two chunks of one population never share a core, so a projection's axons per core stay distinct.
+    """
+    share = (uses / limits).max(axis=1) if len(chunks) else np.zeros(0)
+    order = np.lexsort((np.arange(len(chunks)), -share))
+    names = {name: i for i, name in enumerate(dict.fromkeys(chunk.population for chunk in chunks))}
+    population = np.array([names[chunk.population] for chunk in chunks], dtype=np.int64)
+    core_of = np.full(len(chunks), -1, dtype=np.int64)
+    used = np.zeros_like(uses)
+    holds = np.zeros((len(chunks), len(names)), dtype=bool)
+    n_cores = 0
+    for index in order:
+        open_ = slice(0, n_cores)
+        fits = np.all(used[open_] + uses[index] <= limits, axis=1) & ~holds[open_, population[index]]
+        if fits.any():
+            placed = np.flatnonzero(core_of >= 0)
+            affinity = np.bincount(core_of[placed], traffic[index, placed], minlength=n_cores)
+            core = int(np.argmax(np.where(fits, affinity, -1.0)))
+        else:
+            core, n_cores = n_cores, n_cores + 1
+        core_of[index] = core
+        used[core] += uses[index]
+        holds[core, population[index]] = True
+    return core_of

@@ -1,0 +1,231 @@
+"""Where a network goes on a chip: neurons to cores, cores to tiles, chips as many as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi import rules
+from lbi.errors import FitError, Problems
+from lbi.fixed import FixedNetwork
+from lbi.memory import (
+    DENSE,
+    INDEXED,
+    ProjectionBits,
+    projection_bits,
+    row_format,
+    sizes,
+    synapses_per_axon,
+)
+from lbi.mesh import arrange, slot_positions
+from lbi.network import INPUT
+from lbi.partition import RESOURCES, Chunk, Partition, core_limits, pack
+from lbi.profile import HardwareProfile
+
+
+@dataclass(frozen=True, eq=False)
+class AxonTable:
+    """The input axons of one projection, core after core: who reaches a chunk, through how many synapses.
+
+    sources: (n_axons,) source neuron · chunks: (n_axons,) index of the chunk · synapses: (n_axons,) stored
+    """
+
+    sources: NDArray[np.int32]
+    chunks: NDArray[np.int32]
+    synapses: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Every neuron's core, every core's place and what it holds.
+
+    chunks: runs of neurons · core_of_chunk: (n_chunks,) · positions: (n_cores, 3) chip, column, row
+    use: resource → (n_cores,); limits: resource → most per core, or None where no limit is known
+    formats: projection → "dense" or "indexed"; bits: projection → its memory as placed
+    axons: projection → its input axons (none recorded for dense projections: every source, every chunk)
+    """
+
+    chip: str
+    chunks: tuple[Chunk, ...]
+    core_of_chunk: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    use: Mapping[str, NDArray[np.int64]]
+    limits: Mapping[str, int | None]
+    formats: Mapping[str, str]
+    bits: Mapping[str, ProjectionBits]
+    axons: Mapping[str, AxonTable]
+
+    @property
+    def n_cores(self) -> int:
+        """Cores that hold neurons."""
+        return int(self.positions.shape[0])
+
+    @property
+    def n_chips(self) -> int:
+        """Chips that hold neurons."""
+        return int(self.positions[:, 0].max(initial=-1)) + 1
+
+    @property
+    def synaptic_bits(self) -> int:
+        """Bits of synaptic memory over all cores."""
+        return int(self.use["synaptic_bits"].sum())
+
+    @property
+    def utilization(self) -> dict[str, NDArray[np.float64]]:
+        """Resource → (n_cores,) share of the limit, for limits that are known."""
+        return {name: self.use[name] / limit for name, limit in self.limits.items() if limit is not None}
+
+    def core_of(self, population: str) -> NDArray[np.int32]:
+        """(n,) the core of each neuron of a population."""
+        parts = [
+            np.full(chunk.n, core, dtype=np.int32)
+            for chunk, core in zip(self.chunks, self.core_of_chunk, strict=True)
+            if chunk.population == population
+        ]
+        return np.concatenate(parts)
+
+
+def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False) -> Placement:
+    """Lay a network out on a chip: as few cores as it can, then little spike traffic; deterministic.
+
+    dense: store every projection as a full matrix, as the network would be without sparsity.
+    Raises FitError naming every limit that is broken and what would mend it.
+    """
+    problems = Problems(() if dense else rules.check(fixed, profile))
+    partition = _partition(fixed, profile, dense, problems)
+    problems.raise_as(FitError)
+    chunks = tuple(chunk for name in partition.chunks for chunk in partition.chunks[name])
+    axons = {
+        projection.name: _axon_table(partition, projection.name, chunks)
+        for projection in fixed.projections
+        if partition.formats[projection.name] == INDEXED
+    }
+    uses = np.array([partition.measure(chunk) for chunk in chunks], dtype=np.int64).reshape(
+        -1, len(RESOURCES)
+    )
+    limits = core_limits(profile)
+    traffic = _traffic(fixed, chunks, axons)
+    core_of_chunk = _in_order(pack(chunks, uses, limits, traffic))
+    n_cores = int(core_of_chunk.max()) + 1
+    _check_system(n_cores, profile, problems)
+    problems.raise_as(FitError)
+    between = _sum_blocks(traffic, core_of_chunk, n_cores)
+    slots = arrange(between, slot_positions(profile, n_cores))
+    core_of_chunk = slots[core_of_chunk]
+    use = np.zeros((n_cores, len(RESOURCES)), dtype=np.int64)
+    np.add.at(use, core_of_chunk, uses)
+    return Placement(
+        chip=profile.name,
+        chunks=chunks,
+        core_of_chunk=core_of_chunk,
+        positions=slot_positions(profile, n_cores),
+        use={name: use[:, i] for i, name in enumerate(RESOURCES)},
+        limits={name: None if np.isinf(limit) else int(limit) for name, limit in zip(RESOURCES, limits, strict=True)},
+        formats=dict(partition.formats),
+        bits=_placed_bits(partition, chunks),
+        axons=axons,
+    )  # fmt: skip
+
+
+def _partition(fixed: FixedNetwork, profile: HardwareProfile, dense: bool, problems: Problems) -> Partition:
+    """Chunks with the cheaper formats; if those do not fit, with the indexed format throughout."""
+    if dense:
+        partition = Partition(fixed, profile, {projection.name: DENSE for projection in fixed.projections})
+        partition.cut(problems)
+        return partition
+    n_of = sizes(fixed)
+    chosen = {p.name: projection_bits(p, n_of, profile).chosen for p in fixed.projections}
+    partition = Partition(fixed, profile, chosen)
+    if problems:
+        return partition
+    found = Problems()
+    partition.cut(found)
+    if found and DENSE in chosen.values():
+        partition = Partition(fixed, profile, dict.fromkeys(chosen, INDEXED))
+        found = Problems()
+        partition.cut(found)
+    for problem in found:
+        problems.add(problem.code, problem.where, problem.found, problem.allowed, problem.remedy)
+    return partition
+
+
+def _axon_table(partition: Partition, name: str, chunks: tuple[Chunk, ...]) -> AxonTable:
+    projection = next(p for p in partition.fixed.projections if p.name == name)
+    sources, counts, indices = [], [], []
+    for index, chunk in enumerate(chunks):
+        if chunk.population == projection.target:
+            reached, synapses = synapses_per_axon(projection, chunk.start, chunk.stop)
+            sources.append(reached)
+            counts.append(synapses)
+            indices.append(np.full(reached.size, index, dtype=np.int32))
+    return AxonTable(np.concatenate(sources), np.concatenate(indices), np.concatenate(counts))
+
+
+def _traffic(
+    fixed: FixedNetwork, chunks: tuple[Chunk, ...], axons: Mapping[str, AxonTable]
+) -> NDArray[np.float64]:
+    """(n_chunks, n_chunks) axons between chunks, both ways together; the input is nobody's chunk."""
+    n = len(chunks)
+    traffic = np.zeros((n, n))
+    for projection in fixed.projections:
+        if projection.source == INPUT:
+            continue
+        of_source = [i for i, chunk in enumerate(chunks) if chunk.population == projection.source]
+        of_target = [i for i, chunk in enumerate(chunks) if chunk.population == projection.target]
+        if projection.name not in axons:
+            lengths = np.array([chunks[i].n for i in of_source], dtype=np.float64)
+            traffic[np.ix_(of_source, of_target)] += lengths[:, None]
+            continue
+        table = axons[projection.name]
+        stops = np.array([chunks[i].stop for i in of_source])
+        source_chunk = np.array(of_source)[np.searchsorted(stops, table.sources, side="right")]
+        np.add.at(traffic, (source_chunk, table.chunks), 1.0)
+    return traffic + traffic.T
+
+
+def _in_order(core_of_chunk: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cores renumbered by their first chunk: neighbours in the network are neighbours on the snake."""
+    _, first = np.unique(core_of_chunk, return_index=True)
+    rank = np.empty(first.size, dtype=np.int64)
+    rank[np.argsort(first, kind="stable")] = np.arange(first.size)
+    return rank[core_of_chunk]
+
+
+def _sum_blocks(
+    traffic: NDArray[np.float64], core_of: NDArray[np.int64], n_cores: int
+) -> NDArray[np.float64]:
+    """(n_cores, n_cores) traffic between cores, none within a core."""
+    from scipy.sparse import csr_matrix
+
+    member = csr_matrix(
+        (np.ones(core_of.size), (core_of, np.arange(core_of.size))), shape=(n_cores, core_of.size)
+    )
+    between = np.asarray((member @ traffic) @ member.T)
+    np.fill_diagonal(between, 0.0)
+    return between
+
+
+def _check_system(n_cores: int, profile: HardwareProfile, problems: Problems) -> None:
+    per_chip = int(profile.limits.cores_per_chip.number)
+    chips, most = -(-n_cores // per_chip), profile.limits.chips_per_system.limit
+    problems.check(
+        most is None or chips <= most, "chips", "network", f"{n_cores} cores, that is {chips} chips",
+        f"{most} chips of {per_chip} cores", "train with a higher sparsity, or fewer neurons",
+    )  # fmt: skip
+
+
+def _placed_bits(partition: Partition, chunks: tuple[Chunk, ...]) -> dict[str, ProjectionBits]:
+    bits = {}
+    for projection in partition.fixed.projections:
+        rows = row_format(projection, partition.profile.layout)
+        dense = indexed = 0
+        for chunk in chunks:
+            if chunk.population == projection.target:
+                counts = synapses_per_axon(projection, chunk.start, chunk.stop)[1]
+                dense += rows.dense_bits(projection.weights.shape[1], chunk.n)
+                indexed += rows.indexed_bits(counts, chunk.n)
+        bits[projection.name] = ProjectionBits(dense, indexed, partition.formats[projection.name])
+    return bits
