@@ -6,26 +6,44 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint lock clean
+# The newest Python that all of the core's dependencies support; no Lava, no torch.
+MODERN := 3.13
+MODERN_VENV := .venv-modern
+
+.PHONY: setup demo test test-modern lint lock clean
 
 setup: $(READY)
 
-$(READY): requirements/py310.txt requirements/find_python.sh pyproject.toml
-	@set -e; python="$$(sh requirements/find_python.sh '$(PYTHON)')"; \
-	echo "setting up $(VENV) with $$python"; \
-	"$$python" -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 2>/dev/null \
+# $(1): environment, $(2): Python version, $(3): an interpreter the user named, $(4): pins
+define install
+	@set -e; python="$$(sh requirements/find_python.sh $(2) '$(3)')"; \
+	echo "setting up $(1) with $$python"; \
+	"$$python" -m venv --clear $(1)
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 2>/dev/null \
 	  || echo "uv is not to be had: using pip"
-	@if [ -x $(BIN)/uv ]; then \
-	  VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements/py310.txt; \
+	@if [ -x $(1)/bin/uv ]; then \
+	  VIRTUAL_ENV=$(1) $(1)/bin/uv pip install --quiet --no-deps --require-hashes -r $(4); \
 	else \
-	  $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/py310.txt; \
+	  $(1)/bin/python -m pip install --quiet --no-deps --require-hashes -r $(4); \
 	fi
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(1)/.pins
+endef
+
+$(VENV)/.pins: requirements/py310.txt
+	$(call install,$(VENV),3.10,$(PYTHON),requirements/py310.txt)
+
+$(MODERN_VENV)/.pins: requirements/modern.txt
+	$(call install,$(MODERN_VENV),$(MODERN),$(PYTHON_MODERN),requirements/modern.txt)
+
+%/.ready: %/.pins pyproject.toml
+	@$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-modern: $(MODERN_VENV)/.ready
+	$(MODERN_VENV)/bin/python -m pytest
 
 lint: setup
 	$(BIN)/ruff check .
@@ -33,11 +51,12 @@ lint: setup
 	$(BIN)/mypy
 
 # Resolves the pins anew (needs uv); addresses never enter the file.
-LOCK := uv pip compile -q --no-header --no-emit-index-url --generate-hashes --python-version 3.10 \
-	--python-platform x86_64-manylinux_2_28 --override requirements/overrides.in
+LOCK := uv pip compile -q --no-header --no-emit-index-url --generate-hashes --python-platform x86_64-manylinux_2_28
+LOCK_310 := $(LOCK) --python-version 3.10 --override requirements/overrides.in
 lock:
-	$(LOCK) requirements/py310.in -o requirements/py310.txt
-	$(LOCK) requirements/peers.in -c requirements/py310.txt -o requirements/peers.txt
+	$(LOCK_310) requirements/py310.in -o requirements/py310.txt
+	$(LOCK_310) requirements/peers.in -c requirements/py310.txt -o requirements/peers.txt
+	$(LOCK) --python-version $(MODERN) requirements/modern.in -o requirements/modern.txt
 
 clean:
-	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(MODERN_VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache
