@@ -1,0 +1,174 @@
+"""What a training run is told: one flat record of plain values, with defaults per data set.
+
+The defaults were chosen on a validation split of the training set (docs/results.md says how).
+A configuration file is TOML with these names as keys; flags of the command override it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lbi.errors import InputError, Problem, Problems, UsageError
+from lbi.network import READOUTS
+from lbi.train.model import ModelConfig, PopulationConfig
+from lbi.train.surrogate import SURROGATES
+
+OPTIMIZERS = ("adam", "linbreg", "adabreg")
+SCHEDULES = ("cosine", "constant")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All options of a run. Steps are timesteps, decays fractions lost per step; raises UsageError."""
+
+    dataset: str = "digits"
+    data: str | None = None
+    encoding: Mapping[str, Any] = field(default_factory=dict)
+    # network
+    hidden: tuple[int, ...] = (128,)
+    recurrent: bool = False
+    current_decay: float = 0.5
+    voltage_decay: float = 0.25
+    output_current_decay: float = 0.5
+    output_voltage_decay: float = 0.1
+    threshold: float = 1.0
+    train_decays: bool = False
+    bias: bool = False
+    readout: str = "spike_count"
+    surrogate: str = "fast_sigmoid"
+    slope: float = 5.0
+    # optimization
+    optimizer: str = "adabreg"
+    density: float = 0.2
+    lr: float = 5e-3
+    schedule: str = "cosine"
+    epochs: int = 20
+    batch_size: int = 64
+    gain: float = 0.5
+    dropout: float = 0.0
+    clip: float = 1.0
+    delta: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    initial_density: float = 0.1
+    seed: int = 0
+    # data
+    validation: float = 0.0
+    patience: int = 0
+    channel_jitter: float = 0.0
+    time_shift: int = 0
+    # activity: firing rates in spikes per neuron and step
+    rate_low: float = 0.0
+    rate_high: float = 1.0
+    activity: float = 0.0
+    synops: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(int(n) for n in self.hidden))
+        problems = Problems()
+        for name, (holds, allowed) in self._rules().items():
+            problems.check(bool(holds), "option", name, f"{getattr(self, name)!r}", allowed)
+        problems.raise_as(UsageError)
+
+    def _rules(self) -> dict[str, tuple[bool, str]]:
+        rules: dict[str, tuple[bool, str]] = {
+            "hidden": (all(1 <= n <= 65536 for n in self.hidden), "sizes of 1 to 65536"),
+            "readout": (self.readout in READOUTS, ", ".join(READOUTS)),
+            "surrogate": (self.surrogate in SURROGATES, ", ".join(SURROGATES)),
+            "optimizer": (self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS)),
+            "schedule": (self.schedule in SCHEDULES, ", ".join(SCHEDULES)),
+            "density": (0 < self.density <= 1, "above 0, up to 1"),
+            "initial_density": (0 < self.initial_density <= 1, "above 0, up to 1"),
+            "epochs": (self.epochs >= 0, "0 or more"),
+            "seed": (0 <= self.seed < 2**63, "0 or more"),
+            "validation": (0 <= self.validation < 1, "0 up to below 1"),
+            "dropout": (0 <= self.dropout < 1, "0 up to below 1"),
+            "momentum": (0 <= self.momentum < 1, "0 up to below 1"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "patience": (self.patience >= 0 and (self.patience == 0 or self.validation > 0),
+                         "0 or more; above 0 needs validation above 0"),
+        }  # fmt: skip
+        for name in ("lr", "slope", "gain", "threshold", "delta"):
+            value = getattr(self, name)
+            rules[name] = (math.isfinite(value) and value > 0, "above 0")
+        for name in ("clip", "weight_decay", "channel_jitter", "time_shift", "activity", "synops", "rate_low", "rate_high"):
+            value = getattr(self, name)
+            rules[name] = (math.isfinite(value) and value >= 0, "0 or more")
+        return rules
+
+    def model(self, input_shape: tuple[int, ...], n_classes: int) -> ModelConfig:
+        """The network for a data set of that input and that many classes."""
+        hidden = [
+            PopulationConfig(
+                "hidden" if len(self.hidden) == 1 else f"hidden{i}", n, self.current_decay, self.voltage_decay,
+                self.threshold, self.recurrent, self.bias, self.train_decays,
+            )
+            for i, n in enumerate(self.hidden, start=1)
+        ]  # fmt: skip
+        output = PopulationConfig(
+            "output", n_classes, self.output_current_decay, self.output_voltage_decay, self.threshold,
+            False, self.bias, self.train_decays,
+        )  # fmt: skip
+        return ModelConfig(input_shape, (*hidden, output), self.readout, self.surrogate, self.slope)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only."""
+        return {**asdict(self), "hidden": list(self.hidden), "encoding": dict(self.encoding)}
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits": {},
+    "psdigits": {"recurrent": True, "epochs": 60},
+}
+"""Data set → defaults that differ from ``TrainConfig``'s."""
+
+
+def make_config(dataset: str | None, file: Path | None, options: Mapping[str, Any]) -> TrainConfig:
+    """Defaults of the data set, then the file's values, then ``options``.
+
+    Raises InputError for an unreadable file, UsageError for unknown or wrong values.
+    """
+    given = {**_read_toml(file), **options} if file else dict(options)
+    name = dataset or given.get("dataset", TrainConfig.dataset)
+    known = {entry.name: entry.type for entry in fields(TrainConfig)}
+    problems = Problems()
+    for key, value in given.items():
+        if problems.check(key in known, "unknown-option", str(file or "options"), repr(key), ", ".join(known)):
+            problems.check(
+                _fits(value, str(known[key])), "option-type", f"{file or 'options'}, {key}", f"{value!r}", str(known[key])
+            )  # fmt: skip
+    problems.raise_as(UsageError)
+    return TrainConfig(**{**PRESETS.get(str(name), {}), **given, "dataset": str(name)})
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind == "bool":
+        return isinstance(value, bool)
+    if kind.startswith("tuple"):
+        return isinstance(value, list | tuple) and all(isinstance(n, int) for n in value)
+    if kind.startswith("Mapping"):
+        return isinstance(value, Mapping)
+    return isinstance(value, str) or (value is None and "None" in kind)
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    import sys
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(Problem("config-unreadable", str(file), f"cannot be read ({error})", "a TOML file")) from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(Problem("toml-syntax", str(file), str(error), "TOML")) from error

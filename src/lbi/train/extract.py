@@ -1,0 +1,166 @@
+"""From ``model.pt`` to the float ``Network``: the way out of torch.
+
+Exact zeros become absent synapses. State as pruning and weight normalization leave it is folded first:
+``weight_orig · weight_mask`` (torch.nn.utils.prune), and g·v/‖v‖ of ``weight_norm``, old style and parametrized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lbi.errors import InputError, Problems
+from lbi.formats import MODEL
+from lbi.network import INPUT, Network, Population, Projection, Readout
+from lbi.neurons import CubaLif
+from lbi.sparse import CsrMatrix
+from lbi.train import files
+from lbi.train.model import GRID, ModelConfig, SpikingNetwork
+
+_FOLDS = (
+    ("_orig", "_mask", lambda value, mask: value * mask),
+    ("_v", "_g", lambda v, g: _weight_norm(v, g)),
+)
+
+
+def save_model(model: SpikingNetwork, path: str | Path, meta: Mapping[str, Any] | None = None) -> None:
+    """Write ``model.pt``; meta: plain JSON values (``dataset``: name and encoding, ``training``: summary)."""
+    content = {
+        "format": MODEL[0],
+        "version": MODEL[1],
+        "config": model.config.to_dict(),
+        "state_dict": {name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
+        "meta": dict(meta or {}),
+    }
+    files.write(content, path)
+
+
+def load_model(path: str | Path) -> Network:
+    """The float network in a ``model.pt``.
+
+    Raises InputError naming all that is wrong: a missing, truncated or foreign file, NaN, wrong shapes.
+    """
+    content = files.read(path, MODEL)
+    return to_network(*_parts(content, str(path)))
+
+
+def load_module(path: str | Path) -> tuple[SpikingNetwork, dict[str, Any]]:
+    """The trainable network in a ``model.pt`` and its meta, to go on training; raises as ``load_model``."""
+    content = files.read(path, MODEL)
+    config, state, meta = _parts(content, str(path))
+    to_network(config, state, meta)
+    model = SpikingNetwork(config)
+    model.load_state_dict(state)
+    return model, meta
+
+
+def network_of(model: SpikingNetwork, meta: Mapping[str, Any] | None = None) -> Network:
+    """The float network of a model in memory."""
+    return to_network(model.config, model.state_dict(), dict(meta or {}))
+
+
+def _parts(content: dict[str, Any], where: str) -> tuple[ModelConfig, dict[str, Tensor], dict[str, Any]]:
+    problems = Problems()
+    for key in ("config", "state_dict"):
+        problems.check(
+            isinstance(content.get(key), Mapping), "model-incomplete", where,
+            f"{key!r} is {type(content.get(key)).__name__}", "a dictionary",
+        )  # fmt: skip
+    meta = content.get("meta", {})
+    problems.check(
+        isinstance(meta, dict), "model-incomplete", where, f"'meta' is {type(meta).__name__}", "a dictionary"
+    )
+    problems.raise_as(InputError)
+    try:
+        config = ModelConfig.from_dict(content["config"])
+    except InputError as error:
+        problems.take(error)
+    problems.raise_as(InputError)
+    state = fold(content["state_dict"])
+    _check_state(config, state, where)
+    return config, state, meta
+
+
+def fold(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state with pruning masks multiplied out, weight normalization folded, sparse tensors made dense."""
+    folded = {
+        key: value.to_dense() if isinstance(value, Tensor) and value.layout is not torch.strided else value
+        for key, value in state.items()
+    }
+    for main, other, combine in _FOLDS:
+        for key in [key for key in folded if key.endswith(main) and key[: -len(main)] + other in folded]:
+            stem = key[: -len(main)]
+            folded[stem] = combine(folded.pop(key), folded.pop(stem + other))
+    for key in [key for key in folded if ".parametrizations." in key and key.endswith(".original1")]:
+        stem = key[: -len(".original1")]
+        if stem + ".original0" in folded:
+            name = stem.replace(".parametrizations.", ".")
+            folded[name] = _weight_norm(folded.pop(key), folded.pop(stem + ".original0"))
+    return folded
+
+
+def _weight_norm(v: Tensor, g: Tensor) -> Tensor:
+    return torch._weight_norm(v, g, 0)
+
+
+def _check_state(config: ModelConfig, state: Mapping[str, Any], where: str) -> None:
+    """Raise InputError for every tensor that is missing, unexpected, mis-shaped or not finite."""
+    problems = Problems()
+    expected = {name: tuple(tensor.shape) for name, tensor in SpikingNetwork(config).state_dict().items()}
+    for name in sorted(set(expected) | set(state)):
+        value = state.get(name)
+        place = f"{where}, state_dict[{name!r}]"
+        if name not in expected:
+            problems.add("tensor-unknown", place, "not part of the configured network", remedy="remove it")
+        elif not isinstance(value, Tensor):
+            problems.add(
+                "tensor-missing", place, f"{type(value).__name__}", f"a tensor of shape {expected[name]}"
+            )
+        elif tuple(value.shape) != expected[name]:
+            problems.add("weights-shape", place, f"{tuple(value.shape)}", f"{expected[name]}")
+        elif not value.is_floating_point():
+            problems.add("weights-dtype", place, f"{value.dtype}", "floats")
+        else:
+            n_bad = int((~torch.isfinite(value)).sum())
+            problems.check(
+                n_bad == 0, "not-finite", place, f"{n_bad} of {value.numel()} values are NaN or infinite",
+                "finite numbers", "training diverged: lower the learning rate, or clip gradients",
+            )  # fmt: skip
+    problems.raise_as(InputError)
+
+
+def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str, Any]) -> Network:
+    """The float network of a configuration and its state, checked."""
+    populations, projections = [], []
+    source = INPUT
+    for population in config.populations:
+        prefix = f"layers.{population.name}."
+        bias = state.get(prefix + "bias")
+        decays = [_grid(state[prefix + name], name) for name in ("current_decay", "voltage_decay")]
+        neuron = CubaLif(*decays, population.threshold, None if bias is None else _array(bias))
+        populations.append(Population(population.name, (population.n,), neuron))
+        projections.append(_projection(source, population.name, state[prefix + "weight"]))
+        if population.recurrent:
+            projections.append(_projection(population.name, population.name, state[prefix + "recurrent"]))
+        source = population.name
+    return Network(
+        config.input_shape, tuple(populations), tuple(projections), Readout(source, config.readout), meta
+    )
+
+
+def _grid(units: Tensor, name: str) -> float:
+    low, high = (1, GRID) if name == "current_decay" else (0, GRID - 1)
+    return float(units.round().clamp(low, high)) / GRID
+
+
+def _projection(source: str, target: str, weight: Tensor) -> Projection:
+    return Projection(f"{source}_to_{target}", source, target, CsrMatrix.from_dense(_array(weight)))
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to(torch.float64).cpu().numpy()

@@ -1,0 +1,138 @@
+"""Reading and writing ``torch.save`` files of plain types and tensors: models and checkpoints.
+
+Reading never unpickles anything else (``weights_only=True``, always), and says in one line what a file
+is that it cannot take: a pickled module, a TorchScript archive, a truncated download.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lbi.errors import InputError, Problem
+
+SAFE_TORCH = (2, 10)
+"""Before this version ``weights_only=True`` has published holes: CVE-2025-32434, CVE-2026-24747."""
+
+
+def write(content: dict[str, Any], path: str | Path) -> None:
+    """Write to a temporary name beside ``path``, then rename; the same content gives the same bytes."""
+    path = Path(path)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(buffer.getvalue())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
+    """The dictionary in a file of the format and version ``expected``.
+
+    Raises InputError for a file that is missing, truncated, of another kind, or newer.
+    """
+    name, version = expected
+    content = _load(Path(path), name)
+    where = str(path)
+    if not isinstance(content, dict):
+        raise InputError(
+            Problem("model-foreign", where, f"holds a {type(content).__name__}", f"a {name} file")
+        )
+    if content.get("format") != name:
+        keys = ", ".join(repr(key) for key in list(content)[:4]) + (", …" if len(content) > 4 else "")
+        what = "a bare state_dict" if _is_state_dict(content) else "a dictionary of another program"
+        if "format" in content:
+            what = f"format {content['format']!r}"
+        raise InputError(
+            Problem(
+                "model-foreign", where, f"{what} with keys {keys or '(none)'}",
+                f"format {name!r}, as lbi-train writes it",
+                "a state_dict does not say how its layers connect: load it into lbi.train.SpikingNetwork and save that"
+                " with lbi.train.save_model, or export it to NIR and give the .nir file",
+            )
+        )  # fmt: skip
+    if content.get("version") != version:
+        raise InputError(
+            Problem(
+                "version", where, f"version {content.get('version')!r} of {name}", f"version {version}",
+                "update lbi-snn, or write the file with this version",
+            )
+        )  # fmt: skip
+    return content
+
+
+def _is_state_dict(content: dict[Any, Any]) -> bool:
+    return bool(content) and all(isinstance(value, torch.Tensor) for value in content.values())
+
+
+def _load(path: Path, name: str) -> Any:
+    where = str(path)
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(Problem("file-missing", where, found, f"a {name} file", "check the path"))
+    if _version() < SAFE_TORCH:
+        warnings.warn(
+            f"torch {torch.__version__}: loading untrusted files is unsafe before torch 2.10"
+            " (CVE-2025-32434, CVE-2026-24747)",
+            stacklevel=3,
+        )
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            parts = {entry.split("/", 1)[-1] for entry in archive.namelist()}
+        if "constants.pkl" in parts or any(part.startswith("code/") for part in parts):
+            raise InputError(
+                Problem(
+                    "model-torchscript", where, "is a TorchScript archive (compiled code)", f"a {name} file",
+                    "save the model's state instead of scripting or tracing it",
+                )
+            )  # fmt: skip
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about formats that are refused below anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _pickled(where, name, error) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        size = path.stat().st_size
+        raise InputError(
+            Problem(
+                "file-broken", where, f"{size} bytes that torch cannot read ({_first_line(error)})",
+                f"a {name} file", "it may be truncated: copy or write it again",
+            )
+        ) from error  # fmt: skip
+
+
+def _pickled(where: str, name: str, error: pickle.UnpicklingError) -> InputError:
+    found = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(r"class ([\w.]+)", str(error))
+    if found is None:
+        return InputError(
+            Problem(
+                "file-broken", where, f"torch cannot read it ({_first_line(error)})", f"a {name} file",
+                "it may be truncated or no torch file",
+            )
+        )  # fmt: skip
+    return InputError(
+        Problem(
+            "model-pickled", where, f"holds pickled Python objects ({found[1]}), which could run any code",
+            "plain types and tensors", "re-save it where it was made: torch.save(model.state_dict(), path)",
+        )
+    )  # fmt: skip
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:120] or type(error).__name__
+
+
+def _version() -> tuple[int, int]:
+    major, minor = re.match(r"(\d+)\.(\d+)", torch.__version__).groups()  # type: ignore[union-attr]
+    return int(major), int(minor)

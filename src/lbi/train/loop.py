@@ -1,0 +1,211 @@
+"""The training loop: epochs over spikes, evaluation, early stop, checkpoints that resume bit for bit.
+
+Everything random in an epoch (order, augmentation, dropout) is drawn from (seed, epoch), so a run that is
+resumed at the start of an epoch goes on exactly as it would have.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from lbi.datasets import Dataset, SpikeData
+from lbi.datasets.base import stratified_split
+from lbi.errors import InputError, Problem
+from lbi.train.config import TrainConfig
+from lbi.train.model import SpikingNetwork, classify
+
+EVALUATION_BATCH = 256
+
+
+@dataclass
+class Progress:
+    """What a run has reached: epochs done, a record per epoch, the best validation accuracy and its weights."""
+
+    epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: float = -1.0
+    best_epoch: int = 0
+    best_state: dict[str, Tensor] | None = None
+
+
+class Trainer:
+    """One run: model, optimizer, density control and data of a ``TrainConfig``.
+
+    on_batch: called after every batch with its record (loss, accuracy, density, rate), for progress bars.
+    on_epoch: called after every epoch with its record, for metrics and checkpoints.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        *,
+        on_batch: Callable[[dict[str, float]], None] | None = None,
+        on_epoch: Callable[[Trainer], None] | None = None,
+        model: SpikingNetwork | None = None,
+    ) -> None:
+        from lbi.train.setup import make_controller, make_optimizer
+
+        self.config = config
+        self.dataset = dataset
+        self.on_batch = on_batch
+        self.on_epoch = on_epoch
+        self.train, self.validation = split(dataset.train, config)
+        self.model = model or SpikingNetwork(
+            config.model(dataset.input_shape, dataset.n_classes), config.seed
+        )
+        self.optimizer = make_optimizer(config, self.model)
+        self.controller = make_controller(config, self.model, self.optimizer, self.n_batches * config.epochs)
+        self.progress = Progress()
+
+    @property
+    def n_batches(self) -> int:
+        """Batches per epoch."""
+        return math.ceil(len(self.train) / self.config.batch_size)
+
+    def run(self) -> Progress:
+        """Train to the last epoch, or until validation has not improved for ``patience`` epochs."""
+        while self.progress.epoch < self.config.epochs and not self._stale():
+            self._epoch()
+            if self.on_epoch is not None:
+                self.on_epoch(self)
+        if self.progress.best_state is not None and self.config.patience:
+            self.model.load_state_dict(self.progress.best_state)
+        return self.progress
+
+    def _stale(self) -> bool:
+        patience = self.config.patience
+        return bool(patience) and self.progress.epoch - self.progress.best_epoch >= patience
+
+    def _epoch(self) -> None:
+        config, epoch = self.config, self.progress.epoch
+        rng = np.random.default_rng([config.seed, epoch])
+        torch.manual_seed(int(rng.integers(2**63 - 1)))
+        started = time.perf_counter()
+        order = rng.permutation(len(self.train))
+        sums = {"loss": 0.0, "accuracy": 0.0, "rate": 0.0}
+        for i in range(self.n_batches):
+            self._set_lr(epoch * self.n_batches + i)
+            chosen = order[i * config.batch_size : (i + 1) * config.batch_size]
+            record = self._batch(chosen, rng)
+            for key in sums:
+                sums[key] += record[key] * chosen.size
+            if self.on_batch is not None:
+                self.on_batch(record)
+        mean = {key: value / len(self.train) for key, value in sums.items()}
+        entry = {
+            "epoch": epoch + 1, **mean, "density": self.density(), "lr": self._lr(),
+            "seconds": time.perf_counter() - started,
+        }  # fmt: skip
+        if self.validation is not None:
+            entry["validation"] = evaluate(self.model, self.validation)
+            if entry["validation"] > self.progress.best:
+                self.progress.best = entry["validation"]
+                self.progress.best_epoch = epoch + 1
+                self.progress.best_state = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.progress.epoch = epoch + 1
+        self.progress.history.append(entry)
+
+    def _batch(self, chosen: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+        from lbi.train.losses import activity_loss
+
+        config = self.config
+        spikes = torch.from_numpy(self.train.spikes[chosen])
+        labels = torch.from_numpy(self.train.labels[chosen])
+        run = self.model(spikes, config.dropout)
+        counts = run[-1][0].sum(1)
+        loss = cross_entropy(config.gain * counts, labels) + activity_loss(self.model, run, config)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if config.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise InputError(
+                Problem(
+                    "diverged", f"epoch {self.progress.epoch + 1}", f"loss {value}", "a finite loss",
+                    "lower --lr, or set clip",
+                )
+            )  # fmt: skip
+        self.optimizer.step()
+        if self.controller is not None:
+            self.controller.step()
+        with torch.no_grad():
+            n_spikes = sum(float(s.sum()) for s, _ in run)
+            n_updates = sum(s.numel() for s, _ in run)
+            accuracy = float((classify(counts) == labels).double().mean())
+        return {"loss": value, "accuracy": accuracy, "rate": n_spikes / n_updates}
+
+    def _set_lr(self, step: int) -> None:
+        if self.config.schedule == "cosine":
+            share = step / max(1, self.n_batches * self.config.epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.lr * 0.5 * (1 + math.cos(math.pi * share))
+
+    def _lr(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def density(self) -> float:
+        """Share of weights that are not 0, over all projections."""
+        return self.model.n_active() / self.model.n_weights()
+
+    def checkpoint(self) -> dict[str, Any]:
+        """All that a resumed run needs, in plain types and tensors."""
+        progress = self.progress
+        return {
+            "config": self.config.to_dict(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "controller": None if self.controller is None else self.controller.state_dict(),
+            "progress": {
+                "epoch": progress.epoch, "history": progress.history, "best": progress.best,
+                "best_epoch": progress.best_epoch, "best_state": progress.best_state,
+            },
+        }  # fmt: skip
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Take over a checkpoint's state; the run goes on bit for bit as it would have.
+
+        Raises InputError for a checkpoint of another network or optimizer.
+        """
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            if self.controller is not None:
+                self.controller.load_state_dict(checkpoint["controller"])
+            self.progress = Progress(**checkpoint["progress"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                Problem(
+                    "checkpoint", "--resume", f"does not fit this run ({str(error).splitlines()[0]})",
+                    "a checkpoint of the same network and optimizer",
+                )
+            ) from error  # fmt: skip
+
+
+def split(data: SpikeData, config: TrainConfig) -> tuple[SpikeData, SpikeData | None]:
+    """Training and validation samples: a stratified share, the same for every seed."""
+    if config.validation == 0:
+        return data, None
+    train, held_out = stratified_split(data.labels, config.validation, np.random.default_rng(1))
+    return data.subset(train), data.subset(held_out)
+
+
+@torch.no_grad()
+def evaluate(model: SpikingNetwork, data: SpikeData) -> float:
+    """Accuracy, by the readout that is deployed."""
+    n_right = 0
+    for start in range(0, len(data), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        counts = model(torch.from_numpy(data.spikes[part]))[-1][0].sum(1)
+        n_right += int((classify(counts) == torch.from_numpy(data.labels[part])).sum())
+    return n_right / max(1, len(data))
