@@ -101,8 +101,6 @@ def simulate(
         problems.take(error)
     problems.raise_as(InputError)
     outputs, n_samples = _run(fixed, inputs, pairs, n_threads)
-    if inputs.is_dense and outputs.n_invalid.any():
-        check_spikes(inputs.spikes, fixed.n_in)
     activity = _activity(fixed, outputs, n_samples, inputs.n_steps, pairs)
     _warn(fixed, outputs)
     return activity
@@ -144,17 +142,17 @@ def _inputs(spikes: ArrayLike | SpikeEvents, n_in: int) -> Inputs:
     array = np.asarray(spikes)
     if array.dtype == np.bool_:
         array = array.view(np.uint8)
-    # The kernel checks the values of uint8 on its way; everything else is checked, and cast, here.
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != n_in:
+    usual = array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == n_in
+    if not usual or array.max(initial=0) > 1:
         array = check_spikes(array, n_in)
-    array = np.ascontiguousarray(array)
+    array = np.require(array, requirements=("C", "W"))  # numba compiles anew for a read-only array
     return Inputs(True, array.shape[1], array, no_pointers, np.zeros(0, dtype=np.int32))
 
 
 def _run(
     fixed: FixedNetwork, inputs: Inputs, pairs: set[tuple[str, str]], n_threads: int | None
 ) -> tuple[Outputs, int]:
-    from lbi.simulation.kernels import run
+    from lbi.simulation.kernels import run, scratch_for
 
     layout = layout_of(fixed)
     n_steps = inputs.n_steps
@@ -162,12 +160,12 @@ def _run(
     outputs = _outputs(fixed, n_samples, n_steps, pairs | {(fixed.readout.population, "spikes")})
     n_workers = min(n_threads or len(os.sched_getaffinity(0)), n_samples)
     if n_workers <= 1:
-        run(layout, inputs, outputs, 0, n_samples)
+        run(layout, inputs, outputs, scratch_for(layout), 0, n_samples)
         return outputs, n_samples
     bounds = np.linspace(0, n_samples, min(8 * n_workers, n_samples) + 1).astype(int)
     with ThreadPoolExecutor(n_workers) as pool:
         for done in [
-            pool.submit(run, layout, inputs, outputs, begin, end)
+            pool.submit(run, layout, inputs, outputs, scratch_for(layout), begin, end)
             for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
         ]:
             done.result()
@@ -191,7 +189,6 @@ def _outputs(fixed: FixedNetwork, n_samples: int, n_steps: int, pairs: set[tuple
         n_active=np.zeros((len(order), *counts), dtype=np.int64),
         n_synops=np.zeros((len(fixed.projections), *counts), dtype=np.int64),
         saturated=np.zeros((len(order), n_samples, 4), dtype=np.int64),
-        n_invalid=np.zeros(n_samples, dtype=np.int64),
         spikes=np.empty(sizes[0], dtype=np.uint8),
         active=np.empty(sizes[1], dtype=np.uint8),
         u=np.empty(sizes[2], dtype=np.int32),

@@ -1,5 +1,7 @@
 """The compiled loops of the simulator. All in one file, because numba's disk cache looks no further.
 
+Indices in the inner loops are unsigned: with signed ones numba looks for negative ones each time.
+
 Integers are Lava's: int32 with wrap-around where Lava's are. Decays go through float64, which is exact:
 ``state · d`` has at most 44 bits, the division by 4096 moves the exponent only, and the conversion to int
 truncates toward zero — as ``lbi.fixedpoint.decay``. One sample at a time runs from rest, so the state of a
@@ -11,7 +13,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from lbi.simulation.layout import DENSE, Layout
@@ -19,7 +24,10 @@ from lbi.simulation.layout import DENSE, Layout
 _WRAP = np.int32(1 << 23)
 _TURN = np.int32(1 << 24)
 _CLIP = np.int32((1 << 23) - 1)
-_BLOCK = 32
+
+_compiled = njit(cache=True, nogil=True)
+_inlined = njit(nogil=True, inline="always")
+"""Part of its caller: handing over the many arrays of a Layout costs more than most calls do."""
 
 
 class Inputs(NamedTuple):
@@ -42,7 +50,6 @@ class Outputs(NamedTuple):
     n_active: NDArray[np.int64]  # (P, S, T)
     n_synops: NDArray[np.int64]  # (Q, S, T)
     saturated: NDArray[np.int64]  # (P, S, 4) wraps, step of the first, clips, step of the first
-    n_invalid: NDArray[np.int64]  # (S,) input values other than 0 and 1
     spikes: NDArray[np.uint8]  # recorded arrays end to end, each (S, T, n)
     active: NDArray[np.uint8]
     u: NDArray[np.int32]
@@ -50,7 +57,36 @@ class Outputs(NamedTuple):
     where: NDArray[np.int64]  # (P, 4) where a population's spikes, active, u, v begin; −1: not recorded
 
 
-@njit(cache=True, nogil=True)
+class Scratch(NamedTuple):
+    """One thread's working memory."""
+
+    u: NDArray[np.int32]  # (N,)
+    v: NDArray[np.int32]
+    spikes: NDArray[np.uint8]
+    active: NDArray[np.uint8]
+    rings: NDArray[np.int32]
+    sums: NDArray[np.int32]  # where a right-shifted projection sums each lag
+    sources: NDArray[np.int32]  # the spikes of one source in one step; one longer: nonzeros writes ahead
+    counts: NDArray[np.int64]  # (3,)
+
+
+def scratch_for(layout: Layout) -> Scratch:
+    """Fresh working memory for ``run``."""
+    n = int(layout.start[-1])
+    sums = np.where(layout.shift < 0, layout.n[layout.target] * layout.n_lags, 0)
+    return Scratch(
+        u=np.zeros(n, dtype=np.int32),
+        v=np.zeros(n, dtype=np.int32),
+        spikes=np.zeros(n, dtype=np.uint8),
+        active=np.zeros(n, dtype=np.uint8),
+        rings=np.zeros(int(layout.ring[-1]), dtype=np.int32),
+        sums=np.zeros(int(sums.max(initial=0)), dtype=np.int32),
+        sources=np.zeros(max(layout.n_in, int(layout.n.max())) + 1, dtype=np.int32),
+        counts=np.zeros(3, dtype=np.int64),
+    )
+
+
+@_compiled
 def transpose(
     indptr: Any, columns: Any, values: Any, offset: Any, pointers: Any, weights: Any, indices: Any
 ) -> None:
@@ -65,27 +101,48 @@ def transpose(
             indices[at] = row + offset[k * step]
 
 
-@njit(cache=True, nogil=True)
+@intrinsic
+def mask64(context: Any, array: Any, at: Any) -> Any:
+    """64 bytes of a uint8 array as a uint64: bit i is set where ``array[at + i]`` is not zero."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source = context.make_array(signature.args[0])(context, builder, arguments[0])
+        vector = ir.VectorType(ir.IntType(8), 64)
+        pointer = builder.bitcast(builder.gep(source.data, [arguments[1]]), vector.as_pointer())
+        loaded = builder.load(pointer, align=1)
+        return builder.bitcast(builder.icmp_unsigned("!=", loaded, vector(None)), ir.IntType(64))
+
+    return types.uint64(array, types.int64), build
+
+
+@intrinsic
+def lowest_bit(context: Any, mask: Any) -> Any:
+    """The position of the lowest set bit of a uint64 other than 0."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.IntType(1)(1))
+
+    return types.uint64(types.uint64), build
+
+
+@_inlined
 def nonzeros(flags: Any, found: Any) -> int:
     """Where ``flags`` (uint8) are nonzero, in order, into ``found``; returns how many."""
     count = 0
-    size = flags.size
-    whole = size - size % _BLOCK
-    for begin in range(0, whole, _BLOCK):
-        any_set = np.uint8(0)
-        for i in range(begin, begin + _BLOCK):
-            any_set |= flags[i]
-        if any_set:
-            for i in range(begin, begin + _BLOCK):
-                found[count] = i
-                count += np.int64(flags[i] != 0)
-    for i in range(whole, size):
+    whole = flags.size - flags.size % 64
+    for begin in range(0, whole, 64):
+        mask = mask64(flags, begin)
+        while mask != 0:
+            found[count] = np.uint64(begin) + lowest_bit(mask)
+            count += 1
+            mask &= mask - np.uint64(1)
+    for i in range(whole, flags.size):
         found[count] = i
         count += np.int64(flags[i] != 0)
     return count
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def add_rows(goal: Any, rows: Any, factor: Any, sources: Any, count: int) -> None:
     """Add the dense weight rows of the spiking sources, four at a time."""
     n = goal.size
@@ -104,89 +161,81 @@ def add_rows(goal: Any, rows: Any, factor: Any, sources: Any, count: int) -> Non
             goal[i] += np.int32(np.int32(row[i]) * factor)
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def scatter(
-    goal: Any, base: int, indices: Any, weights: Any, factor: Any, pointers: Any, sources: Any, count: int
-) -> None:
-    """Add the stored synapses of the spiking sources; ``goal`` is a ring, index 0 stands at ``base``."""
-    size = goal.size
-    for e in range(count):
-        source = sources[e]
-        for k in range(pointers[source], pointers[source + 1]):
-            i = base + np.int64(indices[k])
-            if i >= size:
-                i -= size
-            goal[i] += np.int32(np.int32(weights[k]) * factor)
-
-
-@njit(cache=True, nogil=True)
-def scatter_flat(
     goal: Any, indices: Any, weights: Any, factor: Any, pointers: Any, sources: Any, count: int
 ) -> None:
-    """``scatter`` into one slot: no index runs over its end."""
+    """Add the stored synapses of the spiking sources."""
     for e in range(count):
         source = sources[e]
         for k in range(pointers[source], pointers[source + 1]):
             goal[indices[k]] += np.int32(np.int32(weights[k]) * factor)
 
 
-@njit(cache=True, nogil=True)
-def deliver(
-    layout: Layout, q: int, goal: Any, base: int, flat: bool, factor: Any, sources: Any, count: int
+@_inlined
+def scatter_around(
+    goal: Any, base: int, indices: Any, weights: Any, factor: Any, pointers: Any, sources: Any, count: int
 ) -> None:
+    """``scatter`` into a ring: index 0 stands at ``base``, and after the last entry comes the first."""
+    size = np.uint64(goal.size)
+    for e in range(count):
+        source = sources[e]
+        for k in range(pointers[source], pointers[source + 1]):
+            i = np.uint64(base) + np.uint64(indices[k])
+            if i >= size:
+                i -= size
+            goal[i] += np.int32(np.int32(weights[k]) * factor)
+
+
+@_inlined
+def deliver(layout: Layout, q: int, goal: Any, base: int, factor: Any, sources: Any, count: int) -> None:
     """Add one projection's synapses: picks the loop for the format and the widths."""
-    w, x, c = layout.weights[q], layout.indices[q], layout.columns[q]
-    pointers = layout.pointers[c:]
+    w, x = layout.weights[q], layout.indices[q]
+    pointers = layout.pointers[layout.columns[q] :]
     if layout.format[q] == DENSE:
         if layout.weight_bytes[q] == 1:
             add_rows(goal, layout.weights1[w:], factor, sources, count)
         else:
             add_rows(goal, layout.weights2[w:], factor, sources, count)
-    elif layout.weight_bytes[q] == 1:
-        if layout.index_bytes[q] == 4:
-            scatter(goal, base, layout.indices4[x:], layout.weights1[w:], factor, pointers, sources, count)
-        elif flat:
-            scatter_flat(goal, layout.indices2[x:], layout.weights1[w:], factor, pointers, sources, count)
+    elif layout.index_bytes[q] == 2:
+        if layout.weight_bytes[q] == 1:
+            scatter(goal, layout.indices2[x:], layout.weights1[w:], factor, pointers, sources, count)
         else:
-            scatter(goal, base, layout.indices2[x:], layout.weights1[w:], factor, pointers, sources, count)
-    elif layout.index_bytes[q] == 4:
-        scatter(goal, base, layout.indices4[x:], layout.weights2[w:], factor, pointers, sources, count)
-    elif flat:
-        scatter_flat(goal, layout.indices2[x:], layout.weights2[w:], factor, pointers, sources, count)
+            scatter(goal, layout.indices2[x:], layout.weights2[w:], factor, pointers, sources, count)
+    elif layout.weight_bytes[q] == 1:
+        scatter_around(goal, base, layout.indices4[x:], layout.weights1[w:], factor, pointers, sources, count)
     else:
-        scatter(goal, base, layout.indices2[x:], layout.weights2[w:], factor, pointers, sources, count)
+        scatter_around(goal, base, layout.indices4[x:], layout.weights2[w:], factor, pointers, sources, count)
 
 
-@njit(cache=True, nogil=True)
-def send(layout: Layout, q: int, step: int, rings: Any, scratch: Any, sources: Any, count: int) -> int:
+@_inlined
+def send(layout: Layout, q: int, step: int, rings: Any, sums: Any, sources: Any, count: int) -> int:
     """Deliver ``count`` spikes of step ``step`` through projection ``q``; returns the synapses reached."""
     p = layout.target[q]
-    n, n_slots, n_lags = layout.n[p], layout.n_slots[p], layout.n_lags[q]
+    n, n_slots, n_lags, shift = layout.n[p], layout.n_slots[p], layout.n_lags[q], layout.shift[q]
     ring = rings[layout.ring[p] : layout.ring[p] + n * n_slots]
     slot = (step + layout.lag[q]) % n_slots
-    if layout.shift[q] >= 0:
-        factor = np.int32(1 << layout.shift[q])
-        if n_lags == 1:
-            deliver(layout, q, ring[slot * n : slot * n + n], 0, True, factor, sources, count)
-        else:
-            deliver(layout, q, ring, slot * n, False, factor, sources, count)
-    else:  # the sum of each lag is shifted right (floor) before it joins the others
-        goal = scratch[: n * n_lags]
+    goal, base = ring, slot * n
+    if shift < 0:  # the sum of each lag is shifted right (floor) before it joins the others
+        goal, base = sums[: n * n_lags], 0
         goal[:] = 0
-        deliver(layout, q, goal, 0, True, np.int32(1), sources, count)
+    elif n_lags == 1:
+        goal, base = ring[slot * n : slot * n + n], 0
+    deliver(layout, q, goal, base, np.int32(1 << max(shift, 0)), sources, count)
+    if shift < 0:
         for lag in range(n_lags):
             part = ring[slot * n : slot * n + n]
             for i in range(n):
-                part[i] += np.int32(goal[lag * n + i] >> -layout.shift[q])
+                part[i] += np.int32(goal[lag * n + i] >> -shift)
             slot = slot + 1 if slot + 1 < n_slots else 0
     c = layout.columns[q]
-    synops = 0
+    synops = np.uint64(0)
     for e in range(count):
         synops += layout.pointers[c + sources[e] + 1] - layout.pointers[c + sources[e]]
-    return synops
+    return np.int64(synops)
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def cuba_lif(
     a: Any, u: Any, v: Any, bias: Any, parameters: Any, spikes: Any, active: Any, counts: Any
 ) -> None:
@@ -219,7 +268,7 @@ def cuba_lif(
     counts[2] = n_clips
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def input_events(inputs: Inputs, sample: int, step: int, found: Any) -> int:
     """The channels that spike in one step, into ``found``; returns how many."""
     if inputs.is_dense:
@@ -231,7 +280,7 @@ def input_events(inputs: Inputs, sample: int, step: int, found: Any) -> int:
     return end - begin
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def keep(outputs: Outputs, p: int, row: int, spikes: Any, active: Any, u: Any, v: Any) -> None:
     """Copy what is recorded of one population in one step; ``row`` is sample · n_steps + step."""
     n = spikes.size
@@ -246,59 +295,79 @@ def keep(outputs: Outputs, p: int, row: int, spikes: Any, active: Any, u: Any, v
         outputs.v[at[3] + row * n : at[3] + row * n + n] = v
 
 
-@njit(cache=True, nogil=True)
-def run(layout: Layout, inputs: Inputs, outputs: Outputs, begin: int, end: int) -> None:
+@intrinsic
+def borrowed(context: Any, record: Any) -> Any:
+    """The same named tuple with arrays that have no owner; the caller keeps the arrays alive.
+
+    numba counts the references to every slice of an owned array atomically, which took half the time.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        result = arguments[0]
+        for i, kind in enumerate(signature.args[0].types):
+            if isinstance(kind, types.Array):
+                array = context.make_array(kind)(context, builder, builder.extract_value(result, i))
+                array.meminfo = cgutils.get_null_value(array.meminfo.type)
+                array.parent = cgutils.get_null_value(array.parent.type)
+                result = builder.insert_value(result, array._getvalue(), i)
+        return result
+
+    return record(record), build
+
+
+@_compiled
+def run(layout: Layout, inputs: Inputs, outputs: Outputs, scratch: Scratch, begin: int, end: int) -> None:
     """Simulate samples ``begin`` to ``end`` − 1, each from rest."""
-    n_populations = layout.n.size
-    n_neurons = layout.start[n_populations]
-    n_widest = max(layout.n_in, layout.n.max())
-    u = np.zeros(n_neurons, dtype=np.int32)
-    v = np.zeros(n_neurons, dtype=np.int32)
-    spikes = np.zeros(n_neurons, dtype=np.uint8)
-    active = np.zeros(n_neurons, dtype=np.uint8)
-    rings = np.zeros(layout.ring[n_populations], dtype=np.int32)
-    scratch = np.zeros(scratch_size(layout), dtype=np.int32)
-    sources = np.zeros(n_widest + 1, dtype=np.int32)  # one more: ``nonzeros`` writes ahead of its count
-    counts = np.zeros(3, dtype=np.int64)
+    run_borrowed(borrowed(layout), borrowed(inputs), borrowed(outputs), borrowed(scratch), begin, end)
+
+
+@_compiled
+def run_borrowed(
+    layout: Layout, inputs: Inputs, outputs: Outputs, scratch: Scratch, begin: int, end: int
+) -> None:
+    """``run`` on arrays without owners."""
     for sample in range(begin, end):
-        u[:] = 0
-        v[:] = 0
-        rings[:] = 0
+        scratch.u[:] = 0
+        scratch.v[:] = 0
+        scratch.rings[:] = 0
         for step in range(inputs.n_steps):
+            advance(layout, inputs, outputs, scratch, sample, step)
+
+
+@_inlined
+def advance(
+    layout: Layout, inputs: Inputs, outputs: Outputs, scratch: Scratch, sample: int, step: int
+) -> None:
+    """One timestep: input, then every population in evaluation order, each sending its spikes on."""
+    sources = scratch.sources
+    for source in range(layout.n.size + 1):
+        if source == 0:
             count = input_events(inputs, sample, step, sources)
-            if inputs.is_dense:
-                for e in range(count):
-                    outputs.n_invalid[sample] += inputs.spikes[sample, step, sources[e]] != 1
-            for source in range(n_populations + 1):
-                if source > 0:
-                    p = source - 1
-                    s, t = layout.start[p], layout.start[p + 1]
-                    n = layout.n[p]
-                    slot = layout.ring[p] + step % layout.n_slots[p] * n
-                    a = rings[slot : slot + n]
-                    cuba_lif(
-                        a, u[s:t], v[s:t], layout.bias[s:t], layout.parameters[p], spikes[s:t], active[s:t], counts
-                    )  # fmt: skip
-                    outputs.n_active[p, sample, step] = counts[0]
-                    for kind in range(2):
-                        if counts[1 + kind] and not outputs.saturated[p, sample, 2 * kind]:
-                            outputs.saturated[p, sample, 2 * kind + 1] = step
-                        outputs.saturated[p, sample, 2 * kind] += counts[1 + kind]
-                    keep(outputs, p, sample * inputs.n_steps + step, spikes[s:t], active[s:t], u[s:t], v[s:t])
-                    count = nonzeros(spikes[s:t], sources)
-                outputs.n_events[source, sample, step] = count
-                if count:
-                    for q in range(layout.first[source], layout.first[source + 1]):
-                        outputs.n_synops[q, sample, step] = send(
-                            layout, q, step, rings, scratch, sources, count
-                        )
+        else:
+            p = source - 1
+            update(layout, outputs, scratch, p, sample, step)
+            count = nonzeros(scratch.spikes[layout.start[p] : layout.start[p + 1]], sources)
+        outputs.n_events[source, sample, step] = count
+        if count:
+            for q in range(layout.first[source], layout.first[source + 1]):
+                reached = send(layout, q, step, scratch.rings, scratch.sums, sources, count)
+                outputs.n_synops[q, sample, step] = reached
 
 
-@njit(cache=True, nogil=True)
-def scratch_size(layout: Layout) -> int:
-    """Entries of the buffer in which a right-shifted projection sums its lags."""
-    size = 0
-    for q in range(layout.target.size):
-        if layout.shift[q] < 0:
-            size = max(size, layout.n[layout.target[q]] * layout.n_lags[q])
-    return size
+@_inlined
+def update(layout: Layout, outputs: Outputs, scratch: Scratch, p: int, sample: int, step: int) -> None:
+    """Advance the neurons of population ``p``, count and record."""
+    s, t = layout.start[p], layout.start[p + 1]
+    slot = layout.ring[p] + step % layout.n_slots[p] * (t - s)
+    a = scratch.rings[slot : slot + t - s]
+    u, v = scratch.u[s:t], scratch.v[s:t]
+    spikes, active, counts = scratch.spikes[s:t], scratch.active[s:t], scratch.counts
+    cuba_lif(a, u, v, layout.bias[s:t], layout.parameters[p], spikes, active, counts)
+    outputs.n_active[p, sample, step] = counts[0]
+    saturated = outputs.saturated[p, sample]
+    for kind in range(2):
+        if counts[1 + kind]:
+            if not saturated[2 * kind]:
+                saturated[2 * kind + 1] = step
+            saturated[2 * kind] += counts[1 + kind]
+    keep(outputs, p, sample * outputs.n_active.shape[2] + step, spikes, active, u, v)

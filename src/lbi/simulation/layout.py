@@ -5,8 +5,8 @@ zero bits that all its mantissas share cut off, so that mixed-sign weights (even
 
 format      stored per synapse                         used where
 DENSE       weight of every target neuron              uniform delay, at least a quarter of the synapses present
-SPARSE      weight and uint16 or int32 target index    otherwise; with several delays the index is
-            (lag − shortest lag) · n_target + row
+SPARSE      weight and target index: uint16, or uint32 otherwise; with several delays the index is
+            (lag − shortest lag) · n_target + row, uint32
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class Layout(NamedTuple):
     columns: NDArray[np.int64]  # (Q,) where the projection's n_source + 1 column pointers begin
     weights: NDArray[np.int64]  # (Q,) where its weights begin in weights1 or weights2
     indices: NDArray[np.int64]  # (Q,) where its indices begin in indices2 or indices4
-    pointers: NDArray[np.int64]  # column pointers, counting stored synapses from 0 in each projection
+    pointers: NDArray[np.uint64]  # column pointers, counting stored synapses from 0 in each projection
     weights1: NDArray[np.int8]
     weights2: NDArray[np.int16]
     indices2: NDArray[np.uint16]
-    indices4: NDArray[np.int32]
+    indices4: NDArray[np.uint32]
 
 
 class _Columns(NamedTuple):
@@ -74,7 +74,7 @@ class _Columns(NamedTuple):
     shift: int
     lag: int
     n_lags: int
-    pointers: NDArray[np.int64]
+    pointers: NDArray[np.uint64]
     weights: NDArray[Any]
     indices: NDArray[Any]
 
@@ -112,8 +112,8 @@ def build(fixed: FixedNetwork) -> Layout:
     pool1, start1 = _pool(weights1, np.int8)
     pool2, start2 = _pool(weights2, np.int16)
     index2, first2 = _pool(indices2, np.uint16)
-    index4, first4 = _pool(indices4, np.int32)
-    pointers, first_pointer = _pool([part.pointers for part in columns], np.int64)
+    index4, first4 = _pool(indices4, np.uint32)
+    pointers, first_pointer = _pool([part.pointers for part in columns], np.uint64)
     weight_bytes = _int64([part.weights.itemsize for part in columns])
     index_bytes = _int64([part.indices.itemsize for part in columns])
     models = [_parameters(population.neuron) for population in populations]
@@ -177,12 +177,12 @@ def _columns(fixed: FixedNetwork, projection: FixedProjection) -> _Columns:
     lag = int(lags.min()) if lags.size else 0
     n_lags = int(lags.max()) - lag + 1 if lags.size else 1
     shift = projection.weight_exp + spare
-    pointers = _running(matrix.fan_out())
+    pointers = _running(matrix.fan_out()).astype(np.uint64)
     if n_lags == 1 and matrix.nnz and matrix.density >= DENSE_FROM[narrow.itemsize]:
         rows = np.zeros((n_source, n_target), dtype=narrow)
         rows[matrix.indices, matrix.row_of()] = values
         return _Columns(DENSE, shift, lag, 1, pointers, rows.reshape(-1), np.zeros(0, dtype=np.uint16))
-    wide = np.dtype(np.uint16 if n_target * n_lags <= 1 << 16 else np.int32)
+    wide = np.dtype(np.uint16 if n_lags == 1 and n_target <= 1 << 16 else np.uint32)
     _check_index(projection, n_target * n_lags)
     offset = ((lags - lag) * n_target).astype(np.int32) if lags.ndim else np.zeros(1, dtype=np.int32)
     weights = np.empty(matrix.nnz, dtype=narrow)
