@@ -1,0 +1,280 @@
+"""Adds up what a configuration (dense or sparse) did and prices it with every cost set of a chip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.activity import Activity
+from lbi.costs import energy, energy_parts, static_pj, step_times
+from lbi.counts import CORE_EVENTS, TRAFFIC_EVENTS, Batch, Fabric, Loads
+from lbi.memory import DENSE
+from lbi.network import INPUT
+from lbi.placement import Placement
+from lbi.profile import CostSet, HardwareProfile
+
+MESSAGES = ("message_out", "message_in", "message_within_tile", "message_from_input", "hop_ew", "hop_ns")
+
+
+@dataclass(frozen=True)
+class Band:
+    """A lower and an upper figure."""
+
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        """``{"low": …, "high": …}``."""
+        return {"low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Means over samples per chip timestep: synaptic operations fetched, and energy by cost set in pJ."""
+
+    synops: NDArray[np.float64]
+    energy: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Bill:
+    """One configuration's cost per timestep of a sample.
+
+    events: event → count per timestep · exact_messages: False if messages are only bounded
+    energy: cost set → pJ; parts: cost set → part → pJ · time: cost set → mean bounds in ns per chip timestep
+    slowest_ns: cost set → bounds of the slowest timestep · static: static power → pJ per timestep
+    scenarios: scenario → pJ per timestep, labelled what-ifs · fits: False if no placement exists
+    core_events: event → (n_cores,) mean count per chip timestep
+    """
+
+    placement: Placement
+    fits: bool
+    events: Mapping[str, float]
+    synops_effective: float
+    exact_messages: bool
+    energy: Mapping[str, Band]
+    parts: Mapping[str, Mapping[str, float]]
+    time: Mapping[str, Band]
+    slowest_ns: Mapping[str, Band]
+    static: Mapping[str, Band]
+    scenarios: Mapping[str, Band]
+    core_events: Mapping[str, NDArray[np.float64]]
+    series: Series
+    input_spikes: float
+
+    @property
+    def synops_fetched(self) -> float:
+        """Stored entries read per timestep, in the formats of this configuration."""
+        return self.events["synop_dense"] + self.events["synop_indexed"]
+
+    @property
+    def neuron_updates(self) -> float:
+        """Active and inactive updates per timestep: every neuron, every step."""
+        return self.events["update_active"] + self.events["update_inactive"]
+
+    @property
+    def energy_band(self) -> Band | None:
+        """From the cheapest to the dearest cost set; None where the chip's energy is not published."""
+        return _hull(self.energy)
+
+    @property
+    def time_band(self) -> Band | None:
+        """From the lowest bound of a cost set to the highest; None without a placement."""
+        return _hull(self.time)
+
+
+class Tally:
+    """Sums over batches for one configuration."""
+
+    def __init__(self, fabric: Fabric, profile: HardwareProfile) -> None:
+        self.fabric = fabric
+        self.profile = profile
+        self.exact_messages = True
+        self.n_steps = 0  # timesteps of samples
+        self.n_chip_steps = 0
+        self.input_spikes = 0
+        self.effective = 0
+        self.n_samples = 0
+        self.cores = {event: np.zeros(fabric.placement.n_cores) for event in CORE_EVENTS}
+        self.series: dict[str, NDArray[np.float64]] = {}
+        self.times = {costs.name: _Times() for costs in profile.costs}
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch with every neuron's spikes: exact per core."""
+        loads = self.fabric.count(batch)
+        self._add(loads)
+        self.n_steps += batch.shape[0] * batch.shape[1]
+        self.input_spikes += int(batch.spikes[INPUT].sum())
+        for route in self.fabric.routes:
+            per_source = batch.spikes[route.projection.source].sum(axis=(0, 1), dtype=np.int64)
+            self.effective += int(per_source @ route.projection.weights.fan_out())
+        for costs in self.profile.costs:
+            self.times[costs.name].add(*step_times(costs, loads))
+
+    def add_totals(self, activity: Activity) -> None:
+        """Count a run of which only totals per population are known: messages and times are bounds."""
+        self.exact_messages = False
+        whole, parts = _loads_by_population(self.fabric, activity)
+        self._add(whole, per_core=False)
+        self.n_steps += activity.n_samples * activity.n_steps
+        self.input_spikes += int(activity.input_spikes.sum())
+        self.effective += activity.n_synops
+        for costs in self.profile.costs:
+            low = np.max([step_times(costs, part)[0] for part in parts], axis=0)
+            self.times[costs.name].add(low, step_times(costs, whole)[1])
+
+    def _add(self, loads: Loads, per_core: bool = True) -> None:
+        n_samples, n_chip_steps = loads.traffic[TRAFFIC_EVENTS[0]].shape
+        self.n_samples += n_samples
+        self.n_chip_steps += n_samples * n_chip_steps
+        for event, values in loads.cores.items():
+            self._extend(event, values.sum(axis=(0, 2)))
+            if per_core:
+                self.cores[event] += values.sum(axis=(0, 1))
+        for event, values in loads.traffic.items():
+            self._extend(event, values.sum(axis=0))
+
+    def _extend(self, event: str, values: NDArray[np.int64]) -> None:
+        old = self.series.get(event, np.zeros(values.size))
+        self.series[event] = old + values
+
+
+@dataclass
+class _Times:
+    """Sum and maximum of the bounds over chip timesteps, in ns."""
+
+    low: float = 0.0
+    high: float = 0.0
+    slowest_low: float = 0.0
+    slowest_high: float = 0.0
+    n: int = field(default=0)
+
+    def add(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+        self.low += float(low.sum())
+        self.high += float(high.sum())
+        self.slowest_low = max(self.slowest_low, float(low.max(initial=0.0)))
+        self.slowest_high = max(self.slowest_high, float(high.max(initial=0.0)))
+        self.n += low.size
+
+
+def to_bill(tally: Tally, placed: bool) -> Bill:
+    """Price a tally. ``placed``: False if its placement is only imagined, which has no times."""
+    profile, placement = tally.profile, tally.fabric.placement
+    n = max(tally.n_steps, 1)
+    events = {event: float(values.sum()) / n for event, values in tally.series.items()}
+    times = {name: times for name, times in tally.times.items() if placed}
+    time = {name: Band(t.low / max(t.n, 1), t.high / max(t.n, 1)) for name, t in times.items()}
+    per_step = {event: values / max(tally.n_samples, 1) for event, values in tally.series.items()}
+    priced = [costs for costs in profile.costs if costs.energy]
+    return Bill(
+        placement=placement,
+        fits=placed,
+        events=events,
+        synops_effective=tally.effective / n,
+        exact_messages=tally.exact_messages,
+        energy={costs.name: _priced(costs, events, tally.exact_messages) for costs in priced},
+        parts={costs.name: energy_parts(costs, events) for costs in priced},
+        time=time,
+        slowest_ns={name: Band(t.slowest_low, t.slowest_high) for name, t in times.items()},
+        static=_static(profile, placement, _hull(time)),
+        scenarios=_scenarios(profile, events, tally.exact_messages),
+        core_events={event: values / max(tally.n_chip_steps, 1) for event, values in tally.cores.items()},
+        series=Series(
+            per_step["synop_dense"] + per_step["synop_indexed"],
+            {costs.name: _energy_series(costs, per_step) for costs in priced},
+        ),
+        input_spikes=tally.input_spikes / n,
+    )
+
+
+def _priced(costs: CostSet, events: Mapping[str, float], exact: bool) -> Band:
+    """Energy in pJ per timestep; where messages are only bounded, from none of them to all."""
+    high = energy(costs, events) or 0.0
+    if exact:
+        return Band(high, high)
+    return Band(energy(costs, {k: 0.0 if k in MESSAGES else v for k, v in events.items()}) or 0.0, high)
+
+
+def _energy_series(costs: CostSet, per_step: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    n = next(iter(per_step.values())).size
+    return np.array([energy(costs, {k: float(v[t]) for k, v in per_step.items()}) for t in range(n)])
+
+
+def _static(profile: HardwareProfile, placement: Placement, time: Band | None) -> dict[str, Band]:
+    """Static energy per timestep, a line of its own: power · time, over the chips or cores used."""
+    if time is None:
+        return {}
+    static = {}
+    for entry in profile.static:
+        n = placement.n_cores if entry.power.unit == "mW/core" else placement.n_chips
+        power = entry.power.number * n
+        static[entry.name] = Band(static_pj(power, time.low), static_pj(power, time.high))
+    return static
+
+
+def _scenarios(profile: HardwareProfile, events: Mapping[str, float], exact: bool) -> dict[str, Band]:
+    bands = {}
+    for scenario in profile.scenarios:
+        if scenario.costs is not None:
+            bands[scenario.name] = _priced(scenario.costs, events, exact)
+        elif scenario.energy_per_synop is not None:
+            per_synop = scenario.energy_per_synop.numbers
+            synops = events["synop_dense"] + events["synop_indexed"]
+            bands[scenario.name] = Band(synops * per_synop[0], synops * per_synop[-1])
+    return bands
+
+
+def _hull(bands: Mapping[str, Band]) -> Band | None:
+    if not bands:
+        return None
+    return Band(min(band.low for band in bands.values()), max(band.high for band in bands.values()))
+
+
+def _loads_by_population(fabric: Fabric, activity: Activity) -> tuple[Loads, list[Loads]]:
+    """All counts on one imagined core, and each population's spread evenly over its cores.
+
+    The first bounds the busiest core from above, the second from below. Messages are at most one for
+    each event and core of the target.
+    """
+    fixed, placement = fabric.fixed, fabric.placement
+    latency = {name: fixed.latency(name) for name in (INPUT, *activity.populations)}
+    shape = (activity.n_samples, activity.n_steps + fixed.depth)
+    whole = _empty(shape)
+    parts = {name: _empty(shape) for name in activity.populations}
+    n_chunks = {name: sum(chunk.population == name for chunk in placement.chunks) for name in parts}
+
+    def add(event: str, name: str, at: int, values: NDArray[np.int64]) -> None:
+        steps = slice(at, at + activity.n_steps)
+        whole.cores[event][:, steps, 0] += values
+        share = parts[name].cores[event]
+        share[:, steps, 0] += values // n_chunks[name]
+
+    for projection in fixed.projections:
+        counts, at = activity.projections[projection.name], latency[projection.source]
+        is_dense = placement.formats[projection.name] == DENSE
+        fetched = counts.events * projection.weights.shape[0] if is_dense else counts.synops
+        add("synop_dense" if is_dense else "synop_indexed", projection.target, at, fetched)
+        messages = counts.events * n_chunks[projection.target]
+        steps = slice(at, at + activity.n_steps)
+        whole.cores["message_in"][:, steps, 0] += messages
+        if projection.source == INPUT:
+            whole.traffic["message_from_input"][:, steps] += messages
+        else:
+            whole.cores["message_out"][:, steps, 0] += messages
+            whole.traffic["message_within_tile"][:, steps] += messages
+    for population in fixed.populations:
+        record, at = activity.populations[population.name], latency[population.name]
+        add("update_active", population.name, at, record.active)
+        add("update_inactive", population.name, at, population.n - record.active)
+        add("spike", population.name, at, record.spikes)
+    return whole, list(parts.values())
+
+
+def _empty(shape: tuple[int, int]) -> Loads:
+    return Loads(
+        {event: np.zeros((*shape, 1), dtype=np.int64) for event in CORE_EVENTS},
+        {event: np.zeros(shape, dtype=np.int64) for event in TRAFFIC_EVENTS},
+    )

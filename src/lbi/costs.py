@@ -1,0 +1,80 @@
+"""Models of cost: counts of events priced with one set of constants. Counting itself is lbi.counts'.
+
+Energy of a run and time of a timestep, by facts that Davies et al., IEEE Micro 38(1), 2018, Table 2 give per
+event; a constant that is not published counts as 0, and reports say so::
+
+    E = Σ events · energy per event                                                             [pJ]
+    T_low  = max over cores max(Σ synapse events · time, Σ neuron events · time) + barrier_low      [ns]
+    T_high = max over cores    (Σ synapse events · time + Σ neuron events · time) + barrier_high     [ns]
+
+never less than the chip's ``step_floor``. T_low lets a core's synapses and neurons work at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.counts import NEURON_EVENTS, SYNAPSE_EVENTS, TRAFFIC_EVENTS, Loads
+from lbi.profile import CostSet
+
+PARTS = {
+    "synapses": ("synop_dense", "synop_indexed"),
+    "neuron updates": ("update_active", "update_inactive"),
+    "spikes and messages": ("spike", "message_out", "message_in", "message_within_tile"),
+    "hops": ("hop_ew", "hop_ns"),
+}
+"""Where energy goes, for reports."""
+
+
+def energy_parts(costs: CostSet, events: Mapping[str, float]) -> dict[str, float]:
+    """Energy in pJ by part, for counts of events.
+
+    Input messages enter as messages within a tile that a neuron sent: where they come from is not known.
+    """
+    counted = dict(events)
+    from_input = events.get("message_from_input", 0)
+    for event in ("message_out", "message_within_tile"):
+        counted[event] = counted.get(event, 0) + from_input
+    return {
+        part: float(
+            sum(costs.energy[name].number * counted.get(name, 0) for name in names if name in costs.energy)
+        )
+        for part, names in PARTS.items()
+    }
+
+
+def energy(costs: CostSet, events: Mapping[str, float]) -> float | None:
+    """Energy in pJ for counts of events; None where the set prices no energy."""
+    return sum(energy_parts(costs, events).values()) if costs.energy else None
+
+
+def step_times(costs: CostSet, loads: Loads) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper bound of every timestep, each (n_samples, n_chip_steps) in ns."""
+
+    def part(events: tuple[str, ...]) -> NDArray[np.float64]:
+        total = np.zeros(loads.cores["spike"].shape)
+        for event in events:
+            price = costs.time[event].number
+            if price:
+                total += price * loads.cores[event]
+        return total
+
+    synapses, neurons = part(SYNAPSE_EVENTS), part(NEURON_EVENTS)
+    low = np.maximum(synapses, neurons).max(axis=2, initial=0.0) + costs.time["barrier_low"].number
+    high = (synapses + neurons).max(axis=2, initial=0.0) + costs.time["barrier_high"].number
+    floor = costs.time["step_floor"].number
+    return np.maximum(low, floor), np.maximum(high, floor)
+
+
+def static_pj(power_mw: float, time_ns: float) -> float:
+    """Energy in pJ of a power over a time: 1 mW · 1 ns = 1 pJ."""
+    return power_mw * time_ns
+
+
+def unpriced(costs: CostSet) -> tuple[str, ...]:
+    """Events that a set prices at nothing because nobody published their cost."""
+    names = {**costs.energy, **costs.time}
+    return tuple(name for name in names if not names[name].known and name not in TRAFFIC_EVENTS)
