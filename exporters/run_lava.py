@@ -13,6 +13,8 @@ Spikes: ``.npz`` with ``spikes`` (n_samples, n_steps, n_in) of 0 and 1, and opti
 Output: ``spikes`` (n_samples, n_steps, n_out) uint8, ``predictions``, and ``labels`` if they were given.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
@@ -20,6 +22,7 @@ import threading
 from multiprocessing import active_children
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -49,7 +52,7 @@ STOP_SECONDS = 30
 """Lava's stop() never returns after some errors; then the processes are ended the hard way."""
 
 
-def read(path):
+def read(path: str | Path) -> SimpleNamespace:
     """The populations and projections of a ``network.h5``, as plain namespaces of numpy arrays."""
     with h5py.File(path, "r") as file:
         if (file.attrs.get("format"), file.attrs.get("version")) != (FORMAT, VERSION):
@@ -74,7 +77,7 @@ def read(path):
         )
 
 
-def _read_projection(name, group):
+def _read_projection(name: str, group: Any) -> SimpleNamespace:
     stored = group["weights"]
     weights = csr_matrix(
         (stored["data"][()].astype(np.int32), stored["indices"][()], stored["indptr"][()]),
@@ -103,7 +106,7 @@ class Network(AbstractProcess):
     again (steps per sample + ``depth``), None for never. Run with ``Loihi2SimCfg(select_tag="fixed_pt")``.
     """
 
-    def __init__(self, *, path, reset_interval=None):
+    def __init__(self, *, path: str | Path, reset_interval: int | None = None) -> None:
         super().__init__(path=str(path), reset_interval=reset_interval)
         self.network = read(path)
         self.depth = self.network.depth
@@ -118,7 +121,7 @@ class Network(AbstractProcess):
 class NetworkModel(AbstractSubProcessModel):
     """Builds the processes inside a Network; Lava finds them as attributes."""
 
-    def __init__(self, proc):
+    def __init__(self, proc: Network) -> None:
         network, interval = proc.network, proc.proc_params["reset_interval"]
         neurons = {}
         for index, population in enumerate(network.populations.values()):
@@ -139,7 +142,7 @@ class NetworkModel(AbstractSubProcessModel):
         neurons[network.readout.name].s_out.connect(proc.out_ports.out)
 
 
-def cuba_lif(population, interval):
+def cuba_lif(population: Any, interval: int | None) -> AbstractProcess:
     """``LIF``, or ``LIFReset`` that starts from rest where the population's own time begins."""
     parameters = {
         "shape": (population.n,),
@@ -159,14 +162,14 @@ NEURONS = {"cuba_lif": cuba_lif}
 """Neuron model in the file → function of (population, reset interval) giving its Lava process."""
 
 
-def neuron(population, interval):
+def neuron(population: Any, interval: int | None) -> AbstractProcess:
     """The Lava process of a population."""
     if population.model not in NEURONS:
         raise SystemExit(f"population {population.name!r}: Lava has no {population.model!r}")
     return NEURONS[population.model](population, interval)
 
 
-def synapse(projection):
+def synapse(projection: Any) -> AbstractProcess:
     """The Lava process of a projection, with explicit sign mode, exponent and bits.
 
     Left to itself Lava takes a projection that is nowhere positive for inhibitory, whatever was stored.
@@ -183,7 +186,7 @@ def synapse(projection):
     return DelaySparse(weights=weights, delays=delays, **parameters)
 
 
-def outlives_sample(network, projection):
+def outlives_sample(network: Any, projection: Any) -> bool:
     """True if spikes of one sample would still arrive when the next has begun."""
     lag = int(projection.delay.max()) + 1 - network.populations[projection.target].latency
     if projection.source == "input":  # silent after the sample's last step
@@ -191,7 +194,7 @@ def outlives_sample(network, projection):
     return lag + network.populations[projection.source].latency > 0
 
 
-def clearing(network, projection, process, interval):
+def clearing(network: Any, projection: Any, process: Any, interval: int) -> Reset:
     """A process that empties what is in flight just before the source's own time begins again."""
     latency = 0 if projection.source == "input" else network.populations[projection.source].latency
     reset = Reset(reset_value=0, interval=interval, offset=(latency - 1) % interval)
@@ -199,7 +202,7 @@ def clearing(network, projection, process, interval):
     return reset
 
 
-def run(path, spikes):
+def run(path: str | Path, spikes: Any) -> Any:
     """Output spikes (n_samples, n_steps, n_out) uint8 of ``spikes`` (n_samples, n_steps, n_in)."""
     n_samples, n_steps, n_in = spikes.shape
     per_run = max(1, SOURCE_ELEMENTS // ((n_steps + read(path).depth) * n_in))
@@ -207,7 +210,7 @@ def run(path, spikes):
     return np.concatenate(parts)
 
 
-def run_once(path, spikes):
+def run_once(path: str | Path, spikes: Any) -> Any:
     """All samples one after the other in a fresh Lava network, each padded by the network's depth."""
     n_samples, n_steps, n_in = spikes.shape
     depth = read(path).depth
@@ -230,10 +233,10 @@ def run_once(path, spikes):
     return output[:, network.latency : network.latency + n_steps].astype(np.uint8)
 
 
-def stop(process):
+def stop(process: AbstractProcess) -> None:
     """``process.stop()``, or the end of this program if Lava does not come back from it."""
 
-    def give_up():
+    def give_up() -> None:
         sys.stderr.write("Lava did not stop; ending its processes\n")
         sys.stderr.flush()
         for child in active_children():
@@ -247,7 +250,7 @@ def stop(process):
     timer.cancel()
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Run an exported network in Lava.")
     beside = Path(__file__).resolve().parent / "network.h5"

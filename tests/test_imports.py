@@ -13,13 +13,13 @@ SRC = Path(__file__).parent.parent / "src" / "lbi"
 
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"errors", "fixedpoint", "formats", "sparse", "profile", "hardware"},
+    {"errors", "fixedpoint", "formats", "sparse", "profile", "profile_schema", "hardware"},
     {"neurons", "network", "fixed", "activity"},
     {
-        "quantize", "rules", "placement", "memory", "simulate", "simulation", "reference", "estimate", "report",
-        "store", "netx_reader", "datasets",
+        "quantize", "rules", "placement", "partition", "mesh", "memory", "costing", "simulate", "simulation", "reference", "estimate", "report",
+        "store", "netx_reader", "datasets", "summary", "spikefile",
     },
-    {"train", "exporters", "importers", "supervise"},
+    {"train", "exporters", "importers", "job", "supervise", "child"},
     {"targets", "backends", "verify", "cli"},
 ]  # fmt: skip
 HEAVY = {"torch", "lava", "h5py", "nir", "numba", "scipy", "sklearn", "matplotlib", "jinja2", "tonic", "rich"}

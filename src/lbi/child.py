@@ -8,9 +8,10 @@ whole process group when the parent is gone. Standard library only.
 
 import os
 import sys
+from typing import Any
 
 
-def main():
+def main() -> None:
     """Run SCRIPT as ``__main__``."""
     prefix, parent, script, *arguments = sys.argv[1:]
     # Started by path, Python would look for modules beside this file first (profile.py is also a stdlib name).
@@ -21,14 +22,15 @@ def main():
 
     # Lava offers no say in the names; 14 letters are a limit of macOS, which has no /dev/shm.
     if os.path.isdir("/dev/shm"):
-        shared_memory._SHM_NAME_PREFIX = "/" + prefix
-        shared_memory._SHM_SAFE_NAME_LENGTH = len(prefix) + 17
+        names: Any = shared_memory
+        names._SHM_NAME_PREFIX = "/" + prefix
+        names._SHM_SAFE_NAME_LENGTH = len(prefix) + 17
     threading.Thread(target=watch, args=(int(parent), prefix), daemon=True).start()
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name="__main__")
 
 
-def watch(parent, prefix):
+def watch(parent: int, prefix: str) -> None:
     """End this process group as soon as ``parent`` no longer is the parent."""
     import signal
     import time
@@ -39,7 +41,7 @@ def watch(parent, prefix):
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def free_shared_memory(prefix):
+def free_shared_memory(prefix: str) -> int:
     """Unlink every shared memory block of that prefix; returns how many there were."""
     if not os.path.isdir("/dev/shm"):
         return 0

@@ -7,6 +7,7 @@ when killed. So a script that uses it gets its own session, a time limit, and a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -23,19 +24,28 @@ from lbi.errors import BackendError, Problem
 POLL_S = 0.02
 """How often we look whether the child has ended."""
 
+GONE_S = 1.0
+"""How long killed grandchildren may take to disappear before their shared memory is freed."""
+
 TAIL_LINES = 3
 """Last lines of a failed child's output that go into the error."""
 
 
 def run_script(
-    script: Path, arguments: Sequence[str], *, where: str, timeout_s: float, python: str | None = None
+    script: Path,
+    arguments: Sequence[str],
+    *,
+    where: str,
+    timeout_s: float,
+    python: str | None = None,
+    echo: bool = False,
 ) -> None:
     """Run ``python script arguments…`` and return when it has ended well.
 
     where: names the child in errors · python: the interpreter, which may lack this package (default: ours)
+    echo: afterwards repeat on stderr all that the child printed
 
     Raises BackendError with the child's last lines if it fails, and "timed out after N s" if it takes longer.
-    With ``LBI_DEBUG`` set, all that the child printed goes to stderr.
     """
     prefix = f"lbi{secrets.token_hex(6)}-"
     command = [
@@ -59,19 +69,20 @@ def run_script(
                         "set LBI_LAVA_PYTHON to one that has lava-nc")
             ) from error  # fmt: skip
         try:
-            code = _wait(process, timeout_s)
+            in_time = _wait(process, timeout_s)
         finally:
-            end_group(process)
+            _end_group(process)
             child.free_shared_memory(prefix)
         log.seek(0)
         output = log.read().decode("utf-8", "replace")
-    if output and os.environ.get("LBI_DEBUG"):
+    if echo:
         sys.stderr.write(output)
-    if code is None:
+    if not in_time:
         raise BackendError(
             Problem("timed-out", where, f"timed out after {timeout_s:g} s{_tail(output)}",
                     remedy="give it longer (--timeout) or fewer samples (--samples); --debug shows its output")
         )  # fmt: skip
+    code = process.returncode
     if code != 0:
         ended = (
             f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
@@ -81,24 +92,30 @@ def run_script(
         )
 
 
-def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
-    """The exit code, or None once the time is up."""
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """True when the child has ended, False once the time is up.
+
+    An ended child is not reaped yet: so its number still names its group, and nobody else's.
+    """
     deadline = time.monotonic() + timeout_s
-    while (code := process.poll()) is None:
+    while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         left = deadline - time.monotonic()
         if left <= 0:
-            return None
+            return False
         time.sleep(min(POLL_S, left))
-    return code
+    return True
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill all that is left of the child's process group, and reap the child."""
-    try:
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill all that is left of the child's process group, reap the child, see the others off."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # nothing left (macOS says EPERM of a group of zombies)
-        pass
     process.wait()
+    deadline = time.monotonic() + GONE_S
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(POLL_S)
 
 
 def _tail(output: str) -> str:

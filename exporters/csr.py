@@ -1,0 +1,96 @@
+"""``--target csr``: a folder of plain arrays for your own compiler: scipy loads each matrix in one line.
+
+``weights/<projection>.npz`` is what ``scipy.sparse.load_npz`` reads; ``bias/<population>.npy`` are biases in
+state units; ``delay/<projection>.npy`` delays per synapse; ``manifest.json`` holds everything else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lbi.exporters.loihi import write_json
+from lbi.fixed import FixedPopulation, FixedProjection
+
+if TYPE_CHECKING:
+    from lbi.errors import Problem
+    from lbi.job import ExportJob
+
+TITLE = "folder of scipy CSR matrices (.npz) and a manifest, in chip integers"
+SUFFIX = ".csr"
+TAKES = "fixed"
+
+MANIFEST = ("lbi.csr", 1)
+"""Format and version of manifest.json."""
+
+
+def check(job: ExportJob) -> list[Problem]:
+    """CSR holds any network."""
+    return []
+
+
+def export(job: ExportJob, path: Path) -> None:
+    """Write the folder ``path``, which does not exist yet."""
+    fixed = job.fixed
+    for folder in (path, path / "weights"):
+        folder.mkdir()
+    write_json(
+        path / "manifest.json",
+        {
+            "format": MANIFEST[0],
+            "version": MANIFEST[1],
+            "chip": fixed.chip,
+            "input_shape": list(fixed.input_shape),
+            "readout": {"population": fixed.readout.population, "kind": fixed.readout.kind},
+            "populations": [_population(population, path) for population in fixed.populations],
+            "projections": [_projection(projection, path) for projection in fixed.projections],
+            "provenance": dict(fixed.provenance),
+        },
+    )
+
+
+def _population(population: FixedPopulation, path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "name": population.name,
+        "shape": list(population.shape),
+        "model": population.neuron.model,
+        "latency": population.latency,
+        "scale": population.scale,
+    }
+    for name, value in vars(population.neuron).items():
+        record[name] = value
+        if isinstance(value, np.ndarray):
+            folder = path / name
+            folder.mkdir(exist_ok=True)
+            np.save(folder / f"{population.name}.npy", value)
+            record[name] = f"{name}/{population.name}.npy"
+    return record
+
+
+def _projection(projection: FixedProjection, path: Path) -> dict[str, Any]:
+    weights = projection.weights
+    file = f"weights/{projection.name}.npz"
+    # The arrays of scipy.sparse.save_npz, which itself writes the time of day into the archive.
+    np.savez(
+        path / file, format=np.array(b"csr"), shape=np.array(weights.shape), data=weights.data.astype(np.int16),
+        indices=weights.indices, indptr=weights.indptr,
+    )  # fmt: skip
+    delay: Any = projection.delay
+    if isinstance(delay, np.ndarray):
+        (path / "delay").mkdir(exist_ok=True)
+        np.save(path / "delay" / f"{projection.name}.npy", delay)
+        delay = f"delay/{projection.name}.npy"
+    return {
+        "name": projection.name,
+        "source": projection.source,
+        "target": projection.target,
+        "weights": file,
+        "shape": list(weights.shape),
+        "nnz": weights.nnz,
+        "sign_mode": projection.sign_mode.name.lower(),
+        "weight_exp": projection.weight_exp,
+        "num_weight_bits": projection.num_weight_bits,
+        "delay": delay,
+    }

@@ -1,0 +1,66 @@
+"""``--target lava``: the network as lava-nc processes: one file of integers and the script that builds them.
+
+``<name>.lava/run_lava.py`` runs the network, and its ``Network`` is a Lava ``AbstractProcess`` with ports ``inp``
+and ``out`` to wire into a larger application; in Python, ``process`` makes that process from a FixedNetwork.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lbi import store
+from lbi.errors import Problems, require
+from lbi.exporters.loihi import write_network
+from lbi.fixed import FixedNetwork
+
+if TYPE_CHECKING:
+    from lbi.errors import Problem
+    from lbi.job import ExportJob
+
+TITLE = "lava-nc processes: network.h5 and a script that builds and runs them"
+SUFFIX = ".lava"
+TAKES = "fixed"
+
+MODELS = ("cuba_lif",)
+"""Neuron models for which run_lava.py has a Lava process."""
+
+
+def check(job: ExportJob) -> list[Problem]:
+    """Every population whose neuron Lava does not have."""
+    return check_network(job.fixed)
+
+
+def check_network(fixed: FixedNetwork) -> list[Problem]:
+    """Every population whose neuron Lava does not have."""
+    problems = Problems()
+    for population in fixed.populations:
+        problems.check(
+            population.neuron.model in MODELS, "neuron-model", f"population {population.name!r}",
+            f"Lava has no process for {population.neuron.model!r}", ", ".join(map(repr, MODELS)),
+            "run it with --backend sim",
+        )  # fmt: skip
+    return list(problems)
+
+
+def export(job: ExportJob, path: Path) -> None:
+    """Write the folder ``path``, which does not exist yet."""
+    path.mkdir()
+    write_network(job, path)
+
+
+def process(fixed: FixedNetwork, reset_interval: int | None = None) -> Any:
+    """The network as a Lava process with ports ``inp`` (n_in,) and ``out`` (n_out,).
+
+    reset_interval: chip steps after which every population starts from rest again: the steps of a sample
+    plus ``fixed.depth``; None for never. Run it with ``Loihi2SimCfg(select_tag="fixed_pt")``.
+    Raises MissingPackageError without lava-nc.
+    """
+    require("lava.magma", "lava")
+    from lbi.exporters.run_lava import Network
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.h5"
+        store.save(fixed, path)
+        return Network(path=path, reset_interval=reset_interval)

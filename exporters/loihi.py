@@ -1,0 +1,68 @@
+"""``--target loihi``: a folder with the integers, the script that runs them in Lava, and the report.
+
+``network.h5`` (the network) · ``network.net`` (Lava-DL netx, where netx can hold it) · ``run_lava.py`` (needs
+lava-nc only) · ``report.json`` and ``summary.txt``. The same network gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lbi import store
+from lbi.exporters import netx
+
+if TYPE_CHECKING:
+    from lbi.errors import Problem
+    from lbi.job import ExportJob
+
+TITLE = "folder for Loihi: network.h5, network.net, run_lava.py, report"
+SUFFIX = ".loihi"
+TAKES = "fixed"
+
+REPORT = ("lbi.report", 1)
+"""Format and version of report.json."""
+
+SCRIPT = "run_lava.py"
+
+
+def check(job: ExportJob) -> list[Problem]:
+    """Nothing but the chip's own limits can keep a network out."""
+    return []
+
+
+def export(job: ExportJob, path: Path) -> None:
+    """Write the folder ``path``, which does not exist yet."""
+    path.mkdir()
+    write_network(job, path)
+    reasons = [str(problem) for problem in netx.check(job)]
+    if not reasons:
+        netx.export(job, path / "network.net")
+    report = {
+        "format": REPORT[0],
+        "version": REPORT[1],
+        "netx": {"written": not reasons, "reasons": reasons},
+        "provenance": dict(job.fixed.provenance),
+        **job.summary,
+    }
+    write_json(path / "report.json", report)
+    (path / "summary.txt").write_text(job.text, encoding="utf-8")
+
+
+def write_network(job: ExportJob, folder: Path) -> None:
+    """``network.h5``, each projection marked with its memory format, and the script that runs it."""
+    import h5py
+
+    store.save(job.fixed, folder / "network.h5")
+    with h5py.File(folder / "network.h5", "r+") as file:
+        for name, memory_format in job.formats.items():
+            file["projections"][name].attrs["memory_format"] = memory_format
+    shutil.copyfile(Path(__file__).with_name(SCRIPT), folder / SCRIPT)
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write JSON that does not depend on the order of insertion."""
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")

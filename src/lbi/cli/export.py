@@ -1,0 +1,136 @@
+"""``lbi-export``: a model, in the chip's integers, for one target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lbi.cli.common import Command, common_options, console, emit_json
+from lbi.errors import FitError, InputError, LbiError, Problem, Problems, UsageError
+
+if TYPE_CHECKING:
+    from lbi.job import ExportJob
+    from lbi.targets import Exporter
+
+
+def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from lbi import targets
+
+    for name in targets.names():
+        try:
+            module = targets.exporter(name)
+            origin = "" if name in targets.TARGETS else f"  [{targets.plugins()[name].value}]"
+            click.echo(f"{name:<8}  {module.TITLE} (*{module.SUFFIX}){origin}")
+        except UsageError as error:
+            click.echo(f"{name:<8}  broken: {error}")
+    context.exit(0)
+
+
+@click.command(name="lbi-export", cls=Command)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--target", required=True, metavar="NAME", help="Where to: see --list-targets.")
+@click.option("--chip", default=None, metavar="CHIP",
+              help="loihi1, loihi2 or a path ending in .toml  [default: loihi2]")  # fmt: skip
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=None,
+              help="File or folder to write  [default: the model's name with the target's suffix]")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace an earlier export.")
+@click.option("--check", "check_only", is_flag=True,
+              help="List every reason why the model cannot go to the target; write nothing.")  # fmt: skip
+@click.option("--list-targets", is_flag=True, is_eager=True, expose_value=False, callback=_list_targets,
+              help="Show the targets, those of other packages too.")  # fmt: skip
+@common_options
+def main(
+    model: Path,
+    target: str,
+    chip: str | None,
+    output: Path | None,
+    force: bool,
+    check_only: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Export MODEL (model.pt, .nir or a netx .net) to a target."""
+    from lbi import targets
+    from lbi.job import ExportJob
+    from lbi.profile import load_profile
+
+    exporter = targets.exporter(target)
+    chosen = None if chip is None else load_profile(chip)
+    network = targets.load(model)
+    profile = chosen or load_profile(getattr(network, "chip", None) or "loihi2")
+    job = ExportJob(network, profile)
+    path = output or model.with_name(
+        model.name.removesuffix(".net").removesuffix(model.suffix) + exporter.SUFFIX
+    )
+    reasons, violations = _reasons(job, exporter)
+    if not check_only and reasons:
+        raise InputError(*reasons, *violations)
+    if not check_only and violations:
+        raise FitError(*violations)
+    if not check_only:
+        targets.write(job, exporter, path, force=force)
+    written = [] if check_only else _files(path)
+    if as_json:
+        emit_json(_record(job, target, path, written, reasons, violations))
+    elif not quiet:
+        _show(job, exporter, path, written, reasons, violations)
+    if reasons or violations:
+        raise (InputError if reasons else FitError)(*reasons, *violations)
+
+
+def _reasons(job: ExportJob, exporter: Exporter) -> tuple[list[Problem], list[Problem]]:
+    """Why the target cannot hold the network, and why the chip cannot: all of it, in one pass."""
+    problems = Problems()
+    violations: list[Problem] = []
+    try:
+        problems = Problems(exporter.check(job))
+        if exporter.TAKES == "fixed":
+            violations = list(job.violations)
+    except LbiError as error:
+        problems.take(error)
+    return list(problems), violations
+
+
+def _files(path: Path) -> list[str]:
+    if path.is_file():
+        return [path.name]
+    return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+
+
+def _record(
+    job: ExportJob,
+    target: str,
+    path: Path,
+    written: list[str],
+    reasons: list[Problem],
+    violations: list[Problem],
+) -> dict[str, Any]:
+    try:
+        summary = job.summary
+    except LbiError:
+        summary = {"chip": job.profile.name, "populations": [], "projections": [], "n_cores": None}
+    return {
+        **summary,
+        "target": target,
+        "path": str(path),
+        "files": written,
+        "fits": not violations and not reasons,
+        "violations": [str(problem) for problem in (*reasons, *violations)],
+    }
+
+
+def _show(
+    job: ExportJob, exporter: Exporter, path: Path, written: list[str], reasons: list[Problem],
+    violations: list[Problem],
+) -> None:  # fmt: skip
+    out = console()
+    if not reasons:
+        out.print(job.text, markup=False, soft_wrap=True)
+    if written:
+        out.print(f"wrote {path}: {', '.join(written)}", markup=False, soft_wrap=True)
+    elif not reasons and not violations:
+        out.print(f"{exporter.SUFFIX.lstrip('.')}: this model can go there", markup=False, soft_wrap=True)

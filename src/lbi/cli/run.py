@@ -1,0 +1,162 @@
+"""``lbi-run``: run an export in Lava, in Lava-DL or in the simulator, and compare them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lbi.cli.common import Command, common_options, console, emit_json
+from lbi.errors import InputError, Problem, UsageError, VerificationError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lbi.backends import Divergence, Export, RunOptions
+
+BACKEND_NAMES = ("lava", "netx", "sim")
+
+
+@click.command(name="lbi-run", cls=Command)
+@click.argument("export", type=click.Path(path_type=Path))
+@click.option("--backend", type=click.Choice(BACKEND_NAMES), default="lava", show_default=True,
+              help="Real lava-nc processes, Lava-DL's netx, or the bit-exact simulator.")  # fmt: skip
+@click.option("--dataset", default=None, metavar="NAME",
+              help="Test set to run, encoded as in training  [default: the one it was trained on]")  # fmt: skip
+@click.option("--data", "data_dir", type=click.Path(path_type=Path), default=None, metavar="DIR",
+              help="Where the data set's files are.")  # fmt: skip
+@click.option("--spikes", type=click.Path(path_type=Path), default=None, metavar="FILE.npz",
+              help="Spikes to run instead: (n_samples, n_steps, n_in) of 0 and 1, optional labels.")  # fmt: skip
+@click.option("--samples", type=click.IntRange(min=1), default=None, help="Run the first N samples only.")
+@click.option("--verify", is_flag=True, help="Run the other backend too and compare every output spike.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True,
+              metavar="S", help="Seconds after which a backend that has not answered is ended.")  # fmt: skip
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, metavar="OUT.npz",
+              help="Write output spikes, predictions and labels.")  # fmt: skip
+@common_options
+def main(
+    export: Path,
+    backend: str,
+    dataset: str | None,
+    data_dir: Path | None,
+    spikes: Path | None,
+    samples: int | None,
+    verify: bool,
+    timeout: float,
+    output: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Run EXPORT: a folder made by lbi-export, its network.h5, or a netx .net."""
+    from lbi import backends
+
+    if dataset is not None and spikes is not None:
+        raise UsageError(Problem("options", "--dataset and --spikes", "both given", "one of them"))
+    if output is not None and not output.parent.is_dir():
+        raise InputError(Problem("folder-missing", str(output.parent), "no such folder", remedy="make it"))
+    opened = backends.open_export(export)
+    data, labels = _input(opened, dataset, data_dir, spikes)
+    data = data[:samples]
+    labels = None if labels is None else labels[:samples]
+    options = backends.RunOptions(timeout_s=timeout, echo="--debug" in sys.argv)
+    started = time.perf_counter()
+    result = backends.run(opened, data, backend, options)
+    seconds = time.perf_counter() - started
+    divergence = _verify(opened, data, result, backend, options) if verify else None
+    predictions = opened.fixed.readout.classify(result)
+    record = {
+        "backend": backend,
+        "n_samples": int(data.shape[0]),
+        "n_steps": int(data.shape[1]),
+        "accuracy": None if labels is None else float((predictions == labels).mean()),
+        "n_output_spikes": int(result.sum()),
+        "seconds": seconds,
+        "verified": (divergence is None) if verify else None,
+        "verified_with": backends.other_backend(backend) if verify else None,
+        "first_divergence": None if divergence is None else asdict(divergence),
+    }
+    if output is not None:
+        _save(output, result, predictions, labels)
+    if as_json:
+        emit_json(record)
+    elif not quiet:
+        _show(record)
+    if divergence is not None:
+        raise VerificationError(_as_problem(divergence, backend))
+
+
+def _input(
+    export: Export, dataset: str | None, data_dir: Path | None, spikes: Path | None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
+    """The samples to run and their labels, checked against the network."""
+    if spikes is not None:
+        from lbi.spikefile import load_spikes
+
+        return load_spikes(spikes, export.fixed.n_in)
+    from lbi import datasets
+    from lbi.reference import check_spikes
+
+    trained = dict(export.fixed.provenance.get("dataset") or {})
+    name = dataset or trained.get("name")
+    if name is None:
+        raise UsageError(
+            Problem("no-input", export.where, "does not say what it was trained on",
+                    remedy="name the input: --dataset NAME or --spikes FILE.npz")
+        )  # fmt: skip
+    encoding = {key: value for key, value in trained.items() if key != "name"}
+    test = datasets.load(name, data_dir, **(encoding if name == trained.get("name") else {})).test
+    return check_spikes(test.spikes, export.fixed.n_in, f"data set {name}"), test.labels
+
+
+def _verify(
+    export: Export, data: NDArray[np.uint8], result: NDArray[np.uint8], backend: str, options: RunOptions
+) -> Divergence | None:
+    from lbi import backends
+
+    other = backends.run(export, data, backends.other_backend(backend), options)
+    return backends.first_divergence(result, other, export.fixed.readout.population)
+
+
+def _as_problem(divergence: Divergence, backend: str) -> Problem:
+    from lbi.backends import other_backend
+
+    return Problem(
+        "not-identical",
+        f"{backend} against {other_backend(backend)}",
+        f"{divergence.n_different} output spikes differ, the first at sample {divergence.sample}, step"
+        f" {divergence.step}, population {divergence.population!r}, neuron {divergence.neuron}",
+        "identical spikes",
+        "keep the export and the spikes, and report it",
+    )
+
+
+def _save(path: Path, spikes: Any, predictions: Any, labels: Any) -> None:
+    """Write the result beside ``path`` first, then rename it."""
+    import os
+
+    import numpy as np
+
+    arrays = {"spikes": spikes, "predictions": predictions}
+    if labels is not None:
+        arrays["labels"] = labels
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp.npz")
+    try:
+        np.savez_compressed(temporary, **arrays)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _show(record: dict[str, Any]) -> None:
+    out = console()
+    out.print(f"{record['backend']}: {record['n_samples']} samples of {record['n_steps']} steps"
+              f" in {record['seconds']:.1f} s, {record['n_output_spikes']} output spikes", markup=False)  # fmt: skip
+    if record["accuracy"] is not None:
+        out.print(f"accuracy {record['accuracy']:.4f}", markup=False)
+    if record["verified"]:
+        out.print(f"identical to {record['verified_with']}: 0 output spikes differ", markup=False)

@@ -1,0 +1,187 @@
+"""Where networks come from and go to: the table of targets, and ``load`` for every file we read.
+
+To add a target, write one module with ``TITLE``, ``SUFFIX``, ``TAKES``, ``check(job)`` and ``export(job, path)``
+(see docs/adding-a-target.md) and name it in ``TARGETS``, or, in a package of your own, in the
+entry-point group ``lbi.exporters``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from lbi.errors import InputError, Problem, Problems, UsageError
+
+if TYPE_CHECKING:
+    from lbi.fixed import FixedNetwork
+    from lbi.job import ExportJob
+    from lbi.network import Network
+
+TARGETS = {
+    "loihi": "lbi.exporters.loihi",
+    "lava": "lbi.exporters.lava",
+    "netx": "lbi.exporters.netx",
+    "nir": "lbi.exporters.nir",
+    "csr": "lbi.exporters.csr",
+}
+"""``--target`` → the module that writes it."""
+
+ENTRY_POINTS = "lbi.exporters"
+"""Entry-point group of targets that come in other packages: ``mytarget = "mypackage.exporter"``."""
+
+NETWORK_FILE, REPORT_FILE = "network.h5", "report.json"
+
+
+class Exporter(Protocol):
+    """What a target's module offers."""
+
+    TITLE: str
+    """One line for ``--list-targets``."""
+
+    SUFFIX: str
+    """Of the file or folder, as in ``model.loihi``."""
+
+    TAKES: str
+    """"fixed": the chip's integers (the model is quantized first), or "float": the network as trained."""
+
+    @staticmethod
+    def check(job: ExportJob) -> list[Problem]:
+        """Every reason why the target cannot hold the network; empty if it can."""
+
+    @staticmethod
+    def export(job: ExportJob, path: Path) -> None:
+        """Write the file or folder ``path``, which does not exist yet."""
+
+
+def plugins() -> dict[str, EntryPoint]:
+    """Targets of other installed packages, by name; a built-in one is not replaced."""
+    found = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    return {name: found[name] for name in sorted(found) if name not in TARGETS}
+
+
+def names() -> tuple[str, ...]:
+    """Every target there is: the table's, then those of other packages."""
+    return (*TARGETS, *plugins())
+
+
+def exporter(name: str) -> Exporter:
+    """The module that writes a target.
+
+    Raises UsageError for an unknown name, and for a plug-in that cannot be loaded or lacks a part.
+    """
+    if name in TARGETS:
+        return cast(Exporter, import_module(TARGETS[name]))
+    entry = plugins().get(name)
+    if entry is None:
+        raise UsageError(Problem("unknown-target", "--target", repr(name), ", ".join(names())))
+    where = f"target {name!r} of {entry.dist.name if entry.dist else 'another package'} ({entry.value})"
+    try:
+        module = entry.load()
+    except Exception as error:
+        raise UsageError(
+            Problem("plugin-broken", where, f"cannot be loaded ({type(error).__name__}: {error})",
+                    remedy="mend or uninstall that package")
+        ) from error  # fmt: skip
+    problems = Problems()
+    for part in ("TITLE", "SUFFIX", "TAKES", "check", "export"):
+        problems.check(hasattr(module, part), "plugin-incomplete", where, f"has no {part}",
+                       "TITLE, SUFFIX, TAKES, check and export", "mend or uninstall that package")  # fmt: skip
+    problems.raise_as(UsageError)
+    return cast(Exporter, module)
+
+
+def write(job: ExportJob, module: Exporter, path: Path, *, force: bool) -> None:
+    """Export to ``path``: under a temporary name beside it first, then renamed, so that it is whole or absent.
+
+    force: replace a file, or a folder that is an export; raises InputError for what must not be replaced.
+    """
+    if path.exists() or path.is_symlink():
+        _check_replaceable(path, force)
+    if not path.parent.is_dir():
+        raise InputError(
+            Problem(
+                "folder-missing", str(path.parent), "no such folder", remedy="make it, or choose another -o"
+            )
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        module.export(job, temporary)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+    finally:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        for rest in (temporary, old):
+            _remove(rest)
+
+
+def _check_replaceable(path: Path, force: bool) -> None:
+    problems = Problems()
+    if problems.check(
+        force,
+        "exists",
+        str(path),
+        "already there",
+        "a new path",
+        "choose another -o, or replace it with --force",
+    ):
+        ours = path.is_file() or (
+            path.is_dir() and any((path / name).is_file() for name in (NETWORK_FILE, "manifest.json"))
+        )
+        problems.check(
+            ours and not path.is_symlink(), "not-an-export", str(path), "is no file or folder that lbi-export wrote",
+            "an earlier export", "choose another -o",
+        )  # fmt: skip
+    problems.raise_as(InputError)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> Network | FixedNetwork:
+    """A network from ``model.pt`` or ``.nir`` (float), ``network.h5``, an export folder or ``.net`` (integers).
+
+    Raises InputError naming all that is wrong with the file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(
+            Problem("file-missing", str(path), "no such file or folder", remedy="check the path")
+        )
+    if path.is_dir():
+        inside = path / NETWORK_FILE
+        if not inside.is_file():
+            raise InputError(
+                Problem("not-an-export", str(path), f"has no {NETWORK_FILE}", "a folder made by lbi-export")
+            )
+        path = inside
+    reader = _READERS.get(path.suffix)
+    if reader is None:
+        raise InputError(
+            Problem(
+                "file-kind", str(path), f"suffix {path.suffix!r}", ", ".join(sorted(_READERS)) + ", a folder"
+            )
+        )
+    module, function = reader.split(":")
+    network: Any = getattr(import_module(module), function)(path)
+    return network
+
+
+_READERS = {
+    ".pt": "lbi.train.extract:load_model",
+    ".pth": "lbi.train.extract:load_model",
+    ".nir": "lbi.importers.nir:load",
+    ".h5": "lbi.store:load",
+    ".net": "lbi.netx_reader:load",
+}
+"""File suffix → "module:function" that reads it."""
