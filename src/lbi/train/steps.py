@@ -83,7 +83,7 @@ def _descend(
     if group["weight_decay"] != 0:
         decay = float(group["lr"]) * float(group["weight_decay"])
         torch._foreach_sub_(moved, torch._foreach_mul(params, decay))
-    torch._foreach_sub_(moved, directions)
+    torch._foreach_sub_(moved, list(directions))
     if group["reg"] is not None:
         delta = float(group["delta"])
         for p, dual in zip(params, moved, strict=True):
