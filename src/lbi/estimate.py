@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.activity import Activity
-from lbi.bill import Bill, Tally, to_bill
-from lbi.counts import Batch, Fabric, split
+from lbi.costing.bill import Bill, Tally, to_bill
+from lbi.costing.counts import Batch, Fabric, split
 from lbi.errors import FitError, InputError, Problem
 from lbi.fixed import FixedNetwork
 from lbi.memory import DENSE, ProjectionBits, host_bytes, projection_bits, sizes
@@ -71,7 +71,7 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values with the keys of DESIGN §6, and more."""
-        from lbi.estimate_json import to_dict
+        from lbi.costing.as_dict import to_dict
 
         return to_dict(self)
 

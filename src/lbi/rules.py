@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lbi.errors import FitError, Problem, Problems
+from lbi.errors import Problem, Problems
 from lbi.fixed import FixedNetwork
 from lbi.fixedpoint import IntFormat
 from lbi.memory import row_format
@@ -104,14 +104,3 @@ def check(fixed: FixedNetwork, profile: HardwareProfile) -> list[Problem]:
     for rule in RULES:
         rule(fixed, profile, problems)
     return list(problems)
-
-
-def violations(fixed: FixedNetwork, profile: HardwareProfile) -> list[Problem]:
-    """All that keeps a network off a chip: the rules', and placement's if the rules hold."""
-    from lbi.placement import place
-
-    try:
-        place(fixed, profile)
-    except FitError as error:
-        return list(error.problems)
-    return []

@@ -1,4 +1,4 @@
-"""Models of cost: counts of events priced with one set of constants. Counting itself is lbi.counts'.
+"""Models of cost: counts of events priced with one set of constants. Counting itself is lbi.costing.counts'.
 
 Energy of a run and time of a timestep, by facts that Davies et al., IEEE Micro 38(1), 2018, Table 2 give per
 event; a constant that is not published counts as 0, and reports say so::
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.counts import NEURON_EVENTS, SYNAPSE_EVENTS, TRAFFIC_EVENTS, Loads
+from lbi.costing.counts import NEURON_EVENTS, SYNAPSE_EVENTS, TRAFFIC_EVENTS, Loads
 from lbi.profile import CostSet
 
 PARTS = {

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.activity import Activity
-from lbi.costs import energy, energy_parts, static_pj, step_times
-from lbi.counts import CORE_EVENTS, TRAFFIC_EVENTS, Batch, Fabric, Loads
+from lbi.costing.costs import energy, energy_parts, static_pj, step_times
+from lbi.costing.counts import CORE_EVENTS, TRAFFIC_EVENTS, Batch, Fabric, Loads
 from lbi.memory import DENSE
 from lbi.network import INPUT
 from lbi.placement import Placement

@@ -1,0 +1,218 @@
+"""``lbi-estimate``: what exports cost on a chip per timestep, dense beside sparse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lbi.cli.common import Command, common_options, console, emit_json, progress
+from lbi.errors import FitError, InputError, Problems, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lbi.costing.trace import TraceWriter
+    from lbi.estimate import Estimate
+    from lbi.fixed import FixedNetwork
+
+
+@click.command(name="lbi-estimate", cls=Command)
+@click.argument("exports", nargs=-1, required=True, metavar="EXPORT [EXPORT2 ...]",
+                type=click.Path(path_type=Path))  # fmt: skip
+@click.option("--dataset", default=None, metavar="NAME",
+              help="Test set to run, encoded as the first export was trained.")  # fmt: skip
+@click.option("--data", "data_dir", type=click.Path(path_type=Path), default=None, metavar="DIR",
+              help="Where the data set's files are.")  # fmt: skip
+@click.option("--spikes", type=click.Path(path_type=Path), default=None, metavar="FILE.npz",
+              help="Spikes to run instead: (n_samples, n_steps, n_in) of 0 and 1.")  # fmt: skip
+@click.option("--samples", type=click.IntRange(min=1), default=None, help="Run the first N samples only.")
+@click.option("--chip", default=None, metavar="loihi1|loihi2|PATH.toml",
+              help="Chip to estimate for  [default: the one each export was made for]")  # fmt: skip
+@click.option("--trace", type=click.Path(path_type=Path), default=None, metavar="TRACE.csv",
+              help="Write counts per sample, timestep, population and projection.")  # fmt: skip
+@click.option("--html", type=click.Path(path_type=Path), default=None, metavar="REPORT.html",
+              help="Write a report: one self-contained page.")  # fmt: skip
+@common_options
+def main(
+    exports: tuple[Path, ...],
+    dataset: str | None,
+    data_dir: Path | None,
+    spikes: Path | None,
+    samples: int | None,
+    chip: str | None,
+    trace: Path | None,
+    html: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Estimate what EXPORT costs per timestep: synaptic operations, memory, cores, energy, time.
+
+    EXPORT is a folder made by lbi-export, its network.h5, or a netx .net; several are run on the same
+    input and compared. Without --dataset or --spikes: static figures and the worst case.
+    """
+    _check_options(dataset, spikes, trace, html)
+    networks = _load(exports)
+    data, what = _input(networks[0], dataset, data_dir, spikes, samples)
+    _check_widths(exports, networks, data)
+    estimates = _estimate(exports, networks, chip, data, what, trace, show=not (as_json or quiet))
+    names = _names(exports)
+    if html is not None:
+        from lbi.report import write_report
+
+        write_report(html, estimates, names)
+    if as_json:
+        emit_json(_record(estimates, names))
+    elif not quiet:
+        from lbi.cli.estimate_table import show
+
+        show(console(), estimates, names)
+
+
+def _check_options(dataset: str | None, spikes: Path | None, trace: Path | None, html: Path | None) -> None:
+    problems = Problems()
+    problems.check(
+        dataset is None or spikes is None, "options", "--dataset and --spikes", "both given", "one of them"
+    )
+    problems.check(
+        trace is None or dataset is not None or spikes is not None, "options", "--trace", "no input to trace",
+        remedy="name the input: --dataset NAME or --spikes FILE.npz",
+    )  # fmt: skip
+    problems.raise_as(UsageError)
+    for path, option in ((trace, "--trace"), (html, "--html")):
+        if path is not None:
+            problems.check(
+                path.parent.is_dir(), "folder-missing", f"{option} {path}", "no such folder", remedy="make it"
+            )
+            problems.check(not path.is_dir(), "is-a-folder", f"{option} {path}", "a folder", "a file's name")
+    problems.raise_as(InputError)
+
+
+def _load(paths: tuple[Path, ...]) -> list[FixedNetwork]:
+    """The networks of all exports; every unreadable one is reported."""
+    from lbi import targets
+    from lbi.fixed import FixedNetwork
+
+    problems = Problems()
+    networks = []
+    for path in paths:
+        try:
+            network = targets.load(path)
+        except InputError as error:
+            problems.take(error)
+            continue
+        if problems.check(
+            isinstance(network, FixedNetwork), "not-an-export", str(path), "a float model",
+            "an export folder, network.h5 or .net", f"lbi-export {path} --target loihi",
+        ):  # fmt: skip
+            assert isinstance(network, FixedNetwork)
+            networks.append(network)
+    problems.raise_as(InputError)
+    return networks
+
+
+def _input(
+    network: FixedNetwork,
+    dataset: str | None,
+    data_dir: Path | None,
+    spikes: Path | None,
+    samples: int | None,
+) -> tuple[NDArray[np.uint8] | None, str]:
+    """The spikes to run, or None, and what they are."""
+    if spikes is not None:
+        from lbi.spikefile import load_spikes
+
+        return load_spikes(spikes, network.n_in)[0][:samples], spikes.name
+    if dataset is None:
+        return None, ""
+    from lbi import datasets
+    from lbi.reference import check_spikes
+
+    trained = dict(network.provenance.get("dataset") or {})
+    same = trained.pop("name", None) == dataset
+    test = datasets.load(dataset, data_dir, **(trained if same else {})).test
+    return check_spikes(test.spikes, network.n_in, f"data set {dataset}")[:samples], f"{dataset}, test set"
+
+
+def _check_widths(
+    paths: tuple[Path, ...], networks: list[FixedNetwork], data: NDArray[np.uint8] | None
+) -> None:
+    problems = Problems()
+    for path, network in zip(paths, networks, strict=True):
+        width = networks[0].n_in if data is None else data.shape[2]
+        problems.check(
+            network.n_in == width, "spikes-width", str(path), f"{network.n_in} input channels",
+            f"{width}, as the input", "compare exports of the same data set and encoding",
+        )  # fmt: skip
+    problems.raise_as(InputError)
+
+
+def _estimate(
+    paths: tuple[Path, ...],
+    networks: list[FixedNetwork],
+    chip: str | None,
+    data: NDArray[np.uint8] | None,
+    what: str,
+    trace: Path | None,
+    *,
+    show: bool,
+) -> list[Estimate]:
+    """One estimate per network, tracing on the way; the limits that any of them breaks are all reported."""
+    from lbi.costing.trace import TraceWriter
+    from lbi.estimate import estimate
+    from lbi.profile import load_profile
+
+    problems = Problems()
+    estimates = []
+    n_samples = 0 if data is None else data.shape[0]
+    basis = "" if data is None else f"measured: {what}, {n_samples} samples of {data.shape[1]} timesteps"
+    with (
+        TraceWriter.open(trace) as writer,
+        progress("estimate", len(paths) * n_samples, show=show) as advance,
+    ):
+        for path, name, network in zip(paths, _names(paths), networks, strict=True):
+
+            def on_activity(start: int, activity: Any, name: str = name, network: Any = network) -> None:
+                _trace(writer, name, network, start, activity)
+                advance(activity.n_samples)
+
+            try:
+                profile = load_profile(chip or network.chip)
+                estimates.append(
+                    estimate(network, chip=profile, spikes=data, basis=basis, on_activity=on_activity)
+                )
+            except FitError as error:
+                for problem in error.problems:
+                    where = f"{path}, {problem.where}" if len(paths) > 1 else problem.where
+                    problems.add(problem.code, where, problem.found, problem.allowed, problem.remedy)
+        problems.raise_as(FitError)
+    return estimates
+
+
+def _trace(writer: TraceWriter | None, name: str, network: FixedNetwork, start: int, activity: Any) -> None:
+    if writer is not None:
+        writer.add(name, network, start, activity)
+
+
+def _names(paths: tuple[Path, ...]) -> list[str]:
+    """A short name per export: its stem, numbered where two are alike."""
+    stems = [
+        path.parent.stem if path.name == "network.h5" and path.parent.stem else path.stem for path in paths
+    ]
+    return [stem if stems.count(stem) == 1 else f"{stem} ({i + 1})" for i, stem in enumerate(stems)]
+
+
+def _record(estimates: list[Estimate], names: list[str]) -> dict[str, Any]:
+    """DESIGN's keys for the first export; for several also every export, and the first over each other."""
+    from lbi.costing.as_dict import ratios
+
+    records = [{"name": name} | estimate.to_dict() for name, estimate in zip(names, estimates, strict=True)]
+    if len(records) == 1:
+        return records[0]
+    comparison = [
+        {"of": names[0], "to": other["name"], "ratio": ratios(records[0]["sparse"], other["sparse"])}
+        for other in records[1:]
+    ]
+    return records[0] | {"exports": records, "comparison": comparison}
