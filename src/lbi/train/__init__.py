@@ -1,7 +1,26 @@
 """Sparse training with linearized Bregman iterations: the only part of lbi that imports torch."""
 
+from lbi.train.extract import load_model, network_of, save_model
+from lbi.train.model import ModelConfig, PopulationConfig, SpikingNetwork
 from lbi.train.optimizers import AdaBreg, LinBreg, ProxSGD, param_groups
 from lbi.train.regularizers import L1, GroupL1, Regularizer
+from lbi.train.scan import cuba_lif
 from lbi.train.sparse_init import sparse_init_
 
-__all__ = ["L1", "AdaBreg", "GroupL1", "LinBreg", "ProxSGD", "Regularizer", "param_groups", "sparse_init_"]
+__all__ = [
+    "L1",
+    "AdaBreg",
+    "GroupL1",
+    "LinBreg",
+    "ModelConfig",
+    "PopulationConfig",
+    "ProxSGD",
+    "Regularizer",
+    "SpikingNetwork",
+    "cuba_lif",
+    "load_model",
+    "network_of",
+    "param_groups",
+    "save_model",
+    "sparse_init_",
+]

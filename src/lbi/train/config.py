@@ -95,7 +95,16 @@ class TrainConfig:
         for name in ("lr", "slope", "gain", "threshold", "delta"):
             value = getattr(self, name)
             rules[name] = (math.isfinite(value) and value > 0, "above 0")
-        for name in ("clip", "weight_decay", "channel_jitter", "time_shift", "activity", "synops", "rate_low", "rate_high"):
+        for name in (
+            "clip",
+            "weight_decay",
+            "channel_jitter",
+            "time_shift",
+            "activity",
+            "synops",
+            "rate_low",
+            "rate_high",
+        ):
             value = getattr(self, name)
             rules[name] = (math.isfinite(value) and value >= 0, "0 or more")
         return rules
@@ -137,7 +146,9 @@ def make_config(dataset: str | None, file: Path | None, options: Mapping[str, An
     known = {entry.name: entry.type for entry in fields(TrainConfig)}
     problems = Problems()
     for key, value in given.items():
-        if problems.check(key in known, "unknown-option", str(file or "options"), repr(key), ", ".join(known)):
+        if problems.check(
+            key in known, "unknown-option", str(file or "options"), repr(key), ", ".join(known)
+        ):
             problems.check(
                 _fits(value, str(known[key])), "option-type", f"{file or 'options'}, {key}", f"{value!r}", str(known[key])
             )  # fmt: skip
@@ -169,6 +180,8 @@ def _read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(Problem("config-unreadable", str(file), f"cannot be read ({error})", "a TOML file")) from error
+        raise InputError(
+            Problem("config-unreadable", str(file), f"cannot be read ({error})", "a TOML file")
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(Problem("toml-syntax", str(file), str(error), "TOML")) from error

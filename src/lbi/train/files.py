@@ -102,7 +102,15 @@ def _load(path: Path, name: str) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _pickled(where, name, error) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
+        AttributeError,
+        TypeError,
+    ) as error:
         size = path.stat().st_size
         raise InputError(
             Problem(

@@ -143,7 +143,7 @@ class Trainer:
             n_spikes = sum(float(s.sum()) for s, _ in run)
             n_updates = sum(s.numel() for s, _ in run)
             accuracy = float((classify(counts) == labels).double().mean())
-        return {"loss": value, "accuracy": accuracy, "rate": n_spikes / n_updates}
+        return {"loss": value, "accuracy": accuracy, "rate": n_spikes / n_updates, "density": self.density()}
 
     def _set_lr(self, step: int) -> None:
         if self.config.schedule == "cosine":

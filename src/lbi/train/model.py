@@ -61,7 +61,9 @@ class ModelConfig:
         )  # fmt: skip
         names = [population.name for population in self.populations]
         check(bool(names), "no-population", "config", "no population", "at least one")
-        check(len(set(names)) == len(names), "name-taken", "config", f"{names}", "one population of each name")
+        check(
+            len(set(names)) == len(names), "name-taken", "config", f"{names}", "one population of each name"
+        )
         for population in self.populations:
             where = f"config, population {population.name!r}"
             check(
@@ -77,11 +79,19 @@ class ModelConfig:
                 )  # fmt: skip
             threshold = population.threshold
             check(
-                math.isfinite(threshold) and threshold > 0, "threshold-range", where, f"{threshold}", "above 0"
+                math.isfinite(threshold) and threshold > 0,
+                "threshold-range",
+                where,
+                f"{threshold}",
+                "above 0",
             )
         check(self.readout in READOUTS, "readout-kind", "config", repr(self.readout), ", ".join(READOUTS))
         check(
-            self.surrogate in SURROGATES, "unknown-surrogate", "config", repr(self.surrogate), ", ".join(SURROGATES)
+            self.surrogate in SURROGATES,
+            "unknown-surrogate",
+            "config",
+            repr(self.surrogate),
+            ", ".join(SURROGATES),
         )
         check(math.isfinite(self.slope) and self.slope > 0, "slope", "config", f"{self.slope}", "above 0")
         problems.raise_as(InputError)
@@ -138,7 +148,9 @@ class PopulationLayer(nn.Module):
         super().__init__()
         self.config = config
         self.weight = nn.Parameter(_uniform(config.n, n_source, 1.0, generator))
-        self.recurrent = nn.Parameter(_uniform(config.n, config.n, 0.3, generator)) if config.recurrent else None
+        self.recurrent = (
+            nn.Parameter(_uniform(config.n, config.n, 0.3, generator)) if config.recurrent else None
+        )
         self.bias = nn.Parameter(torch.zeros(config.n)) if config.bias else None
         for name in ("current_decay", "voltage_decay"):
             units = torch.tensor(round(getattr(config, name) * GRID), dtype=torch.float64)

@@ -20,7 +20,7 @@ def make_optimizer(config: TrainConfig, model: SpikingNetwork) -> torch.optim.Op
         return torch.optim.Adam(model.parameters(), lr=config.lr)
     generator = torch.Generator().manual_seed(config.seed)
     sparse_init_(model, config.initial_density, generator)
-    groups = param_groups(model, L1(0.1))
+    groups = param_groups(model, L1(0.4))
     if config.optimizer == "linbreg":
         return LinBreg(groups, lr=config.lr, delta=config.delta, momentum=config.momentum)
     return AdaBreg(groups, lr=config.lr, delta=config.delta)

@@ -1,0 +1,141 @@
+"""One training run from configuration to ``model.pt``: what ``lbi-train`` does, for use from Python too."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lbi import datasets
+from lbi.errors import InputError, Problem
+from lbi.train import files
+from lbi.train.config import TrainConfig, make_config
+from lbi.train.extract import save_model
+from lbi.train.loop import Trainer, evaluate
+from lbi.train.metrics import Metrics
+
+CHECKPOINT = ("lbi.checkpoint", 1)
+"""Format and version of a checkpoint: a torch.save file of plain types and tensors."""
+
+CHECKPOINT_EVERY_S = 20.0
+"""Seconds of training that an interruption may cost."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a run writes: the model, its checkpoint while it runs, and metrics."""
+
+    model: Path
+    metrics: Path | None = None
+    tensorboard: Path | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """Beside the model; removed when the run ends well."""
+        return self.model.with_name(self.model.name + ".ckpt")
+
+    def check(self) -> None:
+        """Raise InputError, before any work, if a folder does not exist or a path is a folder."""
+        for path in (self.model, self.metrics):
+            if path is None:
+                continue
+            if not path.resolve().parent.is_dir():
+                raise InputError(
+                    Problem(
+                        "folder-missing",
+                        str(path),
+                        "its folder does not exist",
+                        remedy="make the folder first",
+                    )
+                )
+            if path.is_dir():
+                raise InputError(Problem("path-is-folder", str(path), "is a folder", "a file name"))
+
+
+def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainConfig:
+    """The checkpoint's configuration with the few options that may change on the way (``data``, ``epochs``)."""
+    given = {key: value for key, value in checkpoint["config"].items() if key != "dataset"}
+    return make_config(checkpoint["config"]["dataset"], None, {**given, **options})
+
+
+def prepare(config: TrainConfig, outputs: Outputs, checkpoint: dict[str, Any] | None = None) -> Trainer:
+    """Load the data and build what is trained; checkpoint: content of a checkpoint file to go on from."""
+    outputs.check()
+    trainer = Trainer(config, datasets.load(config.dataset, config.data, **config.encoding))
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    return trainer
+
+
+def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
+    """Train to the end, write the model, and return the record that ``lbi-train --json`` prints.
+
+    While it runs, a checkpoint is written at least every ``CHECKPOINT_EVERY_S`` seconds (or epoch, if longer).
+    """
+    started = last_saved = time.perf_counter()
+
+    def on_epoch(trainer: Trainer) -> None:
+        nonlocal last_saved
+        metrics.write(trainer.progress.history[-1])
+        if time.perf_counter() - last_saved > CHECKPOINT_EVERY_S:
+            save_checkpoint(trainer, outputs.checkpoint)
+            last_saved = time.perf_counter()
+
+    trainer.on_epoch = on_epoch
+    with Metrics(outputs.metrics, outputs.tensorboard, trainer.progress.epoch) as metrics:
+        trainer.run()
+    record = summary(trainer, time.perf_counter() - started)
+    save_model(trainer.model, outputs.model, describe(trainer, record))
+    outputs.checkpoint.unlink(missing_ok=True)
+    return {**record, "model": str(outputs.model)}
+
+
+def describe(trainer: Trainer, record: dict[str, Any]) -> dict[str, Any]:
+    """The meta of ``model.pt``: data set with encoding, and training; the same run gives the same bytes."""
+    dataset = trainer.dataset
+    config = {key: value for key, value in trainer.config.to_dict().items() if key != "data"}
+    training = {key: value for key, value in record.items() if key != "seconds"}
+    return {
+        "dataset": {"name": dataset.name, **dataset.encoding},
+        "training": {**training, "config": config},
+    }
+
+
+def save_checkpoint(trainer: Trainer, path: Path) -> None:
+    """Write what ``--resume`` reads."""
+    files.write({"format": CHECKPOINT[0], "version": CHECKPOINT[1], **trainer.checkpoint()}, path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint; raises InputError if the file is missing, broken or foreign."""
+    content = files.read(path, CHECKPOINT)
+    missing = [
+        key for key in ("config", "model", "optimizer", "controller", "progress") if key not in content
+    ]
+    if missing:
+        raise InputError(
+            Problem("checkpoint", str(path), f"lacks {', '.join(missing)}", "a whole checkpoint")
+        )
+    return content
+
+
+def summary(trainer: Trainer, seconds: float) -> dict[str, Any]:
+    """Accuracies by the deployed readout, weights and time, as JSON values."""
+    config, model = trainer.config, trainer.model
+    accuracy = {"train": evaluate(model, trainer.train), "test": evaluate(model, trainer.dataset.test)}
+    if trainer.validation is not None:
+        accuracy["validation"] = evaluate(model, trainer.validation)
+    last = trainer.progress.history[-1] if trainer.progress.history else {}
+    return {
+        "dataset": config.dataset,
+        "optimizer": config.optimizer,
+        "seed": config.seed,
+        "n_weights": model.n_weights(),
+        "n_active": model.n_active(),
+        "density": trainer.density(),
+        "accuracy": accuracy,
+        "epochs": trainer.progress.epoch,
+        "firing_rate": last.get("rate", 0.0),
+        "seconds": seconds,
+    }
