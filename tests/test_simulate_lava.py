@@ -1,0 +1,99 @@
+"""The simulator against Lava's own process models: spikes, currents and voltages, zero differences."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_fixed import networks, spikes_for
+
+from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
+from lbi.simulate import SaturationWarning, simulate
+
+if importlib.util.find_spec("lava") is None:
+    pytest.skip("lava-nc is not installed", allow_module_level=True)
+
+EXAMPLES = int(os.environ.get("LBI_EXAMPLES", "60"))
+"""Random networks per property; LBI_EXAMPLES=5000 is the thorough run (minutes)."""
+
+
+def run_quietly(network, spikes):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SaturationWarning)
+        return simulate(network, spikes, record=("spikes", "u", "v"))
+
+
+@settings(max_examples=EXAMPLES)
+@given(st.data())
+@pytest.mark.filterwarnings("ignore")  # numpy reports Lava's intended int32 overflow
+def test_random_networks_equal_lavas_process_models(data):
+    import lava_direct
+
+    network = data.draw(networks())
+    spikes = data.draw(spikes_for(network))
+    ours = run_quietly(network, spikes).recorded
+    for sample, one in enumerate(spikes):
+        for key, expected in lava_direct.run(network, one).items():
+            np.testing.assert_array_equal(ours[key][sample], expected, err_msg=str(key))
+
+
+def wired(rng: np.random.Generator, exponent: int, extreme: bool) -> FixedNetwork:
+    """Recurrence, a skip, a parallel delayed projection, biases, all three sign modes."""
+
+    def csr(n_out: int, n_in: int, mode: SignMode) -> CsrMatrix:
+        grid = mode.weight_format
+        values = rng.integers(grid.minimum // grid.step, grid.maximum // grid.step + 1, (n_out, n_in))
+        return CsrMatrix.from_dense(
+            np.where(rng.random(values.shape) < 0.5, values * grid.step, 0).astype(np.int16)
+        )
+
+    def projection(name, source, target, shape, mode, delay=0):
+        weights = csr(*shape, mode)
+        if delay:
+            delay = rng.integers(0, delay + 1, weights.nnz).astype(np.uint8)
+        return FixedProjection(name, source, target, weights, mode, exponent, delay=delay)
+
+    neuron = FixedCubaLif(
+        900, 50, 20 if extreme else 2000, rng.integers(-4096, 4096, 12), 7 if extreme else 2
+    )
+    return FixedNetwork(
+        (10,),
+        (
+            FixedPopulation("a", (12,), neuron),
+            FixedPopulation("b", (6,), FixedCubaLif(4095, 0, 500, np.zeros(6))),
+        ),
+        (
+            projection("in", "input", "a", (12, 10), SignMode.MIXED),
+            projection("rec", "a", "a", (12, 12), SignMode.INHIBITORY, delay=3),
+            projection("on", "a", "b", (6, 12), SignMode.EXCITATORY),
+            projection("late", "a", "b", (6, 12), SignMode.MIXED, delay=5),
+            projection("skip", "input", "b", (6, 10), SignMode.MIXED),
+        ),
+        Readout("b"),
+        "loihi2",
+    )  # fmt: skip
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize(("exponent", "extreme"), [(0, False), (-3, False), (7, True)])
+def test_real_lava_runs_are_equal(rng, tmp_path, exponent, extreme):
+    from lbi.supervise import run_script
+
+    network = wired(rng, exponent, extreme)
+    spikes = (rng.random((60, 10)) < 0.4).astype(np.uint8)
+    job, out = tmp_path / "job.pickle", tmp_path / "out.npz"
+    job.write_bytes(pickle.dumps((network, spikes)))
+    run_script(Path(__file__).with_name("lava_real.py"), [str(job), str(out)], where="lava", timeout_s=120)
+    activity = run_quietly(network, spikes[None])
+    assert activity.n_spikes > 0
+    assert (sum(p.n_wraps for p in activity.populations.values()) > 0) == extreme
+    with np.load(out) as lavas:
+        for (name, variable), ours in activity.recorded.items():
+            np.testing.assert_array_equal(ours[0], lavas[f"{name}/{variable}"], err_msg=f"{name} {variable}")
