@@ -17,6 +17,9 @@ from lbi.errors import Problems, UsageError
 DATASETS: dict[str, str] = {
     "digits": "lbi.datasets.digits:load_digits",
     "psdigits": "lbi.datasets.digits:load_psdigits",
+    "psmnist": "lbi.datasets.mnist:load_psmnist",
+    "shd": "lbi.datasets.heidelberg:load_shd",
+    "ssc": "lbi.datasets.heidelberg:load_ssc",
 }
 """Data set name → "module:function"; the function takes (data_dir, **encoding)."""
 

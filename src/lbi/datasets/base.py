@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -56,34 +57,69 @@ class SpikeData:
         return SpikeData(self.spikes[indices], self.labels[indices])
 
 
-@dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set in spikes; ``load(name, data_dir, **encoding)`` makes it again.
 
-    input_shape: for display and hardware layout, product n_in · step_s: seconds per timestep, if it has a meaning
+    train, test, validation (None where the data set defines none): given as SpikeData, or as a function that
+    reads it, called once on first use · n_in, n_steps: channels and timesteps of every sample
+    input_shape: for display and hardware layout, product n_in · step_s: seconds per timestep, where it means something
     """
 
-    name: str
-    train: SpikeData
-    test: SpikeData
-    n_classes: int
-    encoding: Mapping[str, Any] = field(default_factory=dict)
-    input_shape: tuple[int, ...] = ()
-    step_s: float | None = None
-
-    def __post_init__(self) -> None:
-        if not self.input_shape:
-            object.__setattr__(self, "input_shape", (self.n_in,))
+    def __init__(
+        self,
+        name: str,
+        splits: Mapping[str, SpikeData | Callable[[], SpikeData]],
+        *,
+        n_classes: int,
+        n_steps: int,
+        input_shape: tuple[int, ...],
+        encoding: Mapping[str, Any] | None = None,
+        step_s: float | None = None,
+    ) -> None:
+        self.name = name
+        self.n_classes = n_classes
+        self.n_steps = n_steps
+        self.input_shape = input_shape
+        self.encoding = dict(encoding or {})
+        self.step_s = step_s
+        self._splits = dict(splits)
 
     @property
     def n_in(self) -> int:
         """Number of input channels."""
-        return self.train.spikes.shape[2]
+        return prod(self.input_shape)
 
     @property
-    def n_steps(self) -> int:
-        """Timesteps per sample."""
-        return self.train.spikes.shape[1]
+    def train(self) -> SpikeData:
+        """The training samples."""
+        return self._split("train")
+
+    @property
+    def test(self) -> SpikeData:
+        """The test samples."""
+        return self._split("test")
+
+    @property
+    def validation(self) -> SpikeData | None:
+        """The data set's own validation samples, if it defines any."""
+        return self._split("validation") if "validation" in self._splits else None
+
+    def _split(self, name: str) -> SpikeData:
+        data = self._splits[name]
+        if not isinstance(data, SpikeData):
+            data = self._splits[name] = data()
+        problems = Problems()
+        expected = (self.n_steps, self.n_in)
+        problems.check(
+            data.spikes.shape[1:] == expected, "spikes-shape", f"data set {self.name}, {name}",
+            f"samples of {data.spikes.shape[1:]}", f"(n_steps, n_in) = {expected}",
+        )  # fmt: skip
+        problems.check(
+            data.labels.max(initial=0) < self.n_classes, "labels-value", f"data set {self.name}, {name}",
+            f"class {data.labels.max(initial=0)}", f"0 to {self.n_classes - 1}",
+        )  # fmt: skip
+        problems.raise_as(InputError)
+        return data
 
 
 def signature_of(loader: Callable[..., Any]) -> tuple[str, ...]:

@@ -65,9 +65,9 @@ def _split(
     train, test = stratified_split(labels, _TEST_FRACTION, np.random.default_rng(_SPLIT_SEED))
     return Dataset(
         name,
-        SpikeData(spikes[train], labels[train]),
-        SpikeData(spikes[test], labels[test]),
+        {"train": SpikeData(spikes[train], labels[train]), "test": SpikeData(spikes[test], labels[test])},
         n_classes=10,
-        encoding=encoding,
+        n_steps=spikes.shape[1],
         input_shape=input_shape,
+        encoding=encoding,
     )

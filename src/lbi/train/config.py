@@ -129,6 +129,17 @@ class TrainConfig:
         return {**asdict(self), "hidden": list(self.hidden), "encoding": dict(self.encoding)}
 
 
+def response_norm(current_decay: float, voltage_decay: float) -> float:
+    """√Σ h², h the voltage's response to one unit of input: how much it swings for input of norm 1.
+
+    Thresholds in units of it let populations of any time constants start with weights of one size.
+    """
+    alpha, beta = 1 - current_decay, 1 - voltage_decay
+    # The exact sum for h[k] = Σ_i alpha^i·beta^(k−i).
+    total = (1 + alpha * beta) / ((1 - alpha * beta) * (1 - alpha**2) * (1 - beta**2)) if beta < 1 and alpha < 1 else 1.0
+    return math.sqrt(total)
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {},
     "psdigits": {"recurrent": True, "epochs": 60},

@@ -1,0 +1,158 @@
+"""Spiking Heidelberg Digits and Spiking Speech Commands, from their HDF5 files.
+
+Cramer, Stradmann, Schemmel, Zenke, IEEE TNNLS 33(7), 2022, DOI 10.1109/TNNLS.2020.3044364. A file holds
+``spikes/times`` (variable-length float16 or float32, seconds), ``spikes/units`` (0 to 699), ``labels``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.datasets.base import Dataset, SpikeData, check_options
+from lbi.errors import InputError, Problem, Problems
+
+N_UNITS = 700
+"""Cochlea channels in the files."""
+
+SOURCE = "zenkelab.org/resources/spiking-heidelberg-datasets-shd"
+
+
+def load_shd(
+    data_dir: Path | None = None, *, n_steps: int = 100, step_ms: float = 12.0, n_channels: int = N_UNITS
+) -> Dataset:
+    """Spoken digits, 20 classes: a channel is 1 in a step if any of its units fired in it; later events are cut.
+
+    n_channels: 700 units merged into this many channels of neighbours.
+    """
+    files = {"train": "shd_train.h5", "test": "shd_test.h5"}
+    return _dataset("shd", data_dir, files, 20, n_steps, step_ms, n_channels)
+
+
+def load_ssc(
+    data_dir: Path | None = None, *, n_steps: int = 100, step_ms: float = 10.0, n_channels: int = 140
+) -> Dataset:
+    """Speech commands, 35 classes, with their own validation set; options as for ``load_shd``.
+
+    All of it takes n_steps · n_channels bytes for each of 105,829 samples: 1.5 GB with these defaults.
+    """
+    files = {"train": "ssc_train.h5", "validation": "ssc_valid.h5", "test": "ssc_test.h5"}
+    return _dataset("ssc", data_dir, files, 35, n_steps, step_ms, n_channels)
+
+
+def _dataset(
+    name: str, data_dir: Path | None, files: dict[str, str], n_classes: int, n_steps: int, step_ms: float, n_channels: int
+) -> Dataset:  # fmt: skip
+    check_options(
+        n_steps=(n_steps, isinstance(n_steps, int) and 1 <= n_steps <= 65536, "1 to 65536"),
+        step_ms=(step_ms, isinstance(step_ms, int | float) and 0 < step_ms < 1e6, "above 0"),
+        n_channels=(
+            n_channels,
+            isinstance(n_channels, int) and 1 <= n_channels <= N_UNITS,
+            f"1 to {N_UNITS}",
+        ),
+    )
+    paths = find_files(name, data_dir, files, f"from {SOURCE}")
+
+    def reader(path: Path) -> Callable[[], SpikeData]:
+        return lambda: read(path, n_steps, step_ms / 1000.0, n_channels)
+
+    return Dataset(
+        name,
+        {split: reader(path) for split, path in paths.items()},
+        n_classes=n_classes,
+        n_steps=n_steps,
+        input_shape=(n_channels,),
+        encoding={"n_steps": n_steps, "step_ms": step_ms, "n_channels": n_channels},
+        step_s=step_ms / 1000.0,
+    )
+
+
+def find_files(name: str, data_dir: Path | None, files: dict[str, str], origin: str) -> dict[str, Path]:
+    """Split → path of its file under ``data_dir`` (or its subfolder of that name, as other loaders lay it out).
+
+    Raises InputError naming every file that is missing, where to get it and where to put it.
+    """
+    problems = Problems()
+    if data_dir is None:
+        problems.add(
+            "data-missing", f"data set {name}", "no folder given", "a folder with " + ", ".join(files.values()),
+            f"get them {origin}, unpack them, and give the folder with --data",
+        )  # fmt: skip
+        problems.raise_as(InputError)
+    assert data_dir is not None
+    found = {}
+    for split, file in files.items():
+        places = (data_dir / file, data_dir / name.upper() / file, data_dir / name / file)
+        path = next((place for place in places if place.is_file()), None)
+        if path is None:
+            problems.add(
+                "data-missing",
+                str(data_dir / file),
+                "does not exist",
+                file,
+                f"get it {origin}, and unpack it there",
+            )
+        else:
+            found[split] = path
+    problems.raise_as(InputError)
+    return found
+
+
+def read(path: Path, n_steps: int, step_s: float, n_channels: int) -> SpikeData:
+    """Bin a file's events: spikes (n_samples, n_steps, n_channels), labels.
+
+    Raises InputError for a file that is truncated, lacks a part, or holds events out of range.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            missing = [key for key in ("spikes/times", "spikes/units", "labels") if key not in file]
+            if missing:
+                raise InputError(
+                    Problem("data-broken", str(path), f"lacks {', '.join(missing)}", "spikes/times, spikes/units, labels")
+                )  # fmt: skip
+            times, units, labels = file["spikes/times"][:], file["spikes/units"][:], file["labels"][:]
+    except OSError as error:
+        raise InputError(
+            Problem("data-broken", str(path), f"is not readable as HDF5 ({error})", "a whole file",
+                    "it may be truncated: get it again")
+        ) from error  # fmt: skip
+    spikes = np.zeros((len(labels), n_steps, n_channels), dtype=np.uint8)
+    problems = Problems()
+    problems.check(
+        len(times) == len(units) == len(labels), "data-broken", str(path),
+        f"{len(times)} times, {len(units)} units, {len(labels)} labels", "one of each per sample",
+    )  # fmt: skip
+    problems.raise_as(InputError)
+    for sample, (when, unit) in enumerate(zip(times, units, strict=True)):
+        _bin(when, unit, spikes[sample], step_s, f"{path}, sample {sample}", problems)
+    problems.raise_as(InputError)
+    return SpikeData(spikes, labels.astype(np.int64))
+
+
+def _bin(
+    when: NDArray[Any],
+    unit: NDArray[Any],
+    out: NDArray[np.uint8],
+    step_s: float,
+    where: str,
+    problems: Problems,
+) -> None:
+    """Set ``out`` (n_steps, n_channels) where there is an event."""
+    n_steps, n_channels = out.shape
+    seconds = when.astype(np.float64)  # float16 overflows when it is scaled
+    fits = when.shape == unit.shape and bool(np.all(np.isfinite(seconds))) and seconds.min(initial=0.0) >= 0
+    fits = fits and (unit.size == 0 or 0 <= int(unit.min()) <= int(unit.max()) < N_UNITS)
+    if problems.check(
+        fits, "data-broken", where, f"{when.size} times, {unit.size} units, or values out of range",
+        f"as many finite times from 0 as units of 0 to {N_UNITS - 1}",
+    ):  # fmt: skip
+        step = (seconds / step_s).astype(np.int64)
+        kept = step < n_steps
+        out[step[kept], unit[kept].astype(np.int64) * n_channels // N_UNITS] = 1

@@ -1,0 +1,130 @@
+"""Permuted sequential MNIST from a folder of IDX files (LeCun, Cortes, Burges; plain or ``.gz``).
+
+784 steps, one pixel each, in a fixed random order (Le, Jaitly, Hinton, arXiv:1504.00941), each pixel's
+grey value over ``n_levels`` thermometer or population channels.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.datasets.base import Dataset, SpikeData, check_options
+from lbi.datasets.encodings import VALUE_CODES
+from lbi.errors import InputError, Problem, Problems
+
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+
+SIDE = 28
+
+
+def load_psmnist(
+    data_dir: Path | None = None,
+    *,
+    code: str = "thermometer",
+    n_levels: int = 8,
+    order_seed: int = 0,
+    max_samples: int = 0,
+) -> Dataset:
+    """Handwritten digits pixel by pixel; max_samples > 0 takes the first so many of each split.
+
+    All of it takes 784 · n_levels bytes per sample: 0.4 GB with these defaults.
+    """
+    check_options(
+        code=(code, code in VALUE_CODES, ", ".join(VALUE_CODES)),
+        n_levels=(n_levels, isinstance(n_levels, int) and 2 <= n_levels <= 256, "2 to 256"),
+        order_seed=(order_seed, isinstance(order_seed, int) and order_seed >= 0, "a whole number from 0"),
+        max_samples=(max_samples, isinstance(max_samples, int) and max_samples >= 0, "a whole number from 0"),
+    )
+    paths = _find(data_dir)
+    order = np.random.default_rng(order_seed).permutation(SIDE * SIDE)
+
+    def reader(split: str) -> Callable[[], SpikeData]:
+        def read() -> SpikeData:
+            images, labels = (read_idx(path) for path in paths[split])
+            problems = Problems()
+            problems.check(
+                images.shape[1:] == (SIDE, SIDE) and labels.shape == images.shape[:1], "data-broken",
+                str(paths[split][0]), f"images {images.shape}, labels {labels.shape}", f"(n, {SIDE}, {SIDE}) and (n,)",
+            )  # fmt: skip
+            problems.raise_as(InputError)
+            if max_samples:
+                images, labels = images[:max_samples], labels[:max_samples]
+            grey = images.reshape(len(images), -1)[:, order]
+            # Encode the 256 grey values once; pixels look them up.
+            table = VALUE_CODES[code](np.arange(256) / 255.0, n_levels)
+            return SpikeData(table[grey], labels.astype(np.int64))
+
+        return read
+
+    return Dataset(
+        "psmnist",
+        {split: reader(split) for split in FILES},
+        n_classes=10,
+        n_steps=SIDE * SIDE,
+        input_shape=(n_levels,),
+        encoding={"code": code, "n_levels": n_levels, "order_seed": order_seed, "max_samples": max_samples},
+    )
+
+
+def _find(data_dir: Path | None) -> dict[str, tuple[Path, Path]]:
+    """Split → (images, labels) under ``data_dir``, or its ``MNIST/raw`` as torchvision lays it out."""
+    problems = Problems()
+    remedy = "get the four IDX files (for instance torchvision.datasets.MNIST(DIR, download=True)), and give DIR with --data"
+    if data_dir is None:
+        problems.add("data-missing", "data set psmnist", "no folder given", "a folder with IDX files", remedy)
+        problems.raise_as(InputError)
+    assert data_dir is not None
+    found: dict[str, tuple[Path, Path]] = {}
+    for split, names in FILES.items():
+        paths = []
+        for name in names:
+            places = [
+                folder / (name + end)
+                for folder in (data_dir, data_dir / "MNIST" / "raw")
+                for end in ("", ".gz")
+            ]
+            path = next((place for place in places if place.is_file()), None)
+            if path is None:
+                problems.add(
+                    "data-missing", str(data_dir / name), "does not exist", f"{name} or {name}.gz", remedy
+                )
+            else:
+                paths.append(path)
+        if len(paths) == len(names):
+            found[split] = (paths[0], paths[1])
+    problems.raise_as(InputError)
+    return found
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """An IDX file of unsigned bytes: two zero bytes, 0x08, the rank, big-endian sizes, then the values.
+
+    Raises InputError if it is truncated or of another type.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            Problem("data-broken", str(path), f"is not readable ({error})", "an IDX file", "get it again")
+        ) from error
+    problems = Problems()
+    rank = content[3] if len(content) >= 4 else 0
+    holds = content[:3] == b"\x00\x00\x08" and len(content) >= 4 + 4 * rank
+    if problems.check(holds, "data-broken", str(path), "no IDX file of bytes", "magic number 00 00 08, rank"):
+        shape = tuple(np.frombuffer(content, ">u4", rank, 4).astype(int))
+        size = 4 + 4 * rank + int(np.prod(shape))
+        problems.check(
+            len(content) == size, "data-broken", str(path), f"{len(content)} bytes", f"{size} for {shape}",
+            "it may be truncated: get it again",
+        )  # fmt: skip
+    problems.raise_as(InputError)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
