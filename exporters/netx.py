@@ -220,7 +220,8 @@ def _lava_reads(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
     else:
         low, high, cut, sign = -256, 255, 9 - bits, 1
     clipped = np.clip(sign * values, low, high)
-    return sign * ((clipped >> cut) << cut) if cut >= 0 else sign * clipped
+    # More bits than there are: numpy's shift by a negative count leaves nothing.
+    return sign * ((clipped >> cut) << cut) if cut >= 0 else np.zeros_like(values)
 
 
 def _write_input(network: FixedNetwork, group: Any) -> None:

@@ -68,13 +68,28 @@ def read(path: str | Path) -> SimpleNamespace:
                 **values,
             )
         projections = [_read_projection(name, group) for name, group in file["projections"].items()]
+        readout = populations[file.attrs["readout_population"]]
+        wired, projections = _that_reach(readout.name, projections)
         return SimpleNamespace(
             n_in=int(np.prod(file.attrs["input_shape"])),
-            readout=populations[file.attrs["readout_population"]],
-            populations=populations,
+            has_input="input" in wired,
+            readout=readout,
+            populations={name: populations[name] for name in populations if name in wired},
             projections=projections,
             depth=max(population.latency for population in populations.values()),
         )
+
+
+def _that_reach(readout: str, projections: list[Any]) -> tuple[set[str], list[Any]]:
+    """Names from which a spike can reach the readout, and the projections between them.
+
+    Lava can hold no all-zero matrix, nor run a graph in two parts; what is left out changes no output.
+    """
+    reaching, found = {readout}, -1
+    while found < len(reaching):
+        found = len(reaching)
+        reaching |= {p.source for p in projections if p.weights.nnz and p.target in reaching}
+    return reaching, [p for p in projections if p.weights.nnz and p.target in reaching]
 
 
 def _read_projection(name: str, group: Any) -> SimpleNamespace:
@@ -128,8 +143,6 @@ class NetworkModel(AbstractSubProcessModel):
             neurons[population.name] = neuron(population, interval)
             setattr(self, f"population_{index}", neurons[population.name])
         for index, projection in enumerate(network.projections):
-            if projection.weights.nnz == 0:
-                continue  # Lava cannot hold an all-zero matrix, and nothing would ever come out of it
             process = synapse(projection)
             setattr(self, f"projection_{index}", process)
             if projection.source == "input":
@@ -221,7 +234,8 @@ def run_once(path: str | Path, spikes: Any) -> Any:
     network = Network(path=path, reset_interval=period)
     source = Source(data=np.ascontiguousarray(padded.reshape(n_total, n_in).T))
     sink = Sink(shape=network.out.shape, buffer=n_total)
-    source.s_out.connect(network.inp)
+    if network.network.has_input:
+        source.s_out.connect(network.inp)
     network.out.connect(sink.a_in)
     try:
         # Without the tag Lava would run its floating-point neuron on these integers.

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lava.lib.dl.netx.hdf5 import Network
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.io.reset import Reset
@@ -27,6 +26,9 @@ def run(path: Path, spikes: Any, sparse: bool = False) -> Any:
 
     Neurons of more than one dimension are flattened in C order of (channel, height, width).
     """
+    # Not at the top: Lava imports every file beside a process in search of models, and this takes seconds.
+    from lava.lib.dl.netx.hdf5 import Network
+
     n_samples, n_steps, _ = spikes.shape
     depth = len(Network(net_config=str(path), sparse_fc_layer=sparse))
     period = n_steps + depth
@@ -51,7 +53,7 @@ def run(path: Path, spikes: Any, sparse: bool = False) -> Any:
     return output[:, depth:].astype(np.uint8)
 
 
-def _in_flight(network: Network) -> list[tuple[Any, int]]:
+def _in_flight(network: Any) -> list[tuple[Any, int]]:
     """Buffers in which a spike may outlive its sample, and the step (from 0) at whose end to empty them."""
     found = []
     for index, layer in enumerate(network.layers):

@@ -1,0 +1,141 @@
+"""The family of integer networks that every exporter must carry, spike for spike, or refuse with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from networks import random_csr, random_network, random_spikes
+
+from lbi import (
+    CsrMatrix,
+    FixedCubaLif,
+    FixedNetwork,
+    FixedPopulation,
+    FixedProjection,
+    Readout,
+    SignMode,
+    quantize,
+)
+
+N_SAMPLES, N_STEPS = 4, 20
+
+
+def chain(
+    weights: list[np.ndarray], modes: list[SignMode], *, exponents=None, biases=None, bits=8, vth=100, dv=400
+) -> FixedNetwork:
+    """A chain of populations with these integer matrices (n_out, n_in)."""
+    populations, projections = [], []
+    for i, (matrix, mode) in enumerate(zip(weights, modes, strict=True)):
+        n = matrix.shape[0]
+        bias = np.zeros(n, dtype=np.int32) if biases is None else biases[i]
+        neuron = FixedCubaLif(du=1800, dv=dv, vth=vth, bias_mant=bias, bias_exp=0)
+        populations.append(FixedPopulation(f"p{i}", (n,), neuron, 64.0, latency=i + 1))
+        projections.append(
+            FixedProjection(
+                f"w{i}", f"p{i - 1}" if i else "input", f"p{i}",
+                CsrMatrix.from_dense(matrix.astype(np.int16)), mode,
+                weight_exp=0 if exponents is None else exponents[i], num_weight_bits=bits,
+            )
+        )  # fmt: skip
+    return FixedNetwork(
+        (weights[0].shape[1],),
+        tuple(populations),
+        tuple(projections),
+        Readout(populations[-1].name),
+        "loihi2",
+    )
+
+
+def even(rng: np.random.Generator, rows: int, cols: int, density: float = 0.5) -> np.ndarray:
+    """Mixed-sign mantissas of the given density, excitatory on the whole."""
+    return rng.integers(-40, 100, (rows, cols)) * 2 * (rng.random((rows, cols)) < density)
+
+
+def delayed(rng: np.random.Generator, *, per_synapse: bool) -> FixedNetwork:
+    network = random_network(rng, (12, 10, 5), recurrent=per_synapse)
+    projections = tuple(
+        replace(p, delay=rng.integers(0, 7, p.weights.nnz).astype(np.uint8) if per_synapse else 3)
+        for p in network.projections
+    )
+    return quantize(replace(network, projections=projections))
+
+
+def inhibitory(rng: np.random.Generator) -> FixedNetwork:
+    """A driven layer that is held down by a matrix of weights ≤ 0 with zeros among them."""
+    negative = -rng.integers(1, 30, (8, 10)) * (rng.random((8, 10)) < 0.4)
+    negative[0, 0] = -200
+    biases = [np.zeros(10, dtype=np.int32), np.full(8, 60 << 6, dtype=np.int32)]
+    return chain([even(rng, 10, 12), negative], [SignMode.MIXED, SignMode.INHIBITORY], biases=biases)
+
+
+def empty_projections(rng: np.random.Generator) -> FixedNetwork:
+    """An all-zero recurrence, and an all-zero projection into a layer that its bias drives."""
+    network = chain([even(rng, 10, 12), np.zeros((4, 10))], [SignMode.MIXED, SignMode.EXCITATORY],
+                    biases=[np.zeros(10, np.int32), np.arange(4, dtype=np.int32) * 600])  # fmt: skip
+    nothing = CsrMatrix.from_dense(np.zeros((10, 10), np.int16))
+    again = FixedProjection("again", "p0", "p0", nothing, SignMode.MIXED)
+    return replace(network, projections=(*network.projections, again))
+
+
+def with_skip(rng: np.random.Generator) -> FixedNetwork:
+    """Two input projections into one population, one of them a skip over two others."""
+    return quantize(random_network(rng, (12, 10, 8, 5), recurrent=True, skip=True))
+
+
+def free_exponents(rng: np.random.Generator) -> FixedNetwork:
+    network = chain([even(rng, 10, 12), even(rng, 6, 10)], [SignMode.MIXED] * 2, exponents=[-3, 2], vth=60)
+    feedback = even(rng, 10, 10, 0.3).astype(np.int16)
+    again = FixedProjection(
+        "again", "p0", "p0", CsrMatrix.from_dense(feedback), SignMode.MIXED, weight_exp=-2
+    )
+    return replace(network, projections=(*network.projections, again))
+
+
+CASES = {
+    "feed_forward": lambda rng: quantize(random_network(rng, (12, 10, 8, 5))),
+    "recurrent": lambda rng: quantize(random_network(rng, (12, 10, 5), recurrent=True)),
+    "recurrent_bias": lambda rng: quantize(random_network(rng, (12, 10, 5), recurrent=True, bias=True)),
+    "skip": with_skip,
+    "delays": lambda rng: delayed(rng, per_synapse=True),
+    "delay": lambda rng: delayed(rng, per_synapse=False),
+    "bias_on_netx_grid": lambda rng: chain(
+        [even(rng, 10, 12), even(rng, 6, 10)], [SignMode.MIXED] * 2,
+        biases=[rng.integers(-8, 25, 10).astype(np.int32) << 6, rng.integers(-8, 25, 6).astype(np.int32) << 6],
+    ),
+    "empty_projections": empty_projections,
+    "inhibitory": inhibitory,
+    "inhibitory_full": lambda rng: chain(
+        [even(rng, 10, 12), -rng.integers(1, 4, (8, 10))], [SignMode.MIXED, SignMode.INHIBITORY],
+        biases=[np.zeros(10, np.int32), np.full(8, 60 << 6, np.int32)],
+    ),
+    "excitatory_odd": lambda rng: chain(
+        [rng.integers(1, 60, (8, 12)), even(rng, 5, 8)], [SignMode.EXCITATORY, SignMode.MIXED], vth=500
+    ),
+    "single_neuron": lambda rng: chain([np.array([[90]])], [SignMode.EXCITATORY]),
+    "one_bit": lambda rng: chain(
+        [128 * (rng.random((10, 12)) < 0.3), 128 * (rng.random((4, 10)) < 0.4)], [SignMode.EXCITATORY] * 2, bits=1, vth=1200
+    ),
+    "free_exponents": free_exponents,
+}  # fmt: skip
+"""Name → maker of the network."""
+
+NETX_REFUSES = {
+    "recurrent_bias": "bias-grid",
+    "skip": "not-a-chain",
+    "delays": "delay-in-recurrent-layer",
+    "empty_projections": "no-weights",
+    "inhibitory": "netx-inexact",
+    "free_exponents": "exponent",
+}
+"""Case → code of the documented refusal."""
+
+
+def make(name: str) -> tuple[FixedNetwork, np.ndarray]:
+    """A case's network and its input (n_samples, n_steps, n_in), the same in every run."""
+    rng = np.random.default_rng(sum(name.encode()))
+    fixed = CASES[name](rng)
+    return fixed, random_spikes(rng, N_SAMPLES, N_STEPS, fixed.n_in)
+
+
+__all__ = ["CASES", "NETX_REFUSES", "chain", "even", "make", "random_csr"]
