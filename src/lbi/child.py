@@ -15,7 +15,8 @@ def main() -> None:
     """Run SCRIPT as ``__main__``."""
     prefix, parent, script, *arguments = sys.argv[1:]
     # Started by path, Python would look for modules beside this file first (profile.py is also a stdlib name).
-    sys.path[0] = os.path.dirname(os.path.abspath(script))
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [os.path.dirname(os.path.abspath(script)), *(path for path in sys.path if path != here)]
     import multiprocessing.shared_memory as shared_memory
     import runpy
     import threading

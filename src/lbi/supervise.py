@@ -112,10 +112,22 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + GONE_S
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        while time.monotonic() < deadline:
-            os.killpg(process.pid, 0)
-            time.sleep(POLL_S)
+    while _is_alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+
+
+def _is_alive(group: int) -> bool:
+    """True if a process of the group is left; a zombie that nobody has reaped yet does not count."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _parent, of_group, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(of_group) == group and state not in "ZX":
+                return True
+    return not Path("/proc/self").exists()
 
 
 def _tail(output: str) -> str:
