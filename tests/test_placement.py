@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
 from lbi.errors import FitError
@@ -246,6 +247,6 @@ def test_arranging_never_lengthens_the_way(seed, n):
     traffic = np.triu(traffic, 1) + np.triu(traffic, 1).T
     positions = slot_positions(LOIHI1, n)
     distance = sum(hops(positions))
-    slots = arrange(traffic, positions)
+    slots = arrange(csr_matrix(traffic), positions)
     assert sorted(slots.tolist()) == list(range(n))
     assert (traffic * distance[np.ix_(slots, slots)]).sum() <= (traffic * distance).sum()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,12 +32,10 @@ def hops(positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
     return distance[..., 0], distance[..., 1]
 
 
-def arrange(
-    traffic: NDArray[np.float64], positions: NDArray[np.int64], n_swaps: int = 1000
-) -> NDArray[np.int64]:
+def arrange(traffic: Any, positions: NDArray[np.int64], n_swaps: int = 1000) -> NDArray[np.int64]:
     """(n,) a slot for each core, swapping pairs on the same chip while Σ traffic · hops falls.
 
-    traffic: (n, n) symmetric axons between cores · positions: (n, 3) of the slots.
+    traffic: CSR (n, n) symmetric axons between cores · positions: (n, 3) of the slots.
     Each swap is the best there is, the first among equals; at most ``n_swaps`` per chip.
     """
     slots = np.arange(positions.shape[0])
@@ -43,7 +43,8 @@ def arrange(
         cores = np.flatnonzero(positions[:, 0] == chip)
         east_west, north_south = hops(positions[cores])
         distance = (east_west + north_south).astype(np.float64)
-        local = traffic[np.ix_(cores, cores)]
+        local = traffic[cores][:, cores].toarray().astype(np.float64)
+        np.fill_diagonal(local, 0.0)
         order = np.arange(cores.size)
         for _ in range(n_swaps):
             now = distance[np.ix_(order, order)]

@@ -2,13 +2,14 @@
 
 A *chunk* is a run of consecutive neurons of one population; its rows of synapses, in every projection that
 leads into the population, lie on its core. What a chunk takes of a core grows with every neuron, so each
-chunk is the longest run that fits, found by doubling and bisection.
+chunk is the longest run that fits, found by trials that aim at a full core.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,9 +88,13 @@ class Partition:
         use[_MEMORY] = use[_BITS] + int(chunk.n * state + (use[_INPUTS] + use[_OUTPUTS]) * entry)
         return use
 
+    def share(self, chunk: Chunk) -> float:
+        """The largest share of a core's resources that a chunk takes; it fits up to 1."""
+        return float((self.measure(chunk) / self.limits).max())
+
     def fits(self, chunk: Chunk) -> bool:
         """True if a core holds the chunk."""
-        return bool(np.all(self.measure(chunk) <= self.limits))
+        return self.share(chunk) <= 1.0
 
     def cut(self, problems: Problems) -> None:
         """Find chunks for all populations; what fits no core is noted in ``problems``.
@@ -120,20 +125,25 @@ class Partition:
         return chunks
 
     def _longest(self, name: str, start: int, n: int, guess: int) -> int:
-        """The largest ``stop`` so that [start, stop) fits; ``start`` if not even one neuron does."""
-        good, bad = start, n + 1
-        most = int(min(n, start + self.limits[_COMPARTMENTS]))
-        trial = min(start + max(guess, 1), most)
-        while good < trial:
-            if self.fits(Chunk(name, start, trial)):
-                good = trial
-                trial = most if bad > n else (good + bad) // 2
-                trial = min(trial, start + 2 * (good - start)) if bad > n else trial
-            else:
-                bad = trial
-                trial = (good + bad) // 2
+        """The largest ``stop`` so that [start, stop) fits; ``start`` if not even one neuron does.
+
+        Aims at a full core from the share that the last trial took; halves the interval when that stalls.
+        """
+        good = start
+        bad = 1 + int(min(n, start + self.limits[_COMPARTMENTS]))
+        trial = min(start + max(guess, 1), bad - 1)
+        for attempt in range(2 * n.bit_length() + 8):
             if bad - good <= 1:
                 break
+            share = self.share(Chunk(name, start, trial))
+            if share <= 1.0:
+                good = trial
+            else:
+                bad = trial
+            aim = start + int((trial - start) / max(share, 1e-9))
+            if attempt % 3 == 2:
+                aim = (good + bad) // 2
+            trial = min(max(aim, good + 1), bad - 1)
         return good
 
     def _report(self, chunk: Chunk, problems: Problems) -> None:
@@ -171,11 +181,11 @@ def pack(
     chunks: Sequence[Chunk],
     uses: NDArray[np.int64],
     limits: NDArray[np.float64],
-    traffic: NDArray[np.float64],
+    traffic: Any,
 ) -> NDArray[np.int64]:
     """(n_chunks,) a core for each chunk: largest first, onto the open core it talks to most, else a new one.
 
-    uses: (n_chunks, 5) · traffic: (n_chunks, n_chunks) axons between chunks, symmetric.
+    uses: (n_chunks, 5) · traffic: CSR (n_chunks, n_chunks) axons between chunks, symmetric.
     Two chunks of one population never share a core, so a projection's axons per core stay distinct.
     """
     share = (uses / limits).max(axis=1) if len(chunks) else np.zeros(0)
@@ -190,8 +200,9 @@ def pack(
         open_ = slice(0, n_cores)
         fits = np.all(used[open_] + uses[index] <= limits, axis=1) & ~holds[open_, population[index]]
         if fits.any():
-            placed = np.flatnonzero(core_of >= 0)
-            affinity = np.bincount(core_of[placed], traffic[index, placed], minlength=n_cores)
+            row = slice(traffic.indptr[index], traffic.indptr[index + 1])
+            cores, axons = core_of[traffic.indices[row]], traffic.data[row]
+            affinity = np.bincount(cores[cores >= 0], axons[cores >= 0], minlength=n_cores)
             core = int(np.argmax(np.where(fits, affinity, -1.0)))
         else:
             core, n_cores = n_cores, n_cores + 1

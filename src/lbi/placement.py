@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,26 +165,30 @@ def _axon_table(partition: Partition, name: str, chunks: tuple[Chunk, ...]) -> A
     return AxonTable(np.concatenate(sources), np.concatenate(indices), np.concatenate(counts))
 
 
-def _traffic(
-    fixed: FixedNetwork, chunks: tuple[Chunk, ...], axons: Mapping[str, AxonTable]
-) -> NDArray[np.float64]:
-    """(n_chunks, n_chunks) axons between chunks, both ways together; the input is nobody's chunk."""
+def _traffic(fixed: FixedNetwork, chunks: tuple[Chunk, ...], axons: Mapping[str, AxonTable]) -> Any:
+    """CSR (n_chunks, n_chunks): axons between chunks, both ways together; the input is nobody's chunk."""
+    from scipy.sparse import csr_matrix
+
     n = len(chunks)
-    traffic = np.zeros((n, n))
+    traffic = csr_matrix((n, n))
+    of = {
+        p.name: np.array([i for i, c in enumerate(chunks) if c.population == p.name])
+        for p in fixed.populations
+    }
     for projection in fixed.projections:
         if projection.source == INPUT:
             continue
-        of_source = [i for i, chunk in enumerate(chunks) if chunk.population == projection.source]
-        of_target = [i for i, chunk in enumerate(chunks) if chunk.population == projection.target]
-        if projection.name not in axons:
-            lengths = np.array([chunks[i].n for i in of_source], dtype=np.float64)
-            traffic[np.ix_(of_source, of_target)] += lengths[:, None]
-            continue
-        table = axons[projection.name]
-        stops = np.array([chunks[i].stop for i in of_source])
-        source_chunk = np.array(of_source)[np.searchsorted(stops, table.sources, side="right")]
-        np.add.at(traffic, (source_chunk, table.chunks), 1.0)
-    return traffic + traffic.T
+        senders, receivers = of[projection.source], of[projection.target]
+        if projection.name in axons:
+            table = axons[projection.name]
+            stops = np.array([chunks[i].stop for i in senders])
+            from_ = senders[np.searchsorted(stops, table.sources, side="right")]
+            to, weight = table.chunks, np.ones(from_.size)
+        else:
+            from_, to = np.repeat(senders, receivers.size), np.tile(receivers, senders.size)
+            weight = np.array([float(chunks[i].n) for i in from_])
+        traffic = traffic + csr_matrix((weight, (from_, to)), shape=(n, n))
+    return (traffic + traffic.T).tocsr()
 
 
 def _in_order(core_of_chunk: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -194,18 +199,14 @@ def _in_order(core_of_chunk: NDArray[np.int64]) -> NDArray[np.int64]:
     return rank[core_of_chunk]
 
 
-def _sum_blocks(
-    traffic: NDArray[np.float64], core_of: NDArray[np.int64], n_cores: int
-) -> NDArray[np.float64]:
-    """(n_cores, n_cores) traffic between cores, none within a core."""
+def _sum_blocks(traffic: Any, core_of: NDArray[np.int64], n_cores: int) -> Any:
+    """CSR (n_cores, n_cores): traffic between cores; what stays within a core is on the diagonal."""
     from scipy.sparse import csr_matrix
 
     member = csr_matrix(
         (np.ones(core_of.size), (core_of, np.arange(core_of.size))), shape=(n_cores, core_of.size)
     )
-    between = np.asarray((member @ traffic) @ member.T)
-    np.fill_diagonal(between, 0.0)
-    return between
+    return (member @ traffic @ member.T).tocsr()
 
 
 def _check_system(n_cores: int, profile: HardwareProfile, problems: Problems) -> None:
