@@ -1,5 +1,6 @@
 """Sparse training with linearized Bregman iterations: the only part of lbi that imports torch."""
 
+from lbi.train.density import DensityController, DensityRecord, propose_lamda
 from lbi.train.extract import load_model, network_of, save_model
 from lbi.train.model import ModelConfig, PopulationConfig, SpikingNetwork
 from lbi.train.optimizers import AdaBreg, LinBreg, ProxSGD, param_groups
@@ -10,6 +11,8 @@ from lbi.train.sparse_init import sparse_init_
 __all__ = [
     "L1",
     "AdaBreg",
+    "DensityController",
+    "DensityRecord",
     "GroupL1",
     "LinBreg",
     "ModelConfig",
@@ -21,6 +24,7 @@ __all__ = [
     "load_model",
     "network_of",
     "param_groups",
+    "propose_lamda",
     "save_model",
     "sparse_init_",
 ]

@@ -1,0 +1,300 @@
+"""Aim at a density instead of guessing λ: a controller, a first proposal, and the log of the support.
+
+A Bregman optimizer's dual v tells at any time which λ would give which density: a weight lives where
+``reg.strength(v) > λ``. So the λ of a wanted density is a quantile, and needs no gains to tune.
+(Aloradi, Tenbrinck, Habets, Roith, arXiv:2605.07892, adapt λ by feedback on the sparsity instead.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lbi.errors import Problems, UsageError
+
+_LEAST_LAMDA = 1e-12  # a λ that must fall for ever (a density out of reach) stays a number
+
+
+@dataclass(frozen=True)
+class DensityRecord:
+    """One line of the log: the state after ``step`` optimizer steps, over one unit of control.
+
+    unit: "model", or the group's name. density: non-zero weights / weights. lamda: its first group's
+    λ, after control. entered, left: weights that became non-zero, or zero, since the last record.
+    """
+
+    step: int
+    unit: str
+    density: float
+    lamda: float
+    entered: int
+    left: int
+
+
+@dataclass
+class _Unit:
+    """Groups whose λ move together, by a common factor, towards one density."""
+
+    name: str
+    groups: list[int]
+    density: float
+    acting: bool = True
+
+
+class DensityController:
+    """Drives λ so that a share ``density`` of the regularized weights is non-zero, and holds it there.
+
+    Call ``step()`` once after every optimizer step. Every ``every`` steps it counts the non-zero
+    weights. It begins to act when their share leaves density·(1 ± band) and stops within half of
+    that (hysteresis: a share at rest leaves λ alone). Too many weights: λ jumps to the quantile of
+    the dual that gives the density. Too few: λ falls towards it, by a factor e^−rate at most, so that
+    the gradients have their say in who enters; the weights that live keep their values meanwhile
+    (their duals move along). Ratios of λ between the groups of one unit stay as they are.
+
+    optimizer: a LinBreg or AdaBreg; its groups with a regularizer, each with λ > 0, are controlled.
+    density: in (0, 1], for all of them together; or a mapping from group names to densities, which
+    gives each of these groups a λ of its own (make the groups with ``param_groups(per_layer=True)``).
+    every: steps ≥ 1. band, rate: relative, in (0, 1). ``log`` holds the DensityRecords.
+    Raises UsageError naming everything that is out of range.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        density: float | Mapping[str, float] = 0.1,
+        *,
+        every: int = 10,
+        band: float = 0.04,
+        rate: float = 0.1,
+    ) -> None:
+        self.optimizer = optimizer
+        self.every, self.band, self.rate = int(every), float(band), float(rate)
+        self.log: list[DensityRecord] = []
+        self.steps = 0
+        problems = Problems()
+        for name, number, holds, allowed in (
+            ("every", every, every >= 1, "a number of steps ≥ 1"),
+            ("band", band, 0 < band < 1, "a number > 0 and < 1"),
+            ("rate", rate, 0 < rate < 1, "a number > 0 and < 1"),
+        ):
+            problems.check(holds, "controller-option", f"DensityController.{name}", f"{number}", allowed)
+        self._units = _units(optimizer, density, problems)
+        problems.raise_as(UsageError)
+        self._support = [_support(p) for unit in self._units for p in self._weights(unit)]
+
+    def _weights(self, unit: _Unit) -> list[Tensor]:
+        return [p for i in unit.groups for p in self.optimizer.param_groups[i]["params"]]
+
+    def density(self) -> float:
+        """The share of non-zero weights at present, over all controlled groups."""
+        weights = [p for unit in self._units for p in self._weights(unit)]
+        return sum(int(torch.count_nonzero(p)) for p in weights) / sum(p.numel() for p in weights)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Count one optimizer step; look and act when ``every`` of them have passed."""
+        self.steps += 1
+        if self.steps % self.every:
+            return
+        supports = iter(self._support)
+        renewed: list[Tensor] = []
+        for unit in self._units:
+            weights = self._weights(unit)
+            share = sum(int(torch.count_nonzero(p)) for p in weights) / sum(p.numel() for p in weights)
+            off = abs(share / unit.density - 1)
+            unit.acting = off > (self.band / 2 if unit.acting else self.band)
+            if unit.acting:
+                self._act(unit)
+            entered = left = alive = 0
+            for p in weights:
+                now, before = _support(p), next(supports)
+                entered += int((now & ~before).sum())
+                left += int((before & ~now).sum())
+                alive += int(now.sum())
+                renewed.append(now)
+            lamda = self.optimizer.param_groups[unit.groups[0]]["reg"].lamda
+            share = alive / sum(p.numel() for p in weights)
+            self.log.append(DensityRecord(self.steps, unit.name, share, lamda, entered, left))
+        self._support = renewed
+
+    def _act(self, unit: _Unit) -> None:
+        """Move the unit's λ towards the quantile of its duals, and the weights with it."""
+        parts = []
+        for i in unit.groups:
+            group = self.optimizer.param_groups[i]
+            for p in group["params"]:
+                if "dual" in self.optimizer.state[p]:
+                    strength = group["reg"].strength(self.optimizer.state[p]["dual"])
+                    parts.append((strength / group["reg"].lamda).ravel())
+        if not parts:
+            return
+        ratios = torch.cat(parts)
+        rank = min(max(round((1 - unit.density) * ratios.numel()), 1), ratios.numel())
+        factor = max(float(ratios.kthvalue(rank).values), math.exp(-self.rate))
+        if not math.isfinite(factor):
+            return  # the duals have diverged; the loss tells
+        for i in unit.groups:
+            _scale_lamda(self.optimizer, self.optimizer.param_groups[i], factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain types and bit-packed supports: loads with ``weights_only=True``. λ is the optimizer's."""
+        return {
+            "steps": self.steps,
+            "acting": [unit.acting for unit in self._units],
+            "log": [astuple(record) for record in self.log],
+            "support": [torch.from_numpy(np.packbits(s.cpu().numpy())) for s in self._support],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the saved controller would have; load the optimizer's state too."""
+        shapes = [(p.shape, p.device) for unit in self._units for p in self._weights(unit)]
+        problems = Problems()
+        problems.check(
+            len(state["acting"]) == len(self._units) and len(state["support"]) == len(shapes),
+            "controller-state",
+            "DensityController.load_state_dict",
+            f"{len(state['acting'])} units over {len(state['support'])} weight tensors",
+            f"{len(self._units)} units over {len(shapes)} weight tensors",
+            "make the optimizer's groups and the controller as they were made when saving",
+        )
+        problems.raise_as(UsageError)
+        self.steps = int(state["steps"])
+        self.log = [DensityRecord(*record) for record in state["log"]]
+        for unit, acting in zip(self._units, state["acting"], strict=True):
+            unit.acting = bool(acting)
+        self._support = []
+        for packed, (shape, device) in zip(state["support"], shapes, strict=True):
+            bits = np.unpackbits(packed.numpy(), count=math.prod(shape)).astype(bool)
+            self._support.append(torch.from_numpy(bits).reshape(shape).to(device))
+
+
+def _scale_lamda(optimizer: torch.optim.Optimizer, group: dict[str, Any], factor: float) -> None:
+    """Set λ ← λ·factor and θ ← prox(δv); a falling λ takes living weights' duals along, θ unchanged."""
+    old, delta = group["reg"], float(group["delta"])
+    new = group["reg"] = old.with_lamda(max(old.lamda * factor, _LEAST_LAMDA))
+    for p in group["params"]:
+        dual = optimizer.state[p].get("dual")
+        if dual is None:
+            continue
+        if factor < 1:
+            # Where θ lives, v = θ/δ + sub_grad(θ); where it does not, v is all there is.
+            dual.add_(torch.where(p != 0, new.sub_grad(p) - old.sub_grad(p), torch.zeros_like(p)))
+        p.copy_(new.prox(dual * delta, delta))
+
+
+def _support(p: Tensor) -> Tensor:
+    return p.detach() != 0
+
+
+def _units(
+    optimizer: torch.optim.Optimizer, density: float | Mapping[str, float], problems: Problems
+) -> list[_Unit]:
+    """One unit for all regularized groups, or one for each group that the mapping names."""
+    regularized = {i: g for i, g in enumerate(optimizer.param_groups) if g.get("reg") is not None}
+    problems.check(
+        bool(regularized) and all("delta" in group for group in regularized.values()),
+        "controller-optimizer",
+        "DensityController.optimizer",
+        f"{type(optimizer).__name__} with {len(regularized)} regularized groups",
+        "a LinBreg or AdaBreg with at least one",
+        "give the weights' group a regularizer such as L1(0.1)",
+    )
+    if isinstance(density, Mapping):
+        names = {str(group.get("name", i)): i for i, group in regularized.items()}
+        for name in density:
+            problems.check(
+                name in names,
+                "controller-group",
+                f"density[{name!r}]",
+                "no regularized group of this name",
+                ", ".join(names) or "none has a regularizer",
+                "name a group",
+            )
+        units = [_Unit(name, [names[name]], float(d)) for name, d in density.items() if name in names]
+    else:
+        units = [_Unit("model", list(regularized), float(density))]
+    for unit in units:
+        problems.check(
+            0 < unit.density <= 1,
+            "controller-density",
+            f"density of {unit.name}",
+            f"{unit.density}",
+            "a number > 0 and ≤ 1",
+        )
+        for i in unit.groups:
+            problems.check(
+                regularized[i]["reg"].lamda > 0,
+                "controller-lamda",
+                f"param_groups[{i}].reg.lamda",
+                "0",
+                "a number > 0",
+                "start from some λ, such as propose_lamda's",
+            )
+    return units
+
+
+def propose_lamda(
+    optimizer: torch.optim.Optimizer, losses: Iterable[Tensor], density: float = 0.1, horizon: int = 200
+) -> float:
+    """A λ with which about ``density`` of the weights live after ``horizon`` steps; sets nothing.
+
+    losses: the scalar losses of two or more first batches, taken one by one (a generator that runs
+    the model on each); their gradients give per weight a mean μ and a variance σ², for AdaBreg in
+    units of √mean(g²). A dual that starts at 0 is then after h steps of size lr about
+    lr·√(h²·max(μ² − σ²/n, 0) + h·σ²) away (drift and diffusion; the mean of n gradients carries
+    σ²/n of noise), and λ is the (1 − density) quantile of that strength over all regularized
+    weights. Gradients fade as training succeeds, so the density comes later, or a controller sees
+    to it. Leaves weights, gradients and state as they are.
+
+    density: in (0, 1). horizon ≥ 1. Raises UsageError for fewer than two batches, no regularized
+    group, or values out of range.
+    """
+    problems = Problems()
+    groups = [group for group in optimizer.param_groups if group.get("reg") is not None]
+    where = "propose_lamda"
+    problems.check(
+        0 < density < 1, "propose-option", f"{where}.density", f"{density}", "a number > 0 and < 1"
+    )
+    problems.check(horizon >= 1, "propose-option", f"{where}.horizon", f"{horizon}", "a number of steps ≥ 1")
+    problems.check(
+        bool(groups), "propose-option", f"{where}.optimizer", "no regularized group", "one or more"
+    )
+    problems.raise_as(UsageError)
+    params = [p for group in groups for p in group["params"]]
+    sums, squares = [torch.zeros_like(p) for p in params], [torch.zeros_like(p) for p in params]
+    n = 0
+    for loss in losses:
+        grads = torch.autograd.grad(loss, params, allow_unused=True)
+        for grad, total, square in zip(grads, sums, squares, strict=True):
+            if grad is not None:
+                total += grad
+                square += grad.square()
+        n += 1
+    problems.check(n >= 2, "propose-option", f"{where}.losses", f"{n} batches", "2 or more")
+    problems.raise_as(UsageError)
+    moments = iter(zip(sums, squares, strict=True))
+    strengths = []
+    for group in groups:
+        for _ in group["params"]:
+            total, square = next(moments)
+            moved = _displacement(group, total / n, square / n, n, horizon)
+            strengths.append(group["reg"].strength(moved).ravel())
+    every = torch.cat(strengths)
+    return float(every.kthvalue(min(max(round((1 - density) * every.numel()), 1), every.numel())).values)
+
+
+def _displacement(group: dict[str, Any], mean: Tensor, square: Tensor, n: int, horizon: int) -> Tensor:
+    """Where a dual that starts at 0 is expected after ``horizon`` steps, from n gradients' moments."""
+    variance = (square - mean.square()).clamp_(min=0) * (n / (n - 1))
+    length = (horizon**2 * (mean.square() - variance / n).clamp_(min=0) + horizon * variance).sqrt_()
+    if "betas" in group:
+        length /= square.sqrt() + float(group["eps"])
+    else:
+        length /= 1 - float(group["momentum"])
+    return -float(group["lr"]) * length * mean.sign()
