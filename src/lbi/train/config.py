@@ -14,7 +14,7 @@ from typing import Any
 
 from lbi.errors import InputError, Problem, Problems, UsageError
 from lbi.network import READOUTS
-from lbi.train.model import ModelConfig, PopulationConfig
+from lbi.train.model import GRID, ModelConfig, PopulationConfig
 from lbi.train.surrogate import SURROGATES
 
 OPTIMIZERS = ("adam", "linbreg", "adabreg")
@@ -31,8 +31,8 @@ class TrainConfig:
     # network
     hidden: tuple[int, ...] = (128,)
     recurrent: bool = False
-    current_decay: float = 0.5
-    voltage_decay: float = 0.25
+    current_decay: tuple[float, ...] = (0.5,)
+    voltage_decay: tuple[float, ...] = (0.25,)
     output_current_decay: float = 0.5
     output_voltage_decay: float = 0.1
     threshold: float = 1.0
@@ -55,6 +55,7 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 0.0
     initial_density: float = 0.1
+    lamda: float = 0.1
     seed: int = 0
     # data
     validation: float = 0.0
@@ -69,6 +70,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(int(n) for n in self.hidden))
+        n_parts = max(len(self.current_decay), len(self.voltage_decay))
+        for name in ("current_decay", "voltage_decay"):
+            decays = tuple(float(decay) for decay in getattr(self, name))
+            object.__setattr__(self, name, decays * n_parts if len(decays) == 1 else decays)
         problems = Problems()
         for name, (holds, allowed) in self._rules().items():
             problems.check(bool(holds), "option", name, f"{getattr(self, name)!r}", allowed)
@@ -77,6 +82,13 @@ class TrainConfig:
     def _rules(self) -> dict[str, tuple[bool, str]]:
         rules: dict[str, tuple[bool, str]] = {
             "hidden": (all(1 <= n <= 65536 for n in self.hidden), "sizes of 1 to 65536"),
+            "current_decay": (all(1 / GRID <= d <= 1 for d in self.current_decay) and bool(self.current_decay), "1/4096 up to 1"),
+            "voltage_decay": (
+                all(1 / GRID <= d < 1 for d in self.voltage_decay) and len(self.voltage_decay) == len(self.current_decay),
+                "1/4096 up to below 1, as many as current decays (one per part of a hidden population)",
+            ),
+            "output_current_decay": (1 / GRID <= self.output_current_decay <= 1, "1/4096 up to 1"),
+            "output_voltage_decay": (1 / GRID <= self.output_voltage_decay < 1, "1/4096 up to below 1"),
             "readout": (self.readout in READOUTS, ", ".join(READOUTS)),
             "surrogate": (self.surrogate in SURROGATES, ", ".join(SURROGATES)),
             "optimizer": (self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS)),
@@ -92,7 +104,7 @@ class TrainConfig:
             "patience": (self.patience >= 0 and (self.patience == 0 or self.validation > 0),
                          "0 or more; above 0 needs validation above 0"),
         }  # fmt: skip
-        for name in ("lr", "slope", "gain", "threshold", "delta"):
+        for name in ("lr", "slope", "gain", "threshold", "delta", "lamda"):
             value = getattr(self, name)
             rules[name] = (math.isfinite(value) and value > 0, "above 0")
         for name in (
@@ -111,32 +123,42 @@ class TrainConfig:
 
     def model(self, input_shape: tuple[int, ...], n_classes: int) -> ModelConfig:
         """The network for a data set of that input and that many classes."""
+
+        def layer(
+            name: str, n: int, current: tuple[float, ...], voltage: tuple[float, ...], recurrent: bool
+        ) -> Any:
+            threshold = tuple(
+                self.threshold * response_norm(*decays) for decays in zip(current, voltage, strict=True)
+            )
+            return PopulationConfig(
+                name, n, current, voltage, threshold, recurrent, self.bias, self.train_decays
+            )  # fmt: skip
+
         hidden = [
-            PopulationConfig(
-                "hidden" if len(self.hidden) == 1 else f"hidden{i}", n, self.current_decay, self.voltage_decay,
-                self.threshold, self.recurrent, self.bias, self.train_decays,
+            layer(
+                "hidden" if len(self.hidden) == 1 else f"hidden{i}", n, self.current_decay, self.voltage_decay, self.recurrent
             )
             for i, n in enumerate(self.hidden, start=1)
         ]  # fmt: skip
-        output = PopulationConfig(
-            "output", n_classes, self.output_current_decay, self.output_voltage_decay, self.threshold,
-            False, self.bias, self.train_decays,
-        )  # fmt: skip
+        output = layer("output", n_classes, (self.output_current_decay,), (self.output_voltage_decay,), False)
         return ModelConfig(input_shape, (*hidden, output), self.readout, self.surrogate, self.slope)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only."""
-        return {**asdict(self), "hidden": list(self.hidden), "encoding": dict(self.encoding)}
+        plain = {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+        return {**plain, "encoding": dict(self.encoding)}
 
 
 def response_norm(current_decay: float, voltage_decay: float) -> float:
-    """√Σ h², h the voltage's response to one unit of input: how much it swings for input of norm 1.
+    """√Σ h² with h the voltage's response to one unit of input: how much it swings for input of norm 1.
 
     Thresholds in units of it let populations of any time constants start with weights of one size.
     """
     alpha, beta = 1 - current_decay, 1 - voltage_decay
-    # The exact sum for h[k] = Σ_i alpha^i·beta^(k−i).
-    total = (1 + alpha * beta) / ((1 - alpha * beta) * (1 - alpha**2) * (1 - beta**2)) if beta < 1 and alpha < 1 else 1.0
+    # The closed form of the sum for h[k] = Σ_i alpha^i·beta^(k−i).
+    total = (1 + alpha * beta) / ((1 - alpha * beta) * (1 - alpha**2) * (1 - beta**2))
     return math.sqrt(total)
 
 
@@ -175,7 +197,8 @@ def _fits(value: Any, kind: str) -> bool:
     if kind == "bool":
         return isinstance(value, bool)
     if kind.startswith("tuple"):
-        return isinstance(value, list | tuple) and all(isinstance(n, int) for n in value)
+        inner = kind[len("tuple[") :].split(",")[0]
+        return isinstance(value, list | tuple) and all(_fits(entry, inner) for entry in value)
     if kind.startswith("Mapping"):
         return isinstance(value, Mapping)
     return isinstance(value, str) or (value is None and "None" in kind)

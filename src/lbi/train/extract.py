@@ -20,7 +20,7 @@ from lbi.network import INPUT, Network, Population, Projection, Readout
 from lbi.neurons import CubaLif
 from lbi.sparse import CsrMatrix
 from lbi.train import files
-from lbi.train.model import GRID, ModelConfig, SpikingNetwork
+from lbi.train.model import GRID, ModelConfig, PopulationConfig, SpikingNetwork, on_grid_units
 
 _FOLDS = (
     ("_orig", "_mask", lambda value, mask: value * mask),
@@ -136,30 +136,57 @@ def _check_state(config: ModelConfig, state: Mapping[str, Any], where: str) -> N
 
 def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str, Any]) -> Network:
     """The float network of a configuration and its state, checked."""
-    populations, projections = [], []
-    source = INPUT
-    for population in config.populations:
-        prefix = f"layers.{population.name}."
-        bias = state.get(prefix + "bias")
-        decays = [_grid(state[prefix + name], name) for name in ("current_decay", "voltage_decay")]
-        neuron = CubaLif(*decays, population.threshold, None if bias is None else _array(bias))
-        populations.append(Population(population.name, (population.n,), neuron))
-        projections.append(_projection(source, population.name, state[prefix + "weight"]))
-        if population.recurrent:
-            projections.append(_projection(population.name, population.name, state[prefix + "recurrent"]))
-        source = population.name
-    return Network(
-        config.input_shape, tuple(populations), tuple(projections), Readout(source, config.readout), meta
-    )
+    populations: list[Population] = []
+    projections: list[Projection] = []
+    sources = {INPUT: slice(0, config.n_in)}
+    for layer in config.populations:
+        prefix = f"layers.{layer.name}."
+        state_of = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+        populations += _populations(layer, state_of)
+        projections += _projections(sources, layer.parts, state_of["weight"], recurrent=False)
+        if layer.recurrent:
+            projections += _projections(layer.parts, layer.parts, state_of["recurrent"], recurrent=True)
+        sources = layer.parts
+    if len(sources) > 1:
+        problems = Problems()
+        problems.add("readout-parts", "config", f"{len(sources)} output parts", "one output population")
+        problems.raise_as(InputError)
+    readout = Readout(next(iter(sources)), config.readout)
+    return Network(config.input_shape, tuple(populations), tuple(projections), readout, meta)
 
 
-def _grid(units: Tensor, name: str) -> float:
-    low, high = (1, GRID) if name == "current_decay" else (0, GRID - 1)
-    return float(units.round().clamp(low, high)) / GRID
+def _populations(layer: PopulationConfig, state: Mapping[str, Tensor]) -> list[Population]:
+    decays = [
+        (on_grid_units(state[name], name) / GRID).tolist() for name in ("current_decay", "voltage_decay")
+    ]
+    bias = None if "bias" not in state else _array(state["bias"])
+    return [
+        Population(
+            name,
+            (part.stop - part.start,),
+            CubaLif(decays[0][i], decays[1][i], layer.threshold[i], None if bias is None else bias[part]),
+        )
+        for i, (name, part) in enumerate(layer.parts.items())
+    ]
 
 
-def _projection(source: str, target: str, weight: Tensor) -> Projection:
-    return Projection(f"{source}_to_{target}", source, target, CsrMatrix.from_dense(_array(weight)))
+def _projections(
+    sources: Mapping[str, slice], targets: Mapping[str, slice], weight: Tensor, *, recurrent: bool
+) -> list[Projection]:
+    """The blocks of a weight matrix. Recurrence sees the previous step, also where its source is evaluated first."""
+    order = list(targets)
+    array = _array(weight)
+    return [
+        Projection(
+            f"{source}_to_{target}",
+            source,
+            target,
+            CsrMatrix.from_dense(array[rows, columns]),
+            delay=int(recurrent and order.index(source) < order.index(target)),
+        )
+        for target, rows in targets.items()
+        for source, columns in sources.items()
+    ]
 
 
 def _array(tensor: Tensor) -> np.ndarray:

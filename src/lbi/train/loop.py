@@ -21,7 +21,9 @@ from lbi.datasets import Dataset, SpikeData
 from lbi.datasets.base import stratified_split
 from lbi.errors import InputError, Problem
 from lbi.train.config import TrainConfig
+from lbi.train.losses import activity_loss
 from lbi.train.model import SpikingNetwork, classify
+from lbi.train.setup import make_controller, make_optimizer
 
 EVALUATION_BATCH = 256
 
@@ -53,8 +55,6 @@ class Trainer:
         on_epoch: Callable[[Trainer], None] | None = None,
         model: SpikingNetwork | None = None,
     ) -> None:
-        from lbi.train.setup import make_controller, make_optimizer
-
         self.config = config
         self.dataset = dataset
         self.on_batch = on_batch
@@ -64,7 +64,7 @@ class Trainer:
             config.model(dataset.input_shape, dataset.n_classes), config.seed
         )
         self.optimizer = make_optimizer(config, self.model)
-        self.controller = make_controller(config, self.model, self.optimizer, self.n_batches * config.epochs)
+        self.controller = make_controller(config, self.optimizer)
         self.progress = Progress()
 
     @property
@@ -116,8 +116,6 @@ class Trainer:
         self.progress.history.append(entry)
 
     def _batch(self, chosen: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-        from lbi.train.losses import activity_loss
-
         config = self.config
         spikes = torch.from_numpy(self.train.spikes[chosen])
         labels = torch.from_numpy(self.train.labels[chosen])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -27,16 +28,35 @@ GRID = 1 << DECAY_BITS
 
 @dataclass(frozen=True)
 class PopulationConfig:
-    """One population. Decays: fractions lost per step, where training starts if ``train_decays``."""
+    """A layer of neurons in one or more parts, each with its own decays and threshold: a population on the chip.
+
+    current_decay, voltage_decay (fractions lost per step, where training starts if ``train_decays``), threshold:
+    one entry per part. The n neurons are shared out evenly, the first parts taking what is left over.
+    """
 
     name: str
     n: int
-    current_decay: float
-    voltage_decay: float
-    threshold: float = 1.0
+    current_decay: tuple[float, ...]
+    voltage_decay: tuple[float, ...]
+    threshold: tuple[float, ...] = (1.0,)
     recurrent: bool = False
     bias: bool = False
     train_decays: bool = False
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Neurons of each part."""
+        k = max(1, len(self.threshold))
+        return tuple(self.n // k + (1 if i < self.n % k else 0) for i in range(k))
+
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Population name → its neurons: the layer's own name, or with several parts ``name_1``, ``name_2``, …."""
+        ends = list(accumulate(self.sizes, initial=0))
+        names = (
+            [self.name] if len(self.sizes) == 1 else [f"{self.name}_{i + 1}" for i in range(len(self.sizes))]
+        )
+        return {name: slice(*ends[i : i + 2]) for i, name in enumerate(names)}
 
 
 @dataclass(frozen=True)
@@ -70,21 +90,23 @@ class ModelConfig:
                 is_name(population.name) and "." not in population.name and population.name != "input",
                 "name", where, repr(population.name), "letters, digits, '_', '-'; not 'input'",
             )  # fmt: skip
-            check(population.n >= 1, "population-shape", where, f"{population.n}", "at least one neuron")
-            for decay, low, high in (("current_decay", 1, GRID), ("voltage_decay", 0, GRID - 1)):
-                value = getattr(population, decay)
-                check(
-                    low / GRID <= value <= high / GRID, "decay-range", f"{where}, {decay}", f"{value}",
-                    f"{low}/{GRID} to {high}/{GRID} (lost per step)",
-                )  # fmt: skip
-            threshold = population.threshold
             check(
-                math.isfinite(threshold) and threshold > 0,
-                "threshold-range",
-                where,
-                f"{threshold}",
-                "above 0",
-            )
+                population.n >= max(1, len(population.threshold)), "population-shape", where, f"{population.n} neurons",
+                "at least one per part",
+            )  # fmt: skip
+            check(
+                len(population.current_decay) == len(population.voltage_decay) == len(population.threshold) >= 1,
+                "parts", where, f"{len(population.current_decay)} current decays, {len(population.voltage_decay)}"
+                f" voltage decays, {len(population.threshold)} thresholds", "one of each per part",
+            )  # fmt: skip
+            for decay, low, high in (("current_decay", 1, GRID), ("voltage_decay", 0, GRID - 1)):
+                for value in getattr(population, decay):
+                    check(
+                        low / GRID <= value <= high / GRID, "decay-range", f"{where}, {decay}", f"{value}",
+                        f"{low}/{GRID} to {high}/{GRID} (lost per step)",
+                    )  # fmt: skip
+            for value in population.threshold:
+                check(math.isfinite(value) and value > 0, "threshold-range", where, f"{value}", "above 0")
         check(self.readout in READOUTS, "readout-kind", "config", repr(self.readout), ", ".join(READOUTS))
         check(
             self.surrogate in SURROGATES,
@@ -124,7 +146,13 @@ class ModelConfig:
 
 def _typed(record: Any, fields: Mapping[str, Any]) -> Any:
     """The record from plain values; numbers and flags are converted, so that 1 and 1.0 are the same."""
-    kinds = {"int": int, "float": float, "bool": bool, "str": str}
+    kinds: dict[str, Any] = {
+        "int": int,
+        "float": float,
+        "bool": bool,
+        "str": str,
+        "tuple[float, ...]": _floats,
+    }
     converted = {}
     for key, value in dict(fields).items():
         field = record.__dataclass_fields__.get(key)
@@ -137,11 +165,15 @@ def _typed(record: Any, fields: Mapping[str, Any]) -> Any:
     return record(**converted)
 
 
-class PopulationLayer(nn.Module):
-    """One population and what feeds it: ``weight`` (n, n_source), ``recurrent`` (n, n) or None, decays, bias.
+def _floats(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
 
-    Decays are stored in units of 1/4096 (``current_decay``, ``voltage_decay``: 0-d float64 tensors, so that
-    they hold the grid exactly); training rounds them to whole units and passes gradients straight through.
+
+class PopulationLayer(nn.Module):
+    """One layer and what feeds it: ``weight`` (n, n_source), ``recurrent`` (n, n) or None, decays, bias.
+
+    Decays are stored in units of 1/4096 (``current_decay``, ``voltage_decay``: (n_parts,) float64, so that they
+    hold the grid exactly); training rounds them to whole units and passes gradients straight through.
     """
 
     def __init__(self, config: PopulationConfig, n_source: int, generator: torch.Generator) -> None:
@@ -152,34 +184,36 @@ class PopulationLayer(nn.Module):
             nn.Parameter(_uniform(config.n, config.n, 0.3, generator)) if config.recurrent else None
         )
         self.bias = nn.Parameter(torch.zeros(config.n)) if config.bias else None
+        sizes = torch.tensor(config.sizes)
+        self.register_buffer("part", torch.arange(len(sizes)).repeat_interleave(sizes), persistent=False)
+        self.register_buffer("threshold", torch.tensor(config.threshold)[self.part], persistent=False)
         for name in ("current_decay", "voltage_decay"):
-            units = torch.tensor(round(getattr(config, name) * GRID), dtype=torch.float64)
+            units = (torch.tensor(getattr(config, name), dtype=torch.float64) * GRID).round()
             if config.train_decays:
                 self.register_parameter(name, nn.Parameter(units))
             else:
                 self.register_buffer(name, units)
 
-    def decay(self, name: str) -> Tensor:
-        """``current_decay`` or ``voltage_decay`` as a fraction on the grid, 0-d float64, differentiable."""
-        low, high = (1, GRID) if name == "current_decay" else (0, GRID - 1)
+    def kept(self, name: str, dtype: torch.dtype) -> Tensor:
+        """(n,) kept per step, ``name`` being ``current_decay`` or ``voltage_decay``; on the grid, differentiable."""
         units = getattr(self, name)
-        return (units + (units.detach().round().clamp(low, high) - units.detach())) / GRID
-
-    def kept(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """(n,) kept per step of the current and of the voltage."""
-        return tuple(  # type: ignore[return-value]
-            (1.0 - self.decay(name)).to(dtype).expand(self.config.n).contiguous()
-            for name in ("current_decay", "voltage_decay")
-        )
+        on_grid = units + (on_grid_units(units.detach(), name) - units.detach())
+        return (1.0 - on_grid / GRID).to(dtype)[self.part]
 
     def forward(self, spikes: Tensor, surrogate: str, slope: float) -> tuple[Tensor, Tensor]:
         """Spikes and voltages before reset, each (n_samples, n_steps, n), from spikes of the source."""
-        weight = self.weight
-        alpha, beta = self.kept(weight.dtype)
-        threshold = torch.full_like(alpha, self.config.threshold)
+        dtype = self.weight.dtype
+        alpha, beta = self.kept("current_decay", dtype), self.kept("voltage_decay", dtype)
+        threshold = self.threshold.to(dtype)
         bias = torch.zeros_like(threshold) if self.bias is None else self.bias
-        a = event_linear(spikes, weight)
+        a = event_linear(spikes, self.weight)
         return scan(a, self.recurrent, alpha, beta, threshold, bias, surrogate, slope)
+
+
+def on_grid_units(units: Tensor, name: str) -> Tensor:
+    """Decays in units of 1/4096, rounded and clamped to what the chip takes."""
+    low, high = (1, GRID) if name == "current_decay" else (0, GRID - 1)
+    return units.round().clamp(low, high)
 
 
 def _uniform(n_out: int, n_in: int, gain: float, generator: torch.Generator) -> Tensor:

@@ -7,25 +7,25 @@ from typing import Any
 import torch
 
 from lbi.train.config import TrainConfig
+from lbi.train.density import DensityController
 from lbi.train.model import SpikingNetwork
+from lbi.train.optimizers import AdaBreg, LinBreg, param_groups
+from lbi.train.regularizers import L1
+from lbi.train.sparse_init import sparse_init_
 
 
 def make_optimizer(config: TrainConfig, model: SpikingNetwork) -> torch.optim.Optimizer:
     """Adam on dense weights, or a Bregman optimizer on weights that start almost empty."""
-    from lbi.train.optimizers import AdaBreg, LinBreg, param_groups
-    from lbi.train.regularizers import L1
-    from lbi.train.sparse_init import sparse_init_
-
     if config.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), lr=config.lr)
     generator = torch.Generator().manual_seed(config.seed)
-    sparse_init_(model, config.initial_density, generator)
-    groups = param_groups(model, L1(0.4))
+    sparse_init_(model, min(config.initial_density, config.density), generator)
+    groups = param_groups(model, L1(config.lamda))
     if config.optimizer == "linbreg":
         return LinBreg(groups, lr=config.lr, delta=config.delta, momentum=config.momentum)
     return AdaBreg(groups, lr=config.lr, delta=config.delta)
 
 
-def make_controller(config: TrainConfig, model: SpikingNetwork, optimizer: Any, n_steps: int) -> Any:
+def make_controller(config: TrainConfig, optimizer: Any) -> DensityController | None:
     """The density control of a Bregman optimizer; None for Adam."""
-    return None
+    return None if config.optimizer == "adam" else DensityController(optimizer, config.density)
