@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from lava.magma.core.model.py.type import LavaPyType
+from lava.proc.atrlif.models import PyATRLIFModelFixed
+from lava.proc.atrlif.process import ATRLIF
 from lava.proc.lif.models import PyLifModelBitAcc
 from lava.proc.lif.process import LIF
 from lava.proc.sparse.models import PyDelaySparseModelBitAcc, PySparseModelBitAcc
@@ -59,6 +61,25 @@ def lif(neuron: Any, n: int) -> Any:
     return build(process, PyLifModelBitAcc, {"a_in": n, "s_out": n})
 
 
+def integrator(neuron: Any, n: int) -> Any:
+    """Lava's LIF with the threshold that no voltage exceeds."""
+    process = LIF(
+        shape=(n,), du=neuron.du, dv=neuron.dv, vth=1 << 17, bias_mant=neuron.bias_mant, bias_exp=neuron.bias_exp
+    )  # fmt: skip
+    return build(process, PyLifModelBitAcc, {"a_in": n, "s_out": n})
+
+
+def atrlif(neuron: Any, n: int) -> Any:
+    """Lava's bit-accurate ATRLIF: it takes the decays as fractions."""
+    process = ATRLIF(
+        shape=(n,), delta_i=neuron.delta_i / 4096, delta_v=neuron.delta_v / 4096,
+        delta_theta=neuron.delta_theta / 4096, delta_r=neuron.delta_r / 4096,
+        theta=neuron.theta_0, theta_0=neuron.theta_0, theta_step=neuron.theta_step,
+        bias_mant=neuron.bias_mant, bias_exp=neuron.bias_exp,
+    )  # fmt: skip
+    return build(process, PyATRLIFModelFixed, {"a_in": n, "s_out": n})
+
+
 def synapse(projection: FixedProjection) -> Any:
     """Lava's Sparse or DelaySparse with the projection's mantissas."""
     weights = projection.weights.to_scipy().astype(np.int32)
@@ -87,8 +108,15 @@ def synapse(projection: FixedProjection) -> Any:
     return model
 
 
-NEURONS = {"cuba_lif": (lif, {"u": "u", "v": "v"})}
-"""Our model name → builder of Lava's model, and Lava's names of our state variables."""
+NEURONS = {
+    "cuba_lif": (lif, {"u": lambda m: m.u, "v": lambda m: m.v}),
+    "integrator": (integrator, {"u": lambda m: m.u, "v": lambda m: m.v}),
+    "atrlif": (
+        atrlif,
+        {"u": lambda m: m.i, "v": lambda m: m.v, "theta": lambda m: m.theta - m.theta_0, "r": lambda m: m.r},
+    ),
+}
+"""Our model name → builder of Lava's model, and our state variables out of Lava's model."""
 
 
 def run(fixed: FixedNetwork, spikes: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
@@ -109,8 +137,8 @@ def run(fixed: FixedNetwork, spikes: np.ndarray) -> dict[tuple[str, str], np.nda
             model.run_spk()
             sent[population.name] = model.s_out.data
             record.setdefault((population.name, "spikes"), []).append(model.s_out.data.copy())
-            for ours, lavas in NEURONS[population.neuron.model][1].items():
-                record.setdefault((population.name, ours), []).append(getattr(model, lavas).copy())
+            for variable, value in NEURONS[population.neuron.model][1].items():
+                record.setdefault((population.name, variable), []).append(value(model).copy())
         for projection, model in synapses:
             model.s_in.send(sent[projection.source])
             model.run_spk()

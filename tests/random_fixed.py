@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
+from lbi.neurons import FixedAtrLif, FixedIntegrator, FixedLifRefractory
 
 
 def random_neuron(draw, rng: np.random.Generator, n: int):
@@ -18,6 +19,23 @@ def random_neuron(draw, rng: np.random.Generator, n: int):
         bias_mant=rng.choice([-4096, -1, 0, 7, 4095], n) if biased else np.zeros(n, dtype=np.int32),
         bias_exp=draw(st.integers(0, 7)),
     )
+
+
+def any_neuron(draw, rng: np.random.Generator, n: int):
+    """A neuron of any model."""
+    base = random_neuron(draw, rng, n)
+    model = draw(st.sampled_from(["cuba_lif", "lif_refractory", "integrator", "atrlif"]))
+    bias = {"bias_mant": base.bias_mant, "bias_exp": base.bias_exp}
+    if model == "cuba_lif":
+        return base
+    if model == "integrator":
+        return FixedIntegrator(du=draw(st.sampled_from([-1, base.du])), dv=base.dv, **bias)
+    if model == "lif_refractory":
+        period = draw(st.sampled_from([1, 2, 5, 63]))
+        return FixedLifRefractory(base.du, base.dv, base.vth, period, **bias)
+    decays = [draw(st.sampled_from([0, 1, 700, 4095, 4096])) for _ in range(2)]
+    step = draw(st.sampled_from([0, 1, 300, 131071]))
+    return FixedAtrLif(base.du, base.dv, *decays, base.vth, step, **bias)
 
 
 def random_weights(draw, rng: np.random.Generator, sign_mode: SignMode, shape: tuple[int, int]) -> CsrMatrix:
@@ -33,7 +51,7 @@ def random_weights(draw, rng: np.random.Generator, sign_mode: SignMode, shape: t
 
 
 @st.composite
-def networks(draw, aligned: bool = False, neuron=random_neuron) -> FixedNetwork:
+def networks(draw, aligned: bool = False, neuron=any_neuron) -> FixedNetwork:
     """1 to 5 populations; a chain plus any recurrent, backward, skip and parallel projections.
 
     aligned: give populations latencies (else all are 0: raw chip time).

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_fixed import networks, spikes_for
+from random_fixed import any_neuron, networks, random_neuron, spikes_for
 
 from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
+from lbi.neurons import FixedLifRefractory
 from lbi.simulate import SaturationWarning, simulate
 
 if importlib.util.find_spec("lava") is None:
@@ -24,10 +25,16 @@ EXAMPLES = int(os.environ.get("LBI_EXAMPLES", "60"))
 """Random networks per property; LBI_EXAMPLES=5000 is the thorough run (minutes)."""
 
 
-def run_quietly(network, spikes):
+def run_quietly(network, spikes, more=()):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SaturationWarning)
-        return simulate(network, spikes, record=("spikes", "u", "v"))
+        return simulate(network, spikes, record=("spikes", "u", "v", *more))
+
+
+def model_of_lava(draw, rng, n):
+    """Any model that Lava has in fixed point, so not LIFRefractory."""
+    neuron = any_neuron(draw, rng, n)
+    return random_neuron(draw, rng, n) if neuron.model == "lif_refractory" else neuron
 
 
 @settings(max_examples=EXAMPLES)
@@ -36,9 +43,10 @@ def run_quietly(network, spikes):
 def test_random_networks_equal_lavas_process_models(data):
     import lava_direct
 
-    network = data.draw(networks())
+    network = data.draw(networks(neuron=model_of_lava))
     spikes = data.draw(spikes_for(network))
-    ours = run_quietly(network, spikes).recorded
+    variables = {variable for p in network.populations for variable in p.neuron.state_variables}
+    ours = run_quietly(network, spikes, sorted(variables - {"u", "v"})).recorded
     for sample, one in enumerate(spikes):
         for key, expected in lava_direct.run(network, one).items():
             np.testing.assert_array_equal(ours[key][sample], expected, err_msg=str(key))
@@ -97,3 +105,37 @@ def test_real_lava_runs_are_equal(rng, tmp_path, exponent, extreme):
     with np.load(out) as lavas:
         for (name, variable), ours in activity.recorded.items():
             np.testing.assert_array_equal(ours[0], lavas[f"{name}/{variable}"], err_msg=f"{name} {variable}")
+
+
+@pytest.mark.parametrize(("dv", "period"), [(0, 1), (0, 4), (4096, 3), (2048, 2)])
+def test_refractoriness_is_lavas_rule(rng, dv, period):
+    # Lava has LIFRefractory in floating point only; with these decays and even sums both are exact.
+    import lava_direct
+    from lava.proc.lif.models import PyLifRefractoryModelFloat
+    from lava.proc.lif.process import LIFRefractory
+
+    n, n_steps, vth = 6, 80, 300
+    weights = CsrMatrix.from_dense(rng.integers(-60, 127, (n, 8)).astype(np.int16) * 2)
+    neuron = FixedLifRefractory(4095, dv, vth, period, rng.integers(0, 50, n), 6)
+    network = FixedNetwork(
+        (8,), (FixedPopulation("a", (n,), neuron),), (FixedProjection("w", "input", "a", weights, SignMode.MIXED),),
+        Readout("a"), "loihi2",
+    )  # fmt: skip
+    spikes = (rng.random((n_steps, 8)) < 0.3).astype(np.uint8)
+    process = LIFRefractory(
+        shape=(n,), du=1.0, dv=dv / 4096, vth=vth << 6, bias_mant=neuron.bias, refractory_period=period
+    )
+    model = lava_direct.build(process, PyLifRefractoryModelFloat, {"a_in": n, "s_out": n})
+    ours = simulate(network, spikes[None], record=("spikes", "u", "v")).recorded
+    assert ours["a", "spikes"].sum() > 20
+    for t in range(n_steps):
+        model.time_step = t + 1
+        arriving = weights.to_dense().astype(np.int32) @ spikes[t - 1] if t else np.zeros(n, np.int32)
+        model.a_in.send(arriving << 6)
+        model.run_spk()
+        np.testing.assert_array_equal(ours["a", "spikes"][0, t], model.s_out.data)
+        np.testing.assert_array_equal(ours["a", "u"][0, t], model.u)
+        if dv != 2048:  # halving truncates integers
+            np.testing.assert_array_equal(ours["a", "v"][0, t], model.v)
+        else:
+            assert np.abs(ours["a", "v"][0, t] - model.v).max() < 2

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lbi.errors import InputError, Problems
 from lbi.fixedpoint import IntFormat
 from lbi.network import INPUT, Readout, check_graph
-from lbi.neurons import FixedCubaLif
+from lbi.neurons import FixedNeuron
 from lbi.sparse import CsrMatrix
 
 
@@ -48,7 +48,7 @@ class FixedPopulation:
 
     name: str
     shape: tuple[int, ...]
-    neuron: FixedCubaLif
+    neuron: FixedNeuron
     scale: float = 1.0
     latency: int = 0
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lbi.activity import Activity, PopulationActivity, ProjectionActivity
 from lbi.errors import InputError, Problems
-from lbi.fixed import FixedNetwork
+from lbi.fixed import FixedNetwork, FixedPopulation
 from lbi.network import INPUT
 from lbi.reference import check_spikes
 from lbi.simulation.layout import layout_of
@@ -25,8 +26,8 @@ from lbi.simulation.layout import layout_of
 if TYPE_CHECKING:
     from lbi.simulation.kernels import Inputs, Outputs
 
-VARIABLES = ("spikes", "active", "u", "v")
-"""What can be recorded of a population."""
+FLAGS = ("spikes", "active")
+"""What can be recorded of every population, besides its neuron's ``state_variables``."""
 
 
 class SaturationWarning(UserWarning):
@@ -82,8 +83,8 @@ def simulate(
     """Run every sample from rest, spike for spike and state for state as Lava's fixed-point models.
 
     spikes: (n_samples, n_steps, n_in) zeros and ones, or SpikeEvents
-    record: out of VARIABLES, for all populations, or (population, variable) pairs; "u" and "v" are the
-        states after the step, a spike's reset included
+    record: "spikes", "active" or a state variable, for all populations that have it, or (population,
+        variable) pairs; "u" and "v" are the states after the step, a spike's reset included
     n_threads: samples run in parallel on this many threads; None: as many as this process has cores
 
     Steps count in each population's own time (FixedNetwork): outputs are aligned to the input.
@@ -106,20 +107,30 @@ def simulate(
     return activity
 
 
+def _variables(population: FixedPopulation) -> tuple[str, ...]:
+    return (*FLAGS, *population.neuron.state_variables)
+
+
 def _pairs(
     fixed: FixedNetwork, record: Iterable[str | tuple[str, str]], problems: Problems
 ) -> set[tuple[str, str]]:
     """(population, variable) of everything to record."""
-    names = [population.name for population in fixed.populations]
+    known = {population.name: _variables(population) for population in fixed.populations}
     pairs: set[tuple[str, str]] = set()
     for wanted in (record,) if isinstance(record, str) else record:
-        populations, variable = (names, wanted) if isinstance(wanted, str) else ([wanted[0]], wanted[1])
-        known = problems.check(
-            variable in VARIABLES, "record-variable", "record", repr(variable), ", ".join(VARIABLES)
-        )
-        for name in populations:
-            if problems.check(name in names, "record-population", "record", repr(name), ", ".join(names)):
-                pairs |= {(name, variable)} if known else set()
+        if isinstance(wanted, str):
+            found = {(name, wanted) for name, variables in known.items() if wanted in variables}
+            names = ", ".join(sorted({variable for variables in known.values() for variable in variables}))
+            problems.check(bool(found), "record-variable", "record", repr(wanted), names)
+        else:
+            name, variable = wanted
+            found = {(name, variable)} if variable in known.get(name, ()) else set()
+            if problems.check(name in known, "record-population", "record", repr(name), ", ".join(known)):
+                problems.check(
+                    bool(found), "record-variable", f"record, population {name!r}", repr(variable),
+                    ", ".join(known[name]),
+                )  # fmt: skip
+        pairs |= found
     return pairs
 
 
@@ -176,23 +187,22 @@ def _outputs(fixed: FixedNetwork, n_samples: int, n_steps: int, pairs: set[tuple
     from lbi.simulation.kernels import Outputs
 
     order = fixed.evaluation_order()
-    where = np.full((len(order), len(VARIABLES)), -1, dtype=np.int64)
-    sizes = [0] * len(VARIABLES)
+    where = np.full((len(order), 6), -1, dtype=np.int64)
+    sizes = [0, 0]  # of the flags, of the states
     for p, name in enumerate(order):
-        for k, variable in enumerate(VARIABLES):
+        population = fixed.population(name)
+        for k, variable in enumerate(_variables(population)):
             if (name, variable) in pairs:
-                where[p, k] = sizes[k]
-                sizes[k] += n_samples * n_steps * fixed.population(name).n
+                where[p, k] = sizes[k >= len(FLAGS)]
+                sizes[k >= len(FLAGS)] += n_samples * n_steps * population.n
     counts = (n_samples, n_steps)
     return Outputs(
         n_events=np.zeros((len(order) + 1, *counts), dtype=np.int64),
         n_active=np.zeros((len(order), *counts), dtype=np.int64),
         n_synops=np.zeros((len(fixed.projections), *counts), dtype=np.int64),
         saturated=np.zeros((len(order), n_samples, 4), dtype=np.int64),
-        spikes=np.empty(sizes[0], dtype=np.uint8),
-        active=np.empty(sizes[1], dtype=np.uint8),
-        u=np.empty(sizes[2], dtype=np.int32),
-        v=np.empty(sizes[3], dtype=np.int32),
+        flags=np.empty(sizes[0], dtype=np.uint8),
+        states=np.empty(sizes[1], dtype=np.int32),
         where=where,
     )
 
@@ -202,14 +212,15 @@ def _activity(
 ) -> Activity:
     order = fixed.evaluation_order()
     number = {INPUT: 0} | {name: p + 1 for p, name in enumerate(order)}
-    arrays = (outputs.spikes, outputs.active, outputs.u, outputs.v)
     projections = sorted(fixed.projections, key=lambda projection: number[projection.source])
 
     def recorded(name: str, variable: str) -> NDArray[Any]:
-        kind = VARIABLES.index(variable)
-        shape = (n_samples, n_steps, fixed.population(name).n)
-        begin = int(outputs.where[number[name] - 1, kind])
-        return arrays[kind][begin : begin + int(np.prod(shape))].reshape(shape)
+        population = fixed.population(name)
+        k = _variables(population).index(variable)
+        shape = (n_samples, n_steps, population.n)
+        begin = int(outputs.where[number[name] - 1, k])
+        kept: NDArray[Any] = outputs.flags if k < len(FLAGS) else outputs.states
+        return kept[begin : begin + prod(shape)].reshape(shape)
 
     counts = {
         name: PopulationActivity(
@@ -231,7 +242,7 @@ def _activity(
         input_spikes=outputs.n_events[0],
         populations={population.name: counts[population.name] for population in fixed.populations},
         projections={projection.name: reached[projection.name] for projection in fixed.projections},
-        recorded={(name, variable): recorded(name, variable) for name, variable in sorted(pairs)},
+        recorded={pair: recorded(*pair) for pair in sorted(pairs)},
     )
 
 

@@ -7,12 +7,30 @@ the compiled kernel of the simulator and the Lava process that runs it are found
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
+from lbi.neurons.atrlif import FixedAtrLif
 from lbi.neurons.cuba_lif import CubaLif, FixedCubaLif
+from lbi.neurons.integrator import FixedIntegrator
+from lbi.neurons.lif_refractory import FixedLifRefractory
 
 FLOAT_MODELS = {model.model: model for model in (CubaLif,)}
 """Model name → float record."""
 
-FIXED_MODELS = {model.model: model for model in (FixedCubaLif,)}
+FixedNeuron: TypeAlias = FixedCubaLif | FixedLifRefractory | FixedAtrLif | FixedIntegrator
+
+FIXED_MODELS: dict[str, type[FixedNeuron]] = {
+    model.model: model for model in (FixedCubaLif, FixedLifRefractory, FixedAtrLif, FixedIntegrator)
+}
 """Model name → integer record."""
 
-__all__ = ["FIXED_MODELS", "FLOAT_MODELS", "CubaLif", "FixedCubaLif"]
+__all__ = [
+    "FIXED_MODELS",
+    "FLOAT_MODELS",
+    "CubaLif",
+    "FixedAtrLif",
+    "FixedCubaLif",
+    "FixedIntegrator",
+    "FixedLifRefractory",
+    "FixedNeuron",
+]

@@ -46,7 +46,7 @@ class CubaLif:
         for name in ("current_decay", "voltage_decay", "threshold"):
             object.__setattr__(self, name, float(getattr(self, name)))
         if self.bias is not None:
-            object.__setattr__(self, "bias", _frozen(self.bias, np.float64))
+            object.__setattr__(self, "bias", frozen(self.bias, np.float64))
         problems = Problems()
         for name in ("current_decay", "voltage_decay"):
             value = getattr(self, name)
@@ -114,7 +114,8 @@ class FixedCubaLif:
         v*[t] = clip24(trunc0(v[t−1] · (4096 − dv) / 4096) + u[t] + (bias_mant << bias_exp))
         s[t]  = v*[t] > (vth << 6);   v[t] = 0 where s[t], else v*[t]
 
-    du, dv: unsigned 12-bit (0 to 4095) · vth: unsigned 17-bit (0 to 131071)
+    du: unsigned 12-bit (0 to 4095; −1, what netx makes of a current without decay, runs in Lava only)
+    dv: unsigned 12-bit (0 to 4095) · vth: unsigned 17-bit (0 to 131071)
     bias_mant: (n,) signed 13-bit (−4096 to 4095) · bias_exp: unsigned 3-bit (0 to 7)
     """
 
@@ -130,21 +131,11 @@ class FixedCubaLif:
     def __post_init__(self) -> None:
         for name in ("du", "dv", "vth", "bias_exp"):
             object.__setattr__(self, name, int(getattr(self, name)))
-        object.__setattr__(self, "bias_mant", _frozen(self.bias_mant, np.int32))
+        object.__setattr__(self, "bias_mant", frozen(self.bias_mant, np.int32))
         problems = Problems()
         # The ranges that Lava's fixed-point model is defined on; a chip may allow less (rules.py).
-        for name, high in (("du", 4095), ("dv", 4096), ("vth", 131071), ("bias_exp", 7)):
-            value = getattr(self, name)
-            problems.check(0 <= value <= high, f"{name}-range", name, f"{value}", f"0 to {high}")
-        if self.bias_mant.size:
-            low, high = int(self.bias_mant.min()), int(self.bias_mant.max())
-            problems.check(
-                low >= -4096 and high <= 4095,
-                "bias_mant-range",
-                "bias_mant",
-                f"{low} to {high}",
-                "−4096 to 4095",
-            )
+        ranges = (("du", -1, 4095), ("dv", 0, 4096), ("vth", 0, 131071), ("bias_exp", 0, 7))
+        check_ranges(self, ranges, problems)
         problems.raise_as(InputError)
 
     @property
@@ -165,7 +156,20 @@ class FixedCubaLif:
         return spikes
 
 
-def _frozen(array: Any, dtype: Any) -> NDArray[Any]:
+def check_ranges(record: Any, ranges: tuple[tuple[str, int, int], ...], problems: Problems) -> None:
+    """Note every parameter outside its (name, lowest, highest), and biases beyond 13 bits."""
+    for name, low, high in ranges:
+        value = getattr(record, name)
+        problems.check(low <= value <= high, f"{name}-range", name, f"{value}", f"{low} to {high}")
+    if record.bias_mant.size:
+        low, high = int(record.bias_mant.min()), int(record.bias_mant.max())
+        problems.check(
+            low >= -4096 and high <= 4095, "bias_mant-range", "bias_mant", f"{low} to {high}", "−4096 to 4095"
+        )
+
+
+def frozen(array: Any, dtype: Any) -> NDArray[Any]:
+    """A copy that cannot be written to."""
     copy = np.array(array, dtype=dtype)
     copy.flags.writeable = False
     return copy

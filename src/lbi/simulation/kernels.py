@@ -8,6 +8,9 @@ truncates toward zero — as ``lbi.fixedpoint.decay``. One sample at a time runs
 network stays in the first-level cache.
 """
 
+# Compiled code is typed by numba, whose casts and intrinsics mypy takes for mistakes:
+# mypy: disable-error-code="assignment, call-arg, import-untyped, return-value, unreachable, var-annotated"
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -19,7 +22,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from lbi.simulation.layout import DENSE, Layout
+from lbi.simulation.layout import CUBA_LIF, DENSE, LIF_REFRACTORY, Layout
 
 _WRAP = np.int32(1 << 23)
 _TURN = np.int32(1 << 24)
@@ -50,18 +53,18 @@ class Outputs(NamedTuple):
     n_active: NDArray[np.int64]  # (P, S, T)
     n_synops: NDArray[np.int64]  # (Q, S, T)
     saturated: NDArray[np.int64]  # (P, S, 4) wraps, step of the first, clips, step of the first
-    spikes: NDArray[np.uint8]  # recorded arrays end to end, each (S, T, n)
-    active: NDArray[np.uint8]
-    u: NDArray[np.int32]
-    v: NDArray[np.int32]
-    where: NDArray[np.int64]  # (P, 4) where a population's spikes, active, u, v begin; −1: not recorded
+    flags: NDArray[np.uint8]  # recorded spikes and active, end to end, each (S, T, n)
+    states: NDArray[np.int32]  # recorded state variables, end to end, each (S, T, n)
+    where: NDArray[np.int64]  # (P, 6) where spikes, active and the four states begin; −1: not recorded
 
 
 class Scratch(NamedTuple):
     """One thread's working memory."""
 
-    u: NDArray[np.int32]  # (N,)
+    u: NDArray[np.int32]  # (N,) each; x and y: a model's third and fourth state variable
     v: NDArray[np.int32]
+    x: NDArray[np.int32]
+    y: NDArray[np.int32]
     spikes: NDArray[np.uint8]
     active: NDArray[np.uint8]
     rings: NDArray[np.int32]
@@ -77,6 +80,8 @@ def scratch_for(layout: Layout) -> Scratch:
     return Scratch(
         u=np.zeros(n, dtype=np.int32),
         v=np.zeros(n, dtype=np.int32),
+        x=np.zeros(n, dtype=np.int32),
+        y=np.zeros(n, dtype=np.int32),
         spikes=np.zeros(n, dtype=np.uint8),
         active=np.zeros(n, dtype=np.uint8),
         rings=np.zeros(int(layout.ring[-1]), dtype=np.int32),
@@ -239,30 +244,109 @@ def send(layout: Layout, q: int, step: int, rings: Any, sums: Any, sources: Any,
 def cuba_lif(
     a: Any, u: Any, v: Any, bias: Any, parameters: Any, spikes: Any, active: Any, counts: Any
 ) -> None:
-    """One timestep of Lava's ``PyLifModelBitAcc``; clears ``a``; counts: active, wraps, clips."""
+    """One timestep of ``FixedCubaLif``; clears ``a``; counts: active, wraps, clips."""
     keep_u = parameters[0] / 4096.0
     keep_v = parameters[1] / 4096.0
-    threshold = np.int32(min(parameters[2], 0x7FFFFFFF))
+    threshold = np.int32(parameters[2])
     n_active = np.int32(0)
     n_wraps = np.int32(0)
     n_clips = np.int32(0)
     for i in range(a.size):
         busy = (a[i] | u[i] | v[i] | bias[i]) != 0
-        x = np.int32(np.int32(u[i] * keep_u) + np.int32(a[i] << 6))
+        current = np.int32(np.int32(u[i] * keep_u) + np.int32(a[i] << 6))
         a[i] = 0
-        over = x > _WRAP
-        under = x <= -_WRAP
-        x = np.int32(x - _TURN) if over else (np.int32(x + _TURN) if under else x)
-        u[i] = x
-        y = np.int32(np.int32(v[i] * keep_v) + x + bias[i])
-        clipped = min(max(y, -_CLIP), _CLIP)
+        over = current > _WRAP
+        under = current <= -_WRAP
+        current = np.int32(current - _TURN) if over else np.int32(current + _TURN) if under else current
+        u[i] = current
+        volt = np.int32(np.int32(v[i] * keep_v) + current + bias[i])
+        clipped = min(max(volt, -_CLIP), _CLIP)
         spike = clipped > threshold
         v[i] = np.int32(0) if spike else np.int32(clipped)
         spikes[i] = spike
         active[i] = busy
         n_active += np.int32(busy)
         n_wraps += np.int32(over | under)
-        n_clips += np.int32(clipped != y)
+        n_clips += np.int32(clipped != volt)
+    counts[0] = n_active
+    counts[1] = n_wraps
+    counts[2] = n_clips
+
+
+@_inlined
+def lif_refractory(
+    a: Any, u: Any, v: Any, wait: Any, bias: Any, parameters: Any, spikes: Any, active: Any, counts: Any
+) -> None:
+    """One timestep of ``FixedLifRefractory``; clears ``a``; counts: active, wraps, clips."""
+    keep_u = parameters[0] / 4096.0
+    keep_v = parameters[1] / 4096.0
+    threshold = np.int32(parameters[2])
+    period = np.int32(parameters[3])
+    n_active = np.int32(0)
+    n_wraps = np.int32(0)
+    n_clips = np.int32(0)
+    for i in range(a.size):
+        busy = (a[i] | u[i] | v[i] | bias[i] | wait[i]) != 0
+        current = np.int32(np.int32(u[i] * keep_u) + np.int32(a[i] << 6))
+        a[i] = 0
+        over = current > _WRAP
+        under = current <= -_WRAP
+        current = np.int32(current - _TURN) if over else np.int32(current + _TURN) if under else current
+        u[i] = current
+        waiting = wait[i] > 0
+        volt = np.int32(np.int32(v[i] * keep_v) + current + bias[i])
+        clipped = min(max(volt, -_CLIP), _CLIP)
+        settled = v[i] if waiting else np.int32(clipped)
+        spike = settled > threshold
+        v[i] = np.int32(0) if spike else settled
+        wait[i] = period if spike else np.int32(max(wait[i] - 1, 0))
+        spikes[i] = spike
+        active[i] = busy
+        n_active += np.int32(busy)
+        n_wraps += np.int32(over | under)
+        n_clips += np.int32((clipped != volt) & (not waiting))
+    counts[0] = n_active
+    counts[1] = n_wraps
+    counts[2] = n_clips
+
+
+@_inlined
+def atrlif(
+    a: Any, u: Any, v: Any, theta: Any, r: Any, bias: Any, parameters: Any, spikes: Any, active: Any,
+    counts: Any,
+) -> None:  # fmt: skip
+    """One timestep of ``FixedAtrLif``; clears ``a``; counts: active, wraps, clips."""
+    keep_u = parameters[0] / 4096.0
+    keep_v = parameters[1] / 4096.0
+    baseline = np.int32(parameters[2])
+    keep_theta = parameters[3] / 4096.0
+    keep_r = parameters[4] / 4096.0
+    theta_step = np.int32(parameters[5])
+    n_active = np.int32(0)
+    n_wraps = np.int32(0)
+    n_clips = np.int32(0)
+    for i in range(a.size):
+        busy = (a[i] | u[i] | v[i] | bias[i] | theta[i] | r[i]) != 0
+        current = np.int32(np.int32(u[i] * keep_u) + np.int32(a[i] << 6))
+        a[i] = 0
+        over = current > _WRAP
+        under = current <= -_WRAP
+        current = np.int32(current - _TURN) if over else np.int32(current + _TURN) if under else current
+        u[i] = current
+        volt = np.int32(np.int32(v[i] * keep_v) + current + bias[i])
+        clipped = min(max(volt, -_CLIP), _CLIP)
+        v[i] = np.int32(clipped)
+        excess = np.int32(theta[i] * keep_theta)
+        refractory = np.int32(r[i] * keep_r)
+        threshold = np.int32(excess + baseline)
+        spike = np.int32(clipped - refractory) >= threshold
+        r[i] = np.int32(refractory + 2 * threshold) if spike else refractory
+        theta[i] = np.int32(excess + theta_step) if spike else excess
+        spikes[i] = spike
+        active[i] = busy
+        n_active += np.int32(busy)
+        n_wraps += np.int32(over | under)
+        n_clips += np.int32(clipped != volt)
     counts[0] = n_active
     counts[1] = n_wraps
     counts[2] = n_clips
@@ -278,21 +362,6 @@ def input_events(inputs: Inputs, sample: int, step: int, found: Any) -> int:
     for k in range(begin, end):
         found[k - begin] = inputs.channels[k]
     return end - begin
-
-
-@_inlined
-def keep(outputs: Outputs, p: int, row: int, spikes: Any, active: Any, u: Any, v: Any) -> None:
-    """Copy what is recorded of one population in one step; ``row`` is sample · n_steps + step."""
-    n = spikes.size
-    at = outputs.where[p]
-    if at[0] >= 0:
-        outputs.spikes[at[0] + row * n : at[0] + row * n + n] = spikes
-    if at[1] >= 0:
-        outputs.active[at[1] + row * n : at[1] + row * n + n] = active
-    if at[2] >= 0:
-        outputs.u[at[2] + row * n : at[2] + row * n + n] = u
-    if at[3] >= 0:
-        outputs.v[at[3] + row * n : at[3] + row * n + n] = v
 
 
 @intrinsic
@@ -329,6 +398,8 @@ def run_borrowed(
     for sample in range(begin, end):
         scratch.u[:] = 0
         scratch.v[:] = 0
+        scratch.x[:] = 0
+        scratch.y[:] = 0
         scratch.rings[:] = 0
         for step in range(inputs.n_steps):
             advance(layout, inputs, outputs, scratch, sample, step)
@@ -360,9 +431,15 @@ def update(layout: Layout, outputs: Outputs, scratch: Scratch, p: int, sample: i
     s, t = layout.start[p], layout.start[p + 1]
     slot = layout.ring[p] + step % layout.n_slots[p] * (t - s)
     a = scratch.rings[slot : slot + t - s]
-    u, v = scratch.u[s:t], scratch.v[s:t]
+    u, v, x, y = scratch.u[s:t], scratch.v[s:t], scratch.x[s:t], scratch.y[s:t]
+    bias, parameters = layout.bias[s:t], layout.parameters[p]
     spikes, active, counts = scratch.spikes[s:t], scratch.active[s:t], scratch.counts
-    cuba_lif(a, u, v, layout.bias[s:t], layout.parameters[p], spikes, active, counts)
+    if layout.model[p] == CUBA_LIF:
+        cuba_lif(a, u, v, bias, parameters, spikes, active, counts)
+    elif layout.model[p] == LIF_REFRACTORY:
+        lif_refractory(a, u, v, x, bias, parameters, spikes, active, counts)
+    else:
+        atrlif(a, u, v, x, y, bias, parameters, spikes, active, counts)
     outputs.n_active[p, sample, step] = counts[0]
     saturated = outputs.saturated[p, sample]
     for kind in range(2):
@@ -370,4 +447,18 @@ def update(layout: Layout, outputs: Outputs, scratch: Scratch, p: int, sample: i
             if not saturated[2 * kind]:
                 saturated[2 * kind + 1] = step
             saturated[2 * kind] += counts[1 + kind]
-    keep(outputs, p, sample * outputs.n_active.shape[2] + step, spikes, active, u, v)
+    at = outputs.where[p]
+    done = (sample * outputs.n_active.shape[2] + step) * (t - s)
+    keep(outputs.flags, at[0], done, spikes)
+    keep(outputs.flags, at[1], done, active)
+    keep(outputs.states, at[2], done, u)
+    keep(outputs.states, at[3], done, v)
+    keep(outputs.states, at[4], done, x)
+    keep(outputs.states, at[5], done, y)
+
+
+@_inlined
+def keep(records: Any, begin: int, done: int, values: Any) -> None:
+    """Append one step's values to a record that begins at ``begin`` (−1: there is none)."""
+    if begin >= 0:
+        records[begin + done : begin + done + values.size] = values

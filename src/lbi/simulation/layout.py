@@ -21,10 +21,11 @@ from lbi.errors import InputError, Problems
 from lbi.fixed import FixedNetwork, FixedProjection
 from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network import INPUT
-from lbi.neurons import FixedCubaLif
+from lbi.neurons import FixedAtrLif, FixedCubaLif, FixedIntegrator, FixedLifRefractory, FixedNeuron
 
 DENSE, SPARSE = 0, 1
-CUBA_LIF = 0
+N_PARAMETERS = 6
+CUBA_LIF, LIF_REFRACTORY, ATRLIF = 0, 1, 2
 
 DENSE_FROM = {1: 1 / 8, 2: 1 / 4}
 """Density from which a dense row takes no more than 8 bytes per stored synapse, by bytes per weight.
@@ -47,7 +48,7 @@ class Layout(NamedTuple):
     start: NDArray[np.int64]  # (P + 1,) first neuron in bias and state
     ring: NDArray[np.int64]  # (P + 1,) first entry in the rings
     n_slots: NDArray[np.int64]  # (P,)
-    parameters: NDArray[np.int64]  # (P, 8) by model
+    parameters: NDArray[np.int64]  # (P, N_PARAMETERS) by model
     bias: NDArray[np.int32]  # (N,) effective, in state units
     first: NDArray[np.int64]  # (P + 2,) first projection of each source
     target: NDArray[np.int64]  # (Q,) population
@@ -208,11 +209,33 @@ def _shared_zero_bits(mantissas: NDArray[Any]) -> int:
     return (union & -union).bit_length() - 1 if union else 0
 
 
-def _parameters(neuron: FixedCubaLif) -> tuple[int, list[int]]:
-    """Model code and the kernel's parameters: what is left of u and v in 1/4096, threshold in state units."""
+def _parameters(neuron: FixedNeuron) -> tuple[int, list[int]]:
+    """Model code and its kernel's parameters: decays as what is left in 1/4096, thresholds in state units."""
     unity = 1 << DECAY_BITS
-    common = [unity - (neuron.du + 1), unity - neuron.dv, neuron.vth << ACTIVATION_SHIFT]
-    return CUBA_LIF, [*common, 0, 0, 0, 0, 0]
+    match neuron:
+        case FixedCubaLif():
+            model = CUBA_LIF
+            values = [unity - (neuron.du + 1), unity - neuron.dv, neuron.vth << ACTIVATION_SHIFT]
+        case FixedIntegrator():
+            model = CUBA_LIF
+            values = [unity - (neuron.du + 1), unity - neuron.dv, (1 << 31) - 1]  # above every voltage
+        case FixedLifRefractory():
+            model = LIF_REFRACTORY
+            values = [unity - (neuron.du + 1), unity - neuron.dv, neuron.vth << ACTIVATION_SHIFT]
+            values += [neuron.refractory_period]
+        case FixedAtrLif():
+            model = ATRLIF
+            values = [
+                unity - (neuron.delta_i + 1),
+                unity - neuron.delta_v,
+                neuron.theta_0 << ACTIVATION_SHIFT,
+            ]
+            values += [
+                unity - neuron.delta_theta,
+                unity - neuron.delta_r,
+                neuron.theta_step << ACTIVATION_SHIFT,
+            ]
+    return model, values + [0] * (N_PARAMETERS - len(values))
 
 
 def _pool(parts: list[Any], dtype: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
