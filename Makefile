@@ -39,6 +39,13 @@ $(MODERN_VENV)/.pins: requirements/modern.txt
 	@$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Real handwritten digits, from training to a verified Lava run and the comparison dense against sparse.
+demo: setup
+	$(BIN)/lbi-train --dataset digits --optimizer adabreg --density 0.1 --seed 0 -o demo/model.pt
+	$(BIN)/lbi-export demo/model.pt --target loihi -o demo/model.loihi --force
+	$(BIN)/lbi-run demo/model.loihi --backend lava --dataset digits --samples 30 --verify
+	$(BIN)/lbi-estimate demo/model.loihi --dataset digits --html demo/report.html
+
 test: setup
 	$(BIN)/python -m pytest
 

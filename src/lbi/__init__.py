@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from lbi.activity import Activity
 from lbi.errors import LbiError
+from lbi.estimate import Estimate, estimate
 from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
 from lbi.network import Network, Population, Projection, Readout
 from lbi.neurons import CubaLif, FixedCubaLif
 from lbi.profile import HardwareProfile, load_profile
 from lbi.quantize import quantize
+from lbi.simulate import simulate
 from lbi.sparse import CsrMatrix
 from lbi.store import save
+from lbi.targets import load
 
 if TYPE_CHECKING:
     from lbi import train
@@ -28,6 +31,7 @@ __all__ = [
     "Activity",
     "CsrMatrix",
     "CubaLif",
+    "Estimate",
     "FixedCubaLif",
     "FixedNetwork",
     "FixedPopulation",
@@ -39,9 +43,12 @@ __all__ = [
     "Projection",
     "Readout",
     "SignMode",
+    "estimate",
+    "load",
     "load_profile",
     "quantize",
     "save",
+    "simulate",
     "train",
 ]
 

@@ -6,17 +6,19 @@ It is the oracle that the compiled simulator is tested against, and the way to r
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
 
 from lbi.activity import Activity, PopulationActivity, ProjectionActivity
 from lbi.errors import InputError, Problems
 from lbi.fixed import FixedNetwork
 from lbi.fixedpoint import shift
 from lbi.network import INPUT, Network
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 def check_spikes(spikes: ArrayLike, n_in: int, where: str = "spikes") -> NDArray[np.uint8]:
