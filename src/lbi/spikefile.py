@@ -23,7 +23,7 @@ def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray
     if not path.is_file():
         raise InputError(Problem("file-missing", where, "no such file", remedy="check the path"))
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             if not hasattr(file, "files"):
                 raise ValueError("a single array")
             arrays = {key: file[key] for key in SPIKES_KEYS if key in file.files}
