@@ -1,0 +1,194 @@
+"""The fused kernels of training against their definition in plain PyTorch, by autograd in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from lbi import reference  # noqa: E402
+from lbi.errors import UsageError  # noqa: E402
+from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork, cuba_lif, network_of  # noqa: E402
+from lbi.train.event_linear import event_linear, pack, weight_gradient  # noqa: E402
+from lbi.train.scan import scan, scan_reference  # noqa: E402
+from lbi.train.surrogate import SURROGATES, derivative  # noqa: E402
+
+N_SAMPLES, N_STEPS, N = 5, 13, 9
+
+# Both sides do the same additions in another order: a few hundred terms, each of relative error 2^-53.
+FLOAT64 = {"rtol": 1e-10, "atol": 1e-12}
+
+
+def random_scan(seed: int, recurrent: bool, dtype=torch.float64):
+    """Input, recurrent weights, alpha, beta, threshold, bias: about a third of the steps fire."""
+    g = torch.Generator().manual_seed(seed)
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
+
+    def rand(*shape):
+        return torch.rand(*shape, generator=g, dtype=torch.float64).to(dtype)
+
+    a = randn(N_SAMPLES, N_STEPS, N).requires_grad_()
+    w = (randn(N, N) * 0.5).requires_grad_() if recurrent else None
+    alpha, beta = rand(N).requires_grad_(), rand(N).requires_grad_()
+    return a, w, alpha, beta, 0.5 + rand(N), (randn(N) * 0.2).requires_grad_()
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize("outputs", ["spikes", "voltages", "both"])
+def test_gradients_equal_autograd_through_the_plain_loop(surrogate, recurrent, outputs):
+    arguments = random_scan(3, recurrent)
+    wanted = [x for x in arguments if x is not None and x.requires_grad]
+    g = torch.Generator().manual_seed(9)
+    weights = [torch.randn(N_SAMPLES, N_STEPS, N, generator=g, dtype=torch.float64) for _ in range(2)]
+    chosen = {"spikes": (1.0, 0.0), "voltages": (0.0, 1.0), "both": (1.0, 1.0)}[outputs]
+    results = []
+    for function in (scan, scan_reference):
+        run = function(*arguments, surrogate, 2.5)
+        loss = sum(share * (w * x).sum() for share, w, x in zip(chosen, weights, run, strict=True) if share)
+        results.append((run, torch.autograd.grad(loss, wanted)))
+    (fused, fused_grads), (plain, plain_grads) = results
+    assert 0.1 < float(plain[0].detach().mean()) < 0.6
+    torch.testing.assert_close(fused[0], plain[0], rtol=0, atol=0)
+    torch.testing.assert_close(fused[1], plain[1], **FLOAT64)
+    assert len(fused_grads) == 4 + recurrent
+    for ours, theirs in zip(fused_grads, plain_grads, strict=True):
+        assert float(theirs.abs().max()) > 0
+        torch.testing.assert_close(ours, theirs, **FLOAT64)
+
+
+def test_a_single_step_by_hand():
+    # u = 0.5·0 + a; v = a; fires above 1 only: at 1 exactly it does not.
+    a = torch.tensor([[[1.0, 1.5], [0.5, 1.0]]], dtype=torch.float64)
+    spikes = cuba_lif(a, current_decay=0.5, voltage_decay=0.25, threshold=1.0)
+    # neuron 0: v = 1, then u = 0.5 + 0.5 = 1, v = 0.75 + 1 = 1.75: fires
+    # neuron 1: v = 1.5 fires and resets; then u = 0.75 + 1 = 1.75, v = 1.75: fires
+    assert spikes.tolist() == [[[0.0, 1.0], [1.0, 1.0]]]
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "x", "expected"),
+    [
+        ("fast_sigmoid", 0.0, 1.0), ("fast_sigmoid", 1.0, 0.25), ("fast_sigmoid", -3.0, 1 / 16),
+        ("arctan", 0.0, 1.0), ("arctan", 2.0, 0.2), ("boxcar", 0.5, 1.0), ("boxcar", -1.5, 0.0),
+    ],
+)  # fmt: skip
+def test_surrogates_by_hand(surrogate, x, expected):
+    threshold, slope = 2.0, 4.0
+    v = torch.tensor([threshold * (1 + x / slope)], dtype=torch.float64)
+    assert derivative(v, threshold, surrogate, slope).item() == expected / threshold
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_float32_keeps_to_float64(recurrent):
+    arguments = random_scan(5, recurrent, torch.float32)
+    spikes, voltages = scan(*arguments, "arctan", 2.0)
+    wide = [None if x is None else x.detach().double() for x in arguments]
+    wide_spikes, wide_voltages = scan_reference(*wide, "arctan", 2.0)
+    assert spikes.dtype == voltages.dtype == torch.float32
+    assert torch.equal(spikes.double(), wide_spikes)
+    # 13 steps of at most ~20 additions of values up to ~8, each with relative error 2^-24
+    torch.testing.assert_close(voltages.double(), wide_voltages, rtol=0, atol=13 * 20 * 8 * 2**-24)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_results_do_not_depend_on_threads(n_threads):
+    before = torch.get_num_threads()
+    grads = []
+    try:
+        for threads in (1, n_threads):
+            torch.set_num_threads(threads)
+            arguments = random_scan(7, recurrent=False, dtype=torch.float32)
+            weight = torch.linspace(-1, 1, 40 * N).reshape(40, N).requires_grad_()
+            spikes, _ = scan(*arguments, "fast_sigmoid", 5.0)
+            (event_linear(spikes, weight) ** 2).sum().backward()
+            grads.append((weight.grad, arguments[0].grad))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(grads[0][0], grads[1][0])
+    assert torch.equal(grads[0][1], grads[1][1])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.6, 1.0])
+@pytest.mark.parametrize("n_out", [3, 32, 130])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+def test_event_products_equal_dense_ones(rate, n_out, dtype):
+    g = torch.Generator().manual_seed(1)
+    spikes = (torch.rand(4, 6, 50, generator=g) < rate).to(dtype)
+    weight = torch.randn(n_out, 50, generator=g, dtype=torch.float64).requires_grad_()
+    upstream = torch.randn(4, 6, n_out, generator=g, dtype=torch.float64)
+    if dtype.is_floating_point:
+        spikes.requires_grad_()
+    out = event_linear(spikes, weight)
+    out.backward(upstream)
+    dense = spikes.detach().double()
+    torch.testing.assert_close(out, dense @ weight.detach().T, **FLOAT64)
+    torch.testing.assert_close(weight.grad, torch.einsum("bto,bti->oi", upstream, dense), **FLOAT64)
+    if dtype.is_floating_point:
+        torch.testing.assert_close(spikes.grad, upstream @ weight.detach(), **FLOAT64)
+
+
+def test_packing_lists_every_spike_once():
+    rows = torch.tensor([[0, 1, 0, 0, 0, 0, 0, 1], [0] * 8, [0, 0, 0, 0, 1, 0, 0, 0]], dtype=torch.uint8)
+    indptr, indices = pack(rows, 64)
+    assert indptr.tolist() == [0, 2, 2, 3]
+    assert indices.tolist() == [1, 7, 4]
+    assert pack(torch.ones(3, 8), 64) is None
+    grad = torch.arange(6.0).reshape(3, 2)
+    assert weight_gradient(rows.float(), grad).tolist() == (grad.T @ rows.float()).tolist()
+
+
+def test_bad_arguments_are_named_together():
+    with pytest.raises(UsageError, match="unknown-surrogate") as caught:
+        cuba_lif(torch.zeros(1, 2, 3), 0.5, 0.5, recurrent=torch.zeros(2, 2), surrogate="step", slope=0)
+    assert [problem.code for problem in caught.value.problems] == [
+        "recurrent-shape", "unknown-surrogate", "slope",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_a_trained_network_is_the_extracted_network(parts, recurrent):
+    """Every spike and voltage of the module equals the plain simulation of what is extracted from it."""
+    decays = tuple(0.3 + 0.2 * i for i in range(parts)), tuple(0.02 + 0.1 * i for i in range(parts))
+    config = ModelConfig(
+        (12,),
+        (
+            PopulationConfig("hidden", 16, *decays, (2.0,) * parts, recurrent=recurrent, bias=True),
+            PopulationConfig("output", 4, (0.5,), (0.1,), (1.0,)),
+        ),
+    )
+    model = SpikingNetwork(config, seed=2).double()
+    torch.nn.init.normal_(model.layers["hidden"].bias, std=0.05, generator=torch.Generator().manual_seed(0))
+    x = (np.random.default_rng(0).random((6, 25, 12)) < 0.3).astype(np.uint8)
+    run = model(torch.from_numpy(x))
+    network = network_of(model)
+    activity = reference.simulate(network, x)
+    np.testing.assert_array_equal(activity.output_spikes, run[-1][0].detach().numpy())
+    assert 0 < activity.output_spikes.mean() < 0.9
+    assert sum(population.n for population in network.populations) == 20
+    assert network.n_active == model.n_active()
+
+
+def test_trained_decays_stay_on_the_chips_grid():
+    population = PopulationConfig("output", 3, (0.5,), (0.25,), (1.0,), train_decays=True)
+    model = SpikingNetwork(ModelConfig((4,), (population,)))
+    x = (torch.rand(8, 20, 4, generator=torch.Generator().manual_seed(0)) < 0.5).to(torch.uint8)
+    before = network_of(model).populations[0].neuron
+    optimizer = torch.optim.Adam(model.parameters(), lr=3.3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(x)[-1][0].sum().backward()
+        optimizer.step()
+    neuron = network_of(model).populations[0].neuron
+    assert neuron.current_decay != before.current_decay
+    for decay in (neuron.current_decay, neuron.voltage_decay):
+        assert decay * 4096 == round(decay * 4096)
+    with torch.no_grad():
+        model.layers["output"].voltage_decay.fill_(-5.0)
+        model.layers["output"].current_decay.fill_(1e9)
+    neuron = network_of(model).populations[0].neuron
+    assert (neuron.current_decay, neuron.voltage_decay) == (1.0, 0.0)
