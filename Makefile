@@ -21,12 +21,17 @@ define install
 	"$$python" -m venv --clear $(1)
 	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 2>/dev/null \
 	  || echo "uv is not to be had: using pip"
-	@if [ -x $(1)/bin/uv ]; then \
-	  VIRTUAL_ENV=$(1) $(1)/bin/uv pip install --quiet --no-deps --require-hashes -r $(4); \
-	else \
-	  $(1)/bin/python -m pip install --quiet --no-deps --require-hashes -r $(4); \
-	fi
+	$(call pip,$(1),$(4))
 	@touch $(1)/.pins
+endef
+
+# $(1): environment, $(2): pins
+define pip
+	@if [ -x $(1)/bin/uv ]; then \
+	  VIRTUAL_ENV=$(1) $(1)/bin/uv pip install --quiet --no-deps --require-hashes -r $(2); \
+	else \
+	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(2); \
+	fi
 endef
 
 $(VENV)/.pins: requirements/py310.txt
@@ -41,13 +46,19 @@ $(MODERN_VENV)/.pins: requirements/modern.txt
 
 # Real handwritten digits, from training to a verified Lava run and the comparison dense against sparse.
 demo: setup
+	@mkdir -p demo
 	$(BIN)/lbi-train --dataset digits --optimizer adabreg --density 0.1 --seed 0 -o demo/model.pt
 	$(BIN)/lbi-export demo/model.pt --target loihi -o demo/model.loihi --force
 	$(BIN)/lbi-run demo/model.loihi --backend lava --dataset digits --samples 30 --verify
 	$(BIN)/lbi-estimate demo/model.loihi --dataset digits --html demo/report.html
 
-test: setup
+# The tests also compare with the frameworks that users come from (requirements/peers.in).
+test: $(VENV)/.peers
 	$(BIN)/python -m pytest
+
+$(VENV)/.peers: $(READY) requirements/peers.txt
+	$(call pip,$(VENV),requirements/peers.txt)
+	@touch $@
 
 test-modern: $(MODERN_VENV)/.ready
 	$(MODERN_VENV)/bin/python -m pytest
