@@ -96,10 +96,10 @@ def fold(state: Mapping[str, Any]) -> dict[str, Any]:
         for key in [key for key in folded if key.endswith(main) and key[: -len(main)] + other in folded]:
             stem = key[: -len(main)]
             folded[stem] = combine(folded.pop(key), folded.pop(stem + other))
-    for key in [key for key in folded if ".parametrizations." in key and key.endswith(".original1")]:
+    for key in [key for key in folded if "parametrizations." in key and key.endswith(".original1")]:
         stem = key[: -len(".original1")]
         if stem + ".original0" in folded:
-            name = stem.replace(".parametrizations.", ".")
+            name = f".{stem}".replace(".parametrizations.", ".")[1:]
             folded[name] = _weight_norm(folded.pop(key), folded.pop(stem + ".original0"))
     return folded
 
