@@ -23,7 +23,7 @@ TITLE = "lava-nc processes: network.h5 and a script that builds and runs them"
 SUFFIX = ".lava"
 TAKES = "fixed"
 
-MODELS = ("cuba_lif",)
+MODELS = ("cuba_lif", "integrator", "atrlif")
 """Neuron models for which run_lava.py has a Lava process."""
 
 

@@ -34,6 +34,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.proc.atrlif.process import ATRLIF
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.io.reset import Reset
 from lava.proc.io.sink import RingBuffer as Sink
@@ -140,8 +141,10 @@ class NetworkModel(AbstractSubProcessModel):
         network, interval = proc.network, proc.proc_params["reset_interval"]
         neurons = {}
         for index, population in enumerate(network.populations.values()):
-            neurons[population.name] = neuron(population, interval)
+            neurons[population.name], resets = neuron(population, interval)
             setattr(self, f"population_{index}", neurons[population.name])
+            for number, reset in enumerate(resets):
+                setattr(self, f"population_{index}_reset_{number}", reset)
         for index, projection in enumerate(network.projections):
             process = synapse(projection)
             setattr(self, f"projection_{index}", process)
@@ -155,7 +158,7 @@ class NetworkModel(AbstractSubProcessModel):
         neurons[network.readout.name].s_out.connect(proc.out_ports.out)
 
 
-def cuba_lif(population: Any, interval: int | None) -> AbstractProcess:
+def cuba_lif(population: Any, interval: int | None) -> tuple[AbstractProcess, dict[str, int]]:
     """``LIF``, or ``LIFReset`` that starts from rest where the population's own time begins."""
     parameters = {
         "shape": (population.n,),
@@ -166,20 +169,51 @@ def cuba_lif(population: Any, interval: int | None) -> AbstractProcess:
         "bias_exp": int(population.bias_exp),
     }
     if interval is None:
-        return LIF(**parameters)
+        return LIF(**parameters), {}
     # Lava's time_step counts from 1.
-    return LIFReset(**parameters, reset_interval=interval, reset_offset=population.latency + 1)
+    return LIFReset(**parameters, reset_interval=interval, reset_offset=population.latency + 1), {}
 
 
-NEURONS = {"cuba_lif": cuba_lif}
-"""Neuron model in the file → function of (population, reset interval) giving its Lava process."""
+def integrator(population: Any, interval: int | None) -> tuple[AbstractProcess, dict[str, int]]:
+    """``LIF`` whose threshold, shifted by 6, is one more than a voltage can be."""
+    return cuba_lif(SimpleNamespace(**vars(population), vth=1 << 17), interval)
 
 
-def neuron(population: Any, interval: int | None) -> AbstractProcess:
-    """The Lava process of a population."""
+def atrlif(population: Any, interval: int | None) -> tuple[AbstractProcess, dict[str, int]]:
+    """``ATRLIF``, which takes its decays as fractions and keeps its threshold shifted by 6."""
+    decays = {
+        name: getattr(population, name) / 4096 for name in ("delta_i", "delta_v", "delta_theta", "delta_r")
+    }
+    process = ATRLIF(
+        shape=(population.n,), **decays, theta=int(population.theta_0), theta_0=int(population.theta_0),
+        theta_step=int(population.theta_step), bias_mant=population.bias_mant, bias_exp=int(population.bias_exp),
+    )  # fmt: skip
+    return process, {"i": 0, "v": 0, "theta": int(population.theta_0) << 6, "r": 0}
+
+
+NEURONS = {"cuba_lif": cuba_lif, "integrator": integrator, "atrlif": atrlif}
+"""Neuron model in the file → function of (population, reset interval) giving its Lava process, and the
+variables (with their values at rest) that it does not reset by itself."""
+
+
+def neuron(population: Any, interval: int | None) -> tuple[AbstractProcess, list[Reset]]:
+    """The Lava process of a population, and what starts it from rest just before its own time begins."""
     if population.model not in NEURONS:
         raise SystemExit(f"population {population.name!r}: Lava has no {population.model!r}")
-    return NEURONS[population.model](population, interval)
+    process, at_rest = NEURONS[population.model](population, interval)
+    if interval is None:
+        return process, []
+    return process, [
+        at_end_of(population.latency - 1, interval, getattr(process, name), value)
+        for name, value in at_rest.items()
+    ]
+
+
+def at_end_of(step: int, interval: int, variable: Any, value: int = 0) -> Reset:
+    """A process that sets a variable at the end of chip step ``step`` (from 0) of every interval."""
+    reset = Reset(reset_value=value, interval=interval, offset=step % interval)
+    reset.connect_var(variable)
+    return reset
 
 
 def synapse(projection: Any) -> AbstractProcess:
@@ -210,9 +244,7 @@ def outlives_sample(network: Any, projection: Any) -> bool:
 def clearing(network: Any, projection: Any, process: Any, interval: int) -> Reset:
     """A process that empties what is in flight just before the source's own time begins again."""
     latency = 0 if projection.source == "input" else network.populations[projection.source].latency
-    reset = Reset(reset_value=0, interval=interval, offset=(latency - 1) % interval)
-    reset.connect_var(process.a_buff)
-    return reset
+    return at_end_of(latency - 1, interval, process.a_buff)
 
 
 def run(path: str | Path, spikes: Any) -> Any:

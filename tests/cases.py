@@ -17,6 +17,7 @@ from lbi import (
     SignMode,
     quantize,
 )
+from lbi.neurons import FixedAtrLif, FixedIntegrator
 
 N_SAMPLES, N_STEPS = 4, 20
 
@@ -92,6 +93,30 @@ def free_exponents(rng: np.random.Generator) -> FixedNetwork:
     return replace(network, projections=(*network.projections, again))
 
 
+def adaptive(rng: np.random.Generator) -> FixedNetwork:
+    """Recurrent neurons with an adaptive threshold, then a CUBA-LIF layer."""
+    network = free_exponents(rng)
+    neuron = FixedAtrLif(
+        delta_i=900, delta_v=300, delta_theta=200, delta_r=600, theta_0=100, theta_step=40,
+        bias_mant=rng.integers(-100, 400, 10).astype(np.int32), bias_exp=2,
+    )  # fmt: skip
+    first = replace(network.populations[0], neuron=neuron)
+    return replace(network, populations=(first, network.populations[1]))
+
+
+def beside_an_integrator(rng: np.random.Generator) -> FixedNetwork:
+    """A readout beside which an integrator is fed: it must change nothing."""
+    network = chain([even(rng, 10, 12), even(rng, 6, 10)], [SignMode.MIXED] * 2)
+    silent = FixedPopulation("silent", (3,), FixedIntegrator(0, 0, np.zeros(3, np.int32)), 64.0, latency=2)
+    feeds = FixedProjection("feeds", "p0", "silent", CsrMatrix.from_dense(even(rng, 3, 10).astype(np.int16)),
+                            SignMode.MIXED)  # fmt: skip
+    back = FixedProjection("back", "silent", "p1", CsrMatrix.from_dense(even(rng, 6, 3).astype(np.int16)),
+                           SignMode.MIXED)  # fmt: skip
+    return replace(
+        network, populations=(*network.populations, silent), projections=(*network.projections, feeds, back)
+    )
+
+
 CASES = {
     "feed_forward": lambda rng: quantize(random_network(rng, (12, 10, 8, 5))),
     "recurrent": lambda rng: quantize(random_network(rng, (12, 10, 5), recurrent=True)),
@@ -117,18 +142,22 @@ CASES = {
         [128 * (rng.random((10, 12)) < 0.3), 128 * (rng.random((4, 10)) < 0.4)], [SignMode.EXCITATORY] * 2, bits=1, vth=1200
     ),
     "free_exponents": free_exponents,
+    "adaptive": adaptive,
+    "integrator": beside_an_integrator,
 }  # fmt: skip
 """Name → maker of the network."""
 
 NETX_REFUSES = {
-    "recurrent_bias": "bias-grid",
-    "skip": "not-a-chain",
-    "delays": "delay-in-recurrent-layer",
-    "empty_projections": "no-weights",
-    "inhibitory": "netx-inexact",
-    "free_exponents": "exponent",
+    "recurrent_bias": {"bias-grid"},
+    "skip": {"not-a-chain"},
+    "delays": {"delay-in-recurrent-layer"},
+    "empty_projections": {"no-weights"},
+    "inhibitory": {"netx-inexact"},
+    "free_exponents": {"exponent"},
+    "adaptive": {"neuron-model", "exponent"},
+    "integrator": {"not-a-chain", "readout-inside"},
 }
-"""Case → code of the documented refusal."""
+"""Case → codes of the documented refusal."""
 
 
 def make(name: str) -> tuple[FixedNetwork, np.ndarray]:
