@@ -33,7 +33,10 @@ OnActivity = Callable[[int, Activity], None]
 
 @dataclass(frozen=True, eq=False)
 class ProjectionFigures:
-    """One projection's size, memory and synaptic operations per timestep of a sample."""
+    """One projection's size and memory, and what it did in ``n`` timesteps of samples.
+
+    events: source spikes offered · synops: nonzero synapses they reached · csr_bytes, dense_bytes: on a host
+    """
 
     name: str
     shape: tuple[int, int]
@@ -42,9 +45,24 @@ class ProjectionFigures:
     bits: ProjectionBits
     csr_bytes: int
     dense_bytes: int
-    events_per_step: float
-    synops_dense_per_step: float
-    synops_effective_per_step: float
+    n: int
+    events: int
+    synops: int
+
+    @property
+    def events_per_step(self) -> float:
+        """Source spikes per timestep."""
+        return self.events / self.n
+
+    @property
+    def synops_dense_per_step(self) -> float:
+        """Synaptic operations per timestep with every weight stored: events · n_target."""
+        return self.events * self.shape[0] / self.n
+
+    @property
+    def synops_effective_per_step(self) -> float:
+        """Synaptic operations per timestep on nonzero weights."""
+        return self.synops / self.n
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,13 +173,11 @@ class _Run:
         n = max(self.n_samples * self.n_steps, 1)
         figures = []
         for projection in self.fixed.projections:
-            weights, host = projection.weights, host_bytes(projection)
-            events = self.events[projection.name] / n
+            name, weights, host = projection.name, projection.weights, host_bytes(projection)
             figures.append(
                 ProjectionFigures(
-                    projection.name, weights.shape, weights.nnz, weights.density,
-                    placement.bits[projection.name], host.csr, host.dense,
-                    events, events * weights.shape[0], self.synops[projection.name] / n,
+                    name, weights.shape, weights.nnz, weights.density, placement.bits[name],
+                    host.csr, host.dense, n, self.events[name], self.synops[name],
                 )
             )  # fmt: skip
         return tuple(figures)

@@ -37,6 +37,7 @@ def to_dict(estimate: Estimate) -> dict[str, Any]:
             }
             for p in estimate.projections
         ],
+        "neurobench": neurobench(estimate),
         "memory_layouts": memory_layouts(estimate),
         "neuron_state_bits": int(estimate.fixed.n_neurons * profile.limits.state_per_neuron.number),
         "scenario_labels": {s.name: {"label": s.label, "note": s.note} for s in profile.scenarios},
@@ -46,6 +47,25 @@ def to_dict(estimate: Estimate) -> dict[str, Any]:
         "sources": dict(profile.sources),
         "notes": notes(estimate),
     }  # fmt: skip
+
+
+def neurobench(estimate: Estimate) -> dict[str, float] | None:
+    """NeuroBench's metrics, by its names: SynapticOperations per sample (summed over timesteps), sparsities.
+
+    Its Dense counts every weight in every timestep, whether its source spikes or not. Null without input.
+    """
+    if not estimate.measured:
+        return None
+    n_weights = sum(p.shape[0] * p.shape[1] for p in estimate.projections)
+    nnz = sum(p.nnz for p in estimate.projections)
+    fraction = estimate.sparse.events["spike"] / estimate.fixed.n_neurons
+    return {
+        "Effective_MACs": 0.0,
+        "Effective_ACs": sum(p.synops for p in estimate.projections) / estimate.n_samples,
+        "Dense": float(n_weights * estimate.n_steps),
+        "ConnectionSparsity": round((n_weights - nnz) / n_weights, 4) if n_weights else 0.0,
+        "ActivationSparsity": 1.0 - fraction,
+    }
 
 
 def bill_dict(bill: Bill, *, dense: bool) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Band:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Means over samples per chip timestep: synaptic operations fetched, and energy by cost set in pJ."""
+    """Means over samples per chip timestep: synaptic operations fetched; pJ by cost set, and by scenario."""
 
     synops: NDArray[np.float64]
     energy: Mapping[str, NDArray[np.float64]]
@@ -184,7 +184,8 @@ def to_bill(tally: Tally, placed: bool) -> Bill:
         core_events={event: values / max(tally.n_chip_steps, 1) for event, values in tally.cores.items()},
         series=Series(
             per_step["synop_dense"] + per_step["synop_indexed"],
-            {costs.name: _energy_series(costs, per_step) for costs in priced},
+            {costs.name: _energy_series(costs, per_step) for costs in priced}
+            | {s.name: _energy_series(s.costs, per_step) for s in profile.scenarios if s.costs is not None},
         ),
         input_spikes=tally.input_spikes / n,
     )
