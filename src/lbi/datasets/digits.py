@@ -37,7 +37,11 @@ def load_psdigits(
     """64 steps, one pixel each, in the order that ``order_seed`` draws; ``n_levels`` channels."""
     check_options(
         code=(code, code in VALUE_CODES, ", ".join(VALUE_CODES)),
-        n_levels=(n_levels, isinstance(n_levels, int) and 2 <= n_levels <= 256, "2 to 256"),
+        n_levels=(
+            n_levels,
+            isinstance(n_levels, int) and 2 <= n_levels <= 256 and n_levels % 2 == 0,
+            "2 to 256, even",
+        ),
         order_seed=(order_seed, isinstance(order_seed, int) and order_seed >= 0, "a whole number from 0"),
     )
     images, labels = _images()

@@ -43,8 +43,17 @@ def population(x: NDArray[np.float64], n_levels: int) -> NDArray[np.uint8]:
     return (nearest[..., None] == np.arange(n_levels)).astype(np.uint8)
 
 
+def on_off(x: NDArray[np.float64], n_levels: int) -> NDArray[np.uint8]:
+    """Thermometer code and its complement: as many spikes for dark as for bright, half of the channels always.
+
+    x: (...) → (..., 2·(n_levels // 2)); the first half is ``thermometer(x, n_levels // 2)``, the second 1 minus it
+    """
+    on = thermometer(x, n_levels // 2)
+    return np.concatenate([on, 1 - on], axis=-1)
+
+
 IMAGE_CODES = {"latency": latency, "rate": rate}
 """Codes of a whole image at once, over ``n_steps``."""
 
-VALUE_CODES = {"thermometer": thermometer, "population": population}
+VALUE_CODES = {"thermometer": thermometer, "population": population, "on_off": on_off}
 """Codes of one value in one step, over ``n_levels`` channels."""

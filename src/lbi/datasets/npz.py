@@ -53,7 +53,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             Problem("data-missing", str(path), "does not exist", "a .npz file", "check the path")
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise InputError(

@@ -44,7 +44,7 @@ class TrainConfig:
     # optimization
     optimizer: str = "adabreg"
     density: float = 0.2
-    lr: float = 5e-3
+    lr: float = 2e-2
     schedule: str = "cosine"
     epochs: int = 20
     batch_size: int = 64
@@ -162,15 +162,15 @@ def response_norm(current_decay: float, voltage_decay: float) -> float:
     return math.sqrt(total)
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "digits": {},
-    "psdigits": {"recurrent": True, "epochs": 60},
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "digits": {"": {}, "adam": {"lr": 5e-3}},
+    "psdigits": {"": {"recurrent": True, "epochs": 60}, "adam": {"lr": 5e-3}},
 }
-"""Data set → defaults that differ from ``TrainConfig``'s."""
+"""Data set → optimizer ("" for all) → defaults that differ from ``TrainConfig``'s."""
 
 
 def make_config(dataset: str | None, file: Path | None, options: Mapping[str, Any]) -> TrainConfig:
-    """Defaults of the data set, then the file's values, then ``options``.
+    """Defaults of the data set and optimizer, then the file's values, then ``options``.
 
     Raises InputError for an unreadable file, UsageError for unknown or wrong values.
     """
@@ -186,7 +186,9 @@ def make_config(dataset: str | None, file: Path | None, options: Mapping[str, An
                 _fits(value, str(known[key])), "option-type", f"{file or 'options'}, {key}", f"{value!r}", str(known[key])
             )  # fmt: skip
     problems.raise_as(UsageError)
-    return TrainConfig(**{**PRESETS.get(str(name), {}), **given, "dataset": str(name)})
+    presets = PRESETS.get(str(name), {})
+    optimizer = str(given.get("optimizer", presets.get("", {}).get("optimizer", TrainConfig.optimizer)))
+    return TrainConfig(**{**presets.get("", {}), **presets.get(optimizer, {}), **given, "dataset": str(name)})
 
 
 def _fits(value: Any, kind: str) -> bool:

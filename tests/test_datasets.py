@@ -1,0 +1,279 @@
+"""Data sets: codes by hand, and loaders on small files in the real formats."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+
+import h5py
+import numpy as np
+import pytest
+
+from lbi import datasets
+from lbi.datasets.base import SpikeData, stratified_split
+from lbi.datasets.encodings import latency, on_off, population, rate, thermometer
+from lbi.errors import InputError, UsageError
+
+
+def test_latency_by_hand():
+    spikes = latency(np.array([[1.0, 0.5, 0.0, 0.1]]), 5)[0]
+    assert spikes.T.tolist() == [[1, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]
+
+
+def test_rate_spreads_floor_of_x_times_n_spikes_evenly():
+    for k in range(17):
+        train = rate(np.array([[k / 16]]), 16)[0, :, 0]
+        assert train.sum() == k
+        # at every step within one spike of the straight line
+        np.testing.assert_array_less(np.abs(np.cumsum(train) - k / 16 * np.arange(1, 17)), 1)
+
+
+def test_thermometer_population_and_on_off_by_hand():
+    x = np.array([0.0, 0.3, 0.5, 1.0])
+    assert thermometer(x, 4).tolist() == [[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
+    assert population(x, 5).argmax(-1).tolist() == [0, 1, 2, 4]
+    assert population(x, 5).sum(-1).tolist() == [1] * 4
+    assert on_off(x, 4).tolist() == [[0, 0, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1], [1, 1, 0, 0]]
+
+
+def test_split_takes_its_share_of_every_class_and_nothing_twice():
+    labels = np.repeat([0, 1, 2], [40, 20, 8])
+    train, test = stratified_split(labels, 0.25, np.random.default_rng(0))
+    assert np.bincount(labels[test]).tolist() == [10, 5, 2]
+    assert sorted([*train, *test]) == list(range(68))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape"),
+    [
+        ("digits", {}, (16, 64)),
+        ("digits", {"code": "latency", "n_steps": 8}, (8, 64)),
+        ("psdigits", {"code": "thermometer", "n_levels": 4}, (64, 4)),
+        ("psdigits", {"code": "population"}, (64, 16)),
+        ("psdigits", {"code": "on_off", "order_seed": 3}, (64, 16)),
+    ],
+)
+def test_digits_are_all_there_and_made_again_from_their_encoding(name, options, shape):
+    pytest.importorskip("sklearn")
+    data = datasets.load(name, **options)
+    assert data.train.spikes.shape == (1347, *shape)
+    assert data.test.spikes.shape == (450, *shape)
+    assert (data.n_steps, data.n_in, data.n_classes, data.validation) == (*shape, 10, None)
+    assert np.bincount(data.test.labels).min() >= 43
+    again = datasets.load(name, **json.loads(json.dumps(data.encoding)))
+    np.testing.assert_array_equal(again.test.spikes, data.test.spikes)
+    np.testing.assert_array_equal(again.train.labels, data.train.labels)
+
+
+def test_psdigits_shows_the_pixels_of_digits_in_one_fixed_order():
+    sklearn = pytest.importorskip("sklearn.datasets")
+    data = datasets.load("psdigits", code="thermometer", n_levels=16)
+    images, _ = sklearn.load_digits(return_X_y=True)
+    grey = data.test.spikes.sum(axis=2)  # 16 levels: the count is the grey value
+    found = {tuple(row) for row in grey}
+    order = np.random.default_rng(0).permutation(64)
+    assert found <= {tuple(row) for row in images[:, order].astype(int)}
+
+
+def shd_file(path, samples):
+    """A file as the SHD authors write it: vlen float16 seconds, vlen uint16 units."""
+    with h5py.File(path, "w") as file:
+        for name, dtype, column in (("times", np.float16, 0), ("units", np.uint16, 1)):
+            data = file.create_dataset(f"spikes/{name}", (len(samples),), dtype=h5py.vlen_dtype(dtype))
+            for i, sample in enumerate(samples):
+                data[i] = np.asarray(sample[column], dtype)
+        file["labels"] = np.array([sample[2] for sample in samples], np.uint16)
+
+
+SAMPLES = [
+    ([0.0, 0.011, 0.011, 0.25, 5.0], [0, 699, 698, 350, 1], 3),
+    ([], [], 0),
+    ([0.125], [10], 19),
+]
+
+
+@pytest.fixture
+def shd(tmp_path):
+    for name in ("shd_train.h5", "shd_test.h5"):
+        shd_file(tmp_path / name, SAMPLES)
+    return tmp_path
+
+
+def test_shd_events_are_binned(shd):
+    data = datasets.load("shd", shd, n_steps=50, step_ms=10.0)
+    assert data.n_classes == 20
+    assert data.step_s == 0.01
+    assert data.train.labels.tolist() == [3, 0, 19]
+    assert np.argwhere(data.train.spikes[0]).tolist() == [[0, 0], [1, 698], [1, 699], [25, 350]]
+    assert np.argwhere(data.test.spikes[2]).tolist() == [[12, 10]]
+    assert data.train.spikes[1].sum() == 0
+
+
+def test_shd_channels_are_merged_with_their_neighbours(shd):
+    data = datasets.load("shd", shd, n_steps=50, step_ms=10.0, n_channels=70)
+    assert np.argwhere(data.train.spikes[0]).tolist() == [[0, 0], [1, 69], [25, 35]]
+
+
+def test_ssc_has_its_own_validation_set(tmp_path):
+    folder = tmp_path / "SSC"
+    folder.mkdir()
+    for i, name in enumerate(("train", "valid", "test")):
+        shd_file(folder / f"ssc_{name}.h5", SAMPLES[: i + 1])
+    data = datasets.load("ssc", tmp_path)
+    assert [len(data.train), len(data.validation), len(data.test)] == [1, 2, 3]
+    assert data.n_classes == 35
+
+
+def test_files_are_read_once_and_only_when_used(shd, monkeypatch):
+    from lbi.datasets import heidelberg
+
+    read, calls = heidelberg.read, []
+    monkeypatch.setattr(heidelberg, "read", lambda path, *rest: calls.append(path.name) or read(path, *rest))
+    data = datasets.load("shd", shd)
+    assert calls == []
+    assert data.test is data.test
+    assert calls == ["shd_test.h5"]
+
+
+@pytest.mark.parametrize("name", ["shd", "ssc", "psmnist"])
+def test_missing_data_says_where_to_get_it_and_where_to_put_it(name, tmp_path):
+    with pytest.raises(InputError, match="get ") as caught:
+        datasets.load(name, tmp_path)
+    assert all(str(tmp_path) in problem.where for problem in caught.value.problems)
+    assert len(caught.value.problems) == {"shd": 2, "ssc": 3, "psmnist": 4}[name]
+    with pytest.raises(InputError, match="--data"):
+        datasets.load(name)
+
+
+def test_broken_shd_files_are_told_apart(shd):
+    whole = (shd / "shd_train.h5").read_bytes()
+    (shd / "shd_train.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="truncated"):
+        _ = datasets.load("shd", shd).train
+    with h5py.File(shd / "shd_train.h5", "w") as file:
+        file["labels"] = np.zeros(3)
+    with pytest.raises(InputError, match="lacks spikes/times, spikes/units"):
+        _ = datasets.load("shd", shd).train
+    shd_file(
+        shd / "shd_train.h5", [([0.1, np.inf], [1, 2], 0), ([0.1], [700], 0), ([0.1], [1, 2], 0), SAMPLES[0]]
+    )
+    with pytest.raises(InputError, match="sample 0") as caught:
+        _ = datasets.load("shd", shd).train
+    assert [problem.where.split()[-1] for problem in caught.value.problems] == ["0", "1", "2"]
+    shd_file(shd / "shd_train.h5", [([0.1], [1], 20)])
+    with pytest.raises(InputError, match="class 20"):
+        _ = datasets.load("shd", shd).train
+
+
+def idx(array, magic=b"\x00\x00\x08"):
+    return magic + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def mnist(tmp_path, rng):
+    images = rng.integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split in ("train", "t10k"):
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx(np.array([5, 0, 9], np.uint8)))
+    (raw / "train-images-idx3-ubyte").write_bytes(idx(images))
+    (raw / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+    return tmp_path, images
+
+
+def test_psmnist_reads_idx_files_plain_and_compressed(mnist):
+    folder, images = mnist
+    data = datasets.load("psmnist", folder, n_levels=4, order_seed=7, max_samples=2)
+    order = np.random.default_rng(7).permutation(784)
+    expected = (
+        images[:2].reshape(2, -1)[:, order, None] / 255 > np.array([0.125, 0.375, 0.625, 0.875])
+    ).astype(int)
+    for part in (data.train, data.test):
+        np.testing.assert_array_equal(part.spikes, expected)
+        assert part.labels.tolist() == [5, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda whole: whole[:-1], "truncated"),
+        (lambda whole: b"\x00\x00\x0d" + whole[3:], "magic number"),
+        (lambda _: b"", "magic number"),
+        (lambda _: idx(np.zeros((3, 27, 28), np.uint8)), r"\(3, 27, 28\)"),
+    ],
+)
+def test_broken_idx_files(mnist, content, message):
+    folder, _ = mnist
+    path = folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(content(path.read_bytes()))
+    with pytest.raises(InputError, match=message):
+        _ = datasets.load("psmnist", folder).train
+
+
+def test_broken_gzip(mnist):
+    folder, _ = mnist
+    path = folder / "MNIST" / "raw" / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="not readable"):
+        _ = datasets.load("psmnist", folder).test
+
+
+def test_npz_of_ones_own(tmp_path, rng):
+    spikes = (rng.random((20, 7, 5)) < 0.5).astype(np.uint8)
+    labels = np.arange(20) % 4
+    np.savez(tmp_path / "own.npz", spikes=spikes, labels=labels)
+    data = datasets.load(str(tmp_path / "own.npz"))
+    assert (len(data.train), len(data.test), data.n_classes) == (16, 4, 4)
+    assert sorted(data.test.labels) == [0, 1, 2, 3]
+    np.savez(
+        tmp_path / "own.npz", spikes=spikes, labels=labels, test_spikes=spikes[:3] > 0, test_labels=labels[:3]
+    )
+    data = datasets.load(str(tmp_path / "own.npz"))
+    assert (len(data.train), len(data.test)) == (20, 3)
+    np.testing.assert_array_equal(data.test.spikes, spikes[:3])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"spikes": np.zeros((2, 3, 4), np.uint8)}, "lacks 'labels'"),
+        ({"spikes": np.zeros((2, 3), np.uint8), "labels": np.zeros(2, int)}, r"\(n_samples, n_steps, n_in\)"),
+        ({"spikes": np.full((2, 3, 4), 2, np.uint8), "labels": np.zeros(2, int)}, "values up to 2"),
+        ({"spikes": np.full((2, 3, 4), 0.5), "labels": np.zeros(2, int)}, "0 and 1"),
+        ({"spikes": np.zeros((2, 3, 4), np.uint8), "labels": np.zeros(3, int)}, r"\(3,\)"),
+        ({"spikes": np.zeros((2, 3, 4), np.uint8), "labels": np.array([0, -1])}, "-1"),
+        ({"spikes": np.zeros((2, 3, 4), np.uint8), "labels": np.array([0.0, 1.0])}, "float64"),
+        ({"spikes": np.zeros((0, 3, 4), np.uint8), "labels": np.zeros(0, int)}, "no samples"),
+        ({"spikes": np.array([None]), "labels": np.zeros(1, int)}, "pickled"),
+    ],
+)
+def test_bad_npz(tmp_path, arrays, message):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        _ = datasets.load(str(tmp_path / "bad.npz")).train
+
+
+def test_npz_that_is_none(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        datasets.load(str(tmp_path / "no.npz"))
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(InputError, match="not readable"):
+        datasets.load(str(tmp_path / "bad.npz"))
+
+
+def test_unknown_names_and_options():
+    with pytest.raises(UsageError, match="digits, psdigits, psmnist, shd, ssc"):
+        datasets.load("mnist")
+    with pytest.raises(UsageError, match="code, n_steps") as caught:
+        datasets.load("digits", steps=3, codes=1)
+    assert len(caught.value.problems) == 2
+    with pytest.raises(UsageError, match="latency, rate") as caught:
+        datasets.load("digits", code="phase", n_steps=1)
+    assert len(caught.value.problems) == 2
+
+
+def test_spike_data_checks_itself():
+    with pytest.raises(InputError, match="int64") as caught:
+        SpikeData(np.zeros((2, 3), int), np.zeros(3))
+    assert [problem.code for problem in caught.value.problems] == ["spikes-shape", "labels-shape"]
