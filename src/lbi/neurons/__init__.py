@@ -12,9 +12,9 @@ from typing import TypeAlias
 from lbi.neurons.atrlif import FixedAtrLif
 from lbi.neurons.cuba_lif import CubaLif, FixedCubaLif
 from lbi.neurons.integrator import FixedIntegrator
-from lbi.neurons.lif_refractory import FixedLifRefractory
+from lbi.neurons.lif_refractory import FixedLifRefractory, LifRefractory
 
-FLOAT_MODELS = {model.model: model for model in (CubaLif,)}
+FLOAT_MODELS = {model.model: model for model in (CubaLif, LifRefractory)}
 """Model name → float record."""
 
 FixedNeuron: TypeAlias = FixedCubaLif | FixedLifRefractory | FixedAtrLif | FixedIntegrator
@@ -33,4 +33,5 @@ __all__ = [
     "FixedIntegrator",
     "FixedLifRefractory",
     "FixedNeuron",
+    "LifRefractory",
 ]

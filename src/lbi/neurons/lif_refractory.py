@@ -7,14 +7,67 @@ period is taken as it is; current, voltage and threshold are those of the fixed-
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
 from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
-from lbi.neurons.cuba_lif import State, check_ranges, frozen
+from lbi.neurons.cuba_lif import CubaLif, State, check_ranges, frozen
+
+if TYPE_CHECKING:
+    from lbi.profile import NumberFormats
+
+
+@dataclass(frozen=True, eq=False)
+class LifRefractory(CubaLif):
+    """CUBA-LIF in float units whose voltage stays at rest for ``refractory_period`` steps after a spike.
+
+    ::
+
+        u[t] = (1 − current_decay) · u[t−1] + a[t]
+        v[t] = 0 in the refractory period, else (1 − voltage_decay) · v[t−1] + u[t] + bias
+        s[t] = v[t] > threshold;   v[t] = 0 where s[t]
+
+    refractory_period: steps, 1 to 63; the current integrates meanwhile. What snnTorch's ``Synaptic`` does with
+    ``reset_mechanism="zero"`` and its default ``reset_delay=True`` is a period of 1.
+    """
+
+    refractory_period: int = 1
+
+    model: ClassVar[str] = "lif_refractory"
+    state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "wait")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "refractory_period", int(self.refractory_period))
+        problems = Problems()
+        problems.check(
+            1 <= self.refractory_period <= 63, "refractory_period-range", "refractory_period",
+            f"{self.refractory_period}", "1 to 63",
+        )  # fmt: skip
+        problems.raise_as(InputError)
+
+    def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Advance ``state`` (u, v, wait: (..., n), changed in place) by one timestep; returns the spikes."""
+        u, v, wait = state["u"], state["v"], state["wait"]
+        u[...] = u * (1.0 - self.current_decay) + a
+        moved = v * (1.0 - self.voltage_decay) + u + (0.0 if self.bias is None else self.bias)
+        v[...] = np.where(wait > 0, v, moved)
+        spikes = v > self.threshold
+        v[spikes] = 0.0
+        wait[...] = np.where(spikes, self.refractory_period, np.maximum(wait - 1, 0))
+        return spikes
+
+    def to_fixed(  # type: ignore[override]
+        self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
+    ) -> FixedLifRefractory:
+        """In chip integers; what is out of the chip's range is noted in ``problems`` and clipped."""
+        base: Any = super().to_fixed(scale, n, formats, where, problems)
+        return FixedLifRefractory(
+            base.du, base.dv, base.vth, self.refractory_period, base.bias_mant, base.bias_exp
+        )
 
 
 @dataclass(frozen=True, eq=False)
