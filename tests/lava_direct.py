@@ -26,7 +26,7 @@ from lbi import FixedNetwork, FixedProjection
 class Wire:
     """A port: what was sent last, as int32."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int | tuple[int, ...]) -> None:
         self.data = np.zeros(n, dtype=np.int32)
 
     def send(self, data: np.ndarray) -> None:
@@ -37,7 +37,7 @@ class Wire:
         return self.data
 
 
-def build(process: Any, model_class: type, ports: dict[str, int]) -> Any:
+def build(process: Any, model_class: type, ports: dict[str, Any]) -> Any:
     """The process's model with its variables and a Wire per port."""
     model = model_class(process.proc_params)
     for variable in process.vars:

@@ -107,7 +107,7 @@ def test_real_lava_runs_are_equal(rng, tmp_path, exponent, extreme):
             np.testing.assert_array_equal(ours[0], lavas[f"{name}/{variable}"], err_msg=f"{name} {variable}")
 
 
-@pytest.mark.parametrize(("dv", "period"), [(0, 1), (0, 4), (4096, 3), (2048, 2)])
+@pytest.mark.parametrize(("dv", "period"), [(0, 1), (0, 4), (4096, 3)])
 def test_refractoriness_is_lavas_rule(rng, dv, period):
     # Lava has LIFRefractory in floating point only; with these decays and even sums both are exact.
     import lava_direct
@@ -135,7 +135,4 @@ def test_refractoriness_is_lavas_rule(rng, dv, period):
         model.run_spk()
         np.testing.assert_array_equal(ours["a", "spikes"][0, t], model.s_out.data)
         np.testing.assert_array_equal(ours["a", "u"][0, t], model.u)
-        if dv != 2048:  # halving truncates integers
-            np.testing.assert_array_equal(ours["a", "v"][0, t], model.v)
-        else:
-            assert np.abs(ours["a", "v"][0, t] - model.v).max() < 2
+        np.testing.assert_array_equal(ours["a", "v"][0, t], model.v)

@@ -30,6 +30,11 @@ class SignMode(IntEnum):
         """The 8-bit mantissas that Lava neither clips nor truncates, and netx keeps (so no −256)."""
         return _WEIGHT_FORMATS[self]
 
+    @property
+    def lava_format(self) -> IntFormat:
+        """The mantissas that Lava neither clips nor truncates: ``weight_format``, and a mixed −256."""
+        return IntFormat(-256, 254, step=2) if self is SignMode.MIXED else self.weight_format
+
 
 _WEIGHT_FORMATS = {
     SignMode.MIXED: IntFormat(-254, 254, step=2),
@@ -62,7 +67,7 @@ class FixedPopulation:
 class FixedProjection:
     """Synapses in chip integers; a spike's contribution is ``shift(Σ mantissas, weight_exp)``.
 
-    weights: CSR (n_target, n_source) int16 mantissas in ``sign_mode.weight_format``
+    weights: CSR (n_target, n_source) int16 mantissas in ``sign_mode.lava_format``
     weight_exp: −8 to 7, shared, applied to the sum · num_weight_bits: 1 to 8 stored bits per mantissa
     delay: extra chip timesteps, one int for all or (nnz,)
     n_rounded_to_zero, rms_error: what quantization did (rms over stored float weights, in float units)
@@ -122,7 +127,7 @@ class FixedNetwork:
             )  # fmt: skip
         for projection in self.projections:
             where = f"projection {projection.name!r}"
-            grid = projection.sign_mode.weight_format
+            grid = projection.sign_mode.lava_format
             data = projection.weights.data
             check(data.dtype.kind in "iu", "weights-dtype", where, f"{data.dtype}", "integers")
             n_off = int(np.count_nonzero(~grid.holds(data))) if data.dtype.kind in "iu" else 0

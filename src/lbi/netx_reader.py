@@ -1,0 +1,397 @@
+"""Lava-DL netx files (``.net``) as integer networks: what ``lava.lib.dl.netx.hdf5.Network`` makes Lava run.
+
+Weights are those that Lava computes with (``netx_weights``). Neurons are numbered channel by channel, row by
+row (the order of the file and of torch); Lava's own order is (width, height, channel).
+Source: lava-dl 0.6.0 ``netx/hdf5.py``, ``netx/utils.py``, ``netx/blocks/process.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lbi.errors import InputError, Problem, Problems
+from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
+from lbi.network import INPUT, Readout
+from lbi.netx_weights import Convolution, expand, lava_reads, shift_left
+from lbi.neurons import FixedCubaLif, FixedIntegrator
+from lbi.sparse import CsrMatrix
+
+BIAS_EXPONENT = 6
+"""netx gives every neuron this bias exponent; the file holds the mantissa alone."""
+
+LONGEST_DELAY = 62
+NEVER = 1 << 17
+"""A threshold mantissa that no voltage exceeds."""
+
+DEFAULT_NEURON = {"iDecay": 0, "vDecay": 4096, "vThMant": NEVER}
+"""netx's neuron for a dense layer without one: a current that never leaks, a voltage equal to it."""
+
+RUNS = "input, dense, dense_rec, conv, flatten; pool is read as a convolution"
+
+
+def load(
+    path: str | Path,
+    *,
+    n_layers: int | None = None,
+    input_bias: ArrayLike | None = None,
+    aligned: bool = True,
+) -> FixedNetwork:
+    """Read a ``.net`` file.
+
+    n_layers: read only the first layers, as netx's ``num_layers``
+    input_bias: where the first layer has neurons of its own, the bias mantissas (channels, height, width)
+        that drive them, one sample's picture, as Lava-DL sets ``in_layer.neuron.bias_mant``; the network then
+        takes no spikes. Without it, input spikes are a picture of zeros and ones: a spike adds the layer's
+        ``weight`` to its ``bias``.
+    aligned: each layer starts its samples one step after the layer before, as netx's ``reset_interval`` with
+        ``reset_offset=1``, and outputs are aligned to the input; False: raw chip time, no reset
+
+    Raises InputError naming every reason why netx could not run the file, or not as it was trained.
+    """
+    path = Path(path)
+    reader = _Reader(str(path), None if input_bias is None else np.asarray(input_bias))
+    try:
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            layers = _Group(file["layer"])
+            n_all = len(layers.group)
+            for index in range(n_all if n_layers is None else min(n_layers, n_all)):
+                reader.read(index, _Group(layers.group[str(index)]))
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        detail = " ".join(str(error).split())
+        raise InputError(
+            Problem("netx-file", str(path), f"not a readable netx file ({detail})", "a .net file of Lava-DL")
+        ) from error
+    return reader.network(aligned)
+
+
+class _Group:
+    """A layer's HDF5 group read as netx reads it: weights and biases truncated to integers."""
+
+    def __init__(self, group: Any) -> None:
+        self.group = group
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.group
+
+    def integers(self, key: str) -> NDArray[np.int64]:
+        values = np.asarray(self.group[key][()])
+        if values.dtype.kind not in "biuf" or not np.all(np.isfinite(values)):
+            raise ValueError(f"{key}: not finite numbers")
+        return values.astype(np.int64)
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        return default if default is not None and key not in self else int(self.integers(key).item())
+
+    def pair(self, key: str) -> tuple[int, int]:
+        values = self.integers(key).reshape(-1)
+        return int(values[0]), int(values[-1])
+
+    def text(self, key: str) -> str:
+        value = self.group[key]
+        value = value[0] if value.shape else value[()]
+        return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+@dataclass
+class _Reader:
+    """Collects layers into a network, and everything that stands against it."""
+
+    path: str
+    input_bias: NDArray[Any] | None
+    problems: Problems = field(default_factory=Problems)
+    input_shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...] | None = None  # of the layer before: (n,) or (channels, height, width)
+    flat: bool = False
+    layers: list[tuple[str, tuple[int, ...], FixedCubaLif | FixedIntegrator]] = field(default_factory=list)
+    projections: list[dict[str, Any]] = field(default_factory=list)
+    driven: bool = False  # the first layer is driven by its bias
+
+    def read(self, index: int, layer: _Group) -> None:
+        """Add the layer, or note why not."""
+        kind = layer.text("type")
+        where = f"{self.path}, layer {index}"
+        if kind == "input":
+            self._input(index, layer, where)
+        elif kind == "flatten":
+            self.flat = True
+        elif kind in ("dense", "dense_rec"):
+            self._dense(index, layer, where, recurrent=kind == "dense_rec")
+        elif kind in ("conv", "pool"):
+            self._conv(index, layer, where, pool=kind == "pool")
+        else:
+            self.problems.add("netx-layer", where, f"type {kind!r}", RUNS,
+                              "read only the layers before it (n_layers)")  # fmt: skip
+
+    def network(self, aligned: bool) -> FixedNetwork:
+        """The network of all layers read."""
+        if not self.problems:
+            self.problems.check(bool(self.layers), "netx-empty", self.path, "no layer with neurons", RUNS)
+        self.problems.raise_as(InputError)
+        first = 0 if self.driven else 1
+        return FixedNetwork(
+            input_shape=self.input_shape or (),
+            populations=tuple(
+                FixedPopulation(name, shape, neuron, latency=first + k if aligned else 0)
+                for k, (name, shape, neuron) in enumerate(self.layers)
+            ),
+            projections=tuple(FixedProjection(**projection) for projection in self.projections),
+            readout=Readout(self.layers[-1][0]),
+            chip="loihi2",
+            provenance={"format": "netx", "file": Path(self.path).name},
+        )
+
+    def _input(self, index: int, layer: _Group, where: str) -> None:
+        if not self.problems.check(
+            index == 0, "netx-layer", where, "an input layer", "input as layer 0 only"
+        ):
+            return
+        self.shape = self.input_shape = tuple(int(size) for size in layer.integers("shape").reshape(-1))
+        if "neuron" not in layer:
+            return
+        weight, bias = layer.integer("weight", 64), layer.integer("bias", 0)
+        name, n = f"layer{index}", prod(self.shape)
+        if self.input_bias is not None:
+            self.driven = True
+            mantissas = self._picture(self.shape, where)
+        else:
+            mantissas = np.full(n, bias)
+            self._spikes_as_picture(layer, weight, name, n, where)
+        neuron = self._neuron(layer, mantissas, where)
+        if neuron is not None:
+            self.layers.append((name, self.shape, neuron))
+
+    def _picture(self, shape: tuple[int, ...], where: str) -> NDArray[np.int64]:
+        picture = np.asarray(self.input_bias)
+        fits = picture.size == prod(shape) and picture.dtype.kind in "iuf"
+        self.problems.check(
+            fits,
+            "input-bias",
+            f"{where}, input_bias",
+            f"{picture.shape} of {picture.dtype}",
+            f"integers {shape}",
+        )
+        return picture.reshape(-1).astype(np.int64) if fits else np.zeros(prod(shape), dtype=np.int64)
+
+    def _spikes_as_picture(self, layer: _Group, weight: int, name: str, n: int, where: str) -> None:
+        """A spike adds ``weight`` as the bias would: exact where the current keeps nothing of the step before."""
+        decay = _Group(layer.group["neuron"]).integer("iDecay", 0)
+        self.problems.check(
+            decay == 4096, "netx-input", f"{where}, neuron/iDecay",
+            f"{decay}", "4096, for spikes to act as the bias that netx drives",
+            "give a picture as input_bias",
+        )  # fmt: skip
+        mode = (
+            SignMode.MIXED if weight % 2 == 0 else SignMode.EXCITATORY if weight > 0 else SignMode.INHIBITORY
+        )
+        if self.problems.check(
+            bool(mode.weight_format.holds(weight)) and weight != 0, "netx-input", f"{where}, weight",
+            f"{weight}", str(mode.weight_format), "give a picture as input_bias",
+        ):  # fmt: skip
+            diagonal = CsrMatrix(np.full(n, weight, np.int16), np.arange(n), np.arange(n + 1), (n, n))
+            self._project(f"{name}_in", INPUT, name, diagonal, mode, 0)
+
+    def _dense(self, index: int, layer: _Group, where: str, recurrent: bool) -> None:
+        check = self.problems.check
+        name, n = f"layer{index}", prod(layer.integers("shape").reshape(-1).tolist())
+        if "weight/imag" in layer:
+            self.problems.add("netx-weights", where, "complex weights", "real weights")
+            return
+        weights = layer.integers("weight")
+        weights = weights.reshape(n, -1) if weights.ndim == 1 else weights
+        before = self._before(weights.shape[1], where)
+        self.shape, self.flat = (n,), False
+        good = check(weights.shape == (n, before), "netx-shape", f"{where}, weight", f"{weights.shape}",
+                     f"(n_out, n_in) = ({n}, {before})")  # fmt: skip
+        own = layer.integers("weight_rec").reshape(n, -1) if recurrent else np.zeros((n, 0), dtype=np.int64)
+        good &= check(not recurrent or own.shape == (n, n), "netx-shape", f"{where}, weight_rec", f"{own.shape}",
+                      f"({n}, {n})")  # fmt: skip
+        neuron = self._neuron(layer, self._bias(layer, n, where), where)
+        shifted = shift_left(np.hstack([weights, own])) if good else None
+        if good and shifted is None:
+            self.problems.add("netx-weights", f"{where}, weight", f"{weights.min()} to {weights.max()}",
+                              "not all zero, and no more than 8 bits: netx fails or makes all of them 0")  # fmt: skip
+        if neuron is None or shifted is None:
+            return
+        delays = self._delays(layer, weights.shape, where)
+        exponent = shifted.weight_exp
+        if delays is not None and recurrent:  # netx forgets the exponent, and has one delay matrix for both
+            exponent = 0
+            check(n == before, "netx-delay", f"{where}, delay", "delays in a recurrent layer", "n_in = n_out")
+        source = self.layers[-1][0] if self.layers else INPUT
+        self.layers.append((name, (n,), neuron))
+        parts = [(f"{name}_in", source, shifted.weights[:, :before])]
+        parts += [(f"{name}_rec", name, shifted.weights[:, before:])] if recurrent else []
+        for label, origin, values in parts:
+            effective, mode = lava_reads(values, shifted.num_weight_bits)
+            matrix = CsrMatrix.from_dense(effective.astype(np.int16))
+            delay = (
+                0
+                if delays is None or delays.shape != values.shape
+                else delays[matrix.row_of(), matrix.indices]
+            )
+            self._project(label, origin, name, matrix, mode, exponent, delay)
+
+    def _conv(self, index: int, layer: _Group, where: str, pool: bool) -> None:
+        check = self.problems.check
+        name = f"layer{index}"
+        shape = tuple(int(size) for size in layer.integers("shape").reshape(-1))
+        before, self.shape = self.shape or (), shape
+        good = check(len(before) == 3 and not self.flat, "netx-shape", where,
+                     f"after a layer of shape {before}{' and a flatten' if self.flat else ''}",
+                     "after (channels, height, width)")  # fmt: skip
+        kernel = layer.integers("weight")
+        kernel = kernel.reshape(kernel.shape[:4])
+        groups = 1 if pool else layer.integer("groups")
+        if pool and good:  # one kernel for every channel, each on its own
+            kernel, groups = np.repeat(kernel.reshape(1, 1, *kernel.shape[-2:]), before[0], axis=0), before[0]
+        convolution = Convolution(
+            kernel, layer.pair("stride"), layer.pair("padding"), layer.pair("dilation"), groups
+        )
+        good = good and check(
+            kernel.shape[1] * groups == before[0] and kernel.shape[0] % groups == 0, "netx-shape",
+            f"{where}, weight", f"{kernel.shape} in {groups} groups", f"for {before[0]} channels",
+        )  # fmt: skip
+        good = good and check(
+            convolution.output_shape(before) == shape, "netx-shape", f"{where}, shape", f"{shape}",
+            f"{convolution.output_shape(before)}, the convolution's",
+        )  # fmt: skip
+        check(
+            "delay" not in layer or not np.any(layer.integers("delay")), "netx-delay", f"{where}, delay",
+            "delays in a conv layer", "none: netx ignores them",
+        )  # fmt: skip
+        check(
+            kernel.min() >= -256 and kernel.max() <= 255, "netx-weights", f"{where}, weight",
+            f"{kernel.min()} to {kernel.max()}", "−256 to 255",
+        )  # fmt: skip
+        neuron = self._neuron(layer, self._bias(layer, shape, where), where)
+        if not good or neuron is None:
+            return
+        source = self.layers[-1][0] if self.layers else INPUT
+        self.layers.append((name, shape, neuron))
+        matrix = expand(convolution, before)
+        one_sign = matrix.nnz == 0 or matrix.data.min() > 0
+        mode = SignMode.EXCITATORY if one_sign else SignMode.MIXED  # Lava's Conv has none
+        self._project(f"{name}_in", source, name, matrix, mode)
+
+    def _project(
+        self, name: str, source: str, target: str, weights: CsrMatrix, mode: SignMode, exponent: int = 0,
+        delay: Any = 0,
+    ) -> None:  # fmt: skip
+        """Add synapses. Odd weights among both signs, which Lava keeps here, become projections of their own.
+
+        They occur with exponent 0 only, where the sum of the parts is the sum of all.
+        """
+        odd = weights.data % 2 != 0
+        if mode is SignMode.MIXED and np.any(odd):
+            for suffix, sign, chosen_ones in (
+                ("", SignMode.MIXED, ~odd),
+                ("_pos", SignMode.EXCITATORY, odd & (weights.data > 0)),
+                ("_neg", SignMode.INHIBITORY, odd & (weights.data < 0)),
+            ):
+                matrix, kept = weights.with_data(np.where(chosen_ones, weights.data, 0))
+                chosen = delay[kept] if isinstance(delay, np.ndarray) else delay
+                self._project(name + suffix, source, target, matrix, sign, exponent, chosen)
+            return
+        if isinstance(delay, np.ndarray):
+            uniform = delay.size == 0 or delay.min() == delay.max()
+            delay = int(delay.max(initial=0)) if uniform else delay.astype(np.uint8)
+        self.projections.append(
+            {
+                "name": name, "source": source, "target": target, "weights": weights, "sign_mode": mode,
+                "weight_exp": exponent, "num_weight_bits": num_weight_bits(weights.data, mode), "delay": delay,
+            }
+        )  # fmt: skip
+
+    def _before(self, n_in: int, where: str) -> int:
+        """Neurons of the layer before; a dense layer takes a conv layer's only after a flatten."""
+        if self.shape is None:
+            self.shape = self.input_shape = (n_in,)
+        self.problems.check(
+            len(self.shape) == 1 or self.flat or not self.layers, "netx-shape", where,
+            f"dense after a layer of shape {self.shape}", "a flatten between them",
+        )  # fmt: skip
+        return prod(self.shape)
+
+    def _bias(self, layer: _Group, shape: int | tuple[int, ...], where: str) -> NDArray[np.int64]:
+        """One mantissa per neuron: the file may hold one, one per channel, or one per neuron."""
+        n = shape if isinstance(shape, int) else prod(shape)
+        if "bias" not in layer:
+            return np.zeros(n, dtype=np.int64)
+        bias = layer.integers("bias")
+        if isinstance(shape, int) and bias.size in (1, n):
+            return np.broadcast_to(bias.reshape(-1), (n,))
+        if not isinstance(shape, int) and bias.shape == shape[::-1]:  # Lava's order
+            return bias.transpose(2, 1, 0).reshape(-1)
+        if not isinstance(shape, int) and bias.shape == (shape[0],):
+            return np.repeat(bias, shape[1] * shape[2])
+        self.problems.add("netx-bias", f"{where}, bias", f"shape {bias.shape}", "one per neuron or channel")
+        return np.zeros(n, dtype=np.int64)
+
+    def _delays(self, layer: _Group, shape: tuple[int, ...], where: str) -> NDArray[np.int64] | None:
+        """Delays (n_out, n_in): the file may hold one, one per output or input, or one per synapse."""
+        if "delay" not in layer:
+            return None
+        delay = np.minimum(layer.integers("delay"), LONGEST_DELAY)
+        self.problems.check(delay.min() >= 0, "netx-delay", f"{where}, delay", f"{delay.min()}", "0 to 62")
+        if delay.shape == (shape[0],):
+            delay = delay[:, None]
+        if delay.shape not in ((), (shape[1],), (shape[0], 1), shape):
+            self.problems.add(
+                "netx-delay", f"{where}, delay", f"shape {delay.shape}", f"one per row or column of {shape}"
+            )
+            return np.zeros(shape, dtype=np.int64)
+        return np.broadcast_to(delay, shape)
+
+    def _neuron(
+        self, layer: _Group, mantissas: NDArray[np.int64], where: str
+    ) -> FixedCubaLif | FixedIntegrator | None:
+        values = self._neuron_values(layer, where)
+        if values is None or not self.problems.check(
+            mantissas.min() >= -4096 and mantissas.max() <= 4095, "netx-bias", f"{where}, bias",
+            f"{mantissas.min()} to {mantissas.max()}", "−4096 to 4095",
+        ):  # fmt: skip
+            return None
+        common: dict[str, Any] = {
+            "du": values["iDecay"] - 1,
+            "dv": values["vDecay"],
+            "bias_mant": mantissas.astype(np.int32),
+            "bias_exp": BIAS_EXPONENT,
+        }
+        if values["vThMant"] >= NEVER:
+            return FixedIntegrator(**common)
+        return FixedCubaLif(**common, vth=values["vThMant"])
+
+    def _neuron_values(self, layer: _Group, where: str) -> dict[str, int] | None:
+        check = self.problems.check
+        if "neuron" not in layer:
+            has_default = layer.text("type") in ("dense", "dense_rec")
+            check(has_default, "netx-neuron", where, "no neuron", "one: only dense layers have a default")
+            return dict(DEFAULT_NEURON) if has_default else None
+        neuron, where = _Group(layer.group["neuron"]), f"{where}, neuron"
+        kind = neuron.text("type")
+        if not check(
+            kind in ("LOIHI", "CUBA"), "netx-neuron", where, f"type {kind!r}",
+            "LOIHI or CUBA: a CUBA-LIF neuron with binary spikes",
+        ):  # fmt: skip
+            return None
+        good = True
+        for key, usual in (("messageBits", 0), ("refDelay", 1)):
+            value = neuron.integer(key, usual)
+            good &= check(value == usual, "netx-neuron", f"{where}/{key}", f"{value}",
+                          f"{usual}: netx runs CUBA neurons without graded spikes or refractoriness")  # fmt: skip
+        values = {key: neuron.integer(key) for key in DEFAULT_NEURON}
+        for key, high in (("iDecay", 4096), ("vDecay", 4096), ("vThMant", 1 << 24)):
+            good &= check(
+                0 <= values[key] <= high, "netx-neuron", f"{where}/{key}", f"{values[key]}", f"0 to {high}"
+            )
+        return values if good else None
