@@ -1,0 +1,94 @@
+"""Which neurons can never wrap their current or saturate their voltage, whatever the input: from the weights.
+
+If every source of a neuron's positive synapses spikes in every step, its input is A a step, and the current
+stays at or below ``U = (A << 6) · 4096 / (du + 1)``: from ``u ≤ U`` follows ``u · (4096 − (du + 1)) / 4096 +
+(A << 6) ≤ U``. The same holds for negative synapses, since decay truncates toward zero, and for voltages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection
+from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, STATE_LIMIT
+from lbi.neurons import FixedAtrLif, FixedIntegrator
+
+_UNITY = 1 << DECAY_BITS
+
+
+@dataclass(frozen=True, eq=False)
+class StateBound:
+    """What a population's states cannot leave; infinite where nothing is proved.
+
+    current, voltage: (lowest, highest), each (n,) float64, before wrapping and clipping, in state units
+    """
+
+    current: tuple[NDArray[np.float64], NDArray[np.float64]]
+    voltage: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+    @property
+    def may_wrap(self) -> NDArray[np.bool_]:
+        """(n,) neurons whose current is not proved to stay in 24 bits: above 2^23 or at −2^23 and below wraps."""
+        return (self.current[1] > STATE_LIMIT) | (self.current[0] <= -STATE_LIMIT)
+
+    @property
+    def may_clip(self) -> NDArray[np.bool_]:
+        """(n,) neurons whose voltage is not proved to stay within ±(2^23 − 1)."""
+        return (self.voltage[1] >= STATE_LIMIT) | (self.voltage[0] <= -STATE_LIMIT)
+
+
+def state_bounds(fixed: FixedNetwork, n_steps: int | None = None) -> dict[str, StateBound]:
+    """Bounds of every population's current and voltage, for samples of ``n_steps`` (None: of any length)."""
+    low = {population.name: np.zeros(population.n) for population in fixed.populations}
+    high = {population.name: np.zeros(population.n) for population in fixed.populations}
+    silent = {p.name for p in fixed.populations if isinstance(p.neuron, FixedIntegrator)}
+    for projection in fixed.projections:
+        if projection.source not in silent:
+            low[projection.target] += _extreme_input(projection, -1)
+            high[projection.target] += _extreme_input(projection, 1)
+    return {p.name: _bound(p, low[p.name], high[p.name], n_steps) for p in fixed.populations}
+
+
+def _extreme_input(projection: FixedProjection, sign: int) -> NDArray[np.float64]:
+    """(n_target,) the projection's sum if exactly the synapses of that sign are reached, shifted delay by delay."""
+    data = projection.weights.data.astype(np.int64)
+    chosen = np.where(np.sign(data) == sign, data, 0)
+    rows, n = projection.weights.row_of(), projection.weights.shape[0]
+    exponent = projection.weight_exp
+    delays = np.broadcast_to(projection.delay, data.shape) if exponent < 0 else np.zeros(data.shape)
+    total = np.zeros(n)
+    for delay in np.unique(delays):
+        sums = np.bincount(rows, np.where(delays == delay, chosen, 0), n).astype(np.int64)
+        total += sums << exponent if exponent > 0 else sums >> -exponent
+    return total
+
+
+def _bound(
+    population: FixedPopulation, low: NDArray[np.float64], high: NDArray[np.float64], n_steps: int | None
+) -> StateBound:
+    neuron = population.neuron
+    unit = 1 << ACTIVATION_SHIFT
+    du, dv = (neuron.delta_i, neuron.delta_v) if isinstance(neuron, FixedAtrLif) else (neuron.du, neuron.dv)
+    current = (_sustained(low * unit, du + 1, n_steps), _sustained(high * unit, du + 1, n_steps))
+    # A current that wraps may take any value of its 24 bits, or more where 32 bits overflow.
+    wraps = (current[1] > STATE_LIMIT) | (current[0] <= -STATE_LIMIT)
+    step_low = np.minimum(np.where(wraps, -np.inf, current[0] + neuron.bias), 0)
+    step_high = np.maximum(np.where(wraps, np.inf, current[1] + neuron.bias), 0)
+    if isinstance(neuron, FixedAtrLif | FixedIntegrator):
+        highest = _sustained(step_high, dv, n_steps)
+    else:  # what is above threshold is reset
+        highest = (neuron.vth << ACTIVATION_SHIFT) * (_UNITY - dv) / _UNITY + step_high
+    return StateBound(current, (_sustained(step_low, dv, n_steps), highest))
+
+
+def _sustained(step: NDArray[np.float64], decay: int, n_steps: int | None) -> NDArray[np.float64]:
+    """What a state that gains ``step`` and loses decay/4096 in every step stays within."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        forever = np.where(step == 0, 0.0, step * _UNITY / decay if decay else np.sign(step) * np.inf)
+    if n_steps is None:
+        return forever
+    for_now = step * n_steps
+    return np.where(np.abs(for_now) < np.abs(forever), for_now, forever)
