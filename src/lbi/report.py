@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lbi.costing import charts
 from lbi.costing.as_dict import constants
+from lbi.costing.bill import price_lists
 from lbi.costing.figures import (
     Line,
     comparison,
@@ -68,16 +69,9 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
     from markupsafe import Markup
 
     profile = estimate.profile
-    priced = tuple(costs.name for costs in profile.costs if costs.energy)
-    proxies = tuple(s for s in profile.scenarios if s.costs is not None)
-    energy, energy_title = None, ""
-    if estimate.measured and priced:
-        energy = charts.energy_over_time(estimate, priced)
-        labels = " and ".join(costs.label for costs in profile.costs if costs.energy)
-        energy_title = f"Dynamic energy over time: the band between {labels}"
-    elif estimate.measured and proxies:
-        energy = charts.energy_over_time(estimate, (proxies[0].name,))
-        energy_title = f"What-if over time: {proxies[0].label}"
+    lists = price_lists(profile)
+    labels = " and ".join(label for label, _ in lists.values())
+    energy = charts.energy_over_time(estimate, tuple(lists)) if estimate.measured and lists else None
     pictures = [
         {"name": p.name, "shape": f"{p.weights.shape[0]}×{p.weights.shape[1]}", "density": f"{p.weights.density:.1%}",
          "image": charts.weight_picture(p)}
@@ -94,8 +88,8 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
         "where": where_it_goes(estimate),
         "synops": Markup(charts.synops_over_time(estimate)) if estimate.measured else None,
         "energy": Markup(energy) if energy else None,
-        "energy_title": energy_title,
-        "parts": Markup(charts.energy_parts(estimate)) if priced else None,
+        "energy_title": f"Dynamic energy over time: {'the band between ' * (len(lists) > 1)}{labels}",
+        "parts": Markup(charts.energy_parts(estimate)) if lists else None,
         "bars": Markup(charts.projection_bars(estimate)),
         "cores": Markup(charts.core_map(estimate)),
         "n_hidden_chips": max(estimate.sparse.placement.n_chips - charts.MAX_CHIPS, 0),
@@ -120,11 +114,11 @@ def _cards(estimate: Estimate) -> list[dict[str, str]]:
     saved = times(dense.synops_fetched, sparse.synops_fetched)
     return [
         {"value": f"{density:.1%}", "label": "of the weights are nonzero", "more": f"{sum(p.nnz for p in estimate.projections):,} synapses"},
-        {"value": saved, "label": "fewer synaptic operations", "more": f"{lines['SynOps fetched'].sparse} per timestep, dense {lines['SynOps fetched'].dense}"},
-        {"value": times(dense.placement.synaptic_bits, sparse.placement.synaptic_bits), "label": "less synaptic memory", "more": lines["synaptic memory, chip bits"].sparse},
+        {"value": saved, "label": "SynOps, dense / sparse", "more": f"{lines['SynOps fetched'].sparse} per timestep, dense {lines['SynOps fetched'].dense}"},
+        {"value": times(dense.placement.synaptic_bits, sparse.placement.synaptic_bits), "label": "synaptic memory, dense / sparse", "more": lines["synaptic memory, chip bits"].sparse},
         {"value": lines["cores"].sparse.split(" ")[0], "label": "core" + "s" * (sparse.placement.n_cores != 1), "more": f"dense: {lines['cores'].dense}"},
         {"value": energy.sparse, "label": "dynamic energy per timestep", "more": f"dense {energy.dense}" if dense.energy_band else "labelled what-ifs below"},
-        {"value": "1.00 ×", "label": "neuron updates: no saving", "more": f"{lines['neuron updates'].sparse} per timestep, dense or sparse"},
+        {"value": "1.00 ×", "label": "neuron updates: sparsity saves none", "more": f"{lines['neuron updates'].sparse} per timestep, dense or sparse"},
     ]  # fmt: skip
 
 
@@ -163,6 +157,8 @@ def _value(row: dict[str, Any]) -> str:
     value = row["value"]
     if value is None:
         return "—"
+    if row["name"].startswith("formats."):
+        return f"{value[0]:g} to {value[1]:g}"
     if isinstance(value, tuple):
         return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
     return f"{value:,.10g}"

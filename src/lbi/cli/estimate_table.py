@@ -39,7 +39,7 @@ def _one(out: Console, estimate: Estimate, name: str) -> None:
             "stored as",
             "bits",
             "bits dense",
-            "SynOps sparse",
+            "SynOps nonzero",
             "SynOps dense",
         )
     ):

@@ -90,7 +90,10 @@ def bill_dict(bill: Bill, *, dense: bool) -> dict[str, Any]:
         "messages_off_chip_per_step": bill.events["message_off_chip"],
         "n_chips": bill.placement.n_chips if bill.fits else None,
         "energy_by_cost_set": {name: band.to_dict() for name, band in bill.energy.items()},
-        "energy_parts_pj": {name: dict(parts) for name, parts in bill.parts.items()},
+        "energy_parts_pj": {name: dict(parts) for name, parts in bill.parts.items() if name in bill.energy},
+        "scenario_parts_pj": {
+            name: dict(parts) for name, parts in bill.parts.items() if name not in bill.energy
+        },
         "time_by_cost_set": {name: band.to_dict() for name, band in bill.time.items()},
         "slowest_step_ns": {name: band.to_dict() for name, band in bill.slowest_ns.items()},
         "static_pj_per_step": {name: band.to_dict() for name, band in bill.static.items()},

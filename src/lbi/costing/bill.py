@@ -44,7 +44,7 @@ class Bill:
     """One configuration's cost per timestep of a sample.
 
     events: event → count per timestep · exact_messages: False if messages are only bounded
-    energy: cost set → pJ; parts: cost set → part → pJ · time: cost set → mean bounds in ns per chip timestep
+    energy: cost set → pJ; parts: price list → part → pJ · time: cost set → mean bounds in ns per chip timestep
     slowest_ns: cost set → bounds of the slowest timestep · static: static power → pJ per timestep
     scenarios: scenario → pJ per timestep, labelled what-ifs · fits: False if no placement exists
     core_events: event → (n_cores,) mean count per chip timestep
@@ -160,6 +160,12 @@ class _Times:
         self.n += low.size
 
 
+def price_lists(profile: HardwareProfile) -> dict[str, tuple[str, CostSet]]:
+    """Name → (label, costs) of all that prices each event's energy: the chip's cost sets, or else its what-ifs."""
+    own = {costs.name: (costs.label, costs) for costs in profile.costs if costs.energy}
+    return own or {s.name: (f"what-if: {s.label}", s.costs) for s in profile.scenarios if s.costs is not None}
+
+
 def to_bill(tally: Tally, placed: bool) -> Bill:
     """Price a tally. ``placed``: False if its placement is only imagined, which has no times."""
     profile, placement = tally.profile, tally.fabric.placement
@@ -176,7 +182,7 @@ def to_bill(tally: Tally, placed: bool) -> Bill:
         synops_effective=tally.effective / n,
         exact_messages=tally.exact_messages,
         energy={costs.name: _priced(costs, events, tally.exact_messages) for costs in priced},
-        parts={costs.name: energy_parts(costs, events) for costs in priced},
+        parts={name: energy_parts(costs, events) for name, (_, costs) in price_lists(profile).items()},
         time=time,
         slowest_ns={name: Band(t.slowest_low, t.slowest_high) for name, t in times.items()},
         static=_static(profile, placement, _hull(time)),
@@ -184,8 +190,7 @@ def to_bill(tally: Tally, placed: bool) -> Bill:
         core_events={event: values / max(tally.n_chip_steps, 1) for event, values in tally.cores.items()},
         series=Series(
             per_step["synop_dense"] + per_step["synop_indexed"],
-            {costs.name: _energy_series(costs, per_step) for costs in priced}
-            | {s.name: _energy_series(s.costs, per_step) for s in profile.scenarios if s.costs is not None},
+            {name: _energy_series(costs, per_step) for name, (_, costs) in price_lists(profile).items()},
         ),
         input_spikes=tally.input_spikes / n,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lbi.costing.bill import price_lists
 from lbi.costing.figures import count
 from lbi.errors import require
 
@@ -93,18 +94,17 @@ def _finish(axes: Any, label: str, *, log: bool) -> None:
     else:
         axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
-    axes.legend(loc="upper right", ncols=2)
+    axes.figure.legend(loc="outside upper right", ncols=2)
 
 
 def energy_parts(estimate: Estimate) -> str:
-    """Where the dynamic energy goes, for each cost set: dense and sparse as stacked bars in nJ."""
+    """Where the dynamic energy goes, for each price list: dense and sparse as stacked bars in nJ."""
     rows = [
-        (f"{side}\n{costs.label}", bill.parts[costs.name])
-        for costs in estimate.profile.costs
-        if costs.energy
+        (f"{side}, {label.split(' (')[0]}", bill.parts[name])
+        for name, (label, _) in price_lists(estimate.profile).items()
         for side, bill in (("dense", estimate.dense), ("sparse", estimate.sparse))
     ]
-    with _figure(9.2, 0.62 * len(rows) + 0.9) as figure:
+    with _figure(9.2, 0.46 * len(rows) + 1.1) as figure:
         axes = figure.subplots()
         at, left = np.arange(len(rows))[::-1], np.zeros(len(rows))
         for part, color in zip(rows[0][1], PART_COLORS, strict=True):
@@ -114,14 +114,14 @@ def energy_parts(estimate: Estimate) -> str:
         axes.set_yticks(at, [label for label, _ in rows])
         axes.set_xlabel("nJ per timestep")
         axes.grid(axis="y", visible=False)
-        axes.legend(loc="lower right", ncols=1)
+        figure.legend(loc="outside upper right", ncols=4)
         return _svg(figure)
 
 
 def projection_bars(estimate: Estimate) -> str:
     """SynOps per timestep and synaptic memory of every projection, dense beside sparse."""
     figures = estimate.projections
-    with _figure(9.2, 0.55 * len(figures) + 1.1) as figure:
+    with _figure(9.2, 0.55 * len(figures) + 1.2) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         at = np.arange(len(figures))[::-1]
         data = (
@@ -145,7 +145,7 @@ def projection_bars(estimate: Estimate) -> str:
             axes.set_title(title, fontsize=10, loc="left")
             axes.grid(axis="y", visible=False)
         panels[0].set_yticks(at, [p.name for p in figures])
-        panels[1].legend(loc="lower right")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
         return _svg(figure)
 
 

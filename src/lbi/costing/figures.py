@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lbi.costing.as_dict import memory_layouts
-from lbi.costing.bill import Band, Bill
+from lbi.costing.bill import Band, Bill, price_lists
 
 if TYPE_CHECKING:
     from lbi.estimate import Estimate
@@ -150,14 +150,14 @@ def projection_lines(estimate: Estimate) -> list[tuple[str, ...]]:
 
 
 def where_it_goes(estimate: Estimate) -> list[str]:
-    """Shares of the sparse network's dynamic energy, one line per cost set."""
+    """Shares of the sparse network's dynamic energy, one line per price list: where the remaining cost is."""
     lines = []
-    for costs in estimate.profile.costs:
-        parts = estimate.sparse.parts.get(costs.name)
-        total = sum(parts.values()) if parts else 0.0
-        if parts and total:
-            shares = ", ".join(f"{name} {value / total:.0%}" for name, value in parts.items())
-            lines.append(f"Where the sparse network's energy goes ({costs.label}): {shares}")
+    for name, (label, _) in price_lists(estimate.profile).items():
+        parts = estimate.sparse.parts[name]
+        total = sum(parts.values())
+        if total:
+            shares = ", ".join(f"{part} {value / total:.0%}" for part, value in parts.items())
+            lines.append(f"Where the sparse network's energy goes ({label}): {shares}")
     return lines
 
 
