@@ -24,7 +24,7 @@ from lbi import (
 )
 from lbi.errors import InputError
 from lbi.simulate import SaturationWarning, SpikeEvents, simulate
-from lbi.simulation.layout import DENSE, SPARSE, layout_of, stored_bytes
+from lbi.simulation.layout import DENSE, SPARSE, plan_of, stored_bytes
 
 ALL = ("spikes", "active", "u", "v")
 
@@ -88,7 +88,7 @@ def test_equals_the_plain_simulation_beyond_one_vector(rng, density, expected, s
     values = rng.integers(grid.minimum // grid.step, grid.maximum // grid.step + 1, shape) * grid.step
     network = one_layer(np.where(rng.random(shape) < density, values, 0), vth=900, du=900, dv=100, bias=-900,
                         sign_mode=sign_mode)  # fmt: skip
-    assert layout_of(network).format.tolist() == [expected]
+    assert plan_of(network).layout.format.tolist() == [expected]
     spikes = (rng.random((3, 20, 300)) < 0.2).astype(np.uint8)
     assert_equal(run_quietly(network, spikes, record=ALL), reference.simulate(network, spikes, record=ALL))
 
@@ -243,19 +243,19 @@ def test_a_stored_synapse_takes_at_most_8_bytes(rng, density, sign_mode, delays)
     dense[rng.random(dense.shape) >= density] = 0
     nnz = np.count_nonzero(dense)
     delay = rng.integers(0, 63, nnz).astype(np.uint8) if delays else 0
-    layout = layout_of(one_layer(dense, sign_mode=sign_mode, delay=delay))
+    layout = plan_of(one_layer(dense, sign_mode=sign_mode, delay=delay)).layout
     assert stored_bytes(layout) <= 8 * nnz + 8 * 501
 
 
-def test_a_layout_lives_as_long_as_its_network():
+def test_a_plan_lives_as_long_as_its_network():
     from lbi.simulation import layout
 
     network = one_layer([[2, 4]])
-    assert layout_of(network) is layout_of(network)
+    assert plan_of(network) is plan_of(network)
     key = id(network)
-    assert key in layout._layouts
+    assert key in layout._plans
     del network
-    assert key not in layout._layouts
+    assert key not in layout._plans
 
 
 def test_importing_the_simulator_does_not_import_numba():

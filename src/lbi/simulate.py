@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from lbi.activity import Activity, PopulationActivity, ProjectionActivity
 from lbi.errors import InputError, Problems
 from lbi.fixed import FixedNetwork, FixedPopulation
-from lbi.network import INPUT
 from lbi.reference import check_spikes
-from lbi.simulation.layout import layout_of
+from lbi.simulation.layout import Plan, plan_of
 
 if TYPE_CHECKING:
     from lbi.simulation.kernels import Inputs, Outputs
@@ -101,9 +101,10 @@ def simulate(
     except InputError as error:
         problems.take(error)
     problems.raise_as(InputError)
-    outputs, n_samples = _run(fixed, inputs, pairs, n_threads)
-    activity = _activity(fixed, outputs, n_samples, inputs.n_steps, pairs)
-    _warn(fixed, outputs)
+    plan = plan_of(fixed)
+    outputs = _run(plan, inputs, pairs | {(fixed.readout.population, "spikes")}, n_threads)
+    activity = _activity(fixed, plan, outputs, pairs)
+    _warn(plan, outputs)
     return activity
 
 
@@ -160,103 +161,87 @@ def _inputs(spikes: ArrayLike | SpikeEvents, n_in: int) -> Inputs:
     return Inputs(True, array.shape[1], array, no_pointers, np.zeros(0, dtype=np.int32))
 
 
-def _run(
-    fixed: FixedNetwork, inputs: Inputs, pairs: set[tuple[str, str]], n_threads: int | None
-) -> tuple[Outputs, int]:
+def _run(plan: Plan, inputs: Inputs, pairs: set[tuple[str, str]], n_threads: int | None) -> Outputs:
     from lbi.simulation.kernels import run, scratch_for
 
-    layout = layout_of(fixed)
-    n_steps = inputs.n_steps
+    layout, n_steps = plan.layout, inputs.n_steps
     n_samples = inputs.spikes.shape[0] if inputs.is_dense else (inputs.pointers.size - 1) // max(n_steps, 1)
-    outputs = _outputs(fixed, n_samples, n_steps, pairs | {(fixed.readout.population, "spikes")})
+    outputs = _outputs(plan, n_samples, n_steps, pairs)
     n_workers = min(n_threads or len(os.sched_getaffinity(0)), n_samples)
     if n_workers <= 1:
         run(layout, inputs, outputs, scratch_for(layout), 0, n_samples)
-        return outputs, n_samples
-    bounds = np.linspace(0, n_samples, min(8 * n_workers, n_samples) + 1).astype(int)
+        return outputs
+    bounds = np.linspace(0, n_samples, min(8 * n_workers, n_samples) + 1).astype(int).tolist()
     with ThreadPoolExecutor(n_workers) as pool:
         for done in [
             pool.submit(run, layout, inputs, outputs, scratch_for(layout), begin, end)
-            for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+            for begin, end in pairwise(bounds)
         ]:
             done.result()
-    return outputs, n_samples
+    return outputs
 
 
-def _outputs(fixed: FixedNetwork, n_samples: int, n_steps: int, pairs: set[tuple[str, str]]) -> Outputs:
+def _outputs(plan: Plan, n_samples: int, n_steps: int, pairs: set[tuple[str, str]]) -> Outputs:
     from lbi.simulation.kernels import Outputs
 
-    order = fixed.evaluation_order()
-    where = np.full((len(order), 6), -1, dtype=np.int64)
+    n_populations, n_projections = len(plan.populations), len(plan.projections)
+    where = np.full((n_populations, 6), -1, dtype=np.int64)
     sizes = [0, 0]  # of the flags, of the states
-    for p, name in enumerate(order):
-        population = fixed.population(name)
+    for p, population in enumerate(plan.populations):
         for k, variable in enumerate(_variables(population)):
-            if (name, variable) in pairs:
+            if (population.name, variable) in pairs:
                 where[p, k] = sizes[k >= len(FLAGS)]
                 sizes[k >= len(FLAGS)] += n_samples * n_steps * population.n
-    counts = (n_samples, n_steps)
     return Outputs(
-        n_events=np.zeros((len(order) + 1, *counts), dtype=np.int64),
-        n_active=np.zeros((len(order), *counts), dtype=np.int64),
-        n_synops=np.zeros((len(fixed.projections), *counts), dtype=np.int64),
-        saturated=np.zeros((len(order), n_samples, 4), dtype=np.int64),
+        n_events=np.zeros((n_populations + 1, n_samples, n_steps), dtype=np.int64),
+        n_active=np.zeros((n_populations, n_samples, n_steps), dtype=np.int64),
+        n_synops=np.zeros((n_projections, n_samples, n_steps), dtype=np.int64),
+        saturated=np.zeros((n_populations, n_samples, 4), dtype=np.int64),
         flags=np.empty(sizes[0], dtype=np.uint8),
         states=np.empty(sizes[1], dtype=np.int32),
         where=where,
     )
 
 
-def _activity(
-    fixed: FixedNetwork, outputs: Outputs, n_samples: int, n_steps: int, pairs: set[tuple[str, str]]
-) -> Activity:
-    order = fixed.evaluation_order()
-    number = {INPUT: 0} | {name: p + 1 for p, name in enumerate(order)}
-    projections = sorted(fixed.projections, key=lambda projection: number[projection.source])
-
-    def recorded(name: str, variable: str) -> NDArray[Any]:
-        population = fixed.population(name)
-        k = _variables(population).index(variable)
-        shape = (n_samples, n_steps, population.n)
-        begin = int(outputs.where[number[name] - 1, k])
-        kept: NDArray[Any] = outputs.flags if k < len(FLAGS) else outputs.states
-        return kept[begin : begin + prod(shape)].reshape(shape)
-
-    counts = {
-        name: PopulationActivity(
-            spikes=outputs.n_events[p + 1],
-            active=outputs.n_active[p],
-            n_wraps=int(outputs.saturated[p, :, 0].sum()),
-            n_clips=int(outputs.saturated[p, :, 2].sum()),
+def _activity(fixed: FixedNetwork, plan: Plan, outputs: Outputs, pairs: set[tuple[str, str]]) -> Activity:
+    recorded: dict[tuple[str, str], NDArray[Any]] = {}
+    populations: dict[str, PopulationActivity] = {}
+    totals = outputs.saturated.sum(axis=1)
+    for p, population in enumerate(plan.populations):
+        shape = (*outputs.n_events.shape[1:], population.n)
+        for k, variable in enumerate(_variables(population)):
+            begin = int(outputs.where[p, k])
+            if begin >= 0:
+                kept: NDArray[Any] = outputs.flags if k < len(FLAGS) else outputs.states
+                recorded[population.name, variable] = kept[begin : begin + prod(shape)].reshape(shape)
+        populations[population.name] = PopulationActivity(
+            outputs.n_events[p + 1], outputs.n_active[p], int(totals[p, 0]), int(totals[p, 2])
         )
-        for p, name in enumerate(order)
-    }
-    reached = {
-        projection.name: ProjectionActivity(
-            events=outputs.n_events[number[projection.source]], synops=outputs.n_synops[q]
-        )
-        for q, projection in enumerate(projections)
+    projections = {
+        projection.name: ProjectionActivity(outputs.n_events[source], outputs.n_synops[q])
+        for q, (source, projection) in enumerate(zip(plan.source, plan.projections, strict=True))
     }
     return Activity(
-        output_spikes=recorded(fixed.readout.population, "spikes"),
+        output_spikes=recorded[fixed.readout.population, "spikes"],
         input_spikes=outputs.n_events[0],
-        populations={population.name: counts[population.name] for population in fixed.populations},
-        projections={projection.name: reached[projection.name] for projection in fixed.projections},
-        recorded={pair: recorded(*pair) for pair in sorted(pairs)},
+        populations={population.name: populations[population.name] for population in fixed.populations},
+        projections={projection.name: projections[projection.name] for projection in fixed.projections},
+        recorded={pair: recorded[pair] for pair in sorted(pairs)},
     )
 
 
-def _warn(fixed: FixedNetwork, outputs: Outputs) -> None:
+def _warn(plan: Plan, outputs: Outputs) -> None:
+    if not outputs.saturated.any():
+        return
     found = []
-    for p, name in enumerate(fixed.evaluation_order()):
+    for p, population in enumerate(plan.populations):
         for column, what in ((0, "current wrapped"), (2, "voltage saturated")):
             times = outputs.saturated[p, :, column]
             if times.any():
                 sample = int(np.flatnonzero(times)[0])
                 step = int(outputs.saturated[p, sample, column + 1])
                 found.append(
-                    f"population {name!r}: the {what} {int(times.sum())} times, "
+                    f"population {population.name!r}: the {what} {int(times.sum())} times, "
                     f"first in sample {sample}, step {step}"
                 )
-    if found:
-        warnings.warn("; ".join(found), SaturationWarning, stacklevel=3)
+    warnings.warn("; ".join(found), SaturationWarning, stacklevel=3)

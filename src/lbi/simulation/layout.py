@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
-from lbi.fixed import FixedNetwork, FixedProjection
+from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network import INPUT
 from lbi.neurons import FixedAtrLif, FixedCubaLif, FixedIntegrator, FixedLifRefractory, FixedNeuron
@@ -80,29 +80,48 @@ class _Columns(NamedTuple):
     indices: NDArray[Any]
 
 
-_layouts: dict[int, tuple[weakref.ref[FixedNetwork], Layout]] = {}
+class Plan(NamedTuple):
+    """What a network's runs share: its populations and projections in the layout's order, and the layout."""
+
+    populations: tuple[FixedPopulation, ...]
+    projections: tuple[FixedProjection, ...]
+    source: tuple[int, ...]  # (Q,) of each projection: 0 the input, p + 1 population p
+    layout: Layout
 
 
-def layout_of(fixed: FixedNetwork) -> Layout:
-    """The network's layout, built on first use and kept as long as the (immutable) network lives."""
+_plans: dict[int, tuple[weakref.ref[FixedNetwork], Plan]] = {}
+
+
+def plan_of(fixed: FixedNetwork) -> Plan:
+    """The network's plan, made on first use and kept as long as the (immutable) network lives."""
     key = id(fixed)
-    if key not in _layouts or _layouts[key][0]() is not fixed:
-        built = build(fixed)
-        _layouts[key] = (weakref.ref(fixed, lambda _: _layouts.pop(key, None)), built)
-    return _layouts[key][1]
+    if key not in _plans or _plans[key][0]() is not fixed:
+        made = plan(fixed)
+        _plans[key] = (weakref.ref(fixed, lambda _: _plans.pop(key, None)), made)
+    return _plans[key][1]
 
 
-def build(fixed: FixedNetwork) -> Layout:
+def plan(fixed: FixedNetwork) -> Plan:
     """Lay out a network. InputError where a sum could leave the 32 bits of Lava's messages before its shift."""
     order = fixed.evaluation_order()
-    populations = [fixed.population(name) for name in order]
     number = {INPUT: 0} | {name: p + 1 for p, name in enumerate(order)}
-    projections = sorted(fixed.projections, key=lambda projection: number[projection.source])
+    projections = tuple(sorted(fixed.projections, key=lambda projection: number[projection.source]))
     _check_sums(projections)
+    populations = tuple(fixed.population(name) for name in order)
+    sources = tuple(number[projection.source] for projection in projections)
+    return Plan(populations, projections, sources, _layout(fixed, populations, projections, number))
+
+
+def _layout(
+    fixed: FixedNetwork,
+    populations: tuple[FixedPopulation, ...],
+    projections: tuple[FixedProjection, ...],
+    number: dict[str, int],
+) -> Layout:
     columns = [_columns(fixed, projection) for projection in projections]
     n = np.array([population.n for population in populations], dtype=np.int64)
     target = np.array([number[p.target] - 1 for p in projections], dtype=np.int64)
-    n_slots = np.ones(len(order), dtype=np.int64)
+    n_slots = np.ones(len(populations), dtype=np.int64)
     for t, part in zip(target, columns, strict=True):
         n_slots[t] = max(n_slots[t], part.lag + part.n_lags)
     sources = [number[projection.source] for projection in projections]
@@ -127,7 +146,7 @@ def build(fixed: FixedNetwork) -> Layout:
         n_slots=n_slots,
         parameters=np.array([parameters for _, parameters in models], dtype=np.int64),
         bias=np.concatenate([population.neuron.bias for population in populations]).astype(np.int32),
-        first=np.searchsorted(sources, np.arange(len(order) + 2)).astype(np.int64),
+        first=np.searchsorted(sources, np.arange(len(populations) + 2)).astype(np.int64),
         target=target,
         lag=_int64([part.lag for part in columns]),
         n_lags=_int64([part.n_lags for part in columns]),
@@ -154,7 +173,7 @@ def stored_bytes(layout: Layout) -> int:
     )
 
 
-def _check_sums(projections: list[FixedProjection]) -> None:
+def _check_sums(projections: tuple[FixedProjection, ...]) -> None:
     problems = Problems()
     for projection in projections:
         largest = int(projection.weights.fan_in().max(initial=0)) * 256
