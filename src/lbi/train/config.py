@@ -101,8 +101,7 @@ class TrainConfig:
             "dropout": (0 <= self.dropout < 1, "0 up to below 1"),
             "momentum": (0 <= self.momentum < 1, "0 up to below 1"),
             "batch_size": (self.batch_size >= 1, "1 or more"),
-            "patience": (self.patience >= 0 and (self.patience == 0 or self.validation > 0),
-                         "0 or more; above 0 needs validation above 0"),
+            "patience": (self.patience >= 0, "0 or more"),
         }  # fmt: skip
         for name in ("lr", "slope", "gain", "threshold", "delta", "lamda"):
             value = getattr(self, name)

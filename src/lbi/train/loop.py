@@ -19,7 +19,8 @@ from torch.nn.functional import cross_entropy
 
 from lbi.datasets import Dataset, SpikeData
 from lbi.datasets.base import stratified_split
-from lbi.errors import InputError, Problem
+from lbi.errors import InputError, Problem, UsageError
+from lbi.train.augment import augment
 from lbi.train.config import TrainConfig
 from lbi.train.losses import activity_loss
 from lbi.train.model import SpikingNetwork, classify
@@ -59,7 +60,7 @@ class Trainer:
         self.dataset = dataset
         self.on_batch = on_batch
         self.on_epoch = on_epoch
-        self.train, self.validation = split(dataset.train, config)
+        self.train, self.validation = split(dataset, config)
         self.model = model or SpikingNetwork(
             config.model(dataset.input_shape, dataset.n_classes), config.seed
         )
@@ -117,7 +118,8 @@ class Trainer:
 
     def _batch(self, chosen: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
         config = self.config
-        spikes = torch.from_numpy(self.train.spikes[chosen])
+        moved = augment(self.train.spikes[chosen], config.channel_jitter, config.time_shift, rng)
+        spikes = torch.from_numpy(moved)
         labels = torch.from_numpy(self.train.labels[chosen])
         run = self.model(spikes, config.dropout)
         counts = run[-1][0].sum(1)
@@ -190,12 +192,19 @@ class Trainer:
             ) from error  # fmt: skip
 
 
-def split(data: SpikeData, config: TrainConfig) -> tuple[SpikeData, SpikeData | None]:
-    """Training and validation samples: a stratified share, the same for every seed."""
+def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData | None]:
+    """Training and validation samples: the data set's own, or a stratified share that is the same for every seed."""
     if config.validation == 0:
-        return data, None
-    train, held_out = stratified_split(data.labels, config.validation, np.random.default_rng(1))
-    return data.subset(train), data.subset(held_out)
+        if config.patience and dataset.validation is None:
+            raise UsageError(
+                Problem(
+                    "option", "patience", f"{config.patience}, but {dataset.name} has no validation samples",
+                    "a validation share above 0", "add --validation 0.1",
+                )
+            )  # fmt: skip
+        return dataset.train, dataset.validation if config.patience else None
+    train, held_out = stratified_split(dataset.train.labels, config.validation, np.random.default_rng(1))
+    return dataset.train.subset(train), dataset.train.subset(held_out)
 
 
 @torch.no_grad()
