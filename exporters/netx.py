@@ -231,7 +231,7 @@ def _write_input(network: FixedNetwork, group: Any) -> None:
 
 def _write_layer(layer: Layer, group: Any) -> None:
     population, forward, recurrent = layer
-    neuron = population.neuron
+    neuron: Any = population.neuron
     kind = b"dense" if recurrent is None else b"dense_rec"
     group.create_dataset("type", (1,), "S10", [kind], track_times=False)
     scalars = {

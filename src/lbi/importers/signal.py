@@ -1,0 +1,190 @@
+"""What flows between neurons: a sum of delayed spikes through sparse matrices, plus a constant.
+
+Other frameworks put any number of linear modules between two neuron layers. A ``Signal`` follows them
+symbolically, and ends as one sparse matrix per source and delay; exact zeros never become synapses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_matrix, csr_matrix, diags, identity
+
+from lbi.errors import InputError, Problem
+
+
+class Term(NamedTuple):
+    """Spikes of ``source``, ``delay`` steps late, through ``matrix`` (n, n_source)."""
+
+    source: str
+    matrix: csr_matrix
+    delay: int
+
+
+@dataclass(frozen=True)
+class Signal:
+    """``Σ matrix · spikes(source, t − delay) + constant``, of this shape (C order).
+
+    terms: at most one per source and delay · constant: (n,)
+    """
+
+    shape: tuple[int, ...]
+    terms: tuple[Term, ...]
+    constant: NDArray[np.float64]
+
+    @property
+    def n(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+    @classmethod
+    def spikes(cls, source: str, shape: Sequence[int]) -> Signal:
+        """The spikes of a population or of ``"input"``."""
+        shape = tuple(int(size) for size in shape)
+        n = prod(shape)
+        return cls(shape, (Term(source, identity(n, format="csr"), 0),), np.zeros(n))
+
+    def __add__(self, other: Signal) -> Signal:
+        if self.n != other.n:
+            raise _mismatch("a sum", self.shape, other.shape)
+        return Signal(self.shape, _merged((*self.terms, *other.terms)), self.constant + other.constant)
+
+    def linear(
+        self, weights: Any, bias: ArrayLike | None = None, shape: Sequence[int] | None = None
+    ) -> Signal:
+        """``weights @ self + bias``; weights: (n_out, n) array or scipy sparse matrix."""
+        matrix = csr_matrix(weights, dtype=np.float64)
+        if matrix.shape[1] != self.n:
+            raise _mismatch("a linear layer", (matrix.shape[1],), self.shape)
+        terms = _merged(tuple(term._replace(matrix=matrix @ term.matrix) for term in self.terms))
+        constant = matrix @ self.constant
+        if bias is not None:
+            constant = constant + np.asarray(bias, dtype=np.float64).reshape(-1)
+        return Signal(tuple(shape or (matrix.shape[0],)), terms, constant)
+
+    def scaled(self, factors: ArrayLike) -> Signal:
+        """Element-wise product with a number or an array that broadcasts to the shape."""
+        wide = np.broadcast_to(np.asarray(factors, dtype=np.float64), self.shape).reshape(-1)
+        return self.linear(diags(wide), shape=self.shape)
+
+    def plus(self, constant: ArrayLike) -> Signal:
+        """Element-wise sum with a number or an array that broadcasts to the shape."""
+        wide = np.broadcast_to(np.asarray(constant, dtype=np.float64), self.shape).reshape(-1)
+        return Signal(self.shape, self.terms, self.constant + wide)
+
+    def reshaped(self, shape: Sequence[int]) -> Signal:
+        """The same values under another shape."""
+        return Signal(tuple(int(size) for size in shape), self.terms, self.constant)
+
+    def flattened(self, start: int = 0, end: int = -1) -> Signal:
+        """Dimensions ``start`` to ``end`` (both included) as one."""
+        start, end = start % len(self.shape), end % len(self.shape)
+        middle = prod(self.shape[start : end + 1])
+        return self.reshaped((*self.shape[:start], middle, *self.shape[end + 1 :]))
+
+    def delayed(self, steps: ArrayLike) -> Signal:
+        """Later by whole steps: a number, or an array that broadcasts to the shape."""
+        wide = np.broadcast_to(np.asarray(steps), self.shape).reshape(-1)
+        if np.any(self.constant):
+            raise InputError(
+                Problem("delayed-bias", "delay", "follows a bias, which has no beginning", "spikes only",
+                        "put the delay before the layer with the bias")
+            )  # fmt: skip
+        terms = []
+        for delay in np.unique(wide):
+            rows = diags((wide == delay).astype(np.float64))
+            terms += [Term(t.source, rows @ t.matrix, t.delay + int(delay)) for t in self.terms]
+        return Signal(self.shape, _merged(tuple(terms)), self.constant)
+
+    def conv2d(
+        self,
+        kernel: NDArray[Any],
+        bias: ArrayLike | None = None,
+        *,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Signal:
+        """A convolution of (channels, height, width) as torch's; kernel: (n_out, channels / groups, h, w)."""
+        if len(self.shape) != 3 or self.shape[0] != kernel.shape[1] * groups:
+            raise _mismatch("a convolution", ("channels", "height", "width"), self.shape)
+        matrix, shape = conv2d_matrix(
+            np.asarray(kernel, dtype=np.float64),
+            self.shape,
+            pair(stride),
+            pair(padding),
+            pair(dilation),
+            groups,
+        )
+        wide = None if bias is None else np.repeat(np.asarray(bias, dtype=np.float64), shape[1] * shape[2])
+        return self.linear(matrix, wide, shape)
+
+    def pool2d(self, kernel: Any, stride: Any, padding: Any = 0, *, mean: bool = False) -> Signal:
+        """Sum or mean over windows of each channel."""
+        height, width = pair(kernel)
+        value = 1.0 / (height * width) if mean else 1.0
+        ones = np.full((self.shape[0], 1, height, width), value)
+        return self.conv2d(ones, stride=stride, padding=padding, groups=self.shape[0])
+
+
+def conv2d_matrix(
+    kernel: NDArray[np.float64],
+    shape: tuple[int, ...],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> tuple[csr_matrix, tuple[int, int, int]]:
+    """The matrix of ``out[k, y, x] = Σ kernel[k, c, i, j] · in[c, y·stride + i·dilation − padding, …]``."""
+    n_out, per_group = kernel.shape[:2]
+    sizes = [
+        (shape[1 + k] + 2 * padding[k] - dilation[k] * (kernel.shape[2 + k] - 1) - 1) // stride[k] + 1
+        for k in range(2)
+    ]
+    height, width = sizes
+    rows, columns, values = [], [], []
+    for k, c, i, j in zip(*np.nonzero(kernel), strict=True):
+        channel = k // (n_out // groups) * per_group + c
+        y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+        from_y = y * stride[0] + i * dilation[0] - padding[0]
+        from_x = x * stride[1] + j * dilation[1] - padding[1]
+        inside = (from_y >= 0) & (from_y < shape[1]) & (from_x >= 0) & (from_x < shape[2])
+        rows.append((k * height * width + y * width + x)[inside])
+        columns.append((channel * shape[1] * shape[2] + from_y * shape[2] + from_x)[inside])
+        values.append(np.full(int(inside.sum()), kernel[k, c, i, j]))
+    size = (n_out * height * width, prod(shape))
+    if not rows:
+        return csr_matrix(size), (n_out, height, width)
+    parts = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+    return csr_matrix(coo_matrix(parts, shape=size)), (n_out, height, width)
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """One number or two, as two."""
+    values = np.broadcast_to(np.asarray(value).reshape(-1), (2,))
+    return int(values[0]), int(values[1])
+
+
+def _merged(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+    """One term per source and delay, without stored zeros; empty ones dropped."""
+    sums: dict[tuple[str, int], csr_matrix] = {}
+    for term in terms:
+        key = (term.source, term.delay)
+        sums[key] = sums[key] + term.matrix if key in sums else csr_matrix(term.matrix)
+    for matrix in sums.values():
+        matrix.eliminate_zeros()
+    return tuple(Term(source, matrix, delay) for (source, delay), matrix in sums.items())
+
+
+def _mismatch(where: str, expected: Sequence[Any], found: Sequence[Any]) -> InputError:
+    return InputError(
+        Problem(
+            "shape-mismatch", where, f"shape {tuple(found)}", f"{tuple(expected)}", "check the model's shapes"
+        )
+    )
