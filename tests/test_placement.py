@@ -67,6 +67,7 @@ def random_network(rng: np.random.Generator) -> FixedNetwork:
     names = list(n_of)
     pairs = [(names[i], names[i + 1]) for i in range(len(names) - 1)]
     pairs += [(name, name) for name in sizes if rng.random() < 0.5]
+    pairs += [("input", name) for name in names[2:] if rng.random() < 0.5]
     density = rng.choice([0.05, 0.3, 1.0])
 
     def dense(pair: tuple[str, str]) -> np.ndarray:
@@ -114,6 +115,7 @@ def check_by_hand(fixed: FixedNetwork, profile: HardwareProfile, placement) -> N
     use = {name: np.zeros(placement.n_cores, dtype=np.int64) for name in placement.use}
     for core in core_of.values():
         use["compartments"][core] += 1
+    axons = set()
     for (core, name, source), n in rows.items():
         projection = by_name[name]
         layout = row_format(projection, profile.layout)
@@ -122,9 +124,11 @@ def check_by_hand(fixed: FixedNetwork, profile: HardwareProfile, placement) -> N
         else:
             bits = layout.indexed_bits([n], targets[core, projection.target])
         use["synaptic_bits"][core] += bits
+        axons.add((core, projection.source, source))
+    for core, population, source in axons:  # one per core, through however many projections
         use["input_axons"][core] += 1
-        if projection.source != "input":
-            use["output_axons"][core_of[projection.source, source]] += 1
+        if population != "input":
+            use["output_axons"][core_of[population, source]] += 1
     for name in ("compartments", "synaptic_bits", "input_axons", "output_axons"):
         assert use[name].tolist() == placement.use[name].tolist(), name
         most = placement.limits[name]

@@ -62,9 +62,9 @@ class Partition:
         self.formats = formats
         self.limits = core_limits(profile)
         self.rows = {p.name: row_format(p, profile.layout) for p in fixed.projections}
-        self.incoming: dict[str, list[FixedProjection]] = {p.name: [] for p in fixed.populations}
+        self.incoming: dict[str, dict[str, list[FixedProjection]]] = {p.name: {} for p in fixed.populations}
         for projection in fixed.projections:
-            self.incoming[projection.target].append(projection)
+            self.incoming[projection.target].setdefault(projection.source, []).append(projection)
         self.outputs = {p.name: np.zeros(p.n, dtype=np.int64) for p in fixed.populations}
         self.chunks: dict[str, list[Chunk]] = {}
 
@@ -73,20 +73,31 @@ class Partition:
         use = np.zeros(5, dtype=np.int64)
         use[_COMPARTMENTS] = chunk.n
         use[_OUTPUTS] = self.outputs[chunk.population][chunk.start : chunk.stop].sum()
-        for projection in self.incoming[chunk.population]:
-            rows: RowFormat = self.rows[projection.name]
-            if self.formats[projection.name] == DENSE:
-                n_axons = projection.weights.shape[1]
-                use[_BITS] += rows.dense_bits(n_axons, chunk.n)
-                use[_INPUTS] += n_axons
-            else:
-                _, counts = synapses_per_axon(projection, chunk.start, chunk.stop)
-                use[_BITS] += rows.indexed_bits(counts, chunk.n)
-                use[_INPUTS] += counts.size
+        for projections in self.incoming[chunk.population].values():
+            reached = []
+            for projection in projections:
+                bits, sources = self._rows(projection, chunk)
+                use[_BITS] += bits
+                reached.append(sources)
+            use[_INPUTS] += _union(reached).size
         limits = self.profile.limits
         state, entry = limits.state_per_neuron.number, limits.axon_entry.number
         use[_MEMORY] = use[_BITS] + int(chunk.n * state + (use[_INPUTS] + use[_OUTPUTS]) * entry)
         return use
+
+    def _rows(self, projection: FixedProjection, chunk: Chunk) -> tuple[int, NDArray[Any]]:
+        """Bits of a projection's rows on a chunk's core, and the sources that have a row there."""
+        rows: RowFormat = self.rows[projection.name]
+        if self.formats[projection.name] == DENSE:
+            sources = np.arange(projection.weights.shape[1])
+            return rows.dense_bits(sources.size, chunk.n), sources
+        sources, counts = synapses_per_axon(projection, chunk.start, chunk.stop)
+        return rows.indexed_bits(counts, chunk.n), sources
+
+    def reached(self, source: str, chunk: Chunk) -> NDArray[Any]:
+        """Neurons of ``source`` that have an axon into a chunk, rising; through however many projections."""
+        projections = self.incoming[chunk.population].get(source, ())
+        return _union([self._rows(projection, chunk)[1] for projection in projections])
 
     def share(self, chunk: Chunk) -> float:
         """The largest share of a core's resources that a chunk takes; it fits up to 1."""
@@ -163,18 +174,20 @@ class Partition:
                 )  # fmt: skip
 
     def _destinations(self) -> dict[str, NDArray[np.int64]]:
-        """Population → (n,) output axons per neuron: one per projection and chunk it reaches."""
+        """Population → (n,) output axons per neuron: one per chunk it reaches."""
         outputs = {name: np.zeros(values.size, dtype=np.int64) for name, values in self.outputs.items()}
-        for projection in self.fixed.projections:
-            if projection.source == INPUT:
-                continue
-            for chunk in self.chunks.get(projection.target, ()):
-                if self.formats[projection.name] == DENSE:
-                    outputs[projection.source] += 1
-                else:
-                    sources, _ = synapses_per_axon(projection, chunk.start, chunk.stop)
-                    outputs[projection.source][sources] += 1
+        for name, chunks in self.chunks.items():
+            for source in self.incoming[name]:
+                for chunk in chunks if source != INPUT else ():
+                    outputs[source][self.reached(source, chunk)] += 1
         return outputs
+
+
+def _union(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Distinct values of rising arrays, rising."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
 
 
 def pack(
@@ -186,7 +199,7 @@ def pack(
     """(n_chunks,) a core for each chunk: largest first, onto the open core it talks to most, else a new one.
 
     uses: (n_chunks, 5) · traffic: CSR (n_chunks, n_chunks) axons between chunks, symmetric.
-    Two chunks of one population never share a core, so a projection's axons per core stay distinct.
+    Two chunks of one population never share a core. Axons that chunks on a core would share are not deducted.
     """
     share = (uses / limits).max(axis=1) if len(chunks) else np.zeros(0)
     order = np.lexsort((np.arange(len(chunks)), -share))

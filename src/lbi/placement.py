@@ -118,6 +118,7 @@ def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False)
     core_of_chunk = slots[core_of_chunk]
     use = np.zeros((n_cores, len(RESOURCES)), dtype=np.int64)
     np.add.at(use, core_of_chunk, uses)
+    _merge_axons(partition, chunks, core_of_chunk, use)
     return Placement(
         chip=profile.name,
         chunks=chunks,
@@ -216,6 +217,36 @@ def _check_system(n_cores: int, profile: HardwareProfile, problems: Problems) ->
         most is None or chips <= most, "chips", "network", f"{n_cores} cores, that is {chips} chips",
         f"{most} chips of {per_chip} cores", "train with a higher sparsity, or fewer neurons",
     )  # fmt: skip
+
+
+def _merge_axons(
+    partition: Partition, chunks: tuple[Chunk, ...], core_of_chunk: NDArray[np.int64], use: NDArray[np.int64]
+) -> None:
+    """Deduct, in place, axons counted once per chunk where chunks on one core have the same source neuron."""
+    inputs, outputs, memory = (
+        RESOURCES.index(name) for name in ("input_axons", "output_axons", "memory_bits")
+    )
+    entry = int(partition.profile.limits.axon_entry.number)
+    on_core: dict[int, list[Chunk]] = {}
+    for chunk, core in zip(chunks, core_of_chunk, strict=True):
+        on_core.setdefault(int(core), []).append(chunk)
+    senders = {
+        name: (np.array([c.stop for c in chunks if c.population == name]),
+               np.array([core for c, core in zip(chunks, core_of_chunk, strict=True) if c.population == name]))
+        for name in partition.chunks
+    }  # fmt: skip
+    for core, members in on_core.items():
+        sources = [source for chunk in members for source in partition.incoming[chunk.population]]
+        for source in sorted({source for source in sources if sources.count(source) > 1}):
+            reached = np.concatenate([partition.reached(source, chunk) for chunk in members])
+            values, counts = np.unique(reached, return_counts=True)
+            spare = counts - 1
+            use[core, [inputs, memory]] -= np.array([1, entry]) * int(spare.sum())
+            if source != INPUT:
+                stops, cores = senders[source]
+                from_ = cores[np.searchsorted(stops, values, side="right")]
+                np.subtract.at(use[:, outputs], from_, spare)
+                np.subtract.at(use[:, memory], from_, spare * entry)
 
 
 def _placed_bits(partition: Partition, chunks: tuple[Chunk, ...]) -> dict[str, ProjectionBits]:

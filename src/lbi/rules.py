@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lbi.errors import Problem, Problems
-from lbi.fixed import FixedNetwork
+from lbi.fixed import FixedNetwork, FixedProjection
 from lbi.fixedpoint import IntFormat
 from lbi.memory import row_format
 from lbi.profile import HardwareProfile
@@ -72,18 +73,19 @@ def fan_in(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) ->
     axon_limit = profile.limits.input_axons_per_core.limit
     capacity = int(profile.layout.capacity.number)
     for population in fixed.populations:
-        axons = np.zeros(population.n, dtype=np.int64)
+        into: dict[str, list[FixedProjection]] = {}
         bits = np.zeros(population.n, dtype=np.int64)
         for projection in fixed.projections:
             if projection.target == population.name:
-                per_neuron = projection.weights.fan_in()
-                axons += per_neuron
-                bits += per_neuron * row_format(projection, profile.layout).indexed_bits([1], 1)
+                into.setdefault(projection.source, []).append(projection)
+                one = row_format(projection, profile.layout).indexed_bits([1], 1)
+                bits += projection.weights.fan_in() * one
+        axons = sum((_n_sources(projections) for projections in into.values()), np.zeros_like(bits))
         where = f"population {population.name!r}, neuron {int(axons.argmax())}"
         n_over = int(np.count_nonzero(axons > axon_limit)) if axon_limit is not None else 0
         problems.check(
             n_over == 0, "fan-in", where,
-            f"{int(axons.max())} synapses, each an input axon ({n_over} neurons are over the limit)",
+            f"{int(axons.max())} sources, each an input axon ({n_over} neurons are over the limit)",
             f"{axon_limit} input axons per core", "train with a higher sparsity (lbi-train --density)",
         )  # fmt: skip
         n_over = int(np.count_nonzero(bits > capacity))
@@ -93,6 +95,16 @@ def fan_in(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) ->
             f"{capacity} bits per core ({profile.layout.label})",
             "train with a higher sparsity (lbi-train --density)",
         )  # fmt: skip
+
+
+def _n_sources(projections: list[FixedProjection]) -> NDArray[np.int64]:
+    """(n_target,) sources that reach each neuron, through one or several projections from the same source."""
+    if len(projections) == 1:
+        return projections[0].weights.fan_in()
+    patterns = [projection.weights.to_scipy() for projection in projections]
+    for pattern in patterns:
+        pattern.data = np.ones_like(pattern.data)
+    return np.diff(sum(patterns[1:], patterns[0]).indptr).astype(np.int64)
 
 
 RULES: tuple[Rule, ...] = (neuron_models, neuron_numbers, projection_numbers, fan_in)

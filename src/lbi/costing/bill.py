@@ -108,9 +108,9 @@ class Tally:
         self._add(loads)
         self.n_steps += batch.shape[0] * batch.shape[1]
         self.input_spikes += int(batch.spikes[INPUT].sum())
-        for route in self.fabric.routes:
-            per_source = batch.spikes[route.projection.source].sum(axis=(0, 1), dtype=np.int64)
-            self.effective += int(per_source @ route.projection.weights.fan_out())
+        for projection in self.fabric.fixed.projections:
+            per_source = batch.spikes[projection.source].sum(axis=(0, 1), dtype=np.int64)
+            self.effective += int(per_source @ projection.weights.fan_out())
         for costs in self.profile.costs:
             self.times[costs.name].add(*step_times(costs, loads))
 

@@ -2,8 +2,7 @@
 
 Events are named as costs are (docs/hardware.md). On the cores: ``synop_dense``, ``synop_indexed`` (entries
 *fetched* in the stored format: a dense row is read whole, zeros too), ``update_active``,
-``update_inactive``, ``spike``, ``message_out`` (a spike for each projection and destination core),
-``message_in``. Between them: ``message_within_tile``, ``hop_ew``, ``hop_ns``, ``message_off_chip``.
+``update_inactive``, ``spike``, ``message_out`` (a spike for each destination core), ``message_in``. Between them: ``message_within_tile``, ``hop_ew``, ``hop_ns``, ``message_off_chip``.
 
 A spike's synapses are charged to the timestep in which it was sent: Loihi delivers all messages of a step
 before the barrier that ends it. Input spikes come from outside the mesh: their messages arrive and are
@@ -72,36 +71,64 @@ class Loads:
 
 
 @dataclass(eq=False)
-class _Route:
-    """One projection on the cores: per source neuron, what a spike does."""
+class Source:
+    """A population or the input, as what its spikes do on the cores.
 
-    projection: FixedProjection
-    event: str
-    fetched: Any  # (n_source, n_cores) synapses fetched per spike, sparse
-    reached: Any  # (n_source, n_cores) 0 or 1, sparse
-    traffic: NDArray[np.int64]  # (n_source, len(TRAFFIC_EVENTS))
-    messages: NDArray[np.int64]  # (n_source,)
-    source_core: NDArray[np.int32] | None = None
+    fetched: event → (n_source, n_cores) synapses fetched per spike · reached: (n_source, n_cores) 0 or 1
+    traffic: (n_source, len(TRAFFIC_EVENTS)) · sent: (n_source, n_cores) messages from a neuron's core; all CSR
+    """
+
+    name: str
+    fetched: dict[str, Any]
+    reached: Any
+    traffic: Any
+    sent: Any | None
 
 
 @dataclass(eq=False)
 class Fabric:
-    """A placed network, ready to count on: routes of all projections, cores of all neurons."""
+    """A placed network, ready to count on: what each source's spikes do, and where the neurons are."""
 
     fixed: FixedNetwork
     placement: Placement
-    routes: list[_Route] = field(default_factory=list)
-    cores: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    sources: list[Source] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.cores = {p.name: self.placement.core_of(p.name) for p in self.fixed.populations}
-        self.routes = [self._route(projection) for projection in self.fixed.projections]
+        names = dict.fromkeys(projection.source for projection in self.fixed.projections)
+        self.sources = [self._source(name) for name in names]
 
-    def _route(self, projection: FixedProjection) -> _Route:
+    def _source(self, name: str) -> Source:
+        from scipy.sparse import csr_matrix
+
+        fetched: dict[str, Any] = {}
+        for projection in self.fixed.projections:
+            if projection.source == name:
+                event, matrix = self._fetched(projection)
+                fetched[event] = fetched[event] + matrix if event in fetched else matrix
+        reached = sum(fetched.values()).tocsr().copy()
+        reached.data[:] = 1
+        n_source, n_cores = reached.shape
+        targets = reached.indices
+        sources = np.repeat(np.arange(n_source), np.diff(reached.indptr))
+        traffic = np.zeros((n_source, len(TRAFFIC_EVENTS)), dtype=np.int64)
+        sent = None
+        if name == INPUT:
+            np.add.at(traffic[:, TRAFFIC_EVENTS.index("message_from_input")], sources, 1)
+        else:
+            core = self.placement.core_of(name)
+            kinds = _traffic_kinds(self.placement.positions, core[sources], targets)
+            for column, values in enumerate(kinds):
+                np.add.at(traffic[:, column], sources, values)
+            n_messages = np.diff(reached.indptr).astype(np.int64)
+            sent = csr_matrix((n_messages, (np.arange(n_source), core)), shape=(n_source, n_cores))
+        return Source(name, fetched, reached, csr_matrix(traffic), sent)
+
+    def _fetched(self, projection: FixedProjection) -> tuple[str, Any]:
+        """The event, and CSR (n_source, n_cores): synapses of a projection fetched per spike."""
         from scipy.sparse import csr_matrix
 
         placement = self.placement
-        n_source, n_cores = projection.weights.shape[1], placement.n_cores
+        n_source = projection.weights.shape[1]
         own = [i for i, chunk in enumerate(placement.chunks) if chunk.population == projection.target]
         if projection.name in placement.axons:
             table = placement.axons[projection.name]
@@ -111,25 +138,8 @@ class Fabric:
             sources = np.repeat(np.arange(n_source), len(own))
             targets = np.tile(placement.core_of_chunk[own], n_source)
             synapses = np.tile(np.array([placement.chunks[i].n for i in own], dtype=np.int64), n_source)
-        shape = (n_source, n_cores)
-        traffic = np.zeros((n_source, len(TRAFFIC_EVENTS)), dtype=np.int64)
-        source_core = None
-        if projection.source == INPUT:
-            np.add.at(traffic[:, TRAFFIC_EVENTS.index("message_from_input")], sources, 1)
-        else:
-            source_core = self.cores[projection.source]
-            kinds = _traffic_kinds(placement.positions, source_core[sources], targets)
-            for column, values in enumerate(kinds):
-                np.add.at(traffic[:, column], sources, values)
-        return _Route(
-            projection,
-            "synop_dense" if placement.formats[projection.name] == DENSE else "synop_indexed",
-            fetched=csr_matrix((synapses, (sources, targets)), shape=shape),
-            reached=csr_matrix((np.ones(sources.size, dtype=np.int64), (sources, targets)), shape=shape),
-            traffic=traffic,
-            messages=np.bincount(sources, minlength=n_source).astype(np.int64),
-            source_core=source_core,
-        )
+        event = "synop_dense" if placement.formats[projection.name] == DENSE else "synop_indexed"
+        return event, csr_matrix((synapses, (sources, targets)), shape=(n_source, placement.n_cores))
 
     def count(self, batch: Batch) -> Loads:
         """Exact counts of a batch, per sample, chip timestep and core."""
@@ -138,38 +148,31 @@ class Fabric:
             {event: np.zeros((*shape, self.placement.n_cores), dtype=np.int64) for event in CORE_EVENTS},
             {event: np.zeros(shape, dtype=np.int64) for event in TRAFFIC_EVENTS},
         )
-        for route in self.routes:
-            self._count_route(route, batch, loads)
+        for source in self.sources:
+            self._count_source(source, batch, loads)
         for population in self.fixed.populations:
             self._count_neurons(population.name, batch, loads)
         return loads
 
-    def _count_route(self, route: _Route, batch: Batch, loads: Loads) -> None:
+    def _count_source(self, source: Source, batch: Batch, loads: Loads) -> None:
         from scipy.sparse import csr_matrix
 
-        source = route.projection.source
         n_samples, n_steps = batch.shape
-        events = batch.spikes[source].reshape(n_samples * n_steps, -1)
+        events = batch.spikes[source.name].reshape(n_samples * n_steps, -1)
         spikes = csr_matrix(events != 0, dtype=np.int64)
-        at = slice(batch.latency[source], batch.latency[source] + n_steps)
+        at = slice(batch.latency[source.name], batch.latency[source.name] + n_steps)
 
-        def add(to: NDArray[np.int64], per_spike: Any) -> None:
-            product = spikes @ per_spike
-            dense = product.toarray() if hasattr(product, "toarray") else product
-            to[:, at] += dense.reshape(n_samples, n_steps, *to.shape[2:])
+        def per_step(per_spike: Any) -> NDArray[np.int64]:
+            return (spikes @ per_spike).toarray().reshape(n_samples, n_steps, -1)
 
-        add(loads.cores[route.event], route.fetched)
-        add(loads.cores["message_in"], route.reached)
+        for event, matrix in source.fetched.items():
+            loads.cores[event][:, at] += per_step(matrix)
+        loads.cores["message_in"][:, at] += per_step(source.reached)
+        if source.sent is not None:
+            loads.cores["message_out"][:, at] += per_step(source.sent)
+        traffic = per_step(source.traffic)
         for column, event in enumerate(TRAFFIC_EVENTS):
-            if route.traffic[:, column].any():
-                add(loads.traffic[event], route.traffic[:, column])
-        if route.source_core is not None:
-            n_source = route.messages.size
-            shape = (n_source, self.placement.n_cores)
-            add(
-                loads.cores["message_out"],
-                csr_matrix((route.messages, (np.arange(n_source), route.source_core)), shape=shape),
-            )
+            loads.traffic[event][:, at] += traffic[:, :, column]
 
     def _count_neurons(self, name: str, batch: Batch, loads: Loads) -> None:
         n_steps = batch.shape[1]
