@@ -38,14 +38,13 @@ class Writer(NamedTuple):
 
     dt: seconds, None if it stands in the file · decay: fraction lost per step, from (dt, τ)
     full_current, full_voltage: input enters the current, and the current the voltage, without the factor
-        dt/τ · delay: steps from input to effect, of a CubaLIF
+        dt/τ
     """
 
     dt: float | None
     decay: Callable[[float, Any], Any]
     full_current: bool = False
     full_voltage: bool = False
-    delay: int = 0
 
 
 def _euler(dt: float, tau: Any) -> Any:
@@ -56,9 +55,9 @@ WRITERS = {
     # The specification, and snnTorch, which hard-codes dt = 1e-4 and writes R and w_in to match.
     "nir": Writer(None, _euler),
     "snntorch": Writer(1e-4, _euler),
-    # norse 1.1.0 writes τ = dt / tau_inv where tau_inv = 1/τ, that is dt·τ; its current jumps after the
-    # voltage has been updated, at full weight, so that input takes a step.
-    "norse": Writer(1e-3, lambda dt, tau: dt * dt / tau, full_current=True, delay=1),
+    # norse 1.1.0 writes τ = dt / tau_inv where tau_inv = 1/τ, that is dt·τ; input enters its current at
+    # full weight, before the current decays.
+    "norse": Writer(1e-3, lambda dt, tau: dt * dt / tau, full_current=True),
     # sinabs counts τ in steps and decays by exp(−1/τ); its input enters at full weight.
     "sinabs": Writer(1.0, lambda dt, tau: -np.expm1(-dt / tau), full_current=True, full_voltage=True),
 }
@@ -259,8 +258,6 @@ class _Reader:
         gain = np.asarray(gain, dtype=np.float64)
         if np.any(gain != 1.0):
             signal = signal.scaled(gain)
-        if writer.delay and kind == "CubaLIF":
-            signal = signal.delayed(writer.delay)
         self.shapes[name] = signal.shape
         builder.neurons(
             where, self._name(name), signal, current_decay=_clean(alpha), voltage_decay=_clean(beta),
