@@ -48,7 +48,10 @@ def quantize(
     populations, projections = [], []
     for population in network.populations:
         into = [projection for projection in network.projections if projection.target == population.name]
-        scale = _best_scale(population, into, profile, free=exponents == "free")
+        # A network trained in integers names its scales: then rounding changes nothing.
+        scale = network.meta.get("scales", {}).get(population.name) or _best_scale(
+            population, into, profile, free=exponents == "free"
+        )
         where = f"population {population.name!r}"
         neuron = population.neuron.to_fixed(scale, population.n, profile.formats, where, problems)
         latency = latencies[population.name]
@@ -72,15 +75,15 @@ def quantize(
 
 
 def _latencies(network: Network) -> dict[str, int]:
-    """Chip steps from the input to each population: one per projection on the longest forward path."""
+    """Chip steps from the input to each population: one per undelayed projection on the longest forward path."""
     latencies = {INPUT: 0}
     for population in network.populations:
         before = [
-            latencies[projection.source]
+            latencies[projection.source] + int(np.any(network.lag(projection) == 0))
             for projection in network.projections
             if projection.target == population.name and network.is_forward(projection)
         ]
-        latencies[population.name] = max(before, default=0) + 1
+        latencies[population.name] = max([1, *before])
     return latencies
 
 

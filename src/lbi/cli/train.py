@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lbi.train.run import Outputs
 
 FLAGS = (
-    "data", "optimizer", "density", "epochs", "seed", "hidden", "recurrent", "lr", "batch_size", "validation", "patience",
+    "data", "optimizer", "density", "epochs", "seed", "hidden", "recurrent", "lr", "batch_size", "validation", "patience", "precision",
 )  # fmt: skip
 """Flags that are fields of the training configuration under the same name."""
 
@@ -52,6 +52,7 @@ FLAGS = (
 @click.option(
     "--resume", type=click.Path(path_type=Path), metavar="CKPT", help="Go on from a checkpoint, bit for bit."
 )
+@click.option("--precision", help="float (default), or chip: the last epochs run the chip's integers.")
 @click.option(
     "--metrics", type=click.Path(path_type=Path), metavar="FILE.csv", help="A row of figures per epoch."
 )

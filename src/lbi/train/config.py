@@ -19,6 +19,7 @@ from lbi.train.surrogate import SURROGATES
 
 OPTIMIZERS = ("adam", "linbreg", "adabreg")
 SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("float", "chip")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class TrainConfig:
     surrogate: str = "fast_sigmoid"
     slope: float = 5.0
     # optimization
+    precision: str = "float"
+    chip_from: float = 0.7
     optimizer: str = "adabreg"
     density: float = 0.2
     lr: float = 2e-2
@@ -92,6 +95,8 @@ class TrainConfig:
             "readout": (self.readout in READOUTS, ", ".join(READOUTS)),
             "surrogate": (self.surrogate in SURROGATES, ", ".join(SURROGATES)),
             "optimizer": (self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS)),
+            "precision": (self.precision in PRECISIONS, ", ".join(PRECISIONS)),
+            "chip_from": (0 <= self.chip_from <= 1, "0 to 1: the share of epochs after which integers take over"),
             "schedule": (self.schedule in SCHEDULES, ", ".join(SCHEDULES)),
             "density": (0 < self.density <= 1, "above 0, up to 1"),
             "initial_density": (0 < self.initial_density <= 1, "above 0, up to 1"),

@@ -151,8 +151,19 @@ def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str,
         problems = Problems()
         problems.add("readout-parts", "config", f"{len(sources)} output parts", "one output population")
         problems.raise_as(InputError)
+    scales = _scales(config, state)
+    if scales:
+        meta = {**meta, "scales": scales}
     readout = Readout(next(iter(sources)), config.readout)
     return Network(config.input_shape, tuple(populations), tuple(projections), readout, meta)
+
+
+def _scales(config: ModelConfig, state: Mapping[str, Tensor]) -> dict[str, float]:
+    """Population name → scale, for a network that was trained in a chip's integers; else empty."""
+    found = {}
+    for layer in config.populations:
+        found |= dict(zip(layer.parts, state[f"layers.{layer.name}.scale"].tolist(), strict=True))
+    return {name: scale for name, scale in found.items() if scale > 0}
 
 
 def _populations(layer: PopulationConfig, state: Mapping[str, Tensor]) -> list[Population]:

@@ -207,3 +207,53 @@ def parameter_gradients(v_out, grad_a, alpha, beta, threshold, bias, grad_alpha,
         grad_alpha[b] = g_alpha
         grad_beta[b] = g_beta
         grad_bias[b] = g_bias
+
+
+@njit(inline="always")
+def _decayed(state, keep):
+    """trunc0(state · keep / 4096): the magnitude is shifted, the sign kept."""
+    product = state * keep
+    return product >> 12 if product >= 0 else -((-product) >> 12)
+
+
+@njit(parallel=True, cache=True)
+def scan_forward_chip(a, w_rec_t, keep_u, keep_v, vth, bias, v_out, s_out):
+    """``scan_forward`` in the chip's integers (lbi.fixedpoint: decay, wrap24, clip24), same memory layout.
+
+    a, w_rec_t: whole numbers of mantissa units, held exactly as floats · keep_u, keep_v: (n,) int64, 4096 − decay
+    vth: (n,) int64 mantissa units · bias: (n,) int64 state units · v_out: voltages in mantissa units (state / 64, exact)
+    """
+    n_samples, n_steps, n = a.shape
+    recurrent = w_rec_t.shape[0] > 0
+    one, zero, fraction = v_out.dtype.type(1), v_out.dtype.type(0), v_out.dtype.type(1 / 64)
+    limit = np.int64(1 << 23)
+    for b in prange(n_samples):
+        u = np.zeros(n, np.int64)
+        v = np.zeros(n, np.int64)
+        total = np.zeros(n, a.dtype)
+        fired = np.empty(n + 1, np.int32)
+        n_fired = 0
+        for t in range(n_steps):
+            for i in range(n):
+                total[i] = a[b, t, i]
+            for k in range(n_fired):
+                w = w_rec_t[fired[k]]
+                for i in range(n):
+                    total[i] += w[i]
+            for i in range(n):
+                current = _decayed(u[i], keep_u[i]) + (np.int64(total[i]) << 6)
+                if current > limit:
+                    current -= 2 * limit
+                elif current <= -limit:
+                    current += 2 * limit
+                value = min(max(_decayed(v[i], keep_v[i]) + current + bias[i], 1 - limit), limit - 1)
+                fires = value > (vth[i] << 6)
+                u[i] = current
+                v[i] = 0 if fires else value
+                v_out[b, t, i] = v_out.dtype.type(value) * fraction
+                s_out[b, t, i] = one if fires else zero
+            if recurrent:
+                n_fired = 0
+                for i in range(n):
+                    fired[n_fired] = i
+                    n_fired += np.int64(s_out[b, t, i] != zero)

@@ -21,6 +21,7 @@ from lbi.datasets import Dataset, SpikeData
 from lbi.datasets.base import stratified_split
 from lbi.errors import InputError, Problem, UsageError
 from lbi.train.augment import augment
+from lbi.train.chip import set_scales, snap
 from lbi.train.config import TrainConfig
 from lbi.train.losses import activity_loss
 from lbi.train.model import SpikingNetwork, classify
@@ -76,12 +77,28 @@ class Trainer:
     def run(self) -> Progress:
         """Train to the last epoch, or until validation has not improved for ``patience`` epochs."""
         while self.progress.epoch < self.config.epochs and not self._stale():
+            self._enter_chip()
             self._epoch()
             if self.on_epoch is not None:
                 self.on_epoch(self)
         if self.progress.best_state is not None and self.config.patience:
             self.model.load_state_dict(self.progress.best_state)
+        self._enter_chip()
+        if self.config.precision == "chip":
+            snap(self.model)
         return self.progress
+
+    def _enter_chip(self) -> None:
+        """With ``precision="chip"``, go over to the chip's integers when it is time."""
+        config = self.config
+        due = self.progress.epoch >= round(config.chip_from * config.epochs)
+        if (
+            config.precision == "chip"
+            and due
+            and not all(layer.on_chip for layer in self.model.layers.values())
+        ):
+            set_scales(self.model)
+            self.progress.best, self.progress.best_epoch = -1.0, self.progress.epoch
 
     def _stale(self) -> bool:
         patience = self.config.patience

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lbi.errors import InputError, Problems
 from lbi.fixedpoint import DECAY_BITS
 from lbi.network import READOUTS, is_name
+from lbi.train.chip import chip_bias, chip_scan, mantissas
 from lbi.train.event_linear import event_linear
 from lbi.train.scan import scan
 from lbi.train.surrogate import SURROGATES
@@ -172,6 +173,7 @@ def _floats(values: Any) -> tuple[float, ...]:
 class PopulationLayer(nn.Module):
     """One layer and what feeds it: ``weight`` (n, n_source), ``recurrent`` (n, n) or None, decays, bias.
 
+    scale: (n_parts,) float64, mantissa units per float unit; 0 while training is in floats (``lbi.train.chip``).
     Decays are stored in units of 1/4096 (``current_decay``, ``voltage_decay``: (n_parts,) float64, so that they
     hold the grid exactly); training rounds them to whole units and passes gradients straight through.
     """
@@ -186,7 +188,10 @@ class PopulationLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.n)) if config.bias else None
         sizes = torch.tensor(config.sizes)
         self.register_buffer("part", torch.arange(len(sizes)).repeat_interleave(sizes), persistent=False)
-        self.register_buffer("threshold", torch.tensor(config.threshold)[self.part], persistent=False)
+        self.register_buffer(
+            "threshold", torch.tensor(config.threshold, dtype=torch.float64)[self.part], persistent=False
+        )
+        self.register_buffer("scale", torch.zeros(len(sizes), dtype=torch.float64))
         for name in ("current_decay", "voltage_decay"):
             units = (torch.tensor(getattr(config, name), dtype=torch.float64) * GRID).round()
             if config.train_decays:
@@ -204,10 +209,21 @@ class PopulationLayer(nn.Module):
         """Spikes and voltages before reset, each (n_samples, n_steps, n), from spikes of the source."""
         dtype = self.weight.dtype
         alpha, beta = self.kept("current_decay", dtype), self.kept("voltage_decay", dtype)
-        threshold = self.threshold.to(dtype)
-        bias = torch.zeros_like(threshold) if self.bias is None else self.bias
-        a = event_linear(spikes, self.weight)
-        return scan(a, self.recurrent, alpha, beta, threshold, bias, surrogate, slope)
+        bias = self.weight.new_zeros(self.config.n) if self.bias is None else self.bias
+        if not self.on_chip:
+            threshold = self.threshold.to(dtype)
+            a = event_linear(spikes, self.weight)
+            return scan(a, self.recurrent, alpha, beta, threshold, bias, surrogate, slope)
+        scale = self.scale[self.part]
+        a = event_linear(spikes, mantissas(self.weight, scale))
+        recurrent = None if self.recurrent is None else mantissas(self.recurrent, scale)
+        vth = (self.threshold.double() * scale).round().to(dtype)
+        return chip_scan(a, recurrent, alpha, beta, vth, chip_bias(bias, scale, self.part), surrogate, slope)
+
+    @property
+    def on_chip(self) -> bool:
+        """True if the forward pass is the chip's integers: a scale is set for every part."""
+        return bool((self.scale > 0).all())
 
 
 def on_grid_units(units: Tensor, name: str) -> Tensor:

@@ -90,7 +90,7 @@ class FusedScan(torch.autograd.Function):
         kernels.scan_forward(
             *arrays(a, by_source, alpha, beta, threshold, bias), *arrays(voltages, spikes)
         )  # fmt: skip
-        return _save(ctx, recurrent, alpha, beta, threshold, bias, surrogate, slope, spikes, voltages)
+        return save_scan(ctx, recurrent, alpha, beta, threshold, bias, surrogate, slope, spikes, voltages)
 
     @staticmethod
     def backward(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
@@ -98,10 +98,11 @@ class FusedScan(torch.autograd.Function):
         return scan_gradients(ctx, grad_s, grad_v)
 
 
-def _save(
+def save_scan(
     ctx: Any, recurrent: Tensor | None, alpha: Tensor, beta: Tensor, threshold: Tensor, bias: Tensor,
     surrogate: str, slope: float, spikes: Tensor, voltages: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Keep on ``ctx`` what ``scan_gradients`` needs; returns (spikes, voltages)."""
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(recurrent, alpha, beta, threshold, bias, spikes, voltages)
     ctx.options = (SURROGATES.index(surrogate), float(slope))

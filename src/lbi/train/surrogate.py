@@ -34,14 +34,14 @@ class Spike(torch.autograd.Function):
     """s = 1 where v > threshold, else 0; backward as ``derivative``. The threshold gets no gradient."""
 
     @staticmethod
-    def forward(ctx, v: Tensor, threshold: Tensor | float, surrogate: str, slope: float) -> Tensor:  # type: ignore[no-untyped-def] # noqa: ANN001
+    def forward(ctx, v: Tensor, threshold: Tensor | float, surrogate: str, slope: float) -> Tensor:  # type: ignore[no-untyped-def]
         """Spikes, same shape and type as v."""
         ctx.save_for_backward(v)
         ctx.options = (threshold, surrogate, slope)
         return (v > threshold).to(v.dtype)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[no-untyped-def, override] # noqa: ANN001
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[no-untyped-def, override]
         """Gradient of v."""
         (v,) = ctx.saved_tensors
         threshold, surrogate, slope = ctx.options
