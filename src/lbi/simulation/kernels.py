@@ -24,9 +24,11 @@ from numpy.typing import NDArray
 
 from lbi.simulation.layout import CUBA_LIF, DENSE, LIF_REFRACTORY, Layout
 
-_WRAP = np.int32(1 << 23)
+_TOP = np.int32(1 << 23)
+_BOTTOM = np.int32(-(1 << 23))
 _TURN = np.int32(1 << 24)
-_CLIP = np.int32((1 << 23) - 1)
+_HIGHEST = np.int32((1 << 23) - 1)
+_LOWEST = np.int32(1 - (1 << 23))
 
 _compiled = njit(cache=True, nogil=True)
 _inlined = njit(nogil=True, inline="always")
@@ -65,11 +67,11 @@ class Scratch(NamedTuple):
     v: NDArray[np.int32]
     x: NDArray[np.int32]
     y: NDArray[np.int32]
-    spikes: NDArray[np.uint8]
+    spikes: NDArray[np.uint8]  # 64 longer: ``nonzeros`` reads ahead
     active: NDArray[np.uint8]
     rings: NDArray[np.int32]
     sums: NDArray[np.int32]  # where a right-shifted projection sums each lag
-    sources: NDArray[np.int32]  # the spikes of one source in one step; one longer: nonzeros writes ahead
+    sources: NDArray[np.int32]  # the spikes of one source in one step
     counts: NDArray[np.int64]  # (3,)
 
 
@@ -82,11 +84,11 @@ def scratch_for(layout: Layout) -> Scratch:
         v=np.zeros(n, dtype=np.int32),
         x=np.zeros(n, dtype=np.int32),
         y=np.zeros(n, dtype=np.int32),
-        spikes=np.zeros(n, dtype=np.uint8),
+        spikes=np.zeros(n + 64, dtype=np.uint8),
         active=np.zeros(n, dtype=np.uint8),
         rings=np.zeros(int(layout.ring[-1]), dtype=np.int32),
         sums=np.zeros(int(sums.max(initial=0)), dtype=np.int32),
-        sources=np.zeros(max(layout.n_in, int(layout.n.max())) + 1, dtype=np.int32),
+        sources=np.zeros(max(layout.n_in, int(layout.n.max())), dtype=np.int32),
         counts=np.zeros(3, dtype=np.int64),
     )
 
@@ -131,19 +133,26 @@ def lowest_bit(context: Any, mask: Any) -> Any:
 
 
 @_inlined
-def nonzeros(flags: Any, found: Any) -> int:
-    """Where ``flags`` (uint8) are nonzero, in order, into ``found``; returns how many."""
+def nonzeros(flags: Any, n: int, found: Any) -> int:
+    """Where the first ``n`` of ``flags`` (uint8) are nonzero, in order, into ``found``; returns how many."""
     count = 0
-    whole = flags.size - flags.size % 64
-    for begin in range(0, whole, 64):
-        mask = mask64(flags, begin)
+    whole = n - n % 64
+    rest = np.uint64(n - whole)
+    for begin in range(0, n, 64):
+        if begin < whole:
+            mask = mask64(flags, begin)
+        elif flags.size - begin >= 64:
+            mask = mask64(flags, begin) & ((np.uint64(1) << rest) - np.uint64(1))
+        elif n >= 64:
+            mask = mask64(flags, n - 64) >> (np.uint64(64) - rest)
+        else:
+            mask = np.uint64(0)
+            for i in range(begin, n):
+                mask |= np.uint64(flags[i] != 0) << np.uint64(i - begin)
         while mask != 0:
             found[count] = np.uint64(begin) + lowest_bit(mask)
             count += 1
             mask &= mask - np.uint64(1)
-    for i in range(whole, flags.size):
-        found[count] = i
-        count += np.int64(flags[i] != 0)
     return count
 
 
@@ -226,7 +235,7 @@ def send(layout: Layout, q: int, step: int, rings: Any, sums: Any, sources: Any,
         goal[:] = 0
     elif n_lags == 1:
         goal, base = ring[slot * n : slot * n + n], 0
-    deliver(layout, q, goal, base, np.int32(1 << max(shift, 0)), sources, count)
+    deliver(layout, q, goal, base, layout.factor[q], sources, count)
     if shift < 0:
         for lag in range(n_lags):
             part = ring[slot * n : slot * n + n]
@@ -255,19 +264,19 @@ def cuba_lif(
         busy = (a[i] | u[i] | v[i] | bias[i]) != 0
         current = np.int32(np.int32(u[i] * keep_u) + np.int32(a[i] << 6))
         a[i] = 0
-        over = current > _WRAP
-        under = current <= -_WRAP
+        over = current > _TOP
+        under = current <= _BOTTOM
         current = np.int32(current - _TURN) if over else np.int32(current + _TURN) if under else current
         u[i] = current
         volt = np.int32(np.int32(v[i] * keep_v) + current + bias[i])
-        clipped = min(max(volt, -_CLIP), _CLIP)
+        clipped = np.int32(min(max(volt, _LOWEST), _HIGHEST))
         spike = clipped > threshold
-        v[i] = np.int32(0) if spike else np.int32(clipped)
+        v[i] = np.int32(0) if spike else clipped
         spikes[i] = spike
         active[i] = busy
-        n_active += np.int32(busy)
-        n_wraps += np.int32(over | under)
-        n_clips += np.int32(clipped != volt)
+        n_active = np.int32(n_active + busy)
+        n_wraps = np.int32(n_wraps + (over | under))
+        n_clips = np.int32(n_clips + (clipped != volt))
     counts[0] = n_active
     counts[1] = n_wraps
     counts[2] = n_clips
@@ -289,22 +298,22 @@ def lif_refractory(
         busy = (a[i] | u[i] | v[i] | bias[i] | wait[i]) != 0
         current = np.int32(np.int32(u[i] * keep_u) + np.int32(a[i] << 6))
         a[i] = 0
-        over = current > _WRAP
-        under = current <= -_WRAP
+        over = current > _TOP
+        under = current <= _BOTTOM
         current = np.int32(current - _TURN) if over else np.int32(current + _TURN) if under else current
         u[i] = current
         waiting = wait[i] > 0
         volt = np.int32(np.int32(v[i] * keep_v) + current + bias[i])
-        clipped = min(max(volt, -_CLIP), _CLIP)
-        settled = v[i] if waiting else np.int32(clipped)
+        clipped = np.int32(min(max(volt, _LOWEST), _HIGHEST))
+        settled = v[i] if waiting else clipped
         spike = settled > threshold
         v[i] = np.int32(0) if spike else settled
         wait[i] = period if spike else np.int32(max(wait[i] - 1, 0))
         spikes[i] = spike
         active[i] = busy
-        n_active += np.int32(busy)
-        n_wraps += np.int32(over | under)
-        n_clips += np.int32((clipped != volt) & (not waiting))
+        n_active = np.int32(n_active + busy)
+        n_wraps = np.int32(n_wraps + (over | under))
+        n_clips = np.int32(n_clips + ((clipped != volt) & (not waiting)))
     counts[0] = n_active
     counts[1] = n_wraps
     counts[2] = n_clips
@@ -329,13 +338,13 @@ def atrlif(
         busy = (a[i] | u[i] | v[i] | bias[i] | theta[i] | r[i]) != 0
         current = np.int32(np.int32(u[i] * keep_u) + np.int32(a[i] << 6))
         a[i] = 0
-        over = current > _WRAP
-        under = current <= -_WRAP
+        over = current > _TOP
+        under = current <= _BOTTOM
         current = np.int32(current - _TURN) if over else np.int32(current + _TURN) if under else current
         u[i] = current
         volt = np.int32(np.int32(v[i] * keep_v) + current + bias[i])
-        clipped = min(max(volt, -_CLIP), _CLIP)
-        v[i] = np.int32(clipped)
+        clipped = np.int32(min(max(volt, _LOWEST), _HIGHEST))
+        v[i] = clipped
         excess = np.int32(theta[i] * keep_theta)
         refractory = np.int32(r[i] * keep_r)
         threshold = np.int32(excess + baseline)
@@ -344,9 +353,9 @@ def atrlif(
         theta[i] = np.int32(excess + theta_step) if spike else excess
         spikes[i] = spike
         active[i] = busy
-        n_active += np.int32(busy)
-        n_wraps += np.int32(over | under)
-        n_clips += np.int32(clipped != volt)
+        n_active = np.int32(n_active + busy)
+        n_wraps = np.int32(n_wraps + (over | under))
+        n_clips = np.int32(n_clips + (clipped != volt))
     counts[0] = n_active
     counts[1] = n_wraps
     counts[2] = n_clips
@@ -356,7 +365,7 @@ def atrlif(
 def input_events(inputs: Inputs, sample: int, step: int, found: Any) -> int:
     """The channels that spike in one step, into ``found``; returns how many."""
     if inputs.is_dense:
-        return nonzeros(inputs.spikes[sample, step], found)
+        return nonzeros(inputs.spikes[sample, step], inputs.spikes.shape[2], found)
     at = sample * inputs.n_steps + step
     begin, end = inputs.pointers[at], inputs.pointers[at + 1]
     for k in range(begin, end):
@@ -417,7 +426,7 @@ def advance(
         else:
             p = source - 1
             update(layout, outputs, scratch, p, sample, step)
-            count = nonzeros(scratch.spikes[layout.start[p] : layout.start[p + 1]], sources)
+            count = nonzeros(scratch.spikes[layout.start[p] :], layout.n[p], sources)
         outputs.n_events[source, sample, step] = count
         if count:
             for q in range(layout.first[source], layout.first[source + 1]):

@@ -55,6 +55,7 @@ class Layout(NamedTuple):
     lag: NDArray[np.int64]  # (Q,) shortest lag
     n_lags: NDArray[np.int64]  # (Q,) longest lag − shortest + 1
     shift: NDArray[np.int64]  # (Q,) left shift of a stored weight; negative: shift the sum right
+    factor: NDArray[np.int32]  # (Q,) 2^shift, or 1 where shift is negative
     format: NDArray[np.int64]  # (Q,) DENSE or SPARSE
     weight_bytes: NDArray[np.int64]  # (Q,) 1 or 2
     index_bytes: NDArray[np.int64]  # (Q,) 2 or 4
@@ -151,6 +152,7 @@ def _layout(
         lag=_int64([part.lag for part in columns]),
         n_lags=_int64([part.n_lags for part in columns]),
         shift=_int64([part.shift for part in columns]),
+        factor=np.array([1 << max(part.shift, 0) for part in columns], dtype=np.int32),
         format=_int64([part.format for part in columns]),
         weight_bytes=weight_bytes,
         index_bytes=index_bytes,
