@@ -136,3 +136,38 @@ def test_refractoriness_is_lavas_rule(rng, dv, period):
         np.testing.assert_array_equal(ours["a", "spikes"][0, t], model.s_out.data)
         np.testing.assert_array_equal(ours["a", "u"][0, t], model.u)
         np.testing.assert_array_equal(ours["a", "v"][0, t], model.v)
+
+
+def test_starting_each_sample_at_rest_is_lavas_lif_reset(rng):
+    # Samples one after the other, padded by the layer's latency, in one run of Lava's LIFReset.
+    import lava_direct
+    from lava.proc.lif.models import PyLifResetModelBitAcc
+    from lava.proc.lif.process import LIFReset
+
+    n, n_samples, n_steps, latency = 5, 4, 9, 1
+    neuron = FixedCubaLif(100, 20, 120, rng.integers(-300, 300, n), 3)
+    weights = CsrMatrix.from_dense(rng.integers(-60, 127, (n, 8)).astype(np.int16) * 2)
+    projection = FixedProjection("w", "input", "a", weights, SignMode.MIXED)
+    network = FixedNetwork(
+        (8,), (FixedPopulation("a", (n,), neuron, latency=latency),), (projection,), Readout("a"), "loihi2"
+    )
+    spikes = (rng.random((n_samples, n_steps, 8)) < 0.3).astype(np.uint8)
+    recorded = simulate(network, spikes, record=("spikes", "u", "v")).recorded
+    assert recorded["a", "spikes"].sum() > 10
+    process = LIFReset(
+        shape=(n,), du=neuron.du, dv=neuron.dv, vth=neuron.vth, bias_mant=neuron.bias_mant, bias_exp=3,
+        reset_interval=n_steps + latency, reset_offset=latency + 1,
+    )  # fmt: skip
+    model = lava_direct.build(process, PyLifResetModelBitAcc, {"a_in": n, "s_out": n})
+    synapse = lava_direct.synapse(projection)
+    for sample in range(n_samples):
+        for step in range(-latency, n_steps):
+            model.time_step = sample * (n_steps + latency) + latency + step + 1
+            model.a_in.send(synapse.a_buff)
+            model.run_spk()
+            now = step + latency
+            synapse.s_in.send(spikes[sample, now] if now < n_steps else np.zeros(8, dtype=np.uint8))
+            synapse.run_spk()
+            if step >= 0:
+                for variable, values in (("spikes", model.s_out.data), ("u", model.u), ("v", model.v)):
+                    np.testing.assert_array_equal(recorded["a", variable][sample, step], values)
