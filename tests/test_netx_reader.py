@@ -196,6 +196,43 @@ def test_pooling_sums_each_channel_apart(tmp_path):
     assert np.argwhere(output).tolist() == [[0, 0, 0]]
 
 
+@needs_lava
+@pytest.mark.filterwarnings("ignore")
+def test_a_net_of_slayer_with_pooling_equals_slayer(tmp_path):
+    torch = pytest.importorskip("torch")
+    import lava.lib.dl.slayer as slayer
+
+    torch.manual_seed(0)
+    neuron = {"threshold": 0.9, "current_decay": 0.5, "voltage_decay": 0.2, "scale_grad": 1, "tau_grad": 1,
+              "requires_grad": False}  # fmt: skip
+    blocks = [
+        slayer.block.cuba.Conv(neuron, 2, 3, 3, padding=1, weight_scale=3),
+        slayer.block.cuba.Pool(neuron, kernel_size=2, stride=2),
+        slayer.block.cuba.Flatten(),
+        slayer.block.cuba.Dense(neuron, 3 * 3 * 4, 5, weight_scale=4),
+    ]
+    spikes = (torch.rand(2, 2, 6, 8, 40) < 0.3).float()
+    outputs = [spikes]
+    with torch.no_grad():
+        for block in blocks:
+            outputs.append(block(outputs[-1]))
+    path = write(tmp_path / "slayer.net", {"type": "input", "shape": [2, 6, 8]})
+    with h5py.File(path, "a") as file:
+        for index, block in enumerate(blocks, start=1):
+            block.export_hdf5(file.create_group(f"layer/{index}"))
+    ours = simulate(load(path), as_samples(spikes), record="spikes").recorded
+    for late, (layer, output) in enumerate((("layer1", 1), ("layer2", 2), ("layer4", 4)), start=1):
+        expected = as_samples(outputs[output])  # SLAYER delays every layer's output by a step
+        np.testing.assert_array_equal(ours[layer, "spikes"][:, :-late], expected[:, late:], err_msg=layer)
+        assert expected.sum() > 40
+
+
+def as_samples(tensor) -> np.ndarray:
+    """SLAYER's (n_samples, …, n_steps) as (n_samples, n_steps, n) uint8."""
+    array = np.moveaxis(tensor.numpy().astype(np.uint8), -1, 1)
+    return array.reshape(*array.shape[:2], -1)
+
+
 def test_spoken_digits_equal_the_ground_truth():
     folder = wheel_file("gts/ntidigits")
     spikes = np.load(folder / "input.npy").T.astype(np.uint8)
