@@ -11,6 +11,7 @@ import os
 import shutil
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -148,8 +149,10 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def load(path: str | Path) -> Network | FixedNetwork:
+def load(path: str | Path, **options: Any) -> Network | FixedNetwork:
     """A network from ``model.pt`` or ``.nir`` (float), ``network.h5``, an export folder or ``.net`` (integers).
+
+    options: of the file's reader: ``dt`` (seconds per timestep) and ``writer`` for ``.nir``
 
     Raises InputError naming all that is wrong with the file.
     """
@@ -173,7 +176,13 @@ def load(path: str | Path) -> Network | FixedNetwork:
             )
         )
     module, function = reader.split(":")
-    network: Any = getattr(import_module(module), function)(path)
+    read = getattr(import_module(module), function)
+    problems = Problems()
+    for name in options:
+        problems.check(name in signature(read).parameters, "option", f"{name} with {path}", "has no meaning there",
+                       "dt and writer with a .nir file", "leave it out")  # fmt: skip
+    problems.raise_as(UsageError)
+    network: Any = read(path, **options)
     return network
 
 

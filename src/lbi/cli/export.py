@@ -40,6 +40,10 @@ def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @click.option("--check", "check_only", is_flag=True,
               help="List every reason why the model cannot go to the target; write nothing.")  # fmt: skip
+@click.option("--dt", type=float, default=None, metavar="S",
+              help="Of a .nir MODEL: seconds per timestep, if the file does not say.")  # fmt: skip
+@click.option("--writer", default=None, metavar="NAME",
+              help="Of a .nir MODEL: the framework that wrote it (nir, snntorch, norse, sinabs).")  # fmt: skip
 @click.option("--list-targets", is_flag=True, is_eager=True, expose_value=False, callback=_list_targets,
               help="Show the targets, those of other packages too.")  # fmt: skip
 @common_options
@@ -50,6 +54,8 @@ def main(
     output: Path | None,
     force: bool,
     check_only: bool,
+    dt: float | None,
+    writer: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -60,7 +66,7 @@ def main(
 
     exporter = targets.exporter(target)
     chosen = None if chip is None else load_profile(chip)
-    network = targets.load(model)
+    network = targets.load(model, **{key: value for key, value in (("dt", dt), ("writer", writer)) if value})
     profile = chosen or load_profile(getattr(network, "chip", None) or "loihi2")
     job = ExportJob(network, profile)
     path = output or model.with_name(
