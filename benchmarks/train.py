@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""One training step (forward, backward, Adam) of a spiking network, beside other libraries, in one run.
+
+The network is 700–256–20, batch 64, 100 steps, spikes at the rate of spoken digits (5.3 % of inputs set), loss: cross
+entropy on spike counts. ``products`` is what cannot be saved by a better neuron: the two dense matrix products with
+the same loss and optimizer, and no neurons at all. The recurrent variant adds 256 × 256 recurrent weights (for
+``products``: one product per step). Rounds go through all candidates in turn, so that a busy machine hurts all alike;
+the minimum counts. A peer that is not installed is left out.
+
+usage: train.py [--rounds N] [--threads N] [--rate R] [--device cpu|cuda] [--only NAME,…]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+
+import torch
+from torch import Tensor, nn
+
+N_IN, N_HIDDEN, N_OUT, BATCH, STEPS = 700, 256, 20, 64, 100
+Step = Callable[[], object]
+
+
+def training_step(module: nn.Module, forward: Callable[[], Tensor], labels: Tensor) -> Step:
+    """A function that does one step; ``forward`` gives logits (batch, classes)."""
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        nn.functional.cross_entropy(forward(), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def products(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
+    """Only the dense products, in the layout that suits them: time first where they go step by step."""
+    first, second = nn.Linear(N_IN, N_HIDDEN, bias=False), nn.Linear(N_HIDDEN, N_OUT, bias=False)
+    feedback = nn.Linear(N_HIDDEN, N_HIDDEN, bias=False)
+    module = nn.ModuleList([first, second, *([feedback] if recurrent else [])]).to(x.device)
+    dense = x.float() if not recurrent else x.float().transpose(0, 1).contiguous()
+
+    def forward() -> Tensor:
+        hidden = first(dense)
+        if not recurrent:
+            return second(hidden).mean(1)
+        state, states = torch.zeros_like(hidden[0]), []
+        for a in hidden:
+            state = torch.addmm(a, state, feedback.weight.T)
+            states.append(state)
+        return second(torch.stack(states)).mean(0)
+
+    return training_step(module, forward, labels)
+
+
+def ours(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
+    """CUBA-LIF of this package, surrogate gradient, spikes as they come (uint8)."""
+    from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork
+
+    hidden = PopulationConfig("hidden", N_HIDDEN, (0.4,), (0.2,), (3.0,), recurrent=recurrent)
+    output = PopulationConfig("output", N_OUT, (0.4,), (0.2,), (3.0,))
+    model = SpikingNetwork(ModelConfig((N_IN,), (hidden, output))).to(x.device)
+    return training_step(model, lambda: model(x)[-1][0].sum(1), labels)
+
+
+def snntorch(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
+    """snnTorch: Synaptic (current-based LIF), RSynaptic with recurrence."""
+    import snntorch as snn
+
+    first, second = nn.Linear(N_IN, N_HIDDEN, bias=False), nn.Linear(N_HIDDEN, N_OUT, bias=False)
+    if recurrent:
+        hidden = snn.RSynaptic(alpha=0.6, beta=0.8, linear_features=N_HIDDEN, reset_mechanism="zero")
+    else:
+        hidden = snn.Synaptic(alpha=0.6, beta=0.8, reset_mechanism="zero")
+    output = snn.Synaptic(alpha=0.6, beta=0.8, reset_mechanism="zero")
+    module = nn.ModuleList([first, hidden, second, output]).to(x.device)
+    dense = x.float().transpose(0, 1).contiguous()
+
+    def forward() -> Tensor:
+        state = hidden.init_rsynaptic() if recurrent else hidden.init_synaptic()
+        out_state = output.init_synaptic()
+        counts: Tensor | float = 0.0
+        for a in first(dense):
+            spikes, *rest = hidden(a, *state)
+            state = (spikes, *rest) if recurrent else rest
+            out_spikes, *out_state = output(second(spikes), *out_state)
+            counts = counts + out_spikes
+        assert isinstance(counts, Tensor)
+        return counts
+
+    return training_step(module, forward, labels)
+
+
+def norse(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
+    """Norse: LIF modules over a sequence."""
+    from norse.torch import LIF, LIFRecurrent
+
+    first, second = nn.Linear(N_IN, N_HIDDEN, bias=False), nn.Linear(N_HIDDEN, N_OUT, bias=False)
+    hidden = LIFRecurrent(N_HIDDEN, N_HIDDEN) if recurrent else LIF()
+    output = LIF()
+    layers = [hidden, second, output] if recurrent else [first, hidden, second, output]
+    module = nn.ModuleList([first, *layers] if recurrent else layers).to(x.device)
+    dense = x.float().transpose(0, 1).contiguous()
+
+    def forward() -> Tensor:
+        spikes, _ = hidden(first(dense))
+        counts: Tensor = output(second(spikes))[0].sum(0)
+        return counts
+
+    return training_step(module, forward, labels)
+
+
+def spikingjelly(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
+    """SpikingJelly: multi-step LIFNode (torch backend on a CPU, cupy where it has it), recurrence in steps."""
+    from spikingjelly.activation_based import functional, layer, neuron
+
+    if recurrent:
+        inner = layer.LinearRecurrentContainer(
+            neuron.LIFNode(tau=5.0), in_features=N_HIDDEN, out_features=N_HIDDEN, bias=False
+        )
+        hidden: nn.Module = layer.MultiStepContainer(inner)
+        hidden = nn.Sequential(nn.Linear(N_IN, N_HIDDEN, bias=False), hidden)
+    else:
+        hidden = nn.Sequential(nn.Linear(N_IN, N_HIDDEN, bias=False), neuron.LIFNode(tau=5.0, step_mode="m"))
+    module = nn.Sequential(
+        hidden, nn.Linear(N_HIDDEN, N_OUT, bias=False), neuron.LIFNode(tau=5.0, step_mode="m")
+    ).to(x.device)
+    dense = x.float().transpose(0, 1).contiguous()
+
+    def forward() -> Tensor:
+        functional.reset_net(module)
+        counts: Tensor = module(dense).sum(0)
+        return counts
+
+    return training_step(module, forward, labels)
+
+
+def slayer(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
+    """Lava-DL SLAYER: CUBA blocks, time last (its own compiled scan on a GPU, Python on a CPU)."""
+    from lava.lib.dl import slayer
+
+    parameters = {"threshold": 1.0, "current_decay": 0.4, "voltage_decay": 0.2}
+    kind = slayer.block.cuba.Recurrent if recurrent else slayer.block.cuba.Dense
+    hidden, output = kind(parameters, N_IN, N_HIDDEN), slayer.block.cuba.Dense(parameters, N_HIDDEN, N_OUT)
+    module = nn.Sequential(hidden, output).to(x.device)
+    dense = x.float().permute(0, 2, 1).contiguous()
+    return training_step(module, lambda: module(dense).sum(-1), labels)
+
+
+CANDIDATES: dict[str, tuple[Callable[[Tensor, Tensor, bool], Step], str]] = {
+    "products": (products, "torch"),
+    "lbi": (ours, "lbi-snn"),
+    "snntorch": (snntorch, "snntorch"),
+    "norse": (norse, "norse"),
+    "spikingjelly": (spikingjelly, "spikingjelly"),
+    "slayer": (slayer, "lava-dl"),
+}
+"""Name → (builder of a step, distribution)."""
+
+
+def measure(steps: dict[str, Step], rounds: int, device: str) -> dict[str, float]:
+    """Seconds per step, the least of ``rounds``; all candidates in turn in every round."""
+    least = dict.fromkeys(steps, float("inf"))
+    for round_ in range(rounds + 2):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            if round_ >= 2:  # two rounds to compile and to warm up
+                least[name] = min(least[name], time.perf_counter() - start)
+    return least
+
+
+def build(x: Tensor, labels: Tensor, recurrent: bool, only: list[str]) -> dict[str, Step]:
+    """The candidates that are installed and can do this variant; says why another is left out."""
+    steps = {}
+    for name, (builder, _) in CANDIDATES.items():
+        if only and name not in only:
+            continue
+        try:
+            step = builder(x, labels, recurrent)
+            step()
+            step()
+        except Exception as error:
+            print(f"  {name}: left out ({type(error).__name__}: {str(error).strip().splitlines()[0][:90]})")
+            continue
+        steps[name] = step
+    return steps
+
+
+def main() -> int:
+    """Print a table per variant, and how the promises stand."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rate", type=float, default=0.053)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", default="")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    x = (torch.rand(BATCH, STEPS, N_IN) < arguments.rate).to(torch.uint8).to(arguments.device)
+    labels = torch.randint(0, N_OUT, (BATCH,), device=arguments.device)
+    only = arguments.only.split(",") if arguments.only else []
+    for recurrent, promise in ((False, 4.0), (True, 2.0)):
+        print(
+            f"{'recurrent' if recurrent else 'feed-forward'}, {arguments.threads} threads, {arguments.device}"
+        )
+        steps = build(x, labels, recurrent, only)
+        times = measure(steps, arguments.rounds, arguments.device)
+        for name, seconds in sorted(times.items(), key=lambda item: item[1]):
+            ratio = seconds / times["lbi"] if "lbi" in times else float("nan")
+            label = (
+                f"{CANDIDATES[name][1]} {version(CANDIDATES[name][1])}" if name != "lbi" else "this package"
+            )
+            print(f"  {name:13} {label:24} {1e3 * seconds:9.2f} ms   {ratio:6.2f} × lbi")
+        peers = [times[name] for name in times if name not in ("products", "lbi")]
+        if peers and {"products", "lbi"} <= times.keys():
+            print(
+                f"  lbi / products: {times['lbi'] / times['products']:.2f} (promised for feed-forward: ≤ 1.25)"
+            )
+            print(f"  fastest peer / lbi: {min(peers) / times['lbi']:.1f} (promised: ≥ {promise:g})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
