@@ -30,8 +30,8 @@ def count(value: float) -> str:
 
 
 def energy(pj: float) -> str:
-    """Energy in the unit that fits: pJ, nJ, µJ, mJ."""
-    return _scaled(pj, ("pJ", "nJ", "µJ", "mJ"))
+    """Energy in the unit that fits, pJ to J."""
+    return _scaled(pj, ("pJ", "nJ", "µJ", "mJ", "J"))
 
 
 def duration(ns: float) -> str:
@@ -40,8 +40,11 @@ def duration(ns: float) -> str:
 
 
 def bits(value: float) -> str:
-    """Bits, and the same in KiB."""
-    return f"{value:,.0f} ({value / 8192:,.1f} KiB)"
+    """Bits, and the same in the unit of bytes that fits."""
+    size, units = value / 8192, ["KiB", "MiB", "GiB"]
+    while size >= 1024 and len(units) > 1:
+        size, _ = size / 1024, units.pop(0)
+    return f"{value:,.0f} ({size:,.1f} {units[0]})"
 
 
 def _scaled(value: float, units: tuple[str, ...]) -> str:
@@ -60,8 +63,8 @@ def band(value: Band | None, write: Callable[[float], str]) -> str:
 
 
 def times(a: float | None, b: float | None) -> str:
-    """``a / b`` as "4.8 ×"."""
-    return "" if not b or a is None else f"{a / b:.2f} ×"
+    """``a / b`` as "4.80 ×"."""
+    return "" if not b or a is None else f"{_ratio(a / b)} ×"
 
 
 def band_times(a: Band | None, b: Band | None) -> str:
@@ -69,7 +72,11 @@ def band_times(a: Band | None, b: Band | None) -> str:
     if a is None or b is None or not b.low or not b.high:
         return ""
     low, high = sorted((a.low / b.low, a.high / b.high))
-    return f"{low:.2f} ×" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} – {high:.2f} ×"
+    return f"{_ratio(low)} ×" if _ratio(low) == _ratio(high) else f"{_ratio(low)} – {_ratio(high)} ×"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def headline(estimate: Estimate) -> list[Line]:
@@ -109,7 +116,9 @@ def headline(estimate: Estimate) -> list[Line]:
     for entry in estimate.profile.static:
         if entry.name in dense.static or entry.name in sparse.static:
             label = f"static energy: {entry.label}, {entry.power}"
-            lines.append(bands(label, dense.static.get(entry.name), sparse.static.get(entry.name), energy))
+            pair = dense.static.get(entry.name), sparse.static.get(entry.name)
+            text = [band(value, energy) if value else "does not fit" for value in pair]
+            lines.append(Line(label, text[0], text[1], band_times(*pair)))
     return lines
 
 
