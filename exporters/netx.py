@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lbi.errors import InputError, Problem, Problems
 from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network import INPUT
+from lbi.netx_weights import lava_reads, shift_left
 from lbi.sparse import CsrMatrix
 
 if TYPE_CHECKING:
@@ -26,19 +27,33 @@ TITLE = "Lava-DL netx file: a chain of dense and dense_rec layers"
 SUFFIX = ".net"
 TAKES = "fixed"
 
+MODELS = ("cuba_lif", "integrator")
+"""Neuron models that netx's CUBA neuron can be."""
+
+NEVER = 1 << 17
+"""Threshold of an integrator: shifted by 6, one more than a voltage can be."""
+
 BIAS_EXPONENT = 6
 """netx gives every neuron this bias exponent; the file holds the mantissa alone."""
+
+LONGEST_DELAY = 62
+"""netx cuts longer ones."""
 
 BLOCK_ELEMENTS = 1 << 23
 """Weights that are made dense at a time while writing."""
 
 
 class Layer(NamedTuple):
-    """One netx layer: a population, what feeds it, and its recurrence if it has one."""
+    """One netx layer: a population, what feeds it, and its recurrence if it has one.
+
+    delay, recurrent_delay: in netx's latencies, where every layer is one step behind the layer before
+    """
 
     population: FixedPopulation
     forward: FixedProjection
     recurrent: FixedProjection | None
+    delay: NDArray[np.int64]
+    recurrent_delay: NDArray[np.int64]
 
 
 def check(job: ExportJob) -> list[Problem]:
@@ -54,8 +69,8 @@ def export(job: ExportJob, path: Path) -> None:
 def check_network(network: FixedNetwork) -> list[Problem]:
     """Every reason why netx cannot hold ``network``; empty if it can."""
     problems = Problems()
-    for index, layer in enumerate(_chain(network, problems)):
-        _check_neuron(layer.population, index, problems)
+    for layer in _chain(network, problems):
+        _check_neuron(layer.population, problems)
         _check_delays(layer, problems)
         _check_weights(layer, problems)
     return list(problems)
@@ -108,24 +123,31 @@ def _chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
     problems.check(readout == order[-1], "readout-inside", f"readout {readout!r}", "is not the last layer",
                    repr(order[-1]), remedy)  # fmt: skip
     return [
-        Layer(population, forward[population.name], recurrent.get(population.name))
+        _layer(network, population, forward[population.name], recurrent.get(population.name))
         for population in network.populations
         if population.name in forward
     ]
 
 
-def _check_neuron(population: FixedPopulation, index: int, problems: Problems) -> None:
+def _layer(
+    network: FixedNetwork,
+    population: FixedPopulation,
+    forward: FixedProjection,
+    recurrent: FixedProjection | None,
+) -> Layer:
+    """What a spike's lag in the trained network's time is, as netx's delay (one step passes anyway)."""
+    delay = np.asarray(network.lag(forward))
+    back = np.zeros((), dtype=np.int64) if recurrent is None else np.asarray(network.lag(recurrent)) - 1
+    return Layer(population, forward, recurrent, delay, back)
+
+
+def _check_neuron(population: FixedPopulation, problems: Problems) -> None:
     where, neuron = f"population {population.name!r}", population.neuron
     if not problems.check(
-        neuron.model == "cuba_lif", "neuron-model", where, f"{neuron.model!r}", "'cuba_lif'",
+        neuron.model in MODELS, "neuron-model", where, f"{neuron.model!r}", ", ".join(map(repr, MODELS)),
         "use --target lava",
     ):  # fmt: skip
         return
-    problems.check(
-        population.latency == index + 1, "latency", where, f"latency {population.latency}",
-        f"{index + 1}: netx starts a layer's samples one step after those of the layer before",
-        "use --target lava",
-    )  # fmt: skip
     n_off = int(np.count_nonzero(neuron.bias % (1 << BIAS_EXPONENT)))
     problems.check(
         n_off == 0, "bias-grid", where, f"{n_off} biases between netx's steps",
@@ -135,12 +157,18 @@ def _check_neuron(population: FixedPopulation, index: int, problems: Problems) -
 
 
 def _check_delays(layer: Layer, problems: Problems) -> None:
+    where = f"projection {layer.forward.name!r}"
+    longest = int(np.max(layer.delay, initial=0))
+    problems.check(
+        longest <= LONGEST_DELAY, "delay-range", where, f"a delay of {longest} steps in netx",
+        f"up to {LONGEST_DELAY}", "use --target lava or loihi",
+    )  # fmt: skip
     if layer.recurrent is None:
         return
-    for projection in (layer.forward, layer.recurrent):
+    for projection, delay in ((layer.forward, layer.delay), (layer.recurrent, layer.recurrent_delay)):
         problems.check(
-            projection.max_delay == 0, "delay-in-recurrent-layer", f"projection {projection.name!r}",
-            f"a delay of up to {projection.max_delay} in a recurrent layer",
+            not np.any(delay), "delay-in-recurrent-layer", f"projection {projection.name!r}",
+            f"a delay of up to {int(np.max(delay, initial=0))} in a recurrent layer",
             "none: netx uses one delay matrix for both weights", "use --target lava or loihi",
         )  # fmt: skip
 
@@ -162,10 +190,13 @@ def _check_weights(layer: Layer, problems: Problems) -> None:
         return
     # A recurrent layer's exponent and bits come from both matrices side by side.
     together = np.unique(np.concatenate(list(stored.values())))
-    shift, bits = _netx_format(together)
+    shifted = shift_left(together)
+    if shifted is None:
+        raise AssertionError("weights within −255 to 255, not all zero, can be shifted")
+    shift = -shifted.weight_exp
     for projection in projections:
         values = stored[projection.name]
-        run = _lava_reads(values << shift, bits)
+        run, _ = lava_reads(values << shift, shifted.num_weight_bits)
         n_wrong = int(np.count_nonzero(run != values << shift))
         if n_wrong:
             first = int(np.flatnonzero(run != values << shift)[0])
@@ -195,42 +226,13 @@ def _file_values(projection: FixedProjection) -> NDArray[np.int64] | None:
     return scaled if in_range else None
 
 
-def _netx_format(values: NDArray[np.int64]) -> tuple[int, int]:
-    """Left shift and stored bits that netx chooses for a layer (``netx.utils.optimize_weight_bits``)."""
-    largest, smallest = int(values.max()), int(values.min())
-    signed = 0
-    if largest < 0:
-        scale = -256 / smallest
-    elif smallest >= 0:
-        scale = 255 / largest
-    else:
-        signed = 1
-        scale = min(127 / largest if largest else np.inf, -128 / smallest)
-    shift = int(np.floor(np.log2(scale))) + signed
-    spare = next((n for n in range(8, 0, -1) if not np.any(values % (1 << n))), 0) - signed
-    return shift, 8 - shift - spare
-
-
-def _lava_reads(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
-    """What Lava's ``Dense`` without a sign mode makes of a matrix of these values: clipped, then truncated."""
-    if values.min() >= 0:
-        low, high, cut, sign = 0, 255, 8 - bits, 1
-    elif values.max() <= 0:
-        low, high, cut, sign = 0, 255, 8 - bits, -1
-    else:
-        low, high, cut, sign = -256, 255, 9 - bits, 1
-    clipped = np.clip(sign * values, low, high)
-    # More bits than there are: numpy's shift by a negative count leaves nothing.
-    return sign * ((clipped >> cut) << cut) if cut >= 0 else np.zeros_like(values)
-
-
 def _write_input(network: FixedNetwork, group: Any) -> None:
     group.create_dataset("type", (1,), "S10", [b"input"], track_times=False)
     group.create_dataset("shape", data=np.array([network.n_in]), track_times=False)
 
 
 def _write_layer(layer: Layer, group: Any) -> None:
-    population, forward, recurrent = layer
+    population, forward, recurrent = layer.population, layer.forward, layer.recurrent
     neuron: Any = population.neuron
     kind = b"dense" if recurrent is None else b"dense_rec"
     group.create_dataset("type", (1,), "S10", [kind], track_times=False)
@@ -246,15 +248,15 @@ def _write_layer(layer: Layer, group: Any) -> None:
         _write_dense(group, "weight_rec", recurrent, recurrent.weights)
     if np.any(neuron.bias):
         group.create_dataset("bias", data=neuron.bias >> BIAS_EXPONENT, track_times=False)
-    if isinstance(forward.delay, np.ndarray) and forward.max_delay:
-        _write_delays(group, forward)
-    elif forward.max_delay:
-        group.create_dataset("delay", data=forward.max_delay, track_times=False)
+    if np.any(layer.delay) and layer.delay.ndim:
+        _write_rows(group, "delay", forward.weights, layer.delay.astype(np.uint8))
+    elif np.any(layer.delay):
+        group.create_dataset("delay", data=int(layer.delay), track_times=False)
     parameters: dict[str, Any] = {
         "type": np.array([b"CUBA"], dtype="S10"),
         "iDecay": current_decay(neuron.du),
         "vDecay": neuron.dv,
-        "vThMant": neuron.vth,
+        "vThMant": getattr(neuron, "vth", NEVER),
         "refDelay": 1,
         "gradedSpike": False,
     }
@@ -268,10 +270,6 @@ def _write_dense(group: Any, name: str, projection: FixedProjection, weights: Cs
     data = weights.data.astype(np.int16)
     data = data << exponent if exponent > 0 else data >> -exponent
     _write_rows(group, name, weights, data.astype(np.int16))
-
-
-def _write_delays(group: Any, projection: FixedProjection) -> None:
-    _write_rows(group, "delay", projection.weights, np.asarray(projection.delay, dtype=np.uint8))
 
 
 def _write_rows(group: Any, name: str, pattern: CsrMatrix, values: NDArray[Any]) -> None:

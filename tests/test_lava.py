@@ -11,9 +11,11 @@ from pathlib import Path
 import cases
 import numpy as np
 import pytest
+from networks import random_spikes
 
-from lbi import reference, store
+from lbi import netx_reader, reference, store
 from lbi.exporters import lava, netx
+from lbi.simulate import simulate
 from lbi.supervise import run_script
 
 pytest.importorskip("lava.magma")
@@ -23,10 +25,27 @@ EXPORTERS = Path(netx.__file__).parent
 RUNNABLE_BY_NETX = sorted(set(cases.CASES) - set(cases.NETX_REFUSES))
 
 
+WHEEL_NETS = {"tiny": None, "mnist": 3}
+"""Nets that the lava-dl wheel brings → layers that are read (mnist's last one never spikes)."""
+
+
+def made(name: str):
+    """A case, or a net of the lava-dl wheel with input spikes."""
+    if name in cases.CASES:
+        return cases.make(name)
+    import lava.lib.dl.netx
+
+    path = Path(lava.lib.dl.netx.__file__).parents[4] / "tests/lava/lib/dl/netx" / f"{name}.net"
+    if not path.exists():
+        pytest.skip("the lava-dl wheel's nets are not installed")
+    fixed = netx_reader.load(path, n_layers=WHEEL_NETS[name])
+    return fixed, random_spikes(np.random.default_rng(5), 2, 12, fixed.n_in)
+
+
 def run_all(folder: Path, names: list[str], suffix: str, script: str) -> dict[str, np.ndarray]:
     """Every case's output (n_samples, n_steps, n_out) from one child."""
     for name in names:
-        fixed, spikes = cases.make(name)
+        fixed, spikes = made(name)
         path = folder / f"{name}{suffix}"
         (store.save if suffix == ".h5" else netx.write)(fixed, path)
         np.savez(path.with_suffix(".npz"), spikes=spikes)
@@ -44,7 +63,8 @@ def lava_outputs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def netx_outputs(tmp_path_factory):
     pytest.importorskip("lava.lib.dl")
-    return run_all(tmp_path_factory.mktemp("netx"), RUNNABLE_BY_NETX, ".net", "run_netx.py")
+    names = [*RUNNABLE_BY_NETX, *WHEEL_NETS]
+    return run_all(tmp_path_factory.mktemp("netx"), names, ".net", "run_netx.py")
 
 
 def expected(name: str) -> np.ndarray:
@@ -62,6 +82,16 @@ def test_lava_runs_the_same_spikes(name, lava_outputs):
 @pytest.mark.parametrize("name", RUNNABLE_BY_NETX)
 def test_netx_runs_the_same_spikes(name, netx_outputs):
     assert np.abs(netx_outputs[name].astype(int) - expected(name)).sum() == 0
+
+
+@pytest.mark.parametrize("name", sorted(WHEEL_NETS))
+@pytest.mark.filterwarnings("ignore::lbi.simulate.SaturationWarning")
+def test_the_wheels_nets_read_and_written_again(name, netx_outputs):
+    """lava-dl's own trained files: import → .net → unmodified netx: the spikes of the import."""
+    fixed, spikes = made(name)
+    output = simulate(fixed, spikes).output_spikes
+    assert 0 < output.mean() < 1
+    assert np.abs(netx_outputs[name].astype(int) - output).sum() == 0
 
 
 @pytest.mark.parametrize("name", sorted(cases.NETX_REFUSES))

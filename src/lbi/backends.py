@@ -129,12 +129,20 @@ def _run_netx(export: Export, spikes: NDArray[np.uint8], options: RunOptions) ->
     from lbi.exporters import netx
 
     def prepare(folder: Path) -> Path:
-        if export.net_file is not None:
+        if export.net_file is not None and not _has_input_neurons(export.net_file):
             return export.net_file.resolve()
         netx.write(export.fixed, folder / "network.net")
         return folder / "network.net"
 
     return _in_child("netx", "run_netx.py", prepare, spikes, options)
+
+
+def _has_input_neurons(path: Path) -> bool:
+    """True for a netx file whose input is a picture that biases neurons, not spikes: then it is written anew."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return "neuron" in file["layer/0"]
 
 
 def _in_child(

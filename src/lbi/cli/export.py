@@ -26,7 +26,7 @@ def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool
             origin = "" if name in targets.TARGETS else f"  [{targets.plugins()[name].value}]"
             click.echo(f"{name:<8}  {module.TITLE} (*{module.SUFFIX}){origin}")
         except UsageError as error:
-            click.echo(f"{name:<8}  broken: {error}")
+            click.echo(f"{name:<8}  broken: {'; '.join(str(problem) for problem in error.problems)}")
     context.exit(0)
 
 
