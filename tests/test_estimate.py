@@ -409,3 +409,17 @@ def test_fit_error_reaches_python_callers(two_layers):
     no_room = dataclasses.replace(profile.layout, capacity=Quantity(10, "bits", "test", "assumption"))
     with pytest.raises(FitError, match="fan-in-memory"):
         estimate(two_layers[0], chip=dataclasses.replace(profile, memory=(no_room,)))
+
+
+@pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
+@pytest.mark.parametrize(
+    "projections", [(), (projection("input", "a", np.zeros((2, 3))),)], ids=["none", "empty"]
+)
+def test_a_network_without_synapses_still_has_neurons_to_update(chip, projections):
+    fixed = FixedNetwork((3,), (population("a", 2),), projections, Readout("a"), chip)
+    record = estimate(fixed, spikes=np.ones((1, 4, 3), dtype=np.uint8)).to_dict()
+    assert record["sparse"]["synops_per_step"] == 0
+    assert record["sparse"]["neuron_updates_per_step"] == 2
+    assert record["sparse"]["synaptic_memory_bits"] == 0
+    assert record["ratio"]["synops_per_step"] is None
+    json.dumps(record, allow_nan=False)

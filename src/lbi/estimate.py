@@ -65,7 +65,7 @@ class ProjectionFigures:
         return self.synops / self.n
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
     """Costs of one network on one chip; ``dense`` and ``sparse`` price the same spikes.
 
@@ -86,6 +86,14 @@ class Estimate:
     def measured(self) -> bool:
         """True if the counts come from input data, False for the worst case."""
         return self.n_samples > 0
+
+    def __repr__(self) -> str:
+        sparse = self.sparse
+        return (
+            f"Estimate({self.profile.name}, {self.basis}: per timestep {sparse.synops_effective:,.0f} SynOps "
+            f"(dense {self.dense.synops_fetched:,.0f}), {sparse.neuron_updates:,.0f} neuron updates; "
+            f"{sparse.placement.synaptic_bits:,} bits on {sparse.placement.n_cores} cores)"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values with the keys of DESIGN §6, and more."""

@@ -89,6 +89,7 @@ def bill_dict(bill: Bill, *, dense: bool) -> dict[str, Any]:
         "hops_per_step": {"ew": bill.events["hop_ew"], "ns": bill.events["hop_ns"]},
         "messages_off_chip_per_step": bill.events["message_off_chip"],
         "n_chips": bill.placement.n_chips if bill.fits else None,
+        "per_core": per_core(bill) if bill.fits else None,
         "energy_by_cost_set": {name: band.to_dict() for name, band in bill.energy.items()},
         "energy_parts_pj": {name: dict(parts) for name, parts in bill.parts.items() if name in bill.energy},
         "scenario_parts_pj": {
@@ -99,6 +100,18 @@ def bill_dict(bill: Bill, *, dense: bool) -> dict[str, Any]:
         "static_pj_per_step": {name: band.to_dict() for name, band in bill.static.items()},
         "scenarios_pj_per_step": {name: band.to_dict() for name, band in bill.scenarios.items()},
     }
+
+
+def per_core(bill: Bill) -> dict[str, dict[str, float | int | None]]:
+    """Resource → what the fullest core uses, the mean, the sum, and the limit (null: none known)."""
+    placement = bill.placement
+    return {
+        name: {
+            "max": int(used.max()), "mean": float(used.mean()), "total": int(used.sum()),
+            "limit": placement.limits[name],
+        }
+        for name, used in placement.use.items()
+    }  # fmt: skip
 
 
 RATIO_KEYS = (

@@ -103,6 +103,9 @@ def headline(estimate: Estimate) -> list[Line]:
              lambda bill: bill.events["message_in"]),
         both("synaptic memory, chip bits", lambda bill: float(bill.placement.synaptic_bits), bits),
         *_other_layouts(estimate),
+        both("neuron state, chip bits", lambda bill: _state_bits(estimate), bits),
+        both("input axons", lambda bill: float(bill.placement.use["input_axons"].sum())),
+        both("output axons", lambda bill: float(bill.placement.use["output_axons"].sum())),
         _host(estimate),
     ]  # fmt: skip
     cores = [f"{bill.placement.n_cores} on {bill.placement.n_chips} chip{'s' * (bill.placement.n_chips > 1)}" if bill.fits else "does not fit" for bill in (dense, sparse)]  # fmt: skip
@@ -126,6 +129,10 @@ def _host(estimate: Estimate) -> Line:
     csr = sum(p.csr_bytes for p in estimate.projections)
     full = sum(p.dense_bytes for p in estimate.projections)
     return Line("host memory, dense int8 / CSR int8+int32", f"{full:,} B", f"{csr:,} B", times(full, csr))
+
+
+def _state_bits(estimate: Estimate) -> float:
+    return estimate.fixed.n_neurons * estimate.profile.limits.state_per_neuron.number
 
 
 def _other_layouts(estimate: Estimate) -> list[Line]:
