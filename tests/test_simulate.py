@@ -244,7 +244,7 @@ def test_a_stored_synapse_takes_at_most_8_bytes(rng, density, sign_mode, delays)
     nnz = np.count_nonzero(dense)
     delay = rng.integers(0, 63, nnz).astype(np.uint8) if delays else 0
     layout = plan_of(one_layer(dense, sign_mode=sign_mode, delay=delay)).layout
-    assert stored_bytes(layout) <= 8 * nnz + 8 * 501
+    assert stored_bytes(layout) <= 8 * nnz
 
 
 def test_a_plan_lives_as_long_as_its_network():

@@ -4,7 +4,7 @@ A projection's weights stand column by column (all synapses of one source neuron
 zero bits that all its mantissas share cut off, so that mixed-sign weights (even, −254 to 254) take one byte.
 
 format      stored per synapse                         used where
-DENSE       weight of every target neuron              uniform delay, at least a quarter of the synapses present
+DENSE       weight of every target neuron              uniform delay, and where it is worth its memory
 SPARSE      weight and target index: uint16, or uint32 otherwise; with several delays the index is
             (lag − shortest lag) · n_target + row, uint32
 """
@@ -27,12 +27,11 @@ DENSE, SPARSE = 0, 1
 N_PARAMETERS = 6
 CUBA_LIF, LIF_REFRACTORY, ATRLIF = 0, 1, 2
 
-DENSE_FROM = {1: 1 / 8, 2: 1 / 4}
-"""Density from which a dense row takes no more than 8 bytes per stored synapse, by bytes per weight.
+BYTES_PER_SYNAPSE = 8
+"""Dense rows are chosen only while the whole network takes no more than this per stored synapse."""
 
-Measured, adding a whole row (16 targets per instruction) beats scattering its nonzeros from a density
-of about 1/16 on; memory is what sets the limit.
-"""
+DENSE_NS, SPARSE_NS = 0.025, 0.45
+"""Measured: one more target in a dense row (16 per instruction), one more synapse scattered."""
 
 
 class Layout(NamedTuple):
@@ -119,7 +118,8 @@ def _layout(
     projections: tuple[FixedProjection, ...],
     number: dict[str, int],
 ) -> Layout:
-    columns = [_columns(fixed, projection) for projection in projections]
+    dense = _dense_ones(fixed, projections)
+    columns = [_columns(fixed, projection, q in dense) for q, projection in enumerate(projections)]
     n = np.array([population.n for population in populations], dtype=np.int64)
     target = np.array([number[p.target] - 1 for p in projections], dtype=np.int64)
     n_slots = np.ones(len(populations), dtype=np.int64)
@@ -187,20 +187,51 @@ def _check_sums(projections: tuple[FixedProjection, ...]) -> None:
     problems.raise_as(InputError)
 
 
-def _columns(fixed: FixedNetwork, projection: FixedProjection) -> _Columns:
+def _width(mantissas: NDArray[Any]) -> tuple[int, np.dtype[Any]]:
+    """How many low zero bits all mantissas share, and the narrowest type that holds them without."""
+    union = int(np.bitwise_or.reduce(mantissas, initial=0)) & 0xFFFF
+    spare = (union & -union).bit_length() - 1 if union else 0
+    peak = max(int(mantissas.max(initial=0)), -int(mantissas.min(initial=0))) >> spare
+    return spare, np.dtype(np.int8 if peak <= 127 else np.int16)
+
+
+def _lags(fixed: FixedNetwork, projection: FixedProjection) -> tuple[int, int]:
+    """The shortest lag of a projection, and how many steps there are up to the longest."""
+    lags = np.asarray(fixed.lag(projection))
+    return (int(lags.min()), int(np.ptp(lags)) + 1) if lags.size else (0, 1)
+
+
+def _dense_ones(fixed: FixedNetwork, projections: tuple[FixedProjection, ...]) -> set[int]:
+    """The projections that save most time as dense rows, as long as memory allows."""
+    chosen: set[int] = set()
+    candidates: list[tuple[float, int, int]] = []  # time saved, more bytes, which
+    free = 0
+    for q, projection in enumerate(projections):
+        matrix = projection.weights
+        width = _width(matrix.data)[1].itemsize
+        uniform = _lags(fixed, projection)[1] == 1
+        sparse_bytes = matrix.nnz * (width + (2 if uniform and matrix.shape[0] <= 1 << 16 else 4))
+        free += matrix.nnz * BYTES_PER_SYNAPSE - sparse_bytes - 8 * (matrix.shape[1] + 1)
+        saved = matrix.nnz * SPARSE_NS - matrix.size * width * DENSE_NS
+        if uniform and matrix.nnz and saved > 0:
+            candidates.append((saved, matrix.size * width - sparse_bytes, q))
+    for _, more, q in sorted(candidates, reverse=True):
+        if more <= max(free, 0):
+            chosen.add(q)
+            free -= more
+    return chosen
+
+
+def _columns(fixed: FixedNetwork, projection: FixedProjection, dense: bool) -> _Columns:
     matrix = projection.weights
     n_target, n_source = matrix.shape
-    mantissas = matrix.data
-    spare = _shared_zero_bits(mantissas)
-    peak = max(int(mantissas.max(initial=0)), -int(mantissas.min(initial=0))) >> spare
-    narrow = np.dtype(np.int8 if peak <= 127 else np.int16)
-    values = (mantissas >> spare).astype(narrow)
+    spare, narrow = _width(matrix.data)
+    values = (matrix.data >> spare).astype(narrow)
+    lag, n_lags = _lags(fixed, projection)
     lags = np.asarray(fixed.lag(projection))
-    lag = int(lags.min()) if lags.size else 0
-    n_lags = int(lags.max()) - lag + 1 if lags.size else 1
     shift = projection.weight_exp + spare
     pointers = _running(matrix.fan_out()).astype(np.uint64)
-    if n_lags == 1 and matrix.nnz and matrix.density >= DENSE_FROM[narrow.itemsize]:
+    if dense:
         rows = np.zeros((n_source, n_target), dtype=narrow)
         rows[matrix.indices, matrix.row_of()] = values
         return _Columns(DENSE, shift, lag, 1, pointers, rows.reshape(-1), np.zeros(0, dtype=np.uint16))
@@ -222,12 +253,6 @@ def _check_index(projection: FixedProjection, size: int) -> None:
         f"{size} targets × delay steps", f"fewer than {1 << 31}", "split the population",
     )  # fmt: skip
     problems.raise_as(InputError)
-
-
-def _shared_zero_bits(mantissas: NDArray[Any]) -> int:
-    """How many low bits are zero in every mantissa."""
-    union = int(np.bitwise_or.reduce(mantissas, initial=0)) & 0xFFFF
-    return (union & -union).bit_length() - 1 if union else 0
 
 
 def _parameters(neuron: FixedNeuron) -> tuple[int, list[int]]:
