@@ -77,6 +77,8 @@ def main(
     outputs.check()
     config, checkpoint = _configure(flags)
     record = _train(config, outputs, checkpoint, show=not (as_json or quiet))
+    if "model" not in record:  # another process of the same torchrun prints
+        return
     if as_json:
         emit_json(record)
     elif not quiet:

@@ -166,11 +166,31 @@ def response_norm(current_decay: float, voltage_decay: float) -> float:
     return math.sqrt(total)
 
 
+_SPOKEN: dict[str, dict[str, Any]] = {
+    "": {
+        "hidden": (256,), "recurrent": True, "current_decay": (0.3, 0.39, 0.6), "voltage_decay": (0.1, 0.22, 0.5),
+        "output_current_decay": 0.39, "output_voltage_decay": 0.22, "gain": 1.0, "dropout": 0.1,
+        "channel_jitter": 8.0, "time_shift": 4, "epochs": 50,
+    },
+    "adam": {"lr": 1e-2},
+}  # fmt: skip
+
+_PIXELS: dict[str, dict[str, Any]] = {
+    "": {
+        "recurrent": True, "encoding": {"code": "on_off"}, "current_decay": (0.6,), "voltage_decay": (0.1,),
+        "output_voltage_decay": 0.1, "gain": 1.0, "slope": 8.0, "batch_size": 32, "epochs": 100, "lr": 1e-2,
+    },
+    "adam": {"lr": 5e-3},
+}  # fmt: skip
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {"": {}, "adam": {"lr": 5e-3}},
-    "psdigits": {"": {"recurrent": True, "epochs": 60}, "adam": {"lr": 5e-3}},
+    "psdigits": _PIXELS,
+    "psmnist": {**_PIXELS, "": {**_PIXELS[""], "hidden": (256,), "batch_size": 128, "epochs": 20}},
+    "shd": _SPOKEN,
+    "ssc": {**_SPOKEN, "": {**_SPOKEN[""], "channel_jitter": 2.0}},
 }
-"""Data set → optimizer ("" for all) → defaults that differ from ``TrainConfig``'s."""
+"""Data set → optimizer ("" for all) → defaults that differ from ``TrainConfig``'s; psmnist and ssc untried."""
 
 
 def make_config(dataset: str | None, file: Path | None, options: Mapping[str, Any]) -> TrainConfig:

@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from lbi.datasets import Dataset, SpikeData
 from lbi.datasets.base import stratified_split
 from lbi.errors import InputError, Problem, UsageError
+from lbi.train import distributed
 from lbi.train.augment import augment
 from lbi.train.chip import set_scales, snap
 from lbi.train.config import TrainConfig
@@ -136,16 +137,19 @@ class Trainer:
     def _batch(self, chosen: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
         config = self.config
         moved = augment(self.train.spikes[chosen], config.channel_jitter, config.time_shift, rng)
-        spikes = torch.from_numpy(moved)
-        labels = torch.from_numpy(self.train.labels[chosen])
+        mine = distributed.share(chosen.size)
+        spikes, labels = torch.from_numpy(moved[mine]), torch.from_numpy(self.train.labels[chosen[mine]])
         run = self.model(spikes, config.dropout)
         counts = run[-1][0].sum(1)
-        loss = cross_entropy(config.gain * counts, labels) + activity_loss(self.model, run, config)
+        loss = cross_entropy(config.gain * counts, labels, reduction="sum") / chosen.size
+        loss = loss + activity_loss(self.model, run, config) * (labels.numel() / chosen.size)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        sums = self._sums(loss, run, counts, labels)
+        distributed.add_up(self.model, sums)
         if config.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        value = float(loss.detach())
+        value, n_right, n_spikes = sums.tolist()
         if not math.isfinite(value):
             raise InputError(
                 Problem(
@@ -156,11 +160,20 @@ class Trainer:
         self.optimizer.step()
         if self.controller is not None:
             self.controller.step()
-        with torch.no_grad():
-            n_spikes = sum(float(s.sum()) for s, _ in run)
-            n_updates = sum(s.numel() for s, _ in run)
-            accuracy = float((classify(counts) == labels).double().mean())
-        return {"loss": value, "accuracy": accuracy, "rate": n_spikes / n_updates, "density": self.density()}
+        n_updates = (
+            chosen.size * spikes.shape[1] * sum(layer.config.n for layer in self.model.layers.values())
+        )
+        return {
+            "loss": value, "accuracy": n_right / chosen.size, "rate": n_spikes / n_updates, "density": self.density(),
+        }  # fmt: skip
+
+    @staticmethod
+    @torch.no_grad()
+    def _sums(loss: Tensor, run: list[tuple[Tensor, Tensor]], counts: Tensor, labels: Tensor) -> Tensor:
+        """(3,) float64: loss, right answers and spikes of this process's share of a batch."""
+        n_spikes = sum(spikes.sum(dtype=torch.float64) for spikes, _ in run)
+        n_right = (classify(counts) == labels).sum().double()
+        return torch.stack([loss.detach().double(), n_right, torch.as_tensor(n_spikes)])
 
     def _set_lr(self, step: int) -> None:
         if self.config.schedule == "cosine":

@@ -9,7 +9,7 @@ from typing import Any
 
 from lbi import datasets
 from lbi.errors import InputError, Problem
-from lbi.train import files
+from lbi.train import distributed, files
 from lbi.train.config import TrainConfig, make_config
 from lbi.train.extract import save_model
 from lbi.train.loop import Trainer, evaluate
@@ -60,7 +60,11 @@ def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainC
 
 
 def prepare(config: TrainConfig, outputs: Outputs, checkpoint: dict[str, Any] | None = None) -> Trainer:
-    """Load the data and build what is trained; checkpoint: content of a checkpoint file to go on from."""
+    """Load the data and build what is trained; checkpoint: content of a checkpoint file to go on from.
+
+    Under ``torchrun`` every process calls this, and then ``complete``; the first one writes.
+    """
+    distributed.start()
     outputs.check()
     trainer = Trainer(config, datasets.load(config.dataset, config.data, **config.encoding))
     if checkpoint is not None:
@@ -74,6 +78,7 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
     While it runs, a checkpoint is written at least every ``CHECKPOINT_EVERY_S`` seconds (or epoch, if longer).
     """
     started = last_saved = time.perf_counter()
+    writes = distributed.rank() == 0
 
     def on_epoch(trainer: Trainer) -> None:
         nonlocal last_saved
@@ -82,10 +87,13 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
             save_checkpoint(trainer, outputs.checkpoint)
             last_saved = time.perf_counter()
 
-    trainer.on_epoch = on_epoch
-    with Metrics(outputs.metrics, outputs.tensorboard, trainer.progress.epoch) as metrics:
+    trainer.on_epoch = on_epoch if writes else None
+    where = (outputs.metrics, outputs.tensorboard) if writes else (None, None)
+    with Metrics(*where, trainer.progress.epoch) as metrics:
         trainer.run()
     record = summary(trainer, time.perf_counter() - started)
+    if not writes:
+        return record
     save_model(trainer.model, outputs.model, describe(trainer, record))
     outputs.checkpoint.unlink(missing_ok=True)
     return {**record, "model": str(outputs.model)}

@@ -1,0 +1,55 @@
+"""Data-parallel training under ``torchrun``: the same global batch, shared out; nothing to do without it.
+
+Every process draws the same order and the same augmentation, takes its share of each batch, and the gradients
+are added up (torch.distributed, gloo on a CPU). All processes then take the same optimizer step.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import distributed, nn
+
+
+def start() -> None:
+    """Join the process group that ``torchrun`` set up, if it did."""
+    if "RANK" in os.environ and "MASTER_ADDR" in os.environ and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def stop() -> None:
+    """Leave the process group."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """Which process this is; 0 writes files and prints."""
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+
+
+def n_processes() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def share(n: int) -> slice:
+    """What this process takes of a batch of ``n``."""
+    return slice(rank() * n // n_processes(), (rank() + 1) * n // n_processes())
+
+
+def add_up(module: nn.Module, *scalars: torch.Tensor) -> None:
+    """Sum the gradients of all parameters, and the scalars, over all processes, in place."""
+    if n_processes() == 1:
+        return
+    with torch.no_grad():
+        parts = [p.grad if p.grad is not None else torch.zeros_like(p) for p in module.parameters()]
+        flat = torch.cat([part.reshape(-1).double() for part in (*parts, *scalars)])
+        distributed.all_reduce(flat)
+        start_at = 0
+        for part in (*parts, *scalars):
+            part.copy_(flat[start_at : start_at + part.numel()].reshape(part.shape))
+            start_at += part.numel()
+        for parameter, part in zip(module.parameters(), parts, strict=True):
+            parameter.grad = part
