@@ -31,7 +31,10 @@ FLAGS = ("spikes", "active")
 
 
 class SaturationWarning(UserWarning):
-    """A current wrapped or a voltage saturated: the integers left the range that training assumed."""
+    """A current wrapped or a voltage saturated: the integers left the range that training assumed.
+
+    ``lbi.simulation.bounds.state_bounds`` tells from the weights which neurons never can.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,16 +171,20 @@ def _run(plan: Plan, inputs: Inputs, pairs: set[tuple[str, str]], n_threads: int
     n_samples = inputs.spikes.shape[0] if inputs.is_dense else (inputs.pointers.size - 1) // max(n_steps, 1)
     outputs = _outputs(plan, n_samples, n_steps, pairs)
     n_workers = min(n_threads or len(os.sched_getaffinity(0)), n_samples)
-    if n_workers <= 1:
-        run(layout, inputs, outputs, scratch_for(layout), 0, n_samples)
-        return outputs
     bounds = np.linspace(0, n_samples, min(8 * n_workers, n_samples) + 1).astype(int).tolist()
-    with ThreadPoolExecutor(n_workers) as pool:
+    if n_workers <= 1:
+        for begin, end in pairwise(bounds):  # in parts, so that Ctrl-C is heard between them
+            run(layout, inputs, outputs, scratch_for(layout), begin, end)
+        return outputs
+    pool = ThreadPoolExecutor(n_workers)
+    try:
         for done in [
             pool.submit(run, layout, inputs, outputs, scratch_for(layout), begin, end)
             for begin, end in pairwise(bounds)
         ]:
             done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
     return outputs
 
 
