@@ -170,7 +170,7 @@ def _run(plan: Plan, inputs: Inputs, pairs: set[tuple[str, str]], n_threads: int
     layout, n_steps = plan.layout, inputs.n_steps
     n_samples = inputs.spikes.shape[0] if inputs.is_dense else (inputs.pointers.size - 1) // max(n_steps, 1)
     outputs = _outputs(plan, n_samples, n_steps, pairs)
-    n_workers = min(n_threads or len(os.sched_getaffinity(0)), n_samples)
+    n_workers = min(n_threads or _n_cores(), n_samples)
     bounds = np.linspace(0, n_samples, min(8 * n_workers, n_samples) + 1).astype(int).tolist()
     if n_workers <= 1:
         for begin, end in pairwise(bounds):  # in parts, so that Ctrl-C is heard between them
@@ -186,6 +186,13 @@ def _run(plan: Plan, inputs: Inputs, pairs: set[tuple[str, str]], n_threads: int
     finally:
         pool.shutdown(cancel_futures=True)
     return outputs
+
+
+def _n_cores() -> int:
+    """Cores that this process may use (macOS cannot tell: all there are)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _outputs(plan: Plan, n_samples: int, n_steps: int, pairs: set[tuple[str, str]]) -> Outputs:
