@@ -17,7 +17,7 @@ from lbi import (
     Readout,
 )
 from lbi.costing.costs import energy, step_times
-from lbi.costing.counts import Batch, Fabric, split
+from lbi.costing.counts import CORE_EVENTS, Batch, Fabric, Loads, split
 from lbi.errors import FitError, InputError
 from lbi.estimate import estimate
 from lbi.network import INPUT
@@ -331,6 +331,18 @@ def test_bounds_are_ordered(two_layers):
         low, high = step_times(costs, Fabric(fixed, placement).count(batch))
         assert np.all(low <= high)
         assert energy(costs, {}) == 0
+
+
+def test_the_busiest_core_sets_the_time():
+    """Two cores, Davies: synapses 10 · 3.5 = 35 and 2 · 3.5 = 7; neurons 8.4 and 10 · 8.4 = 84.
+
+    low: max(max(35, 8.4), max(7, 84)) + 113; high: max(35 + 8.4, 7 + 84) + 465
+    """
+    counts = {event: np.zeros((1, 1, 2), dtype=np.int64) for event in CORE_EVENTS}
+    counts["synop_indexed"][0, 0] = [10, 2]
+    counts["update_active"][0, 0] = [1, 10]
+    low, high = step_times(LOIHI1.costs[0], Loads(counts, {}))
+    assert (low.item(), high.item()) == pytest.approx((84 + 113, 91 + 465))
 
 
 # --- NeuroBench ------------------------------------------------------------------------------------------

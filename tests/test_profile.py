@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 from lbi.errors import InputError, UsageError
 from lbi.profile import CONFIDENCES, load_profile, parse_profile, profile_names
+from lbi.profile_schema import ENERGY, FORMATS, LIMITS, MEMORY, MESH, TIME
 
 CHIPS = profile_names()
 LOIHI1 = (files("lbi.hardware") / "loihi1.toml").read_text(encoding="utf-8")
@@ -130,3 +132,10 @@ def test_unknown_chip_names_the_known_ones():
 def test_missing_file_is_one_problem():
     with pytest.raises(InputError, match="chip-unreadable"):
         load_profile("/nowhere/chip.toml")
+
+
+def test_the_documentation_names_every_key():
+    text = (Path(__file__).parent.parent / "docs" / "hardware.md").read_text(encoding="utf-8")
+    keys = {*LIMITS, *MESH, *FORMATS, *MEMORY, *ENERGY, *TIME, *CONFIDENCES}
+    missing = [key for key in keys if f"`{key}`" not in text]
+    assert missing == []

@@ -197,10 +197,9 @@ def _trace(writer: TraceWriter | None, name: str, network: FixedNetwork, start: 
 
 
 def _names(paths: tuple[Path, ...]) -> list[str]:
-    """A short name per export: its stem, numbered where two are alike."""
-    stems = [
-        path.parent.stem if path.name == "network.h5" and path.parent.stem else path.stem for path in paths
-    ]
+    """A short name per export: its stem, or its folder's for a file inside; numbered where two are alike."""
+    inside = {"network.h5", "network.net"}
+    stems = [(path.parent.stem if path.name in inside else "") or path.stem for path in paths]
     return [stem if stems.count(stem) == 1 else f"{stem} ({i + 1})" for i, stem in enumerate(stems)]
 
 
