@@ -6,10 +6,13 @@ import numpy as np
 import peers
 import pytest
 import torch
+from command import call
 from torch import nn
 from torch.nn.utils import prune
 
+import lbi
 from lbi import datasets, quantize, reference
+from lbi.cli.export import main as lbi_export
 from lbi.errors import InputError
 from lbi.importers import from_torch
 from lbi.simulate import simulate
@@ -241,3 +244,64 @@ def test_not_finite_weights(leaky):
 
 def test_shapes_that_do_not_meet(leaky):
     assert refused(nn.Sequential(peers.linear(N_IN + 1, 8, 1.0), leaky()))[0][0] == "shape-mismatch"
+
+
+ARCH = """
+import snntorch as snn
+from torch import nn
+
+def build():
+    neuron = lambda: snn.Leaky(beta=0.9, reset_mechanism="zero", init_hidden=True)
+    return nn.Sequential(nn.Linear(64, 16), neuron(), nn.Linear(16, 10), neuron())
+
+def broken():
+    raise RuntimeError("no weights")
+"""
+
+
+@pytest.fixture
+def saved(tmp_path, leaky):
+    """A saved state, pruned in its first layer, and the file that builds its model."""
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        peers.linear(64, 16, 2.0, bias=True), leaky(), peers.linear(16, 10, 3.0, bias=True), leaky()
+    )
+    prune.l1_unstructured(model[0], "weight", amount=0.8)
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    torch.save({"epoch": 3, "model_state_dict": model.state_dict()}, tmp_path / "checkpoint.pt")
+    (tmp_path / "arch.py").write_text(ARCH)
+    return tmp_path, model
+
+
+@pytest.mark.parametrize("name", ["state.pt", "checkpoint.pt"])
+def test_saved_states_with_an_architecture(name, saved):
+    folder, model = saved
+    done = call(
+        lbi_export, folder / name, "--arch", f"{folder / 'arch.py'}:build", "--target", "csr", "--json"
+    )
+    assert done.code == 0, done.errors
+    assert done.json["projections"][0]["nnz"] == round(0.2 * 64 * 16)
+    network = lbi.load(folder / name, arch=f"{folder / 'arch.py'}:build")
+    expected = from_torch(model, (64,))
+    assert [p.weights for p in network.projections] == [p.weights for p in expected.projections]
+
+
+@pytest.mark.parametrize(
+    ("arch", "code", "message"),
+    [
+        (None, 3, "model-foreign"),
+        ("arch.py:broken", 2, "fails with RuntimeError: no weights"),
+        ("arch.py:nothing", 2, "fails with AttributeError"),
+        ("nowhere.py:build", 2, "is no file"),
+        ("other.py:build", 3, "state-"),
+    ],
+)
+def test_saved_states_that_do_not_fit(arch, code, message, saved):
+    folder, _ = saved
+    (folder / "other.py").write_text(ARCH.replace("16", "24"))
+    before = sorted(folder.iterdir())
+    arguments = [] if arch is None else ["--arch", f"{folder}/{arch}"]
+    done = call(lbi_export, folder / "state.pt", "--target", "csr", *arguments)
+    assert done.code == code
+    assert all(message in line for line in done.errors), done.errors
+    assert [path for path in sorted(folder.iterdir()) if path.name != "__pycache__"] == before

@@ -152,7 +152,8 @@ def _remove(path: Path) -> None:
 def load(path: str | Path, **options: Any) -> Network | FixedNetwork:
     """A network from ``model.pt`` or ``.nir`` (float), ``network.h5``, an export folder or ``.net`` (integers).
 
-    options: of the file's reader: ``dt`` (seconds per timestep) and ``writer`` for ``.nir``
+    options: of the file's reader: ``dt`` (seconds per timestep) and ``writer`` for ``.nir``; ``arch`` and
+        ``input_shape`` for another framework's ``.pt`` (see ``lbi.importers``)
 
     Raises InputError naming all that is wrong with the file.
     """
@@ -180,15 +181,15 @@ def load(path: str | Path, **options: Any) -> Network | FixedNetwork:
     problems = Problems()
     for name in options:
         problems.check(name in signature(read).parameters, "option", f"{name} with {path}", "has no meaning there",
-                       "dt and writer with a .nir file", "leave it out")  # fmt: skip
+                       "dt and writer with a .nir file; arch and input_shape with a .pt", "leave it out")  # fmt: skip
     problems.raise_as(UsageError)
     network: Any = read(path, **options)
     return network
 
 
 _READERS = {
-    ".pt": "lbi.train.extract:load_model",
-    ".pth": "lbi.train.extract:load_model",
+    ".pt": "lbi.importers.saved:load",
+    ".pth": "lbi.importers.saved:load",
     ".nir": "lbi.importers.nir:load",
     ".h5": "lbi.store:load",
     ".net": "lbi.netx_reader:load",

@@ -44,6 +44,10 @@ def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool
               help="Of a .nir MODEL: seconds per timestep, if the file does not say.")  # fmt: skip
 @click.option("--writer", default=None, metavar="NAME",
               help="Of a .nir MODEL: the framework that wrote it (nir, snntorch, norse, sinabs).")  # fmt: skip
+@click.option("--arch", default=None, metavar="FILE.py:FUNCTION",
+              help="Of another framework's .pt: the function that builds its torch model. The file is run.")  # fmt: skip
+@click.option("--input-shape", default=None, metavar="N[,N…]",
+              help="With --arch: the shape of one sample in one step, such as 1,28,28.")  # fmt: skip
 @click.option("--list-targets", is_flag=True, is_eager=True, expose_value=False, callback=_list_targets,
               help="Show the targets, those of other packages too.")  # fmt: skip
 @common_options
@@ -56,6 +60,8 @@ def main(
     check_only: bool,
     dt: float | None,
     writer: str | None,
+    arch: str | None,
+    input_shape: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -66,7 +72,8 @@ def main(
 
     exporter = targets.exporter(target)
     chosen = None if chip is None else load_profile(chip)
-    network = targets.load(model, **{key: value for key, value in (("dt", dt), ("writer", writer)) if value})
+    options = {"dt": dt, "writer": writer, "arch": arch, "input_shape": _sizes(input_shape)}
+    network = targets.load(model, **{name: value for name, value in options.items() if value is not None})
     profile = chosen or load_profile(getattr(network, "chip", None) or "loihi2")
     job = ExportJob(network, profile)
     path = output or model.with_name(
@@ -86,6 +93,18 @@ def main(
         _show(job, exporter, path, written, reasons, violations)
     if reasons or violations:
         raise (InputError if reasons else FitError)(*reasons, *violations)
+
+
+def _sizes(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        sizes = tuple(int(size) for size in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise UsageError(Problem("input-shape", "--input-shape", repr(text), "sizes such as 1,28,28"))
+    return sizes
 
 
 def _reasons(job: ExportJob, exporter: Exporter) -> tuple[list[Problem], list[Problem]]:

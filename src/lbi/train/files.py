@@ -71,6 +71,11 @@ def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
     return content
 
 
+def load_plain(path: str | Path) -> Any:
+    """Whatever plain types and tensors a torch file holds. Raises InputError for anything else."""
+    return _load(Path(path), "torch")
+
+
 def _is_state_dict(content: dict[Any, Any]) -> bool:
     return bool(content) and all(isinstance(value, torch.Tensor) for value in content.values())
 
