@@ -187,6 +187,12 @@ def test_as_few_cores_as_the_compartments_allow():
     assert place(fixed, LOIHI1).n_cores == 3
 
 
+def test_cores_share_a_population_evenly():
+    """1030 neurons need two cores of 1024: 515 on each, not 1024 and 6; a timestep lasts as long as the fullest."""
+    fixed = network(1, {"a": 1030}, {("input", "a"): np.eye(1030, 1) * 2})
+    assert place(fixed, LOIHI1).use["compartments"].tolist() == [515, 515]
+
+
 def test_the_dense_network_needs_the_cores_that_its_bits_need():
     """512 → 256 at 8 bits is 1,179,648 bits dense, 112.5 % of a core: two cores; sparse (10 %): one."""
     rng = np.random.default_rng(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,22 @@ class Partition:
             todo = [name for name, chunks in self.chunks.items() if not all(map(self.fits, chunks))]
         self.outputs = self._destinations()
 
+    def balanced(self) -> Partition | None:
+        """As many chunks per population, of equal size where those fit; None if that changes nothing.
+
+        A timestep lasts as long as the busiest core, so equal chunks are faster than full ones and a rest.
+        """
+        even = {name: _even(name, chunks) for name, chunks in self.chunks.items()}
+        for _ in range(3):
+            other = Partition(self.fixed, self.profile, self.formats)
+            other.chunks = even
+            other.outputs = other._destinations()
+            failed = [name for name, chunks in even.items() if not all(map(other.fits, chunks))]
+            if not failed:
+                return other if even != self.chunks else None
+            even = even | {name: self.chunks[name] for name in failed}
+        return None
+
     def _cut_population(self, name: str, problems: Problems) -> list[Chunk]:
         n = self.outputs[name].size
         chunks: list[Chunk] = []
@@ -181,6 +198,13 @@ class Partition:
                 for chunk in chunks if source != INPUT else ():
                     outputs[source][self.reached(source, chunk)] += 1
         return outputs
+
+
+def _even(name: str, chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The same neurons in as many chunks, sizes differing by at most one."""
+    n = chunks[-1].stop if chunks else 0
+    bounds = [n * i // len(chunks) for i in range(len(chunks) + 1)]
+    return [Chunk(name, start, stop) for start, stop in pairwise(bounds)]
 
 
 def _union(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -23,7 +23,7 @@ from lbi.memory import (
 )
 from lbi.mesh import arrange, slot_positions
 from lbi.network import INPUT
-from lbi.partition import RESOURCES, Chunk, Partition, core_limits, pack
+from lbi.partition import RESOURCES, Chunk, Partition, pack
 from lbi.profile import HardwareProfile
 
 
@@ -98,24 +98,18 @@ def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False)
     problems = Problems(() if dense else rules.check(fixed, profile))
     partition = _partition(fixed, profile, dense, problems)
     problems.raise_as(FitError)
-    chunks = tuple(chunk for name in partition.chunks for chunk in partition.chunks[name])
-    axons = {
-        projection.name: _axon_table(partition, projection.name, chunks)
-        for projection in fixed.projections
-        if partition.formats[projection.name] == INDEXED
-    }
-    uses = np.array([partition.measure(chunk) for chunk in chunks], dtype=np.int64).reshape(
-        -1, len(RESOURCES)
-    )
-    limits = core_limits(profile)
-    traffic = _traffic(fixed, chunks, axons)
-    core_of_chunk = _in_order(pack(chunks, uses, limits, traffic))
-    n_cores = int(core_of_chunk.max()) + 1
+    packed = _pack(partition)
+    even = partition.balanced()
+    if even is not None:
+        other = _pack(even)
+        if other.n_cores <= packed.n_cores:
+            partition, packed = even, other
+    chunks, axons, uses, n_cores = packed.chunks, packed.axons, packed.uses, packed.n_cores
     _check_system(n_cores, profile, problems)
     problems.raise_as(FitError)
-    between = _sum_blocks(traffic, core_of_chunk, n_cores)
+    between = _sum_blocks(packed.traffic, packed.core_of_chunk, n_cores)
     slots = arrange(between, slot_positions(profile, n_cores))
-    core_of_chunk = slots[core_of_chunk]
+    core_of_chunk = slots[packed.core_of_chunk]
     use = np.zeros((n_cores, len(RESOURCES)), dtype=np.int64)
     np.add.at(use, core_of_chunk, uses)
     _merge_axons(partition, chunks, core_of_chunk, use)
@@ -125,11 +119,41 @@ def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False)
         core_of_chunk=core_of_chunk,
         positions=slot_positions(profile, n_cores),
         use={name: use[:, i] for i, name in enumerate(RESOURCES)},
-        limits={name: None if np.isinf(limit) else int(limit) for name, limit in zip(RESOURCES, limits, strict=True)},
+        limits={name: None if np.isinf(limit) else int(limit)
+                for name, limit in zip(RESOURCES, partition.limits, strict=True)},
         formats=dict(partition.formats),
         bits=_placed_bits(partition, chunks),
         axons=axons,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    """Chunks on numbered cores, which have no place yet."""
+
+    chunks: tuple[Chunk, ...]
+    axons: dict[str, AxonTable]
+    uses: NDArray[np.int64]
+    traffic: Any
+    core_of_chunk: NDArray[np.int64]
+
+    @property
+    def n_cores(self) -> int:
+        return int(self.core_of_chunk.max()) + 1
+
+
+def _pack(partition: Partition) -> _Packed:
+    fixed = partition.fixed
+    chunks = tuple(chunk for name in partition.chunks for chunk in partition.chunks[name])
+    axons = {
+        projection.name: _axon_table(partition, projection.name, chunks)
+        for projection in fixed.projections
+        if partition.formats[projection.name] == INDEXED
+    }
+    uses = np.array([partition.measure(chunk) for chunk in chunks], dtype=np.int64)
+    traffic = _traffic(fixed, chunks, axons)
+    core_of_chunk = _in_order(pack(chunks, uses, partition.limits, traffic))
+    return _Packed(chunks, axons, uses, traffic, core_of_chunk)
 
 
 def _partition(fixed: FixedNetwork, profile: HardwareProfile, dense: bool, problems: Problems) -> Partition:
