@@ -51,9 +51,7 @@ class SparseOptimizer(torch.optim.Optimizer):
     def _state_for(self, param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _update(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]]
-    ) -> None:
+    def _update(self, work: steps.Work) -> None:
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -119,10 +117,7 @@ class SparseOptimizer(torch.optim.Optimizer):
                 )
             work.append((group, params))
         problems.raise_as(UsageError)
-        for group, params in work:
-            if params:
-                states = [self._state_for(p, group) for p in params]
-                self._update(group, params, [p.grad for p in params], states)
+        self._update([(group, [(p, self._state_for(p, group)) for p in params]) for group, params in work])
         return loss
 
     def regularization(self) -> float:
@@ -221,10 +216,8 @@ class LinBreg(_Bregman):
             state.pop("momentum_buffer", None)
         return state
 
-    def _update(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]]
-    ) -> None:
-        steps.linbreg(group, params, grads, states)
+    def _update(self, work: steps.Work) -> None:
+        steps.linbreg(work)
 
 
 class AdaBreg(_Bregman):
@@ -276,10 +269,8 @@ class AdaBreg(_Bregman):
         state["step"] += 1
         return state
 
-    def _update(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]]
-    ) -> None:
-        steps.adabreg(group, params, grads, states)
+    def _update(self, work: steps.Work) -> None:
+        steps.adabreg(work)
 
 
 class ProxSGD(SparseOptimizer):
@@ -312,7 +303,5 @@ class ProxSGD(SparseOptimizer):
             state.pop("momentum_buffer", None)
         return state
 
-    def _update(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]]
-    ) -> None:
-        steps.proxsgd(group, params, grads, states)
+    def _update(self, work: steps.Work) -> None:
+        steps.proxsgd(work)

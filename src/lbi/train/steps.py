@@ -1,90 +1,194 @@
-"""The arithmetic of one optimizer step for one parameter group, in torch's ``_foreach_`` operations.
+"""The arithmetic of one optimizer step for all parameters, in place.
 
-Every operation here is a single IEEE multiplication, addition, division or square root, in the order
-in which the fused kernel (``fused_cpu``) does them, so that both give the same bits on a CPU.
-Scalars are formed in double precision and rounded once to the tensors' type.
+Two paths give the same bits on a CPU: the fused kernels (``fused_cpu``), and torch's ``_foreach_``
+operations, which work everywhere. Every operation is a single IEEE multiplication, addition,
+division or square root, in the same order in both; scalars are formed in double precision and
+rounded once to the tensors' type.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lbi.errors import require
+
 Group = dict[str, Any]
 State = dict[str, Any]
+Work = list[tuple[Group, list[tuple[Tensor, State]]]]
+Row = tuple[Group, State, tuple[Any, ...]]  # one parameter: its group, state and tensors, θ first
+
+_WORTHWHILE = 1 << 15  # weights from which ``fused=None`` loads the compiled kernels
 
 
-def adabreg(group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]) -> None:
-    """AdaBreg's step (see ``optimizers.AdaBreg``) on tensors of one group, in place."""
-    alphas, corrections = adam_scalars(group, states)
+def adabreg(work: Work) -> None:
+    """AdaBreg's step (see ``optimizers.AdaBreg``) on tensors of several groups."""
+    rows = [
+        (group, state, (p, p.grad, state["exp_avg"], state["exp_avg_sq"], state.get("dual", p)))
+        for group, members in work
+        for p, state in members
+    ]
+    rest = _fused("adabreg", rows)
+    for group, states, (params, grads, averages, squares, moved) in _batches(rest):
+        _descend(group, params, _adam_direction(group, states, grads, averages, squares), moved)
+        _read_off(group, params, moved)
+
+
+def linbreg(work: Work) -> None:
+    """LinBreg's step (see ``optimizers.LinBreg``) on tensors of several groups."""
+    rows = [
+        (group, state, (p, p.grad, _buffer(group, p, state), state.get("dual", p)))
+        for group, members in work
+        for p, state in members
+    ]
+    for group, _, (params, grads, buffers, moved) in _batches(_fused("linbreg", rows)):
+        _descend(group, params, _sgd_direction(group, grads, buffers), moved)
+        _read_off(group, params, moved)
+
+
+def proxsgd(work: Work) -> None:
+    """ProxSGD's step (see ``optimizers.ProxSGD``) on tensors of several groups."""
+    rows = [
+        (group, state, (p, p.grad, _buffer(group, p, state)))
+        for group, members in work
+        for p, state in members
+    ]
+    for group, _, (params, grads, buffers) in _batches(rows):
+        _descend(group, params, _sgd_direction(group, grads, buffers), params)
+        if group["reg"] is not None:
+            for p in params:
+                p.copy_(group["reg"].prox(p, float(group["lr"])))
+
+
+def _fused(kind: str, rows: list[Row]) -> list[Row]:
+    """Step the parameters that the compiled kernels can take; return the others."""
+    n_wanted = sum(row[2][0].numel() for row in rows if row[0]["fused"] is None)
+    loaded = "lbi.train.fused_cpu" in sys.modules
+    chosen = {True: True, False: False, None: (loaded or n_wanted >= _WORTHWHILE) and _has_numba()}
+    if not any(chosen[row[0]["fused"]] for row in rows):
+        return rows
+    require("numba", "train")
+    from lbi.train import fused_cpu
+
+    rest: list[Row] = []
+    parts: dict[torch.dtype, list[Row]] = {}
+    for row in rows:
+        dtype = fused_cpu.fusable(row[2]) if chosen[row[0]["fused"]] else None
+        (rest if dtype is None else parts.setdefault(dtype, [])).append(row)
+    for dtype, members in parts.items():
+        known: dict[tuple[int, Any], tuple[int, list[float]]] = {}
+        modes, scalars = [], []
+        for group, state, _ in members:
+            key = (id(group), state.get("step"))
+            if key not in known:
+                mode, shrinkage = fused_cpu.mode(group)
+                known[key] = mode, [*shrinkage, *_scalars(group, state)]
+            modes.append(known[key][0])
+            scalars.append(known[key][1])
+        fused_cpu.run(kind, [tensors for _, _, tensors in members], modes, scalars, dtype)
+        for (group, _, tensors), mode in zip(members, modes, strict=True):
+            if mode == fused_cpu.DUAL:
+                _read_off(group, [tensors[0]], [tensors[-1]])
+    return rest
+
+
+def _has_numba() -> bool:
+    return "numba" in sys.modules or importlib.util.find_spec("numba") is not None
+
+
+def _batches(rows: list[Row]) -> Iterator[tuple[Group, list[State], tuple[list[Tensor], ...]]]:
+    """Rows to be stepped together: on a CPU one by one, for the caches' sake; elsewhere a whole group."""
+    parts: dict[Any, list[Row]] = {}
+    for i, row in enumerate(rows):
+        p = row[2][0]
+        parts.setdefault(i if p.is_cpu else (id(row[0]), p.device, p.dtype), []).append(row)
+    for members in parts.values():
+        roles = tuple([row[2][role] for row in members] for role in range(len(members[0][2])))
+        yield members[0][0], [row[1] for row in members], roles
+
+
+def _scalars(group: Group, state: State) -> list[float]:
+    """What a kernel needs to know of a tensor beside its prox: the decay, then the method's own."""
+    lr = float(group["lr"])
+    decay = lr * float(group["weight_decay"])
+    if "betas" not in group:
+        return [decay, lr, float(group["momentum"])]
     beta1, beta2 = (float(beta) for beta in group["betas"])
-    averages = [state["exp_avg"] for state in states]
-    squares = [state["exp_avg_sq"] for state in states]
+    return [decay, beta1, 1 - beta1, beta2, 1 - beta2, float(group["eps"]), *_adam_scalars(group, state)]
+
+
+def _adam_scalars(group: Group, state: State) -> tuple[float, float]:
+    """lr/(1−β₁ᵏ) and 1/√(1−β₂ᵏ), k being the tensor's step."""
+    beta1, beta2 = group["betas"]
+    return float(group["lr"]) / (1 - beta1 ** state["step"]), 1 / math.sqrt(1 - beta2 ** state["step"])
+
+
+def _adam_direction(
+    group: Group, states: list[State], grads: list[Tensor], averages: list[Tensor], squares: list[Tensor]
+) -> list[Tensor]:
+    """Update m and s; return alpha·m / (√s·correction + ε)."""
+    alphas, corrections = zip(*(_adam_scalars(group, state) for state in states), strict=True)
+    beta1, beta2 = (float(beta) for beta in group["betas"])
     torch._foreach_mul_(averages, beta1)
     torch._foreach_add_(averages, torch._foreach_mul(grads, 1 - beta1))
     torch._foreach_mul_(squares, beta2)
-    grads_squared = torch._foreach_mul(grads, grads)
+    grads_squared = list(torch._foreach_mul(grads, grads))
     torch._foreach_mul_(grads_squared, 1 - beta2)
     torch._foreach_add_(squares, grads_squared)
-    denominators = torch._foreach_sqrt(squares)
-    torch._foreach_mul_(denominators, corrections)
+    denominators = _sqrt(squares)
+    torch._foreach_mul_(denominators, list(corrections))
     torch._foreach_add_(denominators, float(group["eps"]))
-    directions = torch._foreach_div(averages, denominators)
-    torch._foreach_mul_(directions, alphas)
-    _descend(group, params, directions, [state.get("dual") for state in states])
+    directions = list(torch._foreach_div(averages, denominators))
+    torch._foreach_mul_(directions, list(alphas))
+    return directions
 
 
-def adam_scalars(group: Group, states: list[State]) -> tuple[list[float], list[float]]:
-    """Per tensor: lr/(1−β₁ᵏ) and 1/√(1−β₂ᵏ), k being the tensor's step."""
-    beta1, beta2 = group["betas"]
-    lr = float(group["lr"])
-    alphas = [lr / (1 - beta1 ** state["step"]) for state in states]
-    corrections = [1 / math.sqrt(1 - beta2 ** state["step"]) for state in states]
-    return alphas, corrections
+def _sqrt(tensors: list[Tensor]) -> list[Tensor]:
+    """√x, correctly rounded: on a CPU numpy's, since torch's may be off in the last place there."""
+    if not (tensors[0].is_cpu and tensors[0].dtype in (torch.float32, torch.float64)):
+        return list(torch._foreach_sqrt(tensors))
+    roots = [torch.empty_like(x) for x in tensors]
+    for x, root in zip(tensors, roots, strict=True):
+        np.sqrt(x.numpy(), out=root.numpy())
+    return roots
 
 
-def linbreg(group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]) -> None:
-    """LinBreg's step (see ``optimizers.LinBreg``) on tensors of one group, in place."""
-    directions = torch._foreach_mul(_momentum(group, grads, states), float(group["lr"]))
-    _descend(group, params, directions, [state.get("dual") for state in states])
-
-
-def proxsgd(group: Group, params: list[Tensor], grads: list[Tensor], states: list[State]) -> None:
-    """ProxSGD's step (see ``optimizers.ProxSGD``) on tensors of one group, in place."""
-    lr, reg = float(group["lr"]), group["reg"]
-    directions = torch._foreach_mul(_momentum(group, grads, states), lr)
-    _descend({**group, "reg": None}, params, directions, [None] * len(params))
-    if reg is not None:
-        for p in params:
-            p.copy_(reg.prox(p, lr))
-
-
-def _momentum(group: Group, grads: list[Tensor], states: list[State]) -> list[Tensor]:
+def _buffer(group: Group, p: Tensor, state: State) -> Tensor:
+    """The momentum's buffer, 0 at first; without momentum the gradient stands in for it."""
+    assert p.grad is not None
     if group["momentum"] == 0:
-        return grads
-    fresh = [i for i, state in enumerate(states) if "momentum_buffer" not in state]
-    for i in fresh:
-        states[i]["momentum_buffer"] = torch.zeros_like(grads[i])
-    buffers = [state["momentum_buffer"] for state in states]
-    torch._foreach_mul_(buffers, float(group["momentum"]))
-    torch._foreach_add_(buffers, grads)
-    return buffers
+        return p.grad
+    if "momentum_buffer" not in state:
+        state["momentum_buffer"] = torch.zeros_like(p)
+    return state["momentum_buffer"]
 
 
-def _descend(
-    group: Group, params: list[Tensor], directions: Sequence[Tensor], duals: list[Tensor | None]
-) -> None:
-    """Set v ← (v − lr·weight_decay·θ) − direction, θ ← prox(δv); without a regularizer move θ itself."""
-    moved = params if group["reg"] is None else [dual for dual in duals if dual is not None]
+def _sgd_direction(group: Group, grads: list[Tensor], buffers: list[Tensor]) -> list[Tensor]:
+    """Update b ← momentum·b + g; return lr·b."""
+    if group["momentum"] != 0:
+        torch._foreach_mul_(buffers, float(group["momentum"]))
+        torch._foreach_add_(buffers, grads)
+    return list(torch._foreach_mul(buffers, float(group["lr"])))
+
+
+def _descend(group: Group, params: list[Tensor], directions: list[Tensor], moved: list[Tensor]) -> None:
+    """v ← (v − lr·weight_decay·θ) − direction, v being θ itself without a regularizer."""  # noqa: D403
     if group["weight_decay"] != 0:
         decay = float(group["lr"]) * float(group["weight_decay"])
-        torch._foreach_sub_(moved, torch._foreach_mul(params, decay))
-    torch._foreach_sub_(moved, list(directions))
-    if group["reg"] is not None:
-        delta = float(group["delta"])
-        for p, dual in zip(params, moved, strict=True):
-            p.copy_(group["reg"].prox(dual * delta, delta))
+        torch._foreach_sub_(moved, list(torch._foreach_mul(params, decay)))
+    torch._foreach_sub_(moved, directions)
+
+
+def _read_off(group: Group, params: list[Tensor], duals: list[Tensor]) -> None:
+    """θ ← prox(δv), if there is a regularizer."""
+    reg, delta = group["reg"], float(group["delta"])
+    if reg is not None:
+        for p, dual in zip(params, duals, strict=True):
+            p.copy_(reg.prox(dual * delta, delta))

@@ -1,0 +1,155 @@
+"""One pass over memory per optimizer step on a CPU (numba): all tensors of all groups in one call.
+
+The kernels walk the tensors' own memory, cut into chunks that the threads share, and do the very
+operations of ``steps``, one IEEE rounding each (no fast-math, no contraction), so the bits depend
+neither on the path nor on the number of threads. AdaBreg reads g, m, s, v and writes m, s, v, θ: 36 bytes
+per float32 weight (a line of θ is fetched to be written), where fused Adam moves 28.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numba import carray, config, get_num_threads, njit, prange, set_num_threads, types
+from numba.extending import intrinsic
+from torch import Tensor
+
+_CHUNK = 1 << 14  # elements: few enough to share evenly, many enough to hide a chunk's start
+_TYPES = {torch.float32: np.float32, torch.float64: np.float64}
+
+# What a tensor's step has to do with the numbers that it moves.
+PLAIN, DUAL, SHRINK = 0, 1, 2  # θ itself; the dual alone; the dual, then θ entry by entry
+
+
+@intrinsic
+def _pointer(typing_context, address, like):  # type: ignore[no-untyped-def] # numba passes its own types
+    """The int64 ``address`` as a pointer to numbers of the type of ``like``."""
+    signature = types.CPointer(like)(address, like)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return signature, generate
+
+
+@njit(inline="always")
+def _shrink(x, low, high, scale):  # type: ignore[no-untyped-def]
+    """(x − x clamped to [low, high])·scale; a NaN stays one."""
+    return (x - (low if x < low else (high if x > high else x))) * scale
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def _adam(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-untyped-def]
+    """AdaBreg on the dual v, or Adam on θ itself, for every chunk.
+
+    chunks, starts: a chunk's tensor and first element. sizes, modes: (n,). addresses: (n, 5) of θ, g,
+    m, s, v. scalars: (n, 12): δ, low, high, scale, lr·decay, β₁, 1−β₁, β₂, 1−β₂, ε, alpha, correction.
+    """
+    for chunk in prange(len(chunks)):
+        k = chunks[chunk]
+        start, n = starts[chunk], min(_CHUNK, sizes[k] - starts[chunk])
+        delta, low, high, scale, decay, b1, c1, b2, c2, eps, alpha, correction = scalars[k]
+        at = addresses[k] + start * scalars.itemsize
+        theta, g = carray(_pointer(at[0], b1), n), carray(_pointer(at[1], b1), n)
+        m, s, v = (
+            carray(_pointer(at[2], b1), n),
+            carray(_pointer(at[3], b1), n),
+            carray(_pointer(at[4], b1), n),
+        )
+        if modes[k] == SHRINK:
+            for i in range(n):
+                m[i] = m[i] * b1 + g[i] * c1
+                s[i] = s[i] * b2 + g[i] * g[i] * c2
+                direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
+                v[i] = (v[i] - theta[i] * decay) - direction
+                theta[i] = _shrink(v[i] * delta, low, high, scale)
+        elif modes[k] == DUAL:
+            for i in range(n):
+                m[i] = m[i] * b1 + g[i] * c1
+                s[i] = s[i] * b2 + g[i] * g[i] * c2
+                direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
+                v[i] = (v[i] - theta[i] * decay) - direction
+        else:  # v is θ: through one name only, or the compiler must assume that they overlap
+            for i in range(n):
+                m[i] = m[i] * b1 + g[i] * c1
+                s[i] = s[i] * b2 + g[i] * g[i] * c2
+                direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
+                theta[i] = (theta[i] - theta[i] * decay) - direction
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def _sgd(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-untyped-def]
+    """LinBreg on the dual v, or SGD on θ itself, for every chunk.
+
+    As ``_adam``, with addresses (n, 4) of θ, g, the momentum's buffer b, v, and scalars (n, 7): δ, low,
+    high, scale, lr·decay, lr, momentum. Where b is g, there is no momentum.
+    """
+    for chunk in prange(len(chunks)):
+        k = chunks[chunk]
+        start, n = starts[chunk], min(_CHUNK, sizes[k] - starts[chunk])
+        delta, low, high, scale, decay, lr, momentum = scalars[k]
+        at = addresses[k] + start * scalars.itemsize
+        theta, g = carray(_pointer(at[0], lr), n), carray(_pointer(at[1], lr), n)
+        b, v = carray(_pointer(at[2], lr), n), carray(_pointer(at[3], lr), n)
+        if at[2] != at[1]:
+            for i in range(n):
+                b[i] = b[i] * momentum + g[i]
+        if modes[k] == SHRINK:
+            for i in range(n):
+                v[i] = (v[i] - theta[i] * decay) - b[i] * lr
+                theta[i] = _shrink(v[i] * delta, low, high, scale)
+        elif modes[k] == DUAL:
+            for i in range(n):
+                v[i] = (v[i] - theta[i] * decay) - b[i] * lr
+        else:
+            for i in range(n):
+                theta[i] = (theta[i] - theta[i] * decay) - b[i] * lr
+
+
+_KERNELS = {"adabreg": _adam, "linbreg": _sgd}
+
+
+def fusable(tensors: Sequence[Tensor]) -> torch.dtype | None:
+    """The type of one parameter's tensors if the kernels can walk them, else None."""
+    dtype = tensors[0].dtype
+    if dtype not in _TYPES:
+        return None
+    for tensor in tensors:
+        if not (tensor.dtype is dtype and tensor.is_cpu and tensor.is_contiguous()):
+            return None
+    return dtype
+
+
+def mode(group: dict[str, Any]) -> tuple[int, list[float]]:
+    """PLAIN, DUAL or SHRINK, and (δ, low, high, scale) of the prox if it acts entry by entry."""
+    reg, delta = group["reg"], float(group["delta"])
+    shrinkage = None if reg is None else reg.shrinkage(delta)
+    if shrinkage is None:
+        return (PLAIN if reg is None else DUAL), [0.0] * 4
+    threshold, scale = shrinkage
+    return SHRINK, [delta, -np.inf if reg.nonneg else -threshold, threshold, scale]
+
+
+def run(
+    kind: str,
+    tensors: list[Sequence[Tensor]],
+    modes: list[int],
+    scalars: list[list[float]],
+    dtype: torch.dtype,
+) -> None:
+    """The step ``kind`` ("adabreg", "linbreg") on many parameters of one type; a row of each list per parameter."""
+    numbers = np.array(scalars, _TYPES[dtype])
+    addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)
+    sizes = np.array([row[0].numel() for row in tensors], np.int64)
+    counts = -(-sizes // _CHUNK)
+    chunks = np.repeat(np.arange(len(sizes)), counts)
+    starts = (np.arange(len(chunks)) - np.repeat(np.cumsum(counts) - counts, counts)) * _CHUNK
+    before, available = get_num_threads(), int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    set_num_threads(max(1, min(torch.get_num_threads(), available, len(chunks))))
+    try:
+        _KERNELS[kind](chunks, starts, sizes, addresses, np.array(modes), numbers)
+    finally:
+        set_num_threads(before)

@@ -1,0 +1,677 @@
+import copy
+import io
+import math
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lbi.errors import UsageError
+from lbi.train import L1, AdaBreg, GroupL1, LinBreg, ProxSGD, param_groups, sparse_init_
+
+SHAPES = [(5, 7), (4, 3, 2, 2), (6,), (1, 9), ()]
+PATHS = [pytest.param(False, id="foreach"), pytest.param(True, id="fused")]
+
+
+def make_params(dtype=torch.float64, seed=0):
+    """Tensors of all SHAPES, about half of whose entries are 0, and a generator for their gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    params = []
+    for shape in SHAPES:
+        p = torch.randn(shape, generator=generator, dtype=dtype)
+        p *= torch.rand(shape, generator=generator, dtype=dtype) < 0.5
+        params.append(p.requires_grad_())
+    return params, generator
+
+
+def gradient(p, generator):
+    """Noise around a pull that differs per entry, so that duals drift and supports change both ways."""
+    pull = torch.linspace(-0.6, 0.6, max(p.numel(), 1), dtype=p.dtype)[: p.numel()].reshape(p.shape)
+    return 0.2 * p.detach() + pull + 0.5 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+
+
+def soft(x, threshold):
+    return np.sign(x) * np.maximum(np.abs(x) - threshold, 0)
+
+
+def published_adabreg(theta, grads_of, lr, lamda, delta, beta1=0.9, beta2=0.999, eps=1e-8, decay=0.0):
+    """Bungert et al. (2022), Algorithm 3, line by line; ``grads_of(θ)`` yields each step's gradient."""
+    m, s = np.zeros_like(theta), np.zeros_like(theta)
+    v = theta / delta + lamda * np.sign(theta)
+    for k in range(1, 201):
+        g = grads_of(theta)
+        m = beta1 * m + (1 - beta1) * g
+        s = beta2 * s + (1 - beta2) * g * g
+        m_hat, s_hat = m / (1 - beta1**k), s / (1 - beta2**k)
+        v = v - lr * m_hat / (np.sqrt(s_hat) + eps) - lr * decay * theta
+        theta = soft(delta * v, delta * lamda)
+    return theta
+
+
+def published_linbreg(theta, grads_of, tau, lamda, delta, beta=0.0, decay=0.0):
+    """Bungert et al. (2022), Algorithms 1 and 2: m ← βm + (1−β)τg, v ← v − m, θ ← prox_δJ(δv)."""
+    m = np.zeros_like(theta)
+    v = theta / delta + lamda * np.sign(theta)
+    for _ in range(200):
+        m = beta * m + (1 - beta) * tau * grads_of(theta)
+        v = v - m - (1 - beta) * tau * decay * theta
+        theta = soft(delta * v, delta * lamda)
+    return theta
+
+
+def published_ista(theta, grads_of, lr, lamda):
+    for _ in range(200):
+        theta = soft(theta - lr * grads_of(theta), lr * lamda)
+    return theta
+
+
+def run_against(optimizer_of, published, groups_of):
+    """200 steps of the optimizer and of the published equations, on the same gradients."""
+    params, generator = make_params()
+    start = [p.detach().clone() for p in params]
+    optimizer = optimizer_of(groups_of(params))
+    settings = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    sequence = [
+        [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in params] for _ in range(200)
+    ]
+
+    def pull(theta, noise):
+        ramp = np.linspace(-0.6, 0.6, max(theta.size, 1))[: theta.size].reshape(theta.shape)
+        return 0.2 * theta + ramp + 0.5 * noise
+
+    for noises in sequence:
+        for p, noise in zip(params, noises, strict=True):
+            p.grad = torch.as_tensor(pull(p.detach().numpy(), noise.numpy()))
+        optimizer.step()
+    for i, (p, theta) in enumerate(zip(params, start, strict=True)):
+        noise = iter(noises[i].numpy() for noises in sequence)
+        expected = published(theta.numpy(), lambda t, noise=noise: pull(t, next(noise)), settings[id(p)])
+        # 200 steps of some 15 roundings of 2^-53 each, on numbers below 10, with a contraction of 1.
+        np.testing.assert_allclose(p.detach().numpy(), expected, rtol=0, atol=200 * 15 * 10 * 2.0**-53)
+        assert np.array_equal(p.detach().numpy() == 0, expected == 0)
+    return params
+
+
+def several_groups(params):
+    return [
+        {"params": params[:2], "reg": L1(0.3), "delta": 2.0},
+        {"params": params[2:4], "reg": L1(0.1), "lr": 0.02},
+        {"params": params[4:]},
+    ]
+
+
+def lamda_of(group):
+    return group["reg"].lamda if group["reg"] else 0.0
+
+
+@pytest.mark.parametrize("fused", PATHS)
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adabreg_is_the_published_equations(fused, decay):
+    params = run_against(
+        lambda groups: AdaBreg(groups, lr=0.01, weight_decay=decay, fused=fused),
+        lambda theta, grads, group: published_adabreg(
+            theta, grads, group["lr"], lamda_of(group), group["delta"], decay=decay
+        ),
+        several_groups,
+    )
+    support = torch.cat([p.detach().ravel() != 0 for p in params[:4]])
+    assert 0 < support.sum() < support.numel()
+
+
+@pytest.mark.parametrize("fused", PATHS)
+@pytest.mark.parametrize(("momentum", "decay"), [(0.0, 0.0), (0.9, 0.0), (0.5, 0.1)])
+def test_linbreg_is_the_published_equations(fused, momentum, decay):
+    # The paper's (1 − β)τ is our lr, for the step of the gradient and of the decay alike.
+    run_against(
+        lambda groups: LinBreg(groups, lr=0.01, momentum=momentum, weight_decay=decay, fused=fused),
+        lambda theta, grads, group: published_linbreg(
+            theta, grads, group["lr"] / (1 - momentum), lamda_of(group), group["delta"], momentum, decay
+        ),
+        several_groups,
+    )
+
+
+def test_proxsgd_is_iterative_soft_thresholding():
+    run_against(
+        lambda groups: ProxSGD([{k: v for k, v in g.items() if k != "delta"} for g in groups], lr=0.01),
+        lambda theta, grads, group: published_ista(theta, grads, group["lr"], lamda_of(group)),
+        several_groups,
+    )
+
+
+def twin_runs(ours_of, theirs_of, steps=200, dtype=torch.float64):
+    """Largest difference after the same steps of two optimizers on equal parameters."""
+    runs = []
+    for optimizer_of in (ours_of, theirs_of):
+        params, generator = make_params(dtype)
+        optimizer = optimizer_of(params)
+        for _ in range(steps):
+            for p in params:
+                p.grad = gradient(p, generator)
+            optimizer.step()
+        runs.append([p.detach().clone() for p in params])
+    return max(float((a - b).abs().max()) for a, b in zip(*runs, strict=True)), runs[0]
+
+
+@pytest.mark.parametrize("fused", PATHS)
+@pytest.mark.parametrize("delta", [1.0, 0.5, 3.0])
+def test_equals_the_reference_package(fused, delta):
+    bregman = pytest.importorskip("bregman")
+    for ours, theirs in (
+        (
+            lambda p: AdaBreg(p, lr=0.01, reg=L1(0.2), delta=delta, betas=(0.8, 0.99), fused=fused),
+            lambda p: bregman.AdaBreg(p, lr=0.01, reg=bregman.L1(0.2), delta=delta, betas=(0.8, 0.99)),
+        ),
+        (
+            lambda p: LinBreg(p, lr=0.01, reg=L1(0.2), delta=delta, fused=fused),
+            lambda p: bregman.LinBreg(p, lr=0.01, reg=bregman.L1(0.2), delta=delta),
+        ),
+        (
+            lambda p: LinBreg(p, lr=0.001, reg=L1(0.2), delta=delta, momentum=0.9, fused=fused),
+            lambda p: bregman.LinBreg(p, lr=0.01, reg=bregman.L1(0.2), delta=delta, momentum=0.9),
+        ),
+    ):
+        difference, weights = twin_runs(ours, theirs)
+        assert difference < 200 * 15 * 10 * 2.0**-53  # roundings as above
+        assert any((w == 0).any() for w in weights)
+
+
+@pytest.mark.parametrize("fused", PATHS)
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (lambda p, f: LinBreg(p, lr=0.05, fused=f), lambda p: torch.optim.SGD(p, lr=0.05)),
+        (
+            lambda p, f: LinBreg(p, lr=0.05, momentum=0.9, fused=f),
+            lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+        ),
+        (lambda p, f: ProxSGD(p, lr=0.05, momentum=0.9), lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)),
+        (
+            lambda p, f: AdaBreg(p, lr=0.05, betas=(0.8, 0.99), fused=f),
+            lambda p: torch.optim.Adam(p, lr=0.05, betas=(0.8, 0.99)),
+        ),
+        # δ belongs to the regularizer: without one it changes nothing.
+        (lambda p, f: AdaBreg(p, lr=0.05, delta=7.0, fused=f), lambda p: torch.optim.Adam(p, lr=0.05)),
+        (
+            lambda p, f: AdaBreg(p, lr=0.05, weight_decay=0.1, fused=f),
+            lambda p: torch.optim.AdamW(p, lr=0.05, weight_decay=0.1),
+        ),
+        # A regularizer of weight 0 is none: the dual is θ/δ.
+        (lambda p, f: AdaBreg(p, lr=0.05, reg=L1(0.0), fused=f), lambda p: torch.optim.Adam(p, lr=0.05)),
+        (
+            lambda p, f: LinBreg(p, lr=0.02, reg=GroupL1(0.0), delta=2.5, fused=f),
+            lambda p: torch.optim.SGD(p, lr=0.05),
+        ),
+    ],
+)
+def test_without_regularizer_equals_torch(ours, theirs, fused):
+    difference, _ = twin_runs(lambda p: ours(p, fused), theirs)
+    assert difference < 200 * 15 * 10 * 2.0**-53  # roundings as above
+
+
+@pytest.mark.parametrize("fused", PATHS)
+def test_an_unregularized_group_is_untouched_by_its_neighbours(fused):
+    def mixed(params):
+        return AdaBreg([{"params": params[:2], "reg": L1(0.2)}, {"params": params[2:]}], lr=0.05, fused=fused)
+
+    _, ours = twin_runs(mixed, mixed)
+    _, adam = twin_runs(lambda p: torch.optim.Adam(p, lr=0.05), lambda p: torch.optim.Adam(p, lr=0.05))
+    for a, b in zip(ours[2:], adam[2:], strict=True):
+        assert float((a - b).abs().max()) < 200 * 15 * 10 * 2.0**-53
+    assert not torch.equal(ours[0], adam[0])
+
+
+REGS = [None, L1(0.2), L1(0.1, elastic=0.5), L1(0.1, nonneg=True), GroupL1(0.05), GroupL1(0.05, over=(2, 2))]
+
+
+@pytest.mark.parametrize("reg", REGS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p, **o: AdaBreg(p, lr=0.01, delta=1.5, weight_decay=0.03, **o),
+        lambda p, **o: AdaBreg(p, lr=0.01, **o),
+        lambda p, **o: LinBreg(p, lr=0.01, delta=1.5, weight_decay=0.03, **o),
+        lambda p, **o: LinBreg(p, lr=0.01, momentum=0.9, **o),
+    ],
+    ids=["AdaBreg-decay", "AdaBreg", "LinBreg-decay", "LinBreg-momentum"],
+)
+def test_fused_and_foreach_give_the_same_bits(make, reg, dtype):
+    difference, weights = twin_runs(
+        lambda p: make(p, reg=reg, fused=True), lambda p: make(p, reg=reg, fused=False), 50, dtype
+    )
+    assert difference == 0
+    assert all(w.isfinite().all() for w in weights)
+
+
+def test_fused_falls_back_per_tensor_on_strides_it_cannot_walk():
+    def run(fused):
+        generator = torch.Generator().manual_seed(0)
+        params = [
+            torch.randn(6, 4, generator=generator).t().requires_grad_(),
+            torch.ones(3, requires_grad=True),
+        ]
+        optimizer = AdaBreg(params, lr=0.01, reg=L1(0.1), fused=fused)
+        for _ in range(5):
+            for p in params:
+                p.grad = torch.randn(p.shape, generator=generator)
+            optimizer.step()
+        return params
+
+    assert all(torch.equal(a, b) for a, b in zip(run(True), run(False), strict=True))
+
+
+def test_large_tensors_take_the_same_steps_on_several_threads():
+    def run(fused, threads):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            generator = torch.Generator().manual_seed(0)
+            p = torch.randn(700, 300, generator=generator, requires_grad=True)
+            optimizer = AdaBreg([p], lr=0.01, reg=L1(0.1), fused=fused)
+            for _ in range(3):
+                p.grad = torch.randn(p.shape, generator=generator)
+                optimizer.step()
+            return p.detach().clone()
+        finally:
+            torch.set_num_threads(before)
+
+    assert torch.equal(run(True, 1), run(False, 1))
+    assert torch.equal(run(True, 2), run(False, 1))
+
+
+# --- theory -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("optimizer_of", "batch"),
+    [
+        # Gradient steps below 2/(δ‖A‖²); in the limit x minimizes λ‖x‖₁ + ‖x‖²/2δ among the solutions of
+        # Ax = b, which is the basis pursuit solution once λ is large (Cai, Osher, Shen, 2009).
+        pytest.param(lambda x, norm: LinBreg([x], lr=norm**-2, reg=L1(10.0)), None, id="LinBreg"),
+        pytest.param(
+            lambda x, norm: LinBreg([x], lr=0.2 * norm**-2, reg=L1(10.0), momentum=0.9),
+            None,
+            id="LinBreg-momentum",
+        ),
+        # Adam normalizes each entry's gradient by its size; with one equation at a time that size is
+        # noise, alike in all entries, and the direction keeps the gradient's proportions.
+        pytest.param(lambda x, norm: AdaBreg([x], lr=0.1, reg=L1(20.0)), 1, id="AdaBreg"),
+    ],
+)
+@pytest.mark.parametrize("seed", [3, 4])
+def test_compressed_sensing_recovers_the_sparse_solution(optimizer_of, batch, seed):
+    generator = torch.Generator().manual_seed(seed)
+    n, m, k, steps = 100, 80, 4, 5000
+    a = torch.randn(m, n, generator=generator, dtype=torch.float64) / math.sqrt(m)
+    truth = torch.zeros(n, dtype=torch.float64)
+    places = torch.randperm(n, generator=generator)[:k]
+    signs = 2.0 * torch.randint(0, 2, (k,), generator=generator) - 1
+    truth[places] = signs * (1 + torch.rand(k, generator=generator, dtype=torch.float64))
+    b = a @ truth
+    x = torch.zeros(n, dtype=torch.float64, requires_grad=True)
+    optimizer = optimizer_of(x, float(torch.linalg.matrix_norm(a, 2)))
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps) if batch else None
+    with torch.no_grad():
+        for _ in range(steps):
+            rows = torch.randint(0, m, (batch,), generator=generator) if batch else slice(None)
+            x.grad = a[rows].T @ (a[rows] @ x - b[rows])
+            optimizer.step()
+            if scheduler:
+                scheduler.step()
+    assert torch.equal(x != 0, truth != 0)  # support F1 = 1: the same places, exact zeros elsewhere
+    assert float((x.detach() - truth).norm() / truth.norm()) < 1e-6
+
+
+# --- as an optimizer among torch's tools ------------------------------------------------------------
+
+
+def small_net(dtype=torch.float64):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 12), nn.Tanh(), nn.Linear(12, 3)
+    )
+    return sparse_init_(net, 0.3, torch.Generator().manual_seed(1)).to(dtype)
+
+
+def batches(n, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(7)
+    for _ in range(n):
+        x = torch.randn(16, 1, 8, 8, generator=generator, dtype=dtype)
+        yield x, (x.mean((1, 2, 3)) > 0).long() + (x[:, 0, 0, 0] > 0).long()
+
+
+def train(net, optimizer, steps, each=lambda: None, dtype=torch.float64):
+    for x, y in batches(steps, dtype):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        each()
+        optimizer.step()
+    return torch.cat([p.detach().ravel() for p in net.parameters()])
+
+
+OPTIMIZERS = [
+    pytest.param(lambda net, reg: AdaBreg(param_groups(net, reg), lr=0.01), id="AdaBreg"),
+    pytest.param(lambda net, reg: LinBreg(param_groups(net, reg), lr=0.05, momentum=0.9), id="LinBreg"),
+    pytest.param(lambda net, reg: ProxSGD(param_groups(net, reg), lr=0.05, momentum=0.9), id="ProxSGD"),
+]
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "reg", [L1(0.05), GroupL1(0.01), GroupL1(0.01, over="columns"), GroupL1(0.02, over=(3, 3))]
+)
+def test_trains_convolutions_and_biases(make, reg):
+    net = small_net()
+    optimizer = make(net, reg)
+    x, y = next(batches(1))
+    first = float(nn.functional.cross_entropy(net(x), y).detach())
+    assert train(net, optimizer, 60).isfinite().all()
+    assert float(nn.functional.cross_entropy(net(x), y).detach()) < first
+    biases = [p for p in net.parameters() if p.ndim == 1]
+    assert all((p != 0).all() for p in biases)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_closure_is_called_with_gradients_on_and_its_loss_returned(make):
+    net, twin = small_net(), small_net()
+    optimizer = make(net, L1(0.05))
+    losses = []
+
+    for x, y in batches(5):
+
+        def closure(x=x, y=y):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(net(x), y)
+            loss.backward()
+            losses.append(float(loss.detach()))
+            return loss
+
+        assert float(optimizer.step(closure).detach()) == losses[-1]
+    assert len(losses) == 5
+    expected = train(twin, make(twin, L1(0.05)), 5)
+    assert torch.equal(torch.cat([p.detach().ravel() for p in net.parameters()]), expected)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_clipping_scaling_and_compiling(make):
+    net = small_net()
+    clipped = train(net, make(net, L1(0.05)), 5, lambda: nn.utils.clip_grad_norm_(net.parameters(), 0.1))
+
+    # A power of two scales gradients without rounding, so the scaled run has the same bits.
+    net = small_net()
+    optimizer, scaler = make(net, L1(0.05)), torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    for x, y in batches(5):
+        optimizer.zero_grad()
+        scaler.scale(nn.functional.cross_entropy(net(x), y)).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+        scaler.step(optimizer)
+        scaler.update()
+    assert torch.equal(torch.cat([p.detach().ravel() for p in net.parameters()]), clipped)
+
+    # An overflow skips the step: neither weights nor duals move.
+    state = copy.deepcopy(optimizer.state_dict())
+    next(net.parameters()).grad.fill_(math.inf)
+    scaler.step(optimizer)
+    scaler.update()
+    assert equal_states(optimizer.state_dict(), state)
+
+    net = small_net()
+    compiled = torch.compile(net, backend="eager")
+    ran = train(
+        compiled, make(compiled, L1(0.05)), 5, lambda: nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+    )
+    assert torch.equal(ran, clipped)
+
+
+def equal_states(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal_states(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(equal_states, a, b))
+    return a == b
+
+
+def through_file(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("reg", [None, L1(0.05), L1(0.05, elastic=0.1), GroupL1(0.01, over=(2, 3))], ids=str)
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_state_dict_is_plain_and_resumes_bit_for_bit(make, reg, dtype):
+    net = small_net(dtype)
+    optimizer = make(net, reg)
+    train(net, optimizer, 10, dtype=dtype)
+    if reg is not None:
+        optimizer.param_groups[0]["reg"] = reg.with_lamda(0.021)
+    weights, state = through_file(net.state_dict()), through_file(optimizer.state_dict())
+    expected = train(net, optimizer, 10, dtype=dtype)
+
+    resumed = small_net(dtype)
+    resumed.load_state_dict(weights)
+    successor = make(resumed, None if reg is None else L1(9.0))
+    successor.load_state_dict(state)
+    assert equal_states(successor.state_dict(), state)
+    assert successor.param_groups[0]["reg"] == (None if reg is None else reg.with_lamda(0.021))
+    assert torch.equal(train(resumed, successor, 10, dtype=dtype), expected)
+
+
+KILLED = """
+import os, sys, torch
+from pathlib import Path
+from torch import nn
+from lbi.train import L1, AdaBreg, param_groups, sparse_init_
+if __name__ == "__main__":
+    assert "numba" not in sys.modules, "importing lbi.train is to be cheap"
+
+def main(path, end, steps):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 2))
+    sparse_init_(net, 0.2)
+    optimizer = AdaBreg(param_groups(net, L1(0.02)), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    first = step = 0
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        net.load_state_dict(saved["net"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scheduler.load_state_dict(saved["scheduler"])
+        first = step = saved["step"]
+    while step < steps:
+        x = torch.randn(32, 8, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        ((net(x) - x[:, :2].sin() * x[:, 2:4]) ** 2).mean().backward()
+        optimizer.step()
+        scheduler.step()
+        step += 1
+        if step % 10 == 0:
+            saved = {"net": net.state_dict(), "optimizer": optimizer.state_dict(),
+                     "scheduler": scheduler.state_dict(), "step": step}
+            torch.save(saved, path.with_suffix(".tmp"))
+            os.replace(path.with_suffix(".tmp"), path)
+            print("saved", step, flush=True)
+    torch.save(net.state_dict(), end)
+    return first
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+"""
+
+
+def test_kill_and_resume_ends_in_the_same_bits(tmp_path, capsys):
+    steps, checkpoint = 1000, tmp_path / "killed.pt"
+    command = [sys.executable, "-c", KILLED, str(checkpoint), str(tmp_path / "end.pt"), str(steps)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert any(line == "saved 200\n" for line in child.stdout)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    child.stdout.close()
+    assert not (tmp_path / "end.pt").exists()
+
+    namespace = {"__name__": "killed"}
+    exec(KILLED, namespace)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert 200 <= namespace["main"](checkpoint, tmp_path / "resumed.end", steps) < steps
+        assert namespace["main"](tmp_path / "whole.pt", tmp_path / "whole.end", steps) == 0
+    finally:
+        torch.set_num_threads(before)
+    capsys.readouterr()
+    whole, resumed = (
+        torch.load(tmp_path / f"{name}.end", weights_only=True) for name in ("whole", "resumed")
+    )
+    assert equal_states(whole, resumed)
+    assert 0 < (whole["0.weight"] == 0).sum() < 8 * 64
+
+
+DISTRIBUTED = """
+import datetime, sys, torch
+import torch.distributed as dist
+from torch import nn
+from lbi.train import L1, AdaBreg, param_groups
+
+def main(rank, store, world):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 2)).double()
+    if world > 1:
+        timeout = datetime.timedelta(seconds=120)
+        dist.init_process_group(
+            "gloo", init_method="file://" + store, rank=rank, world_size=world, timeout=timeout
+        )
+        net = nn.parallel.DistributedDataParallel(net)
+    optimizer = AdaBreg(param_groups(net, L1(0.02)), lr=0.01)
+    for step in range(30):
+        x = torch.randn(8, 6, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+        part = x.chunk(world)[rank]
+        optimizer.zero_grad()
+        ((net(part) - part[:, :2].sin()) ** 2).mean().backward()
+        optimizer.step()
+    if world > 1:
+        dist.destroy_process_group()
+        net = net.module
+    return net.state_dict()
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.save(main(1, sys.argv[1], 2), sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this torch is built without torch.distributed"
+)
+def test_distributed_data_parallel_equals_one_process(tmp_path):
+    store, end = str(tmp_path / "store"), tmp_path / "end.pt"
+    child = subprocess.Popen([sys.executable, "-c", DISTRIBUTED, store, str(end)])
+    namespace = {"__name__": "distributed"}
+    exec(DISTRIBUTED, namespace)
+    first = namespace["main"](0, store, 2)
+    assert child.wait(120) == 0
+    assert equal_states(first, torch.load(end, weights_only=True))
+    for name, p in namespace["main"](0, store, 1).items():
+        # The mean over ranks rounds otherwise than the mean over the batch; Adam's direction carries
+        # a relative error of a few ulp per step into 30 steps of 0.01.
+        torch.testing.assert_close(p, first[name], rtol=0, atol=1e-12)
+
+
+# --- the user's hand --------------------------------------------------------------------------------
+
+
+def test_duals_win_over_hand_written_weights_until_reset():
+    p = torch.zeros(4, requires_grad=True)
+    optimizer = AdaBreg([p], lr=0.0, reg=L1(0.5))
+    p.grad = torch.ones(4)
+    optimizer.step()
+    with torch.no_grad():
+        p.copy_(torch.tensor([1.0, 0.0, -2.0, 0.0]))
+    optimizer.step()
+    assert (p == 0).all()
+    with torch.no_grad():
+        p.copy_(torch.tensor([1.0, 0.0, -2.0, 0.0]))
+    optimizer.reset_duals()
+    optimizer.step()
+    assert torch.equal(p, torch.tensor([1.0, 0.0, -2.0, 0.0]))
+    assert torch.equal(optimizer.state[p]["dual"], torch.tensor([1.5, 0.0, -2.5, 0.0]))
+
+
+def test_a_regularizer_may_come_and_go():
+    p = torch.tensor([1.0, 0.0], requires_grad=True)
+    optimizer = AdaBreg([p], lr=0.01)
+    p.grad = torch.ones(2)
+    optimizer.step()
+    assert "dual" not in optimizer.state[p]
+    optimizer.param_groups[0]["reg"] = L1(0.5)
+    held = p.detach().clone()
+    optimizer.param_groups[0]["lr"] = 0.0
+    optimizer.step()
+    # θ = (θ + λ·sign θ) − λ·sign θ but for one rounding of a number below 2.
+    torch.testing.assert_close(p.detach(), held, rtol=0, atol=2.0**-23)
+    assert torch.equal(optimizer.state[p]["dual"], held + 0.5 * held.sign())
+    optimizer.param_groups[0]["reg"] = None
+    optimizer.step()
+    assert "dual" not in optimizer.state[p]
+
+
+def test_parameters_without_gradient_are_left_alone():
+    p, q = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    optimizer = AdaBreg([p, q], reg=L1(5.0))
+    p.grad = torch.ones(3)
+    optimizer.step()
+    assert torch.equal(q, torch.ones(3))
+    assert q not in optimizer.state
+
+
+def test_param_groups_split_weights_from_the_rest():
+    net = small_net()
+    whole = param_groups(net, L1(0.1))
+    assert [group["name"] for group in whole] == ["weights", "rest"]
+    assert [len(group["params"]) for group in whole] == [3, 3]
+    assert [group["reg"] for group in whole] == [L1(0.1), None]
+    layers = param_groups(net, L1(0.1), per_layer=True)
+    assert [group["name"] for group in layers] == ["0.weight", "2.weight", "4.weight", "rest"]
+    net[0].weight.requires_grad_(False)
+    assert [group["name"] for group in param_groups(net, None, per_layer=True)] == [
+        "2.weight",
+        "4.weight",
+        "rest",
+    ]
+
+
+def test_regularization_is_the_sum_over_groups():
+    p, q = torch.tensor([[3.0, -4.0]], requires_grad=True), torch.ones(2, requires_grad=True)
+    optimizer = AdaBreg([{"params": [p], "reg": L1(0.5)}, {"params": [q]}])
+    assert optimizer.regularization() == 3.5
+    optimizer.param_groups[0]["reg"] = GroupL1(1.0)
+    assert optimizer.regularization() == pytest.approx(math.sqrt(2) * 5)
+
+
+def test_errors_name_every_option():
+    p = torch.ones(2, requires_grad=True)
+    with pytest.raises(
+        UsageError, match=r"(?s)param_groups\[0\]\.lr: -1.*delta: 0.*betas\[1\]: 1\.0.*reg: float"
+    ):
+        AdaBreg([p], lr=-1, delta=0, betas=(0.9, 1.0), reg=0.1)
+    with pytest.raises(UsageError, match=r"param_groups\[1\]\.momentum: 1\.0; allowed: a number ≥ 0 and < 1"):
+        LinBreg([{"params": [p]}, {"params": [torch.ones(1, requires_grad=True)], "momentum": 1.0}])
+    with pytest.raises(UsageError, match=r"param_groups\[0\]\.weight_decay: nan"):
+        ProxSGD([p], weight_decay=math.nan)
+    embedding = nn.Embedding(4, 2, sparse=True)
+    optimizer = AdaBreg([*embedding.parameters(), p], reg=L1(0.1))
+    embedding(torch.tensor([1])).sum().backward()
+    p.grad = torch.ones(2)
+    with pytest.raises(UsageError, match=r"gradient-unsupported: .*shape \(4, 2\): a sparse gradient"):
+        optimizer.step()
+    assert torch.equal(p, torch.ones(2))
