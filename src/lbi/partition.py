@@ -24,6 +24,9 @@ from lbi.profile import HardwareProfile
 RESOURCES = ("compartments", "synaptic_bits", "input_axons", "output_axons", "memory_bits")
 """What neurons take of a core; ``memory_bits`` is synapses, state and axon tables together."""
 
+EVEN_UP_TO = 16
+"""Populations of more chunks are left as cut: evening them out gains less than a chunk in this many."""
+
 _COMPARTMENTS, _BITS, _INPUTS, _OUTPUTS, _MEMORY = range(5)
 
 
@@ -128,7 +131,10 @@ class Partition:
 
         A timestep lasts as long as the busiest core, so equal chunks are faster than full ones and a rest.
         """
-        even = {name: _even(name, chunks) for name, chunks in self.chunks.items()}
+        few = {name: chunks for name, chunks in self.chunks.items() if 1 < len(chunks) <= EVEN_UP_TO}
+        even = self.chunks | {name: _even(name, chunks) for name, chunks in few.items()}
+        if even == self.chunks:
+            return None
         for _ in range(3):
             other = Partition(self.fixed, self.profile, self.formats)
             other.chunks = even
