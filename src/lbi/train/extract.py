@@ -6,6 +6,7 @@ Exact zeros become absent synapses. State as pruning and weight normalization le
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,15 @@ _FOLDS = (
 
 def save_model(model: SpikingNetwork, path: str | Path, meta: Mapping[str, Any] | None = None) -> None:
     """Write ``model.pt``; meta: plain JSON values (``dataset``: name and encoding, ``training``: summary)."""
+    # Fresh objects: what is one string or two to Python would show in the bytes.
+    plain = json.loads(
+        json.dumps({"config": model.config.to_dict(), "meta": dict(meta or {})}, allow_nan=False)
+    )
     content = {
         "format": MODEL[0],
         "version": MODEL[1],
-        "config": model.config.to_dict(),
+        **plain,
         "state_dict": {name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
-        "meta": dict(meta or {}),
     }
     files.write(content, path)
 

@@ -147,14 +147,13 @@ class Trainer:
         loss.backward()
         sums = self._sums(loss, run, counts, labels)
         distributed.add_up(self.model, sums)
-        if config.clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
         value, n_right, n_spikes = sums.tolist()
-        if not math.isfinite(value):
+        if not (math.isfinite(value) and math.isfinite(float(norm))):
             raise InputError(
                 Problem(
-                    "diverged", f"epoch {self.progress.epoch + 1}", f"loss {value}", "a finite loss",
-                    "lower --lr, or set clip",
+                    "diverged", f"epoch {self.progress.epoch + 1}", f"loss {value}, gradient norm {float(norm)}",
+                    "finite numbers", "lower --lr, or set clip",
                 )
             )  # fmt: skip
         self.optimizer.step()
