@@ -161,6 +161,27 @@ def test_a_lava_that_hangs_ends_at_the_timeout(export, tmp_path, monkeypatch):
     assert not (tmp_path / "out.npz").exists()
 
 
+@pytest.mark.lava
+def test_a_lava_that_fails_says_why_at_once(export, tmp_path, monkeypatch):
+    """An exception in a process model, which Lava swallows and then waits for: its last lines, exit code 5."""
+    pytest.importorskip("lava.magma")
+    network, spikes, _ = export
+    (tmp_path / "sitecustomize.py").write_text(
+        "from lava.proc.lif.models import PyLifResetModelBitAcc as Model\n"
+        "def run_spk(self):\n"
+        "    raise ValueError('a model that cannot run')\n"
+        "Model.run_spk = run_spk\n"
+    )
+    python = interpreter(tmp_path, f'PYTHONPATH={tmp_path} exec {sys.executable} "$@"')
+    monkeypatch.setenv("LBI_LAVA_PYTHON", python)
+    done = call(lbi_run, network, "--spikes", spikes, "--timeout", 100)
+    assert done.code == 5
+    assert len(done.errors) == 1
+    assert "child-failed: backend lava: failed with exit code 70" in done.errors[0]
+    assert "ValueError: a model that cannot run" in done.errors[0]
+    assert our_children() == []
+
+
 def test_a_backend_that_fails(export, tmp_path, monkeypatch):
     network, spikes, _ = export
     monkeypatch.setenv("LBI_LAVA_PYTHON", interpreter(tmp_path, "echo no lava here >&2; exit 7"))

@@ -125,6 +125,27 @@ def test_traceback_comes_back(tmp_path, capfd):
     assert "first\nTraceback (most recent call last):" in capfd.readouterr().err
 
 
+def test_an_exception_in_a_grandchild_ends_the_wait(tmp_path):
+    """Lava catches what its processes raise, and then waits for them without end."""
+    (tmp_path / "bad.py").write_text(
+        "import multiprocessing, threading\n"
+        "class Quiet(multiprocessing.Process):\n"
+        "    def run(self):\n"
+        "        try:\n"
+        "            super().run()\n"
+        "        except Exception:\n"
+        "            pass\n"
+        "def fail():\n"
+        "    raise ValueError('a bad parameter')\n"
+        "if __name__ == '__main__':\n"
+        "    multiprocessing.set_start_method('fork')\n"
+        "    Quiet(target=fail).start()\n"
+        "    threading.Event().wait()\n"
+    )
+    with pytest.raises(BackendError, match=r"failed with exit code 70: .*ValueError: a bad parameter"):
+        run_script(tmp_path / "bad.py", [], where="x", timeout_s=60)
+
+
 def test_death_by_signal_is_named(tmp_path):
     (tmp_path / "bad.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n")
     with pytest.raises(BackendError, match="ended by signal SIGSEGV"):

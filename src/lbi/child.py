@@ -2,13 +2,17 @@
 
     python child.py PREFIX PARENT_PID SCRIPT [ARGUMENT ...]
 
-Names the shared memory that the script makes with PREFIX, so that it can be found and freed, and ends the
-whole process group when the parent is gone. Standard library only.
+Names the shared memory that the script makes with PREFIX, so that it can be found and freed; ends the whole
+process group when the parent is gone; and ends the script when a process that it has started dies of an
+exception, which Lava would wait for without end. Standard library only.
 """
 
 import os
 import sys
 from typing import Any
+
+FAILED = 70
+"""Exit code when a process of the script's own died of an exception (EX_SOFTWARE of sysexits.h)."""
 
 
 def main() -> None:
@@ -26,18 +30,41 @@ def main() -> None:
         names: Any = shared_memory
         names._SHM_NAME_PREFIX = "/" + prefix
         names._SHM_SAFE_NAME_LENGTH = len(prefix) + 17
-    threading.Thread(target=watch, args=(int(parent), prefix), daemon=True).start()
+    failures, report = os.pipe()
+    report_failures(report)
+    threading.Thread(target=watch, args=(int(parent), prefix, failures), daemon=True).start()
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name="__main__")
 
 
-def watch(parent: int, prefix: str) -> None:
-    """End this process group as soon as ``parent`` no longer is the parent."""
+def report_failures(report: int) -> None:
+    """Let every process started from here print its exception and write to ``report`` (Lava catches it)."""
+    import traceback
+    from multiprocessing.process import BaseProcess
+
+    run = BaseProcess.run
+
+    def run_and_report(self: Any) -> None:
+        try:
+            run(self)
+        except Exception:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os.write(report, b"!")
+            raise
+
+    process: Any = BaseProcess
+    process.run = run_and_report
+
+
+def watch(parent: int, prefix: str, failures: int) -> None:
+    """End this process group when ``parent`` no longer is the parent, and this process after a failure."""
+    import select
     import signal
-    import time
 
     while os.getppid() == parent:
-        time.sleep(0.25)
+        if select.select([failures], [], [], 0.25)[0]:
+            os._exit(FAILED)
     free_shared_memory(prefix)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
