@@ -175,6 +175,14 @@ def test_what_does_not_fit_the_chip_exits_6(tmp_path):
     assert len(checked.json["violations"]) == len(checked.errors) == len(done.errors)
 
 
+def test_integers_may_go_to_another_chip(tmp_path):
+    """What was quantized for one chip and fits another is marked as made for that one."""
+    source = saved(tmp_path, "feed_forward")
+    assert lbi.load(source).chip == "loihi2"
+    assert call(lbi_export, source, "--target", "lava", "--chip", "loihi1").code == 0
+    assert lbi.load(tmp_path / "feed_forward.lava").chip == "loihi1"
+
+
 def rebuilt(folder: Path) -> lbi.FixedNetwork:
     """The network from a csr export, with scipy and json alone."""
     manifest = json.loads((folder / "manifest.json").read_text())

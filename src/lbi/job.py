@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -29,7 +30,7 @@ class ExportJob:
     def fixed(self) -> FixedNetwork:
         """The integers. Raises InputError naming all that the chip's formats cannot hold."""
         if isinstance(self.network, FixedNetwork):
-            return self.network
+            return replace(self.network, chip=self.profile.name)
         return quantize(self.network, self.profile)
 
     @cached_property
