@@ -265,10 +265,17 @@ def bad_models(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
     (tmp_path / "pickle.pt").write_bytes(pickle.dumps({"a": 1}))
     (tmp_path / "empty.pt").write_bytes(b"")
+    from lbi.train.extract import save_model
+    from lbi.train.model import ModelConfig, PopulationConfig, SpikingNetwork
+
+    model = SpikingNetwork(ModelConfig((4,), (PopulationConfig("output", 3, 0.5, 0.1),)))
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.ndim == 2)[0, 0] = float("nan")
+    save_model(model, tmp_path / "nan.pt")
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["truncated", "module", "pickle", "empty", "missing"])
+@pytest.mark.parametrize("name", ["truncated", "module", "pickle", "empty", "missing", "nan"])
 def test_bad_models_are_refused_in_one_line(name, bad_models):
     before = sorted(p.name for p in bad_models.iterdir())
     done = call(lbi_export, bad_models / f"{name}.pt", "--target", "loihi")
