@@ -268,7 +268,7 @@ def bad_models(tmp_path):
     from lbi.train.extract import save_model
     from lbi.train.model import ModelConfig, PopulationConfig, SpikingNetwork
 
-    model = SpikingNetwork(ModelConfig((4,), (PopulationConfig("output", 3, 0.5, 0.1),)))
+    model = SpikingNetwork(ModelConfig((4,), (PopulationConfig("output", 3, (0.5,), (0.1,)),)))
     with torch.no_grad():
         next(p for p in model.parameters() if p.ndim == 2)[0, 0] = float("nan")
     save_model(model, tmp_path / "nan.pt")
