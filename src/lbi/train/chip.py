@@ -92,7 +92,7 @@ class _ChipScan(torch.autograd.Function):
         return save_scan(ctx, recurrent, alpha, beta, threshold, bias, surrogate, slope, spikes, voltages)
 
     @staticmethod
-    def backward(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
         return scan_gradients(ctx, grad_s, grad_v)
 
 
@@ -105,17 +105,17 @@ def set_scales(model: SpikingNetwork, chip: str = CHIP) -> None:
     from lbi.quantize import quantize
     from lbi.train.extract import network_of
 
-    for layer in model.layers.values():
+    for layer in model.populations():
         layer.scale.zero_()
     fixed = quantize(network_of(model), chip)
-    for layer in model.layers.values():
+    for layer in model.populations():
         layer.scale.copy_(torch.tensor([fixed.population(name).scale for name in layer.config.parts]))
 
 
 @torch.no_grad()
 def snap(model: SpikingNetwork) -> None:
     """Put the weights on their mantissas, in float units: what the chip will hold is what the file shows."""
-    for layer in model.layers.values():
+    for layer in model.populations():
         scale = layer.scale[layer.part]
         for weight in (layer.weight, layer.recurrent):
             if weight is not None:

@@ -44,7 +44,7 @@ class _EventLinear(torch.autograd.Function):
         return product(dense, events, weight).reshape(*spikes.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         weight, dense, *events = ctx.saved_tensors
         grad_spikes = grad @ weight if ctx.needs_input_grad[0] else None
         grad_weight = None

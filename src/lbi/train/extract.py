@@ -164,7 +164,7 @@ def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str,
 
 def _scales(config: ModelConfig, state: Mapping[str, Tensor]) -> dict[str, float]:
     """Population name → scale, for a network that was trained in a chip's integers; else empty."""
-    found = {}
+    found: dict[str, float] = {}
     for layer in config.populations:
         found |= dict(zip(layer.parts, state[f"layers.{layer.name}.scale"].tolist(), strict=True))
     return {name: scale for name, scale in found.items() if scale > 0}

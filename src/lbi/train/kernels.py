@@ -5,6 +5,9 @@ share the samples (scans) or the columns (weight gradients), so every sum has on
 of threads, and results repeat bit for bit. ``float32`` and ``float64`` alike; no fast-math.
 """
 
+# Compiled code is typed by numba, by what it is called with:
+# mypy: disable-error-code="no-untyped-def"
+
 from __future__ import annotations
 
 import numpy as np

@@ -96,7 +96,7 @@ class Trainer:
         if (
             config.precision == "chip"
             and due
-            and not all(layer.on_chip for layer in self.model.layers.values())
+            and not all(layer.on_chip for layer in self.model.populations())
         ):
             set_scales(self.model)
             self.progress.best, self.progress.best_epoch = -1.0, self.progress.epoch
@@ -159,9 +159,7 @@ class Trainer:
         self.optimizer.step()
         if self.controller is not None:
             self.controller.step()
-        n_updates = (
-            chosen.size * spikes.shape[1] * sum(layer.config.n for layer in self.model.layers.values())
-        )
+        n_updates = chosen.size * spikes.shape[1] * sum(layer.config.n for layer in self.model.populations())
         return {
             "loss": value, "accuracy": n_right / chosen.size, "rate": n_spikes / n_updates, "density": self.density(),
         }  # fmt: skip

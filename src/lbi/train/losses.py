@@ -22,7 +22,7 @@ def activity_loss(model: SpikingNetwork, run: list[tuple[Tensor, Tensor]], confi
     total = run[-1][0].new_zeros(())
     if config.activity == 0 and config.synops == 0:
         return total
-    layers = list(model.layers.values())
+    layers = model.populations()
     cost, dense = total, 0
     for layer, following, (spikes, _) in zip(layers[:-1], layers[1:], run[:-1], strict=True):
         rate = spikes.mean(dim=(0, 1))

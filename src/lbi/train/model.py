@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -178,6 +178,16 @@ class PopulationLayer(nn.Module):
     hold the grid exactly); training rounds them to whole units and passes gradients straight through.
     """
 
+    config: PopulationConfig
+    weight: nn.Parameter
+    recurrent: nn.Parameter | None
+    bias: nn.Parameter | None
+    part: Tensor
+    threshold: Tensor
+    scale: Tensor
+    current_decay: Tensor
+    voltage_decay: Tensor
+
     def __init__(self, config: PopulationConfig, n_source: int, generator: torch.Generator) -> None:
         super().__init__()
         self.config = config
@@ -267,13 +277,17 @@ class SpikingNetwork(nn.Module):
                 spikes = spikes * kept.to(spikes.dtype)
         return run
 
+    def populations(self) -> list[PopulationLayer]:
+        """The layers, first to last."""
+        return [cast(PopulationLayer, layer) for layer in self.layers.values()]
+
     def weights(self) -> dict[str, Tensor]:
         """Projection name → weight tensor, in the order of the network's projections."""
         found: dict[str, Tensor] = {}
-        for name, layer in self.layers.items():
-            found[f"{name}.weight"] = layer.weight
+        for layer in self.populations():
+            found[f"{layer.config.name}.weight"] = layer.weight
             if layer.recurrent is not None:
-                found[f"{name}.recurrent"] = layer.recurrent
+                found[f"{layer.config.name}.recurrent"] = layer.recurrent
         return found
 
     def n_weights(self) -> int:

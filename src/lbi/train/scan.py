@@ -41,12 +41,12 @@ def cuba_lif(
     """
     _check(a, recurrent, surrogate, slope)
     n = a.shape[2]
-    full = [
+    alpha, beta, level = (
         torch.as_tensor(value, dtype=a.dtype, device=a.device).expand(n).contiguous()
         for value in (1 - current_decay, 1 - voltage_decay, threshold)
-    ]
+    )
     bias = a.new_zeros(n) if bias is None else bias
-    return scan(a, recurrent, *full, bias, surrogate, slope)[0]
+    return scan(a, recurrent, alpha, beta, level, bias, surrogate, slope)[0]
 
 
 def scan(
@@ -93,7 +93,7 @@ class FusedScan(torch.autograd.Function):
         return save_scan(ctx, recurrent, alpha, beta, threshold, bias, surrogate, slope, spikes, voltages)
 
     @staticmethod
-    def backward(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
         """Gradients of a, recurrent, alpha, beta, bias."""
         return scan_gradients(ctx, grad_s, grad_v)
 
@@ -154,7 +154,8 @@ def load_kernels() -> Any:
 
     from lbi.train import kernels
 
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    numba.set_num_threads(min(torch.get_num_threads(), available))
     return kernels
 
 
