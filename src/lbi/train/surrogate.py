@@ -11,6 +11,8 @@ boxcar        h = 1 where |x| < 1      Esser et al., PNAS 113(41), 2016, arXiv:1
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -34,14 +36,14 @@ class Spike(torch.autograd.Function):
     """s = 1 where v > threshold, else 0; backward as ``derivative``. The threshold gets no gradient."""
 
     @staticmethod
-    def forward(ctx, v: Tensor, threshold: Tensor | float, surrogate: str, slope: float) -> Tensor:  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, v: Tensor, threshold: Tensor | float, surrogate: str, slope: float) -> Tensor:
         """Spikes, same shape and type as v."""
         ctx.save_for_backward(v)
         ctx.options = (threshold, surrogate, slope)
         return (v > threshold).to(v.dtype)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         """Gradient of v."""
         (v,) = ctx.saved_tensors
         threshold, surrogate, slope = ctx.options
