@@ -83,6 +83,11 @@ def graph(network: Network, dt: float | None = None) -> Any:
     for projection in network.projections:
         first = start if projection.source == INPUT else projection.source
         _add_projection(nodes, edges, first, projection, step, network)
+    for population in network.populations:
+        if not any(end == population.name for _, end in edges):  # NIR takes it for an input otherwise
+            silent = _unused_node(f"nothing_to_{population.name}", nodes, network)
+            nodes[silent] = nir.Linear(weight=np.zeros((population.n, network.n_in)))
+            edges += [(start, silent), (silent, population.name)]
     sink = _unused("output", network)
     n_out = network.population(network.readout.population).n
     nodes[sink] = nir.Output(output_type={"output": np.array([n_out])})

@@ -17,6 +17,8 @@ from lbi import (
     SignMode,
     quantize,
 )
+from lbi.importers.builder import Builder
+from lbi.importers.signal import Signal
 from lbi.neurons import FixedAtrLif, FixedIntegrator
 
 N_SAMPLES, N_STEPS = 4, 20
@@ -117,6 +119,16 @@ def beside_an_integrator(rng: np.random.Generator) -> FixedNetwork:
     )
 
 
+def constant_currents(rng: np.random.Generator) -> FixedNetwork:
+    """Biases that enter a current: an imported model's, from a neuron that spikes in every step."""
+    builder = Builder((12,))
+    signal = Signal.spikes("input", (12,))
+    for name, n in (("a", 10), ("b", 5)):
+        signal = signal.linear(rng.normal(0.1, 0.4, (n, signal.n)), rng.normal(0.02, 0.05, n))
+        signal = builder.neurons(name, name, signal, current_decay=0.25, voltage_decay=0.125, threshold=1.5)
+    return quantize(builder.network())
+
+
 CASES = {
     "feed_forward": lambda rng: quantize(random_network(rng, (12, 10, 8, 5))),
     "recurrent": lambda rng: quantize(random_network(rng, (12, 10, 5), recurrent=True)),
@@ -144,6 +156,7 @@ CASES = {
     "free_exponents": free_exponents,
     "adaptive": adaptive,
     "integrator": beside_an_integrator,
+    "constant_currents": constant_currents,
 }  # fmt: skip
 """Name → maker of the network."""
 
@@ -156,6 +169,7 @@ NETX_REFUSES = {
     "free_exponents": {"exponent"},
     "adaptive": {"neuron-model", "exponent"},
     "integrator": {"not-a-chain", "readout-inside"},
+    "constant_currents": {"not-a-chain"},
 }
 """Case → codes of the documented refusal."""
 

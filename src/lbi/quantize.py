@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
 from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
+from lbi.fixedpoint import ACTIVATION_SHIFT
 from lbi.network import INPUT, Network, Population, Projection
 from lbi.profile import HardwareProfile, load_profile
 
 N_SCALES = 192
 """Candidate scales tried per octave and population."""
+
+LEAST_THRESHOLD = 64
+"""Threshold mantissa below which its rounding, up to 1 in 128, is too coarse to make room for a large bias."""
 
 CURRENT_HEADROOM = 16
 """With free exponents, thresholds that must fit into the current's range before it wraps."""
@@ -146,13 +150,15 @@ def _best_scale(
 ) -> float:
     """The scale that loses least (``_loss``) among many below the largest.
 
-    The largest is where the largest weight meets its largest mantissa at exponent 0, or where ``vth``
-    meets its largest value. Free exponents allow larger ones, as long as the current keeps headroom.
+    The largest is where the largest weight meets its largest mantissa at exponent 0, or where ``vth`` or
+    the largest bias meets its largest value. Free exponents allow larger ones, as long as the current keeps headroom.
     """
     threshold = population.neuron.threshold
     stored = [projection for projection in into if projection.weights.nnz]
     limits = [limit / peak for peak, limit in map(_largest, stored)]
     highest = profile.formats.threshold.maximum / threshold
+    if threshold * (limit := _bias_limit(population, profile)) >= LEAST_THRESHOLD:
+        highest = min(highest, limit)  # else no scale suits both, and the bias is refused
     top = min([highest, *limits])
     octaves = 1
     if free and stored:
@@ -162,6 +168,15 @@ def _best_scale(
     candidates = top * 2.0 ** -np.linspace(0.0, octaves, N_SCALES * octaves, endpoint=False)
     losses = [_loss(population, stored, scale, profile) for scale in candidates]
     return float(candidates[int(np.argmin(losses))])
+
+
+def _bias_limit(population: Population, profile: HardwareProfile) -> float:
+    """The scale at which the largest bias has the largest mantissa and exponent; infinite without bias."""
+    bias = population.neuron.bias
+    peak = 0.0 if bias is None else float(np.abs(bias).max(initial=0.0))
+    formats = profile.formats
+    largest = formats.bias_mantissa.maximum << formats.bias_exponent.maximum
+    return largest / (peak * (1 << ACTIVATION_SHIFT)) if peak else np.inf
 
 
 def _loss(population: Population, into: list[Projection], scale: float, profile: HardwareProfile) -> float:
