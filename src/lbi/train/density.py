@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lbi.errors import Problems, UsageError
 
+_MOST_FALLS = 16
 _LEAST_LAMDA = 1e-12  # a λ that must fall for ever (a density out of reach) stays a number
 
 
@@ -45,6 +46,7 @@ class _Unit:
     groups: list[int]
     density: float
     acting: bool = True
+    falls: int = 0  # looks in a row at which λ fell as far as it might, and not far enough
 
 
 class DensityController:
@@ -53,9 +55,9 @@ class DensityController:
     Call ``step()`` once after every optimizer step. Every ``every`` steps it counts the non-zero
     weights. It begins to act when their share leaves density·(1 ± band) and stops within half of
     that (hysteresis: a share at rest leaves λ alone). Too many weights: λ jumps to the quantile of
-    the dual that gives the density. Too few: λ falls towards it, by a factor e^−rate at most, so that
-    the gradients have their say in who enters; the weights that live keep their values meanwhile
-    (their duals move along). Ratios of λ between the groups of one unit stay as they are.
+    the dual that gives the density. Too few: λ falls towards it, by a factor e^−rate at most (twice the
+    rate at each further look at which that is not enough), so that the gradients have their say in
+    who enters; the weights that live keep their values meanwhile (their duals move along). Ratios of λ between the groups of one unit stay as they are.
 
     optimizer: a LinBreg or AdaBreg; its groups with a regularizer, each with λ > 0, are controlled.
     density: in (0, 1], for all of them together; or a mapping from group names to densities, which
@@ -111,6 +113,8 @@ class DensityController:
             unit.acting = off > (self.band / 2 if unit.acting else self.band)
             if unit.acting:
                 self._act(unit)
+            else:
+                unit.falls = 0
             entered = left = alive = 0
             for p in weights:
                 now, before = _support(p), next(supports)
@@ -134,9 +138,9 @@ class DensityController:
                     parts.append((strength / group["reg"].lamda).ravel())
         if not parts:
             return
-        ratios = torch.cat(parts)
-        rank = min(max(round((1 - unit.density) * ratios.numel()), 1), ratios.numel())
-        factor = max(float(ratios.kthvalue(rank).values), math.exp(-self.rate))
+        wanted, least = _quantile(torch.cat(parts), unit.density), math.exp(-self.rate * 2**unit.falls)
+        unit.falls = min(unit.falls + 1, _MOST_FALLS) if wanted < least else 0
+        factor = max(wanted, least)
         if not math.isfinite(factor):
             return  # the duals have diverged; the loss tells
         for i in unit.groups:
@@ -147,6 +151,7 @@ class DensityController:
         return {
             "steps": self.steps,
             "acting": [unit.acting for unit in self._units],
+            "falls": [unit.falls for unit in self._units],
             "log": [astuple(record) for record in self.log],
             "support": [torch.from_numpy(np.packbits(s.cpu().numpy())) for s in self._support],
         }
@@ -166,8 +171,8 @@ class DensityController:
         problems.raise_as(UsageError)
         self.steps = int(state["steps"])
         self.log = [DensityRecord(*record) for record in state["log"]]
-        for unit, acting in zip(self._units, state["acting"], strict=True):
-            unit.acting = bool(acting)
+        for unit, acting, falls in zip(self._units, state["acting"], state["falls"], strict=True):
+            unit.acting, unit.falls = bool(acting), int(falls)
         self._support = []
         for packed, (shape, device) in zip(state["support"], shapes, strict=True):
             bits = np.unpackbits(packed.numpy(), count=math.prod(shape)).astype(bool)
@@ -240,24 +245,28 @@ def _units(
 
 
 def propose_lamda(
-    optimizer: torch.optim.Optimizer, losses: Iterable[Tensor], density: float = 0.1, horizon: int = 200
+    optimizer: torch.optim.Optimizer,
+    losses: Iterable[Tensor],
+    density: float = 0.1,
+    horizon: int = 200,
+    generator: torch.Generator | None = None,
 ) -> float:
-    """A λ with which about ``density`` of the weights live after ``horizon`` steps; sets nothing.
+    """A λ with which about ``density`` of all weights would enter within ``horizon`` steps; sets nothing.
 
     losses: the scalar losses of two or more first batches, taken one by one (a generator that runs
-    the model on each); their gradients give per weight a mean μ and a variance σ², for AdaBreg in
-    units of √mean(g²). A dual that starts at 0 is then after h steps of size lr about
-    lr·√(h²·max(μ² − σ²/n, 0) + h·σ²) away (drift and diffusion; the mean of n gradients carries
-    σ²/n of noise), and λ is the (1 − density) quantile of that strength over all regularized
-    weights. Gradients fade as training succeeds, so the density comes later, or a controller sees
-    to it. Leaves weights, gradients and state as they are.
+    the model on each). Their n gradients give per weight a mean and a variance σ²; that mean is
+    shrunk, since most of it is noise: with τ² the variance of true means over a tensor, to
+    μ = mean·τ²/(τ² + σ²/n), uncertain by ν² = τ²·(σ²/n)/(τ² + σ²/n). A dual that starts at 0 is then
+    after h steps at N(−lr·h·μ, lr²·(h²ν² + hσ²)): drift and diffusion (for AdaBreg with gradients
+    in units of √mean(g²); for LinBreg with lr/(1 − momentum)). One draw of these duals, from
+    ``generator`` (a CPU one; None: seed 0), and λ is the (1 − density) quantile of their strength.
 
-    density: in (0, 1). horizon ≥ 1. Raises UsageError for fewer than two batches, no regularized
-    group, or values out of range.
+    Gradients fade as training succeeds, so entries come later than that, or a controller sees to
+    it. Leaves weights, gradients and state as they are. density: in (0, 1). horizon ≥ 1. Raises
+    UsageError for fewer than two batches, no regularized group, or values out of range.
     """
-    problems = Problems()
+    problems, where = Problems(), "propose_lamda"
     groups = [group for group in optimizer.param_groups if group.get("reg") is not None]
-    where = "propose_lamda"
     problems.check(
         0 < density < 1, "propose-option", f"{where}.density", f"{density}", "a number > 0 and < 1"
     )
@@ -278,23 +287,36 @@ def propose_lamda(
         n += 1
     problems.check(n >= 2, "propose-option", f"{where}.losses", f"{n} batches", "2 or more")
     problems.raise_as(UsageError)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
     moments = iter(zip(sums, squares, strict=True))
     strengths = []
     for group in groups:
         for _ in group["params"]:
             total, square = next(moments)
-            moved = _displacement(group, total / n, square / n, n, horizon)
+            moved = _displacement(group, total / n, square / n, n, horizon, generator)
             strengths.append(group["reg"].strength(moved).ravel())
-    every = torch.cat(strengths)
-    return float(every.kthvalue(min(max(round((1 - density) * every.numel()), 1), every.numel())).values)
+    return _quantile(torch.cat(strengths), density)
 
 
-def _displacement(group: dict[str, Any], mean: Tensor, square: Tensor, n: int, horizon: int) -> Tensor:
-    """Where a dual that starts at 0 is expected after ``horizon`` steps, from n gradients' moments."""
-    variance = (square - mean.square()).clamp_(min=0) * (n / (n - 1))
-    length = (horizon**2 * (mean.square() - variance / n).clamp_(min=0) + horizon * variance).sqrt_()
+def _displacement(
+    group: dict[str, Any], mean: Tensor, square: Tensor, n: int, horizon: int, generator: torch.Generator
+) -> Tensor:
+    """A draw of where duals that start at 0 are after ``horizon`` steps, from n gradients' two moments."""
+    lr = float(group["lr"])
     if "betas" in group:
-        length /= square.sqrt() + float(group["eps"])
+        unit = square.sqrt() + float(group["eps"])
+        mean, square = mean / unit, square / unit.square()
     else:
-        length /= 1 - float(group["momentum"])
-    return -float(group["lr"]) * length * mean.sign()
+        lr /= 1 - float(group["momentum"])
+    variance = (square - mean.square()).clamp_(min=0) * (n / (n - 1))
+    spread = (mean.square() - variance / n).mean().clamp_(min=0)
+    trust = spread / (spread + variance / n).clamp_(min=torch.finfo(mean.dtype).tiny)
+    deviation = (horizon**2 * trust * variance / n + horizon * variance).sqrt_()
+    noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
+    return -lr * (horizon * trust * mean + deviation * noise)
+
+
+def _quantile(strengths: Tensor, density: float) -> float:
+    """The number that a share ``density`` of the entries exceeds (short of ties)."""
+    rank = min(max(round((1 - density) * strengths.numel()), 1), strengths.numel())
+    return float(strengths.kthvalue(rank).values)
