@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
+from lbi.cli.inputs import read_samples
 from lbi.errors import FitError, InputError, Problems, UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def main(
     """
     _check_options(dataset, spikes, trace, html)
     networks = _load(exports)
-    data, what = _input(networks[0], dataset, data_dir, spikes, samples)
+    data, what = None, ""
+    if dataset is not None or spikes is not None:
+        data, _, what = read_samples(networks[0], dataset, data_dir, spikes, samples)
     _check_widths(exports, networks, data)
     estimates = _estimate(exports, networks, chip, data, what, trace, show=not (as_json or quiet))
     names = _names(exports)
@@ -111,29 +114,6 @@ def _load(paths: tuple[Path, ...]) -> list[FixedNetwork]:
             networks.append(network)
     problems.raise_as(InputError)
     return networks
-
-
-def _input(
-    network: FixedNetwork,
-    dataset: str | None,
-    data_dir: Path | None,
-    spikes: Path | None,
-    samples: int | None,
-) -> tuple[NDArray[np.uint8] | None, str]:
-    """The spikes to run, or None, and what they are."""
-    if spikes is not None:
-        from lbi.spikefile import load_spikes
-
-        return load_spikes(spikes, network.n_in)[0][:samples], spikes.name
-    if dataset is None:
-        return None, ""
-    from lbi import datasets
-    from lbi.reference import check_spikes
-
-    trained = dict(network.provenance.get("dataset") or {})
-    same = trained.pop("name", None) == dataset
-    test = datasets.load(dataset, data_dir, **(trained if same else {})).test
-    return check_spikes(test.spikes, network.n_in, f"data set {dataset}")[:samples], f"{dataset}, test set"
 
 
 def _check_widths(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json
+from lbi.cli.inputs import read_samples, trained_dataset
 from lbi.errors import InputError, Problem, UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -60,9 +61,13 @@ def main(
     if output is not None and not output.parent.is_dir():
         raise InputError(Problem("folder-missing", str(output.parent), "no such folder", remedy="make it"))
     opened = backends.open_export(export)
-    data, labels = _input(opened, dataset, data_dir, spikes)
-    data = data[:samples]
-    labels = None if labels is None else labels[:samples]
+    name = dataset or trained_dataset(opened.fixed)
+    if name is None and spikes is None:
+        raise UsageError(
+            Problem("no-input", opened.where, "does not say what it was trained on",
+                    remedy="name the input: --dataset NAME or --spikes FILE.npz")
+        )  # fmt: skip
+    data, labels, _ = read_samples(opened.fixed, name, data_dir, spikes, samples)
     options = backends.RunOptions(timeout_s=timeout, echo="--debug" in sys.argv)
     started = time.perf_counter()
     result = backends.run(opened, data, backend, options)
@@ -88,29 +93,6 @@ def main(
         _show(record)
     if divergence is not None:
         raise VerificationError(_as_problem(divergence, backend))
-
-
-def _input(
-    export: Export, dataset: str | None, data_dir: Path | None, spikes: Path | None
-) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
-    """The samples to run and their labels, checked against the network."""
-    if spikes is not None:
-        from lbi.spikefile import load_spikes
-
-        return load_spikes(spikes, export.fixed.n_in)
-    from lbi import datasets
-    from lbi.reference import check_spikes
-
-    trained = dict(export.fixed.provenance.get("dataset") or {})
-    name = dataset or trained.get("name")
-    if name is None:
-        raise UsageError(
-            Problem("no-input", export.where, "does not say what it was trained on",
-                    remedy="name the input: --dataset NAME or --spikes FILE.npz")
-        )  # fmt: skip
-    encoding = {key: value for key, value in trained.items() if key != "name"}
-    test = datasets.load(name, data_dir, **(encoding if name == trained.get("name") else {})).test
-    return check_spikes(test.spikes, export.fixed.n_in, f"data set {name}"), test.labels
 
 
 def _verify(

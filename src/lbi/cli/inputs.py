@@ -1,0 +1,55 @@
+"""The input of lbi-run and lbi-estimate: a data set's test samples, encoded as in training, or a spike file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lbi.fixed import FixedNetwork
+
+
+class Samples(NamedTuple):
+    """spikes (n_samples, n_steps, n_in), labels (n_samples,) or None, and what they are, in words."""
+
+    spikes: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    what: str
+
+
+def trained_dataset(fixed: FixedNetwork) -> str | None:
+    """Name of the data set that the network was trained on, if it says so."""
+    return dict(fixed.provenance.get("dataset") or {}).get("name")
+
+
+def read_samples(
+    fixed: FixedNetwork,
+    dataset: str | None,
+    data_dir: Path | None,
+    spikes: Path | None,
+    n_samples: int | None,
+) -> Samples:
+    """The first ``n_samples`` (None: all) of the spike file, or of the data set's test samples.
+
+    A data set that the network was trained on is encoded as it was then. Raises InputError if the
+    samples do not match the network.
+    """
+    if spikes is not None:
+        from lbi.spikefile import load_spikes
+
+        array, labels = load_spikes(spikes, fixed.n_in)
+        what = spikes.name
+    else:
+        from lbi import datasets
+        from lbi.reference import check_spikes
+
+        assert dataset is not None
+        trained = dict(fixed.provenance.get("dataset") or {})
+        same = trained.pop("name", None) == dataset
+        test = datasets.load(dataset, data_dir, **(trained if same else {})).test
+        array, labels = check_spikes(test.spikes, fixed.n_in, f"data set {dataset}"), test.labels
+        what = f"{dataset}, test set"
+    return Samples(array[:n_samples], None if labels is None else labels[:n_samples], what)
