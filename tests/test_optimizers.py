@@ -1,4 +1,5 @@
 import copy
+import importlib
 import io
 import math
 import signal
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import lbi.train
 from lbi.errors import UsageError
 from lbi.train import L1, AdaBreg, GroupL1, LinBreg, ProxSGD, param_groups, sparse_init_
 
@@ -228,24 +230,71 @@ def test_an_unregularized_group_is_untouched_by_its_neighbours(fused):
 REGS = [None, L1(0.2), L1(0.1, elastic=0.5), L1(0.1, nonneg=True), GroupL1(0.05), GroupL1(0.05, over=(2, 2))]
 
 
+MAKERS = [
+    pytest.param(lambda p, **o: AdaBreg(p, lr=0.01, delta=1.5, weight_decay=0.03, **o), id="AdaBreg-decay"),
+    pytest.param(lambda p, **o: AdaBreg(p, lr=0.01, **o), id="AdaBreg"),
+    pytest.param(lambda p, **o: LinBreg(p, lr=0.01, delta=1.5, weight_decay=0.03, **o), id="LinBreg-decay"),
+    pytest.param(lambda p, **o: LinBreg(p, lr=0.01, momentum=0.9, **o), id="LinBreg-momentum"),
+]
+
+
 @pytest.mark.parametrize("reg", REGS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda p, **o: AdaBreg(p, lr=0.01, delta=1.5, weight_decay=0.03, **o),
-        lambda p, **o: AdaBreg(p, lr=0.01, **o),
-        lambda p, **o: LinBreg(p, lr=0.01, delta=1.5, weight_decay=0.03, **o),
-        lambda p, **o: LinBreg(p, lr=0.01, momentum=0.9, **o),
-    ],
-    ids=["AdaBreg-decay", "AdaBreg", "LinBreg-decay", "LinBreg-momentum"],
-)
+@pytest.mark.parametrize("make", MAKERS)
 def test_fused_and_foreach_give_the_same_bits(make, reg, dtype):
     difference, weights = twin_runs(
         lambda p: make(p, reg=reg, fused=True), lambda p: make(p, reg=reg, fused=False), 50, dtype
     )
     assert difference == 0
     assert all(w.isfinite().all() for w in weights)
+
+
+@pytest.fixture
+def triton_in_place_of_numba(monkeypatch):
+    """The CUDA kernels, run by Triton's interpreter on the CPU where the CPU's kernels would run."""
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.delitem(sys.modules, "lbi.train.fused_cuda", raising=False)
+    fused_cuda = importlib.import_module("lbi.train.fused_cuda")
+    monkeypatch.setattr("lbi.train.fused_cpu", fused_cuda, raising=False)
+    calls = []
+    run = fused_cuda.run
+    monkeypatch.setattr(fused_cuda, "run", lambda *args: (calls.append(args[0]), run(*args)))
+    yield calls
+    sys.modules.pop("lbi.train.fused_cuda")
+    del lbi.train.fused_cuda
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, on the lanes that a mask switches off
+@pytest.mark.parametrize("reg", REGS, ids=str)
+@pytest.mark.parametrize("make", MAKERS)
+def test_triton_and_foreach_give_the_same_bits(triton_in_place_of_numba, make, reg):
+    difference, weights = twin_runs(
+        lambda p: make(p, reg=reg, fused=True), lambda p: make(p, reg=reg, fused=False), 4, torch.float32
+    )
+    assert difference == 0
+    assert all(w.isfinite().all() for w in weights)
+    assert len(triton_in_place_of_numba) == 4
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("reg", REGS, ids=str)
+@pytest.mark.parametrize("make", MAKERS)
+def test_cuda_gives_the_cpu_s_numbers(make, reg):
+    def on(device, fused):
+        params, generator = make_params(torch.float32)
+        moved = [p.detach().to(device).requires_grad_() for p in params]
+        optimizer = make(moved, reg=reg, fused=fused)
+        for _ in range(50):
+            for p, q in zip(params, moved, strict=True):
+                q.grad = gradient(p, generator).to(device)
+            optimizer.step()
+        return [q.detach().cpu() for q in moved]
+
+    for fused in (False, True):
+        for a, b in zip(on("cuda", fused), on("cpu", False), strict=True):
+            # Sums over groups, contractions and divisions by scalars may round otherwise on a GPU.
+            torch.testing.assert_close(a, b, rtol=0, atol=50 * 15 * 10 * 2.0**-24)
 
 
 def test_fused_falls_back_per_tensor_on_strides_it_cannot_walk():

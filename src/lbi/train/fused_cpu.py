@@ -9,7 +9,6 @@ per float32 weight (a line of θ is fetched to be written), where fused Adam mov
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +16,10 @@ from numba import carray, config, get_num_threads, njit, prange, set_num_threads
 from numba.extending import intrinsic
 from torch import Tensor
 
+from lbi.train.steps import DUAL, SHRINK
+
 _CHUNK = 1 << 14  # elements: few enough to share evenly, many enough to hide a chunk's start
 _TYPES = {torch.float32: np.float32, torch.float64: np.float64}
-
-# What a tensor's step has to do with the numbers that it moves.
-PLAIN, DUAL, SHRINK = 0, 1, 2  # θ itself; the dual alone; the dual, then θ entry by entry
 
 
 @intrinsic
@@ -112,36 +110,15 @@ def _sgd(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-u
 _KERNELS = {"adabreg": _adam, "linbreg": _sgd}
 
 
-def fusable(tensors: Sequence[Tensor]) -> torch.dtype | None:
-    """The type of one parameter's tensors if the kernels can walk them, else None."""
+def fusable(tensors: Sequence[Tensor]) -> bool:
+    """Whether the kernels can walk one parameter's tensors: contiguous, on the CPU, of one float type."""
     dtype = tensors[0].dtype
-    if dtype not in _TYPES:
-        return None
-    for tensor in tensors:
-        if not (tensor.dtype is dtype and tensor.is_cpu and tensor.is_contiguous()):
-            return None
-    return dtype
+    return dtype in _TYPES and all(t.dtype is dtype and t.is_cpu and t.is_contiguous() for t in tensors)
 
 
-def mode(group: dict[str, Any]) -> tuple[int, list[float]]:
-    """PLAIN, DUAL or SHRINK, and (δ, low, high, scale) of the prox if it acts entry by entry."""
-    reg, delta = group["reg"], float(group["delta"])
-    shrinkage = None if reg is None else reg.shrinkage(delta)
-    if shrinkage is None:
-        return (PLAIN if reg is None else DUAL), [0.0] * 4
-    threshold, scale = shrinkage
-    return SHRINK, [delta, -np.inf if reg.nonneg else -threshold, threshold, scale]
-
-
-def run(
-    kind: str,
-    tensors: list[Sequence[Tensor]],
-    modes: list[int],
-    scalars: list[list[float]],
-    dtype: torch.dtype,
-) -> None:
+def run(kind: str, tensors: list[Sequence[Tensor]], modes: list[int], scalars: list[list[float]]) -> None:
     """The step ``kind`` ("adabreg", "linbreg") on many parameters of one type; a row of each list per parameter."""
-    numbers = np.array(scalars, _TYPES[dtype])
+    numbers = np.array(scalars, _TYPES[tensors[0][0].dtype])
     addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)
     sizes = np.array([row[0].numel() for row in tensors], np.int64)
     counts = -(-sizes // _CHUNK)

@@ -185,7 +185,7 @@ class LinBreg(_Bregman):
 
     params: tensors, or groups as dicts. lr ≥ 0. reg: a Regularizer or None. delta > 0: step of the
     elastic net around J; larger is sparser for the same λ·lr, and weights move δ times as fast as
-    their dual. fused: None takes the fused CPU kernel where it applies, False never, True demands numba.
+    their dual. fused: see ``AdaBreg``.
     """
 
     def __init__(
@@ -233,7 +233,9 @@ class AdaBreg(_Bregman):
 
     params: tensors, or groups as dicts. lr ≥ 0. reg: a Regularizer or None. delta > 0: step of the
     elastic net around J; weights move δ times as fast as their dual. betas in [0, 1). eps > 0.
-    fused: None takes the fused CPU kernel where it applies, False never, True demands numba.
+    fused: None takes the one-pass kernel on a CPU where it pays and numba is installed; True takes
+    it always, and on CUDA the Triton kernel (not yet run on a GPU, see ``fused_cuda``); False takes
+    torch's foreach operations, which give the same numbers.
     """
 
     def __init__(

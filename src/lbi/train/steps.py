@@ -1,7 +1,7 @@
 """The arithmetic of one optimizer step for all parameters, in place.
 
-Two paths give the same bits on a CPU: the fused kernels (``fused_cpu``), and torch's ``_foreach_``
-operations, which work everywhere. Every operation is a single IEEE multiplication, addition,
+Two paths give the same bits on a CPU: the fused kernels (``fused_cpu``; ``fused_cuda`` if asked for),
+and torch's ``_foreach_`` operations, which work everywhere. Every operation is a single IEEE multiplication, addition,
 division or square root, in the same order in both; scalars are formed in double precision and
 rounded once to the tensors' type.
 """
@@ -24,6 +24,9 @@ Group = dict[str, Any]
 State = dict[str, Any]
 Work = list[tuple[Group, list[tuple[Tensor, State]]]]
 Row = tuple[Group, State, tuple[Any, ...]]  # one parameter: its group, state and tensors, θ first
+
+# What a tensor's step has to do with the numbers that it moves.
+PLAIN, DUAL, SHRINK = 0, 1, 2  # θ itself; the dual alone; the dual, then θ entry by entry
 
 _WORTHWHILE = 1 << 15  # weights from which ``fused=None`` loads the compiled kernels
 
@@ -68,39 +71,68 @@ def proxsgd(work: Work) -> None:
 
 
 def _fused(kind: str, rows: list[Row]) -> list[Row]:
-    """Step the parameters that the compiled kernels can take; return the others."""
-    n_wanted = sum(row[2][0].numel() for row in rows if row[0]["fused"] is None)
-    loaded = "lbi.train.fused_cpu" in sys.modules
-    chosen = {True: True, False: False, None: (loaded or n_wanted >= _WORTHWHILE) and _has_numba()}
-    if not any(chosen[row[0]["fused"]] for row in rows):
-        return rows
-    require("numba", "train")
-    from lbi.train import fused_cpu
-
+    """Step the parameters that a compiled kernel is to take; return the others."""
     rest: list[Row] = []
-    parts: dict[torch.dtype, list[Row]] = {}
+    parts: dict[Any, list[Row]] = {}
+    automatic = _automatic(rows)
     for row in rows:
-        dtype = fused_cpu.fusable(row[2]) if chosen[row[0]["fused"]] else None
-        (rest if dtype is None else parts.setdefault(dtype, [])).append(row)
-    for dtype, members in parts.items():
-        known: dict[tuple[int, Any], tuple[int, list[float]]] = {}
-        modes, scalars = [], []
-        for group, state, _ in members:
-            key = (id(group), state.get("step"))
-            if key not in known:
-                mode, shrinkage = fused_cpu.mode(group)
-                known[key] = mode, [*shrinkage, *_scalars(group, state)]
-            modes.append(known[key][0])
-            scalars.append(known[key][1])
-        fused_cpu.run(kind, [tensors for _, _, tensors in members], modes, scalars, dtype)
+        group, _, tensors = row
+        engine = _engine(tensors[0], automatic if group["fused"] is None else group["fused"])
+        if engine is None or not engine.fusable(tensors):
+            rest.append(row)
+        else:
+            parts.setdefault((tensors[0].device, tensors[0].dtype), []).append(row)
+    for members in parts.values():
+        engine = _engine(members[0][2][0], True)
+        modes, scalars = _plan(members)
+        engine.run(kind, [tensors for _, _, tensors in members], modes, scalars)
         for (group, _, tensors), mode in zip(members, modes, strict=True):
-            if mode == fused_cpu.DUAL:
+            if mode == DUAL:
                 _read_off(group, [tensors[0]], [tensors[-1]])
     return rest
 
 
-def _has_numba() -> bool:
-    return "numba" in sys.modules or importlib.util.find_spec("numba") is not None
+def _automatic(rows: list[Row]) -> bool:
+    """Whether ``fused=None`` means the CPU's kernels: numba is there, and they are loaded or worth it."""
+    if "lbi.train.fused_cpu" in sys.modules:
+        return True
+    n = sum(row[2][0].numel() for row in rows if row[0]["fused"] is None and row[2][0].is_cpu)
+    return n >= _WORTHWHILE and importlib.util.find_spec("numba") is not None
+
+
+def _engine(p: Tensor, wanted: bool) -> Any:
+    """The module whose kernels run where ``p`` lies, or None."""
+    if not wanted:
+        return None
+    if p.is_cpu:
+        require("numba", "train")
+        from lbi.train import fused_cpu
+
+        return fused_cpu
+    if p.is_cuda:
+        require("triton", "train")
+        from lbi.train import fused_cuda
+
+        return fused_cuda
+    return None
+
+
+def _plan(members: list[Row]) -> tuple[list[int], list[list[float]]]:
+    """Per parameter, what the kernel is to do, and its scalars: δ, low, high, scale, decay, the method's."""
+    known: dict[tuple[int, Any], tuple[int, list[float]]] = {}
+    for group, state, _ in members:
+        key = (id(group), state.get("step"))
+        if key not in known:
+            reg, delta = group["reg"], float(group["delta"])
+            shrinkage = None if reg is None else reg.shrinkage(delta)
+            if shrinkage is None:
+                known[key] = PLAIN if reg is None else DUAL, [0.0] * 4 + _scalars(group, state)
+            else:
+                threshold, scale = shrinkage
+                low = -math.inf if reg.nonneg else -threshold
+                known[key] = SHRINK, [delta, low, threshold, scale, *_scalars(group, state)]
+    plans = [known[id(group), state.get("step")] for group, state, _ in members]
+    return [mode for mode, _ in plans], [scalars for _, scalars in plans]
 
 
 def _batches(rows: list[Row]) -> Iterator[tuple[Group, list[State], tuple[list[Tensor], ...]]]:

@@ -1,0 +1,113 @@
+"""The fused optimizer step for CUDA (Triton): all tensors of all groups in one launch.
+
+The same operations in the same order as ``steps`` and ``fused_cpu``: multiplications and additions are
+not contracted (``enable_fp_fusion=False``), divisions and roots are correctly rounded. float32 only.
+
+A launch reads a table of int64: per chunk the number of its tensor's row; then the rows: mode, size,
+first chunk, and the addresses of the tensors.
+
+This kernel has been checked in Triton's interpreter on a CPU only, where it gives the foreach path's
+bits; it has not run on a GPU yet. Therefore ``fused=None`` leaves CUDA tensors on torch's foreach
+path, and ``fused=True`` is what asks for this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_CHUNK = 1024  # elements per program
+
+
+@triton.jit
+def _shrink(x, low, high, scale):  # type: ignore[no-untyped-def]
+    """(x − x clamped to [low, high])·scale; a NaN stays one."""
+    return (x - tl.where(x < low, low, tl.where(x > high, high, x))) * scale
+
+
+@triton.jit
+def _tensor(row, role):  # type: ignore[no-untyped-def]
+    """A row's tensor of that role (0: θ), as a pointer to float32."""
+    return tl.load(row + 3 + role).to(tl.pointer_type(tl.float32))
+
+
+@triton.jit
+def _place(table, width: tl.constexpr, chunk_size: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Of this program: its row, the row's number, its elements, and which of them exist."""
+    chunk = tl.program_id(0)
+    k = tl.load(table + chunk)
+    row = table + tl.num_programs(0) + width * k
+    i = (chunk - tl.load(row + 2)) * chunk_size + tl.arange(0, chunk_size)
+    return row, k, i, i < tl.load(row + 1)
+
+
+@triton.jit
+def _read_off(theta_at, v, inside, s):  # type: ignore[no-untyped-def]
+    """θ ← shrink(δ·v), with δ, low, high, scale at s."""
+    shrunk = _shrink(v * tl.load(s), tl.load(s + 1), tl.load(s + 2), tl.load(s + 3))
+    tl.store(theta_at, shrunk, inside)
+
+
+@triton.jit
+def _adam(table, scalars, chunk_size: tl.constexpr):  # type: ignore[no-untyped-def]
+    """AdaBreg on the dual v, or Adam on θ itself; tensors θ, g, m, s, v; scalars as in ``fused_cpu``."""
+    row, k, i, inside = _place(table, 8, chunk_size)
+    s = scalars + 12 * k
+    theta_at, v_at = _tensor(row, 0) + i, _tensor(row, 4) + i
+    m_at, s_at = _tensor(row, 2) + i, _tensor(row, 3) + i
+    theta, g = tl.load(theta_at, inside), tl.load(_tensor(row, 1) + i, inside)
+    average = tl.load(m_at, inside) * tl.load(s + 5) + g * tl.load(s + 6)
+    square = tl.load(s_at, inside) * tl.load(s + 7) + g * g * tl.load(s + 8)
+    tl.store(m_at, average, inside)
+    tl.store(s_at, square, inside)
+    root = tl.sqrt_rn(square) * tl.load(s + 11) + tl.load(s + 9)
+    v = (tl.load(v_at, inside) - theta * tl.load(s + 4)) - tl.div_rn(average, root) * tl.load(s + 10)
+    tl.store(v_at, v, inside)
+    if tl.load(row) == 2:
+        _read_off(theta_at, v, inside, s)
+
+
+@triton.jit
+def _sgd(table, scalars, chunk_size: tl.constexpr):  # type: ignore[no-untyped-def]
+    """LinBreg on the dual v, or SGD on θ itself; tensors θ, g, b (g itself without momentum), v."""
+    row, k, i, inside = _place(table, 7, chunk_size)
+    s = scalars + 7 * k
+    theta_at, b_at, v_at = _tensor(row, 0) + i, _tensor(row, 2) + i, _tensor(row, 3) + i
+    b = tl.load(b_at, inside)
+    if tl.load(row + 4) != tl.load(row + 5):
+        b = b * tl.load(s + 6) + tl.load(_tensor(row, 1) + i, inside)
+        tl.store(b_at, b, inside)
+    v = (tl.load(v_at, inside) - tl.load(theta_at, inside) * tl.load(s + 4)) - b * tl.load(s + 5)
+    tl.store(v_at, v, inside)
+    if tl.load(row) == 2:
+        _read_off(theta_at, v, inside, s)
+
+
+_KERNELS = {"adabreg": _adam, "linbreg": _sgd}
+
+
+def fusable(tensors: Sequence[Tensor]) -> bool:
+    """Whether the kernels can walk one parameter's tensors: contiguous float32 on one GPU."""
+    device = tensors[0].device
+    return all(t.dtype is torch.float32 and t.device == device and t.is_contiguous() for t in tensors)
+
+
+def run(kind: str, tensors: list[Sequence[Tensor]], modes: list[int], scalars: list[list[float]]) -> None:
+    """The step ``kind`` ("adabreg", "linbreg") on parameters of one device; a row of each list per parameter."""
+    device = tensors[0][0].device
+    sizes = np.array([row[0].numel() for row in tensors], np.int64)
+    counts = -(-sizes // _CHUNK)
+    header = np.stack([np.array(modes, np.int64), sizes, np.cumsum(counts) - counts], 1)
+    addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)
+    rows = np.concatenate([header, addresses], 1)
+    chunks = np.repeat(np.arange(len(sizes)), counts)
+    table = torch.from_numpy(np.concatenate([chunks, rows.ravel()])).to(device, non_blocking=True)
+    numbers = torch.tensor(scalars, dtype=torch.float32).to(device, non_blocking=True)
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        _KERNELS[kind][(len(chunks),)](table, numbers, chunk_size=_CHUNK, enable_fp_fusion=False)
