@@ -86,7 +86,7 @@ class _ChipScan(torch.autograd.Function):
         keep = [(kept.double() * (1 << DECAY_BITS)).round().long() for kept in (alpha, beta)]
         vth = threshold.double().round().long()
         state_bias = (bias.double() * (1 << ACTIVATION_SHIFT)).round().long()
-        load_kernels().scan_forward_chip(
+        load_kernels(a.numel()).scan_forward_chip(
             *arrays(a, by_source, *keep, vth, state_bias), *arrays(voltages, spikes)
         )  # fmt: skip
         return save_scan(ctx, recurrent, alpha, beta, threshold, bias, surrogate, slope, spikes, voltages)

@@ -61,7 +61,7 @@ def pack(rows: Tensor, n_out: int) -> Events | None:
     """The events of rows (n_rows, n_in), or None where a dense product with n_out columns is faster."""
     if n_out < MIN_OUTPUTS:
         return None
-    kernels = load_kernels()
+    kernels = load_kernels(rows.numel())
     (x,) = arrays(rows.contiguous())
     indptr = torch.zeros(rows.shape[0] + 1, dtype=torch.int64)
     kernels.count_events(x, indptr.numpy())
@@ -80,7 +80,7 @@ def product(dense: Tensor | None, events: Events | None, weight: Tensor) -> Tens
         assert dense is not None
         return dense @ weight.T
     out = weight.new_empty(events[0].shape[0] - 1, weight.shape[0])
-    load_kernels().event_product(*arrays(*events, weight.T.contiguous(), out))
+    load_kernels(events[1].numel() * weight.shape[0] // 8).event_product(*arrays(*events, weight.T.contiguous(), out))
     return out
 
 
@@ -95,5 +95,5 @@ def weight_gradient(spikes: Tensor, grad: Tensor) -> Tensor:
 def _event_gradient(events: Events, grad: Tensor, n_in: int) -> Tensor:
     by_source = grad.new_empty(n_in, grad.shape[1])
     n_chunks = max(1, grad.shape[1] // 64)
-    load_kernels().event_weight_gradient(*arrays(*events, grad, by_source), n_chunks)
+    load_kernels(events[1].numel() * grad.shape[1] // 8).event_weight_gradient(*arrays(*events, grad, by_source), n_chunks)
     return by_source.T

@@ -17,6 +17,10 @@ from lbi.errors import Problems, UsageError
 from lbi.train.surrogate import SURROGATES, Spike
 
 
+VALUES_PER_THREAD = 1 << 18
+"""Neuron-steps (or events times outputs) below which another thread costs more than it brings."""
+
+
 def cuba_lif(
     a: Tensor,
     current_decay: Tensor | float,
@@ -83,7 +87,7 @@ class FusedScan(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, recurrent: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
         """Spikes and voltages before reset; see ``scan`` for the arguments."""
         alpha, beta, threshold, bias, surrogate, slope = rest
-        kernels = load_kernels()
+        kernels = load_kernels(a.numel())
         a = a.contiguous()
         spikes, voltages = torch.empty_like(a), torch.empty_like(a)
         by_source = a.new_empty(0, 0) if recurrent is None else recurrent.T.contiguous()
@@ -112,7 +116,7 @@ def save_scan(
 def scan_gradients(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
     """The backward pass of a scan whose spikes and voltages are saved, for each of ``scan``'s arguments."""
     recurrent, alpha, beta, threshold, bias, spikes, voltages = ctx.saved_tensors
-    kernels = load_kernels()
+    kernels = load_kernels(spikes.numel())
     kind, slope = ctx.options
     if grad_s is None and grad_v is None:
         return (None,) * 8
@@ -148,14 +152,15 @@ def scan_gradients(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tu
     return grad_a, grad_recurrent, grads[0], grads[1], None, grads[2], None, None
 
 
-def load_kernels() -> Any:
-    """The compiled kernels, set to as many threads as torch uses."""
+def load_kernels(n_values: int) -> Any:
+    """The compiled kernels, set to as many threads as torch uses, but no more than ``n_values`` of work keep busy."""
     import numba
 
     from lbi.train import kernels
 
     available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    numba.set_num_threads(min(torch.get_num_threads(), available))
+    useful = max(1, n_values // VALUES_PER_THREAD)
+    numba.set_num_threads(min(torch.get_num_threads(), available, useful))
     return kernels
 
 
