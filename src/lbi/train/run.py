@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lbi import datasets
 from lbi.errors import InputError, Problem
 from lbi.train import distributed, files
@@ -17,6 +19,9 @@ from lbi.train.metrics import Metrics
 
 CHECKPOINT = ("lbi.checkpoint", 1)
 """Format and version of a checkpoint: a torch.save file of plain types and tensors."""
+
+SMALL_BATCH = 1 << 19
+"""Neuron-steps per batch below which one thread is fastest."""
 
 CHECKPOINT_EVERY_S = 20.0
 """Seconds of training that an interruption may cost."""
@@ -69,6 +74,9 @@ def prepare(config: TrainConfig, outputs: Outputs, checkpoint: dict[str, Any] | 
     trainer = Trainer(config, datasets.load(config.dataset, config.data, **config.encoding))
     if checkpoint is not None:
         trainer.restore(checkpoint)
+    n_neurons = trainer.model.config.n_in + sum(layer.config.n for layer in trainer.model.populations())
+    if config.batch_size * trainer.dataset.n_steps * n_neurons < SMALL_BATCH:
+        torch.set_num_threads(1)  # waiting for each other would take longer than the work
     return trainer
 
 
