@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,14 @@ settings.register_profile(
     "default", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 settings.load_profile("default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let Lava be first to set multiprocessing's start method: it insists, and other frameworks set it too."""
+    if len({item.path for item in items}) > 1 and find_spec("lava"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import lava.magma.runtime.message_infrastructure.multiprocessing  # noqa: F401
 
 
 @pytest.fixture
