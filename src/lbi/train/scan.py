@@ -16,7 +16,6 @@ from torch import Tensor
 from lbi.errors import Problems, UsageError
 from lbi.train.surrogate import SURROGATES, Spike
 
-
 VALUES_PER_THREAD = 1 << 18
 """Neuron-steps (or events times outputs) below which another thread costs more than it brings."""
 
