@@ -6,9 +6,10 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -37,6 +38,7 @@ class Command(click.Command):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run, and turn whatever happens into lines on stderr and an exit code."""
         kwargs["standalone_mode"] = False
+        warnings.showwarning = _warn
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             result = super().main(*args, **kwargs)
@@ -88,6 +90,20 @@ class Command(click.Command):
 
 def _say(line: str) -> None:
     click.echo(f"error: {line}" if line != "interrupted" else line, err=True)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show our own warnings as one line; those of libraries only with --debug."""
+    ours = category.__module__.split(".")[0] == "lbi"
+    if ours or "--debug" in sys.argv:
+        click.echo(f"warning: {'' if ours else category.__name__ + ': '}{_one_line(str(message))}", err=True)
 
 
 def _one_line(text: str) -> str:

@@ -80,7 +80,9 @@ def product(dense: Tensor | None, events: Events | None, weight: Tensor) -> Tens
         assert dense is not None
         return dense @ weight.T
     out = weight.new_empty(events[0].shape[0] - 1, weight.shape[0])
-    load_kernels(events[1].numel() * weight.shape[0] // 8).event_product(*arrays(*events, weight.T.contiguous(), out))
+    load_kernels(events[1].numel() * weight.shape[0] // 8).event_product(
+        *arrays(*events, weight.T.contiguous(), out)
+    )
     return out
 
 
@@ -95,5 +97,7 @@ def weight_gradient(spikes: Tensor, grad: Tensor) -> Tensor:
 def _event_gradient(events: Events, grad: Tensor, n_in: int) -> Tensor:
     by_source = grad.new_empty(n_in, grad.shape[1])
     n_chunks = max(1, grad.shape[1] // 64)
-    load_kernels(events[1].numel() * grad.shape[1] // 8).event_weight_gradient(*arrays(*events, grad, by_source), n_chunks)
+    load_kernels(events[1].numel() * grad.shape[1] // 8).event_weight_gradient(
+        *arrays(*events, grad, by_source), n_chunks
+    )
     return by_source.T

@@ -23,6 +23,10 @@ SAFE_TORCH = (2, 10)
 """Before this version ``weights_only=True`` has published holes: CVE-2025-32434, CVE-2026-24747."""
 
 
+class UnsafeTorchWarning(UserWarning):
+    """The installed torch has a known hole in ``torch.load(weights_only=True)``."""
+
+
 def write(content: dict[str, Any], path: str | Path) -> None:
     """Write to a temporary name beside ``path``, then rename; the same content gives the same bytes."""
     path = Path(path)
@@ -89,6 +93,7 @@ def _load(path: Path, name: str) -> Any:
         warnings.warn(
             f"torch {torch.__version__}: loading untrusted files is unsafe before torch 2.10"
             " (CVE-2025-32434, CVE-2026-24747)",
+            UnsafeTorchWarning,
             stacklevel=3,
         )
     if zipfile.is_zipfile(path):
