@@ -88,7 +88,7 @@ def test_errors_name_everything_and_change_nothing():
         UsageError, match=r"(?s)density\['2'\]: 1\.5;.*density\['3\.weight'\]: no such weight; allowed: 0"
     ):
         sparse_init_(net, {"0": 0.1, "2": 1.5, "3.weight": 0.1})
-    with pytest.raises(UsageError, match="density: 0.0; allowed: a number > 0 and ≤ 1"):
+    with pytest.raises(UsageError, match=r"density: 0\.0; allowed: a number > 0 and ≤ 1"):
         sparse_init_(net, 0)
     with pytest.raises(UsageError, match=r"density\['0\.bias'\]: no such weight"):
         sparse_init_(net, {"0.bias": 0.5})
