@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from importlib.util import find_spec
@@ -12,6 +13,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+# Without torch (newer Pythons, `make test-modern`) the tests of training are left out; all others run.
+TORCH_IMPORT = re.compile(
+    r"^(import torch|from torch|import lbi\.train|from lbi\.train|import peers|from peers)", re.MULTILINE
+)
+collect_ignore = [
+    path.name
+    for path in Path(__file__).parent.glob("test_*.py")
+    if not find_spec("torch") and TORCH_IMPORT.search(path.read_text(encoding="utf-8"))
+]
 
 settings.register_profile(
     "default", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

@@ -217,6 +217,7 @@ def test_no_lava_here(backend, export, monkeypatch, tmp_path):
 
 
 def test_netx_refuses_with_every_reason(export):
+    pytest.importorskip("lava.lib.dl")
     network, spikes, _ = export
     done = call(lbi_run, network, "--backend", "netx", "--spikes", spikes)
     assert done.code == 3
