@@ -18,7 +18,6 @@ from torch import Tensor
 
 from lbi.train.steps import DUAL, SHRINK
 
-_SHARE = 1 << 17  # elements below which another thread costs more than it brings
 _CHUNK = 1 << 14  # elements: few enough to share evenly, many enough to hide a chunk's start
 _TYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -114,12 +113,7 @@ _KERNELS = {"adabreg": _adam, "linbreg": _sgd}
 def fusable(tensors: Sequence[Tensor]) -> bool:
     """Whether the kernels can walk one parameter's tensors: contiguous, on the CPU, of one float type."""
     dtype = tensors[0].dtype
-    if dtype not in _TYPES:
-        return False
-    for tensor in tensors:  # noqa: SIM110 - a plain loop: this runs for every tensor in every step
-        if not (tensor.dtype is dtype and tensor.is_cpu and tensor.is_contiguous()):
-            return False
-    return True
+    return dtype in _TYPES and all(t.dtype is dtype and t.is_cpu and t.is_contiguous() for t in tensors)
 
 
 def run(kind: str, tensors: list[Sequence[Tensor]], modes: list[int], scalars: list[list[float]]) -> None:
@@ -131,7 +125,7 @@ def run(kind: str, tensors: list[Sequence[Tensor]], modes: list[int], scalars: l
     chunks = np.repeat(np.arange(len(sizes)), counts)
     starts = (np.arange(len(chunks)) - np.repeat(np.cumsum(counts) - counts, counts)) * _CHUNK
     before, available = get_num_threads(), int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    set_num_threads(max(1, min(torch.get_num_threads(), available, int(sizes.sum()) // _SHARE)))
+    set_num_threads(max(1, min(torch.get_num_threads(), available, len(chunks))))
     try:
         _KERNELS[kind](chunks, starts, sizes, addresses, np.array(modes), numbers)
     finally:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lbi.errors import Problem, Problems, UsageError
+from lbi.errors import Problems, UsageError
 from lbi.train import steps
 from lbi.train.regularizers import Regularizer
 
@@ -103,13 +103,20 @@ class SparseOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         work = []
-        unsupported = []
+        problems = Problems()
         for i, group in enumerate(self.param_groups):
             params = [p for p in group["params"] if p.grad is not None]
-            unsupported += [(i, p) for p in params if p.grad.is_sparse or p.is_complex()]
+            for p in params:
+                problems.check(
+                    not (p.grad.is_sparse or p.is_complex()),
+                    "gradient-unsupported",
+                    f"param_groups[{i}], a parameter of shape {tuple(p.shape)}",
+                    "a sparse gradient" if p.grad.is_sparse else f"dtype {p.dtype}",
+                    "dense real gradients",
+                    "use sparse=False in nn.Embedding; split complex weights into two real ones",
+                )
             work.append((group, params))
-        if unsupported:
-            raise UsageError(*(_unsupported(i, p) for i, p in unsupported))
+        problems.raise_as(UsageError)
         self._update([(group, [(p, self._state_for(p, group)) for p in params]) for group, params in work])
         return loss
 
@@ -138,16 +145,6 @@ class SparseOptimizer(torch.optim.Optimizer):
             if isinstance(group["reg"], dict):
                 group["reg"] = Regularizer.from_dict(group["reg"])
             self._check(group, f"param_groups[{i}]")
-
-
-def _unsupported(i: int, p: Tensor) -> Problem:
-    return Problem(
-        "gradient-unsupported",
-        f"param_groups[{i}], a parameter of shape {tuple(p.shape)}",
-        f"dtype {p.dtype}" if p.is_complex() else "a sparse gradient",
-        "dense real gradients",
-        "use sparse=False in nn.Embedding; split complex weights into two real ones",
-    )
 
 
 class _Bregman(SparseOptimizer):

@@ -74,21 +74,16 @@ def _fused(kind: str, rows: list[Row]) -> list[Row]:
     """Step the parameters that a compiled kernel is to take; return the others."""
     rest: list[Row] = []
     parts: dict[Any, list[Row]] = {}
-    engines: dict[tuple[bool, str], Any] = {}
     automatic = _automatic(rows)
     for row in rows:
-        p, wanted = row[2][0], row[0]["fused"]
-        if not (automatic if wanted is None else wanted):
-            rest.append(row)
-            continue
-        place = (wanted is None, "cpu" if p.is_cpu else p.device.type)
-        if place not in engines:
-            engines[place] = _engine(*place)
-        if engines[place] is None or not engines[place].fusable(row[2]):
+        group, _, tensors = row
+        engine = _engine(tensors[0], automatic if group["fused"] is None else group["fused"])
+        if engine is None or not engine.fusable(tensors):
             rest.append(row)
         else:
-            parts.setdefault((engines[place], p.dtype, p.get_device()), []).append(row)
-    for (engine, *_), members in parts.items():
+            parts.setdefault((tensors[0].device, tensors[0].dtype), []).append(row)
+    for members in parts.values():
+        engine = _engine(members[0][2][0], True)
         modes, scalars = _plan(members)
         engine.run(kind, [tensors for _, _, tensors in members], modes, scalars)
         for (group, _, tensors), mode in zip(members, modes, strict=True):
@@ -105,14 +100,16 @@ def _automatic(rows: list[Row]) -> bool:
     return n >= _WORTHWHILE and importlib.util.find_spec("numba") is not None
 
 
-def _engine(automatic: bool, device: str) -> Any:
-    """The module whose kernels run on a device; None if there is none, or it has to be asked for."""
-    if device == "cpu":
+def _engine(p: Tensor, wanted: bool) -> Any:
+    """The module whose kernels run where ``p`` lies, or None."""
+    if not wanted:
+        return None
+    if p.is_cpu:
         require("numba", "train")
         from lbi.train import fused_cpu
 
         return fused_cpu
-    if device == "cuda" and not automatic:
+    if p.is_cuda:
         require("triton", "train")
         from lbi.train import fused_cuda
 
