@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lbi.train.steps import DUAL, SHRINK
 
+_SHARE = 1 << 17  # elements below which another thread costs more than it brings
 _CHUNK = 1 << 14  # elements: few enough to share evenly, many enough to hide a chunk's start
 _TYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -116,17 +117,38 @@ def fusable(tensors: Sequence[Tensor]) -> bool:
     return dtype in _TYPES and all(t.dtype is dtype and t.is_cpu and t.is_contiguous() for t in tensors)
 
 
-def run(kind: str, tensors: list[Sequence[Tensor]], modes: list[int], scalars: list[list[float]]) -> None:
-    """The step ``kind`` ("adabreg", "linbreg") on many parameters of one type; a row of each list per parameter."""
-    numbers = np.array(scalars, _TYPES[tensors[0][0].dtype])
-    addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)
-    sizes = np.array([row[0].numel() for row in tensors], np.int64)
+Geometry = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+
+
+def geometry(params: Sequence[Tensor]) -> Geometry:
+    """Chunks, their first elements, sizes, and the number of threads that pays: all but the addresses."""
+    sizes = np.array([p.numel() for p in params], np.int64)
     counts = -(-sizes // _CHUNK)
     chunks = np.repeat(np.arange(len(sizes)), counts)
     starts = (np.arange(len(chunks)) - np.repeat(np.cumsum(counts) - counts, counts)) * _CHUNK
-    before, available = get_num_threads(), int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    set_num_threads(max(1, min(torch.get_num_threads(), available, len(chunks))))
+    available = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    return chunks, starts, sizes, max(1, min(available, int(sizes.sum()) // _SHARE))
+
+
+def run(
+    kind: str,
+    tensors: list[list[Tensor]],
+    place: Geometry,
+    modes: np.ndarray,
+    scalars: np.ndarray,
+    which: np.ndarray,
+) -> None:
+    """The step ``kind`` ("adabreg", "linbreg") on parameters of one type.
+
+    tensors: per parameter. place: their ``geometry``. modes (k,), scalars (k, ·): recipes; which
+    (n_parameters,): the recipe of each.
+    """
+    addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)
+    chunks, starts, sizes, threads = place
+    numbers = scalars.astype(_TYPES[tensors[0][0].dtype])[which]
+    before = get_num_threads()
+    set_num_threads(min(threads, torch.get_num_threads()))
     try:
-        _KERNELS[kind](chunks, starts, sizes, addresses, np.array(modes), numbers)
+        _KERNELS[kind](chunks, starts, sizes, addresses, modes[which], numbers)
     finally:
         set_num_threads(before)

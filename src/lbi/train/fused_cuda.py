@@ -98,16 +98,30 @@ def fusable(tensors: Sequence[Tensor]) -> bool:
     return all(t.dtype is torch.float32 and t.device == device and t.is_contiguous() for t in tensors)
 
 
-def run(kind: str, tensors: list[Sequence[Tensor]], modes: list[int], scalars: list[list[float]]) -> None:
-    """The step ``kind`` ("adabreg", "linbreg") on parameters of one device; a row of each list per parameter."""
-    device = tensors[0][0].device
-    sizes = np.array([row[0].numel() for row in tensors], np.int64)
+Geometry = tuple[np.ndarray, np.ndarray]
+
+
+def geometry(params: Sequence[Tensor]) -> Geometry:
+    """The tensor of each chunk, and per tensor its size and first chunk: all but the addresses."""
+    sizes = np.array([p.numel() for p in params], np.int64)
     counts = -(-sizes // _CHUNK)
-    header = np.stack([np.array(modes, np.int64), sizes, np.cumsum(counts) - counts], 1)
+    return np.repeat(np.arange(len(sizes)), counts), np.stack([sizes, np.cumsum(counts) - counts], 1)
+
+
+def run(
+    kind: str,
+    tensors: list[list[Tensor]],
+    place: Geometry,
+    modes: np.ndarray,
+    scalars: np.ndarray,
+    which: np.ndarray,
+) -> None:
+    """The step ``kind`` ("adabreg", "linbreg") on parameters of one device; as ``fused_cpu.run``."""
+    device = tensors[0][0].device
+    chunks, extents = place
     addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)
-    rows = np.concatenate([header, addresses], 1)
-    chunks = np.repeat(np.arange(len(sizes)), counts)
+    rows = np.concatenate([modes[which][:, None], extents, addresses], 1)
     table = torch.from_numpy(np.concatenate([chunks, rows.ravel()])).to(device, non_blocking=True)
-    numbers = torch.tensor(scalars, dtype=torch.float32).to(device, non_blocking=True)
+    numbers = torch.from_numpy(scalars.astype(np.float32)[which]).to(device, non_blocking=True)
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         _KERNELS[kind][(len(chunks),)](table, numbers, chunk_size=_CHUNK, enable_fp_fusion=False)

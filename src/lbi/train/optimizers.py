@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lbi.errors import Problems, UsageError
-from lbi.train import steps
+from lbi.errors import Problem, Problems, UsageError
+from lbi.train.plan import Plan, Slot, slot
 from lbi.train.regularizers import Regularizer
 
 
@@ -46,12 +46,14 @@ def param_groups(
 
 
 class SparseOptimizer(torch.optim.Optimizer):
-    """What the three share: checks, closures, plain state dicts, the choice of the fused kernel."""
+    """What the three share: checks, closures, plain state dicts, the plan of a step."""
 
-    def _state_for(self, param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
-        raise NotImplementedError
+    _kind: str  # the step in ``steps`` and in the kernels
+    _own: tuple[str, ...]  # the method's tensors in a parameter's state
+    _plan: Plan | None = None
 
-    def _update(self, work: steps.Work) -> None:
+    def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        """Bring a parameter's state into being, or up to what the group has become."""
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -102,23 +104,27 @@ class SparseOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        work = []
-        problems = Problems()
-        for i, group in enumerate(self.param_groups):
-            params = [p for p in group["params"] if p.grad is not None]
-            for p in params:
-                problems.check(
-                    not (p.grad.is_sparse or p.is_complex()),
-                    "gradient-unsupported",
-                    f"param_groups[{i}], a parameter of shape {tuple(p.shape)}",
-                    "a sparse gradient" if p.grad.is_sparse else f"dtype {p.dtype}",
-                    "dense real gradients",
-                    "use sparse=False in nn.Embedding; split complex weights into two real ones",
-                )
-            work.append((group, params))
-        problems.raise_as(UsageError)
-        self._update([(group, [(p, self._state_for(p, group)) for p in params]) for group, params in work])
+        if self._plan is None or not self._plan.refresh(self.param_groups, self.state):
+            self._plan = self._new_plan()
+        self._plan.run()
         return loss
+
+    def _new_plan(self) -> Plan:
+        members = [(i, p) for i, group in enumerate(self.param_groups) for p in group["params"]]
+        unsupported = [
+            (i, p) for i, p in members if p.grad is not None and (p.grad.is_sparse or p.is_complex())
+        ]
+        if unsupported:
+            raise UsageError(*(_unsupported(i, p) for i, p in unsupported))
+        slots: list[Slot | None] = []
+        for i, p in members:
+            if p.grad is None:
+                slots.append(None)
+            else:
+                group, state = self.param_groups[i], self.state[p]
+                self._prepare(p, group, state)
+                slots.append(slot(group, state, p, self._own))
+        return Plan(self._kind, self.param_groups, slots)
 
     def regularization(self) -> float:
         """Σ J(θ) over all groups with a regularizer, at the present weights."""
@@ -145,6 +151,24 @@ class SparseOptimizer(torch.optim.Optimizer):
             if isinstance(group["reg"], dict):
                 group["reg"] = Regularizer.from_dict(group["reg"])
             self._check(group, f"param_groups[{i}]")
+
+
+def _momentum_for(param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+    """The momentum's buffer, 0 at first; none without momentum."""
+    if group["momentum"] == 0:
+        state.pop("momentum_buffer", None)
+    elif "momentum_buffer" not in state:
+        state["momentum_buffer"] = torch.zeros_like(param)
+
+
+def _unsupported(i: int, p: Tensor) -> Problem:
+    return Problem(
+        "gradient-unsupported",
+        f"param_groups[{i}], a parameter of shape {tuple(p.shape)}",
+        f"dtype {p.dtype}" if p.is_complex() else "a sparse gradient",
+        "dense real gradients",
+        "use sparse=False in nn.Embedding; split complex weights into two real ones",
+    )
 
 
 class _Bregman(SparseOptimizer):
@@ -209,15 +233,11 @@ class LinBreg(_Bregman):
         }
         super().__init__(params, defaults)
 
-    def _state_for(self, param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
-        state = self.state[param]
-        self._dual_for(param, group, state)
-        if group["momentum"] == 0:
-            state.pop("momentum_buffer", None)
-        return state
+    _kind, _own = "linbreg", ("momentum_buffer",)
 
-    def _update(self, work: steps.Work) -> None:
-        steps.linbreg(work)
+    def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        self._dual_for(param, group, state)
+        _momentum_for(param, group, state)
 
 
 class AdaBreg(_Bregman):
@@ -261,18 +281,14 @@ class AdaBreg(_Bregman):
         }
         super().__init__(params, defaults)
 
-    def _state_for(self, param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
-        state = self.state[param]
+    _kind, _own = "adabreg", ("exp_avg", "exp_avg_sq")
+
+    def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
         if "step" not in state:
             state["step"] = 0
             state["exp_avg"] = torch.zeros_like(param)
             state["exp_avg_sq"] = torch.zeros_like(param)
         self._dual_for(param, group, state)
-        state["step"] += 1
-        return state
-
-    def _update(self, work: steps.Work) -> None:
-        steps.adabreg(work)
 
 
 class ProxSGD(SparseOptimizer):
@@ -299,11 +315,7 @@ class ProxSGD(SparseOptimizer):
         defaults = {"lr": lr, "reg": reg, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, defaults)
 
-    def _state_for(self, param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
-        state = self.state[param]
-        if group["momentum"] == 0:
-            state.pop("momentum_buffer", None)
-        return state
+    _kind, _own = "proxsgd", ("momentum_buffer",)
 
-    def _update(self, work: steps.Work) -> None:
-        steps.proxsgd(work)
+    def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        _momentum_for(param, group, state)
