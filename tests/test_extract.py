@@ -167,6 +167,19 @@ def unknown_field(path):
     rewrite(path, lambda content: content["config"].update(surprise=1))
 
 
+def older_config(path):
+    """Before layers had parts, a decay was one number."""
+    rewrite(path, lambda content: content["config"]["populations"][0].update(voltage_decay=0.1))
+
+
+def missing_field(path):
+    rewrite(path, lambda content: content["config"]["populations"][0].pop("n"))
+
+
+def no_populations(path):
+    rewrite(path, lambda content: content["config"].update(populations="two"))
+
+
 def bad_decay(path):
     rewrite(path, lambda content: content["config"]["populations"][0].update(voltage_decay=[1.5]))
 
@@ -174,7 +187,7 @@ def bad_decay(path):
 BROKEN = [
     (missing, "file-missing", "does not exist"),
     (folder, "file-missing", "is a folder"),
-    (truncated, "file-broken", "bytes that torch cannot read"),
+    (truncated, "file-broken", r"bytes that torch cannot read \(.*failed finding central directory\);"),
     (empty, "file-broken", "0 bytes"),
     (text, "file-broken", "torch cannot read"),
     (pickled_module, "model-pickled", r"torch\.nn\.modules\.linear\.Linear"),
@@ -187,7 +200,14 @@ BROKEN = [
     (wrong_shape, "weights-shape", r"\(2, 4\)"),
     (integers, "weights-dtype", "int8"),
     (no_config, "model-incomplete", "'config' is NoneType"),
-    (unknown_field, "config", "surprise"),
+    (unknown_field, "config", "config: has 'surprise', which this version does not know"),
+    (
+        older_config,
+        "config",
+        "population 'hidden', voltage_decay: 0.1; allowed: a list of numbers.*train it again",
+    ),
+    (missing_field, "config", "population 'hidden': has no 'n'"),
+    (no_populations, "config", "config, populations: 'two'"),
     (bad_decay, "decay-range", r"1\.5"),
 ]
 

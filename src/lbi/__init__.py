@@ -17,7 +17,7 @@ from lbi.network import Network, Population, Projection, Readout
 from lbi.neurons import CubaLif, FixedCubaLif
 from lbi.profile import HardwareProfile, load_profile
 from lbi.quantize import quantize
-from lbi.simulate import simulate
+from lbi.simulate import SpikeEvents, simulate
 from lbi.sparse import CsrMatrix
 from lbi.store import save
 from lbi.targets import load
@@ -43,6 +43,7 @@ __all__ = [
     "Projection",
     "Readout",
     "SignMode",
+    "SpikeEvents",
     "estimate",
     "load",
     "load_profile",

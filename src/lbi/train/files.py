@@ -124,7 +124,7 @@ def _load(path: Path, name: str) -> Any:
         size = path.stat().st_size
         raise InputError(
             Problem(
-                "file-broken", where, f"{size} bytes that torch cannot read ({_first_line(error)})",
+                "file-broken", where, f"{size} bytes that torch cannot read ({_first_sentence(error)})",
                 f"a {name} file", "it may be truncated: copy or write it again",
             )
         ) from error  # fmt: skip
@@ -135,7 +135,7 @@ def _pickled(where: str, name: str, error: pickle.UnpicklingError) -> InputError
     if found is None:
         return InputError(
             Problem(
-                "file-broken", where, f"torch cannot read it ({_first_line(error)})", f"a {name} file",
+                "file-broken", where, f"torch cannot read it ({_first_sentence(error)})", f"a {name} file",
                 "it may be truncated or no torch file",
             )
         )  # fmt: skip
@@ -147,8 +147,10 @@ def _pickled(where: str, name: str, error: pickle.UnpicklingError) -> InputError
     )  # fmt: skip
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:120] or type(error).__name__
+def _first_sentence(error: Exception) -> str:
+    """What torch says, without the page that follows; some of its messages are a bare number."""
+    sentence = re.split(r"\.\s|\n", str(error).strip())[0].rstrip(".")
+    return sentence if re.search("[a-z]", sentence) else type(error).__name__
 
 
 def _version() -> tuple[int, int]:

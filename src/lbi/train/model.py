@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from itertools import accumulate
 from typing import Any, cast
 
@@ -132,42 +133,66 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ModelConfig:
         """The inverse of ``to_dict``; raises InputError for fields that are missing, unknown or of a wrong type."""
-        try:
-            populations = tuple(_typed(PopulationConfig, entry) for entry in fields["populations"])
-            shape = tuple(int(size) for size in fields["input_shape"])
-            rest = {key: value for key, value in fields.items() if key not in ("populations", "input_shape")}
-            return _typed(cls, {**rest, "input_shape": shape, "populations": populations})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            problems = Problems()
-            problems.add("config", "config", f"{type(error).__name__}: {error}", "the fields of ModelConfig")
-            raise InputError(*problems) from error
+        problems = Problems()
+        entries = fields.get("populations", ())
+        if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
+            problems.add("config", "config, populations", f"{entries!r}", "a list of dictionaries", _REMEDY)
+            problems.raise_as(InputError)
+        populations = [
+            _arguments(PopulationConfig, entry, f"config, population {entry.get('name', index)!r}", problems)
+            for index, entry in enumerate(entries)
+        ]
+        values = _arguments(cls, fields, "config", problems)
+        problems.raise_as(InputError)
+        return cls(**{**values, "populations": tuple(PopulationConfig(**entry) for entry in populations)})
 
 
-def _typed(record: Any, fields: Mapping[str, Any]) -> Any:
-    """The record from plain values; numbers and flags are converted, so that 1 and 1.0 are the same."""
-    kinds: dict[str, Any] = {
-        "int": int,
-        "float": float,
-        "bool": bool,
-        "str": str,
-        "tuple[float, ...]": _floats,
-    }
+_REMEDY = "write the file with this version of lbi-snn, or train it again"
+
+
+def _arguments(record: Any, fields: Mapping[str, Any], where: str, problems: Problems) -> dict[str, Any]:
+    """The record's arguments from plain values; numbers and flags are converted, so that 1 and 1.0 are the same."""
     converted = {}
-    for key, value in dict(fields).items():
-        field = record.__dataclass_fields__.get(key)
-        if field is None:
-            raise TypeError(f"unknown field {key!r}")
-        kind = kinds.get(field.type)
-        if kind in (int, float) and (isinstance(value, str) or kind(value) != value):
-            raise TypeError(f"{key!r} is {value!r}, not {field.type}")
-        converted[key] = value if kind is None else kind(value)
-    return record(**converted)
+    for field in dataclass_fields(record):
+        if field.name not in fields:
+            has_default = field.default is not MISSING
+            problems.check(has_default, "config", where, f"has no {field.name!r}", "every field", _REMEDY)
+    for name, value in fields.items():
+        field = record.__dataclass_fields__.get(name)
+        if not problems.check(
+            field is not None, "config", where, f"has {name!r}, which this version does not know",
+            ", ".join(record.__dataclass_fields__), _REMEDY,
+        ):  # fmt: skip
+            continue
+        allowed, convert = _KINDS.get(field.type, ("", lambda value: value))
+        try:
+            converted[name] = convert(value)
+        except (TypeError, ValueError, OverflowError):
+            problems.add("config", f"{where}, {name}", f"{value!r}", allowed, _REMEDY)
+    return converted
 
 
-def _floats(values: Any) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
+def _number(kind: type) -> Any:
+    """Conversion to int or float that loses nothing."""
+
+    def convert(value: Any) -> Any:
+        number = kind(value)
+        if isinstance(value, str) or number != value:
+            raise ValueError(value)
+        return number
+
+    return convert
+
+
+_KINDS: dict[str, tuple[str, Any]] = {
+    "int": ("a whole number", _number(int)),
+    "float": ("a number", _number(float)),
+    "bool": ("true or false", bool),
+    "str": ("a name", str),
+    "tuple[int, ...]": ("a list of whole numbers", lambda values: tuple(map(_number(int), values))),
+    "tuple[float, ...]": ("a list of numbers, one per part", lambda values: tuple(map(float, values))),
+}
+"""A field's type → what it must be, and the conversion from plain values."""
 
 
 class PopulationLayer(nn.Module):
