@@ -113,6 +113,7 @@ def _neuron(population: Population, dt: float) -> Any:
     import nir
 
     neuron, n = population.neuron, population.n
+    assert neuron.threshold is not None, "check() lets no integrator through"
 
     def filled(value: float) -> NDArray[np.float64]:
         return np.full(n, value)

@@ -10,7 +10,8 @@ all samples in one go, in Lava's fixed-point models. To use the network inside a
     source.s_out.connect(network.inp); network.out.connect(sink.a_in)
 
 Spikes: ``.npz`` with ``spikes`` (n_samples, n_steps, n_in) of 0 and 1, and optional ``labels`` (n_samples,).
-Output: ``spikes`` (n_samples, n_steps, n_out) uint8, ``predictions``, and ``labels`` if they were given.
+Output: ``spikes`` (n_samples, n_steps, n_out) uint8 (or ``membrane`` int32, if the readout is a membrane's),
+``predictions``, and ``labels`` if they were given.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.sub.model import AbstractSubProcessModel
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
@@ -37,6 +39,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.atrlif.process import ATRLIF
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.io.reset import Reset
+from lava.proc.io.sink import Read
 from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
 from lava.proc.lif.process import LIF, LIFReset
@@ -75,6 +78,7 @@ def read(path: str | Path) -> SimpleNamespace:
             n_in=int(np.prod(file.attrs["input_shape"])),
             has_input="input" in wired,
             readout=readout,
+            readout_kind=file.attrs["readout_kind"],
             populations={name: populations[name] for name in populations if name in wired},
             projections=projections,
             depth=max(population.latency for population in populations.values()),
@@ -116,7 +120,9 @@ def _read_projection(name: str, group: Any) -> SimpleNamespace:
 
 
 class Network(AbstractProcess):
-    """The exported network as one Lava process with ports ``inp`` (n_in,) and ``out`` (n_out,).
+    """The exported network as one Lava process with ports ``inp`` (n_in,) and ``out`` (n_out,), the output spikes.
+
+    ``membrane`` (n_out,) is the output's voltage, to be read by Lava's ``Read`` or ``Monitor``.
 
     path: a ``network.h5`` · reset_interval: chip steps after which every population starts from rest
     again (steps per sample + ``depth``), None for never. Run with ``Loihi2SimCfg(select_tag="fixed_pt")``.
@@ -129,6 +135,7 @@ class Network(AbstractProcess):
         self.latency = self.network.readout.latency
         self.inp = InPort(shape=(self.network.n_in,))
         self.out = OutPort(shape=(self.network.readout.n,))
+        self.membrane = Var(shape=(self.network.readout.n,), init=0)
 
 
 @implements(proc=Network, protocol=LoihiProtocol)
@@ -156,6 +163,7 @@ class NetworkModel(AbstractSubProcessModel):
             if interval is not None and outlives_sample(network, projection):
                 setattr(self, f"reset_{index}", clearing(network, projection, process, interval))
         neurons[network.readout.name].s_out.connect(proc.out_ports.out)
+        proc.vars.membrane.alias(neurons[network.readout.name].vars.v)
 
 
 def cuba_lif(population: Any, interval: int | None) -> tuple[AbstractProcess, dict[str, int]]:
@@ -248,7 +256,7 @@ def clearing(network: Any, projection: Any, process: Any, interval: int) -> Rese
 
 
 def run(path: str | Path, spikes: Any) -> Any:
-    """Output spikes (n_samples, n_steps, n_out) uint8 of ``spikes`` (n_samples, n_steps, n_in)."""
+    """Output (n_samples, n_steps, n_out) of ``spikes`` (n_samples, n_steps, n_in): spikes uint8, or voltages int32."""
     n_samples, n_steps, n_in = spikes.shape
     per_run = max(1, SOURCE_ELEMENTS // ((n_steps + read(path).depth) * n_in))
     parts = [run_once(path, spikes[start : start + per_run]) for start in range(0, n_samples, per_run)]
@@ -269,14 +277,25 @@ def run_once(path: str | Path, spikes: Any) -> Any:
     if network.network.has_input:
         source.s_out.connect(network.inp)
     network.out.connect(sink.a_in)
+    recorder: Any = sink
+    kind: Any = np.uint8
+    if network.network.readout_kind != "spike_count":
+        recorder, kind = Read(buffer=n_total), np.int32
+        recorder.connect_var(network.membrane)
     try:
         # Without the tag Lava would run its floating-point neuron on these integers.
         sink.run(condition=RunSteps(num_steps=n_total), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
-        output = sink.data.get()
+        output = recorder.data.get()
     finally:
         stop(sink)
     output = output.T.reshape(n_samples, period, -1)
-    return output[:, network.latency : network.latency + n_steps].astype(np.uint8)
+    return output[:, network.latency : network.latency + n_steps].astype(kind)
+
+
+def classify(output: Any, kind: str) -> Any:
+    """Classes (n_samples,) of an output, by the network's kind of readout; lowest index on ties."""
+    scores = output.max(axis=1) if kind == "membrane_max" else output.sum(axis=1, dtype=np.int64)
+    return scores.argmax(axis=1)
 
 
 def stop(process: AbstractProcess) -> None:
@@ -308,12 +327,14 @@ def main() -> None:
     with np.load(options.spikes, allow_pickle=False) as file:
         spikes = file["spikes"][: options.samples]
         labels = file["labels"][: options.samples] if "labels" in file else None
-    n_in = read(options.network).n_in
+    network = read(options.network)
+    n_in = network.n_in
     if spikes.ndim != 3 or spikes.shape[2] != n_in or not np.isin(spikes, (0, 1)).all():
         raise SystemExit(f"{options.spikes}: spikes {spikes.shape}; wanted 0 and 1, (samples, steps, {n_in})")
     output = run(options.network, spikes)
-    predictions = output.sum(axis=1, dtype=np.int64).argmax(axis=1)
-    arrays = {"spikes": output, "predictions": predictions}
+    predictions = classify(output, network.readout_kind)
+    name = "spikes" if network.readout_kind == "spike_count" else "membrane"
+    arrays = {name: output, "predictions": predictions}
     if labels is not None:
         arrays["labels"] = labels
         sys.stdout.write(f"accuracy {np.mean(predictions == labels):.4f} on {len(labels)} samples\n")

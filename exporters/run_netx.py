@@ -17,14 +17,15 @@ import numpy as np
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.io.reset import Reset
+from lava.proc.io.sink import Read
 from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
 
 
 def run(path: Path, spikes: Any, sparse: bool = False) -> Any:
-    """Output spikes (n_samples, n_steps, n_out) uint8 of ``spikes`` (n_samples, n_steps, n_in).
+    """Output (n_samples, n_steps, n_out) of ``spikes`` (n_samples, n_steps, n_in).
 
-    Neurons of more than one dimension are flattened in C order of (channel, height, width).
+    Spikes uint8; if the last layer's neurons never spike, their voltages int32. Neurons of more than one dimension are flattened in C order of (channel, height, width).
     """
     # Not at the top: Lava imports every file beside a process in search of models, and this takes seconds.
     from lava.lib.dl.netx.hdf5 import Network
@@ -42,15 +43,25 @@ def run(path: Path, spikes: Any, sparse: bool = False) -> Any:
     sink = Sink(shape=network.out.shape, buffer=n_total)
     source.s_out.connect(network.inp)
     network.out.connect(sink.a_in)
+    recorder: Any = sink
+    kind: Any = np.uint8
+    if integrates(network):
+        recorder, kind = Read(buffer=n_total), np.int32
+        recorder.connect_var(network.layers[-1].neuron.v)
     resets = [_clearing(variable, offset, period) for variable, offset in _in_flight(network)]
     try:
         sink.run(condition=RunSteps(num_steps=n_total), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
-        output = sink.data.get()
+        output = recorder.data.get()
     finally:
         sink.stop()
     del resets
     output = output.T.reshape(n_samples, period, -1)
-    return output[:, depth:].astype(np.uint8)
+    return output[:, depth:].astype(kind)
+
+
+def integrates(network: Any) -> bool:
+    """True if the last layer's threshold is netx's for a layer without neurons: no voltage exceeds it."""
+    return int(network.layers[-1].neuron.vth.init) >= 1 << 17
 
 
 def _in_flight(network: Any) -> list[tuple[Any, int]]:
@@ -81,7 +92,8 @@ def main() -> None:
     options = parser.parse_args()
     with np.load(options.spikes, allow_pickle=False) as file:
         spikes = file["spikes"]
-    np.savez_compressed(options.output, spikes=run(options.network, spikes, options.sparse))
+    output = run(options.network, spikes, options.sparse)
+    np.savez_compressed(options.output, **{"spikes" if output.dtype == np.uint8 else "membrane": output})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from lbi import (
 )
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
-from lbi.neurons import FixedAtrLif, FixedIntegrator
+from lbi.neurons import FixedAtrLif, FixedIntegrator, Integrator
 
 N_SAMPLES, N_STEPS = 4, 20
 
@@ -129,6 +129,19 @@ def constant_currents(rng: np.random.Generator) -> FixedNetwork:
     return quantize(builder.network())
 
 
+def membrane(rng: np.random.Generator, kind: str) -> FixedNetwork:
+    """Integrators read out, behind a recurrent layer."""
+    network = random_network(rng, (12, 10, 5), recurrent=True)
+    output = network.populations[-1]
+    bias = rng.normal(0.0, 0.02, output.n) if kind == "membrane_max" else None  # netx's biases are coarse
+    integrators = replace(output, neuron=Integrator(0.4, 0.1, bias))
+    return quantize(
+        replace(
+            network, populations=(*network.populations[:-1], integrators), readout=Readout(output.name, kind)
+        )
+    )
+
+
 CASES = {
     "feed_forward": lambda rng: quantize(random_network(rng, (12, 10, 8, 5))),
     "recurrent": lambda rng: quantize(random_network(rng, (12, 10, 5), recurrent=True)),
@@ -157,6 +170,8 @@ CASES = {
     "adaptive": adaptive,
     "integrator": beside_an_integrator,
     "constant_currents": constant_currents,
+    "membrane_max": lambda rng: membrane(rng, "membrane_max"),
+    "membrane_mean": lambda rng: membrane(rng, "membrane_mean"),
 }  # fmt: skip
 """Name → maker of the network."""
 
@@ -170,6 +185,7 @@ NETX_REFUSES = {
     "adaptive": {"neuron-model", "exponent"},
     "integrator": {"not-a-chain", "readout-inside"},
     "constant_currents": {"not-a-chain"},
+    "membrane_max": {"bias-grid"},
 }
 """Case → codes of the documented refusal."""
 

@@ -83,7 +83,9 @@ def networks(draw, aligned: bool = False, neuron=any_neuron) -> FixedNetwork:
         FixedPopulation(name, (n,), neuron(draw, rng, n), latency=latency)
         for name, n, latency in zip(names[1:], sizes[1:], latencies[1:], strict=True)
     )
-    readout = Readout(names[draw(st.integers(1, n_populations))])
+    read = populations[draw(st.integers(0, n_populations - 1))]
+    membrane = st.sampled_from(["membrane_max", "membrane_mean"])
+    readout = Readout(read.name, draw(membrane) if read.neuron.model == "integrator" else "spike_count")
     return FixedNetwork((sizes[0],), populations, tuple(projections), readout, "loihi2")
 
 

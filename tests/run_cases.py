@@ -23,7 +23,7 @@ def main() -> None:
     for path in sorted(Path(folder).glob(f"*{suffix}")):
         with np.load(path.with_suffix(".npz")) as file:
             output = module.run(path, file["spikes"])
-        np.savez(path.with_suffix(".out.npz"), spikes=output)
+        np.savez(path.with_suffix(".out.npz"), output=output)
 
 
 if __name__ == "__main__":

@@ -39,13 +39,9 @@ def test_no_run_leaves_the_bounds(bounded_steps, data):
 
 def network(weights, neuron, exponent=0):
     matrix = CsrMatrix.from_dense(np.array(weights, dtype=np.int16))
-    return FixedNetwork(
-        (matrix.shape[1],),
-        (FixedPopulation("a", (matrix.shape[0],), neuron),),
-        (FixedProjection("w", "input", "a", matrix, SignMode.MIXED, exponent),),
-        Readout("a"),
-        "loihi2",
-    )
+    population = FixedPopulation("a", (matrix.shape[0],), neuron)
+    projection = FixedProjection("w", "input", "a", matrix, SignMode.MIXED, exponent)
+    return FixedNetwork((matrix.shape[1],), (population,), (projection,), Readout.of(population), "loihi2")
 
 
 def test_the_bound_is_the_geometric_series():

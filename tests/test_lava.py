@@ -25,8 +25,8 @@ EXPORTERS = Path(netx.__file__).parent
 RUNNABLE_BY_NETX = sorted(set(cases.CASES) - set(cases.NETX_REFUSES))
 
 
-WHEEL_NETS = {"tiny": None, "mnist": 3}
-"""Nets that the lava-dl wheel brings → layers that are read (mnist's last one never spikes)."""
+WHEEL_NETS = ("tiny", "mnist")
+"""Nets that the lava-dl wheel brings; mnist's last layer never spikes: its voltages are compared."""
 
 
 def made(name: str):
@@ -38,7 +38,7 @@ def made(name: str):
     path = Path(lava.lib.dl.netx.__file__).parents[4] / "tests/lava/lib/dl/netx" / f"{name}.net"
     if not path.exists():
         pytest.skip("the lava-dl wheel's nets are not installed")
-    fixed = netx_reader.load(path, n_layers=WHEEL_NETS[name])
+    fixed = netx_reader.load(path)
     return fixed, random_spikes(np.random.default_rng(5), 2, 12, fixed.n_in)
 
 
@@ -52,7 +52,7 @@ def run_all(folder: Path, names: list[str], suffix: str, script: str) -> dict[st
     runner = Path(__file__).with_name("run_cases.py")
     shutil.copyfile(EXPORTERS / script, folder / script)  # beside lava.py it would find that instead of Lava
     run_script(runner, [str(folder / script), suffix, str(folder)], where=script, timeout_s=240)
-    return {name: np.load(folder / f"{name}.out.npz")["spikes"] for name in names}
+    return {name: np.load(folder / f"{name}.out.npz")["output"] for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,8 @@ def netx_outputs(tmp_path_factory):
 
 def expected(name: str) -> np.ndarray:
     fixed, spikes = cases.make(name)
-    output = reference.simulate(fixed, spikes).output_spikes
-    assert 0 < output.mean() < 1, "the case must tell a broken network from a right one"
+    output = reference.simulate(fixed, spikes).output
+    assert np.unique(output).size > 1, "the case must tell a broken network from a right one"
     return output
 
 
@@ -87,10 +87,10 @@ def test_netx_runs_the_same_spikes(name, netx_outputs):
 @pytest.mark.parametrize("name", sorted(WHEEL_NETS))
 @pytest.mark.filterwarnings("ignore::lbi.simulate.SaturationWarning")
 def test_the_wheels_nets_read_and_written_again(name, netx_outputs):
-    """lava-dl's own trained files: import → .net → unmodified netx: the spikes of the import."""
+    """lava-dl's own trained files: import → .net → unmodified netx: the output of the import."""
     fixed, spikes = made(name)
-    output = simulate(fixed, spikes).output_spikes
-    assert 0 < output.mean() < 1
+    output = simulate(fixed, spikes).output
+    assert np.unique(output).size > 1
     assert np.abs(netx_outputs[name].astype(int) - output).sum() == 0
 
 

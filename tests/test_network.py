@@ -9,6 +9,7 @@ from networks import random_network
 from lbi import CsrMatrix, CubaLif, Network, Population, Projection, Readout, quantize
 from lbi.errors import InputError
 from lbi.fixed import FixedNetwork, SignMode, num_weight_bits
+from lbi.neurons import Integrator
 
 NEURON = CubaLif(0.5, 0.1, 1.0)
 
@@ -45,6 +46,31 @@ def test_reports_all_problems_in_one_pass():
 def test_neuron_parameters_out_of_range(parameters, code):
     with pytest.raises(InputError, match=code):
         CubaLif(*parameters)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "kind"), [(NEURON, "membrane_max"), (Integrator(0.5, 0.1), "spike_count")]
+)
+def test_spikes_are_counted_where_there_are_some_and_membranes_read_where_nothing_resets_them(neuron, kind):
+    weights = CsrMatrix.from_dense(np.ones((2, 3)))
+    with pytest.raises(
+        InputError, match=rf"readout-kind: readout: '{kind}' of a population of '{neuron.model}'"
+    ):
+        Network(
+            (3,),
+            (Population("a", (2,), neuron),),
+            (Projection("p", "input", "a", weights),),
+            Readout("a", kind),
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("spike_count", [0, 1]), ("membrane_max", [1, 2]), ("membrane_mean", [0, 1])]
+)
+@pytest.mark.parametrize("dtype", [np.int32, np.float64])
+def test_readouts_take_the_first_of_the_largest(kind, expected, dtype):
+    output = np.array([[[5, 0, 0], [5, 9, 9]], [[-7, -2, -8], [-3, -2, -1]]], dtype=dtype)
+    assert Readout("a", kind).classify(output).tolist() == expected
 
 
 def test_fixed_network_refuses_weights_off_the_grid(rng):

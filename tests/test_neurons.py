@@ -29,9 +29,10 @@ TABLE = [
 def one_population(neuron) -> FixedNetwork:
     """Two channels, each on one neuron with weight 10."""
     weights = CsrMatrix.from_dense(np.diag([10, 10]).astype(np.int16))
+    population = FixedPopulation("a", (2,), neuron)
     return FixedNetwork(
-        (2,), (FixedPopulation("a", (2,), neuron),), (FixedProjection("w", "input", "a", weights, SignMode.MIXED),),
-        Readout("a"), "loihi2",
+        (2,), (population,), (FixedProjection("w", "input", "a", weights, SignMode.MIXED),),
+        Readout.of(population), "loihi2",
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from lbi.importers import load_nir
 nir = pytest.importorskip("nir")
 pytestmark = pytest.mark.filterwarnings("ignore")  # nir's and the peers' own
 
-NO_FLOAT = {"adaptive", "integrator"}
+NO_FLOAT = {"adaptive", "integrator", "membrane_max", "membrane_mean"}
 """Cases whose neurons have no node in NIR."""
 
 

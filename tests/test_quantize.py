@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from networks import random_network, random_spikes
 
 from lbi import CsrMatrix, CubaLif, Network, Population, Projection, Readout, quantize, reference
+from lbi.dequantize import dequantize
 from lbi.errors import InputError, UsageError
+from lbi.neurons import Integrator
+from lbi.simulate import simulate
 
 
 @given(st.integers(0, 2**32 - 1), st.booleans(), st.sampled_from(["zero", "free"]))
@@ -58,6 +61,34 @@ def test_the_integer_network_does_what_the_float_one_does(rng, recurrent, skip):
     assert abs(integers.n_spikes - floats.n_spikes) < 0.1 * floats.n_spikes
     agree = np.mean(integers.output_spikes == floats.output_spikes)
     assert agree > 0.85
+
+
+@pytest.mark.parametrize("voltage_decay", [0.0, 0.05, 0.5])
+def test_integrators_keep_their_voltages_in_proportion(rng, voltage_decay):
+    weights = rng.normal(0.0, 1.0, (5, 40))
+    bias = rng.normal(0.0, 0.1, 5)
+    population = Population("a", (5,), Integrator(0.4, voltage_decay, bias))
+    projection = Projection("w", "input", "a", CsrMatrix.from_dense(weights))
+    network = Network((40,), (population,), (projection,), Readout("a", "membrane_max"))
+    spikes = random_spikes(rng, 3, 100, 40)
+    fixed = quantize(network)
+    scale = fixed.populations[0].scale
+    floats, integers = reference.simulate(network, spikes).output, simulate(fixed, spikes).output
+    assert np.abs(integers / (64 * scale) - floats).max() < 0.02 * np.abs(floats).max()
+    assert np.abs(dequantize(fixed).populations[0].neuron.bias - bias).max() < 0.02 * np.abs(bias).max()
+
+
+def test_an_integrator_that_much_drives_gets_a_smaller_scale():
+    """All inputs in an eighth of the steps: the voltage must stay in range, and the mantissas small enough for it."""
+    neuron, weights = Integrator(1.0, 0.0), CsrMatrix.from_dense(np.ones((1, 4000)))
+    network = Network(
+        (4000,), (Population("a", (1,), neuron),), (Projection("w", "input", "a", weights),),
+        Readout("a", "membrane_mean"),
+    )  # fmt: skip
+    spikes = np.zeros((1, 256, 4000), np.uint8)
+    spikes[:, ::8] = 1
+    voltage = simulate(quantize(network), spikes).output[0, -1, 0]
+    assert 2**21 < voltage < 2**23 - 1
 
 
 def test_skip_connections_get_the_delay_that_keeps_their_meaning(rng):

@@ -41,6 +41,7 @@ class Activity:
     """The record of ``lbi.simulate``: outputs aligned to the input, step for step.
 
     output_spikes: (n_samples, n_steps, n_out) uint8, the readout population
+    output_membrane: its voltages after each step, int32 (float64 of a float network); None if spikes are read
     populations, projections: counts by name · input_spikes: (n_samples, n_steps) int64, input events
     recorded: (population, variable) → (n_samples, n_steps, n): "spikes" uint8, "active" uint8, "u"/"v" int32
     """
@@ -50,6 +51,12 @@ class Activity:
     populations: Mapping[str, PopulationActivity]
     projections: Mapping[str, ProjectionActivity]
     recorded: Mapping[tuple[str, str], NDArray[Any]] = field(default_factory=dict)
+    output_membrane: NDArray[Any] | None = None
+
+    @property
+    def output(self) -> NDArray[Any]:
+        """(n_samples, n_steps, n_out), what the readout reads: voltages of integrators, else spikes."""
+        return self.output_spikes if self.output_membrane is None else self.output_membrane
 
     @property
     def n_samples(self) -> int:

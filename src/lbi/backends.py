@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first output spike, in time, that two backends disagree on."""
+    """The first output spike or voltage that two backends disagree on: least sample, step, neuron."""
 
     sample: int
     step: int
@@ -75,8 +76,10 @@ def open_export(path: str | Path) -> Export:
     return Export(str(path), network, path, None)
 
 
-def run(export: Export, spikes: NDArray[np.uint8], backend: str, options: RunOptions) -> NDArray[np.uint8]:
-    """Output spikes (n_samples, n_steps, n_out) of ``spikes`` (n_samples, n_steps, n_in), aligned to the input.
+def run(export: Export, spikes: NDArray[np.uint8], backend: str, options: RunOptions) -> NDArray[Any]:
+    """Output (n_samples, n_steps, n_out) of ``spikes`` (n_samples, n_steps, n_in), aligned to the input.
+
+    It is ``Activity.output``: spikes uint8, or the voltages int32 of a membrane readout.
 
     Raises InputError if the backend cannot hold the network, BackendError if it fails or takes too long.
     """
@@ -94,7 +97,7 @@ def other_backend(backend: str) -> str:
     return "lava" if backend == "sim" else "sim"
 
 
-def first_divergence(one: NDArray[np.uint8], other: NDArray[np.uint8], population: str) -> Divergence | None:
+def first_divergence(one: NDArray[Any], other: NDArray[Any], population: str) -> Divergence | None:
     """Where two outputs (n_samples, n_steps, n_out) first differ, or None if they are equal."""
     different = one != other
     n_different = int(np.count_nonzero(different))
@@ -104,13 +107,13 @@ def first_divergence(one: NDArray[np.uint8], other: NDArray[np.uint8], populatio
     return Divergence(sample, step, population, neuron, n_different)
 
 
-def _run_sim(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[np.uint8]:
+def _run_sim(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[Any]:
     from lbi.simulate import simulate
 
-    return simulate(export.fixed, spikes).output_spikes
+    return simulate(export.fixed, spikes).output
 
 
-def _run_lava(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[np.uint8]:
+def _run_lava(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[Any]:
     from lbi import store
     from lbi.exporters import lava
 
@@ -125,7 +128,7 @@ def _run_lava(export: Export, spikes: NDArray[np.uint8], options: RunOptions) ->
     return _in_child("lava", "run_lava.py", prepare, spikes, options)
 
 
-def _run_netx(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[np.uint8]:
+def _run_netx(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[Any]:
     from lbi.exporters import netx
 
     def prepare(folder: Path) -> Path:
@@ -147,7 +150,7 @@ def _has_input_neurons(path: Path) -> bool:
 
 def _in_child(
     backend: str, script: str, prepare: Callable[[Path], Path], spikes: NDArray[np.uint8], options: RunOptions
-) -> NDArray[np.uint8]:
+) -> NDArray[Any]:
     """Run one of the exporters' scripts on a copy of the spikes, in a folder of its own."""
     from lbi.supervise import run_script
 
@@ -168,8 +171,8 @@ def _in_child(
             raise BackendError(Problem("no-output", f"backend {backend}", "ended without writing its output",
                                        remedy="--debug shows all it printed"))  # fmt: skip
         with np.load(folder / "output.npz", allow_pickle=False) as file:
-            spikes_out: NDArray[np.uint8] = file["spikes"].astype(np.uint8)
-        return spikes_out
+            output: NDArray[Any] = file["membrane" if "membrane" in file else "spikes"]
+        return output
 
 
 def _require_lava(backend: str) -> None:
@@ -184,7 +187,7 @@ def _require_lava(backend: str) -> None:
         ) from error  # fmt: skip
 
 
-BACKENDS: dict[str, Callable[[Export, NDArray[np.uint8], RunOptions], NDArray[np.uint8]]] = {
+BACKENDS: dict[str, Callable[[Export, NDArray[np.uint8], RunOptions], NDArray[Any]]] = {
     "lava": _run_lava,
     "netx": _run_netx,
     "sim": _run_sim,

@@ -10,7 +10,7 @@ from lbi.errors import InputError, Problem
 from lbi.fixed import FixedNetwork, FixedProjection
 from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network import INPUT, Network, Population, Projection
-from lbi.neurons import CubaLif, FixedCubaLif, FixedNeuron
+from lbi.neurons import CubaLif, FixedCubaLif, FixedIntegrator, FixedNeuron, Integrator, Neuron
 
 
 def dequantize(fixed: FixedNetwork) -> Network:
@@ -32,20 +32,18 @@ def dequantize(fixed: FixedNetwork) -> Network:
     )
 
 
-def _neuron(neuron: FixedNeuron, scale: float, where: str) -> CubaLif:
-    if not isinstance(neuron, FixedCubaLif):
+def _neuron(neuron: FixedNeuron, scale: float, where: str) -> Neuron:
+    if not isinstance(neuron, FixedCubaLif | FixedIntegrator):
         raise InputError(
-            Problem("neuron-model", where, f"{neuron.model!r} has no float counterpart", "'cuba_lif'",
+            Problem("neuron-model", where, f"{neuron.model!r} has no float counterpart", "'cuba_lif', 'integrator'",
                     "use a target that takes integers")
         )  # fmt: skip
     unity = 1 << DECAY_BITS
-    bias = neuron.bias / (scale * (1 << ACTIVATION_SHIFT))
-    return CubaLif(
-        current_decay=(neuron.du + 1) / unity,
-        voltage_decay=neuron.dv / unity,
-        threshold=neuron.vth / scale,
-        bias=bias if np.any(bias) else None,
-    )
+    bias = neuron.bias / (scale * (1 << ACTIVATION_SHIFT)) if np.any(neuron.bias) else None
+    decays = ((neuron.du + 1) / unity, neuron.dv / unity)
+    if isinstance(neuron, FixedIntegrator):
+        return Integrator(*decays, bias)
+    return CubaLif(*decays, neuron.vth / scale, bias)
 
 
 def _projection(fixed: FixedNetwork, projection: FixedProjection, order: dict[str, int]) -> Projection:

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
-from lbi.neurons import CubaLif
+from lbi.neurons import Neuron
 from lbi.sparse import CsrMatrix
 
 INPUT = "input"
 """The name of the spike source that feeds a network."""
 
-READOUTS = ("spike_count",)
-"""How an output population's activity becomes a class."""
+READOUTS = ("spike_count", "membrane_max", "membrane_mean")
+"""How an output population's activity becomes a class; the membrane is read of integrators alone."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Population:
 
     name: str
     shape: tuple[int, ...]
-    neuron: CubaLif
+    neuron: Neuron
 
     @property
     def n(self) -> int:
@@ -56,14 +56,30 @@ class Projection:
 
 @dataclass(frozen=True)
 class Readout:
-    """How the output becomes a class. ``spike_count``: the neuron with most spikes, lowest index on ties."""
+    """How the output becomes a class: the neuron with the largest score, lowest index on ties.
+
+    spike_count: its spikes · membrane_max, membrane_mean: its voltage's largest value, or sum, over the sample
+    """
 
     population: str
     kind: str = "spike_count"
 
-    def classify(self, output_spikes: NDArray[Any]) -> NDArray[np.int64]:
-        """Classes (n_samples,) from spikes (n_samples, n_steps, n_out)."""
-        return output_spikes.sum(axis=1, dtype=np.int64).argmax(axis=1)
+    @classmethod
+    def of(cls, population: Any) -> Readout:
+        """The usual readout of a population: ``spike_count``, or ``membrane_mean`` of integrators."""
+        kind = "membrane_mean" if population.neuron.model == "integrator" else "spike_count"
+        return cls(population.name, kind)
+
+    @property
+    def of_membrane(self) -> bool:
+        """True if voltages are read, not spikes."""
+        return self.kind != "spike_count"
+
+    def classify(self, output: NDArray[Any]) -> NDArray[np.int64]:
+        """Classes (n_samples,) from ``Activity.output``: spikes or voltages (n_samples, n_steps, n_out)."""
+        if self.kind == "membrane_max":
+            return output.max(axis=1).argmax(axis=1)
+        return output.sum(axis=1, dtype=output.dtype if output.dtype.kind == "f" else np.int64).argmax(axis=1)
 
 
 @dataclass(frozen=True)
@@ -181,10 +197,15 @@ def check_graph(network: Any) -> None:
         network.readout.population in names, "unknown-population", "readout",
         repr(network.readout.population), ", ".join(map(repr, names)),
     )  # fmt: skip
-    check(
-        network.readout.kind in READOUTS, "readout-kind", "readout",
-        repr(network.readout.kind), ", ".join(map(repr, READOUTS)),
-    )  # fmt: skip
+    kind = network.readout.kind
+    check(kind in READOUTS, "readout-kind", "readout", repr(kind), ", ".join(map(repr, READOUTS)))
+    if network.readout.population in names and kind in READOUTS:
+        model = network.population(network.readout.population).neuron.model
+        check(
+            network.readout.of_membrane == (model == "integrator"), "readout-kind", "readout",
+            f"{kind!r} of a population of {model!r}",
+            "'spike_count' of neurons that spike, 'membrane_max' or 'membrane_mean' of integrators",
+        )  # fmt: skip
     problems.raise_as(InputError)
 
 

@@ -138,14 +138,15 @@ class _Reader:
             self.problems.check(bool(self.layers), "netx-empty", self.path, "no layer with neurons", RUNS)
         self.problems.raise_as(InputError)
         first = 0 if self.driven else 1
+        populations = tuple(
+            FixedPopulation(name, shape, neuron, latency=first + k if aligned else 0)
+            for k, (name, shape, neuron) in enumerate(self.layers)
+        )
         return FixedNetwork(
             input_shape=self.input_shape or (),
-            populations=tuple(
-                FixedPopulation(name, shape, neuron, latency=first + k if aligned else 0)
-                for k, (name, shape, neuron) in enumerate(self.layers)
-            ),
+            populations=populations,
             projections=tuple(FixedProjection(**projection) for projection in self.projections),
-            readout=Readout(self.layers[-1][0]),
+            readout=Readout.of(populations[-1]),
             chip="loihi2",
             provenance={"format": "netx", "file": Path(self.path).name},
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
 from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
-from lbi.fixedpoint import ACTIVATION_SHIFT
+from lbi.fixedpoint import ACTIVATION_SHIFT, STATE_LIMIT
 from lbi.network import INPUT, Network, Population, Projection
 from lbi.profile import HardwareProfile, load_profile
 
@@ -27,6 +27,11 @@ LEAST_THRESHOLD = 64
 
 CURRENT_HEADROOM = 16
 """With free exponents, thresholds that must fit into the current's range before it wraps."""
+
+INTEGRATED_SHARE = 1 / 8
+INTEGRATED_STEPS = 256
+"""An integrator's voltage stays in range while this share of its strongest neuron's inputs, all of one sign, spikes in
+every one of so many steps. More input may saturate it, and the simulator then warns."""
 
 
 def quantize(
@@ -156,10 +161,16 @@ def _best_scale(
     threshold = population.neuron.threshold
     stored = [projection for projection in into if projection.weights.nnz]
     limits = [limit / peak for peak, limit in map(_largest, stored)]
-    highest = profile.formats.threshold.maximum / threshold
-    if threshold * (limit := _bias_limit(population, profile)) >= LEAST_THRESHOLD:
+    if threshold is None:
+        highest = _integrator_limit(population, stored)
+    else:
+        highest = profile.formats.threshold.maximum / threshold
+    limit = _bias_limit(population, profile)
+    if threshold is None or threshold * limit >= LEAST_THRESHOLD:
         highest = min(highest, limit)  # else no scale suits both, and the bias is refused
     top = min([highest, *limits])
+    if not np.isfinite(top):
+        return 1.0  # an integrator that nothing reaches
     octaves = 1
     if free and stored:
         wanted = min(max(limits), highest / CURRENT_HEADROOM)
@@ -168,6 +179,20 @@ def _best_scale(
     candidates = top * 2.0 ** -np.linspace(0.0, octaves, N_SCALES * octaves, endpoint=False)
     losses = [_loss(population, stored, scale, profile) for scale in candidates]
     return float(candidates[int(np.argmin(losses))])
+
+
+def _integrator_limit(population: Population, into: list[Projection]) -> float:
+    """The scale at which the input that ``INTEGRATED_SHARE`` describes takes a voltage to the end of its range."""
+    neuron = population.neuron
+    u = v = 0.0
+    for _ in range(INTEGRATED_STEPS):
+        u = u * (1.0 - neuron.current_decay) + 1.0
+        v = v * (1.0 - neuron.voltage_decay) + u
+    fan_in = np.zeros(population.n)
+    for projection in into:
+        np.add.at(fan_in, projection.weights.row_of(), np.abs(projection.weights.data))
+    peak = INTEGRATED_SHARE * float(fan_in.max(initial=0.0)) * v
+    return (STATE_LIMIT >> ACTIVATION_SHIFT) / peak if peak else np.inf
 
 
 def _bias_limit(population: Population, profile: HardwareProfile) -> float:
@@ -180,9 +205,9 @@ def _bias_limit(population: Population, profile: HardwareProfile) -> float:
 
 
 def _loss(population: Population, into: list[Projection], scale: float, profile: HardwareProfile) -> float:
-    """Each projection's mean squared weight error over its mean square, plus the threshold's, summed."""
+    """Each projection's mean squared weight error over its mean square, plus the threshold's if it has one, summed."""
     threshold = population.neuron.threshold
-    loss = (round(threshold * scale) / (threshold * scale) - 1.0) ** 2
+    loss = 0.0 if threshold is None else (round(threshold * scale) / (threshold * scale) - 1.0) ** 2
     for projection in into:
         data = projection.weights.data
         exponent = _exponent(projection, scale, profile)

@@ -115,6 +115,7 @@ def _activity(
             for projection in network.projections
         },
         recorded={key: trace for key, trace in traces.items() if key[0] != INPUT and key[1] in wanted},
+        output_membrane=traces[network.readout.population, "v"] if network.readout.of_membrane else None,
     )
 
 

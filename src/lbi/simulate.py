@@ -105,7 +105,8 @@ def simulate(
         problems.take(error)
     problems.raise_as(InputError)
     plan = plan_of(fixed)
-    outputs = _run(plan, inputs, pairs | {(fixed.readout.population, "spikes")}, n_threads)
+    read = {"spikes", "v"} if fixed.readout.of_membrane else {"spikes"}
+    outputs = _run(plan, inputs, pairs | {(fixed.readout.population, name) for name in read}, n_threads)
     activity = _activity(fixed, plan, outputs, pairs)
     _warn(plan, outputs)
     return activity
@@ -241,6 +242,7 @@ def _activity(fixed: FixedNetwork, plan: Plan, outputs: Outputs, pairs: set[tupl
         populations={population.name: populations[population.name] for population in fixed.populations},
         projections={projection.name: projections[projection.name] for projection in fixed.projections},
         recorded={pair: recorded[pair] for pair in sorted(pairs)},
+        output_membrane=recorded[fixed.readout.population, "v"] if fixed.readout.of_membrane else None,
     )
 
 

@@ -74,29 +74,32 @@ def main(
     seconds = time.perf_counter() - started
     divergence = _verify(opened, data, result, backend, options) if verify else None
     predictions = opened.fixed.readout.classify(result)
+    of_membrane = opened.fixed.readout.of_membrane
+    compared = "output voltages" if of_membrane else "output spikes"
     record = {
         "backend": backend,
         "n_samples": int(data.shape[0]),
         "n_steps": int(data.shape[1]),
         "accuracy": None if labels is None else float((predictions == labels).mean()),
-        "n_output_spikes": int(result.sum()),
+        "n_output_spikes": 0 if of_membrane else int(result.sum()),
         "seconds": seconds,
         "verified": (divergence is None) if verify else None,
         "verified_with": backends.other_backend(backend) if verify else None,
         "first_divergence": None if divergence is None else asdict(divergence),
     }
     if output is not None:
-        _save(output, result, predictions, labels)
+        arrays = {"membrane" if of_membrane else "spikes": result, "predictions": predictions}
+        _save(output, arrays if labels is None else {**arrays, "labels": labels})
     if as_json:
         emit_json(record)
     elif not quiet:
-        _show(record)
+        _show(record, compared)
     if divergence is not None:
-        raise VerificationError(_as_problem(divergence, backend))
+        raise VerificationError(_as_problem(divergence, backend, compared))
 
 
 def _verify(
-    export: Export, data: NDArray[np.uint8], result: NDArray[np.uint8], backend: str, options: RunOptions
+    export: Export, data: NDArray[np.uint8], result: NDArray[Any], backend: str, options: RunOptions
 ) -> Divergence | None:
     from lbi import backends
 
@@ -104,28 +107,25 @@ def _verify(
     return backends.first_divergence(result, other, export.fixed.readout.population)
 
 
-def _as_problem(divergence: Divergence, backend: str) -> Problem:
+def _as_problem(divergence: Divergence, backend: str, compared: str) -> Problem:
     from lbi.backends import other_backend
 
     return Problem(
         "not-identical",
         f"{backend} against {other_backend(backend)}",
-        f"{divergence.n_different} output spikes differ, the first at sample {divergence.sample}, step"
+        f"{divergence.n_different} {compared} differ, the first at sample {divergence.sample}, step"
         f" {divergence.step}, population {divergence.population!r}, neuron {divergence.neuron}",
-        "identical spikes",
+        f"identical {compared}",
         "keep the export and the spikes, and report it",
     )
 
 
-def _save(path: Path, spikes: Any, predictions: Any, labels: Any) -> None:
+def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write the result beside ``path`` first, then rename it."""
     import os
 
     import numpy as np
 
-    arrays = {"spikes": spikes, "predictions": predictions}
-    if labels is not None:
-        arrays["labels"] = labels
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp.npz")
     try:
         np.savez_compressed(temporary, **arrays)
@@ -134,11 +134,11 @@ def _save(path: Path, spikes: Any, predictions: Any, labels: Any) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _show(record: dict[str, Any]) -> None:
+def _show(record: dict[str, Any], compared: str) -> None:
     out = console()
     out.print(f"{record['backend']}: {record['n_samples']} samples of {record['n_steps']} steps"
               f" in {record['seconds']:.1f} s, {record['n_output_spikes']} output spikes", markup=False)  # fmt: skip
     if record["accuracy"] is not None:
         out.print(f"accuracy {record['accuracy']:.4f}", markup=False)
     if record["verified"]:
-        out.print(f"identical to {record['verified_with']}: 0 output spikes differ", markup=False)
+        out.print(f"identical to {record['verified_with']}: 0 {compared} differ", markup=False)

@@ -95,12 +95,13 @@ class Builder:
         return float(distinct[0])
 
     def network(self, readout: str | None = None, meta: Mapping[str, Any] | None = None) -> Network:
-        """The network; ``readout``: the population whose spikes are counted (default: the last)."""
+        """The network; ``readout``: the population that is read (default: the last)."""
         self.problems.check(
             bool(self._populations), "no-neurons", "model", "no spiking layer", "at least one", "add one"
         )
         self.problems.raise_as(InputError)
         populations, signals = list(self._populations), dict(self._signals)
+        read = next((p for p in populations if p.name == readout), populations[-1])
         if any(np.any(signal.constant) for signal in signals.values()):
             populations.insert(0, Population(ALWAYS, (1,), CubaLif(1.0, 0.5, 0.5, np.ones(1))))
         order = {INPUT: -1} | {population.name: i for i, population in enumerate(populations)}
@@ -115,7 +116,7 @@ class Builder:
                 projections.append(Projection(f"{ALWAYS}_to_{target}", ALWAYS, target, weights))
         return Network(
             self.input_shape, tuple(populations), tuple(projections),
-            Readout(readout or self._populations[-1].name), dict(meta or {}),
+            Readout.of(read), dict(meta or {}),
         )  # fmt: skip
 
 

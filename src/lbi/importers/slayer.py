@@ -70,7 +70,7 @@ def from_blocks(layers: Sequence[tuple[str, Any]], input_shape: Sequence[int]) -
         raise InputError(Problem("no-neurons", "model", "no block with neurons", KNOWN))
     return FixedNetwork(
         tuple(int(size) for size in input_shape), tuple(populations), tuple(projections),
-        Readout(populations[-1].name), "loihi2", {"source": "slayer"},
+        Readout.of(populations[-1]), "loihi2", {"source": "slayer"},
     )  # fmt: skip
 
 

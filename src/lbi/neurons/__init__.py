@@ -11,10 +11,12 @@ from typing import TypeAlias
 
 from lbi.neurons.atrlif import FixedAtrLif
 from lbi.neurons.cuba_lif import CubaLif, FixedCubaLif
-from lbi.neurons.integrator import FixedIntegrator
+from lbi.neurons.integrator import FixedIntegrator, Integrator
 from lbi.neurons.lif_refractory import FixedLifRefractory, LifRefractory
 
-FLOAT_MODELS = {model.model: model for model in (CubaLif, LifRefractory)}
+Neuron: TypeAlias = CubaLif | LifRefractory | Integrator
+
+FLOAT_MODELS: dict[str, type[Neuron]] = {model.model: model for model in (CubaLif, LifRefractory, Integrator)}
 """Model name → float record."""
 
 FixedNeuron: TypeAlias = FixedCubaLif | FixedLifRefractory | FixedAtrLif | FixedIntegrator
@@ -33,5 +35,7 @@ __all__ = [
     "FixedIntegrator",
     "FixedLifRefractory",
     "FixedNeuron",
+    "Integrator",
     "LifRefractory",
+    "Neuron",
 ]

@@ -48,18 +48,12 @@ class CubaLif:
         if self.bias is not None:
             object.__setattr__(self, "bias", frozen(self.bias, np.float64))
         problems = Problems()
-        for name in ("current_decay", "voltage_decay"):
-            value = getattr(self, name)
-            problems.check(0.0 <= value <= 1.0, "decay-range", name, f"{value}", "0 to 1 (lost per step)")
+        check_decays(self, problems)
         problems.check(
             bool(np.isfinite(self.threshold)) and self.threshold > 0,
             "threshold-range", "threshold", f"{self.threshold}", "a finite number above 0",
         )  # fmt: skip
-        if self.bias is not None:
-            n_bad = int(np.count_nonzero(~np.isfinite(self.bias)))
-            problems.check(
-                n_bad == 0, "not-finite", "bias", f"{n_bad} NaN or infinite values", "finite numbers"
-            )
+        check_bias(self.bias, problems)
         problems.raise_as(InputError)
 
     def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -78,30 +72,10 @@ class CubaLif:
 
         What is out of the chip's range is noted in ``problems`` under ``where`` and clipped.
         """
-        unity = 1 << DECAY_BITS
-        du = round(self.current_decay * unity) - 1
-        dv = round(self.voltage_decay * unity)
-        vth = round(self.threshold * scale)
-        problems.check(
-            bool(formats.decay.holds(du)), "current-decay-range", where,
-            f"current_decay {self.current_decay:g}, on the chip du = {du}",
-            f"du {formats.decay}, that is current_decay {1 / unity:g} to 1",
-            "train with a current decay inside the range",
-        )  # fmt: skip
-        problems.check(
-            bool(formats.decay.holds(dv)), "voltage-decay-range", where,
-            f"voltage_decay {self.voltage_decay:g}, on the chip dv = {dv}",
-            f"dv {formats.decay}, that is voltage_decay 0 to {formats.decay.maximum / unity:g}",
-            "train with a voltage decay inside the range",
-        )  # fmt: skip
-        bias_mant, bias_exp = _bias_to_fixed(self.bias, scale, n, formats, where, problems)
-        return FixedCubaLif(
-            du=int(np.clip(du, formats.decay.minimum, formats.decay.maximum)),
-            dv=int(np.clip(dv, formats.decay.minimum, formats.decay.maximum)),
-            vth=int(np.clip(vth, 0, formats.threshold.maximum)),
-            bias_mant=bias_mant,
-            bias_exp=bias_exp,
-        )
+        du, dv = decays_to_fixed(self, formats, where, problems)
+        vth = int(np.clip(round(self.threshold * scale), 0, formats.threshold.maximum))
+        bias_mant, bias_exp = bias_to_fixed(self.bias, scale, n, formats, where, problems)
+        return FixedCubaLif(du=du, dv=dv, vth=vth, bias_mant=bias_mant, bias_exp=bias_exp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +130,40 @@ class FixedCubaLif:
         return spikes
 
 
+def check_decays(neuron: Any, problems: Problems) -> None:
+    """Note a ``current_decay`` or ``voltage_decay`` that is no fraction."""
+    for name in ("current_decay", "voltage_decay"):
+        value = getattr(neuron, name)
+        problems.check(0.0 <= value <= 1.0, "decay-range", name, f"{value}", "0 to 1 (lost per step)")
+
+
+def check_bias(bias: NDArray[np.float64] | None, problems: Problems) -> None:
+    """Note biases that are not finite."""
+    n_bad = 0 if bias is None else int(np.count_nonzero(~np.isfinite(bias)))
+    problems.check(n_bad == 0, "not-finite", "bias", f"{n_bad} NaN or infinite values", "finite numbers")
+
+
+def decays_to_fixed(neuron: Any, formats: NumberFormats, where: str, problems: Problems) -> tuple[int, int]:
+    """``du`` and ``dv`` of a float neuron; what the chip cannot hold is noted and clipped."""
+    unity = 1 << DECAY_BITS
+    du = round(neuron.current_decay * unity) - 1
+    dv = round(neuron.voltage_decay * unity)
+    problems.check(
+        bool(formats.decay.holds(du)), "current-decay-range", where,
+        f"current_decay {neuron.current_decay:g}, on the chip du = {du}",
+        f"du {formats.decay}, that is current_decay {1 / unity:g} to 1",
+        "train with a current decay inside the range",
+    )  # fmt: skip
+    problems.check(
+        bool(formats.decay.holds(dv)), "voltage-decay-range", where,
+        f"voltage_decay {neuron.voltage_decay:g}, on the chip dv = {dv}",
+        f"dv {formats.decay}, that is voltage_decay 0 to {formats.decay.maximum / unity:g}",
+        "train with a voltage decay inside the range",
+    )  # fmt: skip
+    low, high = formats.decay.minimum, formats.decay.maximum
+    return min(max(du, low), high), min(max(dv, low), high)
+
+
 def check_ranges(record: Any, ranges: tuple[tuple[str, int, int], ...], problems: Problems) -> None:
     """Note every parameter outside its (name, lowest, highest), and biases beyond 13 bits."""
     for name, low, high in ranges:
@@ -175,7 +183,7 @@ def frozen(array: Any, dtype: Any) -> NDArray[Any]:
     return copy
 
 
-def _bias_to_fixed(
+def bias_to_fixed(
     bias: NDArray[np.float64] | None,
     scale: float,
     n: int,

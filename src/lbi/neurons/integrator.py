@@ -8,17 +8,78 @@ Reference: lava-nc 0.10.0 ``proc/lif/models.py``; lava-dl 0.6.0 ``netx/hdf5.py``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
 from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
-from lbi.neurons.cuba_lif import State, check_ranges, frozen
+from lbi.neurons.cuba_lif import (
+    State,
+    bias_to_fixed,
+    check_bias,
+    check_decays,
+    check_ranges,
+    decays_to_fixed,
+    frozen,
+)
+
+if TYPE_CHECKING:
+    from lbi.profile import NumberFormats
 
 NEVER = 1 << 17
 """Lava's ``vth`` that no voltage exceeds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Integrator:
+    """A leaky integrator in float units, decays as fractions lost per timestep; it never spikes.
+
+    ::
+
+        u[t] = (1 − current_decay) · u[t−1] + a[t]
+        v[t] = (1 − voltage_decay) · v[t−1] + u[t] + bias
+
+    current_decay, voltage_decay: in [0, 1], shared by the population
+    bias: (n,) in weight units per timestep, or None
+    """
+
+    current_decay: float
+    voltage_decay: float
+    bias: NDArray[np.float64] | None = None
+
+    model: ClassVar[str] = "integrator"
+    state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
+    threshold: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        for name in ("current_decay", "voltage_decay"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if self.bias is not None:
+            object.__setattr__(self, "bias", frozen(self.bias, np.float64))
+        problems = Problems()
+        check_decays(self, problems)
+        check_bias(self.bias, problems)
+        problems.raise_as(InputError)
+
+    def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Advance ``state`` (u, v: (..., n), changed in place) by one timestep; no spikes."""
+        u, v = state["u"], state["v"]
+        u[...] = u * (1.0 - self.current_decay) + a
+        v[...] = v * (1.0 - self.voltage_decay) + u + (0.0 if self.bias is None else self.bias)
+        return np.zeros(v.shape, dtype=np.bool_)
+
+    def to_fixed(
+        self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
+    ) -> FixedIntegrator:
+        """In chip integers, ``scale`` mantissa units (of weight exponent 0) per float unit.
+
+        What is out of the chip's range is noted in ``problems`` under ``where`` and clipped.
+        """
+        du, dv = decays_to_fixed(self, formats, where, problems)
+        bias_mant, bias_exp = bias_to_fixed(self.bias, scale, n, formats, where, problems)
+        return FixedIntegrator(du=du, dv=dv, bias_mant=bias_mant, bias_exp=bias_exp)
 
 
 @dataclass(frozen=True, eq=False)
