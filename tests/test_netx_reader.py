@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lbi.convolution import Convolution
 from lbi.errors import InputError
 from lbi.netx_reader import load
-from lbi.netx_weights import Convolution, expand
 from lbi.simulate import SaturationWarning, simulate
 
 HAS_LAVA = (
@@ -160,23 +160,6 @@ def test_random_conv_nets_equal_lava(data, tmp_path_factory):
         dense(data.draw(matrices(rng, (3, int(np.prod(out)))))),
     )  # fmt: skip
     assert_equals_lava(path, (rng.random((12, *shape)) < 0.4).astype(np.uint8))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_an_expanded_convolution_is_torchs(seed):
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(seed)
-    groups = 1 + seed % 3
-    kernel = rng.integers(-5, 6, (2 * groups, 2, 3, 2))
-    conv = Convolution(kernel, (2, 1), (1, 2), (1, 2), groups)
-    x = rng.integers(0, 2, (2 * groups, 7, 8))
-    expected = torch.nn.functional.conv2d(
-        torch.tensor(x[None], dtype=torch.float64), torch.tensor(kernel, dtype=torch.float64),
-        stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=groups,
-    )  # fmt: skip
-    matrix = expand(conv, x.shape)
-    assert conv.output_shape(x.shape) == expected.shape[1:]
-    np.testing.assert_array_equal(matrix.to_scipy() @ x.ravel(), expected.numpy().ravel())
 
 
 def test_pooling_sums_each_channel_apart(tmp_path):

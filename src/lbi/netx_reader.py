@@ -15,19 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lbi.convolution import Convolution, expand
 from lbi.errors import InputError, Problem, Problems
 from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
 from lbi.network import INPUT, Readout
-from lbi.netx_weights import Convolution, expand, lava_reads, shift_left
+from lbi.netx_weights import BIAS_EXPONENT, LONGEST_DELAY, NEVER, lava_reads, shift_left
 from lbi.neurons import FixedCubaLif, FixedIntegrator
 from lbi.sparse import CsrMatrix
-
-BIAS_EXPONENT = 6
-"""netx gives every neuron this bias exponent; the file holds the mantissa alone."""
-
-LONGEST_DELAY = 62
-NEVER = 1 << 17
-"""A threshold mantissa that no voltage exceeds."""
 
 DEFAULT_NEURON = {"iDecay": 0, "vDecay": 4096, "vThMant": NEVER}
 """netx's neuron for a dense layer without one: a current that never leaks, a voltage equal to it."""
@@ -279,7 +273,7 @@ class _Reader:
             return
         source = self.layers[-1][0] if self.layers else INPUT
         self.layers.append((name, shape, neuron))
-        matrix = expand(convolution, before)
+        matrix = expand(convolution._replace(kernel=kernel.astype(np.int16)), before)
         one_sign = matrix.nnz == 0 or matrix.data.min() > 0
         mode = SignMode.EXCITATORY if one_sign else SignMode.MIXED  # Lava's Conv has none
         self._project(f"{name}_in", source, name, matrix, mode)

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_matrix, csr_matrix, diags, identity
+from scipy.sparse import csr_matrix, diags, identity
 
+from lbi.convolution import Convolution, expand
 from lbi.errors import InputError, Problem
 
 
@@ -114,14 +115,11 @@ class Signal:
         """A convolution of (channels, height, width) as torch's; kernel: (n_out, channels / groups, h, w)."""
         if len(self.shape) != 3 or self.shape[0] != kernel.shape[1] * groups:
             raise _mismatch("a convolution", ("channels", "height", "width"), self.shape)
-        matrix, shape = conv2d_matrix(
-            np.asarray(kernel, dtype=np.float64),
-            self.shape,
-            pair(stride),
-            pair(padding),
-            pair(dilation),
-            groups,
+        convolution = Convolution(
+            np.asarray(kernel, dtype=np.float64), pair(stride), pair(padding), pair(dilation), groups
         )
+        shape = convolution.output_shape(self.shape)
+        matrix = expand(convolution, self.shape).to_scipy()
         wide = None if bias is None else np.repeat(np.asarray(bias, dtype=np.float64), shape[1] * shape[2])
         return self.linear(matrix, wide, shape)
 
@@ -131,38 +129,6 @@ class Signal:
         value = 1.0 / (height * width) if mean else 1.0
         ones = np.full((self.shape[0], 1, height, width), value)
         return self.conv2d(ones, stride=stride, padding=padding, groups=self.shape[0])
-
-
-def conv2d_matrix(
-    kernel: NDArray[np.float64],
-    shape: tuple[int, ...],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> tuple[csr_matrix, tuple[int, int, int]]:
-    """The matrix of ``out[k, y, x] = Σ kernel[k, c, i, j] · in[c, y·stride + i·dilation − padding, …]``."""
-    n_out, per_group = kernel.shape[:2]
-    sizes = [
-        (shape[1 + k] + 2 * padding[k] - dilation[k] * (kernel.shape[2 + k] - 1) - 1) // stride[k] + 1
-        for k in range(2)
-    ]
-    height, width = sizes
-    rows, columns, values = [], [], []
-    for k, c, i, j in zip(*np.nonzero(kernel), strict=True):
-        channel = k // (n_out // groups) * per_group + c
-        y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-        from_y = y * stride[0] + i * dilation[0] - padding[0]
-        from_x = x * stride[1] + j * dilation[1] - padding[1]
-        inside = (from_y >= 0) & (from_y < shape[1]) & (from_x >= 0) & (from_x < shape[2])
-        rows.append((k * height * width + y * width + x)[inside])
-        columns.append((channel * shape[1] * shape[2] + from_y * shape[2] + from_x)[inside])
-        values.append(np.full(int(inside.sum()), kernel[k, c, i, j]))
-    size = (n_out * height * width, prod(shape))
-    if not rows:
-        return csr_matrix(size), (n_out, height, width)
-    parts = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-    return csr_matrix(coo_matrix(parts, shape=size)), (n_out, height, width)
 
 
 def pair(value: Any) -> tuple[int, int]:
