@@ -9,14 +9,19 @@ from networks import random_csr, random_network, random_spikes
 
 from lbi import (
     CsrMatrix,
+    CubaLif,
     FixedCubaLif,
     FixedNetwork,
     FixedPopulation,
     FixedProjection,
+    Network,
+    Population,
+    Projection,
     Readout,
     SignMode,
     quantize,
 )
+from lbi.convolution import Convolution, expand
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
 from lbi.neurons import FixedAtrLif, FixedIntegrator, Integrator
@@ -95,6 +100,49 @@ def free_exponents(rng: np.random.Generator) -> FixedNetwork:
     return replace(network, projections=(*network.projections, again))
 
 
+def in_parts(rng: np.random.Generator) -> FixedNetwork:
+    """A recurrent layer whose three parts have decays and thresholds of their own, as lbi-train makes it for speech."""
+    names, sizes, back = (
+        ["a", "b", "c"],
+        [4, 3, 5],
+        rng.normal(0.1, 0.4, (12, 12)) * (rng.random((12, 12)) < 0.4),
+    )
+    ends = np.cumsum([0, *sizes])
+    parts = {name: slice(*ends[i : i + 2]) for i, name in enumerate(names)}
+    populations = [
+        Population(name, (n,), CubaLif(1 / (2 + i), 1 / (4 + 3 * i), 0.8 + 0.2 * i))
+        for i, (name, n) in enumerate(zip(names, sizes, strict=True))
+    ]
+    projections = []
+    for i, (name, rows) in enumerate(parts.items()):
+        projections.append(Projection(f"in_{name}", "input", name, random_csr(rng, sizes[i], 12, 0.4)))
+        projections.append(Projection(f"{name}_out", name, "out", random_csr(rng, 5, sizes[i], 0.5)))
+        for k, (source, columns) in enumerate(parts.items()):
+            weights = CsrMatrix.from_dense(back[rows, columns])
+            projections.append(Projection(f"{source}_{name}", source, name, weights, delay=int(k < i)))
+    populations.append(Population("out", (5,), CubaLif(0.3, 0.1, 1.0)))
+    return quantize(Network((12,), tuple(populations), tuple(projections), Readout("out")))
+
+
+def convolutional(rng: np.random.Generator) -> FixedNetwork:
+    """Two convolutions, with a bias per neuron, and a dense layer behind them."""
+    first = Convolution(even(rng, 3, 2 * 9).reshape(3, 2, 3, 3), (2, 1), (1, 0))
+    second = Convolution(rng.integers(1, 40, (2, 3, 2, 2)), (1, 2), (0, 0))
+    shapes = [(2, 6, 5)]
+    for convolution in (first, second):
+        shapes.append(convolution.output_shape(shapes[-1]))
+    shapes.append((5,))
+    matrices = [expand(first, shapes[0]), expand(second, shapes[1]),
+                CsrMatrix.from_dense(even(rng, 5, int(np.prod(shapes[2]))))]  # fmt: skip
+    biases = [rng.integers(-4, 9, int(np.prod(shape))).astype(np.int32) << 6 for shape in shapes[1:]]
+    network = chain([matrix.to_dense() for matrix in matrices],
+                    [SignMode.MIXED, SignMode.EXCITATORY, SignMode.MIXED], biases=biases, vth=220)  # fmt: skip
+    populations = tuple(
+        replace(p, shape=shape) for p, shape in zip(network.populations, shapes[1:], strict=True)
+    )
+    return replace(network, input_shape=shapes[0], populations=populations)
+
+
 def adaptive(rng: np.random.Generator) -> FixedNetwork:
     """Recurrent neurons with an adaptive threshold, then a CUBA-LIF layer."""
     network = free_exponents(rng)
@@ -167,6 +215,8 @@ CASES = {
         [128 * (rng.random((10, 12)) < 0.3), 128 * (rng.random((4, 10)) < 0.4)], [SignMode.EXCITATORY] * 2, bits=1, vth=1200
     ),
     "free_exponents": free_exponents,
+    "parts": in_parts,
+    "convolutions": convolutional,
     "adaptive": adaptive,
     "integrator": beside_an_integrator,
     "constant_currents": constant_currents,
@@ -179,11 +229,11 @@ NETX_REFUSES = {
     "recurrent_bias": {"bias-grid"},
     "skip": {"not-a-chain"},
     "delays": {"delay-in-recurrent-layer"},
-    "empty_projections": {"no-weights"},
+    "empty_projections": {"no-weights", "bias-grid"},
     "inhibitory": {"netx-inexact"},
     "free_exponents": {"exponent"},
     "adaptive": {"neuron-model", "exponent"},
-    "integrator": {"not-a-chain", "readout-inside"},
+    "integrator": {"readout-inside"},
     "constant_currents": {"not-a-chain"},
     "membrane_max": {"bias-grid"},
 }

@@ -17,7 +17,7 @@ LAYERS = [
     {"neurons", "network", "fixed", "activity"},
     {
         "quantize", "rules", "placement", "partition", "mesh", "memory", "costing", "simulate", "simulation", "reference", "estimate", "report",
-        "store", "netx_reader", "datasets", "summary", "spikefile", "dequantize", "netx_weights",
+        "store", "netx_reader", "datasets", "summary", "spikefile", "dequantize", "netx_weights", "netx_layers",
     },
     {"train", "exporters", "importers", "job", "supervise", "child"},
     {"targets", "backends", "verify", "cli"},

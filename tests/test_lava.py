@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import cases
 import numpy as np
@@ -25,8 +26,22 @@ EXPORTERS = Path(netx.__file__).parent
 RUNNABLE_BY_NETX = sorted(set(cases.CASES) - set(cases.NETX_REFUSES))
 
 
-WHEEL_NETS = ("tiny", "mnist")
-"""Nets that the lava-dl wheel brings; mnist's last layer never spikes: its voltages are compared."""
+class WheelNet(NamedTuple):
+    """A trained net that the lava-dl wheel brings, how many of its layers are read, and the samples to run."""
+
+    file: str
+    n_layers: int | None = None
+    n_samples: int = 2
+
+
+WHEEL_NETS = {
+    "tiny": WheelNet("tiny.net"),
+    "mnist": WheelNet("mnist.net"),  # its last layer never spikes: voltages are compared
+    "ntidigits": WheelNet(
+        "gts/ntidigits/ntidigits.net", 5
+    ),  # the sixth is an average, which netx cannot load
+    "pilotnet": WheelNet("gts/pilotnet_lif/network.net", 9, 1),  # the tenth spikes too rarely
+}
 
 
 def made(name: str):
@@ -35,11 +50,12 @@ def made(name: str):
         return cases.make(name)
     import lava.lib.dl.netx
 
-    path = Path(lava.lib.dl.netx.__file__).parents[4] / "tests/lava/lib/dl/netx" / f"{name}.net"
+    net = WHEEL_NETS[name]
+    path = Path(lava.lib.dl.netx.__file__).parents[4] / "tests/lava/lib/dl/netx" / net.file
     if not path.exists():
         pytest.skip("the lava-dl wheel's nets are not installed")
-    fixed = netx_reader.load(path)
-    return fixed, random_spikes(np.random.default_rng(5), 2, 12, fixed.n_in)
+    fixed = netx_reader.load(path, n_layers=net.n_layers)
+    return fixed, random_spikes(np.random.default_rng(5), net.n_samples, 12, fixed.n_in)
 
 
 def run_all(folder: Path, names: list[str], suffix: str, script: str) -> dict[str, np.ndarray]:
@@ -51,7 +67,7 @@ def run_all(folder: Path, names: list[str], suffix: str, script: str) -> dict[st
         np.savez(path.with_suffix(".npz"), spikes=spikes)
     runner = Path(__file__).with_name("run_cases.py")
     shutil.copyfile(EXPORTERS / script, folder / script)  # beside lava.py it would find that instead of Lava
-    run_script(runner, [str(folder / script), suffix, str(folder)], where=script, timeout_s=240)
+    run_script(runner, [str(folder / script), suffix, str(folder)], where=script, timeout_s=400)
     return {name: np.load(folder / f"{name}.out.npz")["output"] for name in names}
 
 

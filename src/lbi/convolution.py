@@ -91,10 +91,10 @@ def find(matrix: CsrMatrix, before: Shape, after: Shape) -> Convolution | None:
         return None
     outs = np.unravel_index(matrix.row_of(), after)
     ins = np.unravel_index(matrix.indices, before)
-    axes = [_axis(outs[k], ins[k], before[k], after[k]) for k in (1, 2)]
-    if axes[0] is None or axes[1] is None:
+    vertical, horizontal = (_axis(outs[k], ins[k], before[k], after[k]) for k in (1, 2))
+    if vertical is None or horizontal is None:
         return None
-    (stride_y, padding_y, height), (stride_x, padding_x, width) = axes
+    (stride_y, padding_y, height), (stride_x, padding_x, width) = vertical, horizontal
     taps = (
         outs[0], ins[0], ins[1] - outs[1] * stride_y + padding_y, ins[2] - outs[2] * stride_x + padding_x
     )  # fmt: skip
