@@ -6,6 +6,7 @@ state units; ``delay/<projection>.npy`` delays per synapse; ``manifest.json`` ho
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +74,12 @@ def _projection(projection: FixedProjection, path: Path) -> dict[str, Any]:
     weights = projection.weights
     file = f"weights/{projection.name}.npz"
     # The arrays of scipy.sparse.save_npz, which itself writes the time of day into the archive.
+    archive = io.BytesIO()  # numpy leaves a traceback on stderr when a disk is full
     np.savez(
-        path / file, format=np.array(b"csr"), shape=np.array(weights.shape), data=weights.data.astype(np.int16),
+        archive, format=np.array(b"csr"), shape=np.array(weights.shape), data=weights.data.astype(np.int16),
         indices=weights.indices, indptr=weights.indptr,
     )  # fmt: skip
+    (path / file).write_bytes(archive.getvalue())
     delay: Any = projection.delay
     if isinstance(delay, np.ndarray):
         (path / "delay").mkdir(exist_ok=True)

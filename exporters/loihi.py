@@ -53,12 +53,7 @@ def export(job: ExportJob, path: Path) -> None:
 
 def write_network(job: ExportJob, folder: Path) -> None:
     """``network.h5``, each projection marked with its memory format, and the script that runs it."""
-    import h5py
-
-    store.save(job.fixed, folder / "network.h5")
-    with h5py.File(folder / "network.h5", "r+") as file:
-        for name, memory_format in job.formats.items():
-            file["projections"][name].attrs["memory_format"] = memory_format
+    store.write(job.fixed, folder / "network.h5", job.formats)
     shutil.copyfile(Path(__file__).with_name(SCRIPT), folder / SCRIPT)
 
 

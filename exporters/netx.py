@@ -19,6 +19,7 @@ from lbi.fixed import FixedNetwork, FixedPopulation
 from lbi.netx_layers import Layer, Synapses, chain
 from lbi.netx_weights import BIAS_EXPONENT, LONGEST_DELAY, NEVER, lava_reads, shift_left
 from lbi.sparse import CsrMatrix
+from lbi.whole import new_hdf5
 
 if TYPE_CHECKING:
     from lbi.job import ExportJob
@@ -57,10 +58,8 @@ def check_network(network: FixedNetwork) -> list[Problem]:
 
 def write(network: FixedNetwork, path: Path) -> None:
     """Write ``network`` as ``.net``. Raises InputError with every reason why it cannot be."""
-    import h5py
-
     Problems(check_network(network)).raise_as(InputError)
-    with h5py.File(path, "w", libver=("earliest", "v110"), track_order=True) as file:
+    with new_hdf5(path) as file:
         groups = file.create_group("layer", track_order=True)
 
         def add(kind: bytes) -> Any:

@@ -12,6 +12,7 @@ dropped again when ``lbi`` reads the file. ``metadata/lbi`` holds dt, the order 
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,9 @@ def export(job: ExportJob, path: Path) -> None:
 
     Problems(check(job)).raise_as(InputError)
     network = dequantize(job.network) if isinstance(job.network, FixedNetwork) else job.network
-    nir.write(path, graph(network))
+    file = io.BytesIO()  # HDF5 crashes on a full disk
+    nir.write(file, graph(network))
+    path.write_bytes(file.getvalue())
 
 
 def graph(network: Network, dt: float | None = None) -> Any:

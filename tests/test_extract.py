@@ -88,8 +88,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, model, monkey
     def full_disk(*_):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("lbi.train.files.os.replace", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr("lbi.whole.os.replace", full_disk)
+    with pytest.raises(InputError, match=r"not-written: .*model.pt: No space left"):
         save_model(model, path)
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == ["model.pt"]

@@ -13,11 +13,12 @@ SRC = Path(__file__).parent.parent / "src" / "lbi"
 
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"errors", "fixedpoint", "formats", "sparse", "convolution", "profile", "profile_schema", "hardware"},
+    {"errors", "fixedpoint", "formats", "interrupt", "sparse", "convolution", "profile", "profile_schema", "hardware", "whole"},
     {"neurons", "network", "fixed", "activity"},
     {
         "quantize", "rules", "placement", "partition", "mesh", "memory", "costing", "simulate", "simulation", "reference", "estimate", "report",
         "store", "netx_reader", "datasets", "summary", "spikefile", "dequantize", "netx_weights", "netx_layers",
+        "compiled",
     },
     {"train", "exporters", "importers", "job", "supervise", "child"},
     {"targets", "backends", "verify", "cli"},

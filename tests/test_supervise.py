@@ -59,12 +59,15 @@ def is_running(pid: int) -> bool:
 def assert_nothing_left(notes: Path) -> None:
     noted = list(notes.iterdir())
     assert len(noted) == 2
+    blocks = [SHARED_MEMORY / path.read_text().lstrip("/") for path in noted]
+
+    def left() -> list[object]:
+        return [path for path in noted if is_running(int(path.name))] + [b for b in blocks if b.exists()]
+
     deadline = time.monotonic() + 10
-    while any(is_running(int(path.name)) for path in noted) and time.monotonic() < deadline:
+    while left() and time.monotonic() < deadline:
         time.sleep(0.05)
-    for path in noted:
-        assert not is_running(int(path.name))
-        assert not (SHARED_MEMORY / path.read_text().lstrip("/")).exists()
+    assert left() == []
 
 
 def test_timeout_ends_everything(hanging):

@@ -9,6 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lbi import interrupt
+
+if interrupt.is_command():  # before the rest is loaded: Ctrl-C may come by then
+    interrupt.listen()
+
 from lbi.activity import Activity
 from lbi.errors import LbiError
 from lbi.estimate import Estimate, estimate

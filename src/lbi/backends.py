@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from lbi import targets
 from lbi.errors import BackendError, InputError, MissingPackageError, Problem, Problems, require
 from lbi.fixed import FixedNetwork
+from lbi.whole import scratch_folder
 
 LAVA_PYTHON = "LBI_LAVA_PYTHON"
 """Environment variable: the interpreter that has lava-nc (and lava-dl)."""
@@ -157,8 +157,7 @@ def _in_child(
     python = os.environ.get(LAVA_PYTHON) or None
     if python is None:
         _require_lava(backend)
-    with tempfile.TemporaryDirectory(prefix="lbi-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         network = prepare(folder)
         shutil.copyfile(str(files("lbi.exporters") / script), folder / script)
         np.savez(folder / "input.npz", spikes=spikes)

@@ -15,6 +15,10 @@ FAILED = 70
 """Exit code when a process of the script's own died of an exception (EX_SOFTWARE of sysexits.h)."""
 
 
+GONE_S = 1.0
+"""How long killed processes may take to disappear before their shared memory is freed."""
+
+
 def main() -> None:
     """Run SCRIPT as ``__main__``."""
     prefix, parent, script, *arguments = sys.argv[1:]
@@ -58,15 +62,25 @@ def report_failures(report: int) -> None:
 
 
 def watch(parent: int, prefix: str, failures: int) -> None:
-    """End this process group when ``parent`` no longer is the parent, and this process after a failure."""
+    """End this process group when ``parent`` no longer is the parent, and this process after a failure.
+
+    The last one out frees the shared memory: a process in a session of its own, when the group is dead.
+    """
     import select
     import signal
+    import time
 
     while os.getppid() == parent:
         if select.select([failures], [], [], 0.25)[0]:
             os._exit(FAILED)
-    free_shared_memory(prefix)
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+    group = os.getpgrp()
+    if os.fork() == 0:
+        os.setsid()
+        os.killpg(group, signal.SIGKILL)
+        for _ in range(10):
+            free_shared_memory(prefix)
+            time.sleep(GONE_S / 10)
+        os._exit(0)
 
 
 def free_shared_memory(prefix: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from lbi.costing.figures import (
 )
 from lbi.costing.notes import measured_how, notes
 from lbi.errors import require
+from lbi.whole import replacing
 
 if TYPE_CHECKING:
     from lbi.estimate import Estimate
@@ -28,18 +28,13 @@ MAX_PICTURES = 12
 
 
 def write_report(path: str | Path, estimates: list[Estimate], names: list[str]) -> None:
-    """Write the report of one or more estimates to ``path``: to a temporary name first, then renamed.
+    """Write the report of one or more estimates to ``path``.
 
     Needs jinja2 and matplotlib (the ``report`` extra); the page fetches nothing.
     """
-    path = Path(path)
     page = render(estimates, names)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as new:
+        new.write_text(page, encoding="utf-8")
 
 
 def render(estimates: list[Estimate], names: list[str]) -> str:

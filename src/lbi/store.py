@@ -7,8 +7,7 @@ one line of scipy read them. Nothing is pickled; a file is read only if its form
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,20 +20,21 @@ from lbi.formats import FIXED_NETWORK
 from lbi.network import Readout
 from lbi.neurons import FIXED_MODELS
 from lbi.sparse import CsrMatrix
+from lbi.whole import new_hdf5, replacing
 
 
 def save(network: FixedNetwork, path: str | Path) -> None:
-    """Write ``network`` to ``path``: to a temporary name beside it, then renamed."""
-    import h5py
+    """Write ``network`` to ``path``, which at any moment is whole. Raises InputError if it cannot be written."""
+    with replacing(path) as new:
+        write(network, new)
 
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(temporary, "w", libver=("earliest", "v110"), track_order=True) as file:
-            _write(network, file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+def write(network: FixedNetwork, path: Path, formats: Mapping[str, str] | None = None) -> None:
+    """Write ``network`` to a new file; formats: projection → memory format ("dense", "indexed") to note with it."""
+    with new_hdf5(path) as file:
+        _write(network, file)
+        for name, memory_format in (formats or {}).items():
+            file["projections"][name].attrs["memory_format"] = memory_format
 
 
 def _write(network: FixedNetwork, file: Any) -> None:

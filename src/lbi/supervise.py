@@ -16,16 +16,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from lbi import child
 from lbi.errors import BackendError, Problem
+from lbi.interrupt import tidied
 
 POLL_S = 0.02
 """How often we look whether the child has ended."""
-
-GONE_S = 1.0
-"""How long killed grandchildren may take to disappear before their shared memory is freed."""
 
 TAIL_LINES = 3
 """Last lines of a failed child's output that go into the error."""
@@ -69,10 +68,10 @@ def run_script(
                         "set LBI_LAVA_PYTHON to one that has lava-nc")
             ) from error  # fmt: skip
         try:
-            in_time = _wait(process, timeout_s)
+            with tidied(partial(_end, process.pid, prefix)):
+                in_time = _wait(process, timeout_s)
         finally:
-            _end_group(process)
-            child.free_shared_memory(prefix)
+            process.wait()
         log.seek(0)
         output = log.read().decode("utf-8", "replace")
     if echo:
@@ -106,14 +105,18 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
     return True
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill all that is left of the child's process group, reap the child, see the others off."""
+def _end(group: int, prefix: str) -> None:
+    """Kill all that is left of the child's process group, see it off, and free its shared memory.
+
+    The child is not reaped, nor a lock of ``subprocess`` taken: this may run within a signal handler, and twice.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    deadline = time.monotonic() + GONE_S
-    while _is_alive(process.pid) and time.monotonic() < deadline:
+        os.killpg(group, signal.SIGKILL)
+    os.waitid(os.P_PID, group, os.WEXITED | os.WNOWAIT)
+    deadline = time.monotonic() + child.GONE_S
+    while _is_alive(group) and time.monotonic() < deadline:
         time.sleep(POLL_S)
+    child.free_shared_memory(prefix)
 
 
 def _is_alive(group: int) -> bool:

@@ -7,8 +7,6 @@ entry-point group ``lbi.exporters``.
 
 from __future__ import annotations
 
-import os
-import shutil
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from lbi.errors import InputError, Problem, Problems, UsageError
+from lbi.whole import replacing
 
 if TYPE_CHECKING:
     from lbi.fixed import FixedNetwork
@@ -96,33 +95,19 @@ def exporter(name: str) -> Exporter:
 
 
 def write(job: ExportJob, module: Exporter, path: Path, *, force: bool) -> None:
-    """Export to ``path``: under a temporary name beside it first, then renamed, so that it is whole or absent.
+    """Export to ``path``, which at any moment is whole or absent.
 
     force: replace a file, or a folder that is an export; raises InputError for what must not be replaced.
     """
-    if path.exists() or path.is_symlink():
+    with replacing(path) as new:
         _check_replaceable(path, force)
-    if not path.parent.is_dir():
-        raise InputError(
-            Problem(
-                "folder-missing", str(path.parent), "no such folder", remedy="make it, or choose another -o"
-            )
-        )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    try:
-        module.export(job, temporary)
-        if path.exists():
-            os.replace(path, old)
-        os.replace(temporary, path)
-    finally:
-        if old.exists() and not path.exists():
-            os.replace(old, path)
-        for rest in (temporary, old):
-            _remove(rest)
+        module.export(job, new)
+        _check_replaceable(path, force)  # another command may have been faster
 
 
 def _check_replaceable(path: Path, force: bool) -> None:
+    if not (path.exists() or path.is_symlink()):
+        return
     problems = Problems()
     if problems.check(
         force,
@@ -140,13 +125,6 @@ def _check_replaceable(path: Path, force: bool) -> None:
             "an earlier export", "choose another -o",
         )  # fmt: skip
     problems.raise_as(InputError)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def load(path: str | Path, **options: Any) -> Network | FixedNetwork:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from lbi import __version__
+from lbi import __version__, interrupt
 from lbi.errors import LbiError, Problem, UsageError
 
 if TYPE_CHECKING:
@@ -35,61 +34,53 @@ class Command(click.Command):
         )
         super().__init__(*args, **kwargs)
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run as the program that this process is."""
+        interrupt.listen()
+        return self.main(*args, **kwargs)
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run, and turn whatever happens into lines on stderr and an exit code."""
         kwargs["standalone_mode"] = False
         warnings.showwarning = _warn
-        signal.signal(signal.SIGTERM, _interrupt)
         try:
             result = super().main(*args, **kwargs)
             sys.stdout.flush()
-            sys.exit(result if isinstance(result, int) else 0)
         except click.exceptions.Exit as stop:
             sys.exit(stop.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            _say("interrupted")
-            sys.exit(130)
-        except click.ClickException as error:
-            _say(f"usage: {self.name}: {_one_line(error.format_message())} (see {self.name} --help)")
-            sys.exit(UsageError.exit_code)
-        except LbiError as error:
-            _debug()
-            for problem in error.problems:
-                _say(str(problem))
-            sys.exit(error.exit_code)
+            click.echo("interrupted", err=True)
+            sys.exit(interrupt.EXIT_CODE)
         except BrokenPipeError:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the reader has gone; nothing is left to say
             sys.exit(1)
-        except MemoryError:
-            _debug()
-            _say(
-                "memory: not enough memory for this input; to do: fewer samples (--samples) or a smaller network"
-            )
-            sys.exit(1)
-        except OSError as error:
-            _debug()
-            where = error.filename or "system"
-            _say(
-                str(
-                    Problem(
-                        "system",
-                        str(where),
-                        error.strerror or str(error),
-                        remedy="check the path, its rights and the disk",
-                    )
-                )
-            )
-            sys.exit(3)
         except Exception as error:
-            _debug()
-            _say(
-                f"internal: {type(error).__name__}: {_one_line(str(error))}; to do: run again with --debug and report it"
-            )
-            sys.exit(1)
+            if "--debug" in sys.argv:
+                import traceback
 
+                traceback.print_exc()
+            code, lines = self._explain(error)
+            for line in lines:
+                click.echo(f"error: {line}", err=True)
+            sys.exit(code)
+        sys.exit(result if isinstance(result, int) else 0)
 
-def _say(line: str) -> None:
-    click.echo(f"error: {line}" if line != "interrupted" else line, err=True)
+    def _explain(self, error: Exception) -> tuple[int, list[str]]:
+        """Exit code and lines for the user."""
+        if isinstance(error, click.ClickException):
+            what = _one_line(error.format_message())
+            return UsageError.exit_code, [f"usage: {self.name}: {what} (see {self.name} --help)"]
+        if isinstance(error, LbiError):
+            return error.exit_code, [str(problem) for problem in error.problems]
+        if isinstance(error, MemoryError):
+            remedy = "fewer samples (--samples) or a smaller network"
+            return 1, [f"memory: not enough memory for this input; to do: {remedy}"]
+        if isinstance(error, OSError):
+            what = os.strerror(error.errno) if error.errno else str(error)
+            remedy = "check the path, its rights and the disk"
+            return 3, [str(Problem("system", str(error.filename or "system"), what, remedy=remedy))]
+        what = f"{type(error).__name__}: {_one_line(str(error))}"
+        return 1, [f"internal: {what}; to do: run again with --debug and report it"]
 
 
 def _warn(
@@ -108,17 +99,6 @@ def _warn(
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _interrupt(_signum: int, _frame: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def _debug() -> None:
-    if "--debug" in sys.argv:
-        import traceback
-
-        traceback.print_exc()
 
 
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,6 +149,14 @@ def progress(description: str, total: int, *, show: bool) -> Iterator[Callable[.
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )  # fmt: skip
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+    with (
+        interrupt.tidied(_show_cursor),
+        Progress(*columns, console=console(stderr=True), transient=True) as bar,
+    ):
         task = bar.add_task(description, total=total, note="")
         yield lambda n=1, note="": bar.update(task, advance=n, note=note)
+
+
+def _show_cursor() -> None:
+    sys.stderr.write("\x1b[?25h")
+    sys.stderr.flush()

@@ -75,6 +75,8 @@ def main(
 
 
 def _check_options(dataset: str | None, spikes: Path | None, trace: Path | None, html: Path | None) -> None:
+    from lbi.whole import check_writable
+
     problems = Problems()
     problems.check(
         dataset is None or spikes is None, "options", "--dataset and --spikes", "both given", "one of them"
@@ -84,13 +86,7 @@ def _check_options(dataset: str | None, spikes: Path | None, trace: Path | None,
         remedy="name the input: --dataset NAME or --spikes FILE.npz",
     )  # fmt: skip
     problems.raise_as(UsageError)
-    for path, option in ((trace, "--trace"), (html, "--html")):
-        if path is not None:
-            problems.check(
-                path.parent.is_dir(), "folder-missing", f"{option} {path}", "no such folder", remedy="make it"
-            )
-            problems.check(not path.is_dir(), "is-a-folder", f"{option} {path}", "a folder", "a file's name")
-    problems.raise_as(InputError)
+    check_writable(*(path for path in (trace, html) if path is not None))
 
 
 def _load(paths: tuple[Path, ...]) -> list[FixedNetwork]:
@@ -195,3 +191,7 @@ def _record(estimates: list[Estimate], names: list[str]) -> dict[str, Any]:
         for other in records[1:]
     ]
     return records[0] | {"exports": records, "comparison": comparison}
+
+
+if __name__ == "__main__":
+    main()

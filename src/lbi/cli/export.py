@@ -159,3 +159,7 @@ def _show(
         out.print(f"wrote {path}: {', '.join(written)}", markup=False, soft_wrap=True)
     elif not reasons and not violations:
         out.print(f"{exporter.SUFFIX.lstrip('.')}: this model can go there", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

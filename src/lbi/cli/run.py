@@ -12,7 +12,7 @@ import click
 
 from lbi.cli.common import Command, common_options, console, emit_json
 from lbi.cli.inputs import read_samples, trained_dataset
-from lbi.errors import InputError, Problem, UsageError, VerificationError
+from lbi.errors import Problem, UsageError, VerificationError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,11 +55,12 @@ def main(
 ) -> None:
     """Run EXPORT: a folder made by lbi-export, its network.h5, or a netx .net."""
     from lbi import backends
+    from lbi.whole import check_writable
 
     if dataset is not None and spikes is not None:
         raise UsageError(Problem("options", "--dataset and --spikes", "both given", "one of them"))
-    if output is not None and not output.parent.is_dir():
-        raise InputError(Problem("folder-missing", str(output.parent), "no such folder", remedy="make it"))
+    if output is not None:
+        check_writable(output)
     opened = backends.open_export(export)
     name = dataset or trained_dataset(opened.fixed)
     if name is None and spikes is None:
@@ -121,17 +122,16 @@ def _as_problem(divergence: Divergence, backend: str, compared: str) -> Problem:
 
 
 def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write the result beside ``path`` first, then rename it."""
-    import os
+    import io
 
     import numpy as np
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp.npz")
-    try:
-        np.savez_compressed(temporary, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    from lbi.whole import replacing
+
+    file = io.BytesIO()  # numpy leaves a traceback on stderr when a disk is full
+    np.savez_compressed(file, **arrays)
+    with replacing(path) as new:
+        new.write_bytes(file.getvalue())
 
 
 def _show(record: dict[str, Any], compared: str) -> None:
@@ -142,3 +142,7 @@ def _show(record: dict[str, Any], compared: str) -> None:
         out.print(f"accuracy {record['accuracy']:.4f}", markup=False)
     if record["verified"]:
         out.print(f"identical to {record['verified_with']}: 0 {compared} differ", markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from lbi.activity import Activity
 from lbi.fixed import FixedNetwork
 from lbi.network import INPUT
+from lbi.whole import replacing
 
 COLUMNS = (
     "network", "sample", "step", "chip_step", "kind", "name",
@@ -30,19 +30,14 @@ class TraceWriter:
     @classmethod
     @contextmanager
     def open(cls, path: Path | None) -> Iterator[TraceWriter | None]:
-        """A writer to ``path`` (None: no trace): to a temporary name first, renamed when all is written."""
+        """A writer to ``path`` (None: no trace), which is there when all is written."""
         if path is None:
             yield None
             return
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(COLUMNS)
-                yield cls(writer)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            yield cls(writer)
 
     def add(self, network: str, fixed: FixedNetwork, start: int, activity: Activity) -> None:
         """All lines of a run whose first sample is number ``start``."""

@@ -22,6 +22,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from lbi.compiled import compiled
 from lbi.simulation.layout import CUBA_LIF, DENSE, LIF_REFRACTORY, Layout
 
 _TOP = np.int32(1 << 23)
@@ -30,7 +31,7 @@ _TURN = np.int32(1 << 24)
 _HIGHEST = np.int32((1 << 23) - 1)
 _LOWEST = np.int32(1 - (1 << 23))
 
-_compiled = njit(cache=True, nogil=True)
+_compiled = compiled(nogil=True)
 _inlined = njit(nogil=True, inline="always")
 """Part of its caller: handing over the many arrays of a Layout costs more than most calls do."""
 

@@ -7,7 +7,6 @@ is that it cannot take: a pickled module, a TorchScript archive, a truncated dow
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import re
 import warnings
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from lbi.errors import InputError, Problem
+from lbi.whole import replacing
 
 SAFE_TORCH = (2, 10)
 """Before this version ``weights_only=True`` has published holes: CVE-2025-32434, CVE-2026-24747."""
@@ -28,16 +28,11 @@ class UnsafeTorchWarning(UserWarning):
 
 
 def write(content: dict[str, Any], path: str | Path) -> None:
-    """Write to a temporary name beside ``path``, then rename; the same content gives the same bytes."""
-    path = Path(path)
+    """Write ``content`` to ``path``; the same content gives the same bytes. Raises InputError if it cannot."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as new:
+        new.write_bytes(buffer.getvalue())
 
 
 def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:

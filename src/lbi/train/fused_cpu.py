@@ -16,6 +16,7 @@ from numba import carray, config, get_num_threads, njit, prange, set_num_threads
 from numba.extending import intrinsic
 from torch import Tensor
 
+from lbi.compiled import compiled
 from lbi.train.steps import DUAL, SHRINK
 
 _SHARE = 1 << 17  # elements below which another thread costs more than it brings
@@ -40,7 +41,7 @@ def _shrink(x, low, high, scale):  # type: ignore[no-untyped-def]
     return (x - (low if x < low else (high if x > high else x))) * scale
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@compiled(parallel=True, nogil=True, error_model="numpy")
 def _adam(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-untyped-def]
     """AdaBreg on the dual v, or Adam on θ itself, for every chunk.
 
@@ -79,7 +80,7 @@ def _adam(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-
                 theta[i] = (theta[i] - theta[i] * decay) - direction
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@compiled(parallel=True, nogil=True, error_model="numpy")
 def _sgd(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-untyped-def]
     """LinBreg on the dual v, or SGD on θ itself, for every chunk.
 

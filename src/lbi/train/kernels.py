@@ -13,8 +13,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from lbi.compiled import compiled
 
-@njit(parallel=True, cache=True)
+
+@compiled(parallel=True)
 def count_events(x, counts):
     """counts[r + 1] = number of nonzeros in row r. x: (n_rows, n); counts: (n_rows + 1,) int64."""
     n_rows, n = x.shape
@@ -25,7 +27,7 @@ def count_events(x, counts):
         counts[r + 1] = total
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def fill_events(x, indptr, indices):
     """Columns of the nonzeros of every row, ascending, at indices[indptr[r]:indptr[r + 1]]."""
     n_rows, n = x.shape
@@ -43,7 +45,7 @@ def fill_events(x, indptr, indices):
                 indices[start + m] = found[m]
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def event_product(indptr, indices, w_t, out):
     """out[r] = Σ w_t[j] over the events j of row r. w_t: (n_in, n_out); out: (n_rows, n_out)."""
     n_rows, n_out = out.shape
@@ -59,7 +61,7 @@ def event_product(indptr, indices, w_t, out):
                     acc[n] += w[n]
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def event_weight_gradient(indptr, indices, grad, grad_w_t, n_chunks):
     """grad_w_t[j] = Σ grad[r] over the events j of all rows r; threads take chunks of columns.
 
@@ -78,7 +80,7 @@ def event_weight_gradient(indptr, indices, grad, grad_w_t, n_chunks):
                     acc[n] += g[n]
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def scan_forward(a, w_rec_t, alpha, beta, threshold, bias, v_out, s_out):
     """CUBA-LIF over all steps; w_rec_t: (n, n) recurrent weights by source, or (0, 0) for none.
 
@@ -127,7 +129,7 @@ def _surrogate(v, threshold, slope, kind, zero, one):
     return h / threshold
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def scan_backward(v_out, grad_s, grad_v, alpha, beta, threshold, slope, kind, grad_a):
     """Gradient of the input from those of spikes and voltages (grad_v may be (0, 0, 0) for none); no recurrence.
 
@@ -146,7 +148,7 @@ def scan_backward(v_out, grad_s, grad_v, alpha, beta, threshold, slope, kind, gr
             )  # fmt: skip
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def step_backward(v_out, grad_s, grad_v, fed_back, alpha, beta, threshold, slope, kind, g_u, g_v, grad_a, t):
     """One step of ``scan_backward`` with a recurrent gradient; g_u, g_v: (n_samples, n) carried, in place.
 
@@ -183,7 +185,7 @@ def _backward_row(v_t, g_s, g_extra, with_v, alpha, beta, threshold, slope, kind
         g_a[i] = g_u[i]
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def parameter_gradients(v_out, grad_a, alpha, beta, threshold, bias, grad_alpha, grad_beta, grad_bias):
     """Gradients of alpha, beta, bias, each (n_samples, n), to be summed over samples.
 
@@ -219,7 +221,7 @@ def _decayed(state, keep):
     return product >> 12 if product >= 0 else -((-product) >> 12)
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def scan_forward_chip(a, w_rec_t, keep_u, keep_v, vth, bias, v_out, s_out):
     """``scan_forward`` in the chip's integers (lbi.fixedpoint: decay, wrap24, clip24), same memory layout.
 

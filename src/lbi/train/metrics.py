@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lbi.errors import require
+from lbi.whole import replacing
 
 COLUMNS = ("epoch", "loss", "accuracy", "validation", "rate", "density", "lr", "seconds")
 """Of the CSV file; ``validation`` is empty without a validation split."""
@@ -20,16 +21,12 @@ class Metrics:
     """
 
     def __init__(self, path: Path | None, tensorboard: Path | None, first_epoch: int = 0) -> None:
-        self._file: Any = None
+        self._path = path
+        self._rows: list[Mapping[str, Any]] = []
         self._board: Any = None
         if path is not None:
-            kept = _rows_before(path, first_epoch) if first_epoch and path.exists() else []
-            self._file = path.open("w", newline="", encoding="utf-8")
-            self._csv = csv.DictWriter(
-                self._file, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n"
-            )
-            self._csv.writeheader()
-            self._csv.writerows(kept)
+            self._rows += _rows_before(path, first_epoch) if first_epoch and path.exists() else []
+            self._write_file(path)
         if tensorboard is not None:
             require("tensorboard", "report")
             from torch.utils.tensorboard import SummaryWriter
@@ -37,23 +34,28 @@ class Metrics:
             self._board = SummaryWriter(str(tensorboard))
 
     def write(self, record: Mapping[str, float]) -> None:
-        """Add an epoch's record, and flush, so that a run can be followed."""
-        if self._file is not None:
-            self._csv.writerow(record)
-            self._file.flush()
+        """Add an epoch's record; the files can be read while the run goes on."""
+        if self._path is not None:
+            self._rows.append(record)
+            self._write_file(self._path)
         if self._board is not None:
             for key in COLUMNS[1:]:
                 if key in record:
                     self._board.add_scalar(key, record[key], int(record["epoch"]))
             self._board.flush()
 
+    def _write_file(self, path: Path) -> None:
+        with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self._rows)
+
     def __enter__(self) -> Metrics:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for writer in (self._file, self._board):
-            if writer is not None:
-                writer.close()
+        if self._board is not None:
+            self._board.close()
 
 
 def _rows_before(path: Path, first_epoch: int) -> list[dict[str, str]]:

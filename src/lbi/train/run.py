@@ -16,6 +16,7 @@ from lbi.train.config import TrainConfig, make_config
 from lbi.train.extract import save_model
 from lbi.train.loop import Trainer, evaluate
 from lbi.train.metrics import Metrics
+from lbi.whole import check_writable
 
 CHECKPOINT = ("lbi.checkpoint", 1)
 """Format and version of a checkpoint: a torch.save file of plain types and tensors."""
@@ -41,21 +42,8 @@ class Outputs:
         return self.model.with_name(self.model.name + ".ckpt")
 
     def check(self) -> None:
-        """Raise InputError, before any work, if a folder does not exist or a path is a folder."""
-        for path in (self.model, self.metrics):
-            if path is None:
-                continue
-            if not path.resolve().parent.is_dir():
-                raise InputError(
-                    Problem(
-                        "folder-missing",
-                        str(path),
-                        "its folder does not exist",
-                        remedy="make the folder first",
-                    )
-                )
-            if path.is_dir():
-                raise InputError(Problem("path-is-folder", str(path), "is a folder", "a file name"))
+        """Raise InputError, before any work, naming every file that could not be written."""
+        check_writable(*(path for path in (self.model, self.checkpoint, self.metrics) if path is not None))
 
 
 def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainConfig:
