@@ -10,7 +10,9 @@ READY := $(VENV)/.ready
 MODERN := 3.13
 MODERN_VENV := .venv-modern
 
-.PHONY: setup demo test test-modern lint lock clean
+DOCS_VENV := .venv-docs
+
+.PHONY: setup demo test test-modern lint docs lock clean
 
 setup: $(READY)
 
@@ -39,6 +41,9 @@ $(VENV)/.pins: requirements/py310.txt
 
 $(MODERN_VENV)/.pins: requirements/modern.txt
 	$(call install,$(MODERN_VENV),$(MODERN),$(PYTHON_MODERN),requirements/modern.txt)
+
+$(DOCS_VENV)/.pins: requirements/docs.txt
+	$(call install,$(DOCS_VENV),3.10,$(PYTHON),requirements/docs.txt)
 
 %/.ready: %/.pins pyproject.toml
 	@$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -75,6 +80,7 @@ lock:
 	$(LOCK_310) requirements/py310.in -o requirements/py310.txt
 	$(LOCK_310) requirements/peers.in -c requirements/py310.txt -o requirements/peers.txt
 	$(LOCK) --python-version $(MODERN) requirements/modern.in -o requirements/modern.txt
+	$(LOCK) --python-version 3.10 requirements/docs.in -c requirements/py310.txt -o requirements/docs.txt
 
 clean:
-	rm -rf $(VENV) $(MODERN_VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(MODERN_VENV) $(DOCS_VENV) build dist demo site .pytest_cache .mypy_cache .ruff_cache
