@@ -73,6 +73,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site, in site/: made from docs/, the README, the commands' help and the docstrings; a broken link is an error.
+docs: $(DOCS_VENV)/.pins
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
+
 # Resolves the pins anew (needs uv); addresses never enter the file.
 LOCK := uv pip compile -q --no-header --no-emit-index-url --generate-hashes --python-platform x86_64-manylinux_2_28
 LOCK_310 := $(LOCK) --python-version 3.10 --override requirements/overrides.in
