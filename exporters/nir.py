@@ -1,13 +1,13 @@
 """``--target nir``: the float network as NIR (``.nir``), with the time step it is meant for.
 
-A population becomes ``CubaLIF``, or ``LIF`` where its current has no memory, with time constants τ = dt / decay
+A population becomes ``CubaLIF``, or ``LIF`` where its current has no memory (integrators: ``CubaLI``, ``LI``), with time constants τ = dt / decay
 and with R and w_in such that one Euler step of ``dt`` is the trained step::
 
     (1 − dt/τ_syn) = 1 − current_decay      (dt/τ_syn) w_in = 1
     (1 − dt/τ_mem) = 1 − voltage_decay      (dt/τ_mem) R = 1      (dt/τ_mem) v_leak = bias
 
 which is also how snnTorch writes and reads it. NIR knows dense matrices only: exact zeros are written, and
-dropped again when ``lbi`` reads the file. ``metadata/lbi`` holds dt, the order of evaluation and the provenance.
+dropped again when ``lbi`` reads the file. ``metadata/lbi`` holds dt, the order of evaluation, the readout and the provenance.
 """
 
 from __future__ import annotations
@@ -39,12 +39,19 @@ DT = 1e-4
 NO_LEAK = 2.0**60
 """τ/dt of a decay of 0: 1 − 2^−60 is 1 in floating point, and 2^60 · 2^−60 is 1."""
 
-MODELS = ("cuba_lif",)
+MODELS = ("cuba_lif", "integrator")
 
 
 def check(job: ExportJob) -> list[Problem]:
-    """Every population that NIR has no node for."""
+    """Every population that NIR has no node for, and synapses that would carry an integrator's voltage there."""
     problems = Problems()
+    silent = {p.name for p in job.network.populations if p.neuron.model == "integrator"}
+    for projection in job.network.projections:
+        problems.check(
+            projection.source not in silent, "no-spikes", f"projection {projection.name!r}",
+            f"leads out of {projection.source!r}, which never spikes; in NIR it would carry its voltage", "none from there",
+            "remove the projection",
+        )  # fmt: skip
     for population in job.network.populations:
         model = population.neuron.model
         problems.check(
@@ -98,6 +105,7 @@ def graph(network: Network, dt: float | None = None) -> Any:
     entry = {
         "dt": step,
         "order": [population.name for population in network.populations],
+        "readout": network.readout.kind,
         "meta": {key: value for key, value in network.meta.items() if key != "nir"},
     }
     text = json.dumps(entry, sort_keys=True, allow_nan=False)
@@ -116,20 +124,21 @@ def _neuron(population: Population, dt: float) -> Any:
     import nir
 
     neuron, n = population.neuron, population.n
-    assert neuron.threshold is not None, "check() lets no integrator through"
 
     def filled(value: float) -> NDArray[np.float64]:
         return np.full(n, value)
 
     slow = 1 / neuron.voltage_decay if neuron.voltage_decay else NO_LEAK
-    bias = np.zeros(n) if neuron.bias is None else neuron.bias
-    shared = {"v_leak": bias * slow, "v_threshold": filled(neuron.threshold), "v_reset": np.zeros(n)}
-    if neuron.current_decay == 1.0:
-        return nir.LIF(tau=filled(dt * slow), r=filled(slow), **shared)
     fast = 1 / neuron.current_decay if neuron.current_decay else NO_LEAK
-    return nir.CubaLIF(
-        tau_syn=filled(dt * fast), tau_mem=filled(dt * slow), r=filled(slow), w_in=filled(fast), **shared
-    )
+    bias = np.zeros(n) if neuron.bias is None else neuron.bias
+    shared = {"r": filled(slow), "v_leak": bias * slow}
+    if neuron.threshold is not None:
+        shared |= {"v_threshold": filled(neuron.threshold), "v_reset": np.zeros(n)}
+    if neuron.current_decay == 1.0:
+        kind = nir.LI if neuron.threshold is None else nir.LIF
+        return kind(tau=filled(dt * slow), **shared)
+    kind = nir.CubaLI if neuron.threshold is None else nir.CubaLIF
+    return kind(tau_syn=filled(dt * fast), tau_mem=filled(dt * slow), w_in=filled(fast), **shared)
 
 
 def _add_projection(

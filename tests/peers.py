@@ -14,7 +14,7 @@ Run = Callable[[nn.Module, Tensor], Tensor]
 
 
 class Peer(NamedTuple):
-    """make(n_in, n_hidden, n_out) → model; run(model, spikes (samples, steps, n_in)) → output spikes."""
+    """make(n_in, n_hidden, n_out) → model; run(model, spikes (samples, steps, n_in)) → its output."""
 
     make: Callable[[int, int, int], nn.Module]
     run: Run
@@ -33,10 +33,13 @@ def linear(n_in: int, n_out: int, gain: float, bias: bool = False) -> nn.Linear:
     return layer
 
 
-def two_layers(neuron: Callable[[int], nn.Module], gain: float = 1.0, bias: bool = False):
+def two_layers(
+    neuron: Callable[[int], nn.Module], gain: float = 1.0, bias: bool = False, last: Callable[[int], nn.Module] | None = None
+):  # fmt: skip
     def make(n_in: int, n_hidden: int, n_out: int) -> nn.Module:
         return nn.Sequential(
-            linear(n_in, n_hidden, gain, bias), neuron(n_hidden), linear(n_hidden, n_out, 2 * gain, bias), neuron(n_out)
+            linear(n_in, n_hidden, gain, bias), neuron(n_hidden), linear(n_hidden, n_out, 2 * gain, bias),
+            (last or neuron)(n_out),
         )  # fmt: skip
 
     return make
@@ -56,7 +59,12 @@ def run_snntorch(model: nn.Module, spikes: Tensor) -> Tensor:
     for module in model:
         if hasattr(module, "reset_mem"):
             module.reset_mem()
-    return run_stepwise(model, spikes, lambda module, signal: module(signal))
+
+    def step(module: nn.Module, signal: Tensor) -> Tensor:
+        out = module(signal)
+        return out[-1] if isinstance(out, tuple) else out  # with output=True the voltage comes last
+
+    return run_stepwise(model, spikes, step)
 
 
 def run_norse(model: nn.Module, spikes: Tensor) -> Tensor:
@@ -73,7 +81,12 @@ def run_norse(model: nn.Module, spikes: Tensor) -> Tensor:
 
 def run_spikingjelly(model: nn.Module, spikes: Tensor) -> Tensor:
     package("spikingjelly.activation_based.functional").reset_net(model)
-    return run_stepwise(model, spikes, lambda module, signal: module(signal))
+
+    def step(module: nn.Module, signal: Tensor) -> Tensor:
+        out = module(signal)
+        return module.v if getattr(module, "v_threshold", 0) == float("inf") else out
+
+    return run_stepwise(model, spikes, step)
 
 
 def run_sinabs(model: nn.Module, spikes: Tensor) -> Tensor:
@@ -126,6 +139,61 @@ def sinabs(kind: str, **options: Any) -> Peer:
     return Peer(two_layers(lambda n: getattr(layers, kind)(**hard, **options)), run_sinabs)
 
 
+def sinabs_recurrent() -> Peer:
+    layers, activation = package("sinabs.layers"), package("sinabs.activation")
+
+    def neuron(n: int) -> nn.Module:
+        return layers.LIFRecurrent(
+            tau_mem=torch.linspace(5.0, 20.0, 3).repeat(n)[:n] if n > 10 else 10.0, tau_syn=4.0,
+            rec_connect=linear(n, n, 0.5), spike_fn=activation.SingleSpike, reset_fn=activation.MembraneReset(),
+        )  # fmt: skip
+
+    return Peer(two_layers(neuron, gain=2.5), run_sinabs)
+
+
+def decays_per_neuron(framework: str) -> Peer:
+    """A hidden layer whose neurons have one of three time constants, in turn."""
+    snn, module = package("snntorch"), package("norse.torch")
+    parameters = package("norse.torch.functional.lif").LIFParameters
+
+    def in_turn(n: int, *values: float) -> Tensor:
+        return torch.tensor(values).repeat(n)[:n] if n > 10 else torch.tensor(values[0])
+
+    if framework == "snntorch":
+        return Peer(two_layers(lambda n: snn.RLeaky(beta=in_turn(n, 0.9, 0.5, 0.8), reset_mechanism="zero", init_hidden=True,
+                                                    linear_features=n)), run_snntorch)  # fmt: skip
+
+    def cell(n: int) -> nn.Module:
+        return module.LIFCell(parameters(tau_mem_inv=in_turn(n, 100.0, 50.0, 200.0), v_th=torch.tensor(0.1)))
+
+    return Peer(two_layers(cell, gain=1.5), run_norse)
+
+
+def read_by_voltage(framework: str, kind: str = "") -> Peer:
+    """A spiking hidden layer, and an output that only integrates."""
+    if framework == "snntorch":
+        snn = package("snntorch")
+        hidden = {"beta": 0.9, "reset_mechanism": "zero", "init_hidden": True}
+        last = {"reset_mechanism": "none", "init_hidden": True, "output": True}
+        readout = (lambda n: snn.Leaky(beta=0.8, **last)) if kind == "Leaky" else (
+            lambda n: snn.Synaptic(alpha=0.7, beta=0.8, **last))  # fmt: skip
+        return Peer(two_layers(lambda n: snn.Leaky(**hidden), bias=True, last=readout), run_snntorch)
+    if framework == "norse":
+        module = package("norse.torch")
+        p = package("norse.torch.functional.lif").LIFParameters(v_th=torch.tensor(0.1))
+        box = module.LIFBoxParameters(v_th=torch.tensor(0.1))
+        hidden = (lambda n: module.LIFBoxCell(box)) if "Box" in kind else (lambda n: module.LIFCell(p))
+        return Peer(two_layers(hidden, gain=1.5, last=lambda n: getattr(module, kind)()), run_norse)
+    if framework == "spikingjelly":
+        neuron = package("spikingjelly.activation_based.neuron")
+        return Peer(two_layers(lambda n: neuron.LIFNode(tau=3.0), gain=2.0, bias=True,
+                               last=lambda n: neuron.LIFNode(tau=4.0, v_threshold=float("inf"))), run_spikingjelly)  # fmt: skip
+    layers, activation = package("sinabs.layers"), package("sinabs.activation")
+    hard = {"spike_fn": activation.SingleSpike, "reset_fn": activation.MembraneReset()}
+    return Peer(two_layers(lambda n: layers.LIF(tau_mem=10.0, norm_input=False, **hard),
+                           last=lambda n: layers.ExpLeak(tau_mem=10.0)), run_sinabs)  # fmt: skip
+
+
 PEERS: dict[str, Callable[[], Peer]] = {
     "snntorch Leaky": lambda: snntorch("Leaky", beta=0.9),
     "snntorch Synaptic": lambda: snntorch("Synaptic", alpha=0.7, beta=0.9),
@@ -142,8 +210,21 @@ PEERS: dict[str, Callable[[], Peer]] = {
     "sinabs LIF": lambda: sinabs("LIF", tau_mem=10.0, norm_input=False),
     "sinabs LIF, with synapse": lambda: sinabs("LIF", tau_mem=10.0, tau_syn=4.0, norm_input=False),
     "sinabs IAF": lambda: sinabs("IAF"),
+    "sinabs LIFRecurrent, decays per neuron": sinabs_recurrent,
+    "snntorch RLeaky, decays per neuron": lambda: decays_per_neuron("snntorch"),
+    "norse LIFCell, decays per neuron": lambda: decays_per_neuron("norse"),
 }
 """Name → maker, which skips if the package is absent."""
 
 TRAINED = ("snntorch Leaky", "snntorch Synaptic", "norse LIFCell", "spikingjelly LIFNode", "sinabs LIF")
 """One or two of each framework, which the tests also train."""
+
+READ_BY_VOLTAGE: dict[str, Callable[[], Peer]] = {
+    "snntorch Leaky, voltage": lambda: read_by_voltage("snntorch", "Leaky"),
+    "snntorch Synaptic, voltage": lambda: read_by_voltage("snntorch", "Synaptic"),
+    "norse LICell": lambda: read_by_voltage("norse", "LICell"),
+    "norse LIBoxCell": lambda: read_by_voltage("norse", "LIBoxCell"),
+    "spikingjelly LIFNode, voltage": lambda: read_by_voltage("spikingjelly"),
+    "sinabs ExpLeak": lambda: read_by_voltage("sinabs"),
+}
+"""Name of the output layer → maker of a model whose output is its voltage."""

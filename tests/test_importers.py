@@ -42,6 +42,23 @@ def test_same_spikes_over_100_steps(name, rng):
     assert_same_spikes(peer, peer.make(N_IN, N_HIDDEN, N_OUT), spikes_of(rng))
 
 
+@pytest.mark.parametrize("name", sorted(peers.READ_BY_VOLTAGE))
+def test_same_voltages_over_100_steps(name, rng):
+    peer = peers.READ_BY_VOLTAGE[name]()
+    torch.manual_seed(1)
+    assert_same_voltages(peer, peer.make(N_IN, N_HIDDEN, N_OUT), spikes_of(rng))
+
+
+def assert_same_voltages(peer, model, spikes):
+    with torch.no_grad():
+        theirs = peer.run(model, torch.from_numpy(spikes).float()).numpy()
+    network = from_torch(model, (N_IN,))
+    ours = reference.simulate(network, spikes).output
+    assert network.readout.kind == "membrane_mean"
+    assert np.ptp(ours) > 0.1, "the model must be active for the comparison to say something"
+    assert np.abs(theirs - ours).max() <= 1e-5 * max(1, np.abs(ours).max())
+
+
 @pytest.fixture(scope="module")
 def digits():
     pytest.importorskip("sklearn")
@@ -78,6 +95,23 @@ def test_trained_on_digits_and_exported(name, digits, rng):
     output = simulate(fixed, digits.test.spikes).output_spikes
     integer = (fixed.readout.classify(output) == digits.test.labels).mean()
     assert abs(integer - theirs) <= 0.01 + 1e-9
+
+
+@pytest.mark.parametrize("name", ["norse LICell", "snntorch Leaky, voltage"])
+def test_trained_by_voltage_and_exported(name, digits, rng):
+    """The same where the class is the output with the largest voltage."""
+    peer = peers.READ_BY_VOLTAGE[name]()
+    torch.manual_seed(2)
+    model = peer.make(N_IN, N_HIDDEN, N_OUT)
+    train(peer, model, digits.train)
+    assert_same_voltages(peer, model, spikes_of(rng))
+    with torch.no_grad():
+        sums = peer.run(model, torch.from_numpy(digits.test.spikes).float()).sum(dim=1)
+    theirs = (sums.argmax(dim=1).numpy() == digits.test.labels).mean()
+    assert theirs > 0.6, "training must have taught it something"
+    fixed = quantize(from_torch(model, (N_IN,)))
+    classes = fixed.readout.classify(simulate(fixed, digits.test.spikes).output)
+    assert abs((classes == digits.test.labels).mean() - theirs) <= 0.01 + 1e-9
 
 
 @pytest.fixture
@@ -215,9 +249,39 @@ def test_a_neuron_that_does_not_do_what_it_says(leaky):
     assert refused(model) == [("behaves-otherwise", "module '1'")]
 
 
-def test_decays_that_differ_within_a_layer(leaky):
-    model = nn.Sequential(peers.linear(N_IN, 8, 1.0), leaky(beta=torch.linspace(0.5, 0.9, 8)))
-    assert refused(model) == [("mixed-decays", "module '1', voltage decay")]
+def test_decays_per_neuron_make_parts(leaky):
+    """Neurons of one decay are a population; ``meta`` says which neuron is where, and the output stays in order."""
+    betas = torch.tensor([0.5, 0.9, 0.5, 0.7, 0.9, 0.5])
+    model = nn.Sequential(peers.linear(N_IN, 6, 1.0), leaky(beta=betas), peers.linear(6, 4, 1.0), leaky())
+    network = from_torch(model, (N_IN,))
+    assert [(p.name, p.n) for p in network.populations] == [
+        ("layer1_1", 3),
+        ("layer1_2", 2),
+        ("layer1_3", 1),
+        ("layer3", 4),
+    ]
+    assert network.meta["parts"] == {"layer1": [1, 2, 1, 3, 2, 1]}
+    weights = {p.name: p.weights.to_dense() for p in network.projections}
+    expected = model[0].weight.detach().double().numpy()
+    assert np.array_equal(weights["input_to_layer1_2"], expected[[1, 4]])
+    assert np.array_equal(
+        weights["layer1_1_to_layer3"], model[2].weight.detach().double().numpy()[:, [0, 2, 5]]
+    )
+
+
+def test_decays_that_make_too_many_parts(leaky):
+    many, last = leaky(beta=torch.linspace(0.5, 0.9, 17)), leaky(beta=torch.linspace(0.5, 0.9, 4))
+    assert refused(nn.Sequential(peers.linear(N_IN, 17, 1.0), many, peers.linear(17, 4, 1.0), last)) == [
+        ("mixed-decays", "module '1'"), ("mixed-decays", "layer 'layer3'"),
+    ]  # fmt: skip
+
+
+def test_voltages_that_flow_on_are_refused():
+    module = peers.package("norse.torch")
+    model = nn.Sequential(
+        peers.linear(N_IN, 8, 1.0), module.LICell(), peers.linear(8, 4, 1.0), module.LIFCell()
+    )
+    assert refused(model) == [("no-spikes", "layer 'layer3'")]
 
 
 def test_thresholds_may_differ_within_a_layer(rng):

@@ -9,17 +9,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.errors import InputError, Problem, Problems
-from lbi.importers.signal import Signal, Term
+from lbi.importers.signal import Signal, Term, wide
 from lbi.network import INPUT, Network, Population, Projection, Readout
-from lbi.neurons import CubaLif, LifRefractory
+from lbi.neurons import CubaLif, Integrator, LifRefractory, Neuron
 from lbi.sparse import CsrMatrix
 
 ALWAYS = "always_on"
 """Name of the neuron that spikes in every step: a constant input to a current is its synapse."""
 
+MOST_PARTS = 16
+"""Populations into which a layer is split at most, where its neurons differ in their decays."""
+
+Parts = dict[str, NDArray[np.intp]]
+"""Population name → the neurons of the layer that it holds."""
+
 
 class Builder:
-    """Collects populations in their order of evaluation; ``network()`` ends it.
+    """Collects layers of neurons in their order of evaluation; ``network()`` ends it.
+
+    A layer is a population, or, where its neurons differ in their decays, one for each pair of decays:
+    ``name_1``, ``name_2``, … in the order in which they occur. ``parts``: layer → population → its neurons.
 
     Raises InputError, at the end, naming everything that could not be taken over.
     """
@@ -27,8 +36,10 @@ class Builder:
     def __init__(self, input_shape: Sequence[int]) -> None:
         self.input_shape = tuple(int(size) for size in input_shape)
         self.problems = Problems()
+        self.parts: dict[str, Parts] = {}
         self._populations: list[Population] = []
         self._signals: dict[str, Signal] = {}
+        self._integrators: set[str] = set()
 
     def neurons(
         self,
@@ -42,82 +53,133 @@ class Builder:
         voltage_bias: ArrayLike = 0.0,
         refractory_period: int = 0,
     ) -> Signal:
-        """Add a population fed by ``signal``; returns its spikes. Parameters: numbers, or arrays of its shape.
+        """Add a layer fed by ``signal``; returns its spikes. Parameters: numbers, or arrays of its shape.
 
-        Thresholds may differ from neuron to neuron (weights and biases are scaled to one); decays may not.
+        Infinite thresholds make integrators. Finite ones may differ (weights and biases are scaled to one).
         A constant in the signal enters the current: as bias where the current has no memory, else from a
         neuron that spikes in every step.
         """
-        alpha = self._one(current_decay, f"{where}, current decay")
-        beta = self._one(voltage_decay, f"{where}, voltage decay")
-        thresholds = np.broadcast_to(np.asarray(threshold, dtype=np.float64), signal.shape).reshape(-1)
-        bias = np.broadcast_to(np.asarray(voltage_bias, dtype=np.float64), signal.shape).reshape(-1)
-        if not self.problems.check(
+        alpha, beta, thresholds, bias = (
+            wide(values, signal.shape) for values in (current_decay, voltage_decay, threshold, voltage_bias)
+        )
+        integrates = bool(np.all(thresholds == np.inf))
+        if integrates or not self.problems.check(
             bool(np.all(np.isfinite(thresholds)) and np.all(thresholds > 0)), "threshold-range", where,
             f"thresholds {thresholds.min():g} to {thresholds.max():g}", "finite numbers above 0",
         ):  # fmt: skip
             thresholds = np.ones_like(thresholds)
+        if integrates:
+            self._integrators.add(name)
         one = float(thresholds[0])
         if np.any(thresholds != one):
             signal = signal.scaled((one / thresholds).reshape(signal.shape))
             bias = bias * one / thresholds
-        if alpha == 1.0:
-            bias = bias + signal.constant
-            signal = Signal(signal.shape, signal.terms, np.zeros(signal.n))
-        parameters: dict[str, Any] = {
-            "current_decay": alpha,
-            "voltage_decay": beta,
-            "threshold": one,
-            "bias": bias if np.any(bias) else None,
-        }
+        forgets = alpha == 1.0
+        bias = bias + np.where(forgets, signal.constant, 0.0)
+        self._signals[name] = Signal(signal.shape, signal.terms, np.where(forgets, 0.0, signal.constant))
+        self.parts[name] = self._parts(name, alpha, beta, where)
+        for part, neurons in self.parts[name].items():
+            shape = signal.shape if len(self.parts[name]) == 1 else (neurons.size,)
+            parameters: dict[str, Any] = {
+                "current_decay": alpha[neurons[0]],
+                "voltage_decay": beta[neurons[0]],
+                "bias": bias[neurons] if np.any(bias[neurons]) else None,
+            }
+            if not integrates:
+                parameters |= {"threshold": one}
+            if refractory_period:
+                parameters |= {"refractory_period": refractory_period}
+            self._populations.append(Population(part, shape, self._neuron(parameters, where)))
+        return Signal.spikes(name, signal.shape)
+
+    def _parts(self, name: str, alpha: NDArray[Any], beta: NDArray[Any], where: str) -> Parts:
+        """The layer's populations: one for each pair of decays."""
+        decays, first, pair = np.unique(
+            np.stack([alpha, beta]), axis=1, return_index=True, return_inverse=True
+        )
+        n_parts = decays.shape[1]
+        if n_parts == 1 or not self.problems.check(
+            n_parts <= MOST_PARTS, "mixed-decays", where, f"{n_parts} different pairs of decays",
+            f"up to {MOST_PARTS} in a layer: neurons of one pair are a population on the chip",
+            "train with fewer, or round the trained ones",
+        ):  # fmt: skip
+            return {name: np.arange(alpha.size)}
+        place = np.argsort(np.argsort(first))[pair.reshape(-1)]
+        return {f"{name}_{i + 1}": np.flatnonzero(place == i) for i in range(n_parts)}
+
+    def _neuron(self, parameters: dict[str, Any], where: str) -> Neuron:
+        model = (
+            LifRefractory if "refractory_period" in parameters else CubaLif if "threshold" in parameters else Integrator
+        )  # fmt: skip
         try:
-            neuron: CubaLif = (
-                LifRefractory(**parameters, refractory_period=refractory_period)
-                if refractory_period
-                else CubaLif(**parameters)
-            )
+            return model(**parameters)
         except InputError as error:
             for problem in error.problems:
                 self.problems.add(problem.code, f"{where}, {problem.where}", problem.found, problem.allowed)
-            neuron = CubaLif(1.0, 1.0, 1.0)
-        self._populations.append(Population(name, signal.shape, neuron))
-        self._signals[name] = signal
-        return Signal.spikes(name, signal.shape)
-
-    def _one(self, values: ArrayLike, where: str) -> float:
-        """The single value of a parameter that a population shares."""
-        distinct = np.unique(np.asarray(values, dtype=np.float64))
-        self.problems.check(
-            distinct.size == 1, "mixed-decays", where,
-            f"{distinct.size} different values, {distinct.min():g} to {distinct.max():g}",
-            "one per layer: a population shares its decays", "train with one decay per layer, or split the layer",
-        )  # fmt: skip
-        return float(distinct[0])
+            return CubaLif(1.0, 1.0, 1.0)
 
     def network(self, readout: str | None = None, meta: Mapping[str, Any] | None = None) -> Network:
-        """The network; ``readout``: the population that is read (default: the last)."""
-        self.problems.check(
-            bool(self._populations), "no-neurons", "model", "no spiking layer", "at least one", "add one"
-        )
+        """The network; ``readout``: the layer that is read (default: the last).
+
+        meta: its ``parts`` say, for every layer in parts, which part each neuron is in (from 1).
+        """
+        check = self.problems.check
+        check(bool(self.parts), "no-neurons", "model", "no spiking layer", "at least one", "add one")
+        read = readout or next(reversed(self.parts), "")
+        check(
+            len(self.parts.get(read, "1")) == 1, "mixed-decays", f"layer {read!r}", "its neurons differ in their decays",
+            "one pair of decays in the layer that is read, whose neurons keep their order",
+            "train the last layer with one decay for all",
+        )  # fmt: skip
+        for target, signal in self._signals.items():
+            for source in sorted({term.source for term in signal.terms} & self._integrators):
+                self.problems.add("no-spikes", f"layer {target!r}", f"takes in the voltages of {source!r}", "spikes",
+                                  "end the model with the layer that is read by its voltage")  # fmt: skip
         self.problems.raise_as(InputError)
-        populations, signals = list(self._populations), dict(self._signals)
-        read = next((p for p in populations if p.name == readout), populations[-1])
-        if any(np.any(signal.constant) for signal in signals.values()):
+        split = {
+            layer: _part_numbers(parts, self._signals[layer].n)
+            for layer, parts in self.parts.items()
+            if len(parts) > 1
+        }
+        return self.assembled(read, {**(meta or {}), **({"parts": split} if split else {})})
+
+    def assembled(self, read: str, meta: Mapping[str, Any] | None = None) -> Network:
+        """The network as it is so far, read at the layer ``read`` (its first part)."""
+        populations = list(self._populations)
+        if any(np.any(signal.constant) for signal in self._signals.values()):
             populations.insert(0, Population(ALWAYS, (1,), CubaLif(1.0, 0.5, 0.5, np.ones(1))))
         order = {INPUT: -1} | {population.name: i for i, population in enumerate(populations)}
+        projections: list[Projection] = []
+        for layer, signal in self._signals.items():
+            for target, rows in self.parts[layer].items():
+                projections += self._into(target, signal.rows(rows), order)
+        first = next(iter(self.parts[read]))
+        readout = Readout.of(next(population for population in populations if population.name == first))
+        return Network(self.input_shape, tuple(populations), tuple(projections), readout, dict(meta or {}))
+
+    def _into(self, target: str, signal: Signal, order: Mapping[str, int]) -> list[Projection]:
+        """The projections of what flows into a population."""
+        found: dict[str, list[Term]] = {}
+        for term in signal.terms:
+            parts = self.parts.get(term.source, {term.source: np.arange(term.matrix.shape[1])})
+            for source, columns in parts.items():
+                matrix = term.matrix if len(parts) == 1 else term.matrix[:, columns]
+                found.setdefault(source, []).append(Term(source, matrix, term.delay))
         projections = []
-        for target, signal in signals.items():
-            for source in sorted({term.source for term in signal.terms}, key=order.__getitem__):
-                back = order[source] >= order[target]
-                terms = [term for term in signal.terms if term.source == source]
-                projections += _projections(source, target, terms, back)
-            if np.any(signal.constant):
-                weights = CsrMatrix.from_dense(signal.constant[:, None])
-                projections.append(Projection(f"{ALWAYS}_to_{target}", ALWAYS, target, weights))
-        return Network(
-            self.input_shape, tuple(populations), tuple(projections),
-            Readout.of(read), dict(meta or {}),
-        )  # fmt: skip
+        for source in sorted(found, key=order.__getitem__):
+            projections += _projections(source, target, found[source], order[source] >= order[target])
+        if np.any(signal.constant):
+            weights = CsrMatrix.from_dense(signal.constant[:, None])
+            projections.append(Projection(f"{ALWAYS}_to_{target}", ALWAYS, target, weights))
+        return projections
+
+
+def _part_numbers(parts: Parts, n: int) -> list[int]:
+    """Which part, from 1, each of a layer's n neurons is in."""
+    numbers = np.zeros(n, dtype=int)
+    for number, neurons in enumerate(parts.values(), start=1):
+        numbers[neurons] = number
+    return numbers.tolist()
 
 
 def _projections(source: str, target: str, terms: list[Term], back: bool) -> list[Projection]:

@@ -27,6 +27,9 @@ from lbi.network import INPUT, Network
 PROBE_STEPS, PROBE_SAMPLES = 40, 2
 """How long, and how often, a neuron layer is driven to see what it does."""
 
+VOLTAGE_ERROR = 1e-5
+"""Of the largest voltage: what integrators may differ by, whose parameters are float32."""
+
 CONTAINERS = (("torch", "Sequential"), ("norse", "SequentialState"), ("sinabs", "Network"))
 """Modules that do nothing but hold others in their order (and, for sinabs, the spiking copy of a model)."""
 
@@ -57,10 +60,10 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
             for problem in error.problems:
                 inside = where if problem.where in ("", where) else f"{where}, {problem.where}"
                 problems.add(problem.code, inside, problem.found, problem.allowed, problem.remedy)
-    problems = Problems([*problems, *builder.problems])
-    problems.check(not ends_in, "readout", ends_in, "ends the model without neurons", "a spiking layer at the end",
-                   "add one: its spikes are counted")  # fmt: skip
-    problems.raise_as(InputError)
+    problems.check(not ends_in, "readout", ends_in, "ends the model without neurons", "neurons at the end",
+                   "add a layer whose spikes are counted, or whose voltages are read")  # fmt: skip
+    if problems:
+        Problems([*problems, *builder.problems]).raise_as(InputError)
     return builder.network(
         meta={"source": sorted({type(module).__module__.split(".")[0] for _, module in layers})}
     )
@@ -135,18 +138,26 @@ def _probe(
     layer = Layer(builder, where, "probe")
     gains = rng.uniform(0.2, 1.6, shape)
     read(module, Signal.spikes(INPUT, shape).scaled(gains), layer)
-    network = builder.network()
+    network = builder.assembled("probe")
+    variable = "v" if network.readout.of_membrane else "spikes"
     n = int(np.prod(shape))
     spikes = (rng.random((PROBE_SAMPLES, PROBE_STEPS, n)) < 0.4).astype(np.uint8)
     currents = spikes.reshape(PROBE_SAMPLES, PROBE_STEPS, *shape) * gains
     with torch.no_grad():
         theirs = drive(_copy_of(module).double().eval(), torch.from_numpy(currents))
-    ours = reference.simulate(network, spikes).output_spikes
-    n_different = int(np.count_nonzero(theirs.numpy().reshape(ours.shape) != ours))
+    recorded = reference.simulate(network, spikes, record=("spikes", "v")).recorded
+    ours = np.empty((PROBE_SAMPLES, PROBE_STEPS, sum(map(len, builder.parts["probe"].values()))))
+    for part, chosen in builder.parts["probe"].items():
+        ours[..., chosen] = recorded[part, variable]
+    off = np.abs(theirs.numpy().reshape(ours.shape) - ours)
+    n_different = int(np.count_nonzero(off > VOLTAGE_ERROR * max(1.0, float(np.abs(ours).max()))))
     if n_different:
+        what = "voltages differ from what its settings say"
+        if variable == "spikes":
+            what = f"of {int(ours.sum())} spikes come at other times than its settings say"
         raise InputError(
-            Problem("behaves-otherwise", where, f"driven with random input, {n_different} of {int(ours.sum())} spikes"
-                    " come at other times than its settings say", "u ← (1−a)u + input; v ← (1−b)v + u; hard reset to 0",
+            Problem("behaves-otherwise", where, f"driven with random input, {n_different} {what}",
+                    "u ← (1−a)u + input; v ← (1−b)v + u; hard reset to 0, or none and no spikes",
                     "use the framework's plain neuron; write to the developers if this is one")
         )  # fmt: skip
 
@@ -162,7 +173,10 @@ def _copy_of(module: nn.Module) -> nn.Module:
                 memo[id(item)] = item.detach().clone()
         elif isinstance(item, (dict, list, tuple)):
             pending += list(item.values() if isinstance(item, dict) else item)
-    return copy.deepcopy(module, memo)
+    twin = type(module).__new__(type(module))  # sinabs's own __deepcopy__ fails on recurrent layers
+    memo[id(module)] = twin
+    vars(twin).update(copy.deepcopy(vars(module), memo))
+    return twin
 
 
 def weight_of(module: Any) -> NDArray[Any]:

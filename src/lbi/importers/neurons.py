@@ -1,7 +1,7 @@
 """The neurons of other frameworks: what each is in our equations, and how to drive a copy of it.
 
 Ours: ``u ← (1 − current_decay) u + input``, ``v ← (1 − voltage_decay) v + u + bias``, a spike where v exceeds the
-threshold, then v ← 0. Read from snnTorch 1.0.0, norse 1.1.0, spikingjelly 0.0.0.0.14 and sinabs 3.1.3.
+threshold, then v ← 0. A threshold that is infinite makes an integrator, which ends a model: its voltage is read. Read from snnTorch 1.0.0, norse 1.1.0, spikingjelly 0.0.0.0.14 and sinabs 3.1.3.
 """
 
 from __future__ import annotations
@@ -24,18 +24,24 @@ Reader = Callable[[Any, Signal, "Layer"], Signal]
 """function of (module, what flows in, where it stands) that adds the population and gives its spikes"""
 
 Driver = Callable[[Any, Tensor], Tensor]
-"""function of (copy of the module in float64, input (samples, steps, …)) → its spikes of the same shape"""
+"""function of (copy of the module in float64, input (samples, steps, …)) → its spikes (an integrator's voltages)"""
 
 SOFT_RESET = "train with a hard reset: the chip subtracts a threshold only at the cost of a second neuron"
+
+
+SNNTORCH_RESETS = ("subtract", "zero", "none")
+"""Its ``reset_mechanism`` by number."""
 
 
 def _snntorch(module: Any, signal: Signal, layer: Layer) -> Signal:
     """Leaky, Synaptic, and their recurrent forms RLeaky and RSynaptic."""
     problems = Problems()
-    reset = {0: "subtract", 1: "zero", 2: "none"}[int(module.reset_mechanism_val)]
+    reset = SNNTORCH_RESETS[int(module.reset_mechanism_val)]
+    integrates = _snntorch_integrates(module)
     problems.check(
-        reset == "zero", "soft-reset", layer.where, f"reset_mechanism {reset!r}", "'zero'", SOFT_RESET
-    )
+        reset == "zero" or integrates, "soft-reset", layer.where, f"reset_mechanism {reset!r}",
+        "'zero'; 'none' with output=True in the last layer, whose voltage is read", SOFT_RESET,
+    )  # fmt: skip
     problems.check(
         not module.inhibition, "inhibition", layer.where, "lateral inhibition", "none", "train without it"
     )
@@ -44,7 +50,7 @@ def _snntorch(module: Any, signal: Signal, layer: Layer) -> Signal:
     synaptic = hasattr(module, "alpha")
     recurrent = hasattr(module, "recurrent")
     # With its default reset_delay, all but Leaky zero the voltage a step late: that step's input is lost.
-    late = bool(module.reset_delay) and (synaptic or recurrent)
+    late = bool(module.reset_delay) and (synaptic or recurrent) and not integrates
     if recurrent:
         problems.check(bool(module.reset_delay), "reset-delay", layer.where, "a recurrent neuron with reset_delay=False",
                        "True: snnTorch 1.0.0 computes the other one wrongly", "build it with reset_delay=True")  # fmt: skip
@@ -55,11 +61,16 @@ def _snntorch(module: Any, signal: Signal, layer: Layer) -> Signal:
         signal,
         current_decay=1.0 - np.clip(_array(module.alpha), 0, 1) if synaptic else 1.0,
         voltage_decay=1.0 - np.clip(_array(module.beta), 0, 1),
-        threshold=_array(module.threshold),
+        threshold=np.inf if integrates else _array(module.threshold),
         refractory_period=1 if late else 0,
     )
     factor = _array(module.graded_spikes_factor)
     return spikes if np.all(factor == 1) else spikes.scaled(factor)
+
+
+def _snntorch_integrates(module: Any) -> bool:
+    """True if it hands out its voltage, which its spikes do not change."""
+    return SNNTORCH_RESETS[int(module.reset_mechanism_val)] == "none" and bool(module.output)
 
 
 def _snntorch_feedback(module: Any, signal: Signal, layer: Layer) -> Signal:
@@ -78,14 +89,17 @@ def _snntorch_feedback(module: Any, signal: Signal, layer: Layer) -> Signal:
 
 
 def _norse(module: Any, signal: Signal, layer: Layer) -> Signal:
-    """LIFCell and LIF: i ← i + input, v ← v + dt/τ_mem (v_leak − v + i), then i ← i − dt/τ_syn i."""
+    """LIFCell and LIF: i ← i + input, v ← v + dt/τ_mem (v_leak − v + i), then i ← i − dt/τ_syn i.
+
+    LICell and LI are the same without a threshold.
+    """
     p, dt = module.p, float(module.dt)
-    _check_rest(layer, v_leak=p.v_leak, v_reset=p.v_reset)
+    _check_rest(layer, v_leak=p.v_leak, v_reset=getattr(p, "v_reset", 0.0))
     signal = _norse_input(module, signal, layer)
     beta = dt * _array(p.tau_mem_inv)
     return layer.neurons(
-        signal.scaled(_one(beta, layer.where)), current_decay=dt * _array(p.tau_syn_inv), voltage_decay=beta,
-        threshold=_array(p.v_th),
+        signal.scaled(beta), current_decay=dt * _array(p.tau_syn_inv), voltage_decay=beta,
+        threshold=_array(getattr(p, "v_th", np.inf)),
     )  # fmt: skip
 
 
@@ -101,15 +115,15 @@ def _norse_input(module: Any, signal: Signal, layer: Layer) -> Signal:
 
 
 def _norse_box(module: Any, signal: Signal, layer: Layer) -> Signal:
-    """LIFBoxCell and LIFBox: v ← v + dt/τ_mem (v_leak − v + input)."""
+    """LIFBoxCell and LIFBox, and without a threshold LIBoxCell and LIBox: v ← v + dt/τ_mem (v_leak − v + input)."""
     p, dt = module.p, float(module.dt)
     _check_rest(layer, v_leak=p.v_leak, v_reset=getattr(p, "v_reset", 0.0))
     beta = dt * _array(p.tau_mem_inv)
     return layer.neurons(
-        signal.scaled(_one(beta, layer.where)),
+        signal.scaled(beta),
         current_decay=1.0,
         voltage_decay=beta,
-        threshold=_array(p.v_th),
+        threshold=_array(getattr(p, "v_th", np.inf)),
     )
 
 
@@ -138,23 +152,43 @@ def _sinabs(module: Any, signal: Signal, layer: Layer) -> Signal:
                    "train with one spike per step: the chip sends no more")  # fmt: skip
     problems.check(reset == "MembraneReset" and getattr(module.reset_fn, "reset_value", 1) == 0, "soft-reset", where,
                    f"reset_fn {module.reset_fn}", "MembraneReset(0.0)", SOFT_RESET)  # fmt: skip
-    problems.check(module.min_v_mem is None, "voltage-floor", where, f"min_v_mem {module.min_v_mem}", "None",
+    return _sinabs_membrane(module, signal, layer, _at_least(module.spike_threshold), problems)
+
+
+def _sinabs_leak(module: Any, signal: Signal, layer: Layer) -> Signal:
+    """ExpLeak: a LIF without threshold."""
+    return _sinabs_membrane(module, signal, layer, np.inf, Problems())
+
+
+def _sinabs_membrane(
+    module: Any, signal: Signal, layer: Layer, threshold: Any, problems: Problems
+) -> Signal:  # fmt: skip
+    problems.check(module.min_v_mem is None, "voltage-floor", layer.where, f"min_v_mem {module.min_v_mem}", "None",
                    "train without a lower bound")  # fmt: skip
-    problems.check(not hasattr(module, "rec_connect"), "recurrence", where, "a recurrent layer", "feed-forward ones",
-                   "export it to NIR, or train it with lbi-train")  # fmt: skip
+    feedback = getattr(module, "rec_connect", None)
+    if feedback is not None:
+        problems.check(
+            isinstance(feedback, nn.Linear) and feedback.bias is None, "recurrence", layer.where,
+            f"rec_connect {feedback}", "nn.Linear without bias, which would enter from the second step on",
+            "build it with bias=False",
+        )  # fmt: skip
     problems.raise_as(InputError)
+    if feedback is not None:
+        from lbi.importers.modules import weight_of
+
+        signal = signal + layer.own_spikes(signal.shape).linear(weight_of(feedback), shape=signal.shape)
     mem = getattr(module, "alpha_mem_calculated", None)
     alpha_mem = np.ones(1) if mem is None else _array(mem)
     syn = getattr(module, "alpha_syn_calculated", None)
     if syn is not None:
-        signal = signal.scaled(_one(_array(syn), where))
+        signal = signal.scaled(_array(syn))
     if mem is not None and module.norm_input:
-        signal = signal.scaled(1.0 - _one(alpha_mem, where))
+        signal = signal.scaled(1.0 - alpha_mem)
     return layer.neurons(
         signal,
         current_decay=1.0 if syn is None else 1.0 - _array(syn),
         voltage_decay=1.0 - alpha_mem,
-        threshold=_at_least(module.spike_threshold),
+        threshold=threshold,
     )
 
 
@@ -172,6 +206,11 @@ READERS: dict[tuple[str, str], Reader] = {
     ("spikingjelly", "LIFNode"): _spikingjelly,
     ("spikingjelly", "ParametricLIFNode"): _spikingjelly,
     ("spikingjelly", "IFNode"): _spikingjelly,
+    ("norse", "LICell"): _norse,
+    ("norse", "LI"): _norse,
+    ("norse", "LIBoxCell"): _norse_box,
+    ("norse", "LIBox"): _norse_box,
+    ("sinabs", "ExpLeak"): _sinabs_leak,  # before LIF, which it derives from
     ("sinabs", "LIF"): _sinabs,
     ("sinabs", "IAF"): _sinabs,
 }
@@ -186,10 +225,11 @@ def _drive_snntorch(module: Any, currents: Tensor) -> Tensor:
     spikes = []
     for step in range(currents.shape[1]):
         out = module(currents[:, step])
-        spikes.append(out[0] if isinstance(out, tuple) else out)
+        spikes.append(out[-1 if _snntorch_integrates(module) else 0])
         if hasattr(module, "spk"):
             module.spk = module.spk.to(currents.dtype)  # its surrogate gives float32
-    return torch.stack(spikes, dim=1) / module.graded_spikes_factor
+    outputs = torch.stack(spikes, dim=1)
+    return outputs if _snntorch_integrates(module) else outputs / module.graded_spikes_factor
 
 
 def _drive_norse(module: Any, currents: Tensor) -> Tensor:
@@ -206,11 +246,17 @@ def _drive_norse(module: Any, currents: Tensor) -> Tensor:
 def _drive_spikingjelly(module: Any, currents: Tensor) -> Tensor:
     module.reset()
     module.step_mode = "s"
-    return torch.stack([module(currents[:, step]) for step in range(currents.shape[1])], dim=1)
+    spikes, voltages = [], []
+    for step in range(currents.shape[1]):
+        spikes.append(module(currents[:, step]))
+        voltages.append(module.v)
+    return torch.stack(voltages if np.isinf(module.v_threshold) else spikes, dim=1)
 
 
 def _drive_sinabs(module: Any, currents: Tensor) -> Tensor:
     module.reset_states()
+    if hasattr(module, "rec_connect"):  # its surrogate gives float32
+        module.rec_connect.register_forward_pre_hook(lambda _module, spikes: (spikes[0].to(currents.dtype),))
     for name, state in list(module.named_buffers()):
         setattr(module, name, torch.zeros((currents.shape[0], *currents.shape[2:]), dtype=state.dtype))
     if hasattr(module, "batch_size"):  # the Squeeze forms take (samples · steps, …)
@@ -240,21 +286,10 @@ def _check_rest(layer: Layer, **voltages: Any) -> None:
     problems.raise_as(InputError)
 
 
-def _one(values: NDArray[Any], where: str) -> float:
-    """A factor on the input that is one for the layer."""
-    distinct = np.unique(values)
-    if distinct.size != 1:
-        raise InputError(
-            Problem("mixed-decays", where, f"{distinct.size} different decays", "one per layer",
-                    "train with one decay per layer, or split the layer")
-        )  # fmt: skip
-    return float(distinct[0])
-
-
 def _at_least(threshold: Any) -> NDArray[np.float64]:
     """The float32 just below: v > this is v ≥ threshold, for any float32 v."""
     values = np.asarray(_array(threshold), dtype=np.float32)
-    return np.nextafter(values, np.float32(0)).astype(np.float64)
+    return np.where(np.isinf(values), values, np.nextafter(values, np.float32(0))).astype(np.float64)
 
 
 def _array(values: Any) -> NDArray[np.float64]:

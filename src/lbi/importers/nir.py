@@ -8,7 +8,7 @@ a step ``dt``. For every neuron node, one step of Euler's method::
     LIF       v[t] = (1 − dt/τ) v[t−1] + (dt/τ) (v_leak + R I[t])
     IF        v[t] = v[t−1] + dt R I[t]
 
-which is ``CubaLif`` with current_decay dt/τ_syn, voltage_decay dt/τ_mem and the gains multiplied into the
+and CubaLI, LI, I the same without spikes, to end a network: their voltage is read. That is ``CubaLif`` with current_decay dt/τ_syn, voltage_decay dt/τ_mem and the gains multiplied into the
 weights. Source: Pedersen et al., Nature Communications 15, 8122 (2024), doi:10.1038/s41467-024-52259-9.
 Not every writer means that: see ``WRITERS``.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from lbi.importers.signal import Signal
 from lbi.network import INPUT, Network
 
 METADATA = "lbi"
-"""Key of our own entry in a graph's metadata: JSON with ``dt``, ``order`` and ``meta``."""
+"""Key of our own entry in a graph's metadata: JSON with ``dt``, ``order``, ``readout`` and ``meta``."""
 
 
 class Writer(NamedTuple):
@@ -104,9 +105,12 @@ def from_graph(
     step, source = _time_step(flat, where, dt, ours.get("dt"), writer)
     reader = _Reader(flat, where, step, WRITERS[writer or "nir"])
     network = reader.network(tuple(ours.get("order", ())))
-    meta = dict(ours.get("meta", {}))
+    meta = {**ours.get("meta", {}), **network.meta}
     meta["nir"] = {"dt": step, "dt_from": source, "writer": writer or "nir"}
-    return Network(network.input_shape, network.populations, network.projections, network.readout, meta)
+    readout = network.readout
+    if readout.of_membrane:
+        readout = replace(readout, kind=ours.get("readout", readout.kind))
+    return replace(network, readout=readout, meta=meta)
 
 
 def _own_metadata(graph: Any) -> dict[str, Any]:
@@ -134,7 +138,7 @@ def _time_step(
     if writer is not None and (usual := WRITERS[writer].dt) is not None:
         return usual, f"{writer}'s default"
     steps = [np.asarray(getattr(node, "tau_mem", getattr(node, "tau", 1.0)) / node.r, dtype=np.float64).reshape(-1)
-             for _, node in graph.neurons() if hasattr(node, "r") and type(node).__name__ != "IF"]  # fmt: skip
+             for _, node in graph.neurons() if hasattr(node, "r") and type(node).__name__ not in ("IF", "I")]  # fmt: skip
     steps += [np.asarray(node.tau_syn / node.w_in, dtype=np.float64).reshape(-1)
               for _, node in graph.neurons() if hasattr(node, "w_in")]  # fmt: skip
     every = np.concatenate(steps) if steps else np.ones(1)
@@ -186,10 +190,12 @@ class _Reader:
         for name, node in self.graph.nodes.items():
             kind = type(node).__name__
             where = f"{self.where}, node {name!r}"
-            if kind in ("LI", "CubaLI", "I"):
-                self.problems.add("no-spikes", where, f"{kind} never spikes", "CubaLIF, LIF, IF",
-                                  "read out a spiking layer: drop the node, or train with a threshold")  # fmt: skip
-            elif kind not in _NEURONS and kind not in _LINEAR and kind not in ("Input", "Output"):
+            reset = np.asarray(0.0 if getattr(node, "v_reset", None) is None else node.v_reset)
+            self.problems.check(
+                not np.any(reset), "reset-value", where, f"v_reset {reset.min():g} to {reset.max():g}", "0",
+                "train with a reset to 0: the chip's neuron has no other",
+            )  # fmt: skip
+            if kind not in _NEURONS and kind not in _LINEAR and kind not in ("Input", "Output"):
                 self.problems.add("nir-node", where, f"{kind} cannot be taken over",
                                   ", ".join([*_NEURONS, *_LINEAR]), "replace it before writing the file")  # fmt: skip
 
@@ -198,7 +204,7 @@ class _Reader:
         if len(before) == 1 and before[0] in self.place:
             return self._name(before[0])
         self.problems.add("readout", f"{self.where}, output", f"comes from {', '.join(map(repr, before)) or 'nothing'}",
-                          "one spiking node", "end the network with the neurons whose spikes are counted")  # fmt: skip
+                          "one node of neurons", "end the network with the neurons that are read")  # fmt: skip
         return None
 
     def _name(self, node: str) -> str:
@@ -230,7 +236,7 @@ class _Reader:
     def _neuron_shape(self, name: str) -> tuple[int, ...]:
         """The shape of a node that is not built yet: from its parameters, else from its forward input."""
         node = self.graph.nodes[name]
-        shape = np.shape(node.v_threshold)
+        shape = np.shape(node.r)
         if np.prod(shape, dtype=int) > 1:
             return tuple(shape)
         for before in self.graph.before(name):
@@ -246,13 +252,8 @@ class _Reader:
     def _add(self, builder: Builder, name: str, signal: Signal) -> None:
         node, dt, writer = self.graph.nodes[name], self.dt, self.writer
         kind, where = type(node).__name__, f"{self.where}, node {name!r}"
-        reset = np.asarray(node.v_reset if node.v_reset is not None else 0.0)
-        self.problems.check(
-            not np.any(reset), "reset-value", where, f"v_reset {reset.min():g} to {reset.max():g}", "0",
-            "train with a reset to 0: the chip's neuron has no other",
-        )  # fmt: skip
         alpha, beta, gain, drive = _NEURONS[kind](node, dt, writer)
-        shape = np.shape(node.v_threshold)
+        shape = np.shape(node.r)
         if np.prod(shape, dtype=int) == signal.n and len(shape) > 0:
             signal = signal.reshaped(shape)
         gain = np.asarray(gain, dtype=np.float64)
@@ -261,7 +262,7 @@ class _Reader:
         self.shapes[name] = signal.shape
         builder.neurons(
             where, self._name(name), signal, current_decay=_clean(alpha), voltage_decay=_clean(beta),
-            threshold=node.v_threshold, voltage_bias=drive,
+            threshold=getattr(node, "v_threshold", np.inf), voltage_bias=drive,
         )  # fmt: skip
 
 
@@ -290,6 +291,9 @@ _NEURONS: dict[str, Callable[[Any, float, Writer], Parameters]] = {
     "CubaLIF": _cuba_lif,
     "LIF": _lif,
     "IF": _if,
+    "CubaLI": _cuba_lif,
+    "LI": _lif,
+    "I": _if,
 }
 
 

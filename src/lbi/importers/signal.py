@@ -70,13 +70,18 @@ class Signal:
 
     def scaled(self, factors: ArrayLike) -> Signal:
         """Element-wise product with a number or an array that broadcasts to the shape."""
-        wide = np.broadcast_to(np.asarray(factors, dtype=np.float64), self.shape).reshape(-1)
-        return self.linear(diags(wide), shape=self.shape)
+        return self.linear(diags(wide(factors, self.shape)), shape=self.shape)
 
     def plus(self, constant: ArrayLike) -> Signal:
         """Element-wise sum with a number or an array that broadcasts to the shape."""
-        wide = np.broadcast_to(np.asarray(constant, dtype=np.float64), self.shape).reshape(-1)
-        return Signal(self.shape, self.terms, self.constant + wide)
+        return Signal(self.shape, self.terms, self.constant + wide(constant, self.shape))
+
+    def rows(self, chosen: NDArray[np.intp]) -> Signal:
+        """The values of these numbers (C order), as one dimension; the signal itself if they are all of them."""
+        if chosen.size == self.n:
+            return self
+        terms = tuple(term._replace(matrix=term.matrix[chosen]) for term in self.terms)
+        return Signal((chosen.size,), terms, self.constant[chosen])
 
     def reshaped(self, shape: Sequence[int]) -> Signal:
         """The same values under another shape."""
@@ -90,15 +95,15 @@ class Signal:
 
     def delayed(self, steps: ArrayLike) -> Signal:
         """Later by whole steps: a number, or an array that broadcasts to the shape."""
-        wide = np.broadcast_to(np.asarray(steps), self.shape).reshape(-1)
+        late = wide(steps, self.shape)
         if np.any(self.constant):
             raise InputError(
                 Problem("delayed-bias", "delay", "follows a bias, which has no beginning", "spikes only",
                         "put the delay before the layer with the bias")
             )  # fmt: skip
         terms = []
-        for delay in np.unique(wide):
-            rows = diags((wide == delay).astype(np.float64))
+        for delay in np.unique(late):
+            rows = diags((late == delay).astype(np.float64))
             terms += [Term(t.source, rows @ t.matrix, t.delay + int(delay)) for t in self.terms]
         return Signal(self.shape, _merged(tuple(terms)), self.constant)
 
@@ -120,8 +125,8 @@ class Signal:
         )
         shape = convolution.output_shape(self.shape)
         matrix = expand(convolution, self.shape).to_scipy()
-        wide = None if bias is None else np.repeat(np.asarray(bias, dtype=np.float64), shape[1] * shape[2])
-        return self.linear(matrix, wide, shape)
+        biases = None if bias is None else np.repeat(np.asarray(bias, dtype=np.float64), shape[1] * shape[2])
+        return self.linear(matrix, biases, shape)
 
     def pool2d(self, kernel: Any, stride: Any, padding: Any = 0, *, mean: bool = False) -> Signal:
         """Sum or mean over windows of each channel."""
@@ -129,6 +134,15 @@ class Signal:
         value = 1.0 / (height * width) if mean else 1.0
         ones = np.full((self.shape[0], 1, height, width), value)
         return self.conv2d(ones, stride=stride, padding=padding, groups=self.shape[0])
+
+
+def wide(values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """One number per value of that shape (C order) from one for all, or an array that broadcasts to it."""
+    array = np.asarray(values, dtype=np.float64)
+    try:
+        return np.broadcast_to(array, shape).reshape(-1)
+    except ValueError as error:
+        raise _mismatch("a parameter", shape, array.shape) from error
 
 
 def pair(value: Any) -> tuple[int, int]:
