@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 
 from lbi import CsrMatrix, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode, store
-from lbi.errors import InputError
-from lbi.neurons import FIXED_MODELS, FixedAtrLif, FixedCubaLif, FixedIntegrator, FixedLifRefractory
+from lbi.errors import InputError, Problems
+from lbi.neurons import (
+    FIXED_MODELS,
+    FLOAT_MODELS,
+    AtrLif,
+    FixedAtrLif,
+    FixedCubaLif,
+    FixedIntegrator,
+    FixedLifRefractory,
+)
+from lbi.profile import load_profile
 from lbi.simulate import simulate
 
 BIAS = np.zeros(2, dtype=np.int32)
@@ -71,6 +80,46 @@ def test_states_start_at_rest_and_zero_input_leaves_them_there(model, legal, out
     state = {name: np.zeros(2, dtype=np.int32) for name in neuron.state_variables}
     assert not neuron.step(state, np.zeros(2, dtype=np.int32)).any()
     assert not any(values.any() for values in state.values())
+
+
+@pytest.mark.parametrize(("model", "legal", "outside"), TABLE)
+def test_integers_come_back_from_the_floats_they_stand_for(model, legal, outside):
+    neuron = model(**legal, bias_mant=np.array([5, -7]))
+    formats, problems = load_profile("loihi2").formats, Problems()
+    for scale in (1.0, 37.3):
+        floats = neuron.to_float(scale)
+        assert isinstance(floats, FLOAT_MODELS[model.model])
+        again = floats.to_fixed(scale, 2, formats, "neuron", problems)
+        for name in legal:
+            assert getattr(again, name) == min(legal[name], 4095), name
+        assert again.bias.tolist() == neuron.bias.tolist()
+
+
+def test_an_adaptive_neuron_in_floats_does_what_its_integers_do():
+    # Decays of quarters and states of few bits: nothing is truncated, so both are exact.
+    fixed = FixedAtrLif(1023, 1024, 2048, 1024, 64, 16, np.array([0, 128]), 3)
+    floats = fixed.to_float(64.0)
+    assert (floats.threshold, floats.threshold_step, floats.current_decay) == (1.0, 0.25, 0.25)
+    states = [
+        {name: np.zeros(2, dtype) for name in fixed.state_variables} for dtype in (np.int32, np.float64)
+    ]
+    a = np.array([[256, 0], [0, 64], [128, 0], [256, 0], [512, 0], [0, 0]])
+    for row in a:
+        spikes = fixed.step(states[0], row), floats.step(states[1], row / 64)
+        assert spikes[0].tolist() == spikes[1].tolist()
+        for name in fixed.state_variables:
+            np.testing.assert_allclose(states[0][name] / 4096, states[1][name], rtol=0, atol=6 / 4096)
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [((0.5, 0.5, 1.5, 0.5, 1.0, 0.1), "threshold_decay"), ((0.5, 0.5, 0.5, -1.0, 1.0, 0.1), "refractory_decay"),
+     ((0.5, 0.5, 0.5, 0.5, 0.0, 0.1), "threshold"), ((0.5, 0.5, 0.5, 0.5, 1.0, -0.1), "threshold_step")],
+)  # fmt: skip
+def test_an_adaptive_neuron_checks_itself(values, where):
+    with pytest.raises(InputError, match="range") as caught:
+        AtrLif(*values)
+    assert [problem.where for problem in caught.value.problems] == [where]
 
 
 def test_an_integrator_never_spikes_and_keeps_its_voltage():

@@ -8,10 +8,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from lbi import reference  # noqa: E402
-from lbi.errors import UsageError  # noqa: E402
-from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork, cuba_lif, network_of  # noqa: E402
+from lbi.errors import InputError, UsageError  # noqa: E402
+from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork, atrlif, cuba_lif, network_of  # noqa: E402
 from lbi.train.event_linear import event_linear, pack, weight_gradient  # noqa: E402
-from lbi.train.scan import scan, scan_reference  # noqa: E402
+from lbi.train.neurons import ATRLIF, CUBA_LIF, NEURONS  # noqa: E402
+from lbi.train.scan import scan  # noqa: E402
 from lbi.train.surrogate import SURROGATES, derivative  # noqa: E402
 
 N_SAMPLES, N_STEPS, N = 5, 13, 9
@@ -20,8 +21,8 @@ N_SAMPLES, N_STEPS, N = 5, 13, 9
 FLOAT64 = {"rtol": 1e-10, "atol": 1e-12}
 
 
-def random_scan(seed: int, recurrent: bool, dtype=torch.float64):
-    """Input, recurrent weights, alpha, beta, threshold, bias: about a third of the steps fire."""
+def random_scan(model, seed: int, recurrent: bool, dtype=torch.float64):
+    """Input, recurrent weights, and the model's (n,) parameters: about a third of the steps fire."""
     g = torch.Generator().manual_seed(seed)
 
     def randn(*shape):
@@ -32,31 +33,40 @@ def random_scan(seed: int, recurrent: bool, dtype=torch.float64):
 
     a = randn(N_SAMPLES, N_STEPS, N).requires_grad_()
     w = (randn(N, N) * 0.5).requires_grad_() if recurrent else None
-    alpha, beta = rand(N).requires_grad_(), rand(N).requires_grad_()
-    return a, w, alpha, beta, 0.5 + rand(N), (randn(N) * 0.2).requires_grad_()
+    kept = [rand(N).requires_grad_() for _ in model.decays]
+    levels = [(0.5 if name == "threshold" else 0.0) + rand(N) for name in model.levels]
+    return a, w, [*kept, *levels, (randn(N) * 0.2).requires_grad_()]
 
 
+def flat(a, w, neuron):
+    return [x for x in (a, w, *neuron) if x is not None and x.requires_grad]
+
+
+@pytest.mark.parametrize("model", NEURONS.values(), ids=NEURONS)
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("outputs", ["spikes", "voltages", "both"])
-def test_gradients_equal_autograd_through_the_plain_loop(surrogate, recurrent, outputs):
-    arguments = random_scan(3, recurrent)
-    wanted = [x for x in arguments if x is not None and x.requires_grad]
+def test_gradients_equal_autograd_through_the_plain_loop(model, surrogate, recurrent, outputs):
+    a, w, neuron = random_scan(model, 3, recurrent)
+    wanted = flat(a, w, neuron)
     g = torch.Generator().manual_seed(9)
     weights = [torch.randn(N_SAMPLES, N_STEPS, N, generator=g, dtype=torch.float64) for _ in range(2)]
     chosen = {"spikes": (1.0, 0.0), "voltages": (0.0, 1.0), "both": (1.0, 1.0)}[outputs]
     results = []
-    for function in (scan, scan_reference):
-        run = function(*arguments, surrogate, 2.5)
+    for run in (scan(model, a, w, neuron, surrogate, 2.5), model.reference(a, w, *neuron, surrogate, 2.5)):
         loss = sum(share * (w * x).sum() for share, w, x in zip(chosen, weights, run, strict=True) if share)
-        results.append((run, torch.autograd.grad(loss, wanted)))
+        results.append((run, torch.autograd.grad(loss, wanted, allow_unused=True)))
     (fused, fused_grads), (plain, plain_grads) = results
     assert 0.1 < float(plain[0].detach().mean()) < 0.6
     torch.testing.assert_close(fused[0], plain[0], rtol=0, atol=0)
     torch.testing.assert_close(fused[1], plain[1], **FLOAT64)
-    assert len(fused_grads) == 4 + recurrent
+    assert len(fused_grads) == 2 + recurrent + len(model.decays)
     for ours, theirs in zip(fused_grads, plain_grads, strict=True):
-        assert float(theirs.abs().max()) > 0
+        if theirs is None:  # voltages that no reset and no recurrence ties to the spikes
+            assert (model, outputs, recurrent) == (ATRLIF, "voltages", False)
+            theirs = torch.zeros_like(ours)
+        else:
+            assert float(theirs.abs().max()) > 0
         torch.testing.assert_close(ours, theirs, **FLOAT64)
 
 
@@ -67,6 +77,17 @@ def test_a_single_step_by_hand():
     # neuron 0: v = 1, then u = 0.5 + 0.5 = 1, v = 0.75 + 1 = 1.75: fires
     # neuron 1: v = 1.5 fires and resets; then u = 0.75 + 1 = 1.75, v = 1.75: fires
     assert spikes.tolist() == [[[0.0, 1.0], [1.0, 1.0]]]
+
+
+def test_adaptive_steps_by_hand():
+    a = torch.tensor([[[1.0], [0.0], [3.0], [0.0]]], dtype=torch.float64)
+    decays = {"current_decay": 1.0, "voltage_decay": 0.0, "threshold_decay": 0.5, "refractory_decay": 0.5}
+    spikes = atrlif(a, **decays, threshold=1.0, threshold_step=0.5)
+    # t 0: v = 1 is at the threshold and fires: r = 2, θ = 0.5
+    # t 1: v = 1, r = 1, θ = 0.25: 1 − 1 < 1.25
+    # t 2: v = 4, r = 0.5, θ = 0.125: 3.5 ≥ 1.125 fires: r = 0.5 + 2.25, θ = 0.625
+    # t 3: v = 4, r = 1.375, θ = 0.3125: 2.625 ≥ 1.3125 fires
+    assert spikes.flatten().tolist() == [1.0, 0.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -82,12 +103,13 @@ def test_surrogates_by_hand(surrogate, x, expected):
     assert derivative(v, threshold, surrogate, slope).item() == expected / threshold
 
 
+@pytest.mark.parametrize("model", NEURONS.values(), ids=NEURONS)
 @pytest.mark.parametrize("recurrent", [False, True])
-def test_float32_keeps_to_float64(recurrent):
-    arguments = random_scan(5, recurrent, torch.float32)
-    spikes, voltages = scan(*arguments, "arctan", 2.0)
-    wide = [None if x is None else x.detach().double() for x in arguments]
-    wide_spikes, wide_voltages = scan_reference(*wide, "arctan", 2.0)
+def test_float32_keeps_to_float64(model, recurrent):
+    a, w, neuron = random_scan(model, 5, recurrent, torch.float32)
+    spikes, voltages = scan(model, a, w, neuron, "arctan", 2.0)
+    wide = [None if x is None else x.detach().double() for x in (a, w, *neuron)]
+    wide_spikes, wide_voltages = model.reference(*wide, "arctan", 2.0)
     assert spikes.dtype == voltages.dtype == torch.float32
     assert torch.equal(spikes.double(), wide_spikes)
     # 13 steps of at most ~20 additions of values up to ~8, each with relative error 2^-24
@@ -101,11 +123,11 @@ def test_results_do_not_depend_on_threads(n_threads):
     try:
         for threads in (1, n_threads):
             torch.set_num_threads(threads)
-            arguments = random_scan(7, recurrent=False, dtype=torch.float32)
+            a, w, neuron = random_scan(CUBA_LIF, 7, recurrent=False, dtype=torch.float32)
             weight = torch.linspace(-1, 1, 40 * N).reshape(40, N).requires_grad_()
-            spikes, _ = scan(*arguments, "fast_sigmoid", 5.0)
+            spikes, _ = scan(CUBA_LIF, a, w, neuron, "fast_sigmoid", 5.0)
             (event_linear(spikes, weight) ** 2).sum().backward()
-            grads.append((weight.grad, arguments[0].grad))
+            grads.append((weight.grad, a.grad))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(grads[0][0], grads[1][0])
@@ -149,15 +171,30 @@ def test_bad_arguments_are_named_together():
     ]  # fmt: skip
 
 
+def adaptation(parts):
+    """The fields of a PopulationConfig that make its neurons adaptive."""
+    values = {"threshold_decay": 0.1, "refractory_decay": 0.3, "threshold_step": 0.2}
+    return {"neuron": "atrlif", **{name: (value,) * parts for name, value in values.items()}}
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("recurrent", [False, True])
-def test_a_trained_network_is_the_extracted_network(parts, recurrent):
+def test_a_trained_network_is_the_extracted_network(neuron, parts, recurrent):
     """Every spike and voltage of the module equals the plain simulation of what is extracted from it."""
     decays = tuple(0.3 + 0.2 * i for i in range(parts)), tuple(0.02 + 0.1 * i for i in range(parts))
     config = ModelConfig(
         (12,),
         (
-            PopulationConfig("hidden", 16, *decays, (2.0,) * parts, recurrent=recurrent, bias=True),
+            PopulationConfig(
+                "hidden",
+                16,
+                *decays,
+                (2.0,) * parts,
+                recurrent=recurrent,
+                bias=True,
+                **(adaptation(parts) if neuron == "atrlif" else {}),
+            ),
             PopulationConfig("output", 4, (0.5,), (0.1,), (1.0,)),
         ),
     )
@@ -170,11 +207,14 @@ def test_a_trained_network_is_the_extracted_network(parts, recurrent):
     np.testing.assert_array_equal(activity.output_spikes, run[-1][0].detach().numpy())
     assert 0 < activity.output_spikes.mean() < 0.9
     assert sum(population.n for population in network.populations) == 20
+    assert {population.neuron.model for population in network.populations} == {neuron, "cuba_lif"}
     assert network.n_active == model.n_active()
 
 
-def test_trained_decays_stay_on_the_chips_grid():
-    population = PopulationConfig("output", 3, (0.5,), (0.25,), (1.0,), train_decays=True)
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_trained_decays_stay_on_the_chips_grid(neuron):
+    more = adaptation(1) if neuron == "atrlif" else {}
+    population = PopulationConfig("output", 3, (0.5,), (0.25,), (1.0,), train_decays=True, **more)
     model = SpikingNetwork(ModelConfig((4,), (population,)))
     x = (torch.rand(8, 20, 4, generator=torch.Generator().manual_seed(0)) < 0.5).to(torch.uint8)
     before = network_of(model).populations[0].neuron
@@ -183,12 +223,25 @@ def test_trained_decays_stay_on_the_chips_grid():
         optimizer.zero_grad()
         model(x)[-1][0].sum().backward()
         optimizer.step()
-    neuron = network_of(model).populations[0].neuron
-    assert neuron.current_decay != before.current_decay
-    for decay in (neuron.current_decay, neuron.voltage_decay):
-        assert decay * 4096 == round(decay * 4096)
+    after = network_of(model).populations[0].neuron
+    for name in NEURONS[neuron].decays:
+        assert getattr(after, name) != getattr(before, name)
+        assert getattr(after, name) * 4096 == round(getattr(after, name) * 4096)
     with torch.no_grad():
         model.layers["output"].voltage_decay.fill_(-5.0)
         model.layers["output"].current_decay.fill_(1e9)
-    neuron = network_of(model).populations[0].neuron
-    assert (neuron.current_decay, neuron.voltage_decay) == (1.0, 0.0)
+    after = network_of(model).populations[0].neuron
+    assert (after.current_decay, after.voltage_decay) == (1.0, 0.0)
+
+
+def test_a_population_takes_its_models_parameters_and_no_others():
+    for changed in ({"neuron": "cuba_lif"}, {"threshold_step": ()}, {"refractory_decay": (0.1, 0.2)}):
+        population = PopulationConfig("output", 3, (0.5,), (0.25,), (1.0,), **{**adaptation(1), **changed})
+        with pytest.raises(InputError, match="parts"):
+            ModelConfig((4,), (population,))
+    with pytest.raises(InputError, match="neuron-model"):
+        ModelConfig((4,), (PopulationConfig("output", 3, (0.5,), (0.25,), neuron="izhikevich"),))
+    outside = {"threshold_decay": (1.0,), "threshold_step": (-1.0,)}
+    with pytest.raises(InputError, match="decay-range") as caught:
+        ModelConfig((4,), (PopulationConfig("output", 3, (0.5,), (0.25,), **{**adaptation(1), **outside}),))
+    assert [problem.code for problem in caught.value.problems] == ["decay-range", "threshold-step-range"]

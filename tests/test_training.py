@@ -29,6 +29,7 @@ from lbi.train.config import TrainConfig, make_config, response_norm  # noqa: E4
 from lbi.train.loop import Trainer, evaluate  # noqa: E402
 from lbi.train.losses import activity_loss  # noqa: E402
 from lbi.train.model import classify  # noqa: E402
+from lbi.train.neurons import NEURONS  # noqa: E402
 from lbi.train.run import Outputs, complete, prepare, read_checkpoint, resume_config, save_checkpoint  # noqa: E402
 
 
@@ -97,14 +98,16 @@ def test_sparse_training_reaches_its_density_and_the_zeros_stay_absent(digits, t
 
 
 @pytest.mark.parametrize("recurrent", [False, True])
-def test_chip_exact_training_prints_the_deployed_accuracy(recurrent, digits):
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_chip_exact_training_prints_the_deployed_accuracy(neuron, recurrent, digits):
     parts = ((0.5, 0.8), (0.1, 0.3)) if recurrent else ((0.5,), (0.2,))
     config = small(
         precision="chip", chip_from=0.5, recurrent=recurrent, current_decay=parts[0], voltage_decay=parts[1],
-        bias=recurrent, epochs=6, optimizer="adam", lr=0.02,
+        bias=recurrent, epochs=6, optimizer="adam", lr=0.02, neuron=neuron,
     )  # fmt: skip
     trainer = trained(config, digits)
     fixed = lbi.quantize(network_of(trainer.model))
+    assert fixed.populations[0].neuron.model == neuron
     activity = lbi.simulate(fixed, digits.test.spikes)
     with torch.no_grad():
         spikes = trainer.model(torch.from_numpy(digits.test.spikes))[-1][0].numpy()

@@ -8,42 +8,23 @@ import numpy as np
 
 from lbi.errors import InputError, Problem
 from lbi.fixed import FixedNetwork, FixedProjection
-from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network import INPUT, Network, Population, Projection
-from lbi.neurons import CubaLif, FixedCubaLif, FixedIntegrator, FixedNeuron, Integrator, Neuron
 
 
 def dequantize(fixed: FixedNetwork) -> Network:
     """The float network whose parameters are exactly what the integers stand for.
 
-    Its spikes may differ from the integers' where those round. Raises InputError for a neuron model that has no
-    float counterpart here.
+    Its spikes may differ from the integers' where those round. Raises InputError for a raw chip graph whose
+    populations are listed against the order of their signals.
     """
     order = {INPUT: -1} | {population.name: i for i, population in enumerate(fixed.populations)}
     return Network(
         fixed.input_shape,
-        tuple(
-            Population(p.name, p.shape, _neuron(p.neuron, p.scale, f"population {p.name!r}"))
-            for p in fixed.populations
-        ),
+        tuple(Population(p.name, p.shape, p.neuron.to_float(p.scale)) for p in fixed.populations),
         tuple(_projection(fixed, projection, order) for projection in fixed.projections),
         fixed.readout,
         dict(fixed.provenance),
     )
-
-
-def _neuron(neuron: FixedNeuron, scale: float, where: str) -> Neuron:
-    if not isinstance(neuron, FixedCubaLif | FixedIntegrator):
-        raise InputError(
-            Problem("neuron-model", where, f"{neuron.model!r} has no float counterpart", "'cuba_lif', 'integrator'",
-                    "use a target that takes integers")
-        )  # fmt: skip
-    unity = 1 << DECAY_BITS
-    bias = neuron.bias / (scale * (1 << ACTIVATION_SHIFT)) if np.any(neuron.bias) else None
-    decays = ((neuron.du + 1) / unity, neuron.dv / unity)
-    if isinstance(neuron, FixedIntegrator):
-        return Integrator(*decays, bias)
-    return CubaLif(*decays, neuron.vth / scale, bias)
 
 
 def _projection(fixed: FixedNetwork, projection: FixedProjection, order: dict[str, int]) -> Projection:

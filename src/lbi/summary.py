@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection
-from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
+from lbi.fixedpoint import ACTIVATION_SHIFT
 from lbi.network import Network, Population
 
 if TYPE_CHECKING:
@@ -126,27 +126,19 @@ def _parameters(population: FixedPopulation) -> dict[str, Any]:
 
 
 def _neuron_rows(before: Population, after: FixedPopulation) -> list[dict[str, Any]]:
-    where, scale, unity = f"population {before.name}", after.scale, 1 << DECAY_BITS
-    neuron: Any = after.neuron
-    stands_for: dict[str, tuple[str, float]] = {}
-    if hasattr(neuron, "du"):
-        stands_for["current_decay"] = ("du", (neuron.du + 1) / unity)
-    if hasattr(neuron, "dv"):
-        stands_for["voltage_decay"] = ("dv", neuron.dv / unity)
-    if hasattr(neuron, "vth"):
-        stands_for["threshold"] = ("vth", neuron.vth / scale)
+    where, scale = f"population {before.name}", after.scale
+    neuron, stands_for = after.neuron, after.neuron.to_float(scale)
     rows = [
         {
             "where": where,
             "parameter": f"{parameter} → {integer}",
             "float": float(getattr(before.neuron, parameter)),
             "integer": int(getattr(neuron, integer)),
-            "error": value - float(getattr(before.neuron, parameter)),
+            "error": getattr(stands_for, parameter) - float(getattr(before.neuron, parameter)),
         }
-        for parameter, (integer, value) in stands_for.items()
-        if hasattr(before.neuron, parameter)
+        for parameter, integer in neuron.became.items()
     ]
-    bias = getattr(before.neuron, "bias", None)
+    bias = before.neuron.bias
     if bias is not None:
         error = neuron.bias / (scale * (1 << ACTIVATION_SHIFT)) - bias
         rows.append(

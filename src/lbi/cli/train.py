@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lbi.train.run import Outputs
 
 FLAGS = (
-    "data", "optimizer", "density", "epochs", "seed", "hidden", "recurrent", "lr", "batch_size", "validation", "patience", "precision",
+    "data", "optimizer", "density", "epochs", "seed", "hidden", "recurrent", "neuron", "lr", "batch_size", "validation", "patience", "precision",
 )  # fmt: skip
 """Flags that are fields of the training configuration under the same name."""
 
@@ -30,6 +30,7 @@ FLAGS = (
 @click.option("--seed", type=int, metavar="S")
 @click.option("--hidden", metavar="N[,N…]", help="Neurons of each hidden population.")
 @click.option("--recurrent/--feedforward", default=None, help="Recurrent hidden populations, or not.")
+@click.option("--neuron", help="Of the hidden populations: cuba_lif (default), or atrlif: adaptive.")
 @click.option("--lr", type=float, help="Learning rate at the start.")
 @click.option("--batch-size", type=int)
 @click.option("--validation", type=float, metavar="SHARE", help="Share of the training set to hold out.")

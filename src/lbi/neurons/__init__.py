@@ -1,7 +1,8 @@
 """Neuron models, one file each: float parameters as trained, integer parameters as on the chip.
 
 A file holds two frozen records, ``<Model>`` (float) and ``Fixed<Model>`` (integers), each with
-``step``, the model's equations on plain arrays. To add a model, add its file and its row below;
+``step``, the model's equations on plain arrays, ``to_fixed`` or ``to_float``, and in the integer one ``became``: the
+name of the integer that each float parameter became. To add a model, add its file and its row below;
 the compiled kernel of the simulator and the Lava process that runs it are found by ``model``.
 """
 
@@ -9,14 +10,16 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from lbi.neurons.atrlif import FixedAtrLif
+from lbi.neurons.atrlif import AtrLif, FixedAtrLif
 from lbi.neurons.cuba_lif import CubaLif, FixedCubaLif
 from lbi.neurons.integrator import FixedIntegrator, Integrator
 from lbi.neurons.lif_refractory import FixedLifRefractory, LifRefractory
 
-Neuron: TypeAlias = CubaLif | LifRefractory | Integrator
+Neuron: TypeAlias = CubaLif | LifRefractory | AtrLif | Integrator
 
-FLOAT_MODELS: dict[str, type[Neuron]] = {model.model: model for model in (CubaLif, LifRefractory, Integrator)}
+FLOAT_MODELS: dict[str, type[Neuron]] = {
+    model.model: model for model in (CubaLif, LifRefractory, AtrLif, Integrator)
+}
 """Model name → float record."""
 
 FixedNeuron: TypeAlias = FixedCubaLif | FixedLifRefractory | FixedAtrLif | FixedIntegrator
@@ -29,6 +32,7 @@ FIXED_MODELS: dict[str, type[FixedNeuron]] = {
 __all__ = [
     "FIXED_MODELS",
     "FLOAT_MODELS",
+    "AtrLif",
     "CubaLif",
     "FixedAtrLif",
     "FixedCubaLif",

@@ -6,14 +6,109 @@ Reference: lava-nc 0.10.0 ``proc/atrlif/models.py`` (``PyATRLIFModelFixed``), af
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
 from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
-from lbi.neurons.cuba_lif import State, check_ranges, frozen
+from lbi.neurons.cuba_lif import (
+    State,
+    bias_to_fixed,
+    bias_to_float,
+    check_bias,
+    check_decays,
+    check_ranges,
+    decays_to_fixed,
+    decays_to_float,
+    frozen,
+)
+
+if TYPE_CHECKING:
+    from lbi.profile import NumberFormats
+
+DECAYS = ("current_decay", "voltage_decay", "threshold_decay", "refractory_decay")
+
+
+@dataclass(frozen=True, eq=False)
+class AtrLif:
+    """The adaptive neuron in float units, decays as fractions lost per timestep.
+
+    ::
+
+        u[t]  = (1 − current_decay) · u[t−1] + a[t]
+        v[t]  = (1 − voltage_decay) · v[t−1] + u[t] + bias
+        θ*[t] = (1 − threshold_decay) · θ[t−1]
+        r*[t] = (1 − refractory_decay) · r[t−1]
+        s[t]  = v[t] − r*[t] − θ*[t] ≥ threshold
+        r[t]  = r*[t] + 2 · (θ*[t] + threshold),  θ[t] = θ*[t] + threshold_step  where s[t]
+
+    v is not reset; the state variable ``theta`` is the threshold's excess over its baseline.
+
+    decays: in [0, 1], shared by the population · threshold: > 0, in weight units · threshold_step: ≥ 0, likewise
+    bias: (n,) in weight units per timestep, or None
+    """
+
+    current_decay: float
+    voltage_decay: float
+    threshold_decay: float
+    refractory_decay: float
+    threshold: float
+    threshold_step: float
+    bias: NDArray[np.float64] | None = None
+
+    model: ClassVar[str] = "atrlif"
+    state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "theta", "r")
+
+    def __post_init__(self) -> None:
+        for name in (*DECAYS, "threshold", "threshold_step"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if self.bias is not None:
+            object.__setattr__(self, "bias", frozen(self.bias, np.float64))
+        problems = Problems()
+        check_decays(self, problems, DECAYS)
+        problems.check(
+            bool(np.isfinite(self.threshold)) and self.threshold > 0,
+            "threshold-range", "threshold", f"{self.threshold}", "a finite number above 0",
+        )  # fmt: skip
+        problems.check(
+            bool(np.isfinite(self.threshold_step)) and self.threshold_step >= 0,
+            "threshold-step-range", "threshold_step", f"{self.threshold_step}", "a finite number of at least 0",
+        )  # fmt: skip
+        check_bias(self.bias, problems)
+        problems.raise_as(InputError)
+
+    def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Advance ``state`` (u, v, theta, r: (..., n), changed in place) by one timestep; returns the spikes."""
+        u, v, theta, r = state["u"], state["v"], state["theta"], state["r"]
+        u[...] = u * (1.0 - self.current_decay) + a
+        v[...] = v * (1.0 - self.voltage_decay) + u + (0.0 if self.bias is None else self.bias)
+        theta[...] = theta * (1.0 - self.threshold_decay)
+        r[...] = r * (1.0 - self.refractory_decay)
+        spikes = v - r - theta >= self.threshold
+        r[...] = np.where(spikes, r + 2.0 * (theta + self.threshold), r)
+        theta[...] = np.where(spikes, theta + self.threshold_step, theta)
+        return spikes
+
+    def to_fixed(
+        self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
+    ) -> FixedAtrLif:
+        """In chip integers, ``scale`` mantissa units (of weight exponent 0) per float unit.
+
+        What is out of the chip's range is noted in ``problems`` under ``where`` and clipped.
+        """
+        delta_i, delta_v, delta_theta, delta_r = decays_to_fixed(self, formats, where, problems, DECAYS)
+        highest = formats.threshold.maximum
+        theta_0, theta_step = (round(value * scale) for value in (self.threshold, self.threshold_step))
+        problems.check(
+            theta_step <= highest, "threshold-step-range", where,
+            f"threshold_step {self.threshold_step:g}, on the chip {theta_step}", f"up to {highest}",
+            "train with a smaller threshold step",
+        )  # fmt: skip
+        bias_mant, bias_exp = bias_to_fixed(self.bias, scale, n, formats, where, problems)
+        levels = min(theta_0, highest), min(theta_step, highest)
+        return FixedAtrLif(delta_i, delta_v, delta_theta, delta_r, *levels, bias_mant, bias_exp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +143,10 @@ class FixedAtrLif:
 
     model: ClassVar[str] = "atrlif"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "theta", "r")
+    became: ClassVar[dict[str, str]] = {
+        "current_decay": "delta_i", "voltage_decay": "delta_v", "threshold_decay": "delta_theta",
+        "refractory_decay": "delta_r", "threshold": "theta_0", "threshold_step": "theta_step",
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         ranges = (
@@ -65,6 +164,15 @@ class FixedAtrLif:
     def bias(self) -> NDArray[np.int32]:
         """(n,) the effective bias, ``bias_mant << bias_exp``, in state units."""
         return self.bias_mant << self.bias_exp
+
+    def to_float(self, scale: float) -> AtrLif:
+        """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
+        deltas = (self.delta_i, self.delta_v, self.delta_theta, self.delta_r)
+        current, voltage, threshold, refractory = decays_to_float(*deltas)
+        return AtrLif(
+            current, voltage, threshold, refractory,
+            self.theta_0 / scale, self.theta_step / scale, bias_to_float(self.bias, scale),
+        )  # fmt: skip
 
     def step(self, state: State, a: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Advance ``state`` (u, v, theta, r: (..., n) int32, in place) by one timestep; returns the spikes."""

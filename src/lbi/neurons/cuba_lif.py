@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 State = dict[str, NDArray[Any]]
 
+DECAYS = ("current_decay", "voltage_decay")
+
 
 @dataclass(frozen=True, eq=False)
 class CubaLif:
@@ -101,6 +103,7 @@ class FixedCubaLif:
 
     model: ClassVar[str] = "cuba_lif"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
+    became: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv", "threshold": "vth"}
 
     def __post_init__(self) -> None:
         for name in ("du", "dv", "vth", "bias_exp"):
@@ -117,6 +120,11 @@ class FixedCubaLif:
         """(n,) the effective bias, ``bias_mant << bias_exp``, in state units."""
         return self.bias_mant << self.bias_exp
 
+    def to_float(self, scale: float) -> CubaLif:
+        """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
+        current, voltage = decays_to_float(self.du, self.dv)
+        return CubaLif(current, voltage, self.vth / scale, bias_to_float(self.bias, scale))
+
     def step(self, state: State, a: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Advance ``state`` (u, v: (..., n) int32, changed in place) by one timestep; returns the spikes.
 
@@ -130,9 +138,9 @@ class FixedCubaLif:
         return spikes
 
 
-def check_decays(neuron: Any, problems: Problems) -> None:
-    """Note a ``current_decay`` or ``voltage_decay`` that is no fraction."""
-    for name in ("current_decay", "voltage_decay"):
+def check_decays(neuron: Any, problems: Problems, names: tuple[str, ...] = DECAYS) -> None:
+    """Note decays that are no fractions."""
+    for name in names:
         value = getattr(neuron, name)
         problems.check(0.0 <= value <= 1.0, "decay-range", name, f"{value}", "0 to 1 (lost per step)")
 
@@ -143,25 +151,28 @@ def check_bias(bias: NDArray[np.float64] | None, problems: Problems) -> None:
     problems.check(n_bad == 0, "not-finite", "bias", f"{n_bad} NaN or infinite values", "finite numbers")
 
 
-def decays_to_fixed(neuron: Any, formats: NumberFormats, where: str, problems: Problems) -> tuple[int, int]:
-    """``du`` and ``dv`` of a float neuron; what the chip cannot hold is noted and clipped."""
+def decays_to_fixed(
+    neuron: Any, formats: NumberFormats, where: str, problems: Problems, names: tuple[str, ...] = DECAYS
+) -> list[int]:
+    """Each decay in 4096ths, the current's one less (``du``); what the chip cannot hold is noted and clipped."""
     unity = 1 << DECAY_BITS
-    du = round(neuron.current_decay * unity) - 1
-    dv = round(neuron.voltage_decay * unity)
-    problems.check(
-        bool(formats.decay.holds(du)), "current-decay-range", where,
-        f"current_decay {neuron.current_decay:g}, on the chip du = {du}",
-        f"du {formats.decay}, that is current_decay {1 / unity:g} to 1",
-        "train with a current decay inside the range",
-    )  # fmt: skip
-    problems.check(
-        bool(formats.decay.holds(dv)), "voltage-decay-range", where,
-        f"voltage_decay {neuron.voltage_decay:g}, on the chip dv = {dv}",
-        f"dv {formats.decay}, that is voltage_decay 0 to {formats.decay.maximum / unity:g}",
-        "train with a voltage decay inside the range",
-    )  # fmt: skip
     low, high = formats.decay.minimum, formats.decay.maximum
-    return min(max(du, low), high), min(max(dv, low), high)
+    found = []
+    for name in names:
+        value, less = getattr(neuron, name), int(name == "current_decay")
+        units = round(value * unity) - less
+        problems.check(
+            low <= units <= high, f"{name.replace('_', '-')}-range", where, f"{name} {value:g}",
+            f"{(low + less) / unity:g} to {(high + less) / unity:g}",
+            f"train with a {name.replace('_', ' ')} inside the range",
+        )  # fmt: skip
+        found.append(min(max(units, low), high))
+    return found
+
+
+def decays_to_float(du: int, *others: int) -> list[float]:
+    """The inverse of ``decays_to_fixed``."""
+    return [units / (1 << DECAY_BITS) for units in (du + 1, *others)]
 
 
 def check_ranges(record: Any, ranges: tuple[tuple[str, int, int], ...], problems: Problems) -> None:
@@ -206,3 +217,8 @@ def bias_to_fixed(
             f"up to {largest} at exponent {exponent}", "train with smaller biases or a smaller threshold",
         )  # fmt: skip
     return formats.bias_mantissa.round(target / (1 << exponent)).astype(np.int32), exponent
+
+
+def bias_to_float(bias: NDArray[np.int32], scale: float) -> NDArray[np.float64] | None:
+    """Biases in state units as float units; None where all are 0."""
+    return bias / (scale * (1 << ACTIVATION_SHIFT)) if np.any(bias) else None

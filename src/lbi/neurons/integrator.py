@@ -18,10 +18,12 @@ from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
 from lbi.neurons.cuba_lif import (
     State,
     bias_to_fixed,
+    bias_to_float,
     check_bias,
     check_decays,
     check_ranges,
     decays_to_fixed,
+    decays_to_float,
     frozen,
 )
 
@@ -102,6 +104,7 @@ class FixedIntegrator:
 
     model: ClassVar[str] = "integrator"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
+    became: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv"}
 
     def __post_init__(self) -> None:
         for name in ("du", "dv", "bias_exp"):
@@ -115,6 +118,11 @@ class FixedIntegrator:
     def bias(self) -> NDArray[np.int32]:
         """(n,) the effective bias, ``bias_mant << bias_exp``, in state units."""
         return self.bias_mant << self.bias_exp
+
+    def to_float(self, scale: float) -> Integrator:
+        """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
+        current, voltage = decays_to_float(self.du, self.dv)
+        return Integrator(current, voltage, bias_to_float(self.bias, scale))
 
     def step(self, state: State, a: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Advance ``state`` (u, v: (..., n) int32, changed in place) by one timestep; no spikes."""

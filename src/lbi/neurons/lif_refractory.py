@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
 from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
-from lbi.neurons.cuba_lif import CubaLif, State, check_ranges, frozen
+from lbi.neurons.cuba_lif import CubaLif, State, bias_to_float, check_ranges, decays_to_float, frozen
 
 if TYPE_CHECKING:
     from lbi.profile import NumberFormats
@@ -98,6 +98,7 @@ class FixedLifRefractory:
 
     model: ClassVar[str] = "lif_refractory"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "wait")
+    became: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv", "threshold": "vth"}
 
     def __post_init__(self) -> None:
         for name in ("du", "dv", "vth", "refractory_period", "bias_exp"):
@@ -115,6 +116,12 @@ class FixedLifRefractory:
     def bias(self) -> NDArray[np.int32]:
         """(n,) the effective bias, ``bias_mant << bias_exp``, in state units."""
         return self.bias_mant << self.bias_exp
+
+    def to_float(self, scale: float) -> LifRefractory:
+        """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
+        current, voltage = decays_to_float(self.du, self.dv)
+        bias = bias_to_float(self.bias, scale)
+        return LifRefractory(current, voltage, self.vth / scale, bias, self.refractory_period)
 
     def step(self, state: State, a: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Advance ``state`` (u, v, wait: (..., n) int32, changed in place) by one timestep; returns the spikes."""

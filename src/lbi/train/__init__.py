@@ -3,9 +3,9 @@
 from lbi.train.density import DensityController, DensityRecord, propose_lamda
 from lbi.train.extract import load_model, network_of, save_model
 from lbi.train.model import ModelConfig, PopulationConfig, SpikingNetwork
+from lbi.train.neurons import atrlif, cuba_lif
 from lbi.train.optimizers import AdaBreg, LinBreg, ProxSGD, param_groups
 from lbi.train.regularizers import L1, GroupL1, Regularizer
-from lbi.train.scan import cuba_lif
 from lbi.train.sparse_init import sparse_init_
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "ProxSGD",
     "Regularizer",
     "SpikingNetwork",
+    "atrlif",
     "cuba_lif",
     "load_model",
     "network_of",

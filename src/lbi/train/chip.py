@@ -9,15 +9,14 @@ the chip's over 64, which floats hold exactly.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lbi.errors import Problems
 from lbi.fixed import SignMode
-from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
-from lbi.train.scan import arrays, load_kernels, save_scan, scan_gradients
+from lbi.fixedpoint import ACTIVATION_SHIFT
 
 if TYPE_CHECKING:
     from lbi.profile import NumberFormats
@@ -63,37 +62,6 @@ def _formats() -> NumberFormats:
     from lbi.profile import load_profile
 
     return load_profile(CHIP).formats
-
-
-def chip_scan(
-    a: Tensor, recurrent: Tensor | None, alpha: Tensor, beta: Tensor, threshold: Tensor, bias: Tensor,
-    surrogate: str, slope: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """``scan.scan`` in the chip's integers: spikes and voltages before reset, each like ``a``.
-
-    a, recurrent, threshold: whole numbers of mantissa units · bias: of 1/64 of them · alpha, beta: k/4096
-    """
-    return _ChipScan.apply(a, recurrent, alpha, beta, threshold, bias, surrogate, slope)
-
-
-class _ChipScan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, recurrent: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
-        alpha, beta, threshold, bias, surrogate, slope = rest
-        a = a.contiguous()
-        spikes, voltages = torch.empty_like(a), torch.empty_like(a)
-        by_source = a.new_empty(0, 0) if recurrent is None else recurrent.T.contiguous()
-        keep = [(kept.double() * (1 << DECAY_BITS)).round().long() for kept in (alpha, beta)]
-        vth = threshold.double().round().long()
-        state_bias = (bias.double() * (1 << ACTIVATION_SHIFT)).round().long()
-        load_kernels(a.numel()).scan_forward_chip(
-            *arrays(a, by_source, *keep, vth, state_bias), *arrays(voltages, spikes)
-        )  # fmt: skip
-        return save_scan(ctx, recurrent, alpha, beta, threshold, bias, surrogate, slope, spikes, voltages)
-
-    @staticmethod
-    def backward(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
-        return scan_gradients(ctx, grad_s, grad_v)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from typing import Any
 from lbi.errors import InputError, Problem, Problems, UsageError
 from lbi.network import READOUTS
 from lbi.train.model import GRID, ModelConfig, PopulationConfig
+from lbi.train.neurons import NEURONS
 from lbi.train.surrogate import SURROGATES
 
 OPTIMIZERS = ("adam", "linbreg", "adabreg")
@@ -24,7 +25,10 @@ PRECISIONS = ("float", "chip")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All options of a run. Steps are timesteps, decays fractions lost per step; raises UsageError."""
+    """All options of a run. Steps are timesteps, decays fractions lost per step; raises UsageError.
+
+    neuron: of the hidden populations · threshold: in units of ``response_norm`` · threshold_step: in thresholds
+    """
 
     dataset: str = "digits"
     data: str | None = None
@@ -32,11 +36,15 @@ class TrainConfig:
     # network
     hidden: tuple[int, ...] = (128,)
     recurrent: bool = False
+    neuron: str = "cuba_lif"
     current_decay: tuple[float, ...] = (0.5,)
     voltage_decay: tuple[float, ...] = (0.25,)
     output_current_decay: float = 0.5
     output_voltage_decay: float = 0.1
     threshold: float = 1.0
+    threshold_step: float = 0.1
+    threshold_decay: float = 0.05
+    refractory_decay: float = 0.25
     train_decays: bool = False
     bias: bool = False
     readout: str = "spike_count"
@@ -90,6 +98,9 @@ class TrainConfig:
                 all(1 / GRID <= d < 1 for d in self.voltage_decay) and len(self.voltage_decay) == len(self.current_decay),
                 "1/4096 up to below 1, as many as current decays (one per part of a hidden population)",
             ),
+            "neuron": (self.neuron in NEURONS, ", ".join(NEURONS)),
+            "threshold_decay": (0 <= self.threshold_decay < 1, "0 up to below 1"),
+            "refractory_decay": (0 <= self.refractory_decay < 1, "0 up to below 1"),
             "output_current_decay": (1 / GRID <= self.output_current_decay <= 1, "1/4096 up to 1"),
             "output_voltage_decay": (1 / GRID <= self.output_voltage_decay < 1, "1/4096 up to below 1"),
             "readout": (self.readout in READOUTS, ", ".join(READOUTS)),
@@ -113,6 +124,7 @@ class TrainConfig:
             rules[name] = (math.isfinite(value) and value > 0, "above 0")
         for name in (
             "clip",
+            "threshold_step",
             "weight_decay",
             "channel_jitter",
             "time_shift",
@@ -129,22 +141,32 @@ class TrainConfig:
         """The network for a data set of that input and that many classes."""
 
         def layer(
-            name: str, n: int, current: tuple[float, ...], voltage: tuple[float, ...], recurrent: bool
-        ) -> Any:
+            name: str, n: int, neuron: str, current: tuple[float, ...], voltage: tuple[float, ...], recurrent: bool
+        ) -> PopulationConfig:  # fmt: skip
             threshold = tuple(
                 self.threshold * response_norm(*decays) for decays in zip(current, voltage, strict=True)
             )
+            values = {
+                "current_decay": current, "voltage_decay": voltage, "threshold": threshold,
+                "threshold_step": tuple(self.threshold_step * level for level in threshold),
+                "threshold_decay": (self.threshold_decay,) * len(threshold),
+                "refractory_decay": (self.refractory_decay,) * len(threshold),
+            }  # fmt: skip
+            model = NEURONS[neuron]
             return PopulationConfig(
-                name, n, current, voltage, threshold, recurrent, self.bias, self.train_decays
+                name, n, recurrent=recurrent, bias=self.bias, train_decays=self.train_decays, neuron=neuron,
+                **{parameter: values[parameter] for parameter in (*model.decays, *model.levels)},
             )  # fmt: skip
 
         hidden = [
             layer(
-                "hidden" if len(self.hidden) == 1 else f"hidden{i}", n, self.current_decay, self.voltage_decay, self.recurrent
+                "hidden" if len(self.hidden) == 1 else f"hidden{i}", n, self.neuron, self.current_decay,
+                self.voltage_decay, self.recurrent,
             )
             for i, n in enumerate(self.hidden, start=1)
         ]  # fmt: skip
-        output = layer("output", n_classes, (self.output_current_decay,), (self.output_voltage_decay,), False)
+        decays = (self.output_current_decay,), (self.output_voltage_decay,)
+        output = layer("output", n_classes, "cuba_lif", *decays, False)
         return ModelConfig(input_shape, (*hidden, output), self.readout, self.surrogate, self.slope)
 
     def to_dict(self) -> dict[str, Any]:

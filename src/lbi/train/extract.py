@@ -18,10 +18,11 @@ from torch import Tensor
 from lbi.errors import InputError, Problems
 from lbi.formats import MODEL
 from lbi.network import INPUT, Network, Population, Projection, Readout
-from lbi.neurons import CubaLif
+from lbi.neurons import FLOAT_MODELS
 from lbi.sparse import CsrMatrix
 from lbi.train import files
 from lbi.train.model import GRID, ModelConfig, PopulationConfig, SpikingNetwork, on_grid_units
+from lbi.train.neurons import NEURONS
 
 _FOLDS = (
     ("_orig", "_mask", lambda value, mask: value * mask),
@@ -171,15 +172,18 @@ def _scales(config: ModelConfig, state: Mapping[str, Tensor]) -> dict[str, float
 
 
 def _populations(layer: PopulationConfig, state: Mapping[str, Tensor]) -> list[Population]:
-    decays = [
-        (on_grid_units(state[name], name) / GRID).tolist() for name in ("current_decay", "voltage_decay")
-    ]
+    model = NEURONS[layer.neuron]
+    values = {name: (on_grid_units(state[name], name) / GRID).tolist() for name in model.decays}
+    values |= {name: getattr(layer, name) for name in model.levels}
     bias = None if "bias" not in state else _array(state["bias"])
     return [
         Population(
             name,
             (part.stop - part.start,),
-            CubaLif(decays[0][i], decays[1][i], layer.threshold[i], None if bias is None else bias[part]),
+            FLOAT_MODELS[layer.neuron](
+                **{key: entries[i] for key, entries in values.items()},
+                bias=None if bias is None else bias[part],
+            ),
         )
         for i, (name, part) in enumerate(layer.parts.items())
     ]

@@ -1,7 +1,7 @@
-"""The trainable network: a chain of CUBA-LIF populations, each with recurrence or without.
+"""The trainable network: a chain of populations of one neuron model each, with recurrence or without.
 
-One ``current_decay``, ``voltage_decay`` and ``threshold`` per population, decays on the chip's grid of
-1/4096, hard reset to 0, firing above threshold: what ``lbi.network.Network`` holds and the chip runs.
+Decays and thresholds are a population's, decays on the chip's grid of 1/4096: what ``lbi.network.Network`` holds
+and the chip runs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from lbi.errors import InputError, Problems
 from lbi.fixedpoint import DECAY_BITS
 from lbi.network import READOUTS, is_name
-from lbi.train.chip import chip_bias, chip_scan, mantissas
+from lbi.train.chip import chip_bias, mantissas
 from lbi.train.event_linear import event_linear
+from lbi.train.neurons import NEURONS
 from lbi.train.scan import scan
 from lbi.train.surrogate import SURROGATES
 
@@ -32,8 +33,9 @@ GRID = 1 << DECAY_BITS
 class PopulationConfig:
     """A layer of neurons in one or more parts, each with its own decays and threshold: a population on the chip.
 
-    current_decay, voltage_decay (fractions lost per step, where training starts if ``train_decays``), threshold:
-    one entry per part. The n neurons are shared out evenly, the first parts taking what is left over.
+    neuron: a row of ``lbi.train.neurons.NEURONS``, which says which decays (fractions lost per step, where training
+    starts if ``train_decays``) and levels (threshold, threshold_step) it has: one entry per part, none for the others.
+    The n neurons are shared out evenly, the first parts taking what is left over.
     """
 
     name: str
@@ -44,11 +46,15 @@ class PopulationConfig:
     recurrent: bool = False
     bias: bool = False
     train_decays: bool = False
+    neuron: str = "cuba_lif"
+    threshold_decay: tuple[float, ...] = ()
+    refractory_decay: tuple[float, ...] = ()
+    threshold_step: tuple[float, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Neurons of each part."""
-        k = max(1, len(self.threshold))
+        k = max(1, len(self.current_decay))
         return tuple(self.n // k + (1 if i < self.n % k else 0) for i in range(k))
 
     @property
@@ -93,22 +99,10 @@ class ModelConfig:
                 "name", where, repr(population.name), "letters, digits, '_', '-'; not 'input'",
             )  # fmt: skip
             check(
-                population.n >= max(1, len(population.threshold)), "population-shape", where, f"{population.n} neurons",
-                "at least one per part",
+                population.n >= max(1, len(population.current_decay)), "population-shape", where,
+                f"{population.n} neurons", "at least one per part",
             )  # fmt: skip
-            check(
-                len(population.current_decay) == len(population.voltage_decay) == len(population.threshold) >= 1,
-                "parts", where, f"{len(population.current_decay)} current decays, {len(population.voltage_decay)}"
-                f" voltage decays, {len(population.threshold)} thresholds", "one of each per part",
-            )  # fmt: skip
-            for decay, low, high in (("current_decay", 1, GRID), ("voltage_decay", 0, GRID - 1)):
-                for value in getattr(population, decay):
-                    check(
-                        low / GRID <= value <= high / GRID, "decay-range", f"{where}, {decay}", f"{value}",
-                        f"{low}/{GRID} to {high}/{GRID} (lost per step)",
-                    )  # fmt: skip
-            for value in population.threshold:
-                check(math.isfinite(value) and value > 0, "threshold-range", where, f"{value}", "above 0")
+            _check_neuron(population, where, problems)
         check(self.readout in READOUTS, "readout-kind", "config", repr(self.readout), ", ".join(READOUTS))
         check(
             self.surrogate in SURROGATES,
@@ -145,6 +139,46 @@ class ModelConfig:
         values = _arguments(cls, fields, "config", problems)
         problems.raise_as(InputError)
         return cls(**{**values, "populations": tuple(PopulationConfig(**entry) for entry in populations)})
+
+
+PARAMETERS = (
+    "current_decay",
+    "voltage_decay",
+    "threshold_decay",
+    "refractory_decay",
+    "threshold",
+    "threshold_step",
+)
+"""Fields of PopulationConfig with one entry per part, if the neuron model has them."""
+
+
+def _check_neuron(population: PopulationConfig, where: str, problems: Problems) -> None:
+    model = NEURONS.get(population.neuron)
+    if model is None:
+        problems.add("neuron-model", where, repr(population.neuron), ", ".join(map(repr, NEURONS)))
+        return
+    own = (*model.decays, *model.levels)
+    counts = {name: len(getattr(population, name)) for name in PARAMETERS}
+    k = max(1, len(population.current_decay))
+    problems.check(
+        all(count == (k if name in own else 0) for name, count in counts.items()), "parts", where,
+        ", ".join(f"{count} of {name}" for name, count in counts.items() if count or name in own),
+        f"one per part of each of {', '.join(own)}, none of the others",
+    )  # fmt: skip
+    for name in model.decays:
+        low, high = decay_range(name)
+        for value in getattr(population, name):
+            problems.check(
+                low / GRID <= value <= high / GRID, "decay-range", f"{where}, {name}", f"{value}",
+                f"{low}/{GRID} to {high}/{GRID} (lost per step)",
+            )  # fmt: skip
+    for name in model.levels:
+        for value in getattr(population, name):
+            holds = math.isfinite(value) and (value > 0 or (value == 0 and name != "threshold"))
+            problems.check(
+                holds, f"{name.replace('_', '-')}-range", where, f"{value}",
+                "above 0" if name == "threshold" else "0 or more",
+            )  # fmt: skip
 
 
 _REMEDY = "write the file with this version of lbi-snn, or train it again"
@@ -199,8 +233,9 @@ class PopulationLayer(nn.Module):
     """One layer and what feeds it: ``weight`` (n, n_source), ``recurrent`` (n, n) or None, decays, bias.
 
     scale: (n_parts,) float64, mantissa units per float unit; 0 while training is in floats (``lbi.train.chip``).
-    Decays are stored in units of 1/4096 (``current_decay``, ``voltage_decay``: (n_parts,) float64, so that they
-    hold the grid exactly); training rounds them to whole units and passes gradients straight through.
+    The neuron model's decays are stored in units of 1/4096 (``current_decay`` and so on: (n_parts,) float64, so that
+    they hold the grid exactly); training rounds them to whole units and passes gradients straight through.
+    Its levels (``threshold`` and so on) are buffers (n,).
     """
 
     config: PopulationConfig
@@ -208,14 +243,12 @@ class PopulationLayer(nn.Module):
     recurrent: nn.Parameter | None
     bias: nn.Parameter | None
     part: Tensor
-    threshold: Tensor
     scale: Tensor
-    current_decay: Tensor
-    voltage_decay: Tensor
 
     def __init__(self, config: PopulationConfig, n_source: int, generator: torch.Generator) -> None:
         super().__init__()
         self.config = config
+        self.neuron = NEURONS[config.neuron]
         self.weight = nn.Parameter(_uniform(config.n, n_source, 1.0, generator))
         self.recurrent = (
             nn.Parameter(_uniform(config.n, config.n, 0.3, generator)) if config.recurrent else None
@@ -223,11 +256,11 @@ class PopulationLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.n)) if config.bias else None
         sizes = torch.tensor(config.sizes)
         self.register_buffer("part", torch.arange(len(sizes)).repeat_interleave(sizes), persistent=False)
-        self.register_buffer(
-            "threshold", torch.tensor(config.threshold, dtype=torch.float64)[self.part], persistent=False
-        )
+        for name in self.neuron.levels:
+            level = torch.tensor(getattr(config, name), dtype=torch.float64)[self.part]
+            self.register_buffer(name, level, persistent=False)
         self.register_buffer("scale", torch.zeros(len(sizes), dtype=torch.float64))
-        for name in ("current_decay", "voltage_decay"):
+        for name in self.neuron.decays:
             units = (torch.tensor(getattr(config, name), dtype=torch.float64) * GRID).round()
             if config.train_decays:
                 self.register_parameter(name, nn.Parameter(units))
@@ -235,7 +268,7 @@ class PopulationLayer(nn.Module):
                 self.register_buffer(name, units)
 
     def kept(self, name: str, dtype: torch.dtype) -> Tensor:
-        """(n,) kept per step, ``name`` being ``current_decay`` or ``voltage_decay``; on the grid, differentiable."""
+        """(n,) kept per step for the decay of that name; on the grid, differentiable."""
         units = getattr(self, name)
         on_grid = units + (on_grid_units(units.detach(), name) - units.detach())
         return (1.0 - on_grid / GRID).to(dtype)[self.part]
@@ -243,17 +276,20 @@ class PopulationLayer(nn.Module):
     def forward(self, spikes: Tensor, surrogate: str, slope: float) -> tuple[Tensor, Tensor]:
         """Spikes and voltages before reset, each (n_samples, n_steps, n), from spikes of the source."""
         dtype = self.weight.dtype
-        alpha, beta = self.kept("current_decay", dtype), self.kept("voltage_decay", dtype)
+        kept = [self.kept(name, dtype) for name in self.neuron.decays]
+        levels = [getattr(self, name) for name in self.neuron.levels]
         bias = self.weight.new_zeros(self.config.n) if self.bias is None else self.bias
         if not self.on_chip:
-            threshold = self.threshold.to(dtype)
-            a = event_linear(spikes, self.weight)
-            return scan(a, self.recurrent, alpha, beta, threshold, bias, surrogate, slope)
+            neuron = [*kept, *(level.to(dtype) for level in levels), bias]
+            return scan(
+                self.neuron, event_linear(spikes, self.weight), self.recurrent, neuron, surrogate, slope
+            )
         scale = self.scale[self.part]
         a = event_linear(spikes, mantissas(self.weight, scale))
         recurrent = None if self.recurrent is None else mantissas(self.recurrent, scale)
-        vth = (self.threshold.double() * scale).round().to(dtype)
-        return chip_scan(a, recurrent, alpha, beta, vth, chip_bias(bias, scale, self.part), surrogate, slope)
+        whole = [(level.double() * scale).round().to(dtype) for level in levels]
+        neuron = [*kept, *whole, chip_bias(bias, scale, self.part)]
+        return scan(self.neuron, a, recurrent, neuron, surrogate, slope, chip=True)
 
     @property
     def on_chip(self) -> bool:
@@ -261,10 +297,14 @@ class PopulationLayer(nn.Module):
         return bool((self.scale > 0).all())
 
 
+def decay_range(name: str) -> tuple[int, int]:
+    """The smallest and largest decay of that name that the chip takes, in units of 1/4096."""
+    return (1, GRID) if name == "current_decay" else (0, GRID - 1)
+
+
 def on_grid_units(units: Tensor, name: str) -> Tensor:
     """Decays in units of 1/4096, rounded and clamped to what the chip takes."""
-    low, high = (1, GRID) if name == "current_decay" else (0, GRID - 1)
-    return units.round().clamp(low, high)
+    return units.round().clamp(*decay_range(name))
 
 
 def _uniform(n_out: int, n_in: int, gain: float, generator: torch.Generator) -> Tensor:

@@ -1,12 +1,15 @@
-"""CUBA-LIF over a whole sequence as one differentiable operation: ``cuba_lif`` and what it stands on.
+"""A population over a whole sequence as one differentiable operation, for every neuron model in ``neurons/``.
 
-The equations are those of ``lbi.neurons.CubaLif``: recurrence sees the previous step. On a CPU all steps
-run in one compiled kernel each way (``kernels``); with recurrence the backward pass takes one matrix product
-and one kernel per step. ``scan_reference`` is the same in plain PyTorch: the definition, and what runs on other devices.
+On a CPU all steps run in one compiled kernel each way; with recurrence the backward pass takes one matrix product
+and one kernel per step. Each model's ``reference`` is the same in plain PyTorch: the definition, and what runs on
+other devices.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,153 +17,155 @@ import torch
 from torch import Tensor
 
 from lbi.errors import Problems, UsageError
-from lbi.train.surrogate import SURROGATES, Spike
+from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
+from lbi.train.surrogate import SURROGATES
 
 VALUES_PER_THREAD = 1 << 18
 """Neuron-steps (or events times outputs) below which another thread costs more than it brings."""
 
 
-def cuba_lif(
-    a: Tensor,
-    current_decay: Tensor | float,
-    voltage_decay: Tensor | float,
-    threshold: Tensor | float = 1.0,
-    *,
-    bias: Tensor | None = None,
-    recurrent: Tensor | None = None,
-    surrogate: str = "fast_sigmoid",
-    slope: float = 5.0,
-) -> Tensor:
-    """Spikes (n_samples, n_steps, n) of CUBA-LIF neurons driven by synaptic input ``a`` of that shape.
+@dataclass(frozen=True)
+class NeuronModel:
+    """What training knows of a neuron model: a row of ``lbi.train.neurons.NEURONS``.
 
-    ::
+    name: that of its records in ``lbi.neurons``
+    decays: their fields that are shares lost per step; trained, on the chip's grid
+    levels: their fields in weight units; not trained
+    n_traces: arrays (n_samples, n_steps, n) that a forward pass writes: spikes, voltages before reset, …
+    n_carried: gradients (n_samples, n) that the backward pass hands from step to step
+    reference: ``scan`` in plain PyTorch, gradients by autograd
 
-        u[t] = (1 − current_decay)·u[t−1] + a[t] + recurrent @ s[t−1]
-        v[t] = (1 − voltage_decay)·v[t−1] + u[t] + bias;   s[t] = v[t] > threshold;   v[t] = 0 where s[t]
-
-    Decays are fractions lost per step in [0, 1], scalars or (n,), and get gradients, as do ``bias`` (n,) and
-    ``recurrent`` (n, n), rows post-synaptic. The reset and the threshold pass no gradient. surrogate: see
-    ``lbi.train.surrogate``. Raises UsageError naming every argument that does not fit.
+    ``neurons/<name>_kernels.py`` holds ``forward``, ``forward_chip`` (the chip's integers), ``backward`` (without
+    recurrence), ``step_backward`` (one step of it, with ``fed_back``, the gradient (n_samples, n) that the step's
+    spikes get through the recurrent weights) and ``parameter_gradients`` (of decays and bias, per sample), for
+    ``neuron`` (n_parameters, n): kept per step for each decay, levels, bias; ``traces`` (n_traces, n_samples, n_steps,
+    n), ``carried`` (n_carried, n_samples, n) and ``grads`` (n_decays + 1, n_samples, n).
     """
-    _check(a, recurrent, surrogate, slope)
-    n = a.shape[2]
-    alpha, beta, level = (
-        torch.as_tensor(value, dtype=a.dtype, device=a.device).expand(n).contiguous()
-        for value in (1 - current_decay, 1 - voltage_decay, threshold)
-    )
-    bias = a.new_zeros(n) if bias is None else bias
-    return scan(a, recurrent, alpha, beta, level, bias, surrogate, slope)[0]
+
+    @property
+    def n_parameters(self) -> int:
+        """Rows of ``neuron``."""
+        return len(self.decays) + len(self.levels) + 1
+
+    name: str
+    decays: tuple[str, ...]
+    levels: tuple[str, ...]
+    n_traces: int
+    n_carried: int
+    reference: Callable[..., tuple[Tensor, Tensor]]
 
 
 def scan(
-    a: Tensor, recurrent: Tensor | None, alpha: Tensor, beta: Tensor, threshold: Tensor, bias: Tensor,
-    surrogate: str, slope: float,
+    model: NeuronModel, a: Tensor, recurrent: Tensor | None, neuron: Sequence[Tensor], surrogate: str, slope: float,
+    *, chip: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Spikes and voltages before reset, each like ``a``; alpha, beta (kept per step), threshold, bias: (n,)."""
-    if a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64):
-        return FusedScan.apply(a, recurrent, alpha, beta, threshold, bias, surrogate, slope)
-    return scan_reference(a, recurrent, alpha, beta, threshold, bias, surrogate, slope)
+    """Spikes and voltages before reset, each like the synaptic input ``a`` (n_samples, n_steps, n).
+
+    neuron: (n,) each, in the model's order · recurrent: (n, n), rows post-synaptic, or None; sees the previous step
+    chip: in the chip's integers; a, recurrent and levels are then whole numbers of mantissa units, the bias of
+    1/64 of them, what is kept per step of 1/4096; the gradients are the float scan's
+    """
+    if chip or (a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64)):
+        return FusedScan.apply(model, chip, surrogate, slope, a, recurrent, *neuron)
+    return model.reference(a, recurrent, *neuron, surrogate, slope)
 
 
-def scan_reference(
-    a: Tensor, recurrent: Tensor | None, alpha: Tensor, beta: Tensor, threshold: Tensor, bias: Tensor,
-    surrogate: str, slope: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """``scan`` in plain PyTorch, step by step, gradients by autograd."""
-    u = v = s = torch.zeros_like(a[:, 0])
-    spikes, voltages = [], []
-    for t in range(a.shape[1]):
-        u = alpha * u + a[:, t] + (0.0 if recurrent is None else s @ recurrent.T)
-        before_reset = beta * v + u + bias
-        s = Spike.apply(before_reset, threshold, surrogate, slope)
-        v = before_reset * (1.0 - s.detach())
-        spikes.append(s)
-        voltages.append(before_reset)
-    return torch.stack(spikes, 1), torch.stack(voltages, 1)
+def scan_decays(
+    model: NeuronModel, a: Tensor, recurrent: Tensor | None, decays: Sequence[Tensor | float],
+    levels: Sequence[Tensor | float], bias: Tensor | None, surrogate: str, slope: float,
+) -> Tensor:  # fmt: skip
+    """The spikes of ``scan`` from decays (lost per step) and levels, scalars or (n,); checks all arguments."""
+    _check(a, recurrent, surrogate, slope)
+    n = a.shape[2]
+    neuron = [
+        torch.as_tensor(value, dtype=a.dtype, device=a.device).expand(n).contiguous()
+        for value in (*(1 - decay for decay in decays), *levels)
+    ]
+    neuron.append(a.new_zeros(n) if bias is None else bias)
+    return scan(model, a, recurrent, neuron, surrogate, slope)[0]
 
 
 class FusedScan(torch.autograd.Function):
     """``scan`` on a CPU: one compiled kernel forward, one backward (with recurrence one per step)."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, recurrent: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, model: NeuronModel, chip: bool, surrogate: str, slope: float, a: Tensor,
+        recurrent: Tensor | None, *neuron: Tensor,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Spikes and voltages before reset; see ``scan`` for the arguments."""
-        alpha, beta, threshold, bias, surrogate, slope = rest
-        kernels = load_kernels(a.numel())
+        kernels = load_kernels(a.numel(), f"neurons.{model.name}_kernels")
         a = a.contiguous()
-        spikes, voltages = torch.empty_like(a), torch.empty_like(a)
+        parameters = torch.stack(neuron)
+        traces = a.new_empty(model.n_traces, *a.shape)
         by_source = a.new_empty(0, 0) if recurrent is None else recurrent.T.contiguous()
-        kernels.scan_forward(
-            *arrays(a, by_source, alpha, beta, threshold, bias), *arrays(voltages, spikes)
-        )  # fmt: skip
-        return save_scan(ctx, recurrent, alpha, beta, threshold, bias, surrogate, slope, spikes, voltages)
+        if chip:
+            kernels.forward_chip(*arrays(a, by_source, _in_units(model, parameters), traces))
+        else:
+            kernels.forward(*arrays(a, by_source, parameters, traces))
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(recurrent, parameters, traces)
+        ctx.options = (model, SURROGATES.index(surrogate), float(slope))
+        return traces[0], traces[1]
 
     @staticmethod
     def backward(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
-        """Gradients of a, recurrent, alpha, beta, bias."""
-        return scan_gradients(ctx, grad_s, grad_v)
+        """Gradients of a, recurrent, what is kept per step, and the bias."""
+        model, kind, slope = ctx.options
+        if grad_s is None and grad_v is None:
+            return (None,) * (6 + model.n_parameters)
+        recurrent, parameters, traces = ctx.saved_tensors
+        spikes = traces[0]
+        kernels = load_kernels(spikes.numel(), f"neurons.{model.name}_kernels")
+        g_s = torch.zeros_like(spikes) if grad_s is None else grad_s.contiguous()
+        g_v = spikes.new_empty(0, 0, 0) if grad_v is None else grad_v.contiguous()
+        grad_a = torch.empty_like(spikes)
+        given = arrays(traces, g_s, g_v)
+        neuron = (*arrays(parameters), slope, kind)
+        if recurrent is None:
+            kernels.backward(*given, *neuron, *arrays(grad_a))
+        else:
+            n_samples, n_steps, n = spikes.shape
+            fed_back = spikes.new_zeros(n_samples, n)
+            inner = arrays(spikes.new_zeros(model.n_carried, n_samples, n), grad_a)
+            given, weights = [*given, *arrays(fed_back)], recurrent.detach()
+            for t in range(n_steps - 1, -1, -1):
+                kernels.step_backward(*given, *neuron, *inner, t)
+                if t:
+                    torch.mm(grad_a[:, t], weights, out=fed_back)
+        grad_recurrent = _recurrent_gradient(spikes, grad_a) if ctx.needs_input_grad[5] else None
+        grads: list[Tensor | None] = [None] * model.n_parameters
+        trained = [*range(len(model.decays)), model.n_parameters - 1]
+        if any(ctx.needs_input_grad[6 + i] for i in trained):
+            parts = spikes.new_empty(len(trained), spikes.shape[0], spikes.shape[2])
+            kernels.parameter_gradients(*arrays(traces, g_v, grad_a, parameters, parts))
+            for i, part in zip(trained, parts.sum(1), strict=True):
+                grads[i] = part
+        return None, None, None, None, grad_a, grad_recurrent, *grads
 
 
-def save_scan(
-    ctx: Any, recurrent: Tensor | None, alpha: Tensor, beta: Tensor, threshold: Tensor, bias: Tensor,
-    surrogate: str, slope: float, spikes: Tensor, voltages: Tensor,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Keep on ``ctx`` what ``scan_gradients`` needs; returns (spikes, voltages)."""
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(recurrent, alpha, beta, threshold, bias, spikes, voltages)
-    ctx.options = (SURROGATES.index(surrogate), float(slope))
-    return spikes, voltages
+def _in_units(model: NeuronModel, parameters: Tensor) -> Tensor:
+    """int64: kept per step in 4096ths, levels in mantissa units, bias in state units."""
+    n_decays, n_levels = len(model.decays), len(model.levels)
+    factors = [1 << DECAY_BITS] * n_decays + [1] * n_levels + [1 << ACTIVATION_SHIFT]
+    return (parameters.double() * torch.tensor(factors)[:, None]).round().long()
 
 
-def scan_gradients(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
-    """The backward pass of a scan whose spikes and voltages are saved, for each of ``scan``'s arguments."""
-    recurrent, alpha, beta, threshold, bias, spikes, voltages = ctx.saved_tensors
-    kernels = load_kernels(spikes.numel())
-    kind, slope = ctx.options
-    if grad_s is None and grad_v is None:
-        return (None,) * 8
-    g_s = torch.zeros_like(spikes) if grad_s is None else grad_s.contiguous()
-    g_v = spikes.new_empty(0, 0, 0) if grad_v is None else grad_v.contiguous()
-    grad_a = torch.empty_like(spikes)
-    neuron = (*arrays(alpha, beta, threshold), slope, kind)
-    if recurrent is None:
-        kernels.scan_backward(*arrays(voltages, g_s, g_v), *neuron, *arrays(grad_a))
-    else:
-        n_samples, n_steps, n = spikes.shape
-        carried = [spikes.new_zeros(n_samples, n) for _ in range(2)]
-        fed_back = spikes.new_zeros(n_samples, n)
-        outer, inner = arrays(voltages, g_s, g_v, fed_back), arrays(*carried, grad_a)
-        weights = recurrent.detach()
-        for t in range(n_steps - 1, -1, -1):
-            kernels.step_backward(*outer, *neuron, *inner, t)
-            if t:
-                torch.mm(grad_a[:, t], weights, out=fed_back)
-    grad_recurrent = None
-    if ctx.needs_input_grad[1]:
-        from lbi.train.event_linear import weight_gradient
+def _recurrent_gradient(spikes: Tensor, grad_a: Tensor) -> Tensor:
+    from lbi.train.event_linear import weight_gradient
 
-        n = spikes.shape[2]
-        grad_recurrent = weight_gradient(
-            spikes[:, :-1].reshape(-1, n), grad_a[:, 1:].reshape(-1, n)
-        )  # fmt: skip
-    grads: list[Tensor | None] = [None, None, None]
-    if any(ctx.needs_input_grad[i] for i in (2, 3, 5)):
-        parts = [spikes.new_empty(spikes.shape[0], spikes.shape[2]) for _ in range(3)]
-        kernels.parameter_gradients(*arrays(voltages, grad_a, alpha, beta, threshold, bias, *parts))
-        grads = [part.sum(0) for part in parts]
-    return grad_a, grad_recurrent, grads[0], grads[1], None, grads[2], None, None
+    n = spikes.shape[2]
+    return weight_gradient(spikes[:, :-1].reshape(-1, n), grad_a[:, 1:].reshape(-1, n))
 
 
-def load_kernels(n_values: int) -> Any:
-    """The compiled kernels, set to as many threads as torch uses, but no more than ``n_values`` of work keep busy."""
+def load_kernels(n_values: int, module: str = "kernels") -> Any:
+    """Compiled kernels of ``lbi.train``, set to as many threads as torch uses, but no more than ``n_values`` keep busy."""
     import numba
-
-    from lbi.train import kernels
 
     available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     useful = max(1, n_values // VALUES_PER_THREAD)
     numba.set_num_threads(min(torch.get_num_threads(), available, useful))
-    return kernels
+    return import_module(f"lbi.train.{module}")
 
 
 def arrays(*tensors: Tensor) -> list[np.ndarray]:

@@ -1,6 +1,6 @@
 """Surrogate derivatives of the spike function, the same for the fused kernels and the plain reference.
 
-The forward pass fires at v > threshold; the backward pass takes, with x = slope · (v − threshold) / threshold,
+The forward pass fires at v > threshold (adaptive neurons: v ≥ threshold); the backward pass takes, with x = slope · (v − threshold) / threshold,
 
     ds/dv = h(x) / threshold,    h(0) = 1
 
@@ -36,15 +36,22 @@ class Spike(torch.autograd.Function):
     """s = 1 where v > threshold, else 0; backward as ``derivative``. The threshold gets no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, threshold: Tensor | float, surrogate: str, slope: float) -> Tensor:
-        """Spikes, same shape and type as v."""
+    def forward(
+        ctx: Any,
+        v: Tensor,
+        threshold: Tensor | float,
+        surrogate: str,
+        slope: float,
+        at_threshold: bool = False,
+    ) -> Tensor:
+        """Spikes, same shape and type as v; at_threshold: fire at v = threshold too."""
         ctx.save_for_backward(v)
         ctx.options = (threshold, surrogate, slope)
-        return (v > threshold).to(v.dtype)
+        return (v >= threshold if at_threshold else v > threshold).to(v.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         """Gradient of v."""
         (v,) = ctx.saved_tensors
         threshold, surrogate, slope = ctx.options
-        return grad * derivative(v, threshold, surrogate, slope), None, None, None
+        return grad * derivative(v, threshold, surrogate, slope), None, None, None, None

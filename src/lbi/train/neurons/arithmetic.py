@@ -1,0 +1,49 @@
+"""What the compiled scans of all neuron models share: the surrogate's derivative and the chip's integer steps."""
+
+# Compiled code is typed by numba, by what it is called with:
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+LIMIT = np.int64(1 << 23)
+"""States are 24-bit."""
+
+
+@njit(inline="always")
+def surrogate(v, threshold, slope, kind, zero, one):
+    """``lbi.train.surrogate.derivative``; kind: the place in ``SURROGATES``."""
+    x = slope * (v - threshold) / threshold
+    if kind == 0:
+        h = one / ((one + abs(x)) * (one + abs(x)))
+    elif kind == 1:
+        h = one / (one + x * x)
+    else:
+        h = one if abs(x) < one else zero
+    return h / threshold
+
+
+@njit(inline="always")
+def decayed(state, keep):
+    """trunc0(state · keep / 4096): the magnitude is shifted, the sign kept."""
+    product = state * keep
+    return product >> 12 if product >= 0 else -((-product) >> 12)
+
+
+@njit(inline="always")
+def current(u, keep, a):
+    """wrap24(trunc0(u · keep / 4096) + (a << 6))."""
+    value = decayed(u, keep) + (np.int64(a) << 6)
+    if value > LIMIT:
+        value -= 2 * LIMIT
+    elif value <= -LIMIT:
+        value += 2 * LIMIT
+    return value
+
+
+@njit(inline="always")
+def voltage(v, keep, step):
+    """clip24(trunc0(v · keep / 4096) + step)."""
+    return min(max(decayed(v, keep) + step, 1 - LIMIT), LIMIT - 1)

@@ -1,0 +1,168 @@
+"""CUBA-LIF over all steps, compiled for a CPU; what each function is for: ``lbi.train.scan.NeuronModel``.
+
+Arrays are (sample, time, neuron), C-contiguous; state lives in registers and first-level cache. Threads share the
+samples, so every sum has one order whatever their number. ``float32`` and ``float64`` alike; no fast-math.
+
+neuron: alpha, beta (kept per step), threshold, bias · traces: spikes, voltages before reset
+"""
+
+# Compiled code is typed by numba, by what it is called with:
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from lbi.compiled import compiled
+from lbi.train.neurons.arithmetic import current, surrogate, voltage
+
+
+@compiled(parallel=True)
+def forward(a, w_rec_t, neuron, traces):
+    """w_rec_t: (n, n) recurrent weights by source, or (0, 0) for none."""
+    n_samples, n_steps, n = a.shape
+    alpha, beta, threshold, bias = neuron[0], neuron[1], neuron[2], neuron[3]
+    s_out, v_out = traces[0], traces[1]
+    recurrent = w_rec_t.shape[0] > 0
+    zero, one = a.dtype.type(0), a.dtype.type(1)
+    for b in prange(n_samples):
+        u = np.zeros(n, a.dtype)
+        v = np.zeros(n, a.dtype)
+        fired = np.empty(n + 1, np.int32)
+        n_fired = 0
+        for t in range(n_steps):
+            a_t = a[b, t]
+            v_t = v_out[b, t]
+            s_t = s_out[b, t]
+            for i in range(n):
+                u[i] = alpha[i] * u[i] + a_t[i]
+            for k in range(n_fired):
+                w = w_rec_t[fired[k]]
+                for i in range(n):
+                    u[i] += w[i]
+            for i in range(n):
+                value = beta[i] * v[i] + (u[i] + bias[i])
+                fires = value > threshold[i]
+                v_t[i] = value
+                s_t[i] = one if fires else zero
+                v[i] = zero if fires else value
+            if recurrent:
+                n_fired = 0
+                for i in range(n):
+                    fired[n_fired] = i
+                    n_fired += np.int64(s_t[i] != 0)
+
+
+@compiled(parallel=True)
+def forward_chip(a, w_rec_t, neuron, traces):
+    """The same as ``lbi.neurons.FixedCubaLif``; neuron: int64, in 4096ths, mantissa units, state units."""
+    n_samples, n_steps, n = a.shape
+    keep_u, keep_v, vth, bias = neuron[0], neuron[1], neuron[2], neuron[3]
+    s_out, v_out = traces[0], traces[1]
+    recurrent = w_rec_t.shape[0] > 0
+    one, zero, fraction = v_out.dtype.type(1), v_out.dtype.type(0), v_out.dtype.type(1 / 64)
+    for b in prange(n_samples):
+        u = np.zeros(n, np.int64)
+        v = np.zeros(n, np.int64)
+        total = np.zeros(n, a.dtype)
+        fired = np.empty(n + 1, np.int32)
+        n_fired = 0
+        for t in range(n_steps):
+            for i in range(n):
+                total[i] = a[b, t, i]
+            for k in range(n_fired):
+                w = w_rec_t[fired[k]]
+                for i in range(n):
+                    total[i] += w[i]
+            for i in range(n):
+                u[i] = current(u[i], keep_u[i], total[i])
+                value = voltage(v[i], keep_v[i], u[i] + bias[i])
+                fires = value > (vth[i] << 6)
+                v[i] = 0 if fires else value
+                v_out[b, t, i] = v_out.dtype.type(value) * fraction
+                s_out[b, t, i] = one if fires else zero
+            if recurrent:
+                n_fired = 0
+                for i in range(n):
+                    fired[n_fired] = i
+                    n_fired += np.int64(s_out[b, t, i] != zero)
+
+
+@compiled(parallel=True)
+def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
+    """Without recurrence. The reset passes no gradient: v after it is v·(1 − s) with s taken as a constant."""
+    v_out = traces[1]
+    n_samples, n_steps, n = v_out.shape
+    alpha, beta, threshold = neuron[0], neuron[1], neuron[2]
+    with_v = grad_v.shape[0] > 0
+    slope = v_out.dtype.type(slope)
+    for b in prange(n_samples):
+        g_v = np.zeros(n, v_out.dtype)
+        g_u = np.zeros(n, v_out.dtype)
+        for t in range(n_steps - 1, -1, -1):
+            _backward_row(
+                v_out[b, t], grad_s[b, t], grad_v[b, t] if with_v else g_v, with_v,
+                alpha, beta, threshold, slope, kind, g_u, g_v, grad_a[b, t],
+            )  # fmt: skip
+
+
+@compiled(parallel=True)
+def step_backward(traces, grad_s, grad_v, fed_back, neuron, slope, kind, carried, grad_a, t):
+    """carried: gradients of u and v, each (n_samples, n)."""
+    v_out = traces[1]
+    n_samples, _, n = v_out.shape
+    alpha, beta, threshold = neuron[0], neuron[1], neuron[2]
+    g_u, g_v = carried[0], carried[1]
+    with_v = grad_v.shape[0] > 0
+    slope = v_out.dtype.type(slope)
+    n_blocks = min(n_samples, 16)
+    for block in prange(n_blocks):
+        for b in range(block * n_samples // n_blocks, (block + 1) * n_samples // n_blocks):
+            fed = fed_back[b]
+            g_s = grad_s[b, t]
+            for i in range(n):
+                fed[i] += g_s[i]
+            _backward_row(
+                v_out[b, t], fed, grad_v[b, t] if with_v else g_s, with_v,
+                alpha, beta, threshold, slope, kind, g_u[b], g_v[b], grad_a[b, t],
+            )  # fmt: skip
+
+
+@njit(inline="always")
+def _backward_row(v_t, g_s, g_extra, with_v, alpha, beta, threshold, slope, kind, g_u, g_v, g_a):
+    """One step back in one sample: g_u, g_v (n,) come from step t + 1 and leave for step t − 1."""
+    zero, one = g_v.dtype.type(0), g_v.dtype.type(1)
+    for i in range(v_t.size):
+        v = v_t[i]
+        kept = zero if v > threshold[i] else beta[i] * g_v[i]
+        g = kept + g_s[i] * surrogate(v, threshold[i], slope, kind, zero, one)
+        if with_v:
+            g += g_extra[i]
+        g_v[i] = g
+        g_u[i] = g + alpha[i] * g_u[i]
+        g_a[i] = g_u[i]
+
+
+@compiled(parallel=True)
+def parameter_gradients(traces, grad_v, grad_a, neuron, grads):
+    """Of alpha, beta, bias; dL/du = grad_a, dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
+    v_out = traces[1]
+    n_samples, n_steps, n = v_out.shape
+    alpha, beta, threshold, bias = neuron[0], neuron[1], neuron[2], neuron[3]
+    zero = v_out.dtype.type(0)
+    for b in prange(n_samples):
+        sums = np.zeros((3, n), v_out.dtype)
+        v_before = np.zeros(n, v_out.dtype)
+        u = np.zeros(n, v_out.dtype)
+        for t in range(n_steps):
+            for i in range(n):
+                later = grad_a[b, t + 1, i] if t + 1 < n_steps else zero
+                g_v = grad_a[b, t, i] - alpha[i] * later
+                sums[0, i] += grad_a[b, t, i] * u[i]
+                sums[1, i] += g_v * v_before[i]
+                sums[2, i] += g_v
+                value = v_out[b, t, i]
+                u[i] = value - beta[i] * v_before[i] - bias[i]
+                v_before[i] = zero if value > threshold[i] else value
+        grads[:, b] = sums
