@@ -52,6 +52,9 @@ FORMAT, VERSION = "lbi.fixed_network", 1
 SOURCE_ELEMENTS = 1 << 25
 """Input values (4 bytes each, copied a few times by Lava) that one Lava run is given at most."""
 
+PIECES = 50
+"""Runs into which Lava is divided where progress is to be seen: it can be asked between runs only."""
+
 STOP_SECONDS = 30
 """Lava's stop() never returns after some errors; then the processes are ended the hard way."""
 
@@ -255,15 +258,20 @@ def clearing(network: Any, projection: Any, process: Any, interval: int) -> Rese
     return at_end_of(latency - 1, interval, process.a_buff)
 
 
-def run(path: str | Path, spikes: Any) -> Any:
-    """Output (n_samples, n_steps, n_out) of ``spikes`` (n_samples, n_steps, n_in): spikes uint8, or voltages int32."""
+def run(path: str | Path, spikes: Any, progress: Path | None = None) -> Any:
+    """Output (n_samples, n_steps, n_out) of ``spikes`` (n_samples, n_steps, n_in): spikes uint8, or voltages int32.
+
+    progress: a file to which the numbers of samples done are appended, line by line
+    """
     n_samples, n_steps, n_in = spikes.shape
     per_run = max(1, SOURCE_ELEMENTS // ((n_steps + read(path).depth) * n_in))
-    parts = [run_once(path, spikes[start : start + per_run]) for start in range(0, n_samples, per_run)]
+    parts = [
+        run_once(path, spikes[start : start + per_run], progress) for start in range(0, n_samples, per_run)
+    ]
     return np.concatenate(parts)
 
 
-def run_once(path: str | Path, spikes: Any) -> Any:
+def run_once(path: str | Path, spikes: Any, progress: Path | None = None) -> Any:
     """All samples one after the other in a fresh Lava network, each padded by the network's depth."""
     n_samples, n_steps, n_in = spikes.shape
     depth = read(path).depth
@@ -283,13 +291,23 @@ def run_once(path: str | Path, spikes: Any) -> Any:
         recorder, kind = Read(buffer=n_total), np.int32
         recorder.connect_var(network.membrane)
     try:
-        # Without the tag Lava would run its floating-point neuron on these integers.
-        sink.run(condition=RunSteps(num_steps=n_total), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+        run_samples(sink, n_samples, period, progress)
         output = recorder.data.get()
     finally:
         stop(sink)
     output = output.T.reshape(n_samples, period, -1)
     return output[:, network.latency : network.latency + n_steps].astype(kind)
+
+
+def run_samples(process: AbstractProcess, n_samples: int, period: int, progress: Path | None) -> None:
+    """Run ``n_samples · period`` steps: in one go, or in pieces of some samples whose end is written to ``progress``."""
+    n_pieces = 1 if progress is None else min(n_samples, PIECES)
+    for piece in np.array_split(np.arange(n_samples), n_pieces):
+        # Without the tag Lava would run its floating-point neuron on these integers.
+        process.run(condition=RunSteps(len(piece) * period), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+        if progress is not None:
+            with progress.open("a") as file:
+                file.write(f"{len(piece)}\n")
 
 
 def classify(output: Any, kind: str) -> Any:
@@ -323,6 +341,9 @@ def main() -> None:
     parser.add_argument("--spikes", required=True, type=Path, help="input spikes (.npz)")
     parser.add_argument("-o", "--output", required=True, type=Path, help="output spikes (.npz)")
     parser.add_argument("--samples", type=int, default=None, help="run the first N samples only")
+    parser.add_argument(
+        "--progress", type=Path, default=None, help="file to append numbers of samples done to"
+    )
     options = parser.parse_args()
     with np.load(options.spikes, allow_pickle=False) as file:
         spikes = file["spikes"][: options.samples]
@@ -331,7 +352,7 @@ def main() -> None:
     n_in = network.n_in
     if spikes.ndim != 3 or spikes.shape[2] != n_in or not np.isin(spikes, (0, 1)).all():
         raise SystemExit(f"{options.spikes}: spikes {spikes.shape}; wanted 0 and 1, (samples, steps, {n_in})")
-    output = run(options.network, spikes)
+    output = run(options.network, spikes, options.progress)
     predictions = classify(output, network.readout_kind)
     name = "spikes" if network.readout_kind == "spike_count" else "membrane"
     arrays = {name: output, "predictions": predictions}

@@ -21,11 +21,16 @@ from lava.proc.io.sink import Read
 from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
 
+PIECES = 50
+"""Runs into which Lava is divided where progress is to be seen: it can be asked between runs only."""
 
-def run(path: Path, spikes: Any, sparse: bool = False) -> Any:
+
+def run(path: Path, spikes: Any, sparse: bool = False, progress: Path | None = None) -> Any:
     """Output (n_samples, n_steps, n_out) of ``spikes`` (n_samples, n_steps, n_in).
 
-    Spikes uint8; if the last layer's neurons never spike, their voltages int32. Neurons of more than one dimension are flattened in C order of (channel, height, width).
+    Spikes uint8; if the last layer's neurons never spike, their voltages int32. Neurons of more than one dimension
+    are flattened in C order of (channel, height, width).
+    progress: a file to which the numbers of samples done are appended, line by line
     """
     # Not at the top: Lava imports every file beside a process in search of models, and this takes seconds.
     from lava.lib.dl.netx.hdf5 import Network
@@ -50,7 +55,12 @@ def run(path: Path, spikes: Any, sparse: bool = False) -> Any:
         recorder.connect_var(network.layers[-1].neuron.v)
     resets = [_clearing(variable, offset, period) for variable, offset in _in_flight(network)]
     try:
-        sink.run(condition=RunSteps(num_steps=n_total), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+        n_pieces = 1 if progress is None else min(n_samples, PIECES)
+        for piece in np.array_split(np.arange(n_samples), n_pieces):
+            sink.run(condition=RunSteps(len(piece) * period), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+            if progress is not None:
+                with progress.open("a") as file:
+                    file.write(f"{len(piece)}\n")
         output = recorder.data.get()
     finally:
         sink.stop()
@@ -89,10 +99,13 @@ def main() -> None:
     parser.add_argument("--spikes", required=True, type=Path, help="input spikes (.npz)")
     parser.add_argument("-o", "--output", required=True, type=Path, help="output spikes (.npz)")
     parser.add_argument("--sparse", action="store_true", help="let netx use Sparse instead of Dense")
+    parser.add_argument(
+        "--progress", type=Path, default=None, help="file to append numbers of samples done to"
+    )
     options = parser.parse_args()
     with np.load(options.spikes, allow_pickle=False) as file:
         spikes = file["spikes"]
-    output = run(options.network, spikes, options.sparse)
+    output = run(options.network, spikes, options.sparse, options.progress)
     np.savez_compressed(options.output, **{"spikes" if output.dtype == np.uint8 else "membrane": output})
 
 

@@ -192,7 +192,7 @@ if __name__ == "__main__":
     run_lava.SOURCE_ELEMENTS = 2 * {cases.N_STEPS + fixed.depth}
     sizes = []
     once = run_lava.run_once
-    run_lava.run_once = lambda path, spikes: sizes.append(len(spikes)) or once(path, spikes)
+    run_lava.run_once = lambda path, spikes, progress: sizes.append(len(spikes)) or once(path, spikes, progress)
     np.savez("out.npz", spikes=run_lava.run("network.h5", np.load("in.npz")["spikes"]), sizes=sizes)
 """
     (tmp_path / "split.py").write_text(code)

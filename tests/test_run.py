@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import sys
@@ -317,3 +318,35 @@ def test_an_interrupted_run_leaves_no_process(export, tmp_path):
     assert errors.strip() == "interrupted"
     stat_file = Path(f"/proc/{note.read_text().strip()}/stat")
     assert not stat_file.exists() or stat_file.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+@pytest.mark.parametrize(
+    "backend",
+    ["sim", pytest.param("lava", marks=pytest.mark.lava), pytest.param("netx", marks=pytest.mark.lava)],
+)
+def test_samples_done_are_told_while_running(backend, tmp_path):
+    """In pieces with progress: the same spikes (recurrence must not leak over their borders)."""
+    if backend != "sim":
+        pytest.importorskip("lava.lib.dl" if backend == "netx" else "lava.magma")
+    fixed, spikes = cases.make("recurrent")
+    store.save(fixed, tmp_path / "network.h5")
+    told: list[int] = []
+    options = backends.RunOptions(timeout_s=200, on_done=told.append)
+    output = backends.run(backends.open_export(tmp_path / "network.h5"), spikes, backend, options)
+    assert np.array_equal(output, reference.simulate(fixed, spikes).output_spikes)
+    assert sum(told) == len(spikes)
+    assert len(told) > 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("flags", "shown"), [((), True), (("--quiet",), False), (("--json",), False)])
+def test_a_terminal_shows_a_bar(flags, shown, export, monkeypatch):
+    network, spikes, _ = export
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with pytest.raises(SystemExit, match="0"):
+        lbi_run.main([str(network), "--backend", "sim", "--spikes", str(spikes), *flags])
+    assert ("4/4" in sys.stderr.getvalue()) == shown

@@ -89,7 +89,7 @@ def test_shared_memory_is_named_after_the_run(hanging):
 def test_interrupt_ends_everything(hanging, monkeypatch):
     script, notes = hanging
 
-    def interrupted(_process, _timeout):
+    def interrupted(*_):
         wait_for_notes(notes)
         raise KeyboardInterrupt
 

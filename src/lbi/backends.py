@@ -52,10 +52,14 @@ class Divergence:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """timeout_s: most seconds a child may take · echo: repeat what it printed on stderr."""
+    """timeout_s: most seconds a child may take · echo: repeat what it printed on stderr.
+
+    on_done: called with how many more samples are done, to show progress
+    """
 
     timeout_s: float = 600.0
     echo: bool = False
+    on_done: Callable[[int], None] | None = None
 
 
 def open_export(path: str | Path) -> Export:
@@ -110,7 +114,7 @@ def first_divergence(one: NDArray[Any], other: NDArray[Any], population: str) ->
 def _run_sim(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[Any]:
     from lbi.simulate import simulate
 
-    return simulate(export.fixed, spikes).output
+    return simulate(export.fixed, spikes, on_done=options.on_done).output
 
 
 def _run_lava(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[Any]:
@@ -162,9 +166,13 @@ def _in_child(
         shutil.copyfile(str(files("lbi.exporters") / script), folder / script)
         np.savez(folder / "input.npz", spikes=spikes)
         arguments = [str(network), "--spikes", str(folder / "input.npz"), "-o", str(folder / "output.npz")]
+        while_running = None
+        if options.on_done is not None:
+            arguments += ["--progress", str(folder / "progress")]
+            while_running = _reader(folder / "progress", options.on_done)
         run_script(
             folder / script, arguments, where=f"backend {backend}", timeout_s=options.timeout_s,
-            python=python, echo=options.echo,
+            python=python, echo=options.echo, while_running=while_running,
         )  # fmt: skip
         if not (folder / "output.npz").is_file():
             raise BackendError(Problem("no-output", f"backend {backend}", "ended without writing its output",
@@ -172,6 +180,20 @@ def _in_child(
         with np.load(folder / "output.npz", allow_pickle=False) as file:
             output: NDArray[Any] = file["membrane" if "membrane" in file else "spikes"]
         return output
+
+
+def _reader(path: Path, on_done: Callable[[int], None]) -> Callable[[], None]:
+    """A function that hands on the numbers that were appended to a file since it was called last."""
+    n_read = 0
+
+    def read() -> None:
+        nonlocal n_read
+        lines = path.read_text().split("\n")[:-1] if path.is_file() else []
+        for line in lines[n_read:]:
+            on_done(int(line))
+        n_read = len(lines)
+
+    return read
 
 
 def _require_lava(backend: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -82,6 +82,7 @@ def simulate(
     *,
     record: Iterable[str | tuple[str, str]] = (),
     n_threads: int | None = None,
+    on_done: Callable[[int], None] | None = None,
 ) -> Activity:
     """Run every sample from rest, spike for spike and state for state as Lava's fixed-point models.
 
@@ -89,6 +90,7 @@ def simulate(
     record: "spikes", "active" or a state variable, for all populations that have it, or (population,
         variable) pairs; "u" and "v" are the states after the step, a spike's reset included
     n_threads: samples run in parallel on this many threads; None: as many as this process has cores
+    on_done: called with how many more samples are done, to show progress
 
     Steps count in each population's own time (FixedNetwork): outputs are aligned to the input.
     Raises InputError naming all that is wrong with the spikes and the names to record.
@@ -106,7 +108,9 @@ def simulate(
     problems.raise_as(InputError)
     plan = plan_of(fixed)
     read = {"spikes", "v"} if fixed.readout.of_membrane else {"spikes"}
-    outputs = _run(plan, inputs, pairs | {(fixed.readout.population, name) for name in read}, n_threads)
+    outputs = _run(
+        plan, inputs, pairs | {(fixed.readout.population, name) for name in read}, n_threads, on_done
+    )
     activity = _activity(fixed, plan, outputs, pairs)
     _warn(plan, outputs)
     return activity
@@ -165,7 +169,10 @@ def _inputs(spikes: ArrayLike | SpikeEvents, n_in: int) -> Inputs:
     return Inputs(True, array.shape[1], array, no_pointers, np.zeros(0, dtype=np.int32))
 
 
-def _run(plan: Plan, inputs: Inputs, pairs: set[tuple[str, str]], n_threads: int | None) -> Outputs:
+def _run(
+    plan: Plan, inputs: Inputs, pairs: set[tuple[str, str]], n_threads: int | None,
+    on_done: Callable[[int], None] | None,
+) -> Outputs:  # fmt: skip
     from lbi.simulation.kernels import run, scratch_for
 
     layout, n_steps = plan.layout, inputs.n_steps
@@ -176,14 +183,19 @@ def _run(plan: Plan, inputs: Inputs, pairs: set[tuple[str, str]], n_threads: int
     if n_workers <= 1:
         for begin, end in pairwise(bounds):  # in parts, so that Ctrl-C is heard between them
             run(layout, inputs, outputs, scratch_for(layout), begin, end)
+            if on_done is not None:
+                on_done(end - begin)
         return outputs
     pool = ThreadPoolExecutor(n_workers)
     try:
-        for done in [
+        running = [
             pool.submit(run, layout, inputs, outputs, scratch_for(layout), begin, end)
             for begin, end in pairwise(bounds)
-        ]:
+        ]
+        for done, begin, end in zip(running, bounds, bounds[1:], strict=False):
             done.result()
+            if on_done is not None:
+                on_done(end - begin)
     finally:
         pool.shutdown(cancel_futures=True)
     return outputs

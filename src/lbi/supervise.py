@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -38,11 +38,13 @@ def run_script(
     timeout_s: float,
     python: str | None = None,
     echo: bool = False,
+    while_running: Callable[[], None] | None = None,
 ) -> None:
     """Run ``python script arguments…`` and return when it has ended well.
 
     where: names the child in errors · python: the interpreter, which may lack this package (default: ours)
     echo: afterwards repeat on stderr all that the child printed
+    while_running: called again and again until the child has ended
 
     Raises BackendError with the child's last lines if it fails, and "timed out after N s" if it takes longer.
     """
@@ -69,7 +71,7 @@ def run_script(
             ) from error  # fmt: skip
         try:
             with tidied(partial(_end, process.pid, prefix)):
-                in_time = _wait(process, timeout_s)
+                in_time = _wait(process, timeout_s, while_running)
         finally:
             process.wait()
         log.seek(0)
@@ -91,7 +93,9 @@ def run_script(
         )
 
 
-def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+def _wait(
+    process: subprocess.Popen[bytes], timeout_s: float, while_running: Callable[[], None] | None
+) -> bool:
     """True when the child has ended, False once the time is up.
 
     An ended child is not reaped yet: so its number still names its group, and nobody else's.
@@ -102,6 +106,8 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
         if left <= 0:
             return False
         time.sleep(min(POLL_S, left))
+        if while_running is not None:
+            while_running()
     return True
 
 

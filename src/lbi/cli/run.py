@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lbi.cli.common import Command, common_options, console, emit_json
+from lbi.cli.common import Command, common_options, console, emit_json, progress
 from lbi.cli.inputs import read_samples, trained_dataset
 from lbi.errors import Problem, UsageError, VerificationError
 
@@ -70,10 +70,14 @@ def main(
         )  # fmt: skip
     data, labels, _ = read_samples(opened.fixed, name, data_dir, spikes, samples)
     options = backends.RunOptions(timeout_s=timeout, echo="--debug" in sys.argv)
+    show = not (as_json or quiet)
     started = time.perf_counter()
-    result = backends.run(opened, data, backend, options)
+    result = _run(opened, data, backend, options, show)
     seconds = time.perf_counter() - started
-    divergence = _verify(opened, data, result, backend, options) if verify else None
+    divergence = None
+    if verify:
+        other = _run(opened, data, backends.other_backend(backend), options, show)
+        divergence = backends.first_divergence(result, other, opened.fixed.readout.population)
     predictions = opened.fixed.readout.classify(result)
     of_membrane = opened.fixed.readout.of_membrane
     compared = "output voltages" if of_membrane else "output spikes"
@@ -99,13 +103,15 @@ def main(
         raise VerificationError(_as_problem(divergence, backend, compared))
 
 
-def _verify(
-    export: Export, data: NDArray[np.uint8], result: NDArray[Any], backend: str, options: RunOptions
-) -> Divergence | None:
+def _run(
+    export: Export, data: NDArray[np.uint8], backend: str, options: RunOptions, show: bool
+) -> NDArray[Any]:
+    """Run one backend, with a progress bar on a terminal."""
     from lbi import backends
 
-    other = backends.run(export, data, backends.other_backend(backend), options)
-    return backends.first_divergence(result, other, export.fixed.readout.population)
+    with progress(backend, len(data), show=show) as advance:
+        seen = show and sys.stderr.isatty()
+        return backends.run(export, data, backend, replace(options, on_done=advance if seen else None))
 
 
 def _as_problem(divergence: Divergence, backend: str, compared: str) -> Problem:
