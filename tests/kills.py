@@ -257,6 +257,9 @@ def main() -> None:
     parser.add_argument("--commands", nargs="+", choices=OUTPUTS, default=list(OUTPUTS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores it, and so would we
     failures = 0
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
         make_inputs(Path(name) / "inputs")

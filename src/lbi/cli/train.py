@@ -26,13 +26,15 @@ FLAGS = (
 @click.option(
     "--density", type=float, metavar="D", help="Share of weights to keep, for the sparse optimizers."
 )
-@click.option("--epochs", type=int, metavar="N")
-@click.option("--seed", type=int, metavar="S")
+@click.option("--epochs", type=int, metavar="N", help="Times to go through the training set.")
+@click.option(
+    "--seed", type=int, metavar="S", help="Of the first weights and the order of samples; 0 if not given."
+)
 @click.option("--hidden", metavar="N[,N…]", help="Neurons of each hidden population.")
 @click.option("--recurrent/--feedforward", default=None, help="Recurrent hidden populations, or not.")
 @click.option("--neuron", help="Of the hidden populations: cuba_lif (default), or atrlif: adaptive.")
 @click.option("--lr", type=float, help="Learning rate at the start.")
-@click.option("--batch-size", type=int)
+@click.option("--batch-size", type=int, metavar="N", help="Samples per step of the optimizer.")
 @click.option("--validation", type=float, metavar="SHARE", help="Share of the training set to hold out.")
 @click.option(
     "--patience", type=int, metavar="N", help="Stop after N epochs without a better validation accuracy."
@@ -60,7 +62,10 @@ FLAGS = (
 @click.option(
     "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="The same for TensorBoard."
 )
-@click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("model.pt"), show_default=True)
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), default=Path("model.pt"), show_default=True,
+    metavar="MODEL.pt", help="The model to write; OUTPUT.ckpt beside it while training.",
+)  # fmt: skip
 @common_options
 def main(
     output: Path, metrics: Path | None, tensorboard: Path | None, as_json: bool, quiet: bool, **flags: Any
