@@ -245,6 +245,27 @@ def test_fused_and_foreach_give_the_same_bits(make, reg, dtype):
     assert all(w.isfinite().all() for w in weights)
 
 
+@pytest.mark.parametrize("reg", [L1(0.2), L1(0.1, elastic=0.5), L1(0.1, nonneg=True)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("decay", [0.0, 0.03])
+def test_weights_written_past_the_caches_have_the_same_bits(monkeypatch, reg, dtype, decay):
+    fused_cpu = pytest.importorskip("lbi.train.fused_cpu")
+    kernel, modes = fused_cpu._KERNELS["adabreg"], set()
+    monkeypatch.setattr(fused_cpu, "_CACHED", 0)
+    monkeypatch.setitem(
+        fused_cpu._KERNELS, "adabreg", lambda *args: (modes.update(args[4].tolist()), kernel(*args))
+    )
+    make = MAKERS[1].values[0]
+    difference, _ = twin_runs(
+        lambda p: make(p, reg=reg, delta=1.5, weight_decay=decay, fused=True),
+        lambda p: make(p, reg=reg, delta=1.5, weight_decay=decay, fused=False),
+        50,
+        dtype,
+    )
+    assert difference == 0
+    assert modes == {fused_cpu._STREAM if decay == 0 else fused_cpu.SHRINK}
+
+
 @pytest.fixture
 def triton_in_place_of_numba(monkeypatch):
     """The CUDA kernels, run by Triton's interpreter on the CPU where the CPU's kernels would run."""

@@ -93,9 +93,12 @@ _KERNELS = {"adabreg": _adam, "linbreg": _sgd}
 
 
 def fusable(tensors: Sequence[Tensor]) -> bool:
-    """Whether the kernels can walk one parameter's tensors: contiguous float32 on one GPU."""
-    device = tensors[0].device
-    return all(t.dtype is torch.float32 and t.device == device and t.is_contiguous() for t in tensors)
+    """Whether the kernels can walk one parameter's tensors: contiguous float32 of one size on one GPU."""
+    device, n = tensors[0].device, tensors[0].numel()
+    return all(
+        t.dtype is torch.float32 and t.device == device and t.is_contiguous() and t.numel() == n
+        for t in tensors
+    )
 
 
 Geometry = tuple[np.ndarray, np.ndarray]

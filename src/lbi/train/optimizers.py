@@ -112,7 +112,9 @@ class SparseOptimizer(torch.optim.Optimizer):
     def _new_plan(self) -> Plan:
         members = [(i, p) for i, group in enumerate(self.param_groups) for p in group["params"]]
         unsupported = [
-            (i, p) for i, p in members if p.grad is not None and (p.grad.is_sparse or p.is_complex())
+            (i, p)
+            for i, p in members
+            if p.grad is not None and (p.grad.layout is not torch.strided or p.is_complex())
         ]
         if unsupported:
             raise UsageError(*(_unsupported(i, p) for i, p in unsupported))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lbi.errors import require
@@ -29,13 +30,42 @@ class Slot:
     """One parameter: its group, state and tensors: θ, its gradient, the method's own, what moves (v, or θ).
 
     keys: the state's name of each tensor from the third on; None where θ or the gradient stands in.
+    form: what the plan relies on besides (see ``_form``); step: the state's count of steps, if it has one.
     """
 
     group: Group
     state: State
     tensors: list[Tensor]
     keys: tuple[str | None, ...]
-    address: int
+    form: tuple[Any, ...]
+    step: int | None
+
+    def refresh(self) -> bool:
+        """Take up the present gradient; False if anything else is not as it was planned."""
+        p, grad = self.tensors[0], self.tensors[0].grad
+        if grad is None or _form(p, grad) != self.form or self.state.get("step") != self.step:
+            return False
+        for i, key in enumerate(self.keys, 2):
+            if key is not None and self.state.get(key) is not self.tensors[i]:
+                return False
+        self._put_for_gradient(grad)
+        return True
+
+    def advance(self) -> None:
+        """Count a step that is about to be done."""
+        if self.step is not None:
+            self.step += 1
+            self.state["step"] = self.step
+
+    def release(self) -> None:
+        """Let go of the gradient: between steps its memory is the user's to free."""
+        self._put_for_gradient(self.tensors[0])
+
+    def _put_for_gradient(self, tensor: Tensor) -> None:
+        self.tensors[1] = tensor
+        for i, key in enumerate(self.keys[:-1], 2):
+            if key is None:
+                self.tensors[i] = tensor
 
 
 def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...]) -> Slot:
@@ -47,7 +77,21 @@ def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...]) -> Slot:
         moved, moved_key = state["dual"], "dual"
     keys = [key if key in state else None for key in own]
     tensors = [p, p.grad, *(p.grad if key is None else state[key] for key in keys), moved]
-    return Slot(group, state, tensors, (*keys, moved_key), p.data_ptr())
+    return Slot(group, state, tensors, (*keys, moved_key), _form(p, p.grad), state.get("step"))
+
+
+def _form(p: Tensor, grad: Tensor) -> tuple[Any, ...]:
+    """Where a parameter is, and how it and its gradient are laid out (``.data`` may change under a tensor)."""
+    return (
+        p.data_ptr(),
+        p.numel(),
+        p.dtype,
+        p.is_contiguous(),
+        grad.layout,
+        grad.dtype,
+        grad.device,
+        grad.layout is torch.strided and (grad.numel(), grad.is_contiguous()),
+    )
 
 
 @dataclass(slots=True)
@@ -82,44 +126,34 @@ class Plan:
         slots = iter(self._slots)
         for group in groups:
             for p in group["params"]:
-                known, grad = next(slots), p.grad
-                if known is None or grad is None:
-                    if known is not None or grad is not None:
+                known = next(slots)
+                if known is None:
+                    if p.grad is not None:
                         return False
-                    continue
-                tensors, state = known.tensors, known.state
-                if p is not tensors[0] or p.data_ptr() != known.address or states.get(p) is not state:
+                elif p is not known.tensors[0] or states.get(p) is not known.state or not known.refresh():
                     return False
-                if grad is not tensors[1]:
-                    if not _alike(grad, tensors[1]):
-                        return False
-                    tensors[1] = grad
-                for i, key in enumerate(known.keys, 2):
-                    if key is not None:
-                        if state.get(key) is not tensors[i]:
-                            return False
-                    elif i < len(tensors) - 1:
-                        tensors[i] = grad
         return True
 
     def run(self) -> None:
         """One step."""
         for part in self._parts:
             for member in part.slots:
-                if "step" in member.state:
-                    member.state["step"] += 1
+                member.advance()
             if part.engine is None:
                 steps.STEPS[self._kind](part.slots[0].group, part.slots)
-                continue
-            modes, scalars = zip(*(_recipe(recipe) for recipe in part.recipes), strict=True)
-            tensors = [member.tensors for member in part.slots]
-            part.engine.run(
-                self._kind, tensors, part.geometry, np.array(modes), np.array(scalars), part.which
-            )
-            if DUAL in modes:
-                for member, i in zip(part.slots, part.which, strict=True):
-                    if modes[i] == DUAL:
-                        steps.read_off(member.group, [member.tensors[0]], [member.tensors[-1]])
+            else:
+                self._run_kernel(part)
+            for member in part.slots:
+                member.release()
+
+    def _run_kernel(self, part: _Part) -> None:
+        modes, scalars = zip(*(_recipe(recipe) for recipe in part.recipes), strict=True)
+        tensors = [member.tensors for member in part.slots]
+        part.engine.run(self._kind, tensors, part.geometry, np.array(modes), np.array(scalars), part.which)
+        if DUAL in modes:
+            for member, i in zip(part.slots, part.which, strict=True):
+                if modes[i] == DUAL:
+                    steps.read_off(member.group, [member.tensors[0]], [member.tensors[-1]])
 
 
 def _signature(group: Group) -> tuple[Any, ...]:
@@ -130,16 +164,6 @@ def _signature(group: Group) -> tuple[Any, ...]:
         group["reg"] is None,
         group.get("momentum", 0) != 0,
         group.get("fused"),
-    )
-
-
-def _alike(grad: Tensor, before: Tensor) -> bool:
-    """Whether a new gradient can take the place of the former one."""
-    return (
-        grad.dtype is before.dtype
-        and not grad.is_sparse
-        and grad.is_contiguous() == before.is_contiguous()
-        and grad.device == before.device
     )
 
 
