@@ -159,6 +159,41 @@ def test_check_lists_every_reason_and_writes_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["bad.h5"]
 
 
+def test_check_lists_seven_reasons_in_one_pass(tmp_path, rng):
+    """Everything that can stand against netx at once, and the chip's limit besides."""
+    fixed, _ = cases.make("inhibitory")  # p1's weights: netx-inexact
+    driven, held = fixed.populations
+    matrix = lbi.CsrMatrix.from_dense
+    adaptive = replace(cases.make("adaptive")[0].populations[0], name="p2", latency=3)  # neuron-model
+    n = adaptive.n
+    driven = replace(
+        driven, neuron=replace(driven.neuron, bias_mant=driven.neuron.bias_mant + 1)
+    )  # bias-grid
+    again = FixedProjection(
+        "again", "p0", "p0", matrix(np.full((10, 10), 2, np.int16)), SignMode.EXCITATORY, delay=2
+    )
+    odd = FixedProjection(
+        "odd", "p1", "p2", matrix(np.full((n, 8), 3, np.int16)), SignMode.EXCITATORY, weight_exp=-1
+    )
+    skip = FixedProjection(
+        "skip", "input", "p2", matrix(np.full((n, 12), 2, np.int16)), SignMode.EXCITATORY, delay=2
+    )
+    bad = replace(
+        fixed, populations=(driven, held, adaptive), projections=(*fixed.projections, again, odd, skip),
+        readout=lbi.Readout("p1"),
+    )  # fmt: skip
+    store.save(bad, tmp_path / "bad.h5")
+    done = call(lbi_export, tmp_path / "bad.h5", "--target", "netx", "--check", "--json", "--chip", "loihi1")
+    codes = {line.split(": ")[1] for line in done.errors}
+    assert done.code == 3
+    assert codes >= {
+        "netx-inexact", "neuron-model", "bias-grid", "delay-in-recurrent-layer", "exponent", "not-a-chain",
+        "readout-inside",
+    }  # fmt: skip
+    assert len(done.json["violations"]) == len(done.errors)
+    assert all("; to do: " in line for line in done.errors)
+
+
 def test_what_does_not_fit_the_chip_exits_6(tmp_path):
     """5000 synapses on one neuron: more than the 4096 input axons of a Loihi 1 core."""
     wide = cases.chain([np.full((1, 5000), 2)], [SignMode.EXCITATORY])
@@ -213,9 +248,7 @@ def test_csr_holds_everything(name, tmp_path):
     done = call(lbi_export, saved(tmp_path, name), "--target", "csr")
     assert done.code == 0, done.errors
     again = rebuilt(tmp_path / f"{name}.csr")
-    assert np.array_equal(
-        reference.simulate(again, spikes).output_spikes, reference.simulate(fixed, spikes).output_spikes
-    )
+    assert np.array_equal(reference.simulate(again, spikes).output, reference.simulate(fixed, spikes).output)
 
 
 @pytest.mark.parametrize("name", sorted(cases.CASES))
@@ -224,12 +257,19 @@ def test_folders_hold_everything(name, target, tmp_path):
     fixed, spikes = cases.make(name)
     assert call(lbi_export, saved(tmp_path, name), "--target", target).code == 0
     again = lbi.load(tmp_path / f"{name}.{target}")
-    assert np.array_equal(
-        reference.simulate(again, spikes).output_spikes, reference.simulate(fixed, spikes).output_spikes
-    )
+    assert np.array_equal(reference.simulate(again, spikes).output, reference.simulate(fixed, spikes).output)
     assert (tmp_path / f"{name}.{target}" / "network.net").exists() == (
         target == "loihi" and name not in cases.NETX_REFUSES
     )
+
+
+@pytest.mark.parametrize("name", sorted(set(cases.CASES) - set(cases.NETX_REFUSES)))
+def test_netx_is_read_back(name, tmp_path):
+    """(tests/test_lava.py runs the same files in unmodified lava-dl.)"""
+    fixed, spikes = cases.make(name)
+    assert call(lbi_export, saved(tmp_path, name), "--target", "netx").code == 0
+    again = lbi.load(tmp_path / f"{name}.net")
+    assert np.array_equal(reference.simulate(again, spikes).output, reference.simulate(fixed, spikes).output)
 
 
 def test_the_account_says_what_each_parameter_became(rng):

@@ -318,6 +318,35 @@ def test_dense_block_equals_the_ground_truth(tmp_path):
     np.testing.assert_array_equal(output, np.load(folder / "out.npy").T)
 
 
+@needs_lava
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_neurons_of_a_layer_may_differ(tmp_path, rng):
+    """Decays and thresholds per neuron: neurons that are alike are a population; each as in Lava."""
+    import netx_direct
+
+    in_turn = [0, 1, 2, 1, 0, 0]
+    mixed = {**CUBA, "iDecay": np.array([900, 900, 2500])[in_turn], "vDecay": np.array([100, 400, 400])[in_turn],
+             "vThMant": np.array([60, 80, 90])[in_turn]}  # fmt: skip
+    layers = [
+        dense(2 * rng.integers(-20, 60, (6, 5)), mixed, type="dense_rec", bias=rng.integers(-9, 20, 6),
+              weight_rec=(2 * rng.integers(-20, 20, (6, 6))).astype(np.float32)),
+        dense(2 * rng.integers(-20, 60, (4, 6))),
+    ]  # fmt: skip
+    path = write(tmp_path / "mixed.net", *layers)
+    network = load(path, aligned=False)
+    spikes = (rng.random((40, 5)) < 0.4).astype(np.uint8)
+    recorded = run_quietly(network, spikes[None]).recorded
+    first, last = netx_direct.run(path, spikes)
+    for number, name in enumerate(("layer0_1", "layer0_2", "layer0_3")):
+        chosen = np.flatnonzero(np.array(in_turn) == number)
+        for variable, expected in first.items():
+            np.testing.assert_array_equal(recorded[name, variable][0], expected[:, chosen], err_msg=name)
+    np.testing.assert_array_equal(recorded["layer1", "spikes"][0], last["spikes"])
+    assert 0 < last["spikes"].mean() < 1
+    with pytest.raises(InputError, match=r"netx-neuron: .*the last layer: its neurons differ"):
+        load(path, n_layers=1)
+
+
 def test_everything_that_netx_cannot_run_is_named_at_once(tmp_path):
     path = write(
         tmp_path / "bad.net",

@@ -26,6 +26,13 @@ from lbi.sparse import CsrMatrix
 DEFAULT_NEURON = {"iDecay": 0, "vDecay": 4096, "vThMant": NEVER}
 """netx's neuron for a dense layer without one: a current that never leaks, a voltage equal to it."""
 
+MOST_PARTS = 16
+"""Populations into which a layer is split at most, where its neurons differ."""
+
+Neuron = FixedCubaLif | FixedIntegrator
+Part = tuple[NDArray[np.intp], Neuron]
+"""Neurons of a layer that are alike, and what they are."""
+
 RUNS = "input, dense, dense_rec, conv, flatten; pool is read as a convolution"
 
 
@@ -106,7 +113,7 @@ class _Reader:
     input_shape: tuple[int, ...] | None = None
     shape: tuple[int, ...] | None = None  # of the layer before: (n,) or (channels, height, width)
     flat: bool = False
-    layers: list[tuple[str, tuple[int, ...], FixedCubaLif | FixedIntegrator]] = field(default_factory=list)
+    layers: list[tuple[str, tuple[int, ...], list[Part]]] = field(default_factory=list)
     projections: list[dict[str, Any]] = field(default_factory=list)
     driven: bool = False  # the first layer is driven by its bias
 
@@ -132,18 +139,57 @@ class _Reader:
             self.problems.check(bool(self.layers), "netx-empty", self.path, "no layer with neurons", RUNS)
         self.problems.raise_as(InputError)
         first = 0 if self.driven else 1
-        populations = tuple(
-            FixedPopulation(name, shape, neuron, latency=first + k if aligned else 0)
-            for k, (name, shape, neuron) in enumerate(self.layers)
-        )
+        populations, parts = [], {}
+        for k, (layer, shape, alike) in enumerate(self.layers):
+            names = [layer] if len(alike) == 1 else [f"{layer}_{number + 1}" for number in range(len(alike))]
+            parts[layer] = {name: chosen for name, (chosen, _) in zip(names, alike, strict=True)}
+            for name, (chosen, neuron) in zip(names, alike, strict=True):
+                size = shape if len(alike) == 1 else (chosen.size,)
+                populations.append(FixedPopulation(name, size, neuron, latency=first + k if aligned else 0))
+        self.problems.check(
+            len(self.layers[-1][2]) == 1, "netx-neuron", f"{self.path}, the last layer", "its neurons differ in decays or threshold",
+            "one of each in the layer that is read, whose neurons keep their order",
+        )  # fmt: skip
+        split = [part for record in self.projections for part in self._split(record, parts)]
+        self.problems.raise_as(InputError)
         return FixedNetwork(
             input_shape=self.input_shape or (),
-            populations=populations,
-            projections=tuple(FixedProjection(**projection) for projection in self.projections),
+            populations=tuple(populations),
+            projections=tuple(FixedProjection(**record) for record in split),
             readout=Readout.of(populations[-1]),
             chip="loihi2",
             provenance={"format": "netx", "file": Path(self.path).name},
         )
+
+    def _split(
+        self, record: dict[str, Any], parts: dict[str, dict[str, NDArray[np.intp]]]
+    ) -> list[dict[str, Any]]:
+        """The projection between two layers as projections between their populations."""
+        weights: CsrMatrix = record["weights"]
+        sources = parts.get(record["source"], {record["source"]: np.arange(weights.shape[1])})
+        targets = parts[record["target"]]
+        if len(sources) == len(targets) == 1:
+            return [record]
+        lost = max(0, -record["weight_exp"])
+        self.problems.check(
+            len(sources) == 1 or not np.any(weights.data % (1 << lost)), "netx-weights", f"{self.path}, {record['source']}",
+            "neurons that differ, and weights whose sum alone can be shifted", "neurons alike",
+        )  # fmt: skip
+        numbers = weights.to_scipy()
+        numbers.data = np.arange(1, weights.nnz + 1)
+        found = []
+        for target, rows in targets.items():
+            for source, columns in sources.items():
+                part = numbers[rows][:, columns]
+                part.sort_indices()
+                kept, delay = part.data - 1, record["delay"]
+                matrix = CsrMatrix(weights.data[kept], part.indices, part.indptr, part.shape)
+                name = f"{record['name']}_{source}_{target}"
+                found.append(
+                    {**record, "name": name, "source": source, "target": target, "weights": matrix,
+                     "delay": delay[kept] if isinstance(delay, np.ndarray) else delay}
+                )  # fmt: skip
+        return found
 
     def _input(self, index: int, layer: _Group, where: str) -> None:
         if not self.problems.check(
@@ -347,31 +393,39 @@ class _Reader:
             return np.zeros(shape, dtype=np.int64)
         return np.broadcast_to(delay, shape)
 
-    def _neuron(
-        self, layer: _Group, mantissas: NDArray[np.int64], where: str
-    ) -> FixedCubaLif | FixedIntegrator | None:
-        values = self._neuron_values(layer, where)
+    def _neuron(self, layer: _Group, mantissas: NDArray[np.int64], where: str) -> list[Part] | None:
+        """The layer's neurons, those that are alike together, in the order in which they occur."""
+        values = self._neuron_values(layer, mantissas.size, where)
         if values is None or not self.problems.check(
             mantissas.min() >= -4096 and mantissas.max() <= 4095, "netx-bias", f"{where}, bias",
             f"{mantissas.min()} to {mantissas.max()}", "−4096 to 4095",
         ):  # fmt: skip
             return None
-        common: dict[str, Any] = {
-            "du": values["iDecay"] - 1,
-            "dv": values["vDecay"],
-            "bias_mant": mantissas.astype(np.int32),
-            "bias_exp": BIAS_EXPONENT,
-        }
-        if values["vThMant"] >= NEVER:
-            return FixedIntegrator(**common)
-        return FixedCubaLif(**common, vth=values["vThMant"])
+        kinds, first, kind = np.unique(values, axis=1, return_index=True, return_inverse=True)
+        if not self.problems.check(
+            first.size <= MOST_PARTS and (first.size == 1 or layer.text("type").startswith("dense")), "netx-neuron", where,
+            f"{first.size} different neurons", f"one in a conv layer, up to {MOST_PARTS} in a dense one",
+        ):  # fmt: skip
+            return None
+        parts: list[Part] = []
+        for number in np.argsort(first):
+            decay, dv, vth = kinds[:, number].tolist()
+            chosen = np.flatnonzero(kind.reshape(-1) == number)
+            common: dict[str, Any] = {
+                "du": decay - 1, "dv": dv, "bias_mant": mantissas[chosen].astype(np.int32), "bias_exp": BIAS_EXPONENT
+            }  # fmt: skip
+            neuron = FixedIntegrator(**common) if vth >= NEVER else FixedCubaLif(**common, vth=vth)
+            parts.append((chosen, neuron))
+        return parts
 
-    def _neuron_values(self, layer: _Group, where: str) -> dict[str, int] | None:
+    def _neuron_values(self, layer: _Group, n: int, where: str) -> NDArray[np.int64] | None:
+        """iDecay, vDecay and vThMant of every neuron, (3, n)."""
         check = self.problems.check
         if "neuron" not in layer:
             has_default = layer.text("type") in ("dense", "dense_rec")
             check(has_default, "netx-neuron", where, "no neuron", "one: only dense layers have a default")
-            return dict(DEFAULT_NEURON) if has_default else None
+            default = np.array(list(DEFAULT_NEURON.values()))
+            return np.repeat(default[:, None], n, axis=1) if has_default else None
         neuron, where = _Group(layer.group["neuron"]), f"{where}, neuron"
         kind = neuron.text("type")
         if not check(
@@ -384,9 +438,13 @@ class _Reader:
             value = neuron.integer(key, usual)
             good &= check(value == usual, "netx-neuron", f"{where}/{key}", f"{value}",
                           f"{usual}: netx runs CUBA neurons without graded spikes or refractoriness")  # fmt: skip
-        values = {key: neuron.integer(key) for key in DEFAULT_NEURON}
+        rows = []
         for key, high in (("iDecay", 4096), ("vDecay", 4096), ("vThMant", 1 << 24)):
+            values = neuron.integers(key).reshape(-1)
             good &= check(
-                0 <= values[key] <= high, "netx-neuron", f"{where}/{key}", f"{values[key]}", f"0 to {high}"
-            )
-        return values if good else None
+                values.size in (1, n) and values.min() >= 0 and values.max() <= high, "netx-neuron", f"{where}/{key}",
+                f"{values.size} from {values.min()} to {values.max()}" if values.size > 1 else f"{values[0]}",
+                f"0 to {high}, one or one per neuron",
+            )  # fmt: skip
+            rows.append(values)
+        return np.stack([np.broadcast_to(values, (n,)) for values in rows]) if good else None
