@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,20 +18,24 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
+from command import call  # noqa: E402
+
 import lbi  # noqa: E402
 from lbi import datasets  # noqa: E402
 from lbi.cli import train as command  # noqa: E402
 from lbi.datasets import SpikeData  # noqa: E402
 from lbi.errors import InputError, UsageError  # noqa: E402
-from lbi.train import load_model, network_of  # noqa: E402
+from lbi.train import SpikingNetwork, load_model, network_of, save_model  # noqa: E402
 from lbi.train.augment import augment  # noqa: E402
 from lbi.train.chip import mantissas  # noqa: E402
 from lbi.train.config import TrainConfig, make_config, response_norm  # noqa: E402
+from lbi.train.extract import load_module  # noqa: E402
 from lbi.train.loop import Trainer, evaluate  # noqa: E402
 from lbi.train.losses import activity_loss  # noqa: E402
 from lbi.train.model import classify  # noqa: E402
 from lbi.train.neurons import NEURONS  # noqa: E402
 from lbi.train.run import Outputs, complete, prepare, read_checkpoint, resume_config, save_checkpoint  # noqa: E402
+from lbi.train.start import Start  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -380,3 +385,71 @@ def test_two_processes_train_as_one(tmp_path):
         # 9 Adam steps of 0.005; the order of float32 sums moves a gradient by ~1e-6 of its size
         torch.testing.assert_close(states[1][key], value, rtol=0, atol=1e-3)
     assert abs(records[0]["accuracy"]["test"] - records[1]["accuracy"]["test"]) <= 0.01
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adabreg"])
+def test_a_float_model_is_fine_tuned_in_the_chips_integers(optimizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = call(
+        command.main, "--set", 'encoding={"n_steps": 8}', "--hidden", "32", "--epochs", "5", "--optimizer", optimizer,
+        "--recurrent", "--set", "slope=4", "-o", "float.pt", "--json",
+    )  # fmt: skip
+    tuned = call(
+        command.main, "--from", "float.pt", "--precision", "chip", "--epochs", "1", "-o", "chip.pt", "--json"
+    )
+    assert (first.code, tuned.code) == (0, 0), (first, tuned)
+    assert (tuned.json["epochs"], tuned.json["n_weights"]) == (1, first.json["n_weights"])
+    network = load_model("chip.pt")
+    config = network.meta["training"]["config"]
+    assert (config["slope"], config["precision"], config["encoding"]) == (4, "chip", {"n_steps": 8})
+    assert set(network.meta["scales"]) == {"hidden", "output"}
+    # It went on from the float weights: one epoch moves them little, and what was learned is still there.
+    before, after = (load_model(name).projections[0].weights.to_dense() for name in ("float.pt", "chip.pt"))
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.8
+    assert tuned.json["accuracy"]["test"] > first.json["accuracy"]["test"] - 0.05 > 0.5
+    data = datasets.load("digits", n_steps=8).test
+    fixed = lbi.quantize(network)
+    right = fixed.readout.classify(lbi.simulate(fixed, data.spikes).output) == data.labels
+    assert tuned.json["accuracy"]["test"] == right.mean()
+    back = call(command.main, "--from", "chip.pt", "--precision", "float", "--epochs", "0", "--json")
+    assert "scales" not in load_model(back.json["model"]).meta
+
+
+def test_a_start_that_does_not_fit_is_refused(tmp_path, monkeypatch, rng):
+    monkeypatch.chdir(tmp_path)
+    assert call(command.main, "--set", 'encoding={"n_steps": 4}', "--hidden", "8", "--epochs", "0").code == 0
+    np.savez("own.npz", spikes=np.zeros((20, 4, 6), np.uint8), labels=np.arange(20) % 2)
+    save_model(load_module("model.pt")[0], "bare.pt")
+    for arguments, code, message in (
+        (["--hidden", "9", "--neuron", "atrlif"], 2, "from-network: --from: with another hidden, neuron"),
+        (
+            ["--dataset", "own.npz"],
+            3,
+            "from-dataset: model.pt: has 64 inputs and 10 classes; allowed: 6 and 2",
+        ),
+        (["--resume", "model.pt.ckpt"], 3, "file-missing"),
+        (["--set", "slopes=1"], 2, "slopes"),
+    ):
+        done = call(command.main, "--from", "model.pt", *arguments, "-o", "other.pt")
+        assert done.code == code
+        assert re.search(message, done.errors[0])
+    assert "names no data set" in call(command.main, "--from", "bare.pt").errors[0]
+    assert call(command.main, "--from", "bare.pt", "--dataset", "digits", "--epochs", "0").code == 0
+    assert not Path("other.pt").exists()
+
+
+def test_fine_tuning_resumes_too(tmp_path, monkeypatch):
+    """Also where the network is not what the options alone would make."""
+    save_model(SpikingNetwork(small(hidden=(12,), slope=7).model((64,), 10), seed=3), tmp_path / "bare.pt")
+    monkeypatch.setattr("lbi.train.run.CHECKPOINT_EVERY_S", 0.0)
+    start = Start.read(tmp_path / "bare.pt")
+    config = start.config("digits", None, {"epochs": 1, "encoding": {"n_steps": 4}})
+    outputs = Outputs(tmp_path / "model.pt")
+    trainer = prepare(config, outputs, start=start)
+    trainer.run()
+    save_checkpoint(trainer, outputs.checkpoint)
+    checkpoint = read_checkpoint(outputs.checkpoint)
+    resumed = prepare(resume_config(checkpoint, {"epochs": 2}), outputs, checkpoint)
+    assert resumed.model.config == trainer.model.config
+    assert torch.equal(resumed.model.layers["hidden"].weight, trainer.model.layers["hidden"].weight)
+    assert complete(resumed, outputs)["epochs"] == 2

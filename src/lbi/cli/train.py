@@ -55,6 +55,10 @@ FLAGS = (
 @click.option(
     "--resume", type=click.Path(path_type=Path), metavar="CKPT", help="Go on from a checkpoint, bit for bit."
 )
+@click.option(
+    "--from", "start", type=click.Path(path_type=Path), metavar="MODEL",
+    help="Go on from a trained model.pt, with its data set and options unless given.",
+)  # fmt: skip
 @click.option("--precision", help="float (default), or chip: the last epochs run the chip's integers.")
 @click.option(
     "--metrics", type=click.Path(path_type=Path), metavar="FILE.csv", help="A row of figures per epoch."
@@ -81,8 +85,8 @@ def main(
 
     outputs = Outputs(output, metrics, tensorboard)
     outputs.check()
-    config, checkpoint = _configure(flags)
-    record = _train(config, outputs, checkpoint, show=not (as_json or quiet))
+    config, begin = _configure(flags)
+    record = _train(config, outputs, begin, show=not (as_json or quiet))
     if "model" not in record:  # another process of the same torchrun prints
         return
     if as_json:
@@ -91,10 +95,12 @@ def main(
         _print(record)
 
 
-def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any] | None]:
+def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
+    """The configuration, and what ``prepare`` begins with: ``start`` or ``checkpoint``, or neither."""
     from lbi.errors import Problem, UsageError
     from lbi.train.config import make_config
     from lbi.train.run import read_checkpoint, resume_config
+    from lbi.train.start import Start
 
     options = {name: flags[name] for name in FLAGS if flags[name] is not None}
     if "hidden" in options:
@@ -105,10 +111,15 @@ def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any] | Non
                 Problem("option", "--hidden", repr(options["hidden"]), "whole numbers, separated by commas")
             ) from None
     options |= _assignments(flags["assignments"])
+    given = flags["dataset"], flags["config"], options
     if flags["resume"] is None:
-        return make_config(flags["dataset"], flags["config"], options), None
+        if flags["start"] is None:
+            return make_config(*given), {}
+        start = Start.read(flags["start"])
+        return start.config(*given), {"start": start}
     checkpoint = read_checkpoint(flags["resume"])
-    fixed = sorted((set(options) - {"data", "epochs"}) | ({"dataset"} if flags["dataset"] else set()))
+    also = {name for name, flag in (("dataset", "dataset"), ("from", "start")) if flags[flag]}
+    fixed = sorted((set(options) - {"data", "epochs"}) | also)
     if fixed or flags["config"]:
         raise UsageError(
             Problem(
@@ -116,7 +127,7 @@ def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any] | Non
                 "leave the other options to the checkpoint",
             )
         )  # fmt: skip
-    return resume_config(checkpoint, options), checkpoint
+    return resume_config(checkpoint, options), {"checkpoint": checkpoint}
 
 
 def _assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
@@ -135,12 +146,10 @@ def _assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
     return options
 
 
-def _train(
-    config: TrainConfig, outputs: Outputs, checkpoint: dict[str, Any] | None, *, show: bool
-) -> dict[str, Any]:
+def _train(config: TrainConfig, outputs: Outputs, begin: dict[str, Any], *, show: bool) -> dict[str, Any]:
     from lbi.train.run import complete, prepare
 
-    trainer = prepare(config, outputs, checkpoint)
+    trainer = prepare(config, outputs, **begin)
     total = (config.epochs - trainer.progress.epoch) * trainer.n_batches
     with progress(f"{config.optimizer} on {config.dataset}", total, show=show) as advance:
 

@@ -73,11 +73,17 @@ def set_scales(model: SpikingNetwork, chip: str = CHIP) -> None:
     from lbi.quantize import quantize
     from lbi.train.extract import network_of
 
-    for layer in model.populations():
-        layer.scale.zero_()
+    leave_chip(model)
     fixed = quantize(network_of(model), chip)
     for layer in model.populations():
         layer.scale.copy_(torch.tensor([fixed.population(name).scale for name in layer.config.parts]))
+
+
+@torch.no_grad()
+def leave_chip(model: SpikingNetwork) -> None:
+    """Train in floats from here on."""
+    for layer in model.populations():
+        layer.scale.zero_()
 
 
 @torch.no_grad()

@@ -215,12 +215,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 """Data set → optimizer ("" for all) → defaults that differ from ``TrainConfig``'s; psmnist and ssc untried."""
 
 
-def make_config(dataset: str | None, file: Path | None, options: Mapping[str, Any]) -> TrainConfig:
-    """Defaults of the data set and optimizer, then the file's values, then ``options``.
+def make_config(
+    dataset: str | None, file: Path | None, options: Mapping[str, Any], saved: Mapping[str, Any] | None = None
+) -> TrainConfig:
+    """Defaults of the data set and optimizer, then ``saved``, then the file's values, then ``options``.
 
     Raises InputError for an unreadable file, UsageError for unknown or wrong values.
     """
-    given = {**_read_toml(file), **options} if file else dict(options)
+    given = {**(saved or {}), **(_read_toml(file) if file else {}), **options}
     name = dataset or given.get("dataset", TrainConfig.dataset)
     known = {entry.name: entry.type for entry in fields(TrainConfig)}
     problems = Problems()

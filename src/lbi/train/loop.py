@@ -47,6 +47,7 @@ class Trainer:
 
     on_batch: called after every batch with its record (loss, accuracy, density, rate), for progress bars.
     on_epoch: called after every epoch with its record, for metrics and checkpoints.
+    model: the network to train, with weights to go on from (default: a new one).
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Trainer:
         self.model = model or SpikingNetwork(
             config.model(dataset.input_shape, dataset.n_classes), config.seed
         )
-        self.optimizer = make_optimizer(config, self.model)
+        self.optimizer = make_optimizer(config, self.model, fresh=model is None)
         self.controller = make_controller(config, self.optimizer)
         self.progress = Progress()
 
@@ -190,6 +191,7 @@ class Trainer:
         progress = self.progress
         return {
             "config": self.config.to_dict(),
+            "network": self.model.config.to_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "controller": None if self.controller is None else self.controller.state_dict(),

@@ -12,10 +12,13 @@ import torch
 from lbi import datasets
 from lbi.errors import InputError, Problem
 from lbi.train import distributed, files
+from lbi.train.chip import leave_chip
 from lbi.train.config import TrainConfig, make_config
 from lbi.train.extract import save_model
 from lbi.train.loop import Trainer, evaluate
 from lbi.train.metrics import Metrics
+from lbi.train.model import ModelConfig, SpikingNetwork
+from lbi.train.start import Start
 from lbi.whole import check_writable
 
 CHECKPOINT = ("lbi.checkpoint", 1)
@@ -52,14 +55,29 @@ def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainC
     return make_config(checkpoint["config"]["dataset"], None, {**given, **options})
 
 
-def prepare(config: TrainConfig, outputs: Outputs, checkpoint: dict[str, Any] | None = None) -> Trainer:
-    """Load the data and build what is trained; checkpoint: content of a checkpoint file to go on from.
+def prepare(
+    config: TrainConfig,
+    outputs: Outputs,
+    checkpoint: dict[str, Any] | None = None,
+    start: Start | None = None,
+) -> Trainer:
+    """Load the data and build what is trained.
+
+    checkpoint: content of a checkpoint file to go on from · start: a trained model to begin with
 
     Under ``torchrun`` every process calls this, and then ``complete``; the first one writes.
     """
     distributed.start()
     outputs.check()
-    trainer = Trainer(config, datasets.load(config.dataset, config.data, **config.encoding))
+    dataset, model = datasets.load(config.dataset, config.data, **config.encoding), None
+    if start is not None:
+        start.check(dataset)
+        model = start.model
+        if config.precision == "float":
+            leave_chip(model)
+    elif checkpoint is not None:
+        model = SpikingNetwork(ModelConfig.from_dict(checkpoint["network"]))
+    trainer = Trainer(config, dataset, model=model)
     if checkpoint is not None:
         trainer.restore(checkpoint)
     n_neurons = trainer.model.config.n_in + sum(layer.config.n for layer in trainer.model.populations())
@@ -115,7 +133,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint; raises InputError if the file is missing, broken or foreign."""
     content = files.read(path, CHECKPOINT)
     missing = [
-        key for key in ("config", "model", "optimizer", "controller", "progress") if key not in content
+        key
+        for key in ("config", "network", "model", "optimizer", "controller", "progress")
+        if key not in content
     ]
     if missing:
         raise InputError(

@@ -14,12 +14,15 @@ from lbi.train.regularizers import L1
 from lbi.train.sparse_init import sparse_init_
 
 
-def make_optimizer(config: TrainConfig, model: SpikingNetwork) -> torch.optim.Optimizer:
-    """Adam on dense weights, or a Bregman optimizer on weights that start almost empty."""
+def make_optimizer(
+    config: TrainConfig, model: SpikingNetwork, *, fresh: bool = True
+) -> torch.optim.Optimizer:
+    """Adam on dense weights, or a Bregman optimizer on weights that start almost empty if ``fresh``."""
     if config.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), lr=config.lr)
-    generator = torch.Generator().manual_seed(config.seed)
-    sparse_init_(model, min(config.initial_density, config.density), generator)
+    if fresh:
+        generator = torch.Generator().manual_seed(config.seed)
+        sparse_init_(model, min(config.initial_density, config.density), generator)
     groups = param_groups(model, L1(config.lamda))
     if config.optimizer == "linbreg":
         return LinBreg(groups, lr=config.lr, delta=config.delta, momentum=config.momentum)
