@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,14 @@ def core_limits(profile: HardwareProfile) -> NDArray[np.float64]:
     return np.array([np.inf if quantity.limit is None else quantity.limit for quantity in quantities])
 
 
+class Axons(NamedTuple):
+    """An indexed projection's rows on a chunk's core: their bits, their sources (rising) and synapses each."""
+
+    bits: int
+    sources: NDArray[np.int32]
+    counts: NDArray[np.int32]
+
+
 class Partition:
     """The chunks of a network for one choice of formats.
 
@@ -71,6 +79,9 @@ class Partition:
             self.incoming[projection.target].setdefault(projection.source, []).append(projection)
         self.outputs = {p.name: np.zeros(p.n, dtype=np.int64) for p in fixed.populations}
         self.chunks: dict[str, list[Chunk]] = {}
+        # Chunks are looked at again and again (cut, packed, traced), and looking costs a pass over their synapses.
+        self._trials: dict[tuple[str, int, int], Axons] = {}
+        self._kept: dict[tuple[str, int, int], Axons] = {}
 
     def measure(self, chunk: Chunk) -> NDArray[np.int64]:
         """(5,) what a chunk takes of its core; output axons by the destinations known so far."""
@@ -95,8 +106,27 @@ class Partition:
         if self.formats[projection.name] == DENSE:
             sources = np.arange(projection.weights.shape[1])
             return rows.dense_bits(sources.size, chunk.n), sources
-        sources, counts = synapses_per_axon(projection, chunk.start, chunk.stop)
-        return rows.indexed_bits(counts, chunk.n), sources
+        axons = self.axons(projection, chunk)
+        return axons.bits, axons.sources
+
+    def axons(self, projection: FixedProjection, chunk: Chunk) -> Axons:
+        """The rows of an indexed projection on a chunk's core."""
+        key = (projection.name, chunk.start, chunk.stop)
+        found = self._kept.get(key) or self._trials.get(key)
+        if found is None:
+            sources, counts = synapses_per_axon(projection, chunk.start, chunk.stop)
+            found = Axons(self.rows[projection.name].indexed_bits(counts, chunk.n), sources, counts)
+            self._trials[key] = found
+        return found
+
+    def _keep(self, chunk: Chunk) -> None:
+        """Forget all trials but those of a chunk that was chosen."""
+        for projections in self.incoming[chunk.population].values():
+            for projection in projections:
+                key = (projection.name, chunk.start, chunk.stop)
+                if key in self._trials:
+                    self._kept[key] = self._trials[key]
+        self._trials.clear()
 
     def reached(self, source: str, chunk: Chunk) -> NDArray[Any]:
         """Neurons of ``source`` that have an axon into a chunk, rising; through however many projections."""
@@ -155,6 +185,7 @@ class Partition:
                 self._report(Chunk(name, start, start + 1), problems)
                 return chunks
             chunks.append(Chunk(name, start, stop))
+            self._keep(chunks[-1])
             start, length = stop, stop - start
         return chunks
 

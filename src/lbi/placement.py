@@ -183,10 +183,10 @@ def _axon_table(partition: Partition, name: str, chunks: tuple[Chunk, ...]) -> A
     sources, counts, indices = [], [], []
     for index, chunk in enumerate(chunks):
         if chunk.population == projection.target:
-            reached, synapses = synapses_per_axon(projection, chunk.start, chunk.stop)
-            sources.append(reached)
-            counts.append(synapses)
-            indices.append(np.full(reached.size, index, dtype=np.int32))
+            axons = partition.axons(projection, chunk)
+            sources.append(axons.sources)
+            counts.append(axons.counts)
+            indices.append(np.full(axons.sources.size, index, dtype=np.int32))
     return AxonTable(np.concatenate(sources), np.concatenate(indices), np.concatenate(counts))
 
 
