@@ -10,8 +10,9 @@ torch = pytest.importorskip("torch")
 from lbi import reference  # noqa: E402
 from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork, atrlif, cuba_lif, network_of  # noqa: E402
+from lbi.train.config import SPIKING  # noqa: E402
 from lbi.train.event_linear import event_linear, pack, weight_gradient  # noqa: E402
-from lbi.train.neurons import ATRLIF, CUBA_LIF, NEURONS  # noqa: E402
+from lbi.train.neurons import ATRLIF, CUBA_LIF, INTEGRATOR, NEURONS  # noqa: E402
 from lbi.train.scan import scan  # noqa: E402
 from lbi.train.surrogate import SURROGATES, derivative  # noqa: E402
 
@@ -42,7 +43,7 @@ def flat(a, w, neuron):
     return [x for x in (a, w, *neuron) if x is not None and x.requires_grad]
 
 
-@pytest.mark.parametrize("model", NEURONS.values(), ids=NEURONS)
+@pytest.mark.parametrize("model", [NEURONS[name] for name in SPIKING], ids=SPIKING)
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("outputs", ["spikes", "voltages", "both"])
@@ -68,6 +69,40 @@ def test_gradients_equal_autograd_through_the_plain_loop(model, surrogate, recur
         else:
             assert float(theirs.abs().max()) > 0
         torch.testing.assert_close(ours, theirs, **FLOAT64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_an_integrators_gradients_equal_autograd(dtype):
+    a, _, neuron = random_scan(INTEGRATOR, 4, False, dtype)
+    upstream = torch.randn(N_SAMPLES, N_STEPS, N, generator=torch.Generator().manual_seed(1)).to(dtype)
+    results = []
+    for run in (
+        scan(INTEGRATOR, a, None, neuron, "boxcar", 1.0),
+        INTEGRATOR.reference(a, None, *neuron, "boxcar", 1.0),
+    ):
+        assert not run[0].any()
+        results.append((run[1], *torch.autograd.grad((upstream * run[1]).sum(), flat(a, None, neuron))))
+    # float32: 13 steps of a few additions of values up to ~30, each with relative error 2^-24
+    tolerance = FLOAT64 if dtype == torch.float64 else {"rtol": 1e-4, "atol": 5 * 13 * 30 * 2**-24}
+    for ours, theirs in zip(*results, strict=True):
+        assert float(theirs.detach().abs().max()) > 0
+        torch.testing.assert_close(ours, theirs, **tolerance)
+
+
+def test_integrators_are_read_and_nothing_else():
+    def config(readout, *populations):
+        return ModelConfig((4,), populations, readout)
+
+    integrator = PopulationConfig("output", 3, (0.5,), (0.25,), (), neuron="integrator")
+    spiking = PopulationConfig("hidden", 3, (0.5,), (0.25,))
+    config("membrane_max", spiking, integrator)
+    hidden = PopulationConfig("hidden", 3, (0.5,), (0.25,), (), neuron="integrator")
+    for readout, *populations in (("spike_count", spiking, integrator), ("membrane_mean", spiking),
+                                  ("membrane_mean", hidden, integrator)):  # fmt: skip
+        with pytest.raises(InputError, match="readout-kind"):
+            config(readout, *populations)
+    with pytest.raises(InputError, match="recurrence"):
+        config("membrane_max", PopulationConfig("o", 3, (0.5,), (0.25,), (), True, neuron="integrator"))
 
 
 def test_a_single_step_by_hand():
@@ -103,7 +138,7 @@ def test_surrogates_by_hand(surrogate, x, expected):
     assert derivative(v, threshold, surrogate, slope).item() == expected / threshold
 
 
-@pytest.mark.parametrize("model", NEURONS.values(), ids=NEURONS)
+@pytest.mark.parametrize("model", [NEURONS[name] for name in SPIKING], ids=SPIKING)
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_float32_keeps_to_float64(model, recurrent):
     a, w, neuron = random_scan(model, 5, recurrent, torch.float32)
@@ -177,7 +212,7 @@ def adaptation(parts):
     return {"neuron": "atrlif", **{name: (value,) * parts for name, value in values.items()}}
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", SPIKING)
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_a_trained_network_is_the_extracted_network(neuron, parts, recurrent):
@@ -211,7 +246,7 @@ def test_a_trained_network_is_the_extracted_network(neuron, parts, recurrent):
     assert network.n_active == model.n_active()
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
+@pytest.mark.parametrize("neuron", SPIKING)
 def test_trained_decays_stay_on_the_chips_grid(neuron):
     more = adaptation(1) if neuron == "atrlif" else {}
     population = PopulationConfig("output", 3, (0.5,), (0.25,), (1.0,), train_decays=True, **more)

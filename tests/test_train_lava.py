@@ -22,6 +22,7 @@ pytestmark = pytest.mark.lava
 NETWORKS = {
     "recurrent": ["--recurrent", "--set", "current_decay=[0.4, 0.7]", "--set", "bias=true"],
     "adaptive": ["--recurrent", "--neuron", "atrlif", "--set", "threshold_step=0.4", "--set", "bias=true"],
+    "membrane": ["--readout", "membrane_max", "--neuron", "atrlif"],
 }
 """Name → options of the training run."""
 
@@ -52,8 +53,11 @@ def test_lava_gives_the_spikes_and_the_accuracy_that_training_printed(name, digi
     )  # fmt: skip
     assert (trained.code, exported.code, ran.code) == (0, 0, 0), (trained, exported, ran)
     with np.load(test) as given, np.load(tmp_path / "out.npz") as out, torch.no_grad():
-        spikes, _ = load_module(model)[0](torch.from_numpy(given["spikes"]))[-1]
-        assert np.abs(out["spikes"].astype(int) - spikes.numpy().astype(int)).sum() == 0
-    assert spikes.sum() > 30
+        spikes, voltages = load_module(model)[0](torch.from_numpy(given["spikes"]))[-1]
+        if name == "membrane":
+            assert np.abs(out["membrane"] - voltages.double().numpy() * 64).sum() == 0
+        else:
+            assert np.abs(out["spikes"].astype(int) - spikes.numpy().astype(int)).sum() == 0
+            assert spikes.sum() > 30
     # Far more than the tenth of guessing: the neurons compute something.
     assert ran.json["accuracy"] == trained.json["accuracy"]["test"] > 0.5

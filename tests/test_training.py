@@ -32,8 +32,7 @@ from lbi.train.config import TrainConfig, make_config, response_norm  # noqa: E4
 from lbi.train.extract import load_module  # noqa: E402
 from lbi.train.loop import Trainer, evaluate  # noqa: E402
 from lbi.train.losses import activity_loss  # noqa: E402
-from lbi.train.model import classify  # noqa: E402
-from lbi.train.neurons import NEURONS  # noqa: E402
+from lbi.train.readout import classify, predict, scores  # noqa: E402
 from lbi.train.run import Outputs, complete, prepare, read_checkpoint, resume_config, save_checkpoint  # noqa: E402
 from lbi.train.start import Start  # noqa: E402
 
@@ -103,22 +102,34 @@ def test_sparse_training_reaches_its_density_and_the_zeros_stay_absent(digits, t
 
 
 @pytest.mark.parametrize("recurrent", [False, True])
-@pytest.mark.parametrize("neuron", NEURONS)
-def test_chip_exact_training_prints_the_deployed_accuracy(neuron, recurrent, digits):
+@pytest.mark.parametrize(
+    ("neuron", "readout"),
+    [
+        ("cuba_lif", "spike_count"),
+        ("atrlif", "spike_count"),
+        ("cuba_lif", "membrane_max"),
+        ("atrlif", "membrane_mean"),
+    ],
+)
+def test_chip_exact_training_prints_the_deployed_accuracy(neuron, readout, recurrent, digits):
     parts = ((0.5, 0.8), (0.1, 0.3)) if recurrent else ((0.5,), (0.2,))
     config = small(
         precision="chip", chip_from=0.5, recurrent=recurrent, current_decay=parts[0], voltage_decay=parts[1],
-        bias=recurrent, epochs=6, optimizer="adam", lr=0.02, neuron=neuron,
+        bias=recurrent, epochs=6, optimizer="adam", lr=0.02, neuron=neuron, readout=readout,
     )  # fmt: skip
     trainer = trained(config, digits)
     fixed = lbi.quantize(network_of(trainer.model))
     assert fixed.populations[0].neuron.model == neuron
     activity = lbi.simulate(fixed, digits.test.spikes)
     with torch.no_grad():
-        spikes = trainer.model(torch.from_numpy(digits.test.spikes))[-1][0].numpy()
-    np.testing.assert_array_equal(activity.output_spikes, spikes)
-    assert spikes.sum() > 450
-    right = fixed.readout.classify(activity.output_spikes) == digits.test.labels
+        spikes, voltages = trainer.model(torch.from_numpy(digits.test.spikes))[-1]
+    np.testing.assert_array_equal(activity.output_spikes, spikes.numpy())
+    if readout == "spike_count":
+        assert spikes.sum() > 450
+    else:
+        np.testing.assert_array_equal(activity.output, voltages.double().numpy() * 64)
+    right = fixed.readout.classify(activity.output) == digits.test.labels
+    assert right.mean() > 0.5
     assert evaluate(trainer.model, digits.test) == right.mean()
     assert all(projection.n_rounded_to_zero == 0 for projection in fixed.projections)
 
@@ -305,6 +316,25 @@ def test_classes_are_the_readouts():
         for neuron, count in enumerate(row):
             spikes[sample, :count, neuron] = 1
     assert lbi.Readout("output").classify(spikes).tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize("kind", ["spike_count", "membrane_max", "membrane_mean"])
+def test_scores_by_hand_and_classes_as_deployed(kind):
+    neuron = {"threshold": ()} | {"neuron": "integrator"} if kind != "spike_count" else {}
+    population = lbi.train.PopulationConfig("output", 3, (1.0,), (0.5,), **neuron)
+    model = SpikingNetwork(lbi.train.ModelConfig((4,), (population,), kind))
+    output = torch.tensor([[[1.0, 0.0, 4.0], [4.0, 3.0, -4.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
+    found = scores(model, [(output, output)])
+    # the response to one unit of input is 1, 1/2, 1/4 …: its norm is √(4/3)
+    expected = {
+        "spike_count": [5.0, 3.0, 0.0],
+        "membrane_max": [4.0, 3.0, 4.0],
+        "membrane_mean": [2.5, 1.5, 0.0],
+    }[kind]
+    unit = 1.0 if kind == "spike_count" else (4 / 3) ** 0.5
+    np.testing.assert_allclose(found[0].numpy() * unit, expected, rtol=1e-6)
+    deployed = lbi.Readout("output", kind).classify(output.numpy().astype(np.int64))
+    assert predict(model, [(output, output)]).tolist() == deployed.tolist() == [0, 0]
 
 
 def test_augmentation_moves_whole_samples(rng):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lbi.train.run import Outputs
 
 FLAGS = (
-    "data", "optimizer", "density", "epochs", "seed", "hidden", "recurrent", "neuron", "lr", "batch_size", "validation", "patience", "precision",
+    "data", "optimizer", "density", "epochs", "seed", "hidden", "recurrent", "neuron", "readout", "lr", "batch_size", "validation", "patience", "precision",
 )  # fmt: skip
 """Flags that are fields of the training configuration under the same name."""
 
@@ -33,6 +33,9 @@ FLAGS = (
 @click.option("--hidden", metavar="N[,N…]", help="Neurons of each hidden population.")
 @click.option("--recurrent/--feedforward", default=None, help="Recurrent hidden populations, or not.")
 @click.option("--neuron", help="Of the hidden populations: cuba_lif (default), or atrlif: adaptive.")
+@click.option(
+    "--readout", help="spike_count (default), or of integrators as output: membrane_max, membrane_mean."
+)
 @click.option("--lr", type=float, help="Learning rate at the start.")
 @click.option("--batch-size", type=int, metavar="N", help="Samples per step of the optimizer.")
 @click.option("--validation", type=float, metavar="SHARE", help="Share of the training set to hold out.")

@@ -21,6 +21,7 @@ from lbi.train.surrogate import SURROGATES
 OPTIMIZERS = ("adam", "linbreg", "adabreg")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("float", "chip")
+SPIKING = tuple(name for name, model in NEURONS.items() if model.spikes)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class TrainConfig:
                 all(1 / GRID <= d < 1 for d in self.voltage_decay) and len(self.voltage_decay) == len(self.current_decay),
                 "1/4096 up to below 1, as many as current decays (one per part of a hidden population)",
             ),
-            "neuron": (self.neuron in NEURONS, ", ".join(NEURONS)),
+            "neuron": (self.neuron in SPIKING, ", ".join(SPIKING)),
             "threshold_decay": (0 <= self.threshold_decay < 1, "0 up to below 1"),
             "refractory_decay": (0 <= self.refractory_decay < 1, "0 up to below 1"),
             "output_current_decay": (1 / GRID <= self.output_current_decay <= 1, "1/4096 up to 1"),
@@ -152,10 +153,10 @@ class TrainConfig:
                 "threshold_decay": (self.threshold_decay,) * len(threshold),
                 "refractory_decay": (self.refractory_decay,) * len(threshold),
             }  # fmt: skip
-            model = NEURONS[neuron]
+            parameters = (*NEURONS[neuron].decays, *NEURONS[neuron].levels)
+            own = {key: value if key in parameters else () for key, value in values.items()}
             return PopulationConfig(
-                name, n, recurrent=recurrent, bias=self.bias, train_decays=self.train_decays, neuron=neuron,
-                **{parameter: values[parameter] for parameter in (*model.decays, *model.levels)},
+                name, n, recurrent=recurrent, bias=self.bias, train_decays=self.train_decays, neuron=neuron, **own
             )  # fmt: skip
 
         hidden = [
@@ -166,7 +167,8 @@ class TrainConfig:
             for i, n in enumerate(self.hidden, start=1)
         ]  # fmt: skip
         decays = (self.output_current_decay,), (self.output_voltage_decay,)
-        output = layer("output", n_classes, "cuba_lif", *decays, False)
+        neuron = "cuba_lif" if self.readout == "spike_count" else "integrator"
+        output = layer("output", n_classes, neuron, *decays, False)
         return ModelConfig(input_shape, (*hidden, output), self.readout, self.surrogate, self.slope)
 
     def to_dict(self) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from lbi.train.augment import augment
 from lbi.train.chip import set_scales, snap
 from lbi.train.config import TrainConfig
 from lbi.train.losses import activity_loss
-from lbi.train.model import SpikingNetwork, classify
+from lbi.train.model import SpikingNetwork
+from lbi.train.readout import predict, scores
 from lbi.train.setup import make_controller, make_optimizer
 
 EVALUATION_BATCH = 256
@@ -141,12 +142,11 @@ class Trainer:
         mine = distributed.share(chosen.size)
         spikes, labels = torch.from_numpy(moved[mine]), torch.from_numpy(self.train.labels[chosen[mine]])
         run = self.model(spikes, config.dropout)
-        counts = run[-1][0].sum(1)
-        loss = cross_entropy(config.gain * counts, labels, reduction="sum") / chosen.size
+        loss = cross_entropy(config.gain * scores(self.model, run), labels, reduction="sum") / chosen.size
         loss = loss + activity_loss(self.model, run, config) * (labels.numel() / chosen.size)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        sums = self._sums(loss, run, counts, labels)
+        sums = self._sums(loss, run, labels)
         distributed.add_up(self.model, sums)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
         value, n_right, n_spikes = sums.tolist()
@@ -165,12 +165,11 @@ class Trainer:
             "loss": value, "accuracy": n_right / chosen.size, "rate": n_spikes / n_updates, "density": self.density(),
         }  # fmt: skip
 
-    @staticmethod
     @torch.no_grad()
-    def _sums(loss: Tensor, run: list[tuple[Tensor, Tensor]], counts: Tensor, labels: Tensor) -> Tensor:
+    def _sums(self, loss: Tensor, run: list[tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
         """(3,) float64: loss, right answers and spikes of this process's share of a batch."""
         n_spikes = sum(spikes.sum(dtype=torch.float64) for spikes, _ in run)
-        n_right = (classify(counts) == labels).sum().double()
+        n_right = (predict(self.model, run) == labels).sum().double()
         return torch.stack([loss.detach().double(), n_right, torch.as_tensor(n_spikes)])
 
     def _set_lr(self, step: int) -> None:
@@ -242,6 +241,6 @@ def evaluate(model: SpikingNetwork, data: SpikeData) -> float:
     n_right = 0
     for start in range(0, len(data), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)
-        counts = model(torch.from_numpy(data.spikes[part]))[-1][0].sum(1)
-        n_right += int((classify(counts) == torch.from_numpy(data.labels[part])).sum())
+        classes = predict(model, model(torch.from_numpy(data.spikes[part])))
+        n_right += int((classes == torch.from_numpy(data.labels[part])).sum())
     return n_right / max(1, len(data))

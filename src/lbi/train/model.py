@@ -104,6 +104,14 @@ class ModelConfig:
             )  # fmt: skip
             _check_neuron(population, where, problems)
         check(self.readout in READOUTS, "readout-kind", "config", repr(self.readout), ", ".join(READOUTS))
+        for i, population in enumerate(self.populations):
+            counted = self.readout == "spike_count" or i + 1 < len(self.populations)
+            integrates = population.neuron in NEURONS and not NEURONS[population.neuron].spikes
+            check(
+                counted != integrates, "readout-kind", f"config, population {population.name!r}",
+                f"{population.neuron!r} under {self.readout!r}",
+                "neurons that spike, but integrators as the output of membrane_max and membrane_mean",
+            )  # fmt: skip
         check(
             self.surrogate in SURROGATES,
             "unknown-surrogate",
@@ -157,6 +165,10 @@ def _check_neuron(population: PopulationConfig, where: str, problems: Problems) 
     if model is None:
         problems.add("neuron-model", where, repr(population.neuron), ", ".join(map(repr, NEURONS)))
         return
+    problems.check(
+        model.spikes or not population.recurrent, "recurrence", where, f"recurrent {population.neuron!r}",
+        "neurons that spike",
+    )  # fmt: skip
     own = (*model.decays, *model.levels)
     counts = {name: len(getattr(population, name)) for name in PARAMETERS}
     k = max(1, len(population.current_decay))
@@ -362,9 +374,3 @@ class SpikingNetwork(nn.Module):
     def n_active(self) -> int:
         """Number of synapses that are not exactly 0."""
         return sum(int(torch.count_nonzero(weight)) for weight in self.weights().values())
-
-
-def classify(counts: Tensor) -> Tensor:
-    """Classes (n_samples,) from spike counts (n_samples, n_out): most spikes, lowest index on ties."""
-    best = counts.max(dim=1, keepdim=True).values
-    return (counts == best).to(torch.uint8).argmax(dim=1)

@@ -34,6 +34,7 @@ class NeuronModel:
     n_traces: arrays (n_samples, n_steps, n) that a forward pass writes: spikes, voltages before reset, …
     n_carried: gradients (n_samples, n) that the backward pass hands from step to step
     reference: ``scan`` in plain PyTorch, gradients by autograd
+    spikes: False for an integrator, which can only be read out; it has no recurrence
 
     ``neurons/<name>_kernels.py`` holds ``forward``, ``forward_chip`` (the chip's integers), ``backward`` (without
     recurrence), ``step_backward`` (one step of it, with ``fed_back``, the gradient (n_samples, n) that the step's
@@ -42,17 +43,18 @@ class NeuronModel:
     n), ``carried`` (n_carried, n_samples, n) and ``grads`` (n_decays + 1, n_samples, n).
     """
 
-    @property
-    def n_parameters(self) -> int:
-        """Rows of ``neuron``."""
-        return len(self.decays) + len(self.levels) + 1
-
     name: str
     decays: tuple[str, ...]
     levels: tuple[str, ...]
     n_traces: int
     n_carried: int
     reference: Callable[..., tuple[Tensor, Tensor]]
+    spikes: bool = True
+
+    @property
+    def n_parameters(self) -> int:
+        """Rows of ``neuron``."""
+        return len(self.decays) + len(self.levels) + 1
 
 
 def scan(

@@ -5,8 +5,9 @@ To add a model, add both files and its row below; its records are in ``lbi.neuro
 
 from lbi.train.neurons.atrlif import ATRLIF, atrlif
 from lbi.train.neurons.cuba_lif import CUBA_LIF, cuba_lif
+from lbi.train.neurons.integrator import INTEGRATOR
 
-NEURONS = {model.name: model for model in (CUBA_LIF, ATRLIF)}
+NEURONS = {model.name: model for model in (CUBA_LIF, ATRLIF, INTEGRATOR)}
 """Model name → what training knows of it."""
 
-__all__ = ["ATRLIF", "CUBA_LIF", "NEURONS", "atrlif", "cuba_lif"]
+__all__ = ["ATRLIF", "CUBA_LIF", "INTEGRATOR", "NEURONS", "atrlif", "cuba_lif"]
