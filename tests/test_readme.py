@@ -7,6 +7,7 @@ import shlex
 from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 from command import call
 
@@ -54,6 +55,12 @@ def test_commands_exist_with_these_options(line):
     for argument in arguments:
         if argument.startswith("-"):
             assert argument.split("=")[0] in known, f"{main.name} has no {argument}"
+
+
+@pytest.mark.parametrize("name", ["train", "export", "run", "estimate"])
+def test_every_option_is_described(name):
+    main = import_module(f"lbi.cli.{name}").main
+    assert not [option.name for option in main.params if isinstance(option, click.Option) and not option.help]
 
 
 def without_numbers(text: str) -> list[str]:

@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,17 @@ def trained(config, dataset):
     trainer = Trainer(config, dataset)
     trainer.run()
     return trainer
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "linbreg", "adabreg"])
+def test_weight_decay_reaches_the_optimizer(optimizer, digits):
+    groups = Trainer(small(optimizer=optimizer, weight_decay=0.5), digits).optimizer.param_groups
+    assert {group["weight_decay"] for group in groups} == {0.5}
+
+
+def test_every_option_is_described():
+    words = set(re.findall(r"\w+", TrainConfig.__doc__))
+    assert not {field.name for field in fields(TrainConfig)} - words
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "linbreg", "adabreg"])

@@ -1,7 +1,7 @@
 """What can go wrong, said so that the user can mend it without opening the source.
 
-A check collects every :class:`Problem` it meets and raises once. Each error class carries the
-exit code of the commands (DESIGN: 2 usage, 3 invalid or unsupported input, 4 verification failed,
+A check collects every ``Problem`` it meets and raises once. Each error class carries the
+exit code of the commands (2 usage, 3 invalid or unsupported input, 4 verification failed,
 5 backend failed, 6 does not fit the chip).
 """
 

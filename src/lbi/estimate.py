@@ -69,7 +69,10 @@ class ProjectionFigures:
 class Estimate:
     """Costs of one network on one chip; ``dense`` and ``sparse`` price the same spikes.
 
-    basis: where the activity came from · dense_problems: why the dense network cannot be placed, if it cannot
+    fixed, profile: the network and the chip · n_samples, n_steps: of the run, 0 without input
+    basis: where the activity came from, in words · dense, sparse: counts, memory, cores, energy (pJ) and time (ns)
+    projections: the same counts, one by one
+    dense_problems: why the dense network cannot be placed, if it cannot
     """
 
     fixed: FixedNetwork
@@ -96,7 +99,7 @@ class Estimate:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values with the keys of DESIGN §6, and more."""
+        """Plain JSON values, as ``lbi-estimate --json`` prints them; energies in pJ, times in ns, per timestep."""
         from lbi.costing.as_dict import to_dict
 
         return to_dict(self)
@@ -111,14 +114,16 @@ def estimate(
     basis: str = "",
     on_activity: OnActivity | None = None,
 ) -> Estimate:
-    """Estimate a network's cost on ``chip`` (default: the one it was quantized for).
+    """Estimate a network's cost on ``chip``: energies in pJ, times in ns, as bands.
 
-    activity: a run of the network, best with ``record=("spikes", "active")``. With ``spikes``, the input
-    (n_samples, n_steps, n_in), counts per core are exact; without, or without a record, totals are exact
-    and messages and times per step are bounds from the counts per population.
-    spikes without activity: the network is simulated here, some samples at a time.
-    Neither: static figures and the worst case, and ``basis`` says so.
-    on_activity: called with (first sample, activity) for every part of the run.
+    activity: a run of the network, best with ``record=("spikes", "active")``. With ``spikes`` too, counts per
+        core are exact; without, or without a record, totals are exact and messages and times per step are
+        bounds from the counts per population
+    chip: name, TOML file or profile; default: the one the network was quantized for
+    spikes: its input, (n_samples, n_steps, n_in); without ``activity``, the network is simulated here, some
+        samples at a time. Without either: static figures and the worst case, and ``basis`` says so
+    basis: where the activity came from, in words, for reports
+    on_activity: called with (first sample, activity) for every part of the run
 
     Raises FitError if the sparse network does not fit the chip, InputError for unusable spikes.
     """

@@ -19,7 +19,10 @@ from lbi.sparse import CsrMatrix
 
 
 class SignMode(IntEnum):
-    """Signs that a projection's weights may have; values as in ``lava.utils.weightutils.SignMode``."""
+    """Signs that a projection's weights may have; values as in ``lava.utils.weightutils.SignMode``.
+
+    MIXED: even mantissas −256 … 254 · EXCITATORY: 0 … 255 · INHIBITORY: −255 … 0
+    """
 
     MIXED = 1
     EXCITATORY = 2
@@ -173,7 +176,7 @@ class FixedNetwork:
         return max(population.latency for population in self.populations)
 
     def population(self, name: str) -> FixedPopulation:
-        """The population of that name."""
+        """The population of that name, which must exist."""
         return next(population for population in self.populations if population.name == name)
 
     def latency(self, name: str) -> int:

@@ -23,7 +23,10 @@ READOUTS = ("spike_count", "membrane_max", "membrane_mean")
 
 @dataclass(frozen=True)
 class Population:
-    """A named group of neurons that share one neuron model: ``shape`` is for display, order is C."""
+    """A named group of neurons that share one neuron model (``lbi.neurons``).
+
+    shape: for display and files; neurons are numbered in C order
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -118,7 +121,7 @@ class Network:
         return sum(projection.weights.nnz for projection in self.projections)
 
     def population(self, name: str) -> Population:
-        """The population of that name."""
+        """The population of that name, which must exist."""
         return next(population for population in self.populations if population.name == name)
 
     def is_forward(self, projection: Projection) -> bool:

@@ -169,7 +169,13 @@ class CheckPoint:
 
 @dataclass(frozen=True)
 class HardwareProfile:
-    """One chip. ``sources`` maps the keys that quantities cite to full references."""
+    """One chip, as its file says (docs/hardware.md): every number is a ``Quantity`` with unit, source and confidence.
+
+    name: what ``--chip`` takes · title: for people · sources: the keys that quantities cite → full references
+    limits: cores, neurons, axons and memory · models: neuron models the chip runs · mesh: tiles
+    formats: ranges of the integers · memory: layouts of synapses, the first is used · costs: pJ and ns per event
+    scenarios: labelled what-ifs · static: power at rest, mW · checkpoints: published measurements to hold against
+    """
 
     name: str
     title: str

@@ -52,7 +52,7 @@ def simulate(network: Network | FixedNetwork, spikes: ArrayLike, record: Iterabl
     """Run every sample of ``spikes`` (n_samples, n_steps, n_in) from rest.
 
     record: variables to keep for all populations: "spikes", "active" and the neuron's state variables.
-    Equations: DESIGN §4; in float networks the same without rounding.
+    Equations: those of the neuron models (``lbi.neurons``), and docs/architecture.md for time.
     """
     spikes = check_spikes(spikes, network.n_in)
     n_samples, n_steps, _ = spikes.shape

@@ -116,7 +116,7 @@ class CsrMatrix:
 
     @classmethod
     def from_dense(cls, dense: ArrayLike) -> CsrMatrix:
-        """From a 2-D array; exact zeros are not stored. NaN is refused."""
+        """From a 2-D array; exact zeros are not stored. Raises InputError for NaN."""
         dense = np.asarray(dense)
         if dense.ndim != 2:
             problems = Problems()

@@ -25,7 +25,7 @@ EPILOG = (
 
 
 class Command(click.Command):
-    """A click command whose every error is one line per problem, with DESIGN's exit codes."""
+    """A click command whose every error is one line per problem, with its exit code."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("epilog", EPILOG)

@@ -180,7 +180,7 @@ def _names(paths: tuple[Path, ...]) -> list[str]:
 
 
 def _record(estimates: list[Estimate], names: list[str]) -> dict[str, Any]:
-    """DESIGN's keys for the first export; for several also every export, and the first over each other."""
+    """The estimate of the first export; for several also every export, and the first over each other."""
     from lbi.costing.as_dict import ratios
 
     records = [{"name": name} | estimate.to_dict() for name, estimate in zip(names, estimates, strict=True)]

@@ -1,4 +1,4 @@
-"""An Estimate as plain JSON values: DESIGN §6's keys, and what explains them."""
+"""An Estimate as plain JSON values: what ``lbi-estimate --json`` prints."""
 
 from __future__ import annotations
 

@@ -21,7 +21,11 @@ _TEST_FRACTION = 0.25
 
 
 def load_digits(_data_dir: Path | None = None, *, code: str = "rate", n_steps: int = 16) -> Dataset:
-    """Static images, 64 channels, by ``latency`` (one spike per pixel) or ``rate`` (up to one a step)."""
+    """Static images, 64 channels.
+
+    code: "latency" (one spike per pixel, bright early) or "rate" (evenly spaced, up to one a step)
+    n_steps: timesteps per image
+    """
     check_options(
         code=(code, code in IMAGE_CODES, ", ".join(IMAGE_CODES)),
         n_steps=(n_steps, isinstance(n_steps, int) and 2 <= n_steps <= 1024, "2 to 1024"),
@@ -34,7 +38,11 @@ def load_digits(_data_dir: Path | None = None, *, code: str = "rate", n_steps: i
 def load_psdigits(
     _data_dir: Path | None = None, *, code: str = "thermometer", n_levels: int = 16, order_seed: int = 0
 ) -> Dataset:
-    """64 steps, one pixel each, in the order that ``order_seed`` draws; ``n_levels`` channels."""
+    """64 steps, one pixel each.
+
+    code: how a grey value becomes spikes: "thermometer", "population" or "on_off" (``lbi.datasets.encodings``)
+    n_levels: channels · order_seed: draws the order of the pixels
+    """
     check_options(
         code=(code, code in VALUE_CODES, ", ".join(VALUE_CODES)),
         n_levels=(

@@ -1,7 +1,7 @@
 """Chip-exact training: the forward pass is the chip's integer arithmetic, the backward pass a surrogate.
 
 Weights stay floats underneath. Each forward pass rounds them to mantissas (straight-through: the gradient of the
-rounded weight is taken for the weight's own) and runs DESIGN's equations on them, so the spikes in training are
+rounded weight is taken for the weight's own) and runs the chip's equations on them, so the spikes in training are
 those of ``lbi.simulate`` and of Lava. All quantities are in mantissa units here: thresholds are ``vth``, states are
 the chip's over 64, which floats hold exactly.
 """

@@ -26,9 +26,42 @@ SPIKING = tuple(name for name, model in NEURONS.items() if model.spikes)
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All options of a run. Steps are timesteps, decays fractions lost per step; raises UsageError.
+    """All options of a run; the commands' defaults per data set stand in ``PRESETS``.
 
-    neuron: of the hidden populations · threshold: in units of ``response_norm`` · threshold_step: in thresholds
+    dataset: a name of ``lbi.datasets`` or a ``.npz`` file · data: folder of its files
+    encoding: options of the data set, as in ``lbi.datasets.load``
+
+    Network
+
+    hidden: neurons of each hidden population · recurrent: each feeds itself, too
+    neuron: of the hidden populations, "cuba_lif" or "atrlif" (adaptive threshold and refractoriness)
+    current_decay, voltage_decay: fractions lost per timestep, on the grid of 1/4096; several values split
+        each hidden population into parts
+    output_current_decay, output_voltage_decay: the same for the output
+    threshold: in units of ``response_norm``
+    threshold_step: by which a spike raises it (atrlif), in thresholds
+    threshold_decay, refractory_decay: fractions of the raise, and of the refractoriness, lost per timestep
+    train_decays: decays get gradients, too
+    bias: every neuron has one · readout: how outputs become a class, see ``lbi.Readout``
+    surrogate, slope: derivative of the spike, see ``lbi.train.surrogate``
+
+    Training
+
+    precision: "float", or "chip": from the share ``chip_from`` of the epochs on, the forward pass runs the
+        chip's integers
+    optimizer: "adabreg", "linbreg" or "adam" · density: share of weights to keep (not for adam)
+    lr: at the start · schedule: "cosine" (to 0) or "constant" · epochs, batch_size: passes, samples per step
+    gain: factor on the readout's counts in the cross-entropy · dropout: share of hidden neurons silenced
+    clip: largest norm of the gradient, 0 for any · delta, momentum, weight_decay: see ``AdaBreg``, ``LinBreg``
+    initial_density: share of weights that a sparse run starts with · lamda: λ at the start
+    seed: of weights, order, augmentation and dropout
+    validation: share of the training set to hold out
+    patience: epochs without a better validation accuracy after which to stop, 0 for never
+    channel_jitter: standard deviation of a sample's shift over channels · time_shift: its largest, in timesteps
+    rate_low, rate_high: spikes per neuron and timestep that cost nothing · activity: weight of what is
+        outside, squared · synops: weight of the synaptic operations, as a share of dense ones
+
+    Raises UsageError naming every option that is out of range.
     """
 
     dataset: str = "digits"

@@ -237,7 +237,7 @@ def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData |
 
 @torch.no_grad()
 def evaluate(model: SpikingNetwork, data: SpikeData) -> float:
-    """Accuracy, by the readout that is deployed."""
+    """Accuracy in [0, 1], by the readout that is deployed."""
     n_right = 0
     for start in range(0, len(data), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)

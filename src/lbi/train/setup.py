@@ -17,16 +17,17 @@ from lbi.train.sparse_init import sparse_init_
 def make_optimizer(
     config: TrainConfig, model: SpikingNetwork, *, fresh: bool = True
 ) -> torch.optim.Optimizer:
-    """Adam on dense weights, or a Bregman optimizer on weights that start almost empty if ``fresh``."""
+    """Adam (decoupled weight decay) on dense weights, or a Bregman optimizer on those that start almost empty if ``fresh``."""
     if config.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=config.lr)
+        return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     if fresh:
         generator = torch.Generator().manual_seed(config.seed)
         sparse_init_(model, min(config.initial_density, config.density), generator)
     groups = param_groups(model, L1(config.lamda))
+    options: dict[str, Any] = {"lr": config.lr, "delta": config.delta, "weight_decay": config.weight_decay}
     if config.optimizer == "linbreg":
-        return LinBreg(groups, lr=config.lr, delta=config.delta, momentum=config.momentum)
-    return AdaBreg(groups, lr=config.lr, delta=config.delta)
+        return LinBreg(groups, momentum=config.momentum, **options)
+    return AdaBreg(groups, **options)
 
 
 def make_controller(config: TrainConfig, optimizer: Any) -> DensityController | None:
