@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -37,6 +38,9 @@ class Command(click.Command):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run as the program that this process is."""
         interrupt.listen()
+        for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets a question mark
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         return self.main(*args, **kwargs)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -117,7 +121,8 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def emit_json(record: dict[str, Any]) -> None:
     """Print one JSON object on stdout; NaN and infinities are refused rather than written."""
-    click.echo(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
+    ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
+    click.echo(json.dumps(record, indent=2, ensure_ascii=ascii_only, allow_nan=False, default=_plain))
 
 
 def _plain(value: Any) -> Any:
