@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -45,7 +46,8 @@ class PruningTrainer(Trainer):
         if self.masks is None and 2 * self.progress.epoch >= self.config.epochs:
             weights = list(self.model.weights().values())
             every = torch.cat([weight.detach().abs().ravel() for weight in weights])
-            limit = every.kthvalue(max(1, round((1 - self.config.density) * every.numel()))).values
+            n_cut = every.numel() - math.floor(self.config.density * every.numel())
+            limit = every.kthvalue(max(1, n_cut)).values
             self.masks = [(weight.detach().abs() > limit).to(weight.dtype) for weight in weights]
         super()._epoch()
 

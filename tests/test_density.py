@@ -43,7 +43,7 @@ def psdigits() -> Dataset:
     [*(("adabreg", density) for density in DENSITIES), ("linbreg", 0.5), ("linbreg", 0.05)],
 )
 def test_reaches_and_holds_every_density_on_psdigits(psdigits, density, optimizer):
-    options = {"density": density, "optimizer": optimizer, "hidden": (48,), "epochs": 14}
+    options = {"density": density, "optimizer": optimizer, "hidden": (48,), "epochs": 14, "settle": 0.0}
     trainer = Trainer(make_config("psdigits", None, options), psdigits)
     start = trainer.model.n_active()
     trainer.run()
@@ -237,6 +237,79 @@ def test_state_resumes_bit_for_bit_also_between_two_looks():
     several = DensityController(AdaBreg([{"params": [p], "reg": L1(0.1)} for p in net.parameters()]), 0.2)
     with pytest.raises(UsageError, match=r"1 units over 1 weight tensors; allowed: 1 units over 2"):
         several.load_state_dict(saved[2])
+
+
+@pytest.mark.parametrize("steps", [0, 3, 200])
+@pytest.mark.parametrize("reg", [L1(0.05), L1(0.05, elastic=1), GroupL1(0.05), GroupL1(0.05, over=(2, 2))])
+def test_settling_keeps_the_strongest_weights_as_they_are(reg, steps):
+    optimizer, weight, step = noisy(reg, shape=(200, 20))
+    controller = DensityController(optimizer, 0.203)
+    for _ in range(steps):
+        step()
+        controller.step()
+    before = weight.detach().clone()
+    controller.settle()
+    alive = weight != 0
+    if isinstance(reg, L1):
+        assert int(alive.sum()) == min(math.floor(0.203 * 4000), int((before != 0).sum()))
+        assert before[alive].abs().min() >= before[~alive].abs().max()
+    else:
+        assert 0.203 - 20 / 4000 < float(alive.float().mean()) <= 0.203 or torch.equal(weight, before)
+    assert torch.equal(weight[alive], before[alive])
+    assert optimizer.param_groups[0]["reg"] == reg.with_lamda(0)
+
+
+@pytest.mark.parametrize("kind", [AdaBreg, LinBreg])
+@pytest.mark.parametrize("delta", [1.0, 0.5])
+def test_settled_weights_move_as_torchs_own_optimizers_move_them(kind, delta):
+    optimizer, weight, step = noisy(L1(0.05), kind=kind)
+    group = optimizer.param_groups[0]
+    group["delta"] = delta
+    if kind is LinBreg:
+        group["momentum"] = 0.9
+    controller = DensityController(optimizer, 0.2)
+    for _ in range(100):
+        step()
+        controller.step()
+    controller.settle()
+    support, twin = weight != 0, weight.detach().clone().requires_grad_()
+    lr = group["lr"] * delta
+    other = (
+        torch.optim.Adam([twin], lr=lr) if kind is AdaBreg else torch.optim.SGD([twin], lr=lr, momentum=0.9)
+    )
+    own = {key: value for key, value in optimizer.state[weight].items() if key != "dual"}
+    other.state[twin] = {
+        key: value.clone() if torch.is_tensor(value) else torch.tensor(float(value))
+        for key, value in own.items()
+    }
+    for _ in range(30):
+        step()
+        controller.step()
+        twin.grad = weight.grad.clone()
+        other.step()
+        with torch.no_grad():
+            twin.mul_(support)
+        assert torch.equal(weight != 0, support)
+    # 30 steps, each of a few roundings of 2^-24 on numbers below 4
+    torch.testing.assert_close(weight, twin, rtol=0, atol=30 * 4 * 4 * 2.0**-24)
+
+
+def test_a_settled_controller_resumes_settled():
+    optimizer, weight, step = noisy(L1(0.05))
+    controller = DensityController(optimizer, 0.2)
+    for _ in range(50):
+        step()
+        controller.step()
+    controller.settle()
+    successor = DensityController(noisy(L1(0.05))[0], 0.2)
+    successor.load_state_dict(controller.state_dict())
+    successor.optimizer = optimizer
+    alive = weight != 0
+    for _ in range(5):
+        step()
+        successor.step()
+    assert torch.equal(weight != 0, alive)
+    assert successor.log == controller.log
 
 
 def test_diverged_duals_leave_lamda_alone():

@@ -70,7 +70,7 @@ def test_every_option_is_described():
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(optimizer, digits, tmp_path):
     config = small(
         optimizer=optimizer, recurrent=True, dropout=0.2, channel_jitter=1.0, time_shift=1, bias=True,
-        train_decays=True, validation=0.1,
+        train_decays=True, validation=0.1, initial_density=0.5,
     )  # fmt: skip
     whole = trained(config, digits)
 
@@ -104,12 +104,38 @@ def test_seeds_repeat_and_differ(digits):
 
 def test_sparse_training_reaches_its_density_and_the_zeros_stay_absent(digits, tmp_path):
     trainer = trained(small(density=0.2, epochs=12), digits)
-    # the controller's band is 4 %, and the last look lies up to 10 steps back
-    assert trainer.density() == pytest.approx(0.2, rel=0.1)
+    # settled: at most what was asked for, and less only by what the controller's band of 4 % leaves open
+    assert 0.19 < trainer.density() <= 0.2
     network = network_of(trainer.model)
     assert network.n_active == trainer.model.n_active() < 0.25 * network.n_weights
     # 12 short epochs with a fifth of the weights: far above the 10 % of guessing
     assert evaluate(trainer.model, digits.test) > 0.5
+
+
+def test_a_denser_start_shrinks_to_the_density_and_then_settles(digits):
+    supports = []
+
+    def look(trainer):
+        supports.append(torch.cat([weight.ravel() != 0 for weight in trainer.model.weights().values()]))
+
+    config = small(density=0.1, initial_density=0.5, epochs=20, shrink=0.5, settle=0.25)
+    trainer = Trainer(config, digits, on_epoch=look)
+    trainer.run()
+    shares = [float(support.float().mean()) for support in supports]
+    for record in trainer.controller.log:
+        epoch = (record.step - 1) // trainer.n_batches
+        # the controller leaves 4 % alone; in the first epoch it has weights to wait for
+        if epoch > 0:
+            assert record.density == pytest.approx(0.1 * (1 + 4 * max(0.0, 1 - epoch / 10) ** 3), rel=0.041)
+    assert 0.095 < shares[-1] <= 0.1
+    assert all(torch.equal(support, supports[15]) for support in supports[16:])
+    assert not torch.equal(supports[13], supports[15])
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_density_holds_however_early_training_ends(epochs, digits):
+    trainer = trained(small(density=0.1, initial_density=0.5, epochs=epochs), digits)
+    assert 0.095 < trainer.density() <= 0.1
 
 
 @pytest.mark.parametrize("recurrent", [False, True])
@@ -311,6 +337,16 @@ def test_options_are_checked_together(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         make_config(None, tmp_path / "none.toml", {})
     assert make_config("digits", None, {"voltage_decay": [0.1, 0.2]}).current_decay == (0.5, 0.5)
+
+
+def test_few_weights_have_presets_of_their_own():
+    assert [make_config("shd", None, {"density": density}).lr for density in (0.1, 0.05, 0.02)] == [
+        0.01,
+        0.02,
+        0.02,
+    ]
+    assert make_config("shd", None, {"density": 0.05, "optimizer": "adam"}).lr == 0.01
+    assert make_config("shd", None, {"density": 0.05, "lr": 0.3}).lr == 0.3
 
 
 def test_response_norm_is_the_sum_it_claims():

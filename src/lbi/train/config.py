@@ -53,7 +53,10 @@ class TrainConfig:
     lr: at the start · schedule: "cosine" (to 0) or "constant" · epochs, batch_size: passes, samples per step
     gain: factor on the readout's counts in the cross-entropy · dropout: share of hidden neurons silenced
     clip: largest norm of the gradient, 0 for any · delta, momentum, weight_decay: see ``AdaBreg``, ``LinBreg``
-    initial_density: share of weights that a sparse run starts with · lamda: λ at the start
+    initial_density: share of weights that a sparse run starts with; the network grows to ``density``, or falls there
+        over the share ``shrink`` of the epochs, fast at first · lamda: λ at the start
+    settle: share of epochs at the end in which the set of weights is fixed, at ``density`` or a little below; with 0
+        the density is only about what was asked for
     seed: of weights, order, augmentation and dropout
     validation: share of the training set to hold out
     patience: epochs without a better validation accuracy after which to stop, 0 for never
@@ -100,6 +103,8 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 0.0
     initial_density: float = 0.1
+    shrink: float = 0.6
+    settle: float = 0.2
     lamda: float = 0.1
     seed: int = 0
     # data
@@ -145,6 +150,8 @@ class TrainConfig:
             "schedule": (self.schedule in SCHEDULES, ", ".join(SCHEDULES)),
             "density": (0 < self.density <= 1, "above 0, up to 1"),
             "initial_density": (0 < self.initial_density <= 1, "above 0, up to 1"),
+            "shrink": (0 < self.shrink <= 1, "above 0, up to 1: the share of epochs in which a larger initial_density falls to density"),
+            "settle": (0 <= self.settle < 1, "0 up to below 1: the share of epochs at the end with a fixed set of weights"),
             "epochs": (self.epochs >= 0, "0 or more"),
             "seed": (0 <= self.seed < 2**63, "0 or more"),
             "validation": (0 <= self.validation < 1, "0 up to below 1"),
@@ -227,27 +234,36 @@ _SPOKEN: dict[str, dict[str, Any]] = {
     "": {
         "hidden": (256,), "recurrent": True, "current_decay": (0.3, 0.39, 0.6), "voltage_decay": (0.1, 0.22, 0.5),
         "output_current_decay": 0.39, "output_voltage_decay": 0.22, "gain": 1.0, "dropout": 0.1,
-        "channel_jitter": 8.0, "time_shift": 4, "epochs": 50,
+        "channel_jitter": 8.0, "time_shift": 4, "epochs": 50, "initial_density": 1.0,
     },
     "adam": {"lr": 1e-2},
+    "adabreg": {"lr": 1e-2},
+    "adabreg, few": {"lr": 2e-2},
 }  # fmt: skip
 
 _PIXELS: dict[str, dict[str, Any]] = {
     "": {
-        "recurrent": True, "encoding": {"code": "on_off"}, "current_decay": (0.6,), "voltage_decay": (0.1,),
-        "output_voltage_decay": 0.1, "gain": 1.0, "slope": 8.0, "batch_size": 32, "epochs": 100, "lr": 1e-2,
+        "hidden": (256,), "recurrent": True, "encoding": {"code": "on_off"}, "current_decay": (0.6,), "voltage_decay": (0.1,),
+        "output_voltage_decay": 0.1, "gain": 1.0, "slope": 8.0, "batch_size": 32, "epochs": 100, "lr": 1e-2, "settle": 0.5,
     },
     "adam": {"lr": 5e-3},
+    "linbreg": {"lr": 0.3},
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {"": {}, "adam": {"lr": 5e-3}},
     "psdigits": _PIXELS,
-    "psmnist": {**_PIXELS, "": {**_PIXELS[""], "hidden": (256,), "batch_size": 128, "epochs": 20}},
+    "psmnist": {**_PIXELS, "": {**_PIXELS[""], "batch_size": 128, "epochs": 20}},
     "shd": _SPOKEN,
     "ssc": {**_SPOKEN, "": {**_SPOKEN[""], "channel_jitter": 2.0}},
 }
-"""Data set → optimizer ("" for all) → defaults that differ from ``TrainConfig``'s; psmnist and ssc untried."""
+"""Data set → optimizer ("" for all; "…, few": at density ``FEW`` or less) → defaults that differ from ``TrainConfig``'s.
+
+psmnist and ssc are untried.
+"""
+
+FEW = 0.05
+"""Density up to which a data set's settings for few weights hold."""
 
 
 def make_config(
@@ -270,8 +286,11 @@ def make_config(
             )  # fmt: skip
     problems.raise_as(UsageError)
     presets = PRESETS.get(str(name), {})
-    optimizer = str(given.get("optimizer", presets.get("", {}).get("optimizer", TrainConfig.optimizer)))
-    return TrainConfig(**{**presets.get("", {}), **presets.get(optimizer, {}), **given, "dataset": str(name)})
+    optimizer = str(given.get("optimizer", TrainConfig.optimizer))
+    chosen = {**presets.get("", {}), **presets.get(optimizer, {}), **given, "dataset": str(name)}
+    if chosen.get("density", TrainConfig.density) <= FEW:
+        chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
+    return TrainConfig(**chosen)
 
 
 def _fits(value: Any, kind: str) -> bool:

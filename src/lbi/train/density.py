@@ -63,6 +63,7 @@ class DensityController:
     density: in (0, 1], for all of them together; or a mapping from group names to densities, which
     gives each of these groups a λ of its own (make the groups with ``param_groups(per_layer=True)``).
     every: steps ≥ 1. band, rate: relative, in (0, 1). ``log`` holds the DensityRecords.
+    ``overshoot`` (1; set it at any time, ≥ 1): times the density, at most 1, is what it aims at until it settles.
     Raises UsageError naming everything that is out of range.
     """
 
@@ -75,10 +76,12 @@ class DensityController:
         band: float = 0.04,
         rate: float = 0.1,
     ) -> None:
-        self.optimizer = optimizer
+        self.optimizer: Any = optimizer
         self.every, self.band, self.rate = int(every), float(band), float(rate)
         self.log: list[DensityRecord] = []
         self.steps = 0
+        self.overshoot = 1.0
+        self.settled = False
         problems = Problems()
         for name, number, holds, allowed in (
             ("every", every, every >= 1, "a number of steps ≥ 1"),
@@ -93,6 +96,9 @@ class DensityController:
     def _weights(self, unit: _Unit) -> list[Tensor]:
         return [p for i in unit.groups for p in self.optimizer.param_groups[i]["params"]]
 
+    def _aim(self, unit: _Unit) -> float:
+        return min(1.0, self.overshoot * unit.density)
+
     def density(self) -> float:
         """The share of non-zero weights at present, over all controlled groups."""
         weights = [p for unit in self._units for p in self._weights(unit)]
@@ -100,8 +106,11 @@ class DensityController:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Count one optimizer step; look and act when ``every`` of them have passed."""
+        """Count one optimizer step; look and act when ``every`` of them have passed, or hold the settled support."""
         self.steps += 1
+        if self.settled:
+            self._hold()
+            return
         if self.steps % self.every:
             return
         supports = iter(self._support)
@@ -109,7 +118,7 @@ class DensityController:
         for unit in self._units:
             weights = self._weights(unit)
             share = sum(int(torch.count_nonzero(p)) for p in weights) / sum(p.numel() for p in weights)
-            off = abs(share / unit.density - 1)
+            off = abs(share / self._aim(unit) - 1)
             unit.acting = off > (self.band / 2 if unit.acting else self.band)
             if unit.acting:
                 self._act(unit)
@@ -138,7 +147,7 @@ class DensityController:
                     parts.append((strength / group["reg"].lamda).ravel())
         if not parts:
             return
-        wanted, least = _quantile(torch.cat(parts), unit.density), math.exp(-self.rate * 2**unit.falls)
+        wanted, least = _quantile(torch.cat(parts), self._aim(unit)), math.exp(-self.rate * 2**unit.falls)
         unit.falls = min(unit.falls + 1, _MOST_FALLS) if wanted < least else 0
         factor = max(wanted, least)
         if not math.isfinite(factor):
@@ -146,10 +155,41 @@ class DensityController:
         for i in unit.groups:
             _scale_lamda(self.optimizer, self.optimizer.param_groups[i], factor)
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Fix the support: the strongest weights, a share ``density`` at most, live on with λ = 0.
+
+        From now on they move as under plain SGD or Adam; ``step()`` keeps all others at 0, and the log has ended.
+        """
+        self.settled = True
+        for unit in self._units:
+            strengths = []
+            for i in unit.groups:
+                group = self.optimizer.param_groups[i]
+                reg = group["reg"]
+                for p in group["params"]:
+                    strengths.append(reg.strength(p / group["delta"] + reg.sub_grad(p)) / reg.lamda)
+                group["reg"] = reg.with_lamda(0.0)
+            every = torch.cat([strength.ravel() for strength in strengths])
+            n_cut = every.numel() - math.floor(unit.density * every.numel())
+            limit = every.kthvalue(n_cut).values if n_cut else every.new_zeros(())
+            for p, strength in zip(self._weights(unit), strengths, strict=True):
+                p.mul_(strength > limit)
+        self._support = [_support(p) for unit in self._units for p in self._weights(unit)]
+        self.optimizer.reset_duals()
+
+    def _hold(self) -> None:
+        weights = (p for unit in self._units for p in self._weights(unit))
+        for p, support in zip(weights, self._support, strict=True):
+            p.mul_(support)
+            self.optimizer.state[p]["dual"].mul_(support)
+
     def state_dict(self) -> dict[str, Any]:
         """Plain types and bit-packed supports: loads with ``weights_only=True``. λ is the optimizer's."""
         return {
             "steps": self.steps,
+            "overshoot": self.overshoot,
+            "settled": self.settled,
             "acting": [unit.acting for unit in self._units],
             "falls": [unit.falls for unit in self._units],
             "log": [astuple(record) for record in self.log],
@@ -169,7 +209,11 @@ class DensityController:
             "make the optimizer's groups and the controller as they were made when saving",
         )
         problems.raise_as(UsageError)
-        self.steps = int(state["steps"])
+        self.steps, self.overshoot, self.settled = (
+            int(state["steps"]),
+            float(state["overshoot"]),
+            bool(state["settled"]),
+        )
         self.log = [DensityRecord(*record) for record in state["log"]]
         for unit, acting, falls in zip(self._units, state["acting"], state["falls"], strict=True):
             unit.acting, unit.falls = bool(acting), int(falls)

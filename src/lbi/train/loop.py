@@ -70,6 +70,7 @@ class Trainer:
         )
         self.optimizer = make_optimizer(config, self.model, fresh=model is None)
         self.controller = make_controller(config, self.optimizer)
+        self.start_density = config.initial_density if model is None else self.density()
         self.progress = Progress()
 
     @property
@@ -81,11 +82,13 @@ class Trainer:
         """Train to the last epoch, or until validation has not improved for ``patience`` epochs."""
         while self.progress.epoch < self.config.epochs and not self._stale():
             self._enter_chip()
+            self._steer()
             self._epoch()
             if self.on_epoch is not None:
                 self.on_epoch(self)
         if self.progress.best_state is not None and self.config.patience:
             self.model.load_state_dict(self.progress.best_state)
+        self._steer(ended=True)
         self._enter_chip()
         if self.config.precision == "chip":
             snap(self.model)
@@ -102,6 +105,20 @@ class Trainer:
         ):
             set_scales(self.model)
             self.progress.best, self.progress.best_epoch = -1.0, self.progress.epoch
+
+    def _steer(self, *, ended: bool = False) -> None:
+        """Set the density that is aimed at in this epoch; for the last share ``settle`` of them, fix which weights live."""
+        config, controller = self.config, self.controller
+        if controller is None or controller.settled:
+            return
+        share = self.progress.epoch / max(1, config.epochs)
+        last = min(round((1 - config.settle) * config.epochs), max(1, config.epochs - 1))
+        if config.settle > 0 and (ended or self.progress.epoch >= last):
+            controller.settle()
+            self.progress.best, self.progress.best_epoch = -1.0, self.progress.epoch
+        else:
+            left = max(0.0, 1 - share / config.shrink) ** 3
+            controller.overshoot = 1 + left * max(0.0, self.start_density / config.density - 1)
 
     def _stale(self) -> bool:
         patience = self.config.patience
@@ -194,6 +211,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "controller": None if self.controller is None else self.controller.state_dict(),
+            "start_density": self.start_density,
             "progress": {
                 "epoch": progress.epoch, "history": progress.history, "best": progress.best,
                 "best_epoch": progress.best_epoch, "best_state": progress.best_state,
@@ -210,6 +228,7 @@ class Trainer:
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             if self.controller is not None:
                 self.controller.load_state_dict(checkpoint["controller"])
+            self.start_density = float(checkpoint["start_density"])
             self.progress = Progress(**checkpoint["progress"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(

@@ -17,12 +17,12 @@ from lbi.train.sparse_init import sparse_init_
 def make_optimizer(
     config: TrainConfig, model: SpikingNetwork, *, fresh: bool = True
 ) -> torch.optim.Optimizer:
-    """Adam (decoupled weight decay) on dense weights, or a Bregman optimizer on those that start almost empty if ``fresh``."""
+    """Adam (decoupled weight decay) on dense weights, or a Bregman optimizer on those thinned out to ``initial_density`` if ``fresh``."""
     if config.optimizer == "adam":
         return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     if fresh:
         generator = torch.Generator().manual_seed(config.seed)
-        sparse_init_(model, min(config.initial_density, config.density), generator)
+        sparse_init_(model, config.initial_density, generator)
     groups = param_groups(model, L1(config.lamda))
     options: dict[str, Any] = {"lr": config.lr, "delta": config.delta, "weight_decay": config.weight_decay}
     if config.optimizer == "linbreg":
