@@ -281,6 +281,24 @@ def test_the_command_prints_json_and_writes_model_and_metrics(tmp_path, monkeypa
     assert output is None or output.shape == (40, 6, 10)
 
 
+def test_tensorboard_gets_the_figures_of_the_csv_file(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.chdir(tmp_path)
+    done = call(
+        command.main, "--set", 'encoding={"n_steps": 4}', "--hidden", "8", "--epochs", "3", "--validation", "0.1",
+        "--metrics", "m.csv", "--tensorboard", "board", "--quiet",
+    )  # fmt: skip
+    assert (done.code, done.errors) == (0, [])
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator("board").Reload()
+    rows = list(csv.DictReader(Path("m.csv").read_text().splitlines()))
+    assert set(board.Tags()["scalars"]) == set(rows[0]) - {"epoch"}
+    for name in board.Tags()["scalars"]:
+        written = [(event.step, event.value) for event in board.Scalars(name)]
+        assert written == [(int(row["epoch"]), np.float32(row[name])) for row in rows]
+
+
 def test_a_checkpoint_lies_beside_the_model_while_it_trains(tmp_path, monkeypatch):
     monkeypatch.setattr("lbi.train.run.CHECKPOINT_EVERY_S", 0.0)
     outputs = Outputs(tmp_path / "model.pt", tmp_path / "m.csv")

@@ -28,7 +28,7 @@ class Metrics:
             self._rows += _rows_before(path, first_epoch) if first_epoch and path.exists() else []
             self._write_file(path)
         if tensorboard is not None:
-            require("tensorboard", "report")
+            require("tensorboard", "tensorboard")
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(tensorboard))

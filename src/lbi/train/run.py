@@ -106,6 +106,7 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
     with Metrics(*where, trainer.progress.epoch) as metrics:
         trainer.run()
     record = summary(trainer, time.perf_counter() - started)
+    distributed.stop()
     if not writes:
         return record
     save_model(trainer.model, outputs.model, describe(trainer, record))
