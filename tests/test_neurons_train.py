@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 
@@ -68,6 +71,34 @@ def test_gradients_equal_autograd_through_the_plain_loop(model, surrogate, recur
             theirs = torch.zeros_like(ours)
         else:
             assert float(theirs.abs().max()) > 0
+        torch.testing.assert_close(ours, theirs, **FLOAT64)
+
+
+@pytest.fixture
+def cuda_scan(monkeypatch):
+    """The CUDA kernels in Triton's interpreter on the CPU."""
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    name = "lbi.train.neurons.cuba_lif_cuda"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module(name).CudaScan.apply
+    sys.modules.pop(name)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, on the lanes that a mask switches off
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_the_cuda_kernels_equal_autograd_through_the_plain_loop(surrogate, recurrent, cuda_scan):
+    a, w, neuron = random_scan(CUBA_LIF, 3, recurrent)
+    g = torch.Generator().manual_seed(9)
+    weights = [torch.randn(N_SAMPLES, N_STEPS, N, generator=g, dtype=torch.float64) for _ in range(2)]
+    results = []
+    for run in (cuda_scan(surrogate, 2.5, a, w, *neuron), CUBA_LIF.reference(a, w, *neuron, surrogate, 2.5)):
+        loss = sum((weight * x).sum() for weight, x in zip(weights, run, strict=True))
+        results.append((*run, *torch.autograd.grad(loss, flat(a, w, neuron))))
+    assert torch.equal(results[0][0], results[1][0])
+    for ours, theirs in zip(*results, strict=True):
+        assert float(theirs.detach().abs().max()) > 0
         torch.testing.assert_close(ours, theirs, **FLOAT64)
 
 

@@ -1,8 +1,8 @@
 """A population over a whole sequence as one differentiable operation, for every neuron model in ``neurons/``.
 
 On a CPU all steps run in one compiled kernel each way; with recurrence the backward pass takes one matrix product
-and one kernel per step. Each model's ``reference`` is the same in plain PyTorch: the definition, and what runs on
-other devices.
+and one kernel per step. CUBA-LIF has the like for CUDA. Each model's ``reference`` is the same in plain PyTorch: the
+definition, and what runs elsewhere.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class NeuronModel:
     n_carried: gradients (n_samples, n) that the backward pass hands from step to step
     reference: ``scan`` in plain PyTorch, gradients by autograd
     spikes: False for an integrator, which can only be read out; it has no recurrence
+    cuda: ``neurons/<name>_cuda.py`` has a ``CudaScan``, taken for tensors on a GPU
 
     ``neurons/<name>_kernels.py`` holds ``forward``, ``forward_chip`` (the chip's integers), ``backward`` (without
     recurrence), ``step_backward`` (one step of it, with ``fed_back``, the gradient (n_samples, n) that the step's
@@ -50,6 +51,7 @@ class NeuronModel:
     n_carried: int
     reference: Callable[..., tuple[Tensor, Tensor]]
     spikes: bool = True
+    cuda: bool = False
 
     @property
     def n_parameters(self) -> int:
@@ -69,6 +71,9 @@ def scan(
     """
     if chip or (a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64)):
         return FusedScan.apply(model, chip, surrogate, slope, a, recurrent, *neuron)
+    if model.cuda and a.is_cuda and a.dtype in (torch.float32, torch.float64):
+        fused = import_module(f"lbi.train.neurons.{model.name}_cuda").CudaScan
+        return fused.apply(surrogate, slope, a, recurrent, *neuron)
     return model.reference(a, recurrent, *neuron, surrogate, slope)
 
 

@@ -59,4 +59,5 @@ CUBA_LIF = NeuronModel(
     n_traces=2,
     n_carried=2,
     reference=reference,
+    cuda=True,
 )
