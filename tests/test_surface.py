@@ -62,7 +62,7 @@ def test_an_ascii_terminal_of_twenty_columns(name, folder):
         assert not options or json.loads(out)
 
 
-@pytest.mark.parametrize("name", ["export", "run"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_reader_that_has_gone(name, folder):
     for options in ((), ("--json",)):
         reader, writer = os.pipe()
@@ -71,6 +71,25 @@ def test_a_reader_that_has_gone(name, folder):
         os.close(writer)
         _, errors = process.communicate()
         assert (process.returncode, errors) == (1, "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_warning_on_the_way(name, folder):
+    process = start(name, folder, "--quiet", python=("-W", "error"))
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_three_exports_to_one_folder(folder):
+    """All end well, and the folder is one export, whole."""
+    processes = [start("export", folder, "--quiet") for _ in range(3)]
+    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 3
+    alone = folder / "alone.loihi"
+    command = import_module("lbi.cli.export").main
+    assert call(command, folder / "net.h5", "--target", "loihi", "-o", alone).code == 0
+    found = {path.name: path.read_bytes() for path in (folder / "out.loihi").iterdir()}
+    assert found == {path.name: path.read_bytes() for path in alone.iterdir()}
+    assert {path.name for path in folder.iterdir()} == {"alone.loihi", "in.npz", "net.h5", "out.loihi"}
 
 
 ODD = {

@@ -49,15 +49,8 @@ def run_script(
     Raises BackendError with the child's last lines if it fails, and "timed out after N s" if it takes longer.
     """
     prefix = f"lbi{secrets.token_hex(6)}-"
-    command = [
-        python or sys.executable,
-        "-u",
-        child.__file__,
-        prefix,
-        str(os.getpid()),
-        str(script),
-        *arguments,
-    ]
+    ours = [child.__file__, prefix, str(os.getpid())]
+    command = [python or sys.executable, "-u", *ours, str(script), *arguments]
     with tempfile.TemporaryFile() as log:
         try:
             process = subprocess.Popen(
