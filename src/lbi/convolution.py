@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.errors import InputError, Problems
+from lbi.formats import FREE_ELEMENTS
 from lbi.sparse import CsrMatrix
 
 Shape = tuple[int, ...]
@@ -27,6 +29,21 @@ class Convolution(NamedTuple):
     padding: tuple[int, int]
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+
+    def check(self, shape: Shape) -> None:
+        """Raise InputError unless an input of that shape (channels, height, width) has an output, of bounded size."""
+        steps = f"stride {self.stride}, padding {self.padding}, dilation {self.dilation}"
+        problems = Problems()
+        if problems.check(
+            min(*self.stride, *self.dilation) >= 1 and min(self.padding) >= 0, "convolution", "convolution", steps,
+            "strides and dilations of at least 1, padding of at least 0",
+        ):  # fmt: skip
+            sizes = self.output_shape(shape)
+            problems.check(
+                min(sizes) >= 1 and prod(sizes) <= FREE_ELEMENTS, "convolution", "convolution", f"{steps}, output {sizes}",
+                f"an output of 1 to {FREE_ELEMENTS} neurons",
+            )  # fmt: skip
+        problems.raise_as(InputError)
 
     def output_shape(self, shape: Shape) -> tuple[int, int, int]:
         """(channels, height, width) of the output for an input of that shape."""

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+LONGEST = 1000
+"""Characters shown of each part of a problem."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -30,7 +33,17 @@ class Problem:
             parts.append(f"allowed: {self.allowed}")
         if self.remedy:
             parts.append(f"to do: {self.remedy}")
-        return "; ".join(" ".join(part.split()) for part in parts)
+        return "; ".join(map(_printable, parts))
+
+
+def _printable(text: str) -> str:
+    """One line of bounded length that any terminal shows as it is: names and values come from files."""
+    line = " ".join(text.split())
+    if len(line) > LONGEST:
+        line = line[:LONGEST] + " …"
+    if line.isprintable():
+        return line
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 class LbiError(Exception):

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from lbi.convolution import Convolution, expand
 from lbi.errors import InputError, Problem, Problems
 from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
+from lbi.hdf5 import numbers, open_tree, subgroup, text
 from lbi.network import INPUT, Readout
 from lbi.netx_weights import BIAS_EXPONENT, LONGEST_DELAY, NEVER, lava_reads, shift_left
 from lbi.neurons import FixedCubaLif, FixedIntegrator
@@ -57,21 +58,12 @@ def load(
     """
     path = Path(path)
     reader = _Reader(str(path), None if input_bias is None else np.asarray(input_bias))
-    try:
-        import h5py
-
-        with h5py.File(path, "r") as file:
-            layers = _Group(file["layer"])
-            n_all = len(layers.group)
-            for index in range(n_all if n_layers is None else min(n_layers, n_all)):
-                reader.read(index, _Group(layers.group[str(index)]))
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        detail = " ".join(str(error).split())
-        raise InputError(
-            Problem("netx-file", str(path), f"not a readable netx file ({detail})", "a .net file of Lava-DL")
-        ) from error
+    with open_tree(
+        path, Problem("netx-file", str(path), "not a readable netx file", "a .net file of Lava-DL")
+    ) as file:
+        layers = subgroup(file, "layer")
+        for index in range(len(layers) if n_layers is None else min(n_layers, len(layers))):
+            reader.read(index, _Group(subgroup(layers, str(index))))
     return reader.network(aligned)
 
 
@@ -85,8 +77,8 @@ class _Group:
         return key in self.group
 
     def integers(self, key: str) -> NDArray[np.int64]:
-        values = np.asarray(self.group[key][()])
-        if values.dtype.kind not in "biuf" or not np.all(np.isfinite(values)):
+        values = numbers(self.group, key)
+        if not np.all(np.isfinite(values)):
             raise ValueError(f"{key}: not finite numbers")
         return values.astype(np.int64)
 
@@ -98,9 +90,10 @@ class _Group:
         return int(values[0]), int(values[-1])
 
     def text(self, key: str) -> str:
-        value = self.group[key]
-        value = value[0] if value.shape else value[()]
-        return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+        value = np.asarray(self.group[key]).reshape(-1)
+        if value.dtype.kind not in "OSU" or not value.size:
+            raise ValueError(f"{key}: not a text")
+        return text(value[0])
 
 
 @dataclass
@@ -225,7 +218,7 @@ class _Reader:
 
     def _spikes_as_picture(self, layer: _Group, weight: int, name: str, n: int, where: str) -> None:
         """A spike adds ``weight`` as the bias would: exact where the current keeps nothing of the step before."""
-        decay = _Group(layer.group["neuron"]).integer("iDecay", 0)
+        decay = _Group(subgroup(layer.group, "neuron")).integer("iDecay", 0)
         self.problems.check(
             decay == 4096, "netx-input", f"{where}, neuron/iDecay",
             f"{decay}", "4096, for spikes to act as the bias that netx drives",
@@ -298,6 +291,11 @@ class _Reader:
         convolution = Convolution(
             kernel, layer.pair("stride"), layer.pair("padding"), layer.pair("dilation"), groups
         )
+        good = check(
+            min(*convolution.stride, *convolution.dilation, groups) >= 1 and min(convolution.padding) >= 0,
+            "netx-shape", where, f"stride {convolution.stride}, padding {convolution.padding}, dilation"
+            f" {convolution.dilation}, {groups} groups", "at least 1; padding at least 0",
+        ) and good  # fmt: skip
         good = good and check(
             kernel.shape[1] * groups == before[0] and kernel.shape[0] % groups == 0, "netx-shape",
             f"{where}, weight", f"{kernel.shape} in {groups} groups", f"for {before[0]} channels",
@@ -426,7 +424,7 @@ class _Reader:
             check(has_default, "netx-neuron", where, "no neuron", "one: only dense layers have a default")
             default = np.array(list(DEFAULT_NEURON.values()))
             return np.repeat(default[:, None], n, axis=1) if has_default else None
-        neuron, where = _Group(layer.group["neuron"]), f"{where}, neuron"
+        neuron, where = _Group(subgroup(layer.group, "neuron")), f"{where}, neuron"
         kind = neuron.text("type")
         if not check(
             kind in ("LOIHI", "CUBA"), "netx-neuron", where, f"type {kind!r}",

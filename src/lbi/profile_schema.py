@@ -75,7 +75,10 @@ def read_profile(text: str, where: str) -> HardwareProfile:
         import tomli as tomllib
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also numbers of thousands of digits, and nesting without end
         problem = Problem("toml-syntax", where, str(error), "TOML")
         raise InputError(problem) from error
     return _Reader(where).profile(table)

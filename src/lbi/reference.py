@@ -39,7 +39,7 @@ def check_spikes(spikes: ArrayLike, n_in: int, where: str = "spikes") -> NDArray
         f"type {array.dtype}",
         "uint8 (or bool) zeros and ones",
     ):
-        n_bad = int(np.count_nonzero((array != 0) & (array != 1)))
+        n_bad = array.size - int(np.count_nonzero(array == 0)) - int(np.count_nonzero(array == 1))
         problems.check(
             n_bad == 0, "spikes-value", where, f"{n_bad} values that are neither 0 nor 1",
             "0 and 1: a chip input spikes at most once per timestep", "bin the events to one per step",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.datasets.archive import read_npz
 from lbi.errors import InputError, LbiError, Problem, Problems
 from lbi.formats import SPIKES_KEYS
 from lbi.reference import check_spikes
@@ -23,20 +23,17 @@ def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray
     if not path.is_file():
         raise InputError(Problem("file-missing", where, "no such file", remedy="check the path"))
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise ValueError("a single array")
-            arrays = {key: file[key] for key in SPIKES_KEYS if key in file.files}
-            found = ", ".join(file.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        detail = " ".join(str(error).split())
+        arrays, found = read_npz(path, SPIKES_KEYS)
+    except ValueError as error:
         raise InputError(
-            Problem("file-damaged", where, f"not a readable spike file ({detail})",
+            Problem("file-damaged", where, f"not a readable spike file ({error})",
                     ".npz with spikes and optional labels", "write it with numpy.savez(path, spikes=…, labels=…)")
         ) from error  # fmt: skip
     if "spikes" not in arrays:
         raise InputError(
-            Problem("spikes-missing", where, f"arrays {found or 'none'}", "spikes, and optional labels")
+            Problem(
+                "spikes-missing", where, f"arrays {', '.join(found) or 'none'}", "spikes, and optional labels"
+            )
         )
     problems = Problems()
     spikes = None

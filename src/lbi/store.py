@@ -17,6 +17,7 @@ import numpy as np
 from lbi.errors import InputError, LbiError, Problem, Problems
 from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
 from lbi.formats import FIXED_NETWORK
+from lbi.hdf5 import numbers, open_tree, subgroup, text
 from lbi.network import Readout
 from lbi.neurons import FIXED_MODELS
 from lbi.sparse import CsrMatrix
@@ -72,43 +73,43 @@ def _write(network: FixedNetwork, file: Any) -> None:
 
 def load(path: str | Path) -> FixedNetwork:
     """Read ``network.h5``. Raises InputError naming all that is missing or inconsistent."""
-    import h5py
-
     path = Path(path)
     if not path.is_file():
         raise InputError(Problem("file-missing", str(path), "no such file", remedy="check the path"))
-    try:
-        with h5py.File(path, "r") as file:
-            return _read(file, str(path))
-    except LbiError:
-        raise
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        detail = " ".join(str(error).split())
-        raise InputError(
-            Problem("file-damaged", str(path), f"not a readable HDF5 file ({detail})", "a network.h5 of lbi-export",
-                    "export the model again")
-        ) from error  # fmt: skip
+    damaged = Problem("file-damaged", str(path), "not a readable HDF5 file", "a network.h5 of lbi-export",
+                      "export the model again")  # fmt: skip
+    with open_tree(path, damaged) as file:
+        return _read(file, str(path))
 
 
 def _read(file: Any, where: str) -> FixedNetwork:
-    found = (_text(file.attrs.get("format", "none")), file.attrs.get("version", 0))
+    found = (text(file.attrs.get("format", "none")), file.attrs.get("version", 0))
     if found[0] != FIXED_NETWORK[0] or int(found[1]) != FIXED_NETWORK[1]:
         raise InputError(
             Problem("file-format", where, f"format {found[0]!r} version {found[1]}",
                     f"{FIXED_NETWORK[0]!r} version {FIXED_NETWORK[1]}", "export the model again with this version")
         )  # fmt: skip
     problems = Problems()
-    populations = _each(file["populations"], _read_population, f"{where}, populations", problems)
-    projections = _each(file["projections"], _read_projection, f"{where}, projections", problems)
+    populations = _each(subgroup(file, "populations"), _read_population, f"{where}, populations", problems)
+    projections = _each(subgroup(file, "projections"), _read_projection, f"{where}, projections", problems)
     problems.raise_as(InputError)
     return FixedNetwork(
         input_shape=tuple(int(size) for size in file.attrs["input_shape"]),
         populations=tuple(populations),
         projections=tuple(projections),
-        readout=Readout(_text(file.attrs["readout_population"]), _text(file.attrs["readout_kind"])),
-        chip=_text(file.attrs["chip"]),
-        provenance=json.loads(_text(file.attrs["provenance"])),
+        readout=Readout(text(file.attrs["readout_population"]), text(file.attrs["readout_kind"])),
+        chip=text(file.attrs["chip"]),
+        provenance=_provenance(text(file.attrs["provenance"])),
     )
+
+
+def _provenance(entry: str) -> dict[str, Any]:
+    """Plain JSON values, so that they can be written again."""
+    found = json.loads(entry)
+    if not isinstance(found, dict):
+        raise ValueError("provenance: not a JSON object")
+    json.dumps(found, allow_nan=False)
+    return found
 
 
 def _each(parent: Any, read: Callable[[str, Any], Any], where: str, problems: Problems) -> list[Any]:
@@ -116,11 +117,11 @@ def _each(parent: Any, read: Callable[[str, Any], Any], where: str, problems: Pr
     items = []
     for name in parent:
         try:
-            items.append(read(name, parent[name]))
+            items.append(read(name, subgroup(parent, name)))
         except LbiError as error:
             for problem in error.problems:
                 problems.add(problem.code, f"{where}/{name}, {problem.where}", problem.found, problem.allowed)
-        except (KeyError, ValueError, TypeError, OSError) as error:
+        except (KeyError, ValueError, TypeError, OSError, OverflowError) as error:
             problems.add(
                 "entry-damaged", f"{where}/{name}", " ".join(str(error).split()), "see docs/formats.md"
             )
@@ -128,23 +129,24 @@ def _each(parent: Any, read: Callable[[str, Any], Any], where: str, problems: Pr
 
 
 def _read_population(name: str, group: Any) -> FixedPopulation:
-    model = _text(group.attrs["model"])
+    model = text(group.attrs["model"])
     if model not in FIXED_MODELS:
         raise InputError(Problem("neuron-model", "model", repr(model), ", ".join(map(repr, FIXED_MODELS))))
     record = FIXED_MODELS[model]
+    parameters: dict[str, Any] = {field.name: numbers(group, field.name) for field in fields(record)}
     return FixedPopulation(
         name=name,
         shape=tuple(int(size) for size in group.attrs["shape"]),
-        neuron=record(**{field.name: group[field.name][()] for field in fields(record)}),
+        neuron=record(**parameters),
         scale=float(group.attrs["scale"]),
         latency=int(group.attrs["latency"]),
     )
 
 
 def _read_projection(name: str, group: Any) -> FixedProjection:
-    weights = group["weights"]
-    delay = group["delay"][()]
-    mode = _text(group.attrs["sign_mode"])
+    weights = subgroup(group, "weights")
+    delay = numbers(group, "delay")
+    mode = text(group.attrs["sign_mode"])
     if mode not in SignMode.__members__:
         raise InputError(Problem("sign-mode", "sign_mode", repr(mode), ", ".join(SignMode.__members__)))
     shape = tuple(int(size) for size in weights.attrs["shape"])
@@ -152,9 +154,11 @@ def _read_projection(name: str, group: Any) -> FixedProjection:
         raise InputError(Problem("csr-shape", "weights", f"{shape}", "two sizes"))
     return FixedProjection(
         name=name,
-        source=_text(group.attrs["source"]),
-        target=_text(group.attrs["target"]),
-        weights=CsrMatrix(weights["data"][()], weights["indices"][()], weights["indptr"][()], shape),
+        source=text(group.attrs["source"]),
+        target=text(group.attrs["target"]),
+        weights=CsrMatrix(
+            numbers(weights, "data"), numbers(weights, "indices"), numbers(weights, "indptr"), shape
+        ),
         sign_mode=SignMode[mode],
         weight_exp=int(group.attrs["weight_exp"]),
         num_weight_bits=int(group.attrs["num_weight_bits"]),
@@ -162,7 +166,3 @@ def _read_projection(name: str, group: Any) -> FixedProjection:
         n_rounded_to_zero=int(group.attrs["n_rounded_to_zero"]),
         rms_error=float(group.attrs["rms_error"]),
     )
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

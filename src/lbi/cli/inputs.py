@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,14 @@ class Samples(NamedTuple):
 
 def trained_dataset(fixed: FixedNetwork) -> str | None:
     """Name of the data set that the network was trained on, if it says so."""
-    return dict(fixed.provenance.get("dataset") or {}).get("name")
+    name = _trained_encoding(fixed).get("name")
+    return name if isinstance(name, str) else None
+
+
+def _trained_encoding(fixed: FixedNetwork) -> dict[str, Any]:
+    """Name and encoding of that data set, as far as the file describes them."""
+    described = fixed.provenance.get("dataset")
+    return dict(described) if isinstance(described, Mapping) else {}
 
 
 def read_samples(
@@ -47,7 +55,7 @@ def read_samples(
         from lbi.reference import check_spikes
 
         assert dataset is not None
-        trained = dict(fixed.provenance.get("dataset") or {})
+        trained = _trained_encoding(fixed)
         same = trained.pop("name", None) == dataset
         test = datasets.load(dataset, data_dir, **(trained if same else {})).test
         array, labels = check_spikes(test.spikes, fixed.n_in, f"data set {dataset}"), test.labels

@@ -24,7 +24,7 @@ DATASETS: dict[str, str] = {
 """Data set name → "module:function"; the function takes (data_dir, **encoding)."""
 
 
-def load(name: str, data_dir: str | Path | None = None, **encoding: Any) -> Dataset:
+def load(name: str, data_dir: str | Path | None = None, /, **encoding: Any) -> Dataset:
     """The data set of that name, encoded into spikes.
 
     data_dir: where its files are (for those that do not come with a package), or a ``.npz`` file

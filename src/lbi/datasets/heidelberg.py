@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 
 from lbi.datasets.base import Dataset, SpikeData, check_options
 from lbi.errors import InputError, Problem, Problems
+from lbi.hdf5 import numbers, open_tree
 
 N_UNITS = 700
 """Cochlea channels in the files."""
+
+REFERENCE_BYTES = 16
+"""What a sample's list of events takes in a file at least: where the events are."""
 
 SOURCE = "zenkelab.org/resources/spiking-heidelberg-datasets-shd"
 
@@ -108,28 +112,27 @@ def read(path: Path, n_steps: int, step_s: float, n_channels: int) -> SpikeData:
 
     Raises InputError for a file that is truncated, lacks a part, or holds events out of range.
     """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            missing = [key for key in ("spikes/times", "spikes/units", "labels") if key not in file]
-            if missing:
-                raise InputError(
-                    Problem("data-broken", str(path), f"lacks {', '.join(missing)}", "spikes/times, spikes/units, labels")
-                )  # fmt: skip
-            times, units, labels = file["spikes/times"][:], file["spikes/units"][:], file["labels"][:]
-    except OSError as error:
-        raise InputError(
-            Problem("data-broken", str(path), f"is not readable as HDF5 ({error})", "a whole file",
-                    "it may be truncated: get it again")
-        ) from error  # fmt: skip
-    spikes = np.zeros((len(labels), n_steps, n_channels), dtype=np.uint8)
+    broken = Problem("data-broken", str(path), "is not readable as HDF5", "a whole file",
+                     "it may be truncated: get it again")  # fmt: skip
+    with open_tree(path, broken) as file:
+        missing = [key for key in ("spikes/times", "spikes/units", "labels") if key not in file]
+        if missing:
+            raise InputError(
+                Problem("data-broken", str(path), f"lacks {', '.join(missing)}", "spikes/times, spikes/units, labels")
+            )  # fmt: skip
+        labels = numbers(file, "labels")
+        times, units = (file[key][()] for key in ("spikes/times", "spikes/units"))
     problems = Problems()
+    shapes = [np.shape(part) for part in (times, units, labels)]
     problems.check(
-        len(times) == len(units) == len(labels), "data-broken", str(path),
-        f"{len(times)} times, {len(units)} units, {len(labels)} labels", "one of each per sample",
+        shapes[0] == shapes[1] == shapes[2] and labels.ndim == 1 and labels.dtype.kind in "iu", "data-broken", str(path),
+        f"times {shapes[0]}, units {shapes[1]}, labels {labels.dtype} {shapes[2]}", "one of each per sample",
     )  # fmt: skip
+    n_most = path.stat().st_size // REFERENCE_BYTES
+    problems.check(len(shapes[2]) != 1 or shapes[2][0] <= n_most, "data-broken", str(path), f"{shapes[2]} samples claimed",
+                   f"{n_most} in a file of this size")  # fmt: skip
     problems.raise_as(InputError)
+    spikes = np.zeros((len(labels), n_steps, n_channels), dtype=np.uint8)
     for sample, (when, unit) in enumerate(zip(times, units, strict=True)):
         _bin(when, unit, spikes[sample], step_s, f"{path}, sample {sample}", problems)
     problems.raise_as(InputError)
@@ -146,13 +149,17 @@ def _bin(
 ) -> None:
     """Set ``out`` (n_steps, n_channels) where there is an event."""
     n_steps, n_channels = out.shape
-    seconds = when.astype(np.float64)  # float16 overflows when it is scaled
-    fits = when.shape == unit.shape and bool(np.all(np.isfinite(seconds))) and seconds.min(initial=0.0) >= 0
+    when, unit = np.asarray(when), np.asarray(unit)
+    fits = (
+        when.ndim == 1 and when.shape == unit.shape and when.dtype.kind in "fiu" and unit.dtype.kind in "iu"
+    )
+    seconds = when.astype(np.float64) if fits else np.zeros(0)  # float16 overflows when it is scaled
+    fits = fits and bool(np.all(np.isfinite(seconds))) and seconds.min(initial=0.0) >= 0
     fits = fits and (unit.size == 0 or 0 <= int(unit.min()) <= int(unit.max()) < N_UNITS)
     if problems.check(
         fits, "data-broken", where, f"{when.size} times, {unit.size} units, or values out of range",
         f"as many finite times from 0 as units of 0 to {N_UNITS - 1}",
     ):  # fmt: skip
-        step = (seconds / step_s).astype(np.int64)
+        step = np.minimum(seconds / step_s, n_steps).astype(np.int64)
         kept = step < n_steps
         out[step[kept], unit[kept].astype(np.int64) * n_channels // N_UNITS] = 1

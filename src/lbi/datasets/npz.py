@@ -5,11 +5,11 @@ With ``test_spikes`` and ``test_labels`` beside them, these are the test set; el
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from lbi.datasets.archive import read_npz
 from lbi.datasets.base import Dataset, SpikeData, check_options, stratified_split
 from lbi.errors import InputError, Problem, Problems
 
@@ -53,9 +53,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             Problem("data-missing", str(path), "does not exist", "a .npz file", "check the path")
         )
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        return read_npz(path)[0]
+    except ValueError as error:
         raise InputError(
             Problem(
                 "data-broken", str(path), f"is not readable ({error})", "an .npz file without pickled objects"

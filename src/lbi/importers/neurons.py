@@ -36,7 +36,8 @@ SNNTORCH_RESETS = ("subtract", "zero", "none")
 def _snntorch(module: Any, signal: Signal, layer: Layer) -> Signal:
     """Leaky, Synaptic, and their recurrent forms RLeaky and RSynaptic."""
     problems = Problems()
-    reset = SNNTORCH_RESETS[int(module.reset_mechanism_val)]
+    value = int(module.reset_mechanism_val)
+    reset = SNNTORCH_RESETS[value] if value in range(3) else f"number {value}"
     integrates = _snntorch_integrates(module)
     problems.check(
         reset == "zero" or integrates, "soft-reset", layer.where, f"reset_mechanism {reset!r}",

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.errors import InputError, Problem, Problems, UsageError, require
+from lbi.formats import FREE_ELEMENTS
+from lbi.hdf5 import open_tree
 from lbi.importers.builder import Builder
 from lbi.importers.nir_graph import Graph, flatten
 from lbi.importers.signal import Signal
@@ -81,18 +84,12 @@ def load(path: str | Path, dt: float | None = None, writer: str | None = None) -
         raise UsageError(Problem("unknown-writer", "writer", repr(writer), ", ".join(WRITERS)))
     if not path.is_file():
         raise InputError(Problem("file-missing", str(path), "no such file", remedy="check the path"))
-    try:
+    broken = Problem("nir-file", str(path), "not a readable NIR file", "a .nir file of a NIR writer")
+    with open_tree(path, broken):
         try:
             graph = nir.read(path)
         except (ValueError, AttributeError, AssertionError, TypeError):
             graph = nir.read(path, type_check=False)  # files older than NIR's types
-    except (OSError, ValueError, KeyError, AttributeError, AssertionError, TypeError, RuntimeError) as error:
-        detail = " ".join(str(error).split())
-        raise InputError(
-            Problem(
-                "nir-file", str(path), f"not a readable NIR file ({detail})", "a .nir file of a NIR writer"
-            )
-        ) from error
     return from_graph(graph, str(path), dt, writer)
 
 
@@ -169,7 +166,7 @@ class _Reader:
         self.problems.raise_as(InputError)
         names = graph.order(order)
         self.place = {name: index for index, name in enumerate(names)}
-        input_shape = _shape(graph.nodes[graph.input].input_type["input"])
+        input_shape = self._input_shape()
         self.shapes[graph.input] = input_shape
         builder = Builder(input_shape)
         for name in names:
@@ -190,14 +187,32 @@ class _Reader:
         for name, node in self.graph.nodes.items():
             kind = type(node).__name__
             where = f"{self.where}, node {name!r}"
+            if kind in (*_NEURONS, *_LINEAR):
+                for key, value in vars(node).items():
+                    self.problems.check(
+                        key in _NOT_NUMBERS or _is_numbers(value), "nir-parameter", f"{where}, {key}",
+                        _brief(value), "finite numbers",
+                    )  # fmt: skip
             reset = np.asarray(0.0 if getattr(node, "v_reset", None) is None else node.v_reset)
-            self.problems.check(
-                not np.any(reset), "reset-value", where, f"v_reset {reset.min():g} to {reset.max():g}", "0",
-                "train with a reset to 0: the chip's neuron has no other",
-            )  # fmt: skip
+            if _is_numbers(reset):
+                self.problems.check(
+                    not np.any(reset), "reset-value", where, f"v_reset {reset.min():g} to {reset.max():g}", "0",
+                    "train with a reset to 0: the chip's neuron has no other",
+                )  # fmt: skip
             if kind not in _NEURONS and kind not in _LINEAR and kind not in ("Input", "Output"):
                 self.problems.add("nir-node", where, f"{kind} cannot be taken over",
                                   ", ".join([*_NEURONS, *_LINEAR]), "replace it before writing the file")  # fmt: skip
+
+    def _input_shape(self) -> tuple[int, ...]:
+        sizes = np.asarray(self.graph.nodes[self.graph.input].input_type["input"]).reshape(-1)
+        whole = (
+            sizes.dtype.kind in "iu" and bool(np.all(sizes > 0)) and prod(map(int, sizes)) <= FREE_ELEMENTS
+        )
+        self.problems.check(
+            whole, "input-shape", f"{self.where}, input", _brief(sizes), "whole numbers above 0"
+        )
+        self.problems.raise_as(InputError)
+        return _shape(sizes)
 
     def _readout(self) -> str | None:
         before = self.graph.before(self.graph.output)
@@ -358,6 +373,22 @@ _LINEAR: dict[str, Callable[[Any, Signal, float], Signal]] = {
     "Delay": _delay,
 }
 """Node type → function of (node, what flows in, dt)."""
+
+
+_NOT_NUMBERS = ("input_type", "output_type", "metadata", "name", "padding", "input_shape")
+
+
+def _is_numbers(value: Any) -> bool:
+    """True for finite numbers, alone or in an array, and for a parameter that is left out."""
+    array = np.asarray(value)
+    return value is None or (
+        array.dtype.kind in "biuf" and array.size > 0 and bool(np.all(np.isfinite(array)))
+    )
+
+
+def _brief(value: Any) -> str:
+    array = np.asarray(value)
+    return f"{array.dtype} of shape {array.shape}" if array.size > 8 else f"{value!r}"
 
 
 def _float(values: ArrayLike) -> NDArray[np.float64]:

@@ -69,6 +69,11 @@ def flatten(graph: Any, where: str) -> Graph:
         problems.check(len(found) == 1, f"one-{what}", where, f"{len(found)} {what} nodes", "one",
                        "join them into one")  # fmt: skip
     problems.raise_as(InputError)
+    for name in sorted({end for edge in edges for end in edge} - set(nodes)):
+        problems.add(
+            "nir-edge", where, f"an edge to or from {name!r}, which is no node", ", ".join(map(repr, nodes))
+        )
+    problems.raise_as(InputError)
     flat = Graph(nodes, tuple(dict.fromkeys(edges)), inputs[0], outputs[0])
     _check_cycles(flat, where)
     return flat

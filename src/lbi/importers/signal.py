@@ -65,7 +65,10 @@ class Signal:
         terms = _merged(tuple(term._replace(matrix=matrix @ term.matrix) for term in self.terms))
         constant = matrix @ self.constant
         if bias is not None:
-            constant = constant + np.asarray(bias, dtype=np.float64).reshape(-1)
+            added = np.asarray(bias, dtype=np.float64).reshape(-1)
+            if added.shape != constant.shape:
+                raise _mismatch("a bias", constant.shape, added.shape)
+            constant = constant + added
         return Signal(tuple(shape or (matrix.shape[0],)), terms, constant)
 
     def scaled(self, factors: ArrayLike) -> Signal:
@@ -95,7 +98,7 @@ class Signal:
 
     def delayed(self, steps: ArrayLike) -> Signal:
         """Later by whole steps: a number, or an array that broadcasts to the shape."""
-        late = wide(steps, self.shape)
+        late = wide(steps, self.shape).astype(np.int64)
         if np.any(self.constant):
             raise InputError(
                 Problem("delayed-bias", "delay", "follows a bias, which has no beginning", "spikes only",
@@ -118,11 +121,13 @@ class Signal:
         groups: int = 1,
     ) -> Signal:
         """A convolution of (channels, height, width) as torch's; kernel: (n_out, channels / groups, h, w)."""
-        if len(self.shape) != 3 or self.shape[0] != kernel.shape[1] * groups:
+        fits = len(self.shape) == 3 and kernel.ndim == 4 and self.shape[0] == kernel.shape[1] * groups
+        if not fits or groups < 1 or kernel.shape[0] % groups:
             raise _mismatch("a convolution", ("channels", "height", "width"), self.shape)
         convolution = Convolution(
             np.asarray(kernel, dtype=np.float64), pair(stride), pair(padding), pair(dilation), groups
         )
+        convolution.check(self.shape)
         shape = convolution.output_shape(self.shape)
         matrix = expand(convolution, self.shape).to_scipy()
         biases = None if bias is None else np.repeat(np.asarray(bias, dtype=np.float64), shape[1] * shape[2])

@@ -295,16 +295,16 @@ def make_config(
 
 def _fits(value: Any, kind: str) -> bool:
     if kind == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, float) or _fits(value, "int")
     if kind == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     if kind == "bool":
         return isinstance(value, bool)
     if kind.startswith("tuple"):
         inner = kind[len("tuple[") :].split(",")[0]
         return isinstance(value, list | tuple) and all(_fits(entry, inner) for entry in value)
     if kind.startswith("Mapping"):
-        return isinstance(value, Mapping)
+        return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
     return isinstance(value, str) or (value is None and "None" in kind)
 
 
@@ -321,5 +321,8 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise InputError(
             Problem("config-unreadable", str(file), f"cannot be read ({error})", "a TOML file")
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also numbers of thousands of digits, and nesting without end
         raise InputError(Problem("toml-syntax", str(file), str(error), "TOML")) from error

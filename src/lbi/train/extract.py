@@ -7,7 +7,7 @@ Exact zeros become absent synapses. State as pruning and weight normalization le
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lbi.errors import InputError, Problems
+from lbi.errors import InputError, Problem, Problems
 from lbi.formats import MODEL
 from lbi.network import INPUT, Network, Population, Projection, Readout
 from lbi.neurons import FLOAT_MODELS
@@ -77,9 +77,8 @@ def _parts(content: dict[str, Any], where: str) -> tuple[ModelConfig, dict[str, 
             f"{key!r} is {type(content.get(key)).__name__}", "a dictionary",
         )  # fmt: skip
     meta = content.get("meta", {})
-    problems.check(
-        isinstance(meta, dict), "model-incomplete", where, f"'meta' is {type(meta).__name__}", "a dictionary"
-    )
+    problems.check(_is_meta(meta), "model-incomplete", where, f"'meta' is {type(meta).__name__}",
+                   "a dictionary of plain JSON values")  # fmt: skip
     problems.raise_as(InputError)
     try:
         config = ModelConfig.from_dict(content["config"])
@@ -87,37 +86,62 @@ def _parts(content: dict[str, Any], where: str) -> tuple[ModelConfig, dict[str, 
         problems.take(error)
     problems.raise_as(InputError)
     state = fold(content["state_dict"])
-    _check_state(config, state, where)
+    check_state(config, state, where)
     return config, state, meta
+
+
+def _is_meta(meta: Any) -> bool:
+    """True for plain JSON values, the data set and the training described by dictionaries."""
+    try:
+        plain = isinstance(meta, dict) and json.loads(json.dumps(meta, allow_nan=False)) == meta
+    except (TypeError, ValueError, RecursionError):
+        return False
+    training = meta.get("training", {}) if plain else None
+    return isinstance(training, dict) and all(
+        isinstance(part, dict) for part in (meta.get("dataset", {}), training.get("config", {}))
+    )
 
 
 def fold(state: Mapping[str, Any]) -> dict[str, Any]:
     """The state with pruning masks multiplied out, weight normalization folded, sparse tensors made dense."""
     folded = {
-        key: value.to_dense() if isinstance(value, Tensor) and value.layout is not torch.strided else value
+        str(key): value.to_dense()
+        if isinstance(value, Tensor) and value.layout is not torch.strided
+        else value
         for key, value in state.items()
     }
     for main, other, combine in _FOLDS:
         for key in [key for key in folded if key.endswith(main) and key[: -len(main)] + other in folded]:
             stem = key[: -len(main)]
-            folded[stem] = combine(folded.pop(key), folded.pop(stem + other))
+            folded[stem] = _combined(combine, folded.pop(key), folded.pop(stem + other), key)
     for key in [key for key in folded if "parametrizations." in key and key.endswith(".original1")]:
         stem = key[: -len(".original1")]
         if stem + ".original0" in folded:
             name = f".{stem}".replace(".parametrizations.", ".")[1:]
-            folded[name] = _weight_norm(folded.pop(key), folded.pop(stem + ".original0"))
+            folded[name] = _combined(_weight_norm, folded.pop(key), folded.pop(stem + ".original0"), key)
     return folded
 
 
+def _combined(combine: Callable[[Tensor, Tensor], Tensor], main: Any, other: Any, key: str) -> Tensor:
+    """Two tensors as one: of one shape, or the second with one number per row of the first."""
+    shapes = [tuple(part.shape) if isinstance(part, Tensor) else None for part in (main, other)]
+    if not shapes[0] or shapes[1] not in (shapes[0], (shapes[0][0],) + (1,) * (len(shapes[0]) - 1)):
+        raise InputError(
+            Problem("weights-shape", f"state_dict[{key!r}]", f"{shapes[0]} with {shapes[1]}", "a tensor, and its mask or norms")
+        )  # fmt: skip
+    return combine(main, other)
+
+
 def _weight_norm(v: Tensor, g: Tensor) -> Tensor:
-    return torch._weight_norm(v, g, 0)
+    exact = v.dtype if v.dtype in (torch.float32, torch.float64) else torch.float64
+    return torch._weight_norm(v.to(exact), g.to(exact), 0)
 
 
-def _check_state(config: ModelConfig, state: Mapping[str, Any], where: str) -> None:
+def check_state(config: ModelConfig, state: Mapping[str, Any], where: str) -> None:
     """Raise InputError for every tensor that is missing, unexpected, mis-shaped or not finite."""
     problems = Problems()
-    expected = {name: tuple(tensor.shape) for name, tensor in SpikingNetwork(config).state_dict().items()}
-    for name in sorted(set(expected) | set(state)):
+    expected = SpikingNetwork.state_shapes(config)
+    for name in sorted(set(expected) | set(state), key=str):
         value = state.get(name)
         place = f"{where}, state_dict[{name!r}]"
         if name not in expected:
@@ -157,8 +181,9 @@ def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str,
         problems.add("readout-parts", "config", f"{len(sources)} output parts", "one output population")
         problems.raise_as(InputError)
     scales = _scales(config, state)
+    meta = {key: value for key, value in meta.items() if key != "scales"}
     if scales:
-        meta = {**meta, "scales": scales}
+        meta["scales"] = scales
     readout = Readout(next(iter(sources)), config.readout)
     return Network(config.input_shape, tuple(populations), tuple(projections), readout, meta)
 

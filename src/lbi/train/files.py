@@ -7,16 +7,19 @@ is that it cannot take: a pickled module, a TorchScript archive, a truncated dow
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lbi.errors import InputError, Problem
+from lbi.errors import InputError, Problem, Problems
+from lbi.formats import most_elements
 from lbi.whole import replacing
 
 SAFE_TORCH = (2, 10)
@@ -91,31 +94,16 @@ def _load(path: Path, name: str) -> Any:
             UnsafeTorchWarning,
             stacklevel=3,
         )
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            parts = {entry.split("/", 1)[-1] for entry in archive.namelist()}
-        if "constants.pkl" in parts or any(part.startswith("code/") for part in parts):
-            raise InputError(
-                Problem(
-                    "model-torchscript", where, "is a TorchScript archive (compiled code)", f"a {name} file",
-                    "save the model's state instead of scripting or tracing it",
-                )
-            )  # fmt: skip
     try:
+        _refuse_code(path, name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about formats that are refused below anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise _pickled(where, name, error) from error
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-        AttributeError,
-        TypeError,
-    ) as error:
+    except Exception as error:  # what zipfile and torch raise for damaged bytes is written nowhere
         size = path.stat().st_size
         raise InputError(
             Problem(
@@ -123,6 +111,49 @@ def _load(path: Path, name: str) -> Any:
                 f"a {name} file", "it may be truncated: copy or write it again",
             )
         ) from error  # fmt: skip
+    _check_tensors(content, where, path.stat().st_size)
+    return content
+
+
+def _refuse_code(path: Path, name: str) -> None:
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = {entry.split("/", 1)[-1] for entry in archive.namelist()}
+    if "constants.pkl" in parts or any(part.startswith("code/") for part in parts):
+        raise InputError(
+            Problem(
+                "model-torchscript", str(path), "is a TorchScript archive (compiled code)", f"a {name} file",
+                "save the model's state instead of scripting or tracing it",
+            )
+        )  # fmt: skip
+
+
+_LAYOUTS = (torch.strided, torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
+_DTYPES = (
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+)  # fmt: skip
+
+
+def _check_tensors(content: Any, where: str, size: int) -> None:
+    """Raise InputError for tensors that are not plain numbers, or claim more of them than the file can hold."""
+    problems, n_elements = Problems(), 0
+    parts = [("", content)]
+    while parts:
+        place, part = parts.pop()
+        if isinstance(part, torch.Tensor):
+            n_elements += math.prod(part.shape)
+            plain = part.layout in _LAYOUTS and part.dtype in _DTYPES and part.device.type == "cpu"
+            problems.check(plain, "tensor-kind", where + place, f"a {part.layout} tensor of {part.dtype} on {part.device}",
+                           "real or whole numbers, dense or sparse", "convert it before saving")  # fmt: skip
+        elif isinstance(part, Mapping):
+            parts += [(f"{place}[{key!r}]", value) for key, value in part.items()]
+        elif isinstance(part, list | tuple | set):
+            parts += [(f"{place}[{i}]", value) for i, value in enumerate(part)]
+    problems.check(n_elements <= most_elements(size), "tensor-size", where, f"{n_elements} numbers claimed",
+                   f"{most_elements(size)} in a file of {size} bytes", "save tensors that are not expanded")  # fmt: skip
+    problems.raise_as(InputError)
 
 
 def _pickled(where: str, name: str, error: pickle.UnpicklingError) -> InputError:

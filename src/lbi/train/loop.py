@@ -27,6 +27,7 @@ from lbi.train.config import TrainConfig
 from lbi.train.losses import activity_loss
 from lbi.train.model import SpikingNetwork
 from lbi.train.readout import predict, scores
+from lbi.train.resume import check_optimizer, check_progress
 from lbi.train.setup import make_controller, make_optimizer
 
 EVALUATION_BATCH = 256
@@ -224,16 +225,20 @@ class Trainer:
         Raises InputError for a checkpoint of another network or optimizer.
         """
         try:
+            check_optimizer(checkpoint["optimizer"], self.optimizer)
+            check_progress(checkpoint["progress"], self.model.config)
             self.model.load_state_dict(checkpoint["model"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             if self.controller is not None:
                 self.controller.load_state_dict(checkpoint["controller"])
             self.start_density = float(checkpoint["start_density"])
             self.progress = Progress(**checkpoint["progress"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except InputError:
+            raise
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
             raise InputError(
                 Problem(
-                    "checkpoint", "--resume", f"does not fit this run ({str(error).splitlines()[0]})",
+                    "checkpoint", "--resume", f"does not fit this run ({' '.join(str(error).split())[:200]})",
                     "a checkpoint of the same network and optimizer",
                 )
             ) from error  # fmt: skip

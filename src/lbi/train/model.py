@@ -213,7 +213,7 @@ def _arguments(record: Any, fields: Mapping[str, Any], where: str, problems: Pro
         allowed, convert = _KINDS.get(field.type, ("", lambda value: value))
         try:
             converted[name] = convert(value)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # the last: a tensor is no number
             problems.add("config", f"{where}, {name}", f"{value!r}", allowed, _REMEDY)
     return converted
 
@@ -339,6 +339,25 @@ class SpikingNetwork(nn.Module):
                 for population, n_source in zip(config.populations, sizes, strict=False)
             }
         )
+
+    @staticmethod
+    def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+        """Name → shape of all that ``state_dict`` holds, without room being made for it."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        n_source = config.n_in
+        for population in config.populations:
+            n, n_parts = population.n, len(population.sizes)
+            prefix = f"layers.{population.name}."
+            shapes |= {
+                f"{prefix}{name}": (n_parts,) for name in ("scale", *NEURONS[population.neuron].decays)
+            }
+            shapes[f"{prefix}weight"] = (n, n_source)
+            if population.recurrent:
+                shapes[f"{prefix}recurrent"] = (n, n)
+            if population.bias:
+                shapes[f"{prefix}bias"] = (n,)
+            n_source = n
+        return shapes
 
     def forward(self, spikes: Tensor, dropout: float = 0.0) -> list[tuple[Tensor, Tensor]]:
         """(spikes, voltages before reset) of every population, each (n_samples, n_steps, n).

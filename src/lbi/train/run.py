@@ -17,7 +17,8 @@ from lbi.train.config import TrainConfig, make_config
 from lbi.train.extract import save_model
 from lbi.train.loop import Trainer, evaluate
 from lbi.train.metrics import Metrics
-from lbi.train.model import ModelConfig, SpikingNetwork
+from lbi.train.model import SpikingNetwork
+from lbi.train.resume import checked_network
 from lbi.train.start import Start
 from lbi.whole import check_writable
 
@@ -51,8 +52,7 @@ class Outputs:
 
 def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainConfig:
     """The checkpoint's configuration with the few options that may change on the way (``data``, ``epochs``)."""
-    given = {key: value for key, value in checkpoint["config"].items() if key != "dataset"}
-    return make_config(checkpoint["config"]["dataset"], None, {**given, **options})
+    return make_config(None, None, {**checkpoint["config"], **options})
 
 
 def prepare(
@@ -76,7 +76,7 @@ def prepare(
         if config.precision == "float":
             leave_chip(model)
     elif checkpoint is not None:
-        model = SpikingNetwork(ModelConfig.from_dict(checkpoint["network"]))
+        model = SpikingNetwork(checked_network(checkpoint, dataset))
     trainer = Trainer(config, dataset, model=model)
     if checkpoint is not None:
         trainer.restore(checkpoint)
@@ -135,9 +135,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     content = files.read(path, CHECKPOINT)
     missing = [
         key
-        for key in ("config", "network", "model", "optimizer", "controller", "progress")
-        if key not in content
+        for key in ("config", "network", "model", "optimizer", "progress")
+        if not isinstance(content.get(key), dict)
     ]
+    missing += [] if isinstance(content.get("controller", ""), dict | None) else ["controller"]
     if missing:
         raise InputError(
             Problem("checkpoint", str(path), f"lacks {', '.join(missing)}", "a whole checkpoint")
