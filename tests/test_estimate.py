@@ -349,22 +349,10 @@ def test_the_busiest_core_sets_the_time():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("seed", range(3))
-def test_counts_equal_neurobench(seed):
-    """The same network and input as a torch module of Linear layers under NeuroBench 2.3.0's own hooks.
-
-    A recurrent layer sends its spikes in the step in which it emits them, as the chip does.
-    """
-    pytest.importorskip("neurobench")
+def torch_twin(fixed: FixedNetwork):
+    """A recurrent layer and an output as a torch module of Linear layers, and the class of its neurons."""
     import snntorch
     import torch
-    from neurobench.metrics.static import ConnectionSparsity
-    from neurobench.metrics.workload import ActivationSparsity, SynapticOperations
-    from neurobench.models import TorchModel
-
-    rng = np.random.default_rng(seed)
-    fixed = random_recurrent(rng)
-    spikes = (rng.random((4, 6, fixed.n_in)) < 0.4).astype(np.uint8)
 
     class Neurons(snntorch.SpikingNeuron):
         def __init__(self, record: FixedCubaLif, n: int) -> None:
@@ -394,8 +382,28 @@ def test_counts_equal_neurobench(seed):
                 outputs.append(self.b(self.a_b(a))[0])
             return torch.stack(outputs, dim=1)
 
-    model = TorchModel(Net())
-    model.add_activation_module(Neurons)
+    return Net(), Neurons
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_equal_neurobench(seed):
+    """The same network and input as a torch module of Linear layers under NeuroBench 2.3.0's own hooks.
+
+    A recurrent layer sends its spikes in the step in which it emits them, as the chip does.
+    """
+    pytest.importorskip("neurobench")
+    import torch
+    from neurobench.metrics.static import ConnectionSparsity
+    from neurobench.metrics.workload import ActivationSparsity, SynapticOperations
+    from neurobench.models import TorchModel
+
+    rng = np.random.default_rng(seed)
+    fixed = random_recurrent(rng)
+    spikes = (rng.random((4, 6, fixed.n_in)) < 0.4).astype(np.uint8)
+
+    net, neurons = torch_twin(fixed)
+    model = TorchModel(net)
+    model.add_activation_module(neurons)
     model.register_hooks()
     data = torch.tensor(spikes, dtype=torch.float64)
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -144,72 +144,84 @@ class Network:
 def check_graph(network: Any) -> None:
     """Raise InputError naming all that is inconsistent in a Network or FixedNetwork's graph."""
     problems = Problems()
-    check = problems.check
+    problems.check(network.n_in > 0, "input-shape", "input", f"{network.input_shape}", "at least one channel")
+    problems.check(bool(network.populations), "no-population", "network", "no population", "at least one")
     sizes = {INPUT: network.n_in}
-    check(network.n_in > 0, "input-shape", "input", f"{network.input_shape}", "at least one channel")
-    check(bool(network.populations), "no-population", "network", "no population", "at least one")
     for population in network.populations:
-        name = population.name
-        where = f"population {name!r}"
-        check(is_name(name), "name", where, repr(name), "letters, digits, '_', '-', '.'")
-        check(
-            name not in sizes, "name-taken", where, "a second of that name", "one each; 'input' is reserved"
-        )
-        check(population.n > 0, "population-shape", where, f"{population.shape}", "at least one neuron")
-        sizes[name] = population.n
-        for parameter in ("bias", "bias_mant"):
-            value = getattr(population.neuron, parameter, None)
-            if value is not None:
-                check(
-                    value.shape == (population.n,), "bias-shape", f"{where}, {parameter}",
-                    f"{value.shape}", f"{(population.n,)}",
-                )  # fmt: skip
+        _check_population(population, sizes, problems.check)
+        sizes[population.name] = population.n
     seen: set[str] = set()
     for projection in network.projections:
-        where = f"projection {projection.name!r}"
-        check(
-            is_name(projection.name), "name", where, repr(projection.name), "letters, digits, '_', '-', '.'"
-        )
-        check(projection.name not in seen, "name-taken", where, "a second of that name", "one each")
+        _check_projection(projection, sizes, seen, problems.check)
         seen.add(projection.name)
-        ends = [(projection.source, "source"), (projection.target, "target")]
-        known = all(
+    _check_readout(network, problems.check)
+    problems.raise_as(InputError)
+
+
+def _check_population(population: Any, sizes: Mapping[str, int], check: Callable[..., bool]) -> None:
+    name = population.name
+    where = f"population {name!r}"
+    check(is_name(name), "name", where, repr(name), "letters, digits, '_', '-', '.'")
+    check(name not in sizes, "name-taken", where, "a second of that name", "one each; 'input' is reserved")
+    check(population.n > 0, "population-shape", where, f"{population.shape}", "at least one neuron")
+    for parameter in ("bias", "bias_mant"):
+        value = getattr(population.neuron, parameter, None)
+        if value is not None:
             check(
-                end in sizes, "unknown-population", f"{where}, {role}", repr(end), ", ".join(map(repr, sizes))
-            )
-            for end, role in ends
-        )
-        check(projection.target != INPUT, "input-target", where, "leads into the input", "a population")
-        if known:
-            expected = (sizes[projection.target], sizes[projection.source])
-            check(
-                projection.weights.shape == expected, "weights-shape", where,
-                f"{projection.weights.shape}", f"(n_target, n_source) = {expected}",
+                value.shape == (population.n,), "bias-shape", f"{where}, {parameter}",
+                f"{value.shape}", f"{(population.n,)}",
             )  # fmt: skip
-        delay = np.asarray(projection.delay)
+
+
+def _check_projection(
+    projection: Any, sizes: Mapping[str, int], seen: set[str], check: Callable[..., bool]
+) -> None:
+    where = f"projection {projection.name!r}"
+    check(is_name(projection.name), "name", where, repr(projection.name), "letters, digits, '_', '-', '.'")
+    check(projection.name not in seen, "name-taken", where, "a second of that name", "one each")
+    ends = [(projection.source, "source"), (projection.target, "target")]
+    known = all(
+        check(end in sizes, "unknown-population", f"{where}, {role}", repr(end), ", ".join(map(repr, sizes)))
+        for end, role in ends
+    )
+    check(projection.target != INPUT, "input-target", where, "leads into the input", "a population")
+    if known:
+        expected = (sizes[projection.target], sizes[projection.source])
         check(
-            delay.ndim == 0 or delay.shape == (projection.weights.nnz,), "delay-shape", where,
-            f"{delay.shape}", f"one for all, or one per stored synapse: ({projection.weights.nnz},)",
+            projection.weights.shape == expected, "weights-shape", where,
+            f"{projection.weights.shape}", f"(n_target, n_source) = {expected}",
         )  # fmt: skip
-        check(
-            delay.dtype.kind in "iu" and (delay.size == 0 or int(delay.min()) >= 0), "delay-value", where,
-            "negative or fractional delays", "whole timesteps of at least 0",
-        )  # fmt: skip
-    names = [population.name for population in network.populations]
+    delay = np.asarray(projection.delay)
     check(
-        network.readout.population in names, "unknown-population", "readout",
-        repr(network.readout.population), ", ".join(map(repr, names)),
+        delay.ndim == 0 or delay.shape == (projection.weights.nnz,), "delay-shape", where,
+        f"{delay.shape}", f"one for all, or one per stored synapse: ({projection.weights.nnz},)",
     )  # fmt: skip
-    kind = network.readout.kind
-    check(kind in READOUTS, "readout-kind", "readout", repr(kind), ", ".join(map(repr, READOUTS)))
-    if network.readout.population in names and kind in READOUTS:
-        model = network.population(network.readout.population).neuron.model
+    check(
+        delay.dtype.kind in "iu" and (delay.size == 0 or int(delay.min()) >= 0), "delay-value", where,
+        "negative or fractional delays", "whole timesteps of at least 0",
+    )  # fmt: skip
+
+
+def _check_readout(network: Any, check: Callable[..., bool]) -> None:
+    readout, names = network.readout, [population.name for population in network.populations]
+    known = check(
+        readout.population in names, "unknown-population", "readout",
+        repr(readout.population), ", ".join(map(repr, names)),
+    )  # fmt: skip
+    valid = check(
+        readout.kind in READOUTS,
+        "readout-kind",
+        "readout",
+        repr(readout.kind),
+        ", ".join(map(repr, READOUTS)),
+    )
+    if known and valid:
+        model = network.population(readout.population).neuron.model
         check(
-            network.readout.of_membrane == (model == "integrator"), "readout-kind", "readout",
-            f"{kind!r} of a population of {model!r}",
+            readout.of_membrane == (model == "integrator"), "readout-kind", "readout",
+            f"{readout.kind!r} of a population of {model!r}",
             "'spike_count' of neurons that spike, 'membrane_max' or 'membrane_mean' of integrators",
         )  # fmt: skip
-    problems.raise_as(InputError)
 
 
 def is_name(name: object) -> bool:

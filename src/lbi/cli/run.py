@@ -62,13 +62,7 @@ def main(
     if output is not None:
         check_writable(output)
     opened = backends.open_export(export)
-    name = dataset or trained_dataset(opened.fixed)
-    if name is None and spikes is None:
-        raise UsageError(
-            Problem("no-input", opened.where, "does not say what it was trained on",
-                    remedy="name the input: --dataset NAME or --spikes FILE.npz")
-        )  # fmt: skip
-    data, labels, _ = read_samples(opened.fixed, name, data_dir, spikes, samples)
+    data, labels, _ = read_samples(opened.fixed, _dataset(opened, dataset, spikes), data_dir, spikes, samples)
     options = backends.RunOptions(timeout_s=timeout, echo="--debug" in sys.argv)
     show = not (as_json or quiet)
     started = time.perf_counter()
@@ -101,6 +95,17 @@ def main(
         _show(record, compared)
     if divergence is not None:
         raise VerificationError(_as_problem(divergence, backend, compared))
+
+
+def _dataset(export: Export, dataset: str | None, spikes: Path | None) -> str | None:
+    """The data set to run: the one that was asked for, else the one that the network was trained on."""
+    name = dataset or trained_dataset(export.fixed)
+    if name is None and spikes is None:
+        raise UsageError(
+            Problem("no-input", export.where, "does not say what it was trained on",
+                    remedy="name the input: --dataset NAME or --spikes FILE.npz")
+        )  # fmt: skip
+    return name
 
 
 def _run(
