@@ -13,7 +13,7 @@ SRC = Path(__file__).parent.parent / "src" / "lbi"
 
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"errors", "fixedpoint", "formats", "hdf5", "interrupt", "sparse", "convolution", "profile", "profile_schema", "hardware", "whole"},
+    {"errors", "fixedpoint", "formats", "hdf5", "interrupt", "sparse", "convolution", "profile", "profile_schema", "tomlfile", "hardware", "whole"},
     {"neurons", "network", "fixed", "activity"},
     {
         "quantize", "rules", "placement", "partition", "mesh", "memory", "costing", "simulate", "simulation", "reference", "estimate", "report",

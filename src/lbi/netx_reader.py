@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from lbi.convolution import Convolution, expand
 from lbi.errors import InputError, Problem, Problems
 from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
+from lbi.formats import FREE_ELEMENTS
 from lbi.hdf5 import numbers, open_tree, subgroup, text
 from lbi.network import INPUT, Readout
 from lbi.netx_weights import BIAS_EXPONENT, LONGEST_DELAY, NEVER, lava_reads, shift_left
@@ -88,6 +89,13 @@ class _Group:
     def pair(self, key: str) -> tuple[int, int]:
         values = self.integers(key).reshape(-1)
         return int(values[0]), int(values[-1])
+
+    def shape(self) -> tuple[int, ...]:
+        """The layer's sizes; raises ValueError for those of no layer that is in the file."""
+        sizes = tuple(self.integers("shape").reshape(-1).tolist())
+        if min(sizes, default=0) < 1 or prod(sizes) > FREE_ELEMENTS:
+            raise ValueError(f"shape: {sizes} instead of 1 to {FREE_ELEMENTS} neurons")
+        return sizes
 
     def text(self, key: str) -> str:
         value = np.asarray(self.group[key]).reshape(-1)
@@ -189,7 +197,7 @@ class _Reader:
             index == 0, "netx-layer", where, "an input layer", "input as layer 0 only"
         ):
             return
-        self.shape = self.input_shape = tuple(int(size) for size in layer.integers("shape").reshape(-1))
+        self.shape = self.input_shape = layer.shape()
         if "neuron" not in layer:
             return
         weight, bias = layer.integer("weight", 64), layer.integer("bias", 0)
@@ -236,7 +244,7 @@ class _Reader:
 
     def _dense(self, index: int, layer: _Group, where: str, recurrent: bool) -> None:
         check = self.problems.check
-        name, n = f"layer{index}", prod(layer.integers("shape").reshape(-1).tolist())
+        name, n = f"layer{index}", prod(layer.shape())
         if "weight/imag" in layer:
             self.problems.add("netx-weights", where, "complex weights", "real weights")
             return
@@ -278,7 +286,7 @@ class _Reader:
     def _conv(self, index: int, layer: _Group, where: str, pool: bool) -> None:
         check = self.problems.check
         name = f"layer{index}"
-        shape = tuple(int(size) for size in layer.integers("shape").reshape(-1))
+        shape = layer.shape()
         before, self.shape = self.shape or (), shape
         good = check(len(before) == 3 and not self.flat, "netx-shape", where,
                      f"after a layer of shape {before}{' and a flatten' if self.flat else ''}",

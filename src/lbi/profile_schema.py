@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-from lbi.errors import InputError, LbiError, Problem, Problems
+from lbi import tomlfile
+from lbi.errors import InputError, LbiError, Problems
 from lbi.fixedpoint import IntFormat
 from lbi.profile import (
     CONFIDENCES,
@@ -69,19 +69,7 @@ _TOP = (
 
 def read_profile(text: str, where: str) -> HardwareProfile:
     """A profile from TOML text. Raises InputError naming everything that is wrong."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        table = tomllib.loads(text)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # also numbers of thousands of digits, and nesting without end
-        problem = Problem("toml-syntax", where, str(error), "TOML")
-        raise InputError(problem) from error
-    return _Reader(where).profile(table)
+    return _Reader(where).profile(tomlfile.parse(text, where))
 
 
 class _Reader:
@@ -171,8 +159,10 @@ class _Reader:
             if key in entries:
                 self.keys(entry, path, ("min", "max", "unit", "source", "confidence", "note"), ("min", "max"))
             low, high = entry.get("min", 0), entry.get("max", 0)
-            if not (_is_whole(low) and _is_whole(high) and low <= high):
-                self.add("impossible-value", path, f"min {low!r}, max {high!r}", "whole numbers, min ≤ max")
+            most = 63 if key.endswith("exponent") else 2**31
+            if not (_is_whole(low) and _is_whole(high) and -most <= low <= high <= most):
+                allowed = f"whole numbers, −{most} ≤ min ≤ max ≤ {most}"
+                self.add("impossible-value", path, f"min {low!r}, max {high!r}", allowed)
                 low = high = 0
             self.record(entry, path, unit, (float(low), float(high)))
             formats[key] = IntFormat(low, high)

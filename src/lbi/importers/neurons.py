@@ -36,8 +36,7 @@ SNNTORCH_RESETS = ("subtract", "zero", "none")
 def _snntorch(module: Any, signal: Signal, layer: Layer) -> Signal:
     """Leaky, Synaptic, and their recurrent forms RLeaky and RSynaptic."""
     problems = Problems()
-    value = int(module.reset_mechanism_val)
-    reset = SNNTORCH_RESETS[value] if value in range(3) else f"number {value}"
+    reset = _snntorch_reset(module)
     integrates = _snntorch_integrates(module)
     problems.check(
         reset == "zero" or integrates, "soft-reset", layer.where, f"reset_mechanism {reset!r}",
@@ -69,9 +68,15 @@ def _snntorch(module: Any, signal: Signal, layer: Layer) -> Signal:
     return spikes if np.all(factor == 1) else spikes.scaled(factor)
 
 
+def _snntorch_reset(module: Any) -> str:
+    """The name of its reset mechanism, whose number stands in a saved state."""
+    number = int(module.reset_mechanism_val)
+    return SNNTORCH_RESETS[number] if number in range(len(SNNTORCH_RESETS)) else f"number {number}"
+
+
 def _snntorch_integrates(module: Any) -> bool:
     """True if it hands out its voltage, which its spikes do not change."""
-    return SNNTORCH_RESETS[int(module.reset_mechanism_val)] == "none" and bool(module.output)
+    return _snntorch_reset(module) == "none" and bool(module.output)
 
 
 def _snntorch_feedback(module: Any, signal: Signal, layer: Layer) -> Signal:

@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix, diags, identity
 
 from lbi.convolution import Convolution, expand
 from lbi.errors import InputError, Problem
+from lbi.formats import FREE_ELEMENTS
 
 
 class Term(NamedTuple):
@@ -136,6 +137,10 @@ class Signal:
     def pool2d(self, kernel: Any, stride: Any, padding: Any = 0, *, mean: bool = False) -> Signal:
         """Sum or mean over windows of each channel."""
         height, width = pair(kernel)
+        if len(self.shape) != 3 or min(height, width) < 1 or height * width > FREE_ELEMENTS:
+            raise _mismatch(
+                "a window of a shape", ("channels", "height", "width"), (*self.shape, height, width)
+            )
         value = 1.0 / (height * width) if mean else 1.0
         ones = np.full((self.shape[0], 1, height, width), value)
         return self.conv2d(ones, stride=stride, padding=padding, groups=self.shape[0])
@@ -152,8 +157,10 @@ def wide(values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 def pair(value: Any) -> tuple[int, int]:
     """One number or two, as two."""
-    values = np.broadcast_to(np.asarray(value).reshape(-1), (2,))
-    return int(values[0]), int(values[1])
+    values = np.asarray(value).reshape(-1)
+    if values.size not in (1, 2):
+        raise _mismatch("a convolution's or window's sizes", (2,), values.shape)
+    return int(values[0]), int(values[-1])
 
 
 def _merged(terms: tuple[Term, ...]) -> tuple[Term, ...]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from lbi import tomlfile
 from lbi.errors import InputError, Problem, Problems, UsageError
 from lbi.network import READOUTS
 from lbi.train.model import GRID, ModelConfig, PopulationConfig
@@ -309,20 +310,10 @@ def _fits(value: Any, kind: str) -> bool:
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
-    import sys
-
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             Problem("config-unreadable", str(file), f"cannot be read ({error})", "a TOML file")
         ) from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # also numbers of thousands of digits, and nesting without end
-        raise InputError(Problem("toml-syntax", str(file), str(error), "TOML")) from error
+    return tomlfile.parse(text, str(file))

@@ -152,8 +152,8 @@ def check_state(config: ModelConfig, state: Mapping[str, Any], where: str) -> No
             )
         elif tuple(value.shape) != expected[name]:
             problems.add("weights-shape", place, f"{tuple(value.shape)}", f"{expected[name]}")
-        elif not value.is_floating_point():
-            problems.add("weights-dtype", place, f"{value.dtype}", "floats")
+        elif not value.is_floating_point() or value.layout is not torch.strided:
+            problems.add("weights-dtype", place, f"{value.dtype}, {value.layout}", "floats, torch.strided")
         else:
             n_bad = int((~torch.isfinite(value)).sum())
             problems.check(

@@ -50,7 +50,7 @@ def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
         raise InputError(
             Problem("model-foreign", where, f"holds a {type(content).__name__}", f"a {name} file")
         )
-    if content.get("format") != name:
+    if not isinstance(content.get("format"), str) or content["format"] != name:
         keys = ", ".join(repr(key) for key in list(content)[:4]) + (", …" if len(content) > 4 else "")
         what = "a bare state_dict" if _is_state_dict(content) else "a dictionary of another program"
         if "format" in content:
@@ -63,7 +63,7 @@ def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
                 " with lbi.train.save_model, or export it to NIR and give the .nir file",
             )
         )  # fmt: skip
-    if content.get("version") != version:
+    if not isinstance(content.get("version"), int) or content["version"] != version:
         raise InputError(
             Problem(
                 "version", where, f"version {content.get('version')!r} of {name}", f"version {version}",
