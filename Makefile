@@ -65,8 +65,9 @@ $(VENV)/.peers: $(READY) requirements/peers.txt
 	$(call pip,$(VENV),requirements/peers.txt)
 	@touch $@
 
+# Without torch and Lava; where $(VENV) is there, exports are run in its Lava, across the two Pythons.
 test-modern: $(MODERN_VENV)/.ready
-	$(MODERN_VENV)/bin/python -m pytest
+	LBI_TEST_LAVA_PYTHON="$$(ls $(abspath $(BIN))/python 2>/dev/null)" $(MODERN_VENV)/bin/python -m pytest
 
 lint: setup
 	$(BIN)/ruff check .

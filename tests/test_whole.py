@@ -171,12 +171,19 @@ finally:
 """
 
 
+def heed_signals():
+    """The tests may run in the background or under nohup, whose ignored signals a child inherits."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_a_signal_ends_a_command_at_once_and_tidily(name, tmp_path):
     write_folder(tmp_path / "out", "old")
     busy = subprocess.Popen(
-        [sys.executable, "-c", BUSY], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", BUSY], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heed_signals,
+    )  # fmt: skip
     assert busy.stdout.readline() == "ready\n"
     (note,) = tmp_path.glob(".out.*.tmp/scratch")
     scratch = Path(note.read_text())
