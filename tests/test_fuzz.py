@@ -248,6 +248,18 @@ def test_tensors_that_are_no_weights(kind, model):
     assert codes(error) == {code}
 
 
+def test_an_archive_of_weights_that_unfolds_to_too_much(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from lbi.train import files
+
+    path = READERS["model"].seeds(tmp_path)[0]
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(1 << 20))
+    monkeypatch.setattr(files, "UNFOLDED", 1 << 16)
+    with pytest.raises(InputError, match="file-unfolds"):
+        lbi.load(path)
+
+
 def test_masks_and_meta_that_do_not_fit(model):
     content, load = model
     content["meta"]["when"] = {1: ()}
@@ -299,6 +311,11 @@ def sparse_weights(state):
     state["model"]["layers.hidden.weight"] = state["model"]["layers.hidden.weight"].to_sparse()
 
 
+def overlapping_moments(state):
+    moments = state["optimizer"]["state"][0]
+    moments["exp_avg"] = moments["exp_avg"][:1, :1].expand(moments["exp_avg"].shape)
+
+
 def no_float(state):
     state["optimizer"]["param_groups"][0]["lr"] = 1e300
 
@@ -324,6 +341,7 @@ def no_dataset(state):
         on_a_gpu_only,
         half_a_state,
         sparse_weights,
+        overlapping_moments,
         no_float,
         a_tensor_for_a_format,
         no_history,
@@ -355,7 +373,7 @@ def test_spoken_data_that_claim_more_than_is_there(tmp_path):
         datasets.load("shd", whole).train  # noqa: B018
 
 
-@pytest.mark.parametrize("shape", [[2**50], [-3, 1], [0]])
+@pytest.mark.parametrize("shape", [[2**50], [2**23], [-3, 1], [0]])
 def test_netx_layers_of_no_size(shape, tmp_path):
     path = READERS["netx"].seeds(tmp_path)[-1]
     with h5py.File(path, "r+") as file:
@@ -382,6 +400,8 @@ def test_nir_edges_to_nodes_that_are_not_there(edge, tmp_path):
     [("affine/bias", np.ones(7), "shape-mismatch"), ("scale/scale", np.ones(9), "shape-mismatch"),
      ("affine/weight", b"CUBA", "nir-file"), ("cuba/tau_mem", np.array([np.nan] * 3), "nir-parameter"),
      ("pool/kernel_size", np.array([2, 2, 2]), "shape-mismatch"), ("pool/kernel_size", np.array([2**40, 1]), "shape-mismatch"),
+     ("affine/weight", np.ones((3, 18, 1)), "shape-mismatch"), ("conv/groups", np.ones(2, int), "nir-parameter"),
+     ("conv/padding", b"round", "nir-file"), ("pool/padding", b"same", "nir-parameter"), ("flatten/end_dim", b"x", "nir-file"),
      ("pool/stride", np.array([0, 0]), "nir-file"), ("conv/groups", 0, "shape-mismatch"),
      ("input/shape", np.array([2**40, 2**40]), "input-shape"), ("input/shape", np.array([2, -6, 5]), "input-shape")],
 )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
-from lbi.formats import FREE_ELEMENTS
+from lbi.formats import MOST_NEURONS
 from lbi.sparse import CsrMatrix
 
 Shape = tuple[int, ...]
@@ -40,8 +40,8 @@ class Convolution(NamedTuple):
         ):  # fmt: skip
             sizes = self.output_shape(shape)
             problems.check(
-                min(sizes) >= 1 and prod(sizes) <= FREE_ELEMENTS, "convolution", "convolution", f"{steps}, output {sizes}",
-                f"an output of 1 to {FREE_ELEMENTS} neurons",
+                min(sizes) >= 1 and prod(sizes) <= MOST_NEURONS, "convolution", "convolution", f"{steps}, output {sizes}",
+                f"an output of 1 to {MOST_NEURONS} neurons",
             )  # fmt: skip
         problems.raise_as(InputError)
 

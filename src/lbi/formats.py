@@ -20,5 +20,8 @@ def most_elements(n_bytes: int) -> int:
     return FREE_ELEMENTS + ELEMENTS_PER_BYTE * n_bytes
 
 
+MOST_NEURONS = 1 << 22
+"""Of an input or a layer whose size a file states beside its weights; four chips of Loihi 2 hold as many."""
+
 SPIKES_KEYS = ("spikes", "labels")
 """Arrays of a spike file (``.npz``): (n_samples, n_steps, n_in) uint8, and optional (n_samples,)."""

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from lbi.convolution import Convolution, expand
 from lbi.errors import InputError, Problem, Problems
 from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
-from lbi.formats import FREE_ELEMENTS
+from lbi.formats import MOST_NEURONS
 from lbi.hdf5 import numbers, open_tree, subgroup, text
 from lbi.network import INPUT, Readout
 from lbi.netx_weights import BIAS_EXPONENT, LONGEST_DELAY, NEVER, lava_reads, shift_left
@@ -93,8 +93,8 @@ class _Group:
     def shape(self) -> tuple[int, ...]:
         """The layer's sizes; raises ValueError for those of no layer that is in the file."""
         sizes = tuple(self.integers("shape").reshape(-1).tolist())
-        if min(sizes, default=0) < 1 or prod(sizes) > FREE_ELEMENTS:
-            raise ValueError(f"shape: {sizes} instead of 1 to {FREE_ELEMENTS} neurons")
+        if min(sizes, default=0) < 1 or prod(sizes) > MOST_NEURONS:
+            raise ValueError(f"shape: {sizes} instead of 1 to {MOST_NEURONS} neurons")
         return sizes
 
     def text(self, key: str) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.errors import InputError, Problem, Problems, UsageError, require
-from lbi.formats import FREE_ELEMENTS
+from lbi.formats import MOST_NEURONS
 from lbi.hdf5 import open_tree
 from lbi.importers.builder import Builder
 from lbi.importers.nir_graph import Graph, flatten
@@ -189,10 +189,13 @@ class _Reader:
             where = f"{self.where}, node {name!r}"
             if kind in (*_NEURONS, *_LINEAR):
                 for key, value in vars(node).items():
-                    self.problems.check(
-                        key in _NOT_NUMBERS or _is_numbers(value), "nir-parameter", f"{where}, {key}",
-                        _brief(value), "finite numbers",
-                    )  # fmt: skip
+                    if key not in _NOT_NUMBERS and not (
+                        key == "padding" and _text(value) in ("same", "valid")
+                    ):
+                        self.problems.check(
+                            _is_numbers(value) and (key not in _ALONE or np.size(value) == 1), "nir-parameter",
+                            f"{where}, {key}", _brief(value), "one number" if key in _ALONE else "finite numbers",
+                        )  # fmt: skip
             reset = np.asarray(0.0 if getattr(node, "v_reset", None) is None else node.v_reset)
             if _is_numbers(reset):
                 self.problems.check(
@@ -205,9 +208,7 @@ class _Reader:
 
     def _input_shape(self) -> tuple[int, ...]:
         sizes = np.asarray(self.graph.nodes[self.graph.input].input_type["input"]).reshape(-1)
-        whole = (
-            sizes.dtype.kind in "iu" and bool(np.all(sizes > 0)) and prod(map(int, sizes)) <= FREE_ELEMENTS
-        )
+        whole = sizes.dtype.kind in "iu" and bool(np.all(sizes > 0)) and prod(map(int, sizes)) <= MOST_NEURONS
         self.problems.check(
             whole, "input-shape", f"{self.where}, input", _brief(sizes), "whole numbers above 0"
         )
@@ -327,10 +328,13 @@ def _conv(node: Any, signal: Signal, _dt: float) -> Signal:
     kernel = _float(node.weight)
     flat = kernel.ndim == 3  # one-dimensional: as an image of one row
     shape = signal.shape
+    if kernel.ndim not in (3, 4) or len(shape) != kernel.ndim - 1:
+        raise InputError(Problem("shape-mismatch", "a convolution", f"a kernel {kernel.shape} for {shape}",
+                                 "(n_out, n_in, size) for (n_in, size), or the same with two sizes"))  # fmt: skip
     if flat:
         kernel, signal = kernel[:, :, None, :], signal.reshaped((*shape[:-1], 1, shape[-1]))
     stride, dilation = _pair(node.stride, flat, 1), _pair(node.dilation, flat, 1)
-    padding = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
+    padding = _text(node.padding) or node.padding
     if isinstance(padding, str):
         if padding == "same" and any(stride[k] != 1 or kernel.shape[2 + k] % 2 == 0 for k in range(2)):
             raise InputError(
@@ -375,7 +379,8 @@ _LINEAR: dict[str, Callable[[Any, Signal, float], Signal]] = {
 """Node type → function of (node, what flows in, dt)."""
 
 
-_NOT_NUMBERS = ("input_type", "output_type", "metadata", "name", "padding", "input_shape")
+_NOT_NUMBERS = ("input_type", "output_type", "metadata", "name", "input_shape")
+_ALONE = ("groups", "start_dim", "end_dim")
 
 
 def _is_numbers(value: Any) -> bool:
@@ -383,6 +388,17 @@ def _is_numbers(value: Any) -> bool:
     array = np.asarray(value)
     return value is None or (
         array.dtype.kind in "biuf" and array.size > 0 and bool(np.all(np.isfinite(array)))
+    )
+
+
+def _text(value: Any) -> str:
+    """A text as h5py gives it; empty for anything else."""
+    return (
+        value.decode("utf-8", "replace")
+        if isinstance(value, bytes)
+        else value
+        if isinstance(value, str)
+        else ""
     )
 
 

@@ -60,6 +60,8 @@ class Signal:
         self, weights: Any, bias: ArrayLike | None = None, shape: Sequence[int] | None = None
     ) -> Signal:
         """``weights @ self + bias``; weights: (n_out, n) array or scipy sparse matrix."""
+        if np.ndim(weights) != 2:
+            raise _mismatch("weights", ("n_out", self.n), np.shape(weights))
         matrix = csr_matrix(weights, dtype=np.float64)
         if matrix.shape[1] != self.n:
             raise _mismatch("a linear layer", (matrix.shape[1],), self.shape)

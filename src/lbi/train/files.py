@@ -26,6 +26,10 @@ SAFE_TORCH = (2, 10)
 """Before this version ``weights_only=True`` has published holes: CVE-2025-32434, CVE-2026-24747."""
 
 
+UNFOLDED = 1 << 27
+"""Bytes that a small file's entries may unfold to; torch itself does not compress."""
+
+
 class UnsafeTorchWarning(UserWarning):
     """The installed torch has a known hole in ``torch.load(weights_only=True)``."""
 
@@ -95,7 +99,7 @@ def _load(path: Path, name: str) -> Any:
             stacklevel=3,
         )
     try:
-        _refuse_code(path, name)
+        _refuse_archive(path, name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about formats that are refused below anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -115,11 +119,18 @@ def _load(path: Path, name: str) -> Any:
     return content
 
 
-def _refuse_code(path: Path, name: str) -> None:
+def _refuse_archive(path: Path, name: str) -> None:
+    """Raise InputError for an archive of code, or of more than can be read safely."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
-        parts = {entry.split("/", 1)[-1] for entry in archive.namelist()}
+        entries = archive.infolist()
+    unfolded, most = sum(entry.file_size for entry in entries), max(UNFOLDED, path.stat().st_size)
+    if unfolded > most:
+        raise InputError(
+            Problem("file-unfolds", str(path), f"unfolds to {unfolded} bytes", f"at most {most}", "save it without compression")
+        )  # fmt: skip
+    parts = {entry.filename.split("/", 1)[-1] for entry in entries}
     if "constants.pkl" in parts or any(part.startswith("code/") for part in parts):
         raise InputError(
             Problem(

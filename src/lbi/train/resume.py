@@ -96,6 +96,7 @@ def _is_state(name: str, value: Any, shape: tuple[int, ...]) -> bool:
         isinstance(value, Tensor)
         and tuple(value.shape) == wanted
         and value.layout is torch.strided
+        and value.is_contiguous()  # an expanded one cannot be written to
         and value.is_floating_point()
         and bool(torch.isfinite(value).all())
     )
