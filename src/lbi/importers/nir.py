@@ -189,9 +189,8 @@ class _Reader:
             where = f"{self.where}, node {name!r}"
             if kind in (*_NEURONS, *_LINEAR):
                 for key, value in vars(node).items():
-                    if key not in _NOT_NUMBERS and not (
-                        key == "padding" and _text(value) in ("same", "valid")
-                    ):
+                    named = kind.startswith("Conv") and key == "padding" and _text(value) in ("same", "valid")
+                    if key not in _NOT_NUMBERS and not named:
                         self.problems.check(
                             _is_numbers(value) and (key not in _ALONE or np.size(value) == 1), "nir-parameter",
                             f"{where}, {key}", _brief(value), "one number" if key in _ALONE else "finite numbers",
