@@ -75,7 +75,7 @@ def test_an_error_leaves_the_old_and_nothing_else(kind, error, tmp_path):
         write_folder(goal, "old")
     before = listing(tmp_path)
     expected, message = (
-        (InputError, "not-written: .*out: No space left") if error is FULL else (type(error), "")
+        (InputError, "not-written: .*out: No space left") if error is FULL else (type(error), None)
     )
     with pytest.raises(expected, match=message):
         fail_half_way(goal, error)
