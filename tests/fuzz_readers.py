@@ -274,7 +274,7 @@ def use_checkpoint(path: Path, _rng: Rng) -> None:
 
     checkpoint = read_checkpoint(path)
     trainer = prepare(resume_config(checkpoint, {}), Outputs(path.with_suffix(".pt")), checkpoint)
-    trainer._batch(np.arange(4), np.random.default_rng(0))
+    trainer._batch(np.arange(min(4, len(trainer.train))), np.random.default_rng(0))
 
 
 ARCH = """

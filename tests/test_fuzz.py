@@ -192,6 +192,31 @@ def test_numbers_beyond_floats_in_a_configuration(tmp_path):
         make_config(None, None, {"lr": 10**400})
 
 
+def test_a_chip_without_times(tmp_path):
+    """Energy may be unpublished, and its table empty; an estimate without times would say nothing."""
+    path = READERS["chip"].seeds(tmp_path)[0]
+    whole = path.read_text(encoding="utf-8")
+    lines = [line for line in whole.splitlines() if not line.startswith("[costs.sanafe.time]")]
+    start = whole.splitlines().index("[costs.sanafe.time]")
+    end = next(i for i in range(start, len(lines)) if not lines[i].strip())
+    path.write_text("\n".join(lines[:start] + lines[end:]), encoding="utf-8")
+    with pytest.raises(InputError, match=r"missing-key.*costs\.sanafe\.time"):
+        lbi.load_profile(path)
+
+
+@pytest.mark.parametrize("entry", [b"[" * 5000, b"[1]", b'{"dt": "x", "order": 5, "meta": [], "readout": 3}'])
+def test_our_own_notes_in_a_nir_file_that_are_no_notes(entry, tmp_path):
+    pytest.importorskip("nir")
+    path = READERS["nir"].seeds(tmp_path)[0]
+    whole = lbi.load(path)
+    with h5py.File(path, "r+") as file:
+        del file["node/metadata/lbi"]
+        file["node/metadata/lbi"] = np.bytes_(entry)
+    assert [p.weights for p in lbi.load(path, dt=whole.meta["nir"]["dt"]).projections] == [
+        p.weights for p in whole.projections
+    ]
+
+
 def test_exponents_that_no_chip_has(tmp_path):
     path = READERS["chip"].seeds(tmp_path)[0]
     whole = path.read_text(encoding="utf-8")
@@ -398,7 +423,7 @@ def test_nir_edges_to_nodes_that_are_not_there(edge, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [("affine/bias", np.ones(7), "shape-mismatch"), ("scale/scale", np.ones(9), "shape-mismatch"),
-     ("affine/weight", b"CUBA", "nir-file"), ("cuba/tau_mem", np.array([np.nan] * 3), "nir-parameter"),
+     ("cuba/tau_mem", b"CUBA", "nir-file"), ("affine/weight", b"CUBA", "nir-file"), ("cuba/tau_mem", np.array([np.nan] * 3), "nir-parameter"),
      ("pool/kernel_size", np.array([2, 2, 2]), "shape-mismatch"), ("pool/kernel_size", np.array([2**40, 1]), "shape-mismatch"),
      ("affine/weight", np.ones((3, 18, 1)), "shape-mismatch"), ("conv/groups", np.ones(2, int), "nir-parameter"),
      ("conv/padding", b"round", "nir-file"), ("pool/padding", b"same", "nir-parameter"), ("flatten/end_dim", b"x", "nir-file"),

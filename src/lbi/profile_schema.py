@@ -257,14 +257,14 @@ class _Reader:
         for section, events, unit in (("energy", ENERGY, "pJ"), ("time", TIME, "ns")):
             entries = self.table(table, section, path)
             where = f"{path}.{section}"
-            self.keys(entries, where, events, required=events if entries else ())
+            self.keys(entries, where, events, required=events if entries or section == "time" else ())
             priced[section] = {
                 key: self.quantity(entries, where, key, unit) for key in events if key in entries
             }
             for key in _ESSENTIAL:
                 if key in priced[section] and priced[section][key].confidence == "not published":
                     self.add("missing-value", f"{where}.{key}", "not published", "a value",
-                             f"leave [{where}] empty, or label an assumption")  # fmt: skip
+                             f"{'leave the table empty, or ' if section == 'energy' else ''}label an assumption")  # fmt: skip
         return CostSet(name, self.text(table, path, "label"), self.text(table, path, "basis"), **priced)
 
     def static(self, name: str, table: dict[str, Any]) -> StaticPower:

@@ -31,7 +31,7 @@ from lbi.hdf5 import open_tree
 from lbi.importers.builder import Builder
 from lbi.importers.nir_graph import Graph, flatten
 from lbi.importers.signal import Signal
-from lbi.network import INPUT, Network
+from lbi.network import INPUT, READOUTS, Network
 
 METADATA = "lbi"
 """Key of our own entry in a graph's metadata: JSON with ``dt``, ``order``, ``readout`` and ``meta``."""
@@ -99,6 +99,7 @@ def from_graph(
     """The network of a live ``nir.NIRGraph``; arguments and errors as for ``load``."""
     flat = flatten(graph, where)
     ours = _own_metadata(graph)
+    _check_nodes(flat, where).raise_as(InputError)
     step, source = _time_step(flat, where, dt, ours.get("dt"), writer)
     reader = _Reader(flat, where, step, WRITERS[writer or "nir"])
     network = reader.network(tuple(ours.get("order", ())))
@@ -110,16 +111,51 @@ def from_graph(
     return replace(network, readout=readout, meta=meta)
 
 
+def _check_nodes(graph: Graph, where: str) -> Problems:
+    """What cannot be taken over, whatever flows through it."""
+    problems = Problems()
+    for name, node in graph.nodes.items():
+        kind = type(node).__name__
+        place = f"{where}, node {name!r}"
+        if kind in (*_NEURONS, *_LINEAR):
+            for key, value in vars(node).items():
+                named = kind.startswith("Conv") and key == "padding" and _text(value) in ("same", "valid")
+                if key not in _NOT_NUMBERS and not named:
+                    problems.check(
+                        _is_numbers(value) and (key not in _ALONE or np.size(value) == 1), "nir-parameter",
+                        f"{place}, {key}", _brief(value), "one number" if key in _ALONE else "finite numbers",
+                    )  # fmt: skip
+        reset = np.asarray(0.0 if getattr(node, "v_reset", None) is None else node.v_reset)
+        if _is_numbers(reset):
+            problems.check(
+                not np.any(reset), "reset-value", place, f"v_reset {reset.min():g} to {reset.max():g}", "0",
+                "train with a reset to 0: the chip's neuron has no other",
+            )  # fmt: skip
+        if kind not in _NEURONS and kind not in _LINEAR and kind not in ("Input", "Output"):
+            problems.add("nir-node", place, f"{kind} cannot be taken over",
+                         ", ".join([*_NEURONS, *_LINEAR]), "replace it before writing the file")  # fmt: skip
+    return problems
+
+
 def _own_metadata(graph: Any) -> dict[str, Any]:
     entry = (graph.metadata or {}).get(METADATA)
     if entry is None:
         return {}
-    text = entry.decode() if isinstance(entry, bytes) else str(entry)
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = json.loads(_text(entry))
+        json.dumps(found, allow_nan=False)
+    except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    dt, order = found.get("dt"), found.get("order", [])
+    fits = {
+        "dt": isinstance(dt, float | int) and 0 < dt < np.inf,
+        "order": isinstance(order, list) and all(isinstance(name, str) for name in order),
+        "meta": isinstance(found.get("meta"), dict),
+        "readout": found.get("readout") in READOUTS,
+    }
+    return {key: found[key] for key, holds in fits.items() if holds and key in found}
 
 
 def _time_step(
@@ -162,8 +198,6 @@ class _Reader:
 
     def network(self, order: tuple[str, ...]) -> Network:
         graph = self.graph
-        self._check_nodes()
-        self.problems.raise_as(InputError)
         names = graph.order(order)
         self.place = {name: index for index, name in enumerate(names)}
         input_shape = self._input_shape()
@@ -182,28 +216,6 @@ class _Reader:
         self.problems = Problems([*self.problems, *builder.problems])
         self.problems.raise_as(InputError)
         return builder.network(readout)
-
-    def _check_nodes(self) -> None:
-        for name, node in self.graph.nodes.items():
-            kind = type(node).__name__
-            where = f"{self.where}, node {name!r}"
-            if kind in (*_NEURONS, *_LINEAR):
-                for key, value in vars(node).items():
-                    named = kind.startswith("Conv") and key == "padding" and _text(value) in ("same", "valid")
-                    if key not in _NOT_NUMBERS and not named:
-                        self.problems.check(
-                            _is_numbers(value) and (key not in _ALONE or np.size(value) == 1), "nir-parameter",
-                            f"{where}, {key}", _brief(value), "one number" if key in _ALONE else "finite numbers",
-                        )  # fmt: skip
-            reset = np.asarray(0.0 if getattr(node, "v_reset", None) is None else node.v_reset)
-            if _is_numbers(reset):
-                self.problems.check(
-                    not np.any(reset), "reset-value", where, f"v_reset {reset.min():g} to {reset.max():g}", "0",
-                    "train with a reset to 0: the chip's neuron has no other",
-                )  # fmt: skip
-            if kind not in _NEURONS and kind not in _LINEAR and kind not in ("Input", "Output"):
-                self.problems.add("nir-node", where, f"{kind} cannot be taken over",
-                                  ", ".join([*_NEURONS, *_LINEAR]), "replace it before writing the file")  # fmt: skip
 
     def _input_shape(self) -> tuple[int, ...]:
         sizes = np.asarray(self.graph.nodes[self.graph.input].input_type["input"]).reshape(-1)
