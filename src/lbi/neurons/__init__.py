@@ -2,8 +2,9 @@
 
 A file holds two frozen records, ``<Model>`` (float) and ``Fixed<Model>`` (integers), each with
 ``step``, the model's equations on plain arrays, ``to_fixed`` or ``to_float``, and in the integer one ``became``: the
-name of the integer that each float parameter became. To add a model, add its file and its row below;
-the compiled kernel of the simulator and the Lava process that runs it are found by ``model``.
+name of the integer that each float parameter became. ``parameters`` has what all of them share. To add a model,
+add its file and its row below; the compiled kernel of the simulator and the Lava process that runs it are found
+by ``model``.
 """
 
 from __future__ import annotations

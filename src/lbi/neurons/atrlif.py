@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
 from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
-from lbi.neurons.cuba_lif import (
+from lbi.neurons.parameters import (
+    FixedParameters,
     State,
+    become_floats,
     bias_to_fixed,
     bias_to_float,
     check_bias,
     check_decays,
-    check_ranges,
+    check_threshold,
     decays_to_fixed,
     decays_to_float,
-    frozen,
 )
 
 if TYPE_CHECKING:
@@ -62,16 +63,10 @@ class AtrLif:
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "theta", "r")
 
     def __post_init__(self) -> None:
-        for name in (*DECAYS, "threshold", "threshold_step"):
-            object.__setattr__(self, name, float(getattr(self, name)))
-        if self.bias is not None:
-            object.__setattr__(self, "bias", frozen(self.bias, np.float64))
+        become_floats(self, (*DECAYS, "threshold", "threshold_step"))
         problems = Problems()
         check_decays(self, problems, DECAYS)
-        problems.check(
-            bool(np.isfinite(self.threshold)) and self.threshold > 0,
-            "threshold-range", "threshold", f"{self.threshold}", "a finite number above 0",
-        )  # fmt: skip
+        check_threshold(self.threshold, problems)
         problems.check(
             bool(np.isfinite(self.threshold_step)) and self.threshold_step >= 0,
             "threshold-step-range", "threshold_step", f"{self.threshold_step}", "a finite number of at least 0",
@@ -112,7 +107,7 @@ class AtrLif:
 
 
 @dataclass(frozen=True, eq=False)
-class FixedAtrLif:
+class FixedAtrLif(FixedParameters):
     """ATRLIF in Loihi's integers, as Lava's ``PyATRLIFModelFixed``.
 
     ::
@@ -147,23 +142,10 @@ class FixedAtrLif:
         "current_decay": "delta_i", "voltage_decay": "delta_v", "threshold_decay": "delta_theta",
         "refractory_decay": "delta_r", "threshold": "theta_0", "threshold_step": "theta_step",
     }  # fmt: skip
-
-    def __post_init__(self) -> None:
-        ranges = (
-            ("delta_i", 0, 4095), ("delta_v", 0, 4096), ("delta_theta", 0, 4096), ("delta_r", 0, 4096),
-            ("theta_0", 0, 131071), ("theta_step", 0, 131071), ("bias_exp", 0, 7),
-        )  # fmt: skip
-        for name, _, _ in ranges:
-            object.__setattr__(self, name, int(getattr(self, name)))
-        object.__setattr__(self, "bias_mant", frozen(self.bias_mant, np.int32))
-        problems = Problems()
-        check_ranges(self, ranges, problems)
-        problems.raise_as(InputError)
-
-    @property
-    def bias(self) -> NDArray[np.int32]:
-        """(n,) the effective bias, ``bias_mant << bias_exp``, in state units."""
-        return self.bias_mant << self.bias_exp
+    ranges = (
+        ("delta_i", 0, 4095), ("delta_v", 0, 4096), ("delta_theta", 0, 4096), ("delta_r", 0, 4096),
+        ("theta_0", 0, 131071), ("theta_step", 0, 131071), ("bias_exp", 0, 7),
+    )  # fmt: skip
 
     def to_float(self, scale: float) -> AtrLif:
         """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""

@@ -6,20 +6,28 @@ Reference: Davies et al., IEEE Micro 38(1), 2018, equations 1–2; lava-nc 0.10.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
-from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, clip24, decay, wrap24
+from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
+from lbi.neurons.parameters import (
+    FixedParameters,
+    State,
+    become_floats,
+    bias_to_fixed,
+    bias_to_float,
+    check_bias,
+    check_decays,
+    check_threshold,
+    decays_to_fixed,
+    decays_to_float,
+)
 
 if TYPE_CHECKING:
     from lbi.profile import NumberFormats
-
-State = dict[str, NDArray[Any]]
-
-DECAYS = ("current_decay", "voltage_decay")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +53,10 @@ class CubaLif:
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
 
     def __post_init__(self) -> None:
-        for name in ("current_decay", "voltage_decay", "threshold"):
-            object.__setattr__(self, name, float(getattr(self, name)))
-        if self.bias is not None:
-            object.__setattr__(self, "bias", frozen(self.bias, np.float64))
+        become_floats(self, ("current_decay", "voltage_decay", "threshold"))
         problems = Problems()
         check_decays(self, problems)
-        problems.check(
-            bool(np.isfinite(self.threshold)) and self.threshold > 0,
-            "threshold-range", "threshold", f"{self.threshold}", "a finite number above 0",
-        )  # fmt: skip
+        check_threshold(self.threshold, problems)
         check_bias(self.bias, problems)
         problems.raise_as(InputError)
 
@@ -81,7 +83,7 @@ class CubaLif:
 
 
 @dataclass(frozen=True, eq=False)
-class FixedCubaLif:
+class FixedCubaLif(FixedParameters):
     """CUBA-LIF in Loihi's integers, as Lava's ``PyLifModelBitAcc``.
 
     ::
@@ -104,21 +106,7 @@ class FixedCubaLif:
     model: ClassVar[str] = "cuba_lif"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
     became: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv", "threshold": "vth"}
-
-    def __post_init__(self) -> None:
-        for name in ("du", "dv", "vth", "bias_exp"):
-            object.__setattr__(self, name, int(getattr(self, name)))
-        object.__setattr__(self, "bias_mant", frozen(self.bias_mant, np.int32))
-        problems = Problems()
-        # The ranges that Lava's fixed-point model is defined on; a chip may allow less (rules.py).
-        ranges = (("du", -1, 4095), ("dv", 0, 4096), ("vth", 0, 131071), ("bias_exp", 0, 7))
-        check_ranges(self, ranges, problems)
-        problems.raise_as(InputError)
-
-    @property
-    def bias(self) -> NDArray[np.int32]:
-        """(n,) the effective bias, ``bias_mant << bias_exp``, in state units."""
-        return self.bias_mant << self.bias_exp
+    ranges = (("du", -1, 4095), ("dv", 0, 4096), ("vth", 0, 131071), ("bias_exp", 0, 7))
 
     def to_float(self, scale: float) -> CubaLif:
         """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
@@ -136,89 +124,3 @@ class FixedCubaLif:
         spikes = v > (self.vth << ACTIVATION_SHIFT)
         v[spikes] = 0
         return spikes
-
-
-def check_decays(neuron: Any, problems: Problems, names: tuple[str, ...] = DECAYS) -> None:
-    """Note decays that are no fractions."""
-    for name in names:
-        value = getattr(neuron, name)
-        problems.check(0.0 <= value <= 1.0, "decay-range", name, f"{value}", "0 to 1 (lost per step)")
-
-
-def check_bias(bias: NDArray[np.float64] | None, problems: Problems) -> None:
-    """Note biases that are not finite."""
-    n_bad = 0 if bias is None else int(np.count_nonzero(~np.isfinite(bias)))
-    problems.check(n_bad == 0, "not-finite", "bias", f"{n_bad} NaN or infinite values", "finite numbers")
-
-
-def decays_to_fixed(
-    neuron: Any, formats: NumberFormats, where: str, problems: Problems, names: tuple[str, ...] = DECAYS
-) -> list[int]:
-    """Each decay in 4096ths, the current's one less (``du``); what the chip cannot hold is noted and clipped."""
-    unity = 1 << DECAY_BITS
-    low, high = formats.decay.minimum, formats.decay.maximum
-    found = []
-    for name in names:
-        value, less = getattr(neuron, name), int(name == "current_decay")
-        units = round(value * unity) - less
-        problems.check(
-            low <= units <= high, f"{name.replace('_', '-')}-range", where, f"{name} {value:g}",
-            f"{(low + less) / unity:g} to {(high + less) / unity:g}",
-            f"train with a {name.replace('_', ' ')} inside the range",
-        )  # fmt: skip
-        found.append(min(max(units, low), high))
-    return found
-
-
-def decays_to_float(du: int, *others: int) -> list[float]:
-    """The inverse of ``decays_to_fixed``."""
-    return [units / (1 << DECAY_BITS) for units in (du + 1, *others)]
-
-
-def check_ranges(record: Any, ranges: tuple[tuple[str, int, int], ...], problems: Problems) -> None:
-    """Note every parameter outside its (name, lowest, highest), and biases beyond 13 bits."""
-    for name, low, high in ranges:
-        value = getattr(record, name)
-        problems.check(low <= value <= high, f"{name}-range", name, f"{value}", f"{low} to {high}")
-    if record.bias_mant.size:
-        low, high = int(record.bias_mant.min()), int(record.bias_mant.max())
-        problems.check(
-            low >= -4096 and high <= 4095, "bias_mant-range", "bias_mant", f"{low} to {high}", "−4096 to 4095"
-        )
-
-
-def frozen(array: Any, dtype: Any) -> NDArray[Any]:
-    """A copy that cannot be written to."""
-    copy = np.array(array, dtype=dtype)
-    copy.flags.writeable = False
-    return copy
-
-
-def bias_to_fixed(
-    bias: NDArray[np.float64] | None,
-    scale: float,
-    n: int,
-    formats: NumberFormats,
-    where: str,
-    problems: Problems,
-) -> tuple[NDArray[np.int32], int]:
-    """The mantissas on the smallest exponent that holds the largest bias; (n,) zeros without bias."""
-    if bias is None or not np.any(bias):
-        return np.zeros(n, dtype=np.int32), 0
-    target = bias * scale * (1 << ACTIVATION_SHIFT)  # state units
-    largest = formats.bias_mantissa.maximum
-    peak = float(np.abs(target).max())
-    for exponent in range(formats.bias_exponent.minimum, formats.bias_exponent.maximum + 1):
-        if round(peak / (1 << exponent)) <= largest:
-            break
-    else:
-        problems.add(
-            "bias-range", where, f"bias {np.abs(bias).max():g} needs mantissa {peak / (1 << exponent):.0f}",
-            f"up to {largest} at exponent {exponent}", "train with smaller biases or a smaller threshold",
-        )  # fmt: skip
-    return formats.bias_mantissa.round(target / (1 << exponent)).astype(np.int32), exponent
-
-
-def bias_to_float(bias: NDArray[np.int32], scale: float) -> NDArray[np.float64] | None:
-    """Biases in state units as float units; None where all are 0."""
-    return bias / (scale * (1 << ACTIVATION_SHIFT)) if np.any(bias) else None

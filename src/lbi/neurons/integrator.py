@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
 from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
-from lbi.neurons.cuba_lif import (
+from lbi.neurons.parameters import (
+    FixedParameters,
     State,
+    become_floats,
     bias_to_fixed,
     bias_to_float,
     check_bias,
     check_decays,
-    check_ranges,
     decays_to_fixed,
     decays_to_float,
-    frozen,
 )
 
 if TYPE_CHECKING:
@@ -56,10 +56,7 @@ class Integrator:
     threshold: ClassVar[None] = None
 
     def __post_init__(self) -> None:
-        for name in ("current_decay", "voltage_decay"):
-            object.__setattr__(self, name, float(getattr(self, name)))
-        if self.bias is not None:
-            object.__setattr__(self, "bias", frozen(self.bias, np.float64))
+        become_floats(self, ("current_decay", "voltage_decay"))
         problems = Problems()
         check_decays(self, problems)
         check_bias(self.bias, problems)
@@ -85,7 +82,7 @@ class Integrator:
 
 
 @dataclass(frozen=True, eq=False)
-class FixedIntegrator:
+class FixedIntegrator(FixedParameters):
     """Loihi's current and voltage without a threshold, as Lava's ``PyLifModelBitAcc`` with ``vth = 2**17``.
 
     ::
@@ -105,19 +102,7 @@ class FixedIntegrator:
     model: ClassVar[str] = "integrator"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
     became: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv"}
-
-    def __post_init__(self) -> None:
-        for name in ("du", "dv", "bias_exp"):
-            object.__setattr__(self, name, int(getattr(self, name)))
-        object.__setattr__(self, "bias_mant", frozen(self.bias_mant, np.int32))
-        problems = Problems()
-        check_ranges(self, (("du", -1, 4095), ("dv", 0, 4096), ("bias_exp", 0, 7)), problems)
-        problems.raise_as(InputError)
-
-    @property
-    def bias(self) -> NDArray[np.int32]:
-        """(n,) the effective bias, ``bias_mant << bias_exp``, in state units."""
-        return self.bias_mant << self.bias_exp
+    ranges = (("du", -1, 4095), ("dv", 0, 4096), ("bias_exp", 0, 7))
 
     def to_float(self, scale: float) -> Integrator:
         """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""

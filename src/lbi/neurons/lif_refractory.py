@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
 from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
-from lbi.neurons.cuba_lif import CubaLif, State, bias_to_float, check_ranges, decays_to_float, frozen
+from lbi.neurons.cuba_lif import CubaLif
+from lbi.neurons.parameters import FixedParameters, State, bias_to_float, decays_to_float
 
 if TYPE_CHECKING:
     from lbi.profile import NumberFormats
@@ -71,7 +72,7 @@ class LifRefractory(CubaLif):
 
 
 @dataclass(frozen=True, eq=False)
-class FixedLifRefractory:
+class FixedLifRefractory(FixedParameters):
     """CUBA-LIF whose voltage stays at rest for ``refractory_period`` steps after a spike.
 
     ::
@@ -99,23 +100,9 @@ class FixedLifRefractory:
     model: ClassVar[str] = "lif_refractory"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "wait")
     became: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv", "threshold": "vth"}
-
-    def __post_init__(self) -> None:
-        for name in ("du", "dv", "vth", "refractory_period", "bias_exp"):
-            object.__setattr__(self, name, int(getattr(self, name)))
-        object.__setattr__(self, "bias_mant", frozen(self.bias_mant, np.int32))
-        ranges = (
-            ("du", 0, 4095), ("dv", 0, 4096), ("vth", 0, 131071), ("refractory_period", 1, 63),
-            ("bias_exp", 0, 7),
-        )  # fmt: skip
-        problems = Problems()
-        check_ranges(self, ranges, problems)
-        problems.raise_as(InputError)
-
-    @property
-    def bias(self) -> NDArray[np.int32]:
-        """(n,) the effective bias, ``bias_mant << bias_exp``, in state units."""
-        return self.bias_mant << self.bias_exp
+    ranges = (
+        ("du", 0, 4095), ("dv", 0, 4096), ("vth", 0, 131071), ("refractory_period", 1, 63), ("bias_exp", 0, 7),
+    )  # fmt: skip
 
     def to_float(self, scale: float) -> LifRefractory:
         """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
