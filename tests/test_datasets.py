@@ -254,6 +254,14 @@ def test_bad_npz(tmp_path, arrays, message):
         _ = datasets.load(str(tmp_path / "bad.npz")).train
 
 
+@pytest.mark.parametrize("name", ["shd", "psmnist", ".npz"])
+def test_a_path_too_long_for_the_system_is_a_missing_file(name, tmp_path):
+    too_long = tmp_path / ("x" * 300)
+    arguments = (f"{too_long}.npz",) if name == ".npz" else (name, too_long)
+    with pytest.raises(InputError, match="does not exist"):
+        _ = datasets.load(*arguments).train
+
+
 def test_npz_that_is_none(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         datasets.load(str(tmp_path / "no.npz"))

@@ -6,6 +6,7 @@ Cramer, Stradmann, Schemmel, Zenke, IEEE TNNLS 33(7), 2022, DOI 10.1109/TNNLS.20
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def find_files(name: str, data_dir: Path | None, files: dict[str, str], origin: 
     found = {}
     for split, file in files.items():
         places = (data_dir / file, data_dir / name.upper() / file, data_dir / name / file)
-        path = next((place for place in places if place.is_file()), None)
+        path = next((place for place in places if os.path.isfile(place)), None)
         if path is None:
             problems.add(
                 "data-missing",

@@ -7,6 +7,7 @@ grey value over ``n_levels`` thermometer or population channels.
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -96,7 +97,7 @@ def _find(data_dir: Path | None) -> dict[str, tuple[Path, Path]]:
                 for folder in (data_dir, data_dir / "MNIST" / "raw")
                 for end in ("", ".gz")
             ]
-            path = next((place for place in places if place.is_file()), None)
+            path = next((place for place in places if os.path.isfile(place)), None)
             if path is None:
                 problems.add(
                     "data-missing", str(data_dir / name), "does not exist", f"{name} or {name}.gz", remedy

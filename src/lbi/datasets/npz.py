@@ -5,6 +5,7 @@ With ``test_spikes`` and ``test_labels`` beside them, these are the test set; el
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for a name too long, too
         raise InputError(
             Problem("data-missing", str(path), "does not exist", "a .npz file", "check the path")
         )
