@@ -31,6 +31,9 @@ _TURN = np.int32(1 << 24)
 _HIGHEST = np.int32((1 << 23) - 1)
 _LOWEST = np.int32(1 - (1 << 23))
 
+Counts = tuple[Any, Any, Any]
+"""Neurons of one population in one step: active, wrapped, clipped."""
+
 _compiled = compiled(nogil=True)
 _inlined = njit(nogil=True, inline="always")
 """Part of its caller: handing over the many arrays of a Layout costs more than most calls do."""
@@ -73,7 +76,6 @@ class Scratch(NamedTuple):
     rings: NDArray[np.int32]
     sums: NDArray[np.int32]  # where a right-shifted projection sums each lag
     sources: NDArray[np.int32]  # the spikes of one source in one step
-    counts: NDArray[np.int64]  # (3,)
 
 
 def scratch_for(layout: Layout) -> Scratch:
@@ -90,7 +92,6 @@ def scratch_for(layout: Layout) -> Scratch:
         rings=np.zeros(int(layout.ring[-1]), dtype=np.int32),
         sums=np.zeros(int(sums.max(initial=0)), dtype=np.int32),
         sources=np.zeros(max(layout.n_in, int(layout.n.max())), dtype=np.int32),
-        counts=np.zeros(3, dtype=np.int64),
     )
 
 
@@ -251,10 +252,26 @@ def send(layout: Layout, q: int, step: int, rings: Any, sums: Any, sources: Any,
 
 
 @_inlined
-def cuba_lif(
-    a: Any, u: Any, v: Any, bias: Any, parameters: Any, spikes: Any, active: Any, counts: Any
-) -> None:
-    """One timestep of ``FixedCubaLif``; clears ``a``; counts: active, wraps, clips."""
+def next_current(u: Any, keep: Any, a: Any) -> tuple[Any, Any]:
+    """wrap24(trunc0(u · keep) + (a << 6)), and whether it wrapped."""
+    value = np.int32(np.int32(u * keep) + np.int32(a << 6))
+    over = value > _TOP
+    under = value <= _BOTTOM
+    wrapped = np.int32(value - _TURN) if over else np.int32(value + _TURN) if under else value
+    return wrapped, over | under
+
+
+@_inlined
+def next_voltage(v: Any, keep: Any, step: Any) -> tuple[Any, Any]:
+    """clip24(trunc0(v · keep) + step), and whether it clipped."""
+    value = np.int32(np.int32(v * keep) + step)
+    clipped = np.int32(min(max(value, _LOWEST), _HIGHEST))
+    return clipped, clipped != value
+
+
+@_inlined
+def cuba_lif(a: Any, u: Any, v: Any, bias: Any, parameters: Any, spikes: Any, active: Any) -> Counts:
+    """One timestep of ``FixedCubaLif``; clears ``a``."""
     keep_u = parameters[0] / 4096.0
     keep_v = parameters[1] / 4096.0
     threshold = np.int32(parameters[2])
@@ -263,31 +280,25 @@ def cuba_lif(
     n_clips = np.int32(0)
     for i in range(a.size):
         busy = (a[i] | u[i] | v[i] | bias[i]) != 0
-        current = np.int32(np.int32(u[i] * keep_u) + np.int32(a[i] << 6))
+        current, wraps = next_current(u[i], keep_u, a[i])
         a[i] = 0
-        over = current > _TOP
-        under = current <= _BOTTOM
-        current = np.int32(current - _TURN) if over else np.int32(current + _TURN) if under else current
         u[i] = current
-        volt = np.int32(np.int32(v[i] * keep_v) + current + bias[i])
-        clipped = np.int32(min(max(volt, _LOWEST), _HIGHEST))
-        spike = clipped > threshold
-        v[i] = np.int32(0) if spike else clipped
+        volt, clips = next_voltage(v[i], keep_v, current + bias[i])
+        spike = volt > threshold
+        v[i] = np.int32(0) if spike else volt
         spikes[i] = spike
         active[i] = busy
         n_active = np.int32(n_active + busy)
-        n_wraps = np.int32(n_wraps + (over | under))
-        n_clips = np.int32(n_clips + (clipped != volt))
-    counts[0] = n_active
-    counts[1] = n_wraps
-    counts[2] = n_clips
+        n_wraps = np.int32(n_wraps + wraps)
+        n_clips = np.int32(n_clips + clips)
+    return n_active, n_wraps, n_clips
 
 
 @_inlined
 def lif_refractory(
-    a: Any, u: Any, v: Any, wait: Any, bias: Any, parameters: Any, spikes: Any, active: Any, counts: Any
-) -> None:
-    """One timestep of ``FixedLifRefractory``; clears ``a``; counts: active, wraps, clips."""
+    a: Any, u: Any, v: Any, wait: Any, bias: Any, parameters: Any, spikes: Any, active: Any
+) -> Counts:
+    """One timestep of ``FixedLifRefractory``; clears ``a``."""
     keep_u = parameters[0] / 4096.0
     keep_v = parameters[1] / 4096.0
     threshold = np.int32(parameters[2])
@@ -297,35 +308,28 @@ def lif_refractory(
     n_clips = np.int32(0)
     for i in range(a.size):
         busy = (a[i] | u[i] | v[i] | bias[i] | wait[i]) != 0
-        current = np.int32(np.int32(u[i] * keep_u) + np.int32(a[i] << 6))
+        current, wraps = next_current(u[i], keep_u, a[i])
         a[i] = 0
-        over = current > _TOP
-        under = current <= _BOTTOM
-        current = np.int32(current - _TURN) if over else np.int32(current + _TURN) if under else current
         u[i] = current
         waiting = wait[i] > 0
-        volt = np.int32(np.int32(v[i] * keep_v) + current + bias[i])
-        clipped = np.int32(min(max(volt, _LOWEST), _HIGHEST))
-        settled = v[i] if waiting else clipped
+        volt, clips = next_voltage(v[i], keep_v, current + bias[i])
+        settled = v[i] if waiting else volt
         spike = settled > threshold
         v[i] = np.int32(0) if spike else settled
         wait[i] = period if spike else np.int32(max(wait[i] - 1, 0))
         spikes[i] = spike
         active[i] = busy
         n_active = np.int32(n_active + busy)
-        n_wraps = np.int32(n_wraps + (over | under))
-        n_clips = np.int32(n_clips + ((clipped != volt) & (not waiting)))
-    counts[0] = n_active
-    counts[1] = n_wraps
-    counts[2] = n_clips
+        n_wraps = np.int32(n_wraps + wraps)
+        n_clips = np.int32(n_clips + (clips & (not waiting)))
+    return n_active, n_wraps, n_clips
 
 
 @_inlined
 def atrlif(
-    a: Any, u: Any, v: Any, theta: Any, r: Any, bias: Any, parameters: Any, spikes: Any, active: Any,
-    counts: Any,
-) -> None:  # fmt: skip
-    """One timestep of ``FixedAtrLif``; clears ``a``; counts: active, wraps, clips."""
+    a: Any, u: Any, v: Any, theta: Any, r: Any, bias: Any, parameters: Any, spikes: Any, active: Any
+) -> Counts:
+    """One timestep of ``FixedAtrLif``; clears ``a``."""
     keep_u = parameters[0] / 4096.0
     keep_v = parameters[1] / 4096.0
     baseline = np.int32(parameters[2])
@@ -337,29 +341,23 @@ def atrlif(
     n_clips = np.int32(0)
     for i in range(a.size):
         busy = (a[i] | u[i] | v[i] | bias[i] | theta[i] | r[i]) != 0
-        current = np.int32(np.int32(u[i] * keep_u) + np.int32(a[i] << 6))
+        current, wraps = next_current(u[i], keep_u, a[i])
         a[i] = 0
-        over = current > _TOP
-        under = current <= _BOTTOM
-        current = np.int32(current - _TURN) if over else np.int32(current + _TURN) if under else current
         u[i] = current
-        volt = np.int32(np.int32(v[i] * keep_v) + current + bias[i])
-        clipped = np.int32(min(max(volt, _LOWEST), _HIGHEST))
-        v[i] = clipped
+        volt, clips = next_voltage(v[i], keep_v, current + bias[i])
+        v[i] = volt
         excess = np.int32(theta[i] * keep_theta)
         refractory = np.int32(r[i] * keep_r)
         threshold = np.int32(excess + baseline)
-        spike = np.int32(clipped - refractory) >= threshold
+        spike = np.int32(volt - refractory) >= threshold
         r[i] = np.int32(refractory + 2 * threshold) if spike else refractory
         theta[i] = np.int32(excess + theta_step) if spike else excess
         spikes[i] = spike
         active[i] = busy
         n_active = np.int32(n_active + busy)
-        n_wraps = np.int32(n_wraps + (over | under))
-        n_clips = np.int32(n_clips + (clipped != volt))
-    counts[0] = n_active
-    counts[1] = n_wraps
-    counts[2] = n_clips
+        n_wraps = np.int32(n_wraps + wraps)
+        n_clips = np.int32(n_clips + clips)
+    return n_active, n_wraps, n_clips
 
 
 @_inlined
@@ -443,13 +441,13 @@ def update(layout: Layout, outputs: Outputs, scratch: Scratch, p: int, sample: i
     a = scratch.rings[slot : slot + t - s]
     u, v, x, y = scratch.u[s:t], scratch.v[s:t], scratch.x[s:t], scratch.y[s:t]
     bias, parameters = layout.bias[s:t], layout.parameters[p]
-    spikes, active, counts = scratch.spikes[s:t], scratch.active[s:t], scratch.counts
+    spikes, active = scratch.spikes[s:t], scratch.active[s:t]
     if layout.model[p] == CUBA_LIF:
-        cuba_lif(a, u, v, bias, parameters, spikes, active, counts)
+        counts = cuba_lif(a, u, v, bias, parameters, spikes, active)
     elif layout.model[p] == LIF_REFRACTORY:
-        lif_refractory(a, u, v, x, bias, parameters, spikes, active, counts)
+        counts = lif_refractory(a, u, v, x, bias, parameters, spikes, active)
     else:
-        atrlif(a, u, v, x, y, bias, parameters, spikes, active, counts)
+        counts = atrlif(a, u, v, x, y, bias, parameters, spikes, active)
     outputs.n_active[p, sample, step] = counts[0]
     saturated = outputs.saturated[p, sample]
     for kind in range(2):
