@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
 import shutil
-import struct
-import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import pairwise
@@ -17,13 +13,26 @@ from typing import Any, NamedTuple
 import cases
 import h5py
 import numpy as np
+from fuzz_data import (
+    damage_bytes_within,
+    damage_heidelberg,
+    damage_mnist,
+    damage_npz,
+    dataset_seeds,
+    heidelberg_seeds,
+    mnist_seeds,
+    spikes_file,
+    spikes_seeds,
+    use_dataset,
+    use_heidelberg,
+    use_mnist,
+    use_spikes,
+)
 from fuzz_hdf5 import damage_hdf5
-from fuzz_values import TEXTS, Rng, damage, damage_file, damage_toml, damage_zip, pick
-from networks import random_network, random_spikes
-from numpy.lib import format as npy
+from fuzz_values import Rng, damage_file, damage_toml, damage_zip, pick
+from networks import random_network
 
 import lbi
-from lbi import datasets
 
 Seeds = Callable[[Path], list[Path]]
 Change = Callable[[Path, Rng], None]
@@ -86,26 +95,16 @@ def export_seeds(folder: Path) -> list[Path]:
     return [path]
 
 
+FOLDER_CHANGES = (
+    "bytes", "bytes", "content", "content", "content", "remove", "folder", "link", "loop", "empty", "exchange",
+)  # fmt: skip
+
+
 def damage_folder(path: Path, rng: Rng) -> None:
     """Change one of a folder's files, or exchange, remove or replace it."""
     names = sorted(os.listdir(path))
     file = path / pick(rng, [*names, "network.h5", "network.h5"])
-    change = pick(
-        rng,
-        (
-            "bytes",
-            "bytes",
-            "content",
-            "content",
-            "content",
-            "remove",
-            "folder",
-            "link",
-            "loop",
-            "empty",
-            "exchange",
-        ),
-    )
+    change = pick(rng, FOLDER_CHANGES)
     if change == "bytes":
         damage_file(file, rng)
     elif change == "content" and file.suffix in (".h5", ".net"):
@@ -246,18 +245,11 @@ def damage_tree(path: Path, rng: Rng) -> None:
     damage_torch(path, rng)
 
 
-def _npz(folder: Path, **more: np.ndarray) -> Path:
-    rng = np.random.default_rng(0)
-    path = folder / "spikes.npz"
-    np.savez(path, spikes=random_spikes(rng, 12, 6, 8), labels=np.arange(12) % 3, **more)
-    return path
-
-
 def checkpoint_seeds(folder: Path) -> list[Path]:
     from lbi.train.config import make_config
     from lbi.train.run import Outputs, complete, prepare, save_checkpoint
 
-    data, paths = _npz(folder), []
+    data, paths = spikes_file(folder), []
     for optimizer in ("adabreg", "linbreg", "adam"):
         options = {"hidden": [6], "epochs": 2, "batch_size": 8, "optimizer": optimizer, "validation": 0.3}
         config = make_config(str(data), None, options)
@@ -316,252 +308,6 @@ def foreign_seeds(folder: Path) -> list[Path]:
 def use_foreign(path: Path, rng: Rng) -> None:
     function, shape = ("conv", (1, 6, 6)) if "conv" in path.name else ("dense", (8,))
     use(lbi.load(path, arch=f"{path.parent / 'arch.py'}:{function}", input_shape=shape), rng)
-
-
-# Spikes and data sets.
-
-
-def damage_npz(path: Path, rng: Rng) -> None:
-    """Change an array of the archive, its header, or its name."""
-    with np.load(path) as file:
-        arrays = {key: file[key] for key in file.files}
-    key = pick(rng, list(arrays))
-    old = arrays[key]
-    change = pick(rng, ("type", "type", "shape", "values", "name", "order", "header", "header", "objects"))
-    with np.errstate(all="ignore"):
-        if change == "type":
-            kinds = (
-                "i1",
-                "u1",
-                ">i8",
-                "u8",
-                "f2",
-                "f4",
-                "f8",
-                "c16",
-                "?",
-                "S3",
-                "U3",
-                "M8[s]",
-                "m8[s]",
-                "V4",
-            )
-            arrays[key] = (
-                old.astype(pick(rng, kinds))
-                if rng.random() < 0.8
-                else np.zeros(old.shape, [("a", "i4"), ("b", "f4")])
-            )
-        elif change == "shape":
-            shapes = (
-                old.reshape(-1),
-                old[None],
-                old[..., None],
-                old.T,
-                old[:0],
-                old[:1],
-                old[..., :0],
-                old[:-1],
-                np.zeros(()),
-                old.sum(),
-            )
-            arrays[key] = pick(rng, shapes)
-        elif change == "values":
-            new = old.astype(pick(rng, ("f8", "i8", "u8", "i1")))
-            new.flat[int(rng.integers(new.size))] = pick(rng, (2, -1, 100, 1, 0))
-            if new.dtype.kind == "f":
-                new.flat[0] = pick(rng, (float("nan"), float("inf"), 0.5, 1.0))
-            arrays[key] = new
-        elif change == "name":
-            arrays[
-                pick(rng, ("x", "labels", "spikes", "test_spikes", "test_labels", "Spikes", "", "a/b"))
-            ] = arrays.pop(key)
-        elif change == "order":
-            arrays[key] = np.asfortranarray(old)
-    with zipfile.ZipFile(path, "w", pick(rng, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
-        for name, array in arrays.items():
-            content = npy_bytes(array)
-            if name == key and change == "header":
-                content = bad_header(array, rng)
-            elif name == key and change == "objects":
-                content = npy_bytes(np.array([None, 1, "x"], dtype=object))
-            archive.writestr(f"{name}.npy", content)
-
-
-def npy_bytes(array: np.ndarray) -> bytes:
-    """An array as a ``.npy`` file."""
-    buffer = io.BytesIO()
-    npy.write_array(buffer, np.asarray(array), allow_pickle=True)
-    return buffer.getvalue()
-
-
-def bad_header(array: np.ndarray, rng: Rng) -> bytes:
-    """An array behind a header that says something else."""
-    shape = pick(rng, ("(1000000000, 10, 10)", "(4294967296, 4294967296)", "(-1,)", "(2,", "()", "(0, 9999999999999)", "(3.5,)",
-                       "(True,)", "('a',)", "[12, 6, 8]", str((*array.shape, 1)), str((1 << 33, 6, 8))))  # fmt: skip
-    kind = pick(
-        rng,
-        (
-            "'|u1'",
-            "'<f8'",
-            "'|O'",
-            "'<U9999999'",
-            "'|V0'",
-            "[('a', '<i4')]",
-            "'nonsense'",
-            "7",
-            "'<c16'",
-            "'|S0'",
-        ),
-    )
-    order = pick(rng, ("True", "False", "2"))
-    text = f"{{'descr': {kind}, 'fortran_order': {order}, 'shape': {shape}, }}"
-    text = pick(rng, (text, text, text, "(" * 3000, text * 40, "{}", "\x00", text.replace("'", '"')))
-    header = text.encode() + b" " * (-len(text) % 64) + b"\n"
-    version = pick(rng, (b"\x01\x00", b"\x02\x00", b"\x03\x00", b"\x09\x00"))
-    length = struct.pack(
-        "<H" if version == b"\x01\x00" else "<I",
-        pick(rng, (len(header), len(header), len(header), 65535)) % 65536,
-    )
-    return b"\x93NUMPY" + version + length + header + array.tobytes()
-
-
-def spikes_seeds(folder: Path) -> list[Path]:
-    return [_npz(folder)]
-
-
-def dataset_seeds(folder: Path) -> list[Path]:
-    own = folder / "own"
-    own.mkdir(exist_ok=True)
-    spikes = random_spikes(np.random.default_rng(1), 4, 6, 8)
-    return [_npz(folder), _npz(own, test_spikes=spikes, test_labels=np.arange(4) % 3)]
-
-
-def use_spikes(path: Path, _rng: Rng) -> None:
-    from lbi.spikefile import load_spikes
-
-    load_spikes(path, 8)
-
-
-def use_dataset(path: Path, _rng: Rng) -> None:
-    data = datasets.load(str(path))
-    data.train, data.test  # noqa: B018 - read on first use
-
-
-def heidelberg_seeds(folder: Path) -> list[Path]:
-    path = folder / "whole"
-    path.mkdir(exist_ok=True)
-    rng = np.random.default_rng(0)
-    for name in ("shd_train.h5", "shd_test.h5"):
-        with h5py.File(path / name, "w") as file:
-            times = file.create_dataset("spikes/times", (4,), h5py.vlen_dtype(np.float16))
-            units = file.create_dataset("spikes/units", (4,), h5py.vlen_dtype(np.uint16))
-            for i in range(4):
-                times[i], units[i] = np.sort(rng.uniform(0, 1.5, 5 * i)), rng.integers(0, 700, 5 * i)
-            file["labels"] = np.arange(4, dtype=np.uint16) * 5
-            file["extra/keys"] = np.array([b"zero", b"one"])
-    return [path]
-
-
-def damage_heidelberg(path: Path, rng: Rng) -> None:
-    damage_hdf5(path / pick(rng, sorted(os.listdir(path))), rng)
-
-
-def damage_heidelberg_bytes(path: Path, rng: Rng) -> None:
-    damage_file(path / pick(rng, sorted(os.listdir(path))), rng)
-
-
-def use_heidelberg(path: Path, _rng: Rng) -> None:
-    data = datasets.load("shd", path, n_steps=20, n_channels=70)
-    data.test, data.train  # noqa: B018
-
-
-def idx(array: np.ndarray) -> bytes:
-    """An IDX file of bytes."""
-    return (
-        bytes([0, 0, 8, array.ndim])
-        + b"".join(size.to_bytes(4, "big") for size in array.shape)
-        + array.tobytes()
-    )
-
-
-def mnist_seeds(folder: Path) -> list[Path]:
-    from lbi.datasets.mnist import FILES
-
-    path = folder / "whole"
-    path.mkdir(exist_ok=True)
-    rng = np.random.default_rng(0)
-    for split, (images, labels) in FILES.items():
-        pack, end = (gzip.compress, ".gz") if split == "test" else (bytes, "")
-        (path / (images + end)).write_bytes(pack(idx(rng.integers(0, 256, (3, 28, 28)).astype(np.uint8))))
-        (path / (labels + end)).write_bytes(pack(idx(np.arange(3, dtype=np.uint8) * 4)))
-    return [path]
-
-
-def damage_mnist(path: Path, rng: Rng) -> None:
-    """Change magic, rank, sizes or values of one of the four files, or what packs it."""
-    file = path / pick(rng, sorted(os.listdir(path)))
-    packed = file.suffix == ".gz"
-    content = gzip.decompress(file.read_bytes()) if packed else file.read_bytes()
-    change = pick(
-        rng,
-        (
-            "magic",
-            "sizes",
-            "sizes",
-            "values",
-            "head",
-            "rank",
-            "bomb" if rng.random() < 0.02 else "bytes",
-            "pack",
-        ),
-    )
-    sizes = (0, 1, 2**16, 2**31, 2**32 - 1, 28, 3)
-    if change == "magic":
-        content = (
-            bytes([0, 0, pick(rng, (0, 8, 9, 11, 13, 255)), pick(rng, (0, 1, 2, 3, 4, 64, 255))])
-            + content[4:]
-        )
-    elif change == "sizes":
-        at = 4 + 4 * int(rng.integers(max(1, content[3])))
-        content = content[:at] + int(pick(rng, sizes)).to_bytes(4, "big") + content[at + 4 :]
-    elif change == "rank":
-        rank = pick(rng, (0, 1, 2, 3, 4, 5, 32, 33, 64, 255))
-        content = (
-            idx(np.zeros((1,) * min(rank, 32), np.uint8))[:3]
-            + bytes([rank])
-            + b"\x00\x00\x00\x01" * rank
-            + content[16:]
-        )
-    elif change in ("values", "bytes"):
-        content = content[:16] + damage(content[16:], rng) if change == "values" else damage(content, rng)
-    elif change == "head":
-        content = content[: int(rng.integers(20))]
-    if change == "bomb":
-        content = content + bytes(300 << 20)
-    if packed:
-        content = gzip.compress(content, 1)
-        if change == "pack":
-            content = pick(
-                rng,
-                (
-                    content + content,
-                    content + b"x",
-                    content[:-4] + b"1234",
-                    content[:10],
-                    damage(content, rng),
-                ),
-            )
-    if change == "bomb" and not packed:
-        return
-    file.write_bytes(content)
-
-
-damage_mnist_bytes = damage_heidelberg_bytes
-
-
-def use_mnist(path: Path, _rng: Rng) -> None:
-    data = datasets.load("psmnist", path, n_levels=2)
-    data.test, data.train  # noqa: B018
 
 
 # TOML.
@@ -634,11 +380,9 @@ READERS = {
     "foreign": Reader(foreign_seeds, (damage_file, damage_zip, damage_tree, damage_tree), use_foreign, ("torch", "snntorch")),
     "spikes": Reader(spikes_seeds, (damage_file, damage_zip, damage_npz, damage_npz, damage_npz), use_spikes),
     "dataset": Reader(dataset_seeds, (damage_file, damage_zip, damage_npz, damage_npz, damage_npz), use_dataset),
-    "heidelberg": Reader(heidelberg_seeds, (damage_heidelberg_bytes, damage_heidelberg, damage_heidelberg), use_heidelberg),
-    "mnist": Reader(mnist_seeds, (damage_mnist_bytes, damage_mnist, damage_mnist, damage_mnist), use_mnist),
+    "heidelberg": Reader(heidelberg_seeds, (damage_bytes_within, damage_heidelberg, damage_heidelberg), use_heidelberg),
+    "mnist": Reader(mnist_seeds, (damage_bytes_within, damage_mnist, damage_mnist, damage_mnist), use_mnist),
     "chip": Reader(chip_seeds, (damage_file, damage_toml, damage_toml, damage_toml), use_chip, ("tomli",)),
     "config": Reader(config_seeds, (damage_file, damage_toml, damage_toml, damage_toml), use_config, ("torch", "tomli")),
 }  # fmt: skip
 """Name → reader."""
-
-__all__ = ["READERS", "TEXTS", "Reader"]

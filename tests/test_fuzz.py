@@ -13,7 +13,8 @@ import fuzz
 import h5py
 import numpy as np
 import pytest
-from fuzz_readers import READERS, bad_header, npy_bytes
+from fuzz_data import bad_header, npy_bytes
+from fuzz_readers import READERS
 
 import lbi
 from lbi import datasets
