@@ -39,7 +39,7 @@ def check_network(fixed: FixedNetwork) -> list[Problem]:
         problems.check(
             population.neuron.model in MODELS, "neuron-model", f"population {population.name!r}",
             f"Lava has no process for {population.neuron.model!r}", ", ".join(map(repr, MODELS)),
-            "run it with --backend sim",
+            "lbi-run --backend sim runs it; train snnTorch's Synaptic with reset_delay=False for a cuba_lif",
         )  # fmt: skip
     return list(problems)
 

@@ -88,7 +88,7 @@ def _check_neuron(population: FixedPopulation, problems: Problems) -> None:
     where, neuron = f"population {population.name!r}", population.neuron
     if not problems.check(
         neuron.model in MODELS, "neuron-model", where, f"{neuron.model!r}", ", ".join(map(repr, MODELS)),
-        "use --target lava",
+        "use --target loihi",
     ):  # fmt: skip
         return
     n_off = int(np.count_nonzero(neuron.bias % (1 << BIAS_EXPONENT)))

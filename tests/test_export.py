@@ -21,7 +21,7 @@ from lbi.cli.export import main as lbi_export
 from lbi.exporters import loihi
 from lbi.fixed import FixedPopulation, FixedProjection, SignMode
 from lbi.job import ExportJob
-from lbi.neurons import FIXED_MODELS
+from lbi.neurons import FIXED_MODELS, LifRefractory
 
 CONTRACT = {"target", "chip", "path", "files", "fits", "violations", "populations", "projections", "n_cores"}
 PROJECTION = {"name", "shape", "nnz", "density", "format", "bits", "weight_exp"}
@@ -157,6 +157,22 @@ def test_check_lists_every_reason_and_writes_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["bad.h5"]
     assert call(lbi_export, tmp_path / "bad.h5", "--target", "loihi", "--check").code == 0
     assert [p.name for p in tmp_path.iterdir()] == ["bad.h5"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--check",)])
+def test_what_the_folder_cannot_do_is_said(flags, tmp_path):
+    network = lbi.Network(
+        (4,), (lbi.Population("p", (2,), LifRefractory(0.5, 0.5, 1.0)),),
+        (lbi.Projection("w", "input", "p", lbi.CsrMatrix.from_dense(np.ones((2, 4)))),), lbi.Readout("p"),
+    )  # fmt: skip
+    store.save(lbi.quantize(network), tmp_path / "late.h5")
+    done = call(lbi_export, tmp_path / "late.h5", "--target", "loihi", *flags)
+    assert done.code == 0
+    lava, netx = done.out.splitlines()[-2:]
+    assert lava.startswith("run_lava.py cannot run it: neuron-model: population 'p'")
+    assert netx.startswith("no network.net")
+    done = call(lbi_export, saved(tmp_path, "feed_forward"), "--target", "loihi", *flags)
+    assert not {line.split(" ")[0] for line in done.out.splitlines()} & {"run_lava.py", "no"}
 
 
 def test_check_lists_seven_reasons_in_one_pass(tmp_path, rng):

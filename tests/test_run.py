@@ -255,6 +255,13 @@ def test_bad_spikes_are_refused_in_one_pass(name, export, tmp_path):
     assert not (tmp_path / "o.npz").exists()
 
 
+def test_one_bare_array_is_named(export, tmp_path):
+    np.save(tmp_path / "bare.npy", np.zeros((2, 3, 12)))
+    done = call(lbi_run, export[0], "--spikes", tmp_path / "bare.npy", "--backend", "sim")
+    assert done.code == 3
+    assert "one array, a .npy; allowed: .npz" in done.errors[0]
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 truncated", b"not a zip", b"\x93NUMPY"])
 def test_damaged_spike_files(content, export, tmp_path):
     (tmp_path / "bad.npz").write_bytes(content)

@@ -26,8 +26,9 @@ def check_spikes(spikes: ArrayLike, n_in: int, where: str = "spikes") -> NDArray
     problems = Problems()
     array = np.asarray(spikes)
     if problems.check(
-        array.ndim == 3, "spikes-rank", where, f"shape {array.shape}", "(n_samples, n_steps, n_in)"
-    ):
+        array.ndim == 3, "spikes-rank", where, f"shape {array.shape}", "(n_samples, n_steps, n_in)",
+        "one row of channels per step: spikes.reshape(n_samples, n_steps, -1)",
+    ):  # fmt: skip
         problems.check(
             array.shape[2] == n_in, "spikes-width", where, f"{array.shape[2]} channels",
             f"{n_in}, the network's input", "use the encoding the network was trained with",

@@ -65,7 +65,7 @@ def main(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Export MODEL (model.pt, .nir or a netx .net) to a target."""
+    """Export MODEL to a target: a model.pt, .nir, netx .net or network.h5, or with --arch a saved state_dict."""
     from lbi import targets
     from lbi.job import ExportJob
     from lbi.profile import load_profile
@@ -159,6 +159,9 @@ def _show(
         out.print(f"wrote {path}: {', '.join(written)}", markup=False, soft_wrap=True)
     elif not reasons and not violations:
         out.print(f"{exporter.SUFFIX.lstrip('.')}: this model can go there", markup=False, soft_wrap=True)
+    if not reasons and not violations and hasattr(exporter, "notes"):
+        for note in exporter.notes(job):
+            out.print(note, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -34,11 +34,15 @@ BACKEND_NAMES = ("lava", "netx", "sim")
 @click.option("--spikes", type=click.Path(path_type=Path), default=None, metavar="FILE.npz",
               help="Spikes to run instead: (n_samples, n_steps, n_in) of 0 and 1, optional labels.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(min=1), default=None, help="Run the first N samples only.")
-@click.option("--verify", is_flag=True, help="Run the other backend too and compare every output spike.")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Run a second backend too, sim (for sim: lava), and compare every output spike.",
+)
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True,
               metavar="S", help="Seconds after which a backend that has not answered is ended.")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, metavar="OUT.npz",
-              help="Write output spikes, predictions and labels.")  # fmt: skip
+              help="Write (or replace) a file of output spikes, predictions and labels.")  # fmt: skip
 @common_options
 def main(
     export: Path,

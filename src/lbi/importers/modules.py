@@ -49,14 +49,19 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
         return from_blocks(layers, input_shape)
     builder = Builder(input_shape)
     signal = Signal.spikes(INPUT, tuple(int(size) for size in input_shape))
-    problems, ends_in = Problems(), ""
+    problems, ends_in, lost = Problems(), "", False
     for path, module in layers:
         where = f"module {path or type(module).__name__!r}"
+        if lost and isinstance(module, nn.Linear):  # what could not be read hides no later mistake
+            lost, signal = False, Signal.nothing((module.in_features,))
         try:
             signal, spiking = _apply(module, signal, Layer(builder, where, _name(path)))
             ends_in = "" if spiking else where
         except InputError as error:
             ends_in = ""
+            lost = lost or not _kinds(module) & set(neurons.READERS)
+            if isinstance(module, nn.Linear):
+                signal = Signal.nothing((module.out_features,))
             for problem in error.problems:
                 inside = where if problem.where in ("", where) else f"{where}, {problem.where}"
                 problems.add(problem.code, inside, problem.found, problem.allowed, problem.remedy)
@@ -119,10 +124,21 @@ def _apply(module: nn.Module, signal: Signal, layer: Layer) -> tuple[Signal, boo
             return linear(module, signal), False
     if "Dropout" in type(module).__name__ or isinstance(module, nn.Identity):
         return signal, True
+    raise _unknown(module)
+
+
+def _unknown(module: nn.Module) -> InputError:
     known = sorted({name for _, name in neurons.READERS} | {kind.__name__ for kind in _LINEAR})
-    raise InputError(
+    frameworks = {"torch", *(package for package, _ in neurons.READERS)}
+    remedy = "replace it"
+    if type(module).__module__.split(".")[0] not in frameworks and next(module.children(), None) is not None:
+        remedy = (
+            "its forward is code, which is not read: put its layers into nn.Sequential in the order of the signal;"
+            " nn.Sequential(OrderedDict(model.named_children())) keeps the names of its state"
+        )
+    return InputError(
         Problem("unknown-module", "", f"{type(module).__module__}.{type(module).__name__} cannot be taken over",
-                ", ".join(known), "replace it, or pass the layers as nn.Sequential in the order of the signal")
+                ", ".join(known), remedy)
     )  # fmt: skip
 
 
@@ -154,7 +170,7 @@ def _probe(
     if n_different:
         what = "voltages differ from what its settings say"
         if variable == "spikes":
-            what = f"of {int(ours.sum())} spikes come at other times than its settings say"
+            what = f"spikes are missing or too many, where its settings say {int(ours.sum())}"
         raise InputError(
             Problem("behaves-otherwise", where, f"driven with random input, {n_different} {what}",
                     "u ← (1−a)u + input; v ← (1−b)v + u; hard reset to 0, or none and no spikes",

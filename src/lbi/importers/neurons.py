@@ -37,6 +37,10 @@ def _snntorch(module: Any, signal: Signal, layer: Layer) -> Signal:
     """Leaky, Synaptic, and their recurrent forms RLeaky and RSynaptic."""
     problems = Problems()
     reset = _snntorch_reset(module)
+    problems.check(
+        reset == module.reset_mechanism, "reset-mechanism", layer.where, f"built with {module.reset_mechanism!r}",
+        f"{reset!r}, as its state says", "build it as it was trained",
+    )  # fmt: skip
     integrates = _snntorch_integrates(module)
     problems.check(
         reset == "zero" or integrates, "soft-reset", layer.where, f"reset_mechanism {reset!r}",

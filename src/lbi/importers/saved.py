@@ -64,10 +64,10 @@ def _state(content: Any, where: str) -> dict[str, Tensor]:
 def _build(arch: str) -> nn.Module:
     file, _, function = arch.rpartition(":")
     path = Path(file)
-    problems = Problems()
-    problems.check(bool(file) and function.isidentifier(), "arch", "--arch", repr(arch), "FILE.py:FUNCTION")
-    problems.check(path.is_file(), "arch", "--arch", f"{file!r} is no file", "FILE.py:FUNCTION")
-    problems.raise_as(UsageError)
+    if not (file and function.isidentifier()):
+        raise UsageError(Problem("arch", "--arch", repr(arch), "FILE.py:FUNCTION"))
+    if not path.is_file():
+        raise UsageError(Problem("arch", "--arch", f"{file!r} is no file", "FILE.py:FUNCTION"))
     spec = importlib.util.spec_from_file_location(f"lbi_arch_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UsageError(Problem("arch", "--arch", f"{file!r} is no Python file", "FILE.py:FUNCTION"))
@@ -75,12 +75,16 @@ def _build(arch: str) -> nn.Module:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-        model = getattr(module, function)()
+        make = getattr(module, function, None)
+        model = None if make is None else make()
     except Exception as error:
         raise UsageError(
             Problem("arch", arch, f"fails with {type(error).__name__}: {error}", "a function without arguments",
                     "run it by itself")
         ) from error  # fmt: skip
+    if make is None:
+        own = (name for name, value in vars(module).items() if getattr(value, "__module__", "") == spec.name)
+        raise UsageError(Problem("arch", arch, f"{file} has no {function!r}", ", ".join(own) or "a function"))
     if not isinstance(model, nn.Module):
         raise UsageError(Problem("arch", arch, f"returns a {type(model).__name__}", "a torch.nn.Module"))
     return model

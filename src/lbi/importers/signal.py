@@ -51,6 +51,11 @@ class Signal:
         n = prod(shape)
         return cls(shape, (Term(source, identity(n, format="csr"), 0),), np.zeros(n))
 
+    @classmethod
+    def nothing(cls, shape: Sequence[int]) -> Signal:
+        """Silence of a shape."""
+        return cls(tuple(shape), (), np.zeros(prod(shape)))
+
     def __add__(self, other: Signal) -> Signal:
         if self.n != other.n:
             raise _mismatch("a sum", self.shape, other.shape)
@@ -179,6 +184,10 @@ def _merged(terms: tuple[Term, ...]) -> tuple[Term, ...]:
 def _mismatch(where: str, expected: Sequence[Any], found: Sequence[Any]) -> InputError:
     return InputError(
         Problem(
-            "shape-mismatch", where, f"shape {tuple(found)}", f"{tuple(expected)}", "check the model's shapes"
+            "shape-mismatch",
+            where,
+            f"shape {tuple(found)}",
+            f"{tuple(expected)}",
+            "check the model's shapes, and the input's",
         )
     )

@@ -63,8 +63,8 @@ def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
             Problem(
                 "model-foreign", where, f"{what} with keys {keys or '(none)'}",
                 f"format {name!r}, as lbi-train writes it",
-                "a state_dict does not say how its layers connect: load it into lbi.train.SpikingNetwork and save that"
-                " with lbi.train.save_model, or export it to NIR and give the .nir file",
+                "a state_dict does not say how its layers connect: give lbi-export the function that builds the model,"
+                " --arch FILE.py:FUNCTION",
             )
         )  # fmt: skip
     if not isinstance(content.get("version"), int) or content["version"] != version:
