@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,21 +38,16 @@ def notes(job: ExportJob) -> list[str]:
     from lbi.exporters import lava
 
     found = [f"run_lava.py cannot run it: {problem}" for problem in lava.check(job)]
-    if _against_netx(job):
+    if netx.check(job):
         found.append("no network.net: --target netx --check says why")
     return found
-
-
-@lru_cache(maxsize=1)
-def _against_netx(job: ExportJob) -> tuple[str, ...]:
-    return tuple(str(problem) for problem in netx.check(job))
 
 
 def export(job: ExportJob, path: Path) -> None:
     """Write the folder ``path``, which does not exist yet."""
     path.mkdir()
     write_network(job, path)
-    reasons = list(_against_netx(job))
+    reasons = [str(problem) for problem in netx.check(job)]
     if not reasons:
         netx.export(job, path / "network.net")
     report = {
