@@ -187,13 +187,14 @@ def small_chip(compartments: int, per_tile: int = 2, per_chip: int = 1000) -> Ha
     )
 
 
-def random_recurrent(rng: np.random.Generator) -> FixedNetwork:
+def random_run(rng: np.random.Generator, n_samples: int, n_steps: int) -> tuple[FixedNetwork, np.ndarray]:
+    """A recurrent network, and spikes for it."""
     n_in, a, b = (int(n) for n in rng.integers(2, 14, 3))
 
     def dense(rows: int, cols: int, density: float) -> np.ndarray:
         return np.where(rng.random((rows, cols)) < density, 2 * rng.integers(-4, 9, (rows, cols)), 0)
 
-    return FixedNetwork(
+    fixed = FixedNetwork(
         (n_in,), (population("a", a, latency=1), population("b", b, latency=2)),
         (
             projection("input", "a", dense(a, n_in, 0.4)),
@@ -202,14 +203,14 @@ def random_recurrent(rng: np.random.Generator) -> FixedNetwork:
         ),
         Readout("b"), "loihi1",
     )  # fmt: skip
+    return fixed, (rng.random((n_samples, n_steps, n_in)) < 0.4).astype(np.uint8)
 
 
 @settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
 def test_counts_per_core_and_step_equal_plain_loops(seed):
     rng = np.random.default_rng(seed)
-    fixed = random_recurrent(rng)
-    spikes = (rng.random((3, 5, fixed.n_in)) < 0.4).astype(np.uint8)
+    fixed, spikes = random_run(rng, 3, 5)
     activity = simulate(fixed, spikes, record=("spikes", "active"))
     profile = small_chip(int(rng.integers(1, 6)), int(rng.integers(1, 4)), int(rng.integers(2, 9)))
     latency = {INPUT: 0, "a": 1, "b": 2}
@@ -265,8 +266,7 @@ def test_counts_per_core_and_step_equal_plain_loops(seed):
 def test_totals_alone_give_the_same_counts_and_bounds_that_hold(seed):
     """Without spikes per neuron, synops and updates stay exact; time and messages become bounds."""
     rng = np.random.default_rng(seed)
-    fixed = random_recurrent(rng)
-    spikes = (rng.random((3, 5, fixed.n_in)) < 0.4).astype(np.uint8)
+    fixed, spikes = random_run(rng, 3, 5)
     profile = small_chip(4)
     exact = estimate(fixed, spikes=spikes, chip=profile)
     rough = estimate(fixed, simulate(fixed, spikes), chip=profile)
@@ -284,8 +284,7 @@ def test_totals_alone_give_the_same_counts_and_bounds_that_hold(seed):
 
 def test_parts_of_a_run_add_up():
     rng = np.random.default_rng(3)
-    fixed = random_recurrent(rng)
-    spikes = (rng.random((6, 5, fixed.n_in)) < 0.4).astype(np.uint8)
+    fixed, spikes = random_run(rng, 6, 5)
     activity = simulate(fixed, spikes, record=("spikes", "active"))
     whole, again = estimate(fixed, activity, spikes=spikes), estimate(fixed, spikes=spikes)
     assert whole.to_dict() == again.to_dict()
@@ -398,8 +397,7 @@ def test_counts_equal_neurobench(seed):
     from neurobench.models import TorchModel
 
     rng = np.random.default_rng(seed)
-    fixed = random_recurrent(rng)
-    spikes = (rng.random((4, 6, fixed.n_in)) < 0.4).astype(np.uint8)
+    fixed, spikes = random_run(rng, 4, 6)
 
     net, neurons = torch_twin(fixed)
     model = TorchModel(net)
