@@ -79,29 +79,26 @@ def test_two_processes_train_as_one(tmp_path):
         "--set", 'encoding={"n_steps": 6}', "--hidden", "24", "--epochs", "1", "--optimizer", "adam", "--batch-size", "150",
         "--json",
     ]  # fmt: skip
-    command_line = [sys.executable, "-m", "lbi.cli.train", *arguments, "-o"]
-
-    def start(name, **variables):
-        return subprocess.Popen(
-            [*command_line, str(tmp_path / name)], env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
+    command_line = [sys.executable, "-m", "lbi.cli.train", *arguments, "-o", str(tmp_path / "two.pt")]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    processes = [start("one.pt")] + [
-        start("two.pt", **group, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in (0, 1)
-    ]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            command_line, env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
     try:
+        one = call(command.main, *arguments, "-o", tmp_path / "one.pt")
         outputs = [process.communicate(timeout=240)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    assert outputs[2] == ""  # the second process prints nothing
-    records = [json.loads(output) for output in outputs[:2]]
+    assert [one.code, *(process.returncode for process in processes)] == [0, 0, 0]
+    assert outputs[1] == ""  # the second process prints nothing
+    records = [one.json, json.loads(outputs[0])]
     assert records[0]["n_active"] == records[1]["n_active"]
     states = [torch.load(tmp_path / name, weights_only=True)["state_dict"] for name in ("one.pt", "two.pt")]
     for key, value in states[0].items():
