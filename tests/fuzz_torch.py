@@ -32,6 +32,8 @@ def _replace(rng: Rng, old: Any) -> Any:
 
 
 def _tensor(old: Tensor, rng: Rng) -> Tensor:
+    if old.numel() > 1 << 24:  # it only claims to be that large (``_spread``): a copy would be
+        return old
     return pick(rng, (_values, _values, _shape, _type, _spread, _sparse, _odd))(old, rng)
 
 
