@@ -10,6 +10,7 @@ import posixpath
 import re
 import sys
 from collections.abc import Iterator
+from html import escape
 from html.parser import HTMLParser
 from importlib import import_module
 from inspect import cleandoc
@@ -60,15 +61,17 @@ def commands() -> Iterator[str]:
     for name in COMMANDS:
         command = import_module(f"lbi.cli.{name}").main
         context = click.Context(
-            command, info_name=command.name, max_content_width=10_000, terminal_width=10_000
+            command,
+            info_name=command.name,
+            **{**command.context_settings, "max_content_width": 10_000, "terminal_width": 10_000},
         )
         yield f"## {command.name}\n\n```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```\n"
         yield f"{cleandoc(command.help)}\n\n| option | |\n|---|---|"
         for parameter in command.get_params(context):
             record = parameter.get_help_record(context)
             if record is not None:
-                option, text = (part.replace("|", "\\|") for part in record)
-                yield f"| `{option}` | {text} |"
+                option, text = (escape(part).replace("|", "&#124;") for part in record)
+                yield f"| <code>{option}</code> | {text} |"
         yield ""
 
 

@@ -53,7 +53,7 @@ FLAGS = (
     "assignments",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Any other option, as in a --config file.",
+    help="Any other option, as in a --config file; a wrong NAME lists them.",
 )
 @click.option(
     "--resume", type=click.Path(path_type=Path), metavar="CKPT", help="Go on from a checkpoint, bit for bit."
