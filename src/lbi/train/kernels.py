@@ -13,6 +13,7 @@ import numpy as np
 from numba import prange
 
 from lbi.compiled import compiled
+from lbi.train.neurons.arithmetic import nonzeros
 
 
 @compiled(parallel=True)
@@ -34,13 +35,8 @@ def fill_events(x, indptr, indices):
     for block in prange(n_blocks):
         found = np.empty(n + 1, np.int32)
         for r in range(block * n_rows // n_blocks, (block + 1) * n_rows // n_blocks):
-            row = x[r]
-            k = 0
-            for j in range(n):
-                found[k] = j
-                k += np.int64(row[j] != 0)
             start = indptr[r]
-            for m in range(k):
+            for m in range(nonzeros(x[r], found)):
                 indices[start + m] = found[m]
 
 

@@ -1,4 +1,4 @@
-"""What the compiled scans of all neuron models share: the surrogate's derivative and the chip's integer steps."""
+"""What the compiled scans of all neuron models share: recurrence, the surrogate's derivative, the chip's integer steps."""
 
 # Compiled code is typed by numba, by what it is called with:
 # mypy: disable-error-code="no-untyped-def"
@@ -47,3 +47,22 @@ def current(u, keep, a):
 def voltage(v, keep, step):
     """clip24(trunc0(v · keep / 4096) + step)."""
     return min(max(decayed(v, keep) + step, 1 - LIMIT), LIMIT - 1)
+
+
+@njit(inline="always")
+def nonzeros(spikes, found):
+    """Where ``spikes`` (n,) are not 0, in order, into ``found`` (n + 1,); returns how many."""
+    count = 0
+    for i in range(spikes.size):
+        found[count] = i
+        count += np.int64(spikes[i] != 0)
+    return count
+
+
+@njit(inline="always")
+def add_recurrent(total, w_rec_t, spikes, fired):
+    """Add to ``total`` (n,) the rows of ``w_rec_t`` (n, n) whose neurons spiked; fired (n + 1,): room for their numbers."""
+    for k in range(nonzeros(spikes, fired)):
+        weights = w_rec_t[fired[k]]
+        for i in range(weights.size):
+            total[i] += weights[i]

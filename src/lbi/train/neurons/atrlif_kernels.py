@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit, prange
 
 from lbi.compiled import compiled
-from lbi.train.neurons.arithmetic import current, decayed, surrogate, voltage
+from lbi.train.neurons.arithmetic import add_recurrent, current, decayed, surrogate, voltage
 
 
 @compiled(parallel=True)
@@ -32,15 +32,12 @@ def forward(a, w_rec_t, neuron, traces):
         theta = np.zeros(n, a.dtype)
         r = np.zeros(n, a.dtype)
         fired = np.empty(n + 1, np.int32)
-        n_fired = 0
         for t in range(n_steps):
             a_t, s_t, v_t, w_t, theta_t = a[b, t], s_out[b, t], v_out[b, t], w_out[b, t], theta_out[b, t]
             for i in range(n):
                 u[i] = alpha[i] * u[i] + a_t[i]
-            for k in range(n_fired):
-                weights = w_rec_t[fired[k]]
-                for i in range(n):
-                    u[i] += weights[i]
+            if recurrent and t > 0:
+                add_recurrent(u, w_rec_t, s_out[b, t - 1], fired)
             for i in range(n):
                 v[i] = beta[i] * v[i] + (u[i] + bias[i])
                 excess = keep_theta[i] * theta[i]
@@ -53,11 +50,6 @@ def forward(a, w_rec_t, neuron, traces):
                 v_t[i] = v[i]
                 w_t[i] = w
                 theta_t[i] = excess
-            if recurrent:
-                n_fired = 0
-                for i in range(n):
-                    fired[n_fired] = i
-                    n_fired += np.int64(s_t[i] != 0)
 
 
 @compiled(parallel=True)
@@ -76,14 +68,11 @@ def forward_chip(a, w_rec_t, neuron, traces):
         r = np.zeros(n, np.int64)
         total = np.zeros(n, a.dtype)
         fired = np.empty(n + 1, np.int32)
-        n_fired = 0
         for t in range(n_steps):
             for i in range(n):
                 total[i] = a[b, t, i]
-            for k in range(n_fired):
-                weights = w_rec_t[fired[k]]
-                for i in range(n):
-                    total[i] += weights[i]
+            if recurrent and t > 0:
+                add_recurrent(total, w_rec_t, s_out[b, t - 1], fired)
             for i in range(n):
                 u[i] = current(u[i], keep_u[i], total[i])
                 v[i] = voltage(v[i], keep_v[i], u[i] + bias[i])
@@ -97,11 +86,6 @@ def forward_chip(a, w_rec_t, neuron, traces):
                 v_out[b, t, i] = v_out.dtype.type(v[i]) * fraction
                 w_out[b, t, i] = v_out.dtype.type(v[i] - refractory - excess) * fraction
                 theta_out[b, t, i] = v_out.dtype.type(excess) * fraction
-            if recurrent:
-                n_fired = 0
-                for i in range(n):
-                    fired[n_fired] = i
-                    n_fired += np.int64(s_out[b, t, i] != zero)
 
 
 @compiled(parallel=True)

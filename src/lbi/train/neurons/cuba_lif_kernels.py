@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, prange
 
 from lbi.compiled import compiled
-from lbi.train.neurons.arithmetic import current, surrogate, voltage
+from lbi.train.neurons.arithmetic import add_recurrent, current, surrogate, voltage
 
 
 @compiled(parallel=True)
@@ -30,28 +30,20 @@ def forward(a, w_rec_t, neuron, traces):
         u = np.zeros(n, a.dtype)
         v = np.zeros(n, a.dtype)
         fired = np.empty(n + 1, np.int32)
-        n_fired = 0
         for t in range(n_steps):
             a_t = a[b, t]
             v_t = v_out[b, t]
             s_t = s_out[b, t]
             for i in range(n):
                 u[i] = alpha[i] * u[i] + a_t[i]
-            for k in range(n_fired):
-                w = w_rec_t[fired[k]]
-                for i in range(n):
-                    u[i] += w[i]
+            if recurrent and t > 0:
+                add_recurrent(u, w_rec_t, s_out[b, t - 1], fired)
             for i in range(n):
                 value = beta[i] * v[i] + (u[i] + bias[i])
                 fires = value > threshold[i]
                 v_t[i] = value
                 s_t[i] = one if fires else zero
                 v[i] = zero if fires else value
-            if recurrent:
-                n_fired = 0
-                for i in range(n):
-                    fired[n_fired] = i
-                    n_fired += np.int64(s_t[i] != 0)
 
 
 @compiled(parallel=True)
@@ -67,14 +59,11 @@ def forward_chip(a, w_rec_t, neuron, traces):
         v = np.zeros(n, np.int64)
         total = np.zeros(n, a.dtype)
         fired = np.empty(n + 1, np.int32)
-        n_fired = 0
         for t in range(n_steps):
             for i in range(n):
                 total[i] = a[b, t, i]
-            for k in range(n_fired):
-                w = w_rec_t[fired[k]]
-                for i in range(n):
-                    total[i] += w[i]
+            if recurrent and t > 0:
+                add_recurrent(total, w_rec_t, s_out[b, t - 1], fired)
             for i in range(n):
                 u[i] = current(u[i], keep_u[i], total[i])
                 value = voltage(v[i], keep_v[i], u[i] + bias[i])
@@ -82,11 +71,6 @@ def forward_chip(a, w_rec_t, neuron, traces):
                 v[i] = 0 if fires else value
                 v_out[b, t, i] = v_out.dtype.type(value) * fraction
                 s_out[b, t, i] = one if fires else zero
-            if recurrent:
-                n_fired = 0
-                for i in range(n):
-                    fired[n_fired] = i
-                    n_fired += np.int64(s_out[b, t, i] != zero)
 
 
 @compiled(parallel=True)
