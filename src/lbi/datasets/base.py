@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.datasets.encodings import VALUE_CODES
 from lbi.errors import InputError, Problems
 
 
@@ -147,3 +148,20 @@ def check_options(**checks: tuple[Any, bool, str]) -> None:
     for option, (value, holds, allowed) in checks.items():
         problems.check(holds, "encoding-option", option, f"{value!r}", allowed)
     problems.raise_as(UsageError)
+
+
+def pixel_options(code: str, n_levels: int, order_seed: int) -> dict[str, tuple[Any, bool, str]]:
+    """What ``check_options`` is to check where an image is shown one pixel a step."""
+    return {
+        "code": (code, code in VALUE_CODES, ", ".join(VALUE_CODES)),
+        "n_levels": (
+            n_levels,
+            isinstance(n_levels, int) and 2 <= n_levels <= 256 and n_levels % 2 == 0,
+            "2 to 256, even",
+        ),
+        "order_seed": (
+            order_seed,
+            isinstance(order_seed, int) and order_seed >= 0,
+            "a whole number from 0",
+        ),
+    }

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.datasets.base import Dataset, SpikeData, check_options, stratified_split
+from lbi.datasets.base import Dataset, SpikeData, check_options, pixel_options, stratified_split
 from lbi.datasets.encodings import IMAGE_CODES, VALUE_CODES
 from lbi.errors import require
 
@@ -43,15 +43,7 @@ def load_psdigits(
     code: how a grey value becomes spikes: "thermometer", "population" or "on_off" (``lbi.datasets.encodings``)
     n_levels: channels · order_seed: draws the order of the pixels
     """
-    check_options(
-        code=(code, code in VALUE_CODES, ", ".join(VALUE_CODES)),
-        n_levels=(
-            n_levels,
-            isinstance(n_levels, int) and 2 <= n_levels <= 256 and n_levels % 2 == 0,
-            "2 to 256, even",
-        ),
-        order_seed=(order_seed, isinstance(order_seed, int) and order_seed >= 0, "a whole number from 0"),
-    )
+    check_options(**pixel_options(code, n_levels, order_seed))
     images, labels = _images()
     order = np.random.default_rng(order_seed).permutation(images.shape[1])
     spikes = VALUE_CODES[code](images[:, order], n_levels)

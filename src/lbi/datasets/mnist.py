@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.datasets.base import Dataset, SpikeData, check_options
+from lbi.datasets.base import Dataset, SpikeData, check_options, pixel_options
 from lbi.datasets.encodings import VALUE_CODES
 from lbi.errors import InputError, Problem, Problems
 
@@ -40,13 +40,7 @@ def load_psmnist(
     All of it takes 784 · n_levels bytes per sample: 0.4 GB with these defaults.
     """
     check_options(
-        code=(code, code in VALUE_CODES, ", ".join(VALUE_CODES)),
-        n_levels=(
-            n_levels,
-            isinstance(n_levels, int) and 2 <= n_levels <= 256 and n_levels % 2 == 0,
-            "2 to 256, even",
-        ),
-        order_seed=(order_seed, isinstance(order_seed, int) and order_seed >= 0, "a whole number from 0"),
+        **pixel_options(code, n_levels, order_seed),
         max_samples=(max_samples, isinstance(max_samples, int) and max_samples >= 0, "a whole number from 0"),
     )
     paths = _find(data_dir)
