@@ -16,7 +16,7 @@ from command import call
 from networks import random_network
 
 import lbi
-from lbi import reference, store, summary
+from lbi import reference, store
 from lbi.cli.export import main as lbi_export
 from lbi.exporters import loihi
 from lbi.fixed import FixedPopulation, FixedProjection, SignMode
@@ -303,9 +303,8 @@ def test_the_account_says_what_each_parameter_became(rng):
         assert rows[where, "bias → bias_mant << bias_exp"]["error"] == pytest.approx(error, rel=1e-12)
     for before, after in zip(network.projections, job.fixed.projections, strict=True):
         dense = np.zeros(after.weights.shape)
-        dense[after.weights.row_of(), after.weights.indices] = summary.effective_weights(
-            after, job.fixed.population(after.target).scale
-        )
+        unit = job.fixed.population(after.target).scale / 2.0**after.weight_exp
+        dense[after.weights.row_of(), after.weights.indices] = after.weights.data / unit
         stored = before.weights.to_dense()
         error = np.sqrt(np.mean((dense - stored)[stored != 0] ** 2))
         assert rows[f"projection {before.name}", "weights"]["error"] == pytest.approx(error, rel=1e-9)

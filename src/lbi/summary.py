@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection
+from lbi.fixed import FixedNetwork, FixedPopulation
 from lbi.fixedpoint import ACTIVATION_SHIFT
 from lbi.network import Network, Population
 
@@ -107,11 +107,6 @@ def as_text(title: str, records: list[dict[str, Any]], n_cores: int | None) -> s
     total = f"{nnz:,} of {size:,} synapses ({nnz / size if size else 0:.2%})"
     cores = "" if n_cores is None else f", {n_cores} core{'s' if n_cores != 1 else ''}"
     return "\n".join([title, "", *lines, "", total + cores, ""])
-
-
-def effective_weights(projection: FixedProjection, scale: float) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """(nnz,) float weights that the stored integers stand for."""
-    return projection.weights.data * 2.0**projection.weight_exp / scale
 
 
 def _parameters(population: FixedPopulation) -> dict[str, Any]:

@@ -33,7 +33,7 @@ TARGETS = {
 ENTRY_POINTS = "lbi.exporters"
 """Entry-point group of targets that come in other packages: ``mytarget = "mypackage.exporter"``."""
 
-NETWORK_FILE, REPORT_FILE = "network.h5", "report.json"
+NETWORK_FILE = "network.h5"
 
 
 class Exporter(Protocol):

@@ -47,7 +47,6 @@ class Bill:
     energy: cost set → pJ; parts: price list → part → pJ · time: cost set → mean bounds in ns per chip timestep
     slowest_ns: cost set → bounds of the slowest timestep · static: static power → pJ per timestep
     scenarios: scenario → pJ per timestep, labelled what-ifs · fits: False if no placement exists
-    core_events: event → (n_cores,) mean count per chip timestep
     """
 
     placement: Placement
@@ -61,7 +60,6 @@ class Bill:
     slowest_ns: Mapping[str, Band]
     static: Mapping[str, Band]
     scenarios: Mapping[str, Band]
-    core_events: Mapping[str, NDArray[np.float64]]
     series: Series
     input_spikes: float
 
@@ -94,11 +92,9 @@ class Tally:
         self.profile = profile
         self.exact_messages = True
         self.n_steps = 0  # timesteps of samples
-        self.n_chip_steps = 0
         self.input_spikes = 0
         self.effective = 0
         self.n_samples = 0
-        self.cores = {event: np.zeros(fabric.placement.n_cores) for event in CORE_EVENTS}
         self.series: dict[str, NDArray[np.float64]] = {}
         self.times = {costs.name: _Times() for costs in profile.costs}
 
@@ -118,7 +114,7 @@ class Tally:
         """Count a run of which only totals per population are known: messages and times are bounds."""
         self.exact_messages = False
         whole, parts = _loads_by_population(self.fabric, activity)
-        self._add(whole, per_core=False)
+        self._add(whole)
         self.n_steps += activity.n_samples * activity.n_steps
         self.input_spikes += int(activity.input_spikes.sum())
         self.effective += activity.n_synops
@@ -126,14 +122,10 @@ class Tally:
             low = np.max([step_times(costs, part)[0] for part in parts], axis=0)
             self.times[costs.name].add(low, step_times(costs, whole)[1])
 
-    def _add(self, loads: Loads, per_core: bool = True) -> None:
-        n_samples, n_chip_steps = loads.traffic[TRAFFIC_EVENTS[0]].shape
-        self.n_samples += n_samples
-        self.n_chip_steps += n_samples * n_chip_steps
+    def _add(self, loads: Loads) -> None:
+        self.n_samples += loads.traffic[TRAFFIC_EVENTS[0]].shape[0]
         for event, values in loads.cores.items():
             self._extend(event, values.sum(axis=(0, 2)))
-            if per_core:
-                self.cores[event] += values.sum(axis=(0, 1))
         for event, values in loads.traffic.items():
             self._extend(event, values.sum(axis=0))
 
@@ -187,7 +179,6 @@ def to_bill(tally: Tally, placed: bool) -> Bill:
         slowest_ns={name: Band(t.slowest_low, t.slowest_high) for name, t in times.items()},
         static=_static(profile, placement, _hull(time)),
         scenarios=_scenarios(profile, events, tally.exact_messages),
-        core_events={event: values / max(tally.n_chip_steps, 1) for event, values in tally.cores.items()},
         series=Series(
             per_step["synop_dense"] + per_step["synop_indexed"],
             {name: _energy_series(costs, per_step) for name, (_, costs) in price_lists(profile).items()},

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.costing.counts import NEURON_EVENTS, SYNAPSE_EVENTS, TRAFFIC_EVENTS, Loads
+from lbi.costing.counts import NEURON_EVENTS, SYNAPSE_EVENTS, Loads
 from lbi.profile import CostSet
 
 PARTS = {
@@ -72,9 +72,3 @@ def step_times(costs: CostSet, loads: Loads) -> tuple[NDArray[np.float64], NDArr
 def static_pj(power_mw: float, time_ns: float) -> float:
     """Energy in pJ of a power over a time: 1 mW · 1 ns = 1 pJ."""
     return power_mw * time_ns
-
-
-def unpriced(costs: CostSet) -> tuple[str, ...]:
-    """Events that a set prices at nothing because nobody published their cost."""
-    names = {**costs.energy, **costs.time}
-    return tuple(name for name in names if not names[name].known and name not in TRAFFIC_EVENTS)

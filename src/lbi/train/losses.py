@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from lbi.train.config import TrainConfig
@@ -35,9 +34,3 @@ def activity_loss(model: SpikingNetwork, run: list[tuple[Tensor, Tensor]], confi
             dense += layer.recurrent.numel()
         cost = cost + (rate * fan_out.to(rate.dtype)).sum()
     return total + config.synops * cost / max(1, dense)
-
-
-def firing_rates(run: list[tuple[Tensor, Tensor]]) -> list[float]:
-    """Mean spikes per neuron and step of every population."""
-    with torch.no_grad():
-        return [float(spikes.mean()) for spikes, _ in run]
