@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,15 +74,26 @@ def run_all(folder: Path, names: list[str], suffix: str, script: str) -> dict[st
 
 
 @pytest.fixture(scope="module")
-def lava_outputs(tmp_path_factory):
-    return run_all(tmp_path_factory.mktemp("lava"), sorted(cases.CASES), ".h5", "run_lava.py")
+def runs(tmp_path_factory):
+    """``run_all`` by Lava and by netx, side by side; a failure of one is not the other's."""
+    kinds = {"lava": (sorted(cases.CASES), ".h5", "run_lava.py")}
+    if find_spec("lava.lib.dl"):
+        kinds["netx"] = ([*RUNNABLE_BY_NETX, *WHEEL_NETS], ".net", "run_netx.py")
+    with ThreadPoolExecutor() as pool:
+        return {
+            kind: pool.submit(run_all, tmp_path_factory.mktemp(kind), *what) for kind, what in kinds.items()
+        }
 
 
 @pytest.fixture(scope="module")
-def netx_outputs(tmp_path_factory):
+def lava_outputs(runs):
+    return runs["lava"].result()
+
+
+@pytest.fixture(scope="module")
+def netx_outputs(runs):
     pytest.importorskip("lava.lib.dl")
-    names = [*RUNNABLE_BY_NETX, *WHEEL_NETS]
-    return run_all(tmp_path_factory.mktemp("netx"), names, ".net", "run_netx.py")
+    return runs["netx"].result()
 
 
 def expected(name: str) -> np.ndarray:

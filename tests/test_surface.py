@@ -53,22 +53,26 @@ def start(
 def test_an_ascii_terminal_of_twenty_columns(name, folder):
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
     narrow = {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "20"}
-    for options in ((), ("--json",)):
-        process = start(name, folder, *options, stdout=subprocess.PIPE, env={**os.environ, **plain, **narrow})
+    environment = {**os.environ, **plain, **narrow}
+    text, record = (
+        start(name, folder, *options, stdout=subprocess.PIPE, env=environment)
+        for options in ((), ("--json",))
+    )
+    for process in (text, record):
         out, errors = process.communicate()
         assert (process.returncode, errors) == (0, "")
         assert out.isascii()
         assert "\x1b" not in out
-        assert not options or json.loads(out)
+        assert process is text or json.loads(out)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_reader_that_has_gone(name, folder):
-    for options in ((), ("--json",)):
-        reader, writer = os.pipe()
-        os.close(reader)
-        process = start(name, folder, *options, stdout=writer)
-        os.close(writer)
+    reader, writer = os.pipe()
+    os.close(reader)
+    processes = [start(name, folder, *options, stdout=writer) for options in ((), ("--json",))]
+    os.close(writer)
+    for process in processes:
         _, errors = process.communicate()
         assert (process.returncode, errors) == (1, "")
 
