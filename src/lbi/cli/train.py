@@ -79,7 +79,8 @@ def main(
 ) -> None:
     """Train a spiking network whose weights are mostly absent, on real data turned into spikes.
 
-    While it runs, OUTPUT.ckpt holds its state; after an interruption give it to --resume.
+    What is not given is what suits the data set. While it runs, OUTPUT.ckpt holds its state; after an interruption
+    give it to --resume.
     """
     from lbi.errors import require
 
