@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problems
+from lbi.errors import Problems
 from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
 from lbi.neurons.parameters import (
     FixedParameters,
+    FloatParameters,
     State,
-    become_floats,
     bias_to_fixed,
     bias_to_float,
-    check_bias,
-    check_decays,
     check_threshold,
     decays_to_fixed,
     decays_to_float,
@@ -29,11 +27,9 @@ from lbi.neurons.parameters import (
 if TYPE_CHECKING:
     from lbi.profile import NumberFormats
 
-DECAYS = ("current_decay", "voltage_decay", "threshold_decay", "refractory_decay")
-
 
 @dataclass(frozen=True, eq=False)
-class AtrLif:
+class AtrLif(FloatParameters):
     """The adaptive neuron in float units, decays as fractions lost per timestep.
 
     ::
@@ -61,18 +57,16 @@ class AtrLif:
 
     model: ClassVar[str] = "atrlif"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "theta", "r")
+    decays = ("current_decay", "voltage_decay", "threshold_decay", "refractory_decay")
+    levels = ("threshold", "threshold_step")
 
-    def __post_init__(self) -> None:
-        become_floats(self, (*DECAYS, "threshold", "threshold_step"))
-        problems = Problems()
-        check_decays(self, problems, DECAYS)
+    def _check(self, problems: Problems) -> None:
+        super()._check(problems)
         check_threshold(self.threshold, problems)
         problems.check(
             bool(np.isfinite(self.threshold_step)) and self.threshold_step >= 0,
             "threshold-step-range", "threshold_step", f"{self.threshold_step}", "a finite number of at least 0",
         )  # fmt: skip
-        check_bias(self.bias, problems)
-        problems.raise_as(InputError)
 
     def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Advance ``state`` (u, v, theta, r: (..., n), changed in place) by one timestep; returns the spikes."""
@@ -93,7 +87,7 @@ class AtrLif:
 
         What is out of the chip's range is noted in ``problems`` under ``where`` and clipped.
         """
-        delta_i, delta_v, delta_theta, delta_r = decays_to_fixed(self, formats, where, problems, DECAYS)
+        delta_i, delta_v, delta_theta, delta_r = decays_to_fixed(self, formats, where, problems)
         highest = formats.threshold.maximum
         theta_0, theta_step = (round(value * scale) for value in (self.threshold, self.threshold_step))
         problems.check(

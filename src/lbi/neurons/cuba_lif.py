@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problems
+from lbi.errors import Problems
 from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
 from lbi.neurons.parameters import (
     FixedParameters,
+    FloatParameters,
     State,
-    become_floats,
     bias_to_fixed,
     bias_to_float,
-    check_bias,
-    check_decays,
     check_threshold,
     decays_to_fixed,
     decays_to_float,
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class CubaLif:
+class CubaLif(FloatParameters):
     """CUBA-LIF in float units, decays as fractions lost per timestep.
 
     ::
@@ -52,13 +50,9 @@ class CubaLif:
     model: ClassVar[str] = "cuba_lif"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
 
-    def __post_init__(self) -> None:
-        become_floats(self, ("current_decay", "voltage_decay", "threshold"))
-        problems = Problems()
-        check_decays(self, problems)
+    def _check(self, problems: Problems) -> None:
+        super()._check(problems)
         check_threshold(self.threshold, problems)
-        check_bias(self.bias, problems)
-        problems.raise_as(InputError)
 
     def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Advance ``state`` (u, v: (..., n), changed in place) by one timestep; returns the spikes."""

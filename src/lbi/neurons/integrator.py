@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problems
+from lbi.errors import Problems
 from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
 from lbi.neurons.parameters import (
     FixedParameters,
+    FloatParameters,
     State,
-    become_floats,
     bias_to_fixed,
     bias_to_float,
-    check_bias,
-    check_decays,
     decays_to_fixed,
     decays_to_float,
 )
@@ -35,7 +33,7 @@ NEVER = 1 << 17
 
 
 @dataclass(frozen=True, eq=False)
-class Integrator:
+class Integrator(FloatParameters):
     """A leaky integrator in float units, decays as fractions lost per timestep; it never spikes.
 
     ::
@@ -54,13 +52,7 @@ class Integrator:
     model: ClassVar[str] = "integrator"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
     threshold: ClassVar[None] = None
-
-    def __post_init__(self) -> None:
-        become_floats(self, ("current_decay", "voltage_decay"))
-        problems = Problems()
-        check_decays(self, problems)
-        check_bias(self.bias, problems)
-        problems.raise_as(InputError)
+    levels = ()
 
     def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Advance ``state`` (u, v: (..., n), changed in place) by one timestep; no spikes."""

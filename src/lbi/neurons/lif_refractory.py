@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problems
+from lbi.errors import Problems
 from lbi.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
 from lbi.neurons.cuba_lif import CubaLif
 from lbi.neurons.parameters import FixedParameters, State, bias_to_float, decays_to_float
@@ -41,14 +41,15 @@ class LifRefractory(CubaLif):
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "wait")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         object.__setattr__(self, "refractory_period", int(self.refractory_period))
-        problems = Problems()
+        super().__post_init__()
+
+    def _check(self, problems: Problems) -> None:
+        super()._check(problems)
         problems.check(
             1 <= self.refractory_period <= 63, "refractory_period-range", "refractory_period",
             f"{self.refractory_period}", "1 to 63",
         )  # fmt: skip
-        problems.raise_as(InputError)
 
     def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Advance ``state`` (u, v, wait: (..., n), changed in place) by one timestep; returns the spikes."""

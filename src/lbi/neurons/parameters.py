@@ -15,7 +15,32 @@ if TYPE_CHECKING:
 
 State = dict[str, NDArray[Any]]
 
-DECAYS = ("current_decay", "voltage_decay")
+
+class FloatParameters:
+    """Base of the float records: decays are fractions, the bias is a frozen array of finite numbers or None.
+
+    decays: parameters that are fractions lost per timestep, the current's first · levels: those in weight units
+    """
+
+    decays: ClassVar[tuple[str, ...]] = ("current_decay", "voltage_decay")
+    levels: ClassVar[tuple[str, ...]] = ("threshold",)
+    bias: NDArray[np.float64] | None
+
+    def __post_init__(self) -> None:
+        for name in (*self.decays, *self.levels):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if self.bias is not None:
+            object.__setattr__(self, "bias", frozen(self.bias, np.float64))
+        problems = Problems()
+        self._check(problems)
+        problems.raise_as(InputError)
+
+    def _check(self, problems: Problems) -> None:
+        for name in self.decays:
+            value = getattr(self, name)
+            problems.check(0.0 <= value <= 1.0, "decay-range", name, f"{value}", "0 to 1 (lost per step)")
+        n_bad = 0 if self.bias is None else int(np.count_nonzero(~np.isfinite(self.bias)))
+        problems.check(n_bad == 0, "not-finite", "bias", f"{n_bad} NaN or infinite values", "finite numbers")
 
 
 class FixedParameters:
@@ -57,21 +82,6 @@ def frozen(array: Any, dtype: Any) -> NDArray[Any]:
     return copy
 
 
-def become_floats(neuron: Any, names: tuple[str, ...]) -> None:
-    """Make the named parameters floats, and the bias, if there is one, a frozen array of them."""
-    for name in names:
-        object.__setattr__(neuron, name, float(getattr(neuron, name)))
-    if neuron.bias is not None:
-        object.__setattr__(neuron, "bias", frozen(neuron.bias, np.float64))
-
-
-def check_decays(neuron: Any, problems: Problems, names: tuple[str, ...] = DECAYS) -> None:
-    """Note decays that are no fractions."""
-    for name in names:
-        value = getattr(neuron, name)
-        problems.check(0.0 <= value <= 1.0, "decay-range", name, f"{value}", "0 to 1 (lost per step)")
-
-
 def check_threshold(threshold: float, problems: Problems) -> None:
     """Note a threshold that is not finite or not above 0."""
     problems.check(
@@ -80,20 +90,14 @@ def check_threshold(threshold: float, problems: Problems) -> None:
     )  # fmt: skip
 
 
-def check_bias(bias: NDArray[np.float64] | None, problems: Problems) -> None:
-    """Note biases that are not finite."""
-    n_bad = 0 if bias is None else int(np.count_nonzero(~np.isfinite(bias)))
-    problems.check(n_bad == 0, "not-finite", "bias", f"{n_bad} NaN or infinite values", "finite numbers")
-
-
 def decays_to_fixed(
-    neuron: Any, formats: NumberFormats, where: str, problems: Problems, names: tuple[str, ...] = DECAYS
+    neuron: FloatParameters, formats: NumberFormats, where: str, problems: Problems
 ) -> list[int]:
     """Each decay in 4096ths, the current's one less (``du``); what the chip cannot hold is noted and clipped."""
     unity = 1 << DECAY_BITS
     low, high = formats.decay.minimum, formats.decay.maximum
     found = []
-    for name in names:
+    for name in neuron.decays:
         value, less = getattr(neuron, name), int(name == "current_decay")
         units = round(value * unity) - less
         problems.check(
