@@ -77,7 +77,7 @@ def run_all(folder: Path, names: list[str], suffix: str, script: str) -> dict[st
 def runs(tmp_path_factory):
     """``run_all`` by Lava and by netx, side by side; a failure of one is not the other's."""
     kinds = {"lava": (sorted(cases.CASES), ".h5", "run_lava.py")}
-    if find_spec("lava.lib.dl"):
+    if find_spec("lava.lib") and find_spec("lava.lib.dl"):
         kinds["netx"] = ([*RUNNABLE_BY_NETX, *WHEEL_NETS], ".net", "run_netx.py")
     with ThreadPoolExecutor() as pool:
         return {
