@@ -23,7 +23,18 @@ from lbi.fixed import FixedPopulation, FixedProjection, SignMode
 from lbi.job import ExportJob
 from lbi.neurons import FIXED_MODELS, LifRefractory
 
-CONTRACT = {"target", "chip", "path", "files", "fits", "violations", "populations", "projections", "n_cores"}
+CONTRACT = {
+    "target",
+    "chip",
+    "path",
+    "files",
+    "fits",
+    "violations",
+    "notes",
+    "populations",
+    "projections",
+    "n_cores",
+}
 PROJECTION = {"name", "shape", "nnz", "density", "format", "bits", "weight_exp"}
 
 

@@ -53,10 +53,19 @@ class Layer(NamedTuple):
 
 def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
     """The layers in order; notes everything that is not a chain, or no integer of netx's."""
-    groups = _groups(network)
+    fed = {projection.target for projection in network.projections}
+    alone = [population.name for population in network.populations if population.name not in fed]
+    for name in alone:
+        problems.add(
+            "not-a-chain", f"population {name!r}", "nothing leads into it: it spikes by its bias alone",
+            "layers, each fed by the one before", OTHER_TARGET,
+        )  # fmt: skip
+    groups = _groups(network, alone)
     level = {INPUT: 0} | {p.name: index for index, group in enumerate(groups, 1) for p in group}
     into: dict[tuple[int, int], list[FixedProjection]] = {}
     for projection in network.projections:
+        if projection.source in alone:
+            continue
         step = level[projection.target] - level[projection.source]
         if problems.check(
             step in (0, 1), "not-a-chain", f"projection {projection.name!r}",
@@ -78,16 +87,18 @@ def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
         before = places
     readout = network.readout.population
     problems.check(
-        len(groups[-1]) == 1 and groups[-1][0].name == readout, "readout-inside", f"readout {readout!r}",
-        "is not the last layer", " and ".join(repr(population.name) for population in groups[-1]), OTHER_TARGET,
+        [population.name for group in groups[-1:] for population in group] == [readout],
+        "readout-inside", f"readout {readout!r}", "is not the last layer",
+        " and ".join(repr(population.name) for group in groups[-1:] for population in group), OTHER_TARGET,
     )  # fmt: skip
     return layers
 
 
-def _groups(network: FixedNetwork) -> list[tuple[FixedPopulation, ...]]:
-    """Populations of one latency that follow each other are one layer, if all are fed from outside of it."""
+def _groups(network: FixedNetwork, alone: list[str]) -> list[tuple[FixedPopulation, ...]]:
+    """Populations of one latency that follow each other are one layer, if all are fed from outside of it; without ``alone``."""
     groups: list[tuple[FixedPopulation, ...]] = []
-    for _, run in groupby(network.populations, key=lambda population: population.latency):
+    chained = (population for population in network.populations if population.name not in alone)
+    for _, run in groupby(chained, key=lambda population: population.latency):
         group = tuple(run)
         names = {population.name for population in group}
         fed = {projection.target for projection in network.projections if projection.source not in names}

@@ -87,10 +87,14 @@ def main(
     if not check_only:
         targets.write(job, exporter, path, force=force)
     written = [] if check_only else _files(path)
+    notes = [] if reasons or violations or not hasattr(exporter, "notes") else exporter.notes(job)
     if as_json:
-        emit_json(_record(job, target, path, written, reasons, violations))
+        record = _record(job, target, path, written, reasons, violations)
+        emit_json({**record, "notes": notes})
     elif not quiet:
         _show(job, exporter, path, written, reasons, violations)
+        for note in notes:
+            console().print(note, markup=False, soft_wrap=True)
     if reasons or violations:
         raise (InputError if reasons else FitError)(*reasons, *violations)
 
@@ -159,9 +163,6 @@ def _show(
         out.print(f"wrote {path}: {', '.join(written)}", markup=False, soft_wrap=True)
     elif not reasons and not violations:
         out.print(f"{exporter.SUFFIX.lstrip('.')}: this model can go there", markup=False, soft_wrap=True)
-    if not reasons and not violations and hasattr(exporter, "notes"):
-        for note in exporter.notes(job):
-            out.print(note, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,8 @@ def _apply(module: nn.Module, signal: Signal, layer: Layer) -> tuple[Signal, boo
 
 
 def _unknown(module: nn.Module) -> InputError:
-    known = sorted({name for _, name in neurons.READERS} | {kind.__name__ for kind in _LINEAR})
+    known = [f"torch.nn.{kind.__name__}" for kind in _LINEAR]
+    known += [f"{package}.{name}" for package, name in sorted(neurons.READERS)]
     frameworks = {"torch", *(package for package, _ in neurons.READERS)}
     remedy = "replace it"
     if type(module).__module__.split(".")[0] not in frameworks and next(module.children(), None) is not None:
