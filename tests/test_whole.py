@@ -222,6 +222,26 @@ def test_a_full_disk_or_a_foreign_folder_is_no_place_for_machine_code(tmp_path):
     assert found == [["49", "_Cache"], ["49", "NullCache"]]
 
 
+def test_machine_code_is_made_anew_when_what_is_compiled_into_it_changes(tmp_path):
+    """Not only after a change of the file that the function stands in, which is all that numba looks at."""
+    (tmp_path / "outer.py").write_text(
+        "from lbi.compiled import compiled\nfrom inner import inner\n@compiled()\ndef outer(x):\n    return inner(x)\n"
+    )
+    code = "from outer import outer; print(outer(7), sum(outer.stats.cache_hits.values()))"
+    found = []
+    for factor in (2, 2, 30):
+        inner = f"from numba import njit\n@njit\ndef inner(x):\n    return {factor} * x\n"
+        if not (tmp_path / "inner.py").exists() or (tmp_path / "inner.py").read_text() != inner:
+            (tmp_path / "inner.py").write_text(inner)
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout.split())
+    assert found == [["14", "0"], ["14", "1"], ["210", "0"]]
+
+
 def test_a_signal_that_we_were_started_to_ignore_is_ignored(tmp_path):
     """As under nohup."""
     code = BUSY.replace("time.sleep(60)", "sys.exit(0)")
