@@ -322,6 +322,16 @@ def test_a_class_is_taken_as_the_chain_of_its_layers(leaky):
     assert [p.name for p in from_torch(chain, (N_IN,)).populations] == ["lif1"]
 
 
+def test_layers_in_the_order_of_their_making_are_not_taken_for_the_signals(leaky):
+    """fc1, fc2, lif1, lif2 would be another network than fc1, lif1, fc2, lif2."""
+    fc1, fc2 = peers.linear(N_IN, 8, 1.0), peers.linear(8, 4, 1.0)
+    assert refused(nn.Sequential(fc1, fc2, leaky(), nn.Dropout(0.5), leaky())) == [
+        ("no-weights-between", "module '4'")
+    ]
+    between = nn.Sequential(fc1, leaky(), peers.linear(8, 8, 1.0), leaky())
+    assert len(from_torch(between, (N_IN,)).populations) == 2
+
+
 def test_a_state_of_another_reset_than_it_was_built_with(leaky):
     model = nn.Sequential(peers.linear(N_IN, 8, 1.0), leaky(reset_mechanism="subtract"))
     model.load_state_dict(nn.Sequential(peers.linear(N_IN, 8, 1.0), leaky()).state_dict())

@@ -49,9 +49,16 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
         return from_blocks(layers, input_shape)
     builder = Builder(input_shape)
     signal = Signal.spikes(INPUT, tuple(int(size) for size in input_shape))
-    problems, ends_in, lost = Problems(), "", False
+    problems, ends_in, lost, behind = Problems(), "", False, ""
     for path, module in layers:
         where = f"module {path or type(module).__name__!r}"
+        is_neuron = bool(_kinds(module) & set(neurons.READERS))
+        problems.check(
+            not (is_neuron and behind), "no-weights-between", where, f"neurons directly behind those of {behind}",
+            "weights between two layers of neurons",
+            "is this the order of the signal? put torch.nn.Linear between them, with identity weights if it is",
+        )  # fmt: skip
+        behind = where if is_neuron else behind if _passes(module) or isinstance(module, nn.Flatten) else ""
         if lost and isinstance(module, nn.Linear):  # what could not be read hides no later mistake
             lost, signal = False, Signal.nothing((module.in_features,))
         try:
@@ -59,7 +66,7 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
             ends_in = "" if spiking else where
         except InputError as error:
             ends_in = ""
-            lost = lost or not _kinds(module) & set(neurons.READERS)
+            lost = lost or not is_neuron
             if isinstance(module, nn.Linear):
                 signal = Signal.nothing((module.out_features,))
             for problem in error.problems:
@@ -122,9 +129,14 @@ def _apply(module: nn.Module, signal: Signal, layer: Layer) -> tuple[Signal, boo
     for kinds_of, linear in _LINEAR.items():
         if isinstance(module, kinds_of):
             return linear(module, signal), False
-    if "Dropout" in type(module).__name__ or isinstance(module, nn.Identity):
+    if _passes(module):
         return signal, True
     raise _unknown(module)
+
+
+def _passes(module: nn.Module) -> bool:
+    """Whether it hands on what comes in, once trained."""
+    return "Dropout" in type(module).__name__ or isinstance(module, nn.Identity)
 
 
 def _unknown(module: nn.Module) -> InputError:
