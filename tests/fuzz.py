@@ -1,7 +1,7 @@
 """Feed every reader with changed files: each must give a result or a documented error, soon and in little memory.
 
-    python tests/fuzz.py --inputs 100000 --seed 0             # all readers, as docs/robustness.md reports
-    python tests/fuzz.py --replay netx:1234 --seed 0          # one input again, with its traceback
+    python tests/fuzz.py --inputs 100000 --seed 1             # all readers, as docs/robustness.md reports
+    python tests/fuzz.py --replay netx:1234 --seed 1          # one input again, with its traceback
 
 An input is named by reader and number, and is the same for the same seed. A worker process reads them one by
 one; the parent notes what it was at when it crashes or hangs, and starts another after that input.
@@ -32,7 +32,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fuzz_readers import READERS
+from fuzz_readers import NETWORK, READERS, run_through
 
 from lbi.errors import FitError, InputError, LbiError, UsageError
 
@@ -145,6 +145,7 @@ def work(reader: str, start: int, stop: int, seed: int) -> None:
     with tempfile.TemporaryDirectory(prefix="lbi-fuzz-") as name:
         folder = Path(name)
         seeds = make_seeds(reader, folder)
+        run_through(NETWORK)
         for whole in seeds:  # everything is imported and compiled before memory and time count
             path = folder / "used" / whole.name
             (shutil.copytree if whole.is_dir() else shutil.copyfile)(whole, path)

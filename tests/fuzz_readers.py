@@ -56,9 +56,13 @@ class Reader(NamedTuple):
 
 
 def use(network: Any, rng: Rng, chip: Any = "loihi2") -> None:
-    """Quantize, simulate two steps and estimate one in four of the networks read, unless it is large."""
-    if rng.random() > 0.25:
-        return
+    """``run_through`` one in four of the networks read, unless it is large."""
+    if rng.random() <= 0.25:
+        run_through(network, chip)
+
+
+def run_through(network: Any, chip: Any = "loihi2") -> None:
+    """Quantize, simulate two steps and estimate."""
     if not isinstance(network, lbi.FixedNetwork):
         network = lbi.quantize(network, chip)
     n = network.n_in + network.n_neurons
