@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,17 +28,22 @@ def executed():
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
-    def run(path):
+    async def run(path, two):
         notebook = nbformat.read(path, as_version=4)
-        try:
-            return nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute(
-                env=environment
-            )
-        except Exception as error:
-            return error
+        client = nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3")
+        async with two:
+            try:
+                return await client.async_execute(env=environment)
+            except Exception as error:
+                return error
 
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(NOTEBOOKS, pool.map(run, NOTEBOOKS), strict=True))
+    async def run_all():
+        two = asyncio.Semaphore(2)
+        return await asyncio.gather(*(run(path, two) for path in NOTEBOOKS))
+
+    found = dict(zip(NOTEBOOKS, asyncio.run(run_all()), strict=True))
+    gc.collect()  # sockets that the kernels' clients leave open are warned of here, not in some later test
+    return found
 
 
 @pytest.mark.lava
