@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
+from lbi.chip.placement import Placement, place
+from lbi.chip.profile import load_profile, profile_names
 from lbi.costing.costs import energy
-from lbi.estimate import estimate
-from lbi.network import INPUT
-from lbi.placement import Placement, place
-from lbi.profile import load_profile, profile_names
-from lbi.simulate import simulate
+from lbi.costing.estimation import estimate
+from lbi.network.graph import INPUT
+from lbi.simulation.run import simulate
 
 
 def network(
@@ -194,9 +194,10 @@ def sanafe_table(python: str, exports: list[Path]) -> None:
 
 def load_export(path: Path) -> tuple[FixedNetwork, np.ndarray]:
     """An export and the test set it was trained for."""
-    from lbi import datasets, store
+    from lbi import datasets
+    from lbi.files import network_h5
 
-    fixed = store.load(path / "network.h5" if path.is_dir() else path)
+    fixed = network_h5.load(path / "network.h5" if path.is_dir() else path)
     encoding = dict(fixed.provenance["dataset"])
     return fixed, datasets.load(encoding.pop("name"), None, **encoding).test.spikes
 

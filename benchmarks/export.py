@@ -28,7 +28,7 @@ from lbi import (
     SignMode,
     load_profile,
 )
-from lbi.job import ExportJob
+from lbi.deploy.job import ExportJob
 
 DENSITY = 0.1
 FAN_OUT = 2
@@ -66,8 +66,9 @@ def network(n_synapses: int) -> FixedNetwork:
 
 def measure(n_synapses: int) -> dict[str, float]:
     """Seconds per phase and peak GiB of one export, in this process."""
-    from lbi import store
     from lbi.exporters import loihi, netx
+
+    from lbi.files import network_h5
 
     fixed = network(n_synapses)
     nnz = sum(projection.weights.nnz for projection in fixed.projections)
@@ -85,7 +86,7 @@ def measure(n_synapses: int) -> dict[str, float]:
         timed("whole folder", lambda: loihi.export(job, folder / "model.loihi"))
         n_bytes = sum(path.stat().st_size for path in (folder / "model.loihi").iterdir())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        timed("network.h5 alone", lambda: store.save(fixed, folder / "network.h5"))
+        timed("network.h5 alone", lambda: network_h5.save(fixed, folder / "network.h5"))
         timed("network.net alone", lambda: netx.write(fixed, folder / "network.net"))
         arrays = {f"{p.name}_{part}": getattr(p.weights, part) for p in fixed.projections
                   for part in ("data", "indices", "indptr")}  # fmt: skip

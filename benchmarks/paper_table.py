@@ -28,8 +28,8 @@ import torch
 import lbi
 from lbi import datasets
 from lbi.train import network_of
-from lbi.train.config import TrainConfig, make_config
-from lbi.train.loop import Trainer, evaluate
+from lbi.train.session.config import TrainConfig, make_config
+from lbi.train.session.loop import Trainer, evaluate
 
 COLUMNS = (
     "optimizer", "density", "n_seeds", "accuracy", "accuracy_std", "accuracy_integer", "n_active", "n_active_integer",

@@ -25,12 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
-from lbi.network import Readout
-from lbi.neurons import FixedCubaLif
-from lbi.simulate import SaturationWarning, simulate
+from lbi.network.csr import CsrMatrix
+from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
+from lbi.network.graph import Readout
+from lbi.network.neurons import FixedCubaLif
 from lbi.simulation.layout import plan_of, stored_bytes
-from lbi.sparse import CsrMatrix
+from lbi.simulation.run import SaturationWarning, simulate
 
 SHAPES = {
     "700-256-20": ((700, 256, 20), False),
@@ -147,7 +147,7 @@ def lava_child(job: str, out: str) -> None:
 
 def lava_seconds(fixed: FixedNetwork, spikes: np.ndarray) -> float:
     """Lava's time for the sample ``spikes`` (N_STEPS, n_in); its spikes must be ours."""
-    from lbi.supervise import run_script
+    from lbi.system.supervisor import run_script
 
     with tempfile.TemporaryDirectory() as folder:
         job, out = Path(folder, "job.pickle"), Path(folder, "out.npz")

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
 from lbi.exporters.loihi import write_json
-from lbi.fixed import FixedPopulation, FixedProjection
+
+from lbi.network.fixed import FixedPopulation, FixedProjection
 
 if TYPE_CHECKING:
+    from lbi.deploy.job import ExportJob
     from lbi.errors import Problem
-    from lbi.job import ExportJob
 
 TITLE = "folder of scipy CSR matrices (.npz) and a manifest, in chip integers"
 SUFFIX = ".csr"

@@ -10,14 +10,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lbi import store
-from lbi.errors import Problems, require
 from lbi.exporters.loihi import write_network
-from lbi.fixed import FixedNetwork
+
+from lbi.errors import Problems, require
+from lbi.files import network_h5
+from lbi.network.fixed import FixedNetwork
 
 if TYPE_CHECKING:
+    from lbi.deploy.job import ExportJob
     from lbi.errors import Problem
-    from lbi.job import ExportJob
 
 TITLE = "lava-nc processes: network.h5 and a script that builds and runs them"
 SUFFIX = ".lava"
@@ -62,5 +63,5 @@ def process(fixed: FixedNetwork, reset_interval: int | None = None) -> Any:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.h5"
-        store.save(fixed, path)
+        network_h5.save(fixed, path)
         return Network(path=path, reset_interval=reset_interval)

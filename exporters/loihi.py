@@ -11,12 +11,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lbi import store
 from lbi.exporters import netx
 
+from lbi.files import network_h5
+
 if TYPE_CHECKING:
+    from lbi.deploy.job import ExportJob
     from lbi.errors import Problem
-    from lbi.job import ExportJob
 
 TITLE = "folder for Loihi: network.h5, network.net, run_lava.py, report"
 SUFFIX = ".loihi"
@@ -63,7 +64,7 @@ def export(job: ExportJob, path: Path) -> None:
 
 def write_network(job: ExportJob, folder: Path) -> None:
     """``network.h5``, each projection marked with its memory format, and the script that runs it."""
-    store.write(job.fixed, folder / "network.h5", job.formats)
+    network_h5.write(job.fixed, folder / "network.h5", job.formats)
     shutil.copyfile(Path(__file__).with_name(SCRIPT), folder / SCRIPT)
 
 

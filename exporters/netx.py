@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problem, Problems
-from lbi.fixed import FixedNetwork, FixedPopulation
-from lbi.netx_layers import Layer, Synapses, chain
-from lbi.netx_weights import BIAS_EXPONENT, LONGEST_DELAY, NEVER, lava_reads, shift_left
-from lbi.sparse import CsrMatrix
-from lbi.whole import new_hdf5
+from lbi.files.netx.layers import Layer, Synapses, chain
+from lbi.files.netx.weights import BIAS_EXPONENT, LONGEST_DELAY, NEVER, lava_reads, shift_left
+from lbi.network.csr import CsrMatrix
+from lbi.network.fixed import FixedNetwork, FixedPopulation
+from lbi.system.atomic import new_hdf5
 
 if TYPE_CHECKING:
-    from lbi.job import ExportJob
+    from lbi.deploy.job import ExportJob
 
 TITLE = "Lava-DL netx file: a chain of dense, dense_rec and conv layers"
 SUFFIX = ".net"

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.dequantize import dequantize
 from lbi.errors import InputError, Problems, require
-from lbi.fixed import FixedNetwork
-from lbi.network import INPUT, Network, Population, Projection
+from lbi.network.fixed import FixedNetwork
+from lbi.network.graph import INPUT, Network, Population, Projection
+from lbi.quantization.to_floats import dequantize
 
 if TYPE_CHECKING:
+    from lbi.deploy.job import ExportJob
     from lbi.errors import Problem
-    from lbi.job import ExportJob
 
 TITLE = "Neuromorphic Intermediate Representation, in floats"
 SUFFIX = ".nir"

@@ -1,10 +1,9 @@
-"""Shared fixtures. The tests' own helper modules are importable by name from any test."""
+"""Shared fixtures. ``tests/support`` holds the helpers; pytest puts ``tests`` on the path (pyproject.toml)."""
 
 from __future__ import annotations
 
 import re
 import signal
-import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,15 +17,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 # Without torch (newer Pythons, `make test-modern`) the tests of training are left out; all others run.
 TORCH_IMPORT = re.compile(
-    r"^(import torch|from torch|import lbi\.train|from lbi\.train|import peers|from peers)", re.MULTILINE
+    r"^(import torch|from torch|import lbi\.train|from lbi\.train|from support import peers|from support.peers)",
+    re.MULTILINE,
 )
 collect_ignore = [
-    path.name
-    for path in Path(__file__).parent.glob("test_*.py")
+    str(path)
+    for path in Path(__file__).parent.rglob("test_*.py")
     if not find_spec("torch") and TORCH_IMPORT.search(path.read_text(encoding="utf-8"))
 ]
 

@@ -29,10 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fuzz_readers import NETWORK, READERS, run_through
+from support.fuzz.readers import NETWORK, READERS, run_through
 
 from lbi.errors import FitError, InputError, LbiError, UsageError
 

@@ -9,28 +9,27 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lbi import interrupt
+from lbi.system import signals
 
-if interrupt.is_command():  # before the rest is loaded: Ctrl-C may come by then
-    interrupt.listen()
+if signals.is_command():  # before the rest is loaded: Ctrl-C may come by then
+    signals.listen()
 
-from lbi.activity import Activity
+from lbi._version import __version__
+from lbi.chip.profile import HardwareProfile, load_profile
+from lbi.costing.estimation import Estimate, estimate
+from lbi.deploy.targets import load
 from lbi.errors import LbiError
-from lbi.estimate import Estimate, estimate
-from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
-from lbi.network import Network, Population, Projection, Readout
-from lbi.neurons import CubaLif, FixedCubaLif
-from lbi.profile import HardwareProfile, load_profile
-from lbi.quantize import quantize
-from lbi.simulate import SpikeEvents, simulate
-from lbi.sparse import CsrMatrix
-from lbi.store import save
-from lbi.targets import load
+from lbi.files.network_h5 import save
+from lbi.network.activity import Activity
+from lbi.network.csr import CsrMatrix
+from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
+from lbi.network.graph import Network, Population, Projection, Readout
+from lbi.network.neurons import CubaLif, FixedCubaLif
+from lbi.quantization.to_integers import quantize
+from lbi.simulation.run import SpikeEvents, simulate
 
 if TYPE_CHECKING:
     from lbi import train
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Activity",

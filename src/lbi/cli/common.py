@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from lbi import __version__, interrupt
+from lbi._version import __version__
 from lbi.errors import LbiError, Problem, UsageError
+from lbi.system import signals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +38,7 @@ class Command(click.Command):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run as the program that this process is."""
-        interrupt.listen()
+        signals.listen()
         for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets a question mark
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
@@ -54,7 +55,7 @@ class Command(click.Command):
             sys.exit(stop.exit_code)
         except (click.Abort, KeyboardInterrupt):
             click.echo("interrupted", err=True)
-            sys.exit(interrupt.EXIT_CODE)
+            sys.exit(signals.EXIT_CODE)
         except BrokenPipeError:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the reader has gone; nothing is left to say
             sys.exit(1)
@@ -155,7 +156,7 @@ def progress(description: str, total: int, *, show: bool) -> Iterator[Callable[.
         TextColumn("{task.fields[note]}"),
     )  # fmt: skip
     with (
-        interrupt.tidied(_show_cursor),
+        signals.tidied(_show_cursor),
         Progress(*columns, console=console(stderr=True), transient=True) as bar,
     ):
         task = bar.add_task(description, total=total, note="")

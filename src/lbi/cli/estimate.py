@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lbi.costing.trace import TraceWriter
-    from lbi.estimate import Estimate
-    from lbi.fixed import FixedNetwork
+    from lbi.costing.estimation import Estimate
+    from lbi.costing.report.trace import TraceWriter
+    from lbi.network.fixed import FixedNetwork
 
 
 @click.command(name="lbi-estimate", cls=Command)
@@ -63,7 +63,7 @@ def main(
     estimates = _estimate(exports, networks, chip, data, what, trace, show=not (as_json or quiet))
     names = _names(exports)
     if html is not None:
-        from lbi.report import write_report
+        from lbi.costing.report.html import write_report
 
         write_report(html, estimates, names)
     if as_json:
@@ -75,7 +75,7 @@ def main(
 
 
 def _check_options(dataset: str | None, spikes: Path | None, trace: Path | None, html: Path | None) -> None:
-    from lbi.whole import check_writable
+    from lbi.system.atomic import check_writable
 
     problems = Problems()
     problems.check(
@@ -91,8 +91,8 @@ def _check_options(dataset: str | None, spikes: Path | None, trace: Path | None,
 
 def _load(paths: tuple[Path, ...]) -> list[FixedNetwork]:
     """The networks of all exports; every unreadable one is reported."""
-    from lbi import targets
-    from lbi.fixed import FixedNetwork
+    from lbi.deploy import targets
+    from lbi.network.fixed import FixedNetwork
 
     problems = Problems()
     networks = []
@@ -136,9 +136,9 @@ def _estimate(
     show: bool,
 ) -> list[Estimate]:
     """One estimate per network, tracing on the way; the limits that any of them breaks are all reported."""
-    from lbi.costing.trace import TraceWriter
-    from lbi.estimate import estimate
-    from lbi.profile import load_profile
+    from lbi.chip.profile import load_profile
+    from lbi.costing.estimation import estimate
+    from lbi.costing.report.trace import TraceWriter
 
     problems = Problems()
     estimates = []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lbi.costing.figures import Line, headline, projection_lines, where_it_goes
 from lbi.costing.notes import notes
+from lbi.costing.report.figures import Line, headline, projection_lines, where_it_goes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lbi.estimate import Estimate
+    from lbi.costing.estimation import Estimate
 
 
 def show(out: Console, estimates: list[Estimate], names: list[str]) -> None:
@@ -70,7 +70,7 @@ def _comparison(out: Console, estimates: list[Estimate], names: list[str]) -> No
     """Each export as it would be stored, and the first over the others."""
     from rich.table import Table
 
-    from lbi.costing.figures import comparison
+    from lbi.costing.report.figures import comparison
 
     out.print()
     out.print("[bold]Compared, each as the chip would store it[/bold]")

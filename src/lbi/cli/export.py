@@ -11,14 +11,14 @@ from lbi.cli.common import Command, common_options, console, emit_json
 from lbi.errors import FitError, InputError, LbiError, Problem, Problems, UsageError
 
 if TYPE_CHECKING:
-    from lbi.job import ExportJob
-    from lbi.targets import Exporter
+    from lbi.deploy.job import ExportJob
+    from lbi.deploy.targets import Exporter
 
 
 def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    from lbi import targets
+    from lbi.deploy import targets
 
     for name in targets.names():
         try:
@@ -66,9 +66,9 @@ def main(
     quiet: bool,
 ) -> None:
     """Export MODEL to a target: a model.pt, .nir, netx .net or network.h5, or with --arch a saved state_dict."""
-    from lbi import targets
-    from lbi.job import ExportJob
-    from lbi.profile import load_profile
+    from lbi.chip.profile import load_profile
+    from lbi.deploy import targets
+    from lbi.deploy.job import ExportJob
 
     exporter = targets.exporter(target)
     chosen = None if chip is None else load_profile(chip)

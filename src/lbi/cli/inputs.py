@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lbi.fixed import FixedNetwork
+    from lbi.network.fixed import FixedNetwork
 
 
 class Samples(NamedTuple):
@@ -46,13 +46,13 @@ def read_samples(
     samples do not match the network.
     """
     if spikes is not None:
-        from lbi.spikefile import load_spikes
+        from lbi.files.spikes_npz import load_spikes
 
         array, labels = load_spikes(spikes, fixed.n_in)
         what = spikes.name
     else:
         from lbi import datasets
-        from lbi.reference import check_spikes
+        from lbi.simulation.oracle import check_spikes
 
         assert dataset is not None
         trained = _trained_encoding(fixed)

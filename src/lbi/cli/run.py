@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lbi.backends import Divergence, Export, RunOptions
+    from lbi.deploy.backends import Divergence, Export, RunOptions
 
 BACKEND_NAMES = ("lava", "netx", "sim")
 
@@ -58,8 +58,8 @@ def main(
     quiet: bool,
 ) -> None:
     """Run EXPORT: a folder made by lbi-export, its network.h5, or a netx .net."""
-    from lbi import backends
-    from lbi.whole import check_writable
+    from lbi.deploy import backends
+    from lbi.system.atomic import check_writable
 
     if dataset is not None and spikes is not None:
         raise UsageError(Problem("options", "--dataset and --spikes", "both given", "one of them"))
@@ -116,7 +116,7 @@ def _run(
     export: Export, data: NDArray[np.uint8], backend: str, options: RunOptions, show: bool
 ) -> NDArray[Any]:
     """Run one backend, with a progress bar on a terminal."""
-    from lbi import backends
+    from lbi.deploy import backends
 
     with progress(backend, len(data), show=show) as advance:
         seen = show and sys.stderr.isatty()
@@ -124,7 +124,7 @@ def _run(
 
 
 def _as_problem(divergence: Divergence, backend: str, compared: str) -> Problem:
-    from lbi.backends import other_backend
+    from lbi.deploy.backends import other_backend
 
     return Problem(
         "not-identical",
@@ -141,7 +141,7 @@ def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
     import numpy as np
 
-    from lbi.whole import replacing
+    from lbi.system.atomic import replacing
 
     file = io.BytesIO()  # numpy leaves a traceback on stderr when a disk is full
     np.savez_compressed(file, **arrays)

@@ -10,8 +10,8 @@ import click
 from lbi.cli.common import Command, common_options, console, emit_json, progress
 
 if TYPE_CHECKING:
-    from lbi.train.config import TrainConfig
-    from lbi.train.run import Outputs
+    from lbi.train.session.config import TrainConfig
+    from lbi.train.session.run import Outputs
 
 FLAGS = (
     "data", "optimizer", "density", "epochs", "seed", "hidden", "recurrent", "neuron", "readout", "lr", "batch_size", "validation", "patience", "precision",
@@ -85,7 +85,7 @@ def main(
     from lbi.errors import require
 
     require("torch", "train")
-    from lbi.train.run import Outputs
+    from lbi.train.session.run import Outputs
 
     outputs = Outputs(output, metrics, tensorboard)
     outputs.check()
@@ -102,9 +102,9 @@ def main(
 def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
     """The configuration, and what ``prepare`` begins with: ``start`` or ``checkpoint``, or neither."""
     from lbi.errors import Problem, UsageError
-    from lbi.train.config import make_config
-    from lbi.train.run import read_checkpoint, resume_config
-    from lbi.train.start import Start
+    from lbi.train.session.config import make_config
+    from lbi.train.session.run import read_checkpoint, resume_config
+    from lbi.train.session.start import Start
 
     options = {name: flags[name] for name in FLAGS if flags[name] is not None}
     if "hidden" in options:
@@ -151,7 +151,7 @@ def _assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _train(config: TrainConfig, outputs: Outputs, begin: dict[str, Any], *, show: bool) -> dict[str, Any]:
-    from lbi.train.run import complete, prepare
+    from lbi.train.session.run import complete, prepare
 
     trainer = prepare(config, outputs, **begin)
     total = (config.epochs - trainer.progress.epoch) * trainer.n_batches

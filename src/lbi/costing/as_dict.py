@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lbi.chip.profile import HardwareProfile, Quantity
 from lbi.costing.bill import Bill
 from lbi.costing.notes import notes
-from lbi.profile import HardwareProfile, Quantity
 
 if TYPE_CHECKING:
-    from lbi.estimate import Estimate
+    from lbi.costing.estimation import Estimate
 
 
 def to_dict(estimate: Estimate) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _ratio(a: float, b: float) -> float | None:
 
 def memory_layouts(estimate: Estimate) -> dict[str, Any]:
     """Synaptic bits under every layout of the chip; the first is the one used, the others are scenarios."""
-    from lbi.memory import projection_bits, sizes
+    from lbi.chip.memory import projection_bits, sizes
 
     profile, n_of = estimate.profile, sizes(estimate.fixed)
     layouts = {}

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.chip.profile import CostSet
 from lbi.costing.counts import NEURON_EVENTS, SYNAPSE_EVENTS, Loads
-from lbi.profile import CostSet
 
 PARTS = {
     "synapses": ("synop_dense", "synop_indexed"),

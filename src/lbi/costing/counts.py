@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.fixed import FixedNetwork, FixedProjection
-from lbi.memory import DENSE
-from lbi.network import INPUT
-from lbi.placement import Placement
+from lbi.chip.memory import DENSE
+from lbi.chip.placement import Placement
+from lbi.network.fixed import FixedNetwork, FixedProjection
+from lbi.network.graph import INPUT
 
 SYNAPSE_EVENTS = ("synop_dense", "synop_indexed", "message_in")
 NEURON_EVENTS = ("update_active", "update_inactive", "spike", "message_out")

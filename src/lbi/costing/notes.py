@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lbi.estimate import Estimate
+    from lbi.costing.estimation import Estimate
 
 
 def notes(estimate: Estimate) -> list[str]:

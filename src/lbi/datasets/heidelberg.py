@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lbi.datasets.base import Dataset, SpikeData, check_options
 from lbi.errors import InputError, Problem, Problems
-from lbi.hdf5 import numbers, open_tree
+from lbi.files.untrusted_hdf5 import numbers, open_tree
 
 N_UNITS = 700
 """Cochlea channels in the files."""

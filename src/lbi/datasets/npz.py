@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lbi.datasets.archive import read_npz
 from lbi.datasets.base import Dataset, SpikeData, check_options, stratified_split
 from lbi.errors import InputError, Problem, Problems
+from lbi.files.untrusted_npz import read_npz
 
 
 def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0) -> Dataset:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lbi.network import Network
+    from lbi.network.graph import Network
 
 
 def load_nir(path: str | Path, dt: float | None = None, writer: str | None = None) -> Network:
@@ -23,8 +23,8 @@ def load_nir(path: str | Path, dt: float | None = None, writer: str | None = Non
 
 
 def from_torch(model: Any, input_shape: Sequence[int]) -> Network:
-    """A live torch model; see ``lbi.importers.modules.from_torch``."""
-    from lbi.importers.modules import from_torch
+    """A live torch model; see ``lbi.importers.torch.modules.from_torch``."""
+    from lbi.importers.torch.modules import from_torch
 
     return from_torch(model, input_shape)
 

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from lbi.errors import InputError, Problem, Problems
 from lbi.importers.signal import Signal, Term, wide
-from lbi.network import INPUT, Network, Population, Projection, Readout
-from lbi.neurons import CubaLif, Integrator, LifRefractory, Neuron
-from lbi.sparse import CsrMatrix
+from lbi.network.csr import CsrMatrix
+from lbi.network.graph import INPUT, Network, Population, Projection, Readout
+from lbi.network.neurons import CubaLif, Integrator, LifRefractory, Neuron
 
 ALWAYS = "always_on"
 """Name of the neuron that spikes in every step: a constant input to a current is its synapse."""

@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.errors import InputError, Problem, Problems, UsageError, require
-from lbi.formats import MOST_NEURONS
-from lbi.hdf5 import open_tree
+from lbi.files.untrusted_hdf5 import open_tree
 from lbi.importers.builder import Builder
 from lbi.importers.nir_graph import Graph, flatten
 from lbi.importers.signal import Signal
-from lbi.network import INPUT, READOUTS, Network
+from lbi.limits import MOST_NEURONS
+from lbi.network.graph import INPUT, READOUTS, Network
 
 METADATA = "lbi"
 """Key of our own entry in a graph's metadata: JSON with ``dt``, ``order``, ``readout`` and ``meta``."""

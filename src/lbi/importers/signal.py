@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix, diags, identity
 
-from lbi.convolution import Convolution, expand
 from lbi.errors import InputError, Problem
-from lbi.formats import FREE_ELEMENTS
+from lbi.limits import FREE_ELEMENTS
+from lbi.network.convolution import Convolution, expand
 
 
 class Term(NamedTuple):

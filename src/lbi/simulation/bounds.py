@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection
-from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, STATE_LIMIT
-from lbi.neurons import FixedAtrLif, FixedIntegrator
+from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
+from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, STATE_LIMIT
+from lbi.network.neurons import FixedAtrLif, FixedIntegrator
 
 _UNITY = 1 << DECAY_BITS
 

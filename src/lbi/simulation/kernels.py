@@ -4,7 +4,7 @@ Indices in the inner loops are unsigned: with signed ones numba looks for negati
 
 Integers are Lava's: int32 with wrap-around where Lava's are. Decays go through float64, which is exact:
 ``state · d`` has at most 44 bits, the division by 4096 moves the exponent only, and the conversion to int
-truncates toward zero — as ``lbi.fixedpoint.decay``. One sample at a time runs from rest, so the state of a
+truncates toward zero — as ``lbi.network.fixedpoint.decay``. One sample at a time runs from rest, so the state of a
 network stays in the first-level cache.
 """
 
@@ -22,8 +22,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from lbi.compiled import compiled
 from lbi.simulation.layout import CUBA_LIF, DENSE, LIF_REFRACTORY, Layout
+from lbi.system.numba_cache import compiled
 
 _TOP = np.int32(1 << 23)
 _BOTTOM = np.int32(-(1 << 23))

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems
-from lbi.fixed import FixedNetwork, FixedPopulation, FixedProjection
-from lbi.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
-from lbi.network import INPUT
-from lbi.neurons import FixedAtrLif, FixedCubaLif, FixedIntegrator, FixedLifRefractory, FixedNeuron
+from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
+from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
+from lbi.network.graph import INPUT
+from lbi.network.neurons import FixedAtrLif, FixedCubaLif, FixedIntegrator, FixedLifRefractory, FixedNeuron
 
 DENSE, SPARSE = 0, 1
 N_PARAMETERS = 6

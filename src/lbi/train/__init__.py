@@ -1,12 +1,12 @@
 """Sparse training with linearized Bregman iterations: the only part of lbi that imports torch."""
 
-from lbi.train.density import DensityController, DensityRecord, propose_lamda
-from lbi.train.extract import load_model, network_of, save_model
-from lbi.train.model import ModelConfig, PopulationConfig, SpikingNetwork
+from lbi.train.layers.model import ModelConfig, PopulationConfig, SpikingNetwork
+from lbi.train.model_pt import load_model, network_of, save_model
 from lbi.train.neurons import atrlif, cuba_lif
-from lbi.train.optimizers import AdaBreg, LinBreg, ProxSGD, param_groups
-from lbi.train.regularizers import L1, GroupL1, Regularizer
-from lbi.train.sparse_init import sparse_init_
+from lbi.train.optim.density import DensityController, DensityRecord, propose_lamda
+from lbi.train.optim.optimizers import AdaBreg, LinBreg, ProxSGD, param_groups
+from lbi.train.optim.regularizers import L1, GroupL1, Regularizer
+from lbi.train.optim.sparse_init import sparse_init_
 
 __all__ = [
     "L1",

@@ -1,6 +1,6 @@
 """The neuron models that can be trained, one file each, and one with its compiled kernels.
 
-To add a model, add both files and its row below; its records are in ``lbi.neurons``.
+To add a model, add both files and its row below; its records are in ``lbi.network.neurons``.
 """
 
 from lbi.train.neurons.atrlif import ATRLIF, atrlif

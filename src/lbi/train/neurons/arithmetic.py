@@ -14,7 +14,7 @@ LIMIT = np.int64(1 << 23)
 
 @njit(inline="always")
 def surrogate(v, threshold, slope, kind, zero, one):
-    """``lbi.train.surrogate.derivative``; kind: the place in ``SURROGATES``."""
+    """``lbi.train.layers.surrogate.derivative``; kind: the place in ``SURROGATES``."""
     x = slope * (v - threshold) / threshold
     if kind == 0:
         h = one / ((one + abs(x)) * (one + abs(x)))

@@ -1,4 +1,4 @@
-"""The adaptive neuron in training: ``lbi.neurons.AtrLif`` with a surrogate gradient.
+"""The adaptive neuron in training: ``lbi.network.neurons.AtrLif`` with a surrogate gradient.
 
 A spike raises the threshold by a step and the refractoriness by twice the threshold; both decay. What gradients pass:
 the refractoriness is this neuron's reset, and as with CUBA-LIF the spike in it is taken as a constant; the adaptive
@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lbi.train.scan import NeuronModel, scan_decays
-from lbi.train.surrogate import Spike
+from lbi.train.layers.scan import NeuronModel, scan_decays
+from lbi.train.layers.surrogate import Spike
 
 
 def atrlif(
@@ -41,7 +41,7 @@ def atrlif(
 
     Decays are fractions lost per step in [0, 1], scalars or (n,), and get gradients, as do ``bias`` (n,) and
     ``recurrent`` (n, n), rows post-synaptic; threshold and threshold_step get none. surrogate: see
-    ``lbi.train.surrogate``, of v − r* − θ*. Raises UsageError naming every argument that does not fit.
+    ``lbi.train.layers.surrogate``, of v − r* − θ*. Raises UsageError naming every argument that does not fit.
     """
     decays = (current_decay, voltage_decay, threshold_decay, refractory_decay)
     return scan_decays(ATRLIF, a, recurrent, decays, (threshold, threshold_step), bias, surrogate, slope)
@@ -51,7 +51,7 @@ def reference(
     a: Tensor, recurrent: Tensor | None, alpha: Tensor, beta: Tensor, keep_theta: Tensor, keep_r: Tensor,
     threshold: Tensor, threshold_step: Tensor, bias: Tensor, surrogate: str, slope: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """``lbi.train.scan.scan`` step by step; alpha, beta, keep_theta, keep_r: kept per step."""
+    """``lbi.train.layers.scan.scan`` step by step; alpha, beta, keep_theta, keep_r: kept per step."""
     u = v = theta = r = s = torch.zeros_like(a[:, 0])
     spikes, voltages = [], []
     for t in range(a.shape[1]):

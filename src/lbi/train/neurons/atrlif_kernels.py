@@ -1,4 +1,4 @@
-"""The adaptive neuron over all steps, compiled for a CPU; what each function is for: ``lbi.train.scan.NeuronModel``.
+"""The adaptive neuron over all steps, compiled for a CPU; what each function is for: ``lbi.train.layers.scan.NeuronModel``.
 
 Arrays and threads as in ``cuba_lif_kernels``. neuron: kept per step of current, voltage, threshold, refractoriness;
 threshold, threshold_step, bias · traces: spikes, v, w = v − r* − θ* (what is held against the
@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from lbi.compiled import compiled
+from lbi.system.numba_cache import compiled
 from lbi.train.neurons.arithmetic import add_recurrent, current, decayed, surrogate, voltage
 
 
@@ -54,7 +54,7 @@ def forward(a, w_rec_t, neuron, traces):
 
 @compiled(parallel=True)
 def forward_chip(a, w_rec_t, neuron, traces):
-    """The same as ``lbi.neurons.FixedAtrLif``; neuron: int64, in 4096ths, mantissa units, state units."""
+    """The same as ``lbi.network.neurons.FixedAtrLif``; neuron: int64, in 4096ths, mantissa units, state units."""
     n_samples, n_steps, n = a.shape
     keep_u, keep_v, keep_theta, keep_r = neuron[0], neuron[1], neuron[2], neuron[3]
     theta_0, theta_step, bias = neuron[4], neuron[5], neuron[6]

@@ -1,12 +1,12 @@
-"""CUBA-LIF in training: ``lbi.neurons.CubaLif`` with a surrogate gradient; reset and threshold pass none."""
+"""CUBA-LIF in training: ``lbi.network.neurons.CubaLif`` with a surrogate gradient; reset and threshold pass none."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from lbi.train.scan import NeuronModel, scan_decays
-from lbi.train.surrogate import Spike
+from lbi.train.layers.scan import NeuronModel, scan_decays
+from lbi.train.layers.surrogate import Spike
 
 
 def cuba_lif(
@@ -29,7 +29,7 @@ def cuba_lif(
 
     Decays are fractions lost per step in [0, 1], scalars or (n,), and get gradients, as do ``bias`` (n,) and
     ``recurrent`` (n, n), rows post-synaptic. The reset and the threshold pass no gradient. surrogate: see
-    ``lbi.train.surrogate``. Raises UsageError naming every argument that does not fit.
+    ``lbi.train.layers.surrogate``. Raises UsageError naming every argument that does not fit.
     """
     decays = (current_decay, voltage_decay)
     return scan_decays(CUBA_LIF, a, recurrent, decays, (threshold,), bias, surrogate, slope)
@@ -39,7 +39,7 @@ def reference(
     a: Tensor, recurrent: Tensor | None, alpha: Tensor, beta: Tensor, threshold: Tensor, bias: Tensor,
     surrogate: str, slope: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """``lbi.train.scan.scan`` step by step; alpha, beta: kept per step."""
+    """``lbi.train.layers.scan.scan`` step by step; alpha, beta: kept per step."""
     u = v = s = torch.zeros_like(a[:, 0])
     spikes, voltages = [], []
     for t in range(a.shape[1]):

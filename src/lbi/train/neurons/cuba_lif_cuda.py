@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lbi.train.surrogate import SURROGATES
+from lbi.train.layers.surrogate import SURROGATES
 
 _BLOCK = 128  # neurons per program
 
@@ -78,7 +78,7 @@ def _backward(  # type: ignore[no-untyped-def]
 
 
 class CudaScan(torch.autograd.Function):
-    """``lbi.train.scan.scan`` of CUBA-LIF."""
+    """``lbi.train.layers.scan.scan`` of CUBA-LIF."""
 
     @staticmethod
     def forward(

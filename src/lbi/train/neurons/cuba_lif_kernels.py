@@ -1,4 +1,4 @@
-"""CUBA-LIF over all steps, compiled for a CPU; what each function is for: ``lbi.train.scan.NeuronModel``.
+"""CUBA-LIF over all steps, compiled for a CPU; what each function is for: ``lbi.train.layers.scan.NeuronModel``.
 
 Arrays are (sample, time, neuron), C-contiguous; state lives in registers and first-level cache. Threads share the
 samples, so every sum has one order whatever their number. ``float32`` and ``float64`` alike; no fast-math.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from lbi.compiled import compiled
+from lbi.system.numba_cache import compiled
 from lbi.train.neurons.arithmetic import add_recurrent, current, surrogate, voltage
 
 
@@ -48,7 +48,7 @@ def forward(a, w_rec_t, neuron, traces):
 
 @compiled(parallel=True)
 def forward_chip(a, w_rec_t, neuron, traces):
-    """The same as ``lbi.neurons.FixedCubaLif``; neuron: int64, in 4096ths, mantissa units, state units."""
+    """The same as ``lbi.network.neurons.FixedCubaLif``; neuron: int64, in 4096ths, mantissa units, state units."""
     n_samples, n_steps, n = a.shape
     keep_u, keep_v, vth, bias = neuron[0], neuron[1], neuron[2], neuron[3]
     s_out, v_out = traces[0], traces[1]

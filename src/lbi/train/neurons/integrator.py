@@ -1,17 +1,17 @@
-"""The leaky integrator in training: ``lbi.neurons.Integrator``, read by its voltage; it never spikes."""
+"""The leaky integrator in training: ``lbi.network.neurons.Integrator``, read by its voltage; it never spikes."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from lbi.train.scan import NeuronModel
+from lbi.train.layers.scan import NeuronModel
 
 
 def reference(
     a: Tensor, recurrent: Tensor | None, alpha: Tensor, beta: Tensor, bias: Tensor, surrogate: str, slope: float
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """``lbi.train.scan.scan`` step by step, without a spike; alpha, beta: kept per step."""
+    """``lbi.train.layers.scan.scan`` step by step, without a spike; alpha, beta: kept per step."""
     u = v = torch.zeros_like(a[:, 0])
     voltages = []
     for t in range(a.shape[1]):

@@ -1,4 +1,4 @@
-"""The leaky integrator over all steps, compiled for a CPU; what each function is for: ``lbi.train.scan.NeuronModel``.
+"""The leaky integrator over all steps, compiled for a CPU; what each function is for: ``lbi.train.layers.scan.NeuronModel``.
 
 Arrays and threads as in ``cuba_lif_kernels``; there is no recurrence. neuron: alpha, beta (kept per step), bias
 traces: spikes (all 0), voltages
@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from lbi.compiled import compiled
+from lbi.system.numba_cache import compiled
 from lbi.train.neurons.arithmetic import current, voltage
 
 
@@ -36,7 +36,7 @@ def forward(a, w_rec_t, neuron, traces):
 
 @compiled(parallel=True)
 def forward_chip(a, w_rec_t, neuron, traces):
-    """The same as ``lbi.neurons.FixedIntegrator``; neuron: int64, in 4096ths and state units."""
+    """The same as ``lbi.network.neurons.FixedIntegrator``; neuron: int64, in 4096ths and state units."""
     n_samples, n_steps, n = a.shape
     keep_u, keep_v, bias = neuron[0], neuron[1], neuron[2]
     s_out, v_out = traces[0], traces[1]

@@ -1,0 +1,1 @@
+"""The chip: its profile, and whether a network fits it."""

@@ -1,0 +1,158 @@
+"""Bits of synaptic memory: what each axon's row of synapses costs in a dense or an indexed format.
+
+On a core, every input axon owns a row. With ``n`` synapses of ``b`` bits, blocks of ``B`` synapses, a
+header of ``H`` bits per block, and rows padded to words of ``W`` bits::
+
+    row(n, b) = ⌊n / B⌋ · ceil_W(B·b + H) + [n mod B > 0] · ceil_W((n mod B)·b + H),     row(0, b) = 0
+    dense   bits of a core = Σ over axons  row(N, w + d)              zeros stored, N targets on the core
+    indexed bits of a core = Σ over axons  row(nnz_j, w + d + i)      i = the least index width, 2^i ≥ N
+
+w: weight bits, d: delay bits (only where a projection has delays). Source: nengo-loihi
+``nengo_loihi/block.py::Synapse.bits_per_axon`` for the rows; the index rule is the smallest field of
+its ``INDEX_BITS_MAP`` that addresses the core's targets. A dense format also stores the index bits
+``dense_index`` where a layout has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lbi.chip.profile import HardwareProfile, MemoryLayout
+from lbi.network.fixed import FixedNetwork, FixedProjection
+from lbi.network.graph import INPUT
+
+DENSE, INDEXED = "dense", "indexed"
+"""The two storage formats of a projection."""
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """Everything that decides the bits of one projection's rows under one layout.
+
+    bits_per_synapse: weight and delay bits, without an index · index_bits: the widths there are
+    """
+
+    bits_per_synapse: int
+    header: int
+    word: int
+    block: int | None
+    index_bits: tuple[int, ...]
+    dense_index: int
+
+    def row_bits(self, n: ArrayLike, bits: int) -> NDArray[np.int64]:
+        """``row(n, bits)`` element-wise: padded bits of rows of ``n`` synapses of ``bits`` bits."""
+        n = np.asarray(n, dtype=np.int64)
+        if self.block is None:
+            return np.where(n > 0, self._padded(n * bits + self.header), 0)
+        full, rest = np.divmod(n, self.block)
+        whole = self._padded(np.int64(self.block * bits + self.header))
+        return full * whole + np.where(rest > 0, self._padded(rest * bits + self.header), 0)
+
+    def _padded(self, bits: Any) -> Any:
+        return -(-bits // self.word) * self.word
+
+    def dense_bits(self, n_axons: int, n_targets: int) -> int:
+        """Bits of a core's ``n_axons`` dense rows over ``n_targets``."""
+        return n_axons * int(self.row_bits(n_targets, self.bits_per_synapse + self.dense_index))
+
+    def index_width(self, n_targets: int) -> int:
+        """Bits of the index into ``n_targets``: the least width that addresses them, else the widest."""
+        return next((width for width in self.index_bits if 1 << width >= n_targets), self.index_bits[-1])
+
+    def indexed_bits(self, synapses_per_axon: ArrayLike, n_targets: int) -> int:
+        """Bits of a core's indexed rows, one per axon; rows without synapses cost nothing."""
+        bits = self.bits_per_synapse + self.index_width(n_targets)
+        return int(self.row_bits(synapses_per_axon, bits).sum())
+
+
+@dataclass(frozen=True)
+class ProjectionBits:
+    """Synaptic memory of one projection, in bits, over all cores it lands on."""
+
+    dense: int
+    indexed: int
+    chosen: str
+
+    @property
+    def bits(self) -> int:
+        """Bits in the chosen format."""
+        return self.dense if self.chosen == DENSE else self.indexed
+
+
+def row_format(projection: FixedProjection, layout: MemoryLayout) -> RowFormat:
+    """How a layout stores a projection's synapses; weight bits are rounded up to a width there is."""
+    widths = [int(width) for width in layout.weight_bits.numbers]
+    weight = next((width for width in widths if width >= projection.num_weight_bits), widths[-1])
+    delay = int(layout.delay.number) if projection.max_delay > 0 else 0
+    return RowFormat(
+        bits_per_synapse=weight + delay,
+        header=int(layout.header.number),
+        word=int(layout.word.number),
+        block=layout.block.limit,
+        index_bits=tuple(int(width) for width in layout.index_bits.numbers),
+        dense_index=int(layout.dense_index.number),
+    )
+
+
+def projection_bits(
+    projection: FixedProjection,
+    population_sizes: Mapping[str, int],
+    profile: HardwareProfile,
+    layout: MemoryLayout | None = None,
+) -> ProjectionBits:
+    """Dense and indexed bits of a projection whose target fills core after core with compartments.
+
+    population_sizes: neurons by name · layout: default the profile's first
+    The cheaper format is chosen, indexed on a tie; dense only if its rows fit the input axons of a core.
+    """
+    rows = row_format(projection, layout or profile.layout)
+    n_target, n_source = population_sizes[projection.target], projection.weights.shape[1]
+    per_core = profile.limits.compartments_per_core.limit or n_target
+    dense = indexed = 0
+    for start in range(0, n_target, per_core):
+        stop = min(start + per_core, n_target)
+        dense += rows.dense_bits(n_source, stop - start)
+        indexed += rows.indexed_bits(synapses_per_axon(projection, start, stop)[1], stop - start)
+    axons = profile.limits.input_axons_per_core.limit
+    can_be_dense = axons is None or n_source <= axons
+    return ProjectionBits(dense, indexed, DENSE if dense < indexed and can_be_dense else INDEXED)
+
+
+def synapses_per_axon(
+    projection: FixedProjection, start: int, stop: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Sources that reach target rows ``start`` to ``stop`` (rising), and how many synapses each has there."""
+    weights = projection.weights
+    columns = weights.indices[weights.indptr[start] : weights.indptr[stop]]
+    if columns.size * 8 < weights.shape[1]:
+        sources, counts = np.unique(columns, return_counts=True)
+    else:
+        per_source = np.bincount(columns, minlength=1)
+        sources = np.flatnonzero(per_source)
+        counts = per_source[sources]
+    return sources.astype(np.int32), counts.astype(np.int32)
+
+
+def sizes(fixed: FixedNetwork) -> dict[str, int]:
+    """Neurons by population name, the input's channels included."""
+    return {INPUT: fixed.n_in} | {population.name: population.n for population in fixed.populations}
+
+
+@dataclass(frozen=True)
+class HostBytes:
+    """Bytes of one projection's weights in a computer's memory."""
+
+    csr: int
+    dense: int
+
+
+def host_bytes(projection: FixedProjection, value_bytes: int = 1, index_bytes: int = 4) -> HostBytes:
+    """CSR (values, column indices, row pointers of ``index_bytes``) beside a dense array, in bytes."""
+    weights = projection.weights
+    csr = weights.nnz * (value_bytes + index_bytes) + (weights.shape[0] + 1) * index_bytes
+    return HostBytes(csr=csr, dense=weights.size * value_bytes)

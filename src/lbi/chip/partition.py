@@ -1,0 +1,286 @@
+"""Cuts populations into pieces that each fit a core, and packs the pieces onto as few cores as it can.
+
+A *chunk* is a run of consecutive neurons of one population; its rows of synapses, in every projection that
+leads into the population, lie on its core. What a chunk takes of a core grows with every neuron, so each
+chunk is the longest run that fits, found by trials that aim at a full core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.chip.memory import DENSE, RowFormat, row_format, synapses_per_axon
+from lbi.chip.profile import HardwareProfile
+from lbi.errors import Problems
+from lbi.network.fixed import FixedNetwork, FixedProjection
+from lbi.network.graph import INPUT
+
+RESOURCES = ("compartments", "synaptic_bits", "input_axons", "output_axons", "memory_bits")
+"""What neurons take of a core; ``memory_bits`` is synapses, state and axon tables together."""
+
+EVEN_UP_TO = 16
+"""Populations of more chunks are left as cut: evening them out gains less than a chunk in this many."""
+
+_COMPARTMENTS, _BITS, _INPUTS, _OUTPUTS, _MEMORY = range(5)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Neurons ``start`` to ``stop`` of a population, on one core."""
+
+    population: str
+    start: int
+    stop: int
+
+    @property
+    def n(self) -> int:
+        """Number of neurons."""
+        return self.stop - self.start
+
+
+def core_limits(profile: HardwareProfile) -> NDArray[np.float64]:
+    """(5,) what a core holds of each resource; infinity where no limit is known."""
+    limits = profile.limits
+    quantities = (
+        limits.compartments_per_core, profile.layout.capacity, limits.input_axons_per_core,
+        limits.output_axons_per_core, limits.core_memory,
+    )  # fmt: skip
+    return np.array([np.inf if quantity.limit is None else quantity.limit for quantity in quantities])
+
+
+class Axons(NamedTuple):
+    """An indexed projection's rows on a chunk's core: their bits, their sources (rising) and synapses each."""
+
+    bits: int
+    sources: NDArray[np.int32]
+    counts: NDArray[np.int32]
+
+
+class Partition:
+    """The chunks of a network for one choice of formats.
+
+    formats: projection → "dense" or "indexed"
+    """
+
+    def __init__(self, fixed: FixedNetwork, profile: HardwareProfile, formats: Mapping[str, str]) -> None:
+        self.fixed = fixed
+        self.profile = profile
+        self.formats = formats
+        self.limits = core_limits(profile)
+        self.rows = {p.name: row_format(p, profile.layout) for p in fixed.projections}
+        self.incoming: dict[str, dict[str, list[FixedProjection]]] = {p.name: {} for p in fixed.populations}
+        for projection in fixed.projections:
+            self.incoming[projection.target].setdefault(projection.source, []).append(projection)
+        self.outputs = {p.name: np.zeros(p.n, dtype=np.int64) for p in fixed.populations}
+        self.chunks: dict[str, list[Chunk]] = {}
+        # Chunks are looked at again and again (cut, packed, traced), and looking costs a pass over their synapses.
+        self._trials: dict[tuple[str, int, int], Axons] = {}
+        self._kept: dict[tuple[str, int, int], Axons] = {}
+
+    def measure(self, chunk: Chunk) -> NDArray[np.int64]:
+        """(5,) what a chunk takes of its core; output axons by the destinations known so far."""
+        use = np.zeros(5, dtype=np.int64)
+        use[_COMPARTMENTS] = chunk.n
+        use[_OUTPUTS] = self.outputs[chunk.population][chunk.start : chunk.stop].sum()
+        for projections in self.incoming[chunk.population].values():
+            reached = []
+            for projection in projections:
+                bits, sources = self._rows(projection, chunk)
+                use[_BITS] += bits
+                reached.append(sources)
+            use[_INPUTS] += _union(reached).size
+        limits = self.profile.limits
+        state, entry = limits.state_per_neuron.number, limits.axon_entry.number
+        use[_MEMORY] = use[_BITS] + int(chunk.n * state + (use[_INPUTS] + use[_OUTPUTS]) * entry)
+        return use
+
+    def _rows(self, projection: FixedProjection, chunk: Chunk) -> tuple[int, NDArray[Any]]:
+        """Bits of a projection's rows on a chunk's core, and the sources that have a row there."""
+        rows: RowFormat = self.rows[projection.name]
+        if self.formats[projection.name] == DENSE:
+            sources = np.arange(projection.weights.shape[1])
+            return rows.dense_bits(sources.size, chunk.n), sources
+        axons = self.axons(projection, chunk)
+        return axons.bits, axons.sources
+
+    def axons(self, projection: FixedProjection, chunk: Chunk) -> Axons:
+        """The rows of an indexed projection on a chunk's core."""
+        key = (projection.name, chunk.start, chunk.stop)
+        found = self._kept.get(key) or self._trials.get(key)
+        if found is None:
+            sources, counts = synapses_per_axon(projection, chunk.start, chunk.stop)
+            found = Axons(self.rows[projection.name].indexed_bits(counts, chunk.n), sources, counts)
+            self._trials[key] = found
+        return found
+
+    def _keep(self, chunk: Chunk) -> None:
+        """Forget all trials but those of a chunk that was chosen."""
+        for projections in self.incoming[chunk.population].values():
+            for projection in projections:
+                key = (projection.name, chunk.start, chunk.stop)
+                if key in self._trials:
+                    self._kept[key] = self._trials[key]
+        self._trials.clear()
+
+    def reached(self, source: str, chunk: Chunk) -> NDArray[Any]:
+        """Neurons of ``source`` that have an axon into a chunk, rising; through however many projections."""
+        projections = self.incoming[chunk.population].get(source, ())
+        return _union([self._rows(projection, chunk)[1] for projection in projections])
+
+    def share(self, chunk: Chunk) -> float:
+        """The largest share of a core's resources that a chunk takes; it fits up to 1."""
+        return float((self.measure(chunk) / self.limits).max())
+
+    def fits(self, chunk: Chunk) -> bool:
+        """True if a core holds the chunk."""
+        return self.share(chunk) <= 1.0
+
+    def cut(self, problems: Problems) -> None:
+        """Find chunks for all populations; what fits no core is noted in ``problems``.
+
+        A neuron's output axons depend on how its targets are cut, so cutting repeats with the larger
+        number of destinations until nothing changes; that number only grows, so it ends.
+        """
+        todo = list(self.outputs)
+        while todo and not problems:
+            for name in todo:
+                self.chunks[name] = self._cut_population(name, problems)
+            for name, outputs in self._destinations().items():
+                self.outputs[name] = np.maximum(self.outputs[name], outputs)
+            todo = [name for name, chunks in self.chunks.items() if not all(map(self.fits, chunks))]
+        self.outputs = self._destinations()
+
+    def balanced(self) -> Partition | None:
+        """As many chunks per population, of equal size where those fit; None if that changes nothing.
+
+        A timestep lasts as long as the busiest core, so equal chunks are faster than full ones and a rest.
+        """
+        few = {name: chunks for name, chunks in self.chunks.items() if 1 < len(chunks) <= EVEN_UP_TO}
+        even = self.chunks | {name: _even(name, chunks) for name, chunks in few.items()}
+        if even == self.chunks:
+            return None
+        for _ in range(3):
+            other = Partition(self.fixed, self.profile, self.formats)
+            other.chunks = even
+            other.outputs = other._destinations()
+            failed = [name for name, chunks in even.items() if not all(map(other.fits, chunks))]
+            if not failed:
+                return other if even != self.chunks else None
+            even = even | {name: self.chunks[name] for name in failed}
+        return None
+
+    def _cut_population(self, name: str, problems: Problems) -> list[Chunk]:
+        n = self.outputs[name].size
+        chunks: list[Chunk] = []
+        start, length = 0, int(min(n, self.limits[_COMPARTMENTS]))
+        while start < n:
+            stop = self._longest(name, start, n, length)
+            if stop == start:
+                self._report(Chunk(name, start, start + 1), problems)
+                return chunks
+            chunks.append(Chunk(name, start, stop))
+            self._keep(chunks[-1])
+            start, length = stop, stop - start
+        return chunks
+
+    def _longest(self, name: str, start: int, n: int, guess: int) -> int:
+        """The largest ``stop`` so that [start, stop) fits; ``start`` if not even one neuron does.
+
+        Aims at a full core from the share that the last trial took; halves the interval when that stalls.
+        """
+        good = start
+        bad = 1 + int(min(n, start + self.limits[_COMPARTMENTS]))
+        trial = min(start + max(guess, 1), bad - 1)
+        for attempt in range(2 * n.bit_length() + 8):
+            if bad - good <= 1:
+                break
+            share = self.share(Chunk(name, start, trial))
+            if share <= 1.0:
+                good = trial
+            else:
+                bad = trial
+            aim = start + int((trial - start) / max(share, 1e-9))
+            if attempt % 3 == 2:
+                aim = (good + bad) // 2
+            trial = min(max(aim, good + 1), bad - 1)
+        return good
+
+    def _report(self, chunk: Chunk, problems: Problems) -> None:
+        """Note every limit that a single neuron breaks."""
+        remedies = {
+            "synaptic_bits": "a higher sparsity, or fewer weight bits",
+            "input_axons": "a higher sparsity, or fewer inputs to the population",
+            "output_axons": "a higher sparsity, or smaller target populations",
+            "memory_bits": "a higher sparsity",
+        }
+        for name, use, limit in zip(RESOURCES, self.measure(chunk), self.limits, strict=True):
+            if use > limit:
+                problems.add(
+                    f"{name.replace('_', '-')}-per-core", f"population {chunk.population!r}, neuron {chunk.start}",
+                    f"{use} {name.replace('_', ' ')} for this neuron alone", f"{limit:.0f} per core of {self.profile.name}",
+                    remedies.get(name, "a chip with larger cores"),
+                )  # fmt: skip
+
+    def _destinations(self) -> dict[str, NDArray[np.int64]]:
+        """Population → (n,) output axons per neuron: one per chunk it reaches."""
+        outputs = {name: np.zeros(values.size, dtype=np.int64) for name, values in self.outputs.items()}
+        for name, chunks in self.chunks.items():
+            for source in self.incoming[name]:
+                for chunk in chunks if source != INPUT else ():
+                    outputs[source][self.reached(source, chunk)] += 1
+        return outputs
+
+
+def _even(name: str, chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The same neurons in as many chunks, sizes differing by at most one."""
+    n = chunks[-1].stop if chunks else 0
+    bounds = [n * i // len(chunks) for i in range(len(chunks) + 1)]
+    return [Chunk(name, start, stop) for start, stop in pairwise(bounds)]
+
+
+def _union(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Distinct values of rising arrays, rising."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
+
+
+def pack(
+    chunks: Sequence[Chunk],
+    uses: NDArray[np.int64],
+    limits: NDArray[np.float64],
+    traffic: Any,
+) -> NDArray[np.int64]:
+    """(n_chunks,) a core for each chunk: largest first, onto the open core it talks to most, else a new one.
+
+    uses: (n_chunks, 5) · traffic: CSR (n_chunks, n_chunks) axons between chunks, symmetric.
+    Two chunks of one population never share a core. Axons that chunks on a core would share are not deducted.
+    """
+    share = (uses / limits).max(axis=1) if len(chunks) else np.zeros(0)
+    order = np.lexsort((np.arange(len(chunks)), -share))
+    names = {name: i for i, name in enumerate(dict.fromkeys(chunk.population for chunk in chunks))}
+    population = np.array([names[chunk.population] for chunk in chunks], dtype=np.int64)
+    core_of = np.full(len(chunks), -1, dtype=np.int64)
+    used = np.zeros_like(uses)
+    holds = np.zeros((len(chunks), len(names)), dtype=bool)
+    n_cores = 0
+    for index in order:
+        open_ = slice(0, n_cores)
+        fits = np.all(used[open_] + uses[index] <= limits, axis=1) & ~holds[open_, population[index]]
+        if fits.any():
+            row = slice(traffic.indptr[index], traffic.indptr[index + 1])
+            cores, axons = core_of[traffic.indices[row]], traffic.data[row]
+            affinity = np.bincount(cores[cores >= 0], axons[cores >= 0], minlength=n_cores)
+            core = int(np.argmax(np.where(fits, affinity, -1.0)))
+        else:
+            core, n_cores = n_cores, n_cores + 1
+        core_of[index] = core
+        used[core] += uses[index]
+        holds[core, population[index]] = True
+    return core_of

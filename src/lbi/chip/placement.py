@@ -1,0 +1,287 @@
+"""Where a network goes on a chip: neurons to cores, cores to tiles, chips as many as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.chip import rules
+from lbi.chip.memory import (
+    DENSE,
+    INDEXED,
+    ProjectionBits,
+    projection_bits,
+    row_format,
+    sizes,
+    synapses_per_axon,
+)
+from lbi.chip.mesh import arrange, slot_positions
+from lbi.chip.partition import RESOURCES, Chunk, Partition, pack
+from lbi.chip.profile import HardwareProfile
+from lbi.errors import FitError, Problems
+from lbi.network.fixed import FixedNetwork
+from lbi.network.graph import INPUT
+
+
+@dataclass(frozen=True, eq=False)
+class AxonTable:
+    """The input axons of one projection, core after core: who reaches a chunk, through how many synapses.
+
+    sources: (n_axons,) source neuron · chunks: (n_axons,) index of the chunk · synapses: (n_axons,) stored
+    """
+
+    sources: NDArray[np.int32]
+    chunks: NDArray[np.int32]
+    synapses: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Every neuron's core, every core's place and what it holds.
+
+    chunks: runs of neurons · core_of_chunk: (n_chunks,) · positions: (n_cores, 3) chip, column, row
+    use: resource → (n_cores,); limits: resource → most per core, or None where no limit is known
+    formats: projection → "dense" or "indexed"; bits: projection → its memory as placed
+    axons: projection → its input axons (none recorded for dense projections: every source, every chunk)
+    """
+
+    chip: str
+    chunks: tuple[Chunk, ...]
+    core_of_chunk: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    use: Mapping[str, NDArray[np.int64]]
+    limits: Mapping[str, int | None]
+    formats: Mapping[str, str]
+    bits: Mapping[str, ProjectionBits]
+    axons: Mapping[str, AxonTable]
+
+    @property
+    def n_cores(self) -> int:
+        """Cores that hold neurons."""
+        return int(self.positions.shape[0])
+
+    @property
+    def n_chips(self) -> int:
+        """Chips that hold neurons."""
+        return int(self.positions[:, 0].max(initial=-1)) + 1
+
+    @property
+    def synaptic_bits(self) -> int:
+        """Bits of synaptic memory over all cores."""
+        return int(self.use["synaptic_bits"].sum())
+
+    @property
+    def utilization(self) -> dict[str, NDArray[np.float64]]:
+        """Resource → (n_cores,) share of the limit, for limits that are known."""
+        return {name: self.use[name] / limit for name, limit in self.limits.items() if limit is not None}
+
+    def core_of(self, population: str) -> NDArray[np.int32]:
+        """(n,) the core of each neuron of a population."""
+        parts = [
+            np.full(chunk.n, core, dtype=np.int32)
+            for chunk, core in zip(self.chunks, self.core_of_chunk, strict=True)
+            if chunk.population == population
+        ]
+        return np.concatenate(parts)
+
+
+def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False) -> Placement:
+    """Lay a network out on a chip: as few cores as it can, then little spike traffic; deterministic.
+
+    dense: store every projection as a full matrix, as the network would be without sparsity.
+    Raises FitError naming every limit that is broken and what would mend it.
+    """
+    problems = Problems(() if dense else rules.check(fixed, profile))
+    partition = _partition(fixed, profile, dense, problems)
+    problems.raise_as(FitError)
+    packed = _pack(partition)
+    even = partition.balanced()
+    if even is not None:
+        other = _pack(even)
+        if other.n_cores <= packed.n_cores:
+            partition, packed = even, other
+    chunks, axons, uses, n_cores = packed.chunks, packed.axons, packed.uses, packed.n_cores
+    _check_system(n_cores, profile, problems)
+    problems.raise_as(FitError)
+    between = _sum_blocks(packed.traffic, packed.core_of_chunk, n_cores)
+    slots = arrange(between, slot_positions(profile, n_cores))
+    core_of_chunk = slots[packed.core_of_chunk]
+    use = np.zeros((n_cores, len(RESOURCES)), dtype=np.int64)
+    np.add.at(use, core_of_chunk, uses)
+    _merge_axons(partition, chunks, core_of_chunk, use)
+    return Placement(
+        chip=profile.name,
+        chunks=chunks,
+        core_of_chunk=core_of_chunk,
+        positions=slot_positions(profile, n_cores),
+        use={name: use[:, i] for i, name in enumerate(RESOURCES)},
+        limits={name: None if np.isinf(limit) else int(limit)
+                for name, limit in zip(RESOURCES, partition.limits, strict=True)},
+        formats=dict(partition.formats),
+        bits=_placed_bits(partition, chunks),
+        axons=axons,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    """Chunks on numbered cores, which have no place yet."""
+
+    chunks: tuple[Chunk, ...]
+    axons: dict[str, AxonTable]
+    uses: NDArray[np.int64]
+    traffic: Any
+    core_of_chunk: NDArray[np.int64]
+
+    @property
+    def n_cores(self) -> int:
+        return int(self.core_of_chunk.max()) + 1
+
+
+def _pack(partition: Partition) -> _Packed:
+    fixed = partition.fixed
+    chunks = tuple(chunk for name in partition.chunks for chunk in partition.chunks[name])
+    axons = {
+        projection.name: _axon_table(partition, projection.name, chunks)
+        for projection in fixed.projections
+        if partition.formats[projection.name] == INDEXED
+    }
+    uses = np.array([partition.measure(chunk) for chunk in chunks], dtype=np.int64)
+    traffic = _traffic(fixed, chunks, axons)
+    core_of_chunk = _in_order(pack(chunks, uses, partition.limits, traffic))
+    return _Packed(chunks, axons, uses, traffic, core_of_chunk)
+
+
+def _partition(fixed: FixedNetwork, profile: HardwareProfile, dense: bool, problems: Problems) -> Partition:
+    """Chunks with the cheaper formats; if those do not fit, with the indexed format throughout."""
+    if dense:
+        partition = Partition(fixed, profile, {projection.name: DENSE for projection in fixed.projections})
+        partition.cut(problems)
+        return partition
+    n_of = sizes(fixed)
+    chosen = {p.name: projection_bits(p, n_of, profile).chosen for p in fixed.projections}
+    partition = Partition(fixed, profile, chosen)
+    if problems:
+        return partition
+    found = Problems()
+    partition.cut(found)
+    if found and DENSE in chosen.values():
+        partition = Partition(fixed, profile, dict.fromkeys(chosen, INDEXED))
+        found = Problems()
+        partition.cut(found)
+    for problem in found:
+        problems.add(problem.code, problem.where, problem.found, problem.allowed, problem.remedy)
+    return partition
+
+
+def _axon_table(partition: Partition, name: str, chunks: tuple[Chunk, ...]) -> AxonTable:
+    projection = next(p for p in partition.fixed.projections if p.name == name)
+    sources, counts, indices = [], [], []
+    for index, chunk in enumerate(chunks):
+        if chunk.population == projection.target:
+            axons = partition.axons(projection, chunk)
+            sources.append(axons.sources)
+            counts.append(axons.counts)
+            indices.append(np.full(axons.sources.size, index, dtype=np.int32))
+    return AxonTable(np.concatenate(sources), np.concatenate(indices), np.concatenate(counts))
+
+
+def _traffic(fixed: FixedNetwork, chunks: tuple[Chunk, ...], axons: Mapping[str, AxonTable]) -> Any:
+    """CSR (n_chunks, n_chunks): axons between chunks, both ways together; the input is nobody's chunk."""
+    from scipy.sparse import csr_matrix
+
+    n = len(chunks)
+    traffic = csr_matrix((n, n))
+    of = {
+        p.name: np.array([i for i, c in enumerate(chunks) if c.population == p.name])
+        for p in fixed.populations
+    }
+    for projection in fixed.projections:
+        if projection.source == INPUT:
+            continue
+        senders, receivers = of[projection.source], of[projection.target]
+        if projection.name in axons:
+            table = axons[projection.name]
+            stops = np.array([chunks[i].stop for i in senders])
+            from_ = senders[np.searchsorted(stops, table.sources, side="right")]
+            to, weight = table.chunks, np.ones(from_.size)
+        else:
+            from_, to = np.repeat(senders, receivers.size), np.tile(receivers, senders.size)
+            weight = np.array([float(chunks[i].n) for i in from_])
+        traffic = traffic + csr_matrix((weight, (from_, to)), shape=(n, n))
+    return (traffic + traffic.T).tocsr()
+
+
+def _in_order(core_of_chunk: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cores renumbered by their first chunk: neighbours in the network are neighbours on the snake."""
+    _, first = np.unique(core_of_chunk, return_index=True)
+    rank = np.empty(first.size, dtype=np.int64)
+    rank[np.argsort(first, kind="stable")] = np.arange(first.size)
+    return rank[core_of_chunk]
+
+
+def _sum_blocks(traffic: Any, core_of: NDArray[np.int64], n_cores: int) -> Any:
+    """CSR (n_cores, n_cores): traffic between cores; what stays within a core is on the diagonal."""
+    from scipy.sparse import csr_matrix
+
+    member = csr_matrix(
+        (np.ones(core_of.size), (core_of, np.arange(core_of.size))), shape=(n_cores, core_of.size)
+    )
+    return (member @ traffic @ member.T).tocsr()
+
+
+def _check_system(n_cores: int, profile: HardwareProfile, problems: Problems) -> None:
+    per_chip = int(profile.limits.cores_per_chip.number)
+    chips, most = -(-n_cores // per_chip), profile.limits.chips_per_system.limit
+    problems.check(
+        most is None or chips <= most, "chips", "network", f"{n_cores} cores, that is {chips} chips",
+        f"{most} chips of {per_chip} cores", "train with a higher sparsity, or fewer neurons",
+    )  # fmt: skip
+
+
+def _merge_axons(
+    partition: Partition, chunks: tuple[Chunk, ...], core_of_chunk: NDArray[np.int64], use: NDArray[np.int64]
+) -> None:
+    """Deduct, in place, axons counted once per chunk where chunks on one core have the same source neuron."""
+    inputs, outputs, memory = (
+        RESOURCES.index(name) for name in ("input_axons", "output_axons", "memory_bits")
+    )
+    entry = int(partition.profile.limits.axon_entry.number)
+    on_core: dict[int, list[Chunk]] = {}
+    for chunk, core in zip(chunks, core_of_chunk, strict=True):
+        on_core.setdefault(int(core), []).append(chunk)
+    senders = {
+        name: (np.array([c.stop for c in chunks if c.population == name]),
+               np.array([core for c, core in zip(chunks, core_of_chunk, strict=True) if c.population == name]))
+        for name in partition.chunks
+    }  # fmt: skip
+    for core, members in on_core.items():
+        sources = [source for chunk in members for source in partition.incoming[chunk.population]]
+        for source in sorted({source for source in sources if sources.count(source) > 1}):
+            reached = np.concatenate([partition.reached(source, chunk) for chunk in members])
+            values, counts = np.unique(reached, return_counts=True)
+            spare = counts - 1
+            use[core, [inputs, memory]] -= np.array([1, entry]) * int(spare.sum())
+            if source != INPUT:
+                stops, cores = senders[source]
+                from_ = cores[np.searchsorted(stops, values, side="right")]
+                np.subtract.at(use[:, outputs], from_, spare)
+                np.subtract.at(use[:, memory], from_, spare * entry)
+
+
+def _placed_bits(partition: Partition, chunks: tuple[Chunk, ...]) -> dict[str, ProjectionBits]:
+    bits = {}
+    for projection in partition.fixed.projections:
+        rows = row_format(projection, partition.profile.layout)
+        dense = indexed = 0
+        for chunk in chunks:
+            if chunk.population == projection.target:
+                counts = synapses_per_axon(projection, chunk.start, chunk.stop)[1]
+                dense += rows.dense_bits(projection.weights.shape[1], chunk.n)
+                indexed += rows.indexed_bits(counts, chunk.n)
+        bits[projection.name] = ProjectionBits(dense, indexed, partition.formats[projection.name])
+    return bits

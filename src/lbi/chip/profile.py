@@ -1,0 +1,260 @@
+"""A chip as data: limits, number formats, memory layouts, costs and static power, each with its source.
+
+One TOML file per chip lies in ``hardware/``; ``load_profile`` also reads a user's own file. The schema is
+in docs/hardware.md and enforced by ``lbi.chip.schema``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lbi.errors import InputError, Problem, UsageError
+from lbi.network.fixedpoint import IntFormat
+
+CONFIDENCES = ("published", "derived", "third-party", "inferred", "assumption", "not published")
+"""How far a number can be trusted, best first; "derived" is arithmetic on published numbers."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number of a chip: value and unit, who says so, and how far to trust it.
+
+    value: a number, a tuple of numbers or of names, or None where ``confidence`` is "not published"
+    """
+
+    value: float | tuple[float, ...] | tuple[str, ...] | None
+    unit: str
+    source: str
+    confidence: str
+    note: str = ""
+
+    @property
+    def known(self) -> bool:
+        """False for a number that nobody published."""
+        return self.value is not None
+
+    @property
+    def number(self) -> float:
+        """The single number; 0 where it is not published (callers that price by it say so)."""
+        if self.value is None:
+            return 0.0
+        if isinstance(self.value, tuple):
+            raise TypeError(f"{self.value} is not a single number")
+        return self.value
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The numbers of a list; none where it is not published."""
+        if self.value is None:
+            return ()
+        values = self.value if isinstance(self.value, tuple) else (self.value,)
+        return tuple(float(value) for value in values)
+
+    @property
+    def limit(self) -> int | None:
+        """As a limit: a whole number, or None for "no limit is known"."""
+        return None if self.value is None else int(self.number)
+
+    def __str__(self) -> str:
+        value = self.value
+        if value is None:
+            return "not published"
+        if isinstance(value, tuple):
+            return f"{', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in value)} {self.unit}"
+        return f"{value:,.10g} {self.unit}"
+
+
+@dataclass(frozen=True)
+class NumberFormats:
+    """The integers a chip stores: what quantization may produce."""
+
+    decay: IntFormat
+    threshold: IntFormat
+    bias_mantissa: IntFormat
+    bias_exponent: IntFormat
+    weight_exponent: IntFormat
+    delay: IntFormat
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a core, a chip and a system hold; a Quantity without value is a limit that is not known."""
+
+    cores_per_chip: Quantity
+    chips_per_system: Quantity
+    compartments_per_core: Quantity
+    input_axons_per_core: Quantity
+    output_axons_per_core: Quantity
+    core_memory: Quantity
+    state_per_neuron: Quantity
+    axon_entry: Quantity
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The network on chip: ``columns × rows`` tiles, each with ``cores_per_tile`` cores, XY routing."""
+
+    columns: Quantity
+    rows: Quantity
+    cores_per_tile: Quantity
+
+
+@dataclass(frozen=True)
+class MemoryLayout:
+    """How one axon's row of synapses is stored; ``lbi.chip.memory`` has the formula.
+
+    capacity: bits per core · block: synapses that share a header (None: the whole row)
+    """
+
+    name: str
+    label: str
+    capacity: Quantity
+    word: Quantity
+    header: Quantity
+    block: Quantity
+    weight_bits: Quantity
+    index_bits: Quantity
+    dense_index: Quantity
+    delay: Quantity
+
+
+@dataclass(frozen=True)
+class CostSet:
+    """Energy in pJ and time in ns per event, one consistent set from one origin.
+
+    energy, time: event name → Quantity; events are named in docs/hardware.md. Empty energy: not published.
+    """
+
+    name: str
+    label: str
+    basis: str
+    energy: Mapping[str, Quantity]
+    time: Mapping[str, Quantity]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A labelled what-if for energy: another chip's costs, or a range per synaptic operation."""
+
+    name: str
+    label: str
+    note: str
+    costs: CostSet | None
+    energy_per_synop: Quantity | None
+
+
+@dataclass(frozen=True)
+class StaticPower:
+    """Power drawn without any activity, by one boundary of measurement."""
+
+    name: str
+    label: str
+    power: Quantity
+
+
+@dataclass(frozen=True)
+class CheckPoint:
+    """A published measurement: the counts of a workload and the energy measured, in pJ."""
+
+    name: str
+    label: str
+    costs: CostSet
+    synops: Quantity
+    updates_active: Quantity | None
+    updates_inactive: Quantity | None
+    measured: Quantity
+
+
+@dataclass(frozen=True)
+class HardwareProfile:
+    """One chip, as its file says (docs/hardware.md): every number is a ``Quantity`` with unit, source and confidence.
+
+    name: what ``--chip`` takes · title: for people · sources: the keys that quantities cite → full references
+    limits: cores, neurons, axons and memory · models: neuron models the chip runs · mesh: tiles
+    formats: ranges of the integers · memory: layouts of synapses, the first is used · costs: pJ and ns per event
+    scenarios: labelled what-ifs · static: power at rest, mW · checkpoints: published measurements to hold against
+    """
+
+    name: str
+    title: str
+    sources: Mapping[str, str]
+    limits: Limits
+    models: Quantity
+    mesh: Mesh
+    formats: NumberFormats
+    memory: tuple[MemoryLayout, ...]
+    costs: tuple[CostSet, ...]
+    scenarios: tuple[Scenario, ...]
+    static: tuple[StaticPower, ...]
+    checkpoints: tuple[CheckPoint, ...]
+    origin: Mapping[str, Quantity]
+    """Every quantity of the file by its dotted name, number formats included, for reports."""
+
+    @property
+    def layout(self) -> MemoryLayout:
+        """The memory layout that placement and headline figures use: the file's first."""
+        return self.memory[0]
+
+    @property
+    def has_energy(self) -> bool:
+        """True if any cost set of the chip itself prices energy."""
+        return any(costs.energy for costs in self.costs)
+
+    def supports(self, model: str) -> bool:
+        """True if the chip runs a neuron model."""
+        names = self.models.value if isinstance(self.models.value, tuple) else ()
+        return "*" in names or model in names
+
+    def quantities(self) -> Iterator[tuple[str, Quantity]]:
+        """All numbers with their dotted names, in the file's order."""
+        yield from self.origin.items()
+
+
+def profile_names() -> tuple[str, ...]:
+    """Names of the chips that come with the package."""
+    from importlib.resources import files
+
+    return tuple(
+        sorted(entry.name[:-5] for entry in files("lbi.hardware").iterdir() if entry.name.endswith(".toml"))
+    )
+
+
+def load_profile(chip: str | Path) -> HardwareProfile:
+    """The profile of a built-in chip (``"loihi2"``) or of a TOML file.
+
+    Raises UsageError for an unknown name, InputError naming all that is wrong in a file.
+    """
+    from importlib.resources import files
+
+    name = str(chip)
+    if name in profile_names():
+        text, where = (files("lbi.hardware") / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml"
+    elif name.endswith(".toml"):
+        try:
+            text, where = Path(name).read_text(encoding="utf-8"), name
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                Problem("chip-unreadable", name, f"cannot be read ({error})", "a TOML file")
+            ) from error
+    else:
+        raise UsageError(
+            Problem(
+                "unknown-chip",
+                "--chip",
+                repr(name),
+                f"{', '.join(profile_names())}, or a path ending in .toml",
+            )
+        )
+    return parse_profile(text, where)
+
+
+def parse_profile(text: str, where: str) -> HardwareProfile:
+    """A profile from TOML text; ``where`` names it in messages.
+
+    Raises InputError naming every unknown key, missing unit and impossible value in one pass.
+    """
+    from lbi.chip.schema import read_profile
+
+    return read_profile(text, where)

@@ -1,0 +1,268 @@
+"""What a network costs on a chip, dense beside sparse, from the same spikes.
+
+*Sparse* stores each projection in the cheaper of the chip's formats. *Dense* is the same network with
+every weight stored and fetched, zeros too: what it would cost without sparsity. Spikes and neuron updates
+are the same in both, so only synapses, memory, cores and messages differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lbi.chip.memory import DENSE, ProjectionBits, host_bytes, projection_bits, sizes
+from lbi.chip.partition import RESOURCES, Chunk
+from lbi.chip.placement import Placement, place
+from lbi.chip.profile import HardwareProfile, load_profile
+from lbi.costing.bill import Bill, Tally, to_bill
+from lbi.costing.counts import Batch, Fabric, split
+from lbi.errors import FitError, InputError, Problem
+from lbi.network.activity import Activity
+from lbi.network.fixed import FixedNetwork
+from lbi.network.graph import INPUT
+
+WORST_CASE = "worst case: no input data; every input and every neuron spikes in every timestep"
+
+OnActivity = Callable[[int, Activity], None]
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectionFigures:
+    """One projection's size and memory, and what it did in ``n`` timesteps of samples.
+
+    events: source spikes offered · synops: nonzero synapses they reached · csr_bytes, dense_bytes: on a host
+    """
+
+    name: str
+    shape: tuple[int, int]
+    nnz: int
+    density: float
+    bits: ProjectionBits
+    csr_bytes: int
+    dense_bytes: int
+    n: int
+    events: int
+    synops: int
+
+    @property
+    def events_per_step(self) -> float:
+        """Source spikes per timestep."""
+        return self.events / self.n
+
+    @property
+    def synops_dense_per_step(self) -> float:
+        """Synaptic operations per timestep with every weight stored: events · n_target."""
+        return self.events * self.shape[0] / self.n
+
+    @property
+    def synops_effective_per_step(self) -> float:
+        """Synaptic operations per timestep on nonzero weights."""
+        return self.synops / self.n
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimate:
+    """Costs of one network on one chip; ``dense`` and ``sparse`` price the same spikes.
+
+    fixed, profile: the network and the chip · n_samples, n_steps: of the run, 0 without input
+    basis: where the activity came from, in words · dense, sparse: counts, memory, cores, energy (pJ) and time (ns)
+    projections: the same counts, one by one
+    dense_problems: why the dense network cannot be placed, if it cannot
+    """
+
+    fixed: FixedNetwork
+    profile: HardwareProfile
+    n_samples: int
+    n_steps: int
+    basis: str
+    dense: Bill
+    sparse: Bill
+    projections: tuple[ProjectionFigures, ...]
+    dense_problems: tuple[Problem, ...] = ()
+
+    @property
+    def measured(self) -> bool:
+        """True if the counts come from input data, False for the worst case."""
+        return self.n_samples > 0
+
+    def __repr__(self) -> str:
+        sparse = self.sparse
+        return (
+            f"Estimate({self.profile.name}, {self.basis}: per timestep {sparse.synops_effective:,.0f} SynOps "
+            f"(dense {self.dense.synops_fetched:,.0f}), {sparse.neuron_updates:,.0f} neuron updates; "
+            f"{sparse.placement.synaptic_bits:,} bits on {sparse.placement.n_cores} cores)"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as ``lbi-estimate --json`` prints them; energies in pJ, times in ns, per timestep."""
+        from lbi.costing.as_dict import to_dict
+
+        return to_dict(self)
+
+
+def estimate(
+    fixed: FixedNetwork,
+    activity: Activity | None = None,
+    chip: str | Path | HardwareProfile | None = None,
+    *,
+    spikes: ArrayLike | None = None,
+    basis: str = "",
+    on_activity: OnActivity | None = None,
+) -> Estimate:
+    """Estimate a network's cost on ``chip``: energies in pJ, times in ns, as bands.
+
+    activity: a run of the network, best with ``record=("spikes", "active")``. With ``spikes`` too, counts per
+        core are exact; without, or without a record, totals are exact and messages and times per step are
+        bounds from the counts per population
+    chip: name, TOML file or profile; default: the one the network was quantized for
+    spikes: its input, (n_samples, n_steps, n_in); without ``activity``, the network is simulated here, some
+        samples at a time. Without either: static figures and the worst case, and ``basis`` says so
+    basis: where the activity came from, in words, for reports
+    on_activity: called with (first sample, activity) for every part of the run
+
+    Raises FitError if the sparse network does not fit the chip, InputError for unusable spikes.
+    """
+    profile = chip if isinstance(chip, HardwareProfile) else load_profile(chip or fixed.chip)
+    sparse_place = place(fixed, profile)
+    dense_place, problems = _place_dense(fixed, profile)
+    tallies = [Tally(Fabric(fixed, placement), profile) for placement in (dense_place, sparse_place)]
+    if activity is None and spikes is None:
+        _add_worst_case(fixed, tallies)
+        n_samples = n_steps = 0
+        basis = WORST_CASE
+        run = _Run.worst_case(fixed)
+    else:
+        run = _Run(fixed)
+        for start, part, batch in _runs(fixed, activity, spikes):
+            run.add(part)
+            if on_activity is not None:
+                on_activity(start, part)
+            for tally in tallies:
+                if batch is None:
+                    tally.add_totals(part)
+                else:
+                    for piece in split(batch, tally.fabric.placement.n_cores):
+                        tally.add(piece)
+        n_samples, n_steps = run.n_samples, run.n_steps
+        basis = basis or f"measured: {n_samples} samples of {n_steps} timesteps"
+    dense, sparse = (to_bill(tally, placed=tally is tallies[1] or not problems) for tally in tallies)
+    return Estimate(
+        fixed=fixed, profile=profile, n_samples=n_samples, n_steps=n_steps, basis=basis,
+        dense=dense, sparse=sparse, dense_problems=problems,
+        projections=run.figures(sparse_place),
+    )  # fmt: skip
+
+
+class _Run:
+    """Sums of the counts per projection over the parts of a run."""
+
+    def __init__(self, fixed: FixedNetwork) -> None:
+        self.fixed = fixed
+        self.n_samples = self.n_steps = 0
+        self.events = {projection.name: 0 for projection in fixed.projections}
+        self.synops = {projection.name: 0 for projection in fixed.projections}
+
+    @classmethod
+    def worst_case(cls, fixed: FixedNetwork) -> _Run:
+        run = cls(fixed)
+        run.n_samples = run.n_steps = 1
+        run.events = {p.name: p.weights.shape[1] for p in fixed.projections}
+        run.synops = {p.name: p.weights.nnz for p in fixed.projections}
+        return run
+
+    def add(self, activity: Activity) -> None:
+        self.n_samples += activity.n_samples
+        self.n_steps = activity.n_steps
+        for name, projection in activity.projections.items():
+            self.events[name] += int(projection.events.sum())
+            self.synops[name] += int(projection.synops.sum())
+
+    def figures(self, placement: Placement) -> tuple[ProjectionFigures, ...]:
+        n = max(self.n_samples * self.n_steps, 1)
+        figures = []
+        for projection in self.fixed.projections:
+            name, weights, host = projection.name, projection.weights, host_bytes(projection)
+            figures.append(
+                ProjectionFigures(
+                    name, weights.shape, weights.nnz, weights.density, placement.bits[name],
+                    host.csr, host.dense, n, self.events[name], self.synops[name],
+                )
+            )  # fmt: skip
+        return tuple(figures)
+
+
+def _runs(
+    fixed: FixedNetwork, activity: Activity | None, spikes: ArrayLike | None
+) -> Any:  # Iterator[tuple[int, Activity, Batch | None]]
+    """(first sample, activity, batch with every neuron's spikes or None) of each part of the run."""
+    if activity is not None:
+        yield 0, activity, _batch(fixed, activity, spikes)
+        return
+    from lbi.simulation.oracle import check_spikes
+    from lbi.simulation.run import simulate
+
+    inputs = check_spikes(spikes, fixed.n_in)  # type: ignore[arg-type]
+    per_sample = 3 * inputs.shape[1] * (fixed.n_neurons + fixed.n_in)
+    n = max(1, int(300e6 // max(per_sample, 1)))
+    for start in range(0, inputs.shape[0], n):
+        part = inputs[start : start + n]
+        run = simulate(fixed, part, record=("spikes", "active"))
+        yield start, run, _batch(fixed, run, part)
+
+
+def _batch(fixed: FixedNetwork, activity: Activity, spikes: ArrayLike | None) -> Batch | None:
+    names = [population.name for population in fixed.populations]
+    recorded = all((name, kind) in activity.recorded for name in names for kind in ("spikes", "active"))
+    if spikes is None or not recorded:
+        return None
+    inputs = np.asarray(spikes, dtype=np.uint8)
+    if inputs.shape[:2] != (activity.n_samples, activity.n_steps) or inputs.shape[2:] != (fixed.n_in,):
+        raise InputError(
+            Problem(
+                "spikes-shape", "spikes", f"{inputs.shape}",
+                f"{(activity.n_samples, activity.n_steps, fixed.n_in)}, the run's",
+                "pass the spikes that the activity was recorded with",
+            )
+        )  # fmt: skip
+    return Batch(
+        {INPUT: inputs} | {name: activity.recorded[name, "spikes"] for name in names},
+        {name: activity.recorded[name, "active"] for name in names},
+        {INPUT: 0} | {population.name: population.latency for population in fixed.populations},
+    )
+
+
+def _add_worst_case(fixed: FixedNetwork, tallies: list[Tally]) -> None:
+    ones: dict[str, NDArray[np.uint8]] = {
+        name: np.ones((1, 1, n), dtype=np.uint8) for name, n in sizes(fixed).items()
+    }
+    batch = Batch(ones, ones, dict.fromkeys(ones, 0))
+    for tally in tallies:
+        tally.add(batch)
+
+
+def _place_dense(fixed: FixedNetwork, profile: HardwareProfile) -> tuple[Placement, tuple[Problem, ...]]:
+    """The dense network's placement; where it fits no cores, all of it on one imagined core to count on."""
+    try:
+        return place(fixed, profile, dense=True), ()
+    except FitError as error:
+        problems = error.problems
+    n_of = sizes(fixed)
+    bits = {p.name: projection_bits(p, n_of, profile) for p in fixed.projections}
+    placement = Placement(
+        chip=profile.name,
+        chunks=tuple(Chunk(population.name, 0, population.n) for population in fixed.populations),
+        core_of_chunk=np.zeros(len(fixed.populations), dtype=np.int64),
+        positions=np.zeros((1, 3), dtype=np.int64),
+        use={name: np.zeros(1, dtype=np.int64) for name in RESOURCES}
+        | {"synaptic_bits": np.array([sum(b.dense for b in bits.values())])},
+        limits=dict.fromkeys(RESOURCES),
+        formats={projection.name: DENSE for projection in fixed.projections},
+        bits=bits,
+        axons={},
+    )
+    return placement, problems

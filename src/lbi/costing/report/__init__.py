@@ -1,0 +1,1 @@
+"""The estimate for a reader: figures, charts, trace and HTML page."""

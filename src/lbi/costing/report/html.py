@@ -1,0 +1,159 @@
+"""The HTML report: one self-contained page with the figures, the pictures, and every constant used."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lbi.costing.as_dict import constants
+from lbi.costing.bill import price_lists
+from lbi.costing.notes import measured_how, notes
+from lbi.costing.report import charts
+from lbi.costing.report.figures import (
+    Line,
+    comparison,
+    headline,
+    projection_lines,
+    times,
+    where_it_goes,
+)
+from lbi.errors import require
+from lbi.system.atomic import replacing
+
+if TYPE_CHECKING:
+    from lbi.costing.estimation import Estimate
+
+MAX_PICTURES = 12
+
+
+def write_report(path: str | Path, estimates: list[Estimate], names: list[str]) -> None:
+    """Write the report of one or more estimates to ``path``.
+
+    Needs jinja2 and matplotlib (the ``report`` extra); the page fetches nothing.
+    """
+    page = render(estimates, names)
+    with replacing(path) as new:
+        new.write_text(page, encoding="utf-8")
+
+
+def render(estimates: list[Estimate], names: list[str]) -> str:
+    """The page's HTML."""
+    require("jinja2", "report")
+    require("matplotlib", "report")
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string((files("lbi") / "report.html.jinja").read_text(encoding="utf-8"))
+    from lbi._version import __version__
+
+    return template.render(
+        version=__version__,
+        title=" against ".join(names),
+        names=names,
+        sections=[_section(estimate, name) for estimate, name in zip(estimates, names, strict=True)],
+        comparison=comparison(estimates) if len(estimates) > 1 else None,
+        chips=_chips(estimates),
+    )
+
+
+def _section(estimate: Estimate, name: str) -> dict[str, Any]:
+    """Everything the template shows of one estimate."""
+    from markupsafe import Markup
+
+    profile = estimate.profile
+    lists = price_lists(profile)
+    labels = " and ".join(label for label, _ in lists.values())
+    energy = charts.energy_over_time(estimate, tuple(lists)) if estimate.measured and lists else None
+    pictures = [
+        {"name": p.name, "shape": f"{p.weights.shape[0]}×{p.weights.shape[1]}", "density": f"{p.weights.density:.1%}",
+         "image": charts.weight_picture(p)}
+        for p in estimate.fixed.projections[:MAX_PICTURES]
+    ]  # fmt: skip
+    return {
+        "name": name,
+        "chip": profile.title,
+        "basis": estimate.basis,
+        "measured": estimate.measured,
+        "cards": _cards(estimate),
+        "headline": headline(estimate),
+        "projections": projection_lines(estimate),
+        "where": where_it_goes(estimate),
+        "synops": Markup(charts.synops_over_time(estimate)) if estimate.measured else None,
+        "energy": Markup(energy) if energy else None,
+        "energy_title": f"Dynamic energy over time: {'the band between ' * (len(lists) > 1)}{labels}",
+        "parts": Markup(charts.energy_parts(estimate)) if lists else None,
+        "bars": Markup(charts.projection_bars(estimate)),
+        "cores": Markup(charts.core_map(estimate)),
+        "n_hidden_chips": max(estimate.sparse.placement.n_chips - charts.MAX_CHIPS, 0),
+        "use": _use(estimate),
+        "pictures": pictures,
+        "n_hidden_pictures": max(len(estimate.fixed.projections) - MAX_PICTURES, 0),
+        "how": measured_how(estimate),
+        "notes": notes(estimate),
+        "problems": [str(problem) for problem in estimate.dense_problems],
+        "scenarios": [{"label": s.label, "note": s.note} for s in profile.scenarios],
+    }
+
+
+def _cards(estimate: Estimate) -> list[dict[str, str]]:
+    """The few figures to see first: what sparsity saves, and what it does not."""
+    dense, sparse = estimate.dense, estimate.sparse
+    lines = {line.label: line for line in headline(estimate)}
+    energy: Line = lines["dynamic energy"]
+    density = sum(p.nnz for p in estimate.projections) / max(
+        sum(p.shape[0] * p.shape[1] for p in estimate.projections), 1
+    )
+    saved = times(dense.synops_fetched, sparse.synops_fetched)
+    return [
+        {"value": f"{density:.1%}", "label": "of the weights are nonzero", "more": f"{sum(p.nnz for p in estimate.projections):,} synapses"},
+        {"value": saved, "label": "SynOps, dense / sparse", "more": f"{lines['SynOps fetched'].sparse} per timestep, dense {lines['SynOps fetched'].dense}"},
+        {"value": times(dense.placement.synaptic_bits, sparse.placement.synaptic_bits), "label": "synaptic memory, dense / sparse", "more": lines["synaptic memory, chip bits"].sparse},
+        {"value": lines["cores"].sparse.split(" ")[0], "label": "core" + "s" * (sparse.placement.n_cores != 1), "more": f"dense: {lines['cores'].dense}"},
+        {"value": energy.sparse, "label": "dynamic energy per timestep", "more": f"dense {energy.dense}" if dense.energy_band else "labelled what-ifs below"},
+        {"value": "1.00 ×", "label": "neuron updates: sparsity saves none", "more": f"{lines['neuron updates'].sparse} per timestep, dense or sparse"},
+    ]  # fmt: skip
+
+
+def _use(estimate: Estimate) -> list[tuple[str, str, str, str]]:
+    """Resource, fullest core, mean over cores, limit per core."""
+    placement = estimate.sparse.placement
+    rows = []
+    for name, used in placement.use.items():
+        limit = placement.limits[name]
+        share = "" if limit is None else f" ({used.max() / limit:.0%})"
+        rows.append(
+            (name.replace("_", " "), f"{used.max():,}{share}", f"{used.mean():,.0f}",
+             "not published" if limit is None else f"{limit:,}")
+        )  # fmt: skip
+    return rows
+
+
+def _chips(estimates: list[Estimate]) -> list[dict[str, Any]]:
+    """Each chip once, with every constant and the references its sources cite."""
+    profiles = {estimate.profile.name: estimate.profile for estimate in estimates}
+    chips = []
+    for profile in profiles.values():
+        rows = [row | {"text": _value(row)} for row in constants(profile)]
+        chips.append(
+            {
+                "title": profile.title,
+                "constants": rows,
+                "sources": dict(profile.sources),
+                "costs": [{"label": c.label, "basis": c.basis} for c in profile.costs],
+            }
+        )
+    return chips
+
+
+def _value(row: dict[str, Any]) -> str:
+    value = row["value"]
+    if value is None:
+        return "—"
+    if row["name"].startswith("formats."):
+        return f"{value[0]:g} to {value[1]:g}"
+    if isinstance(value, tuple):
+        return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
+    return f"{value:,.10g}"

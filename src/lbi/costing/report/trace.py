@@ -1,0 +1,66 @@
+"""The trace: one CSV line per sample, timestep, and population or projection."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lbi.network.activity import Activity
+from lbi.network.fixed import FixedNetwork
+from lbi.network.graph import INPUT
+from lbi.system.atomic import replacing
+
+COLUMNS = (
+    "network", "sample", "step", "chip_step", "kind", "name",
+    "spikes", "active_updates", "inactive_updates", "events", "synops_dense", "synops_sparse",
+)  # fmt: skip
+"""step: the population's or the source's own time · chip_step: step + its latency.
+Populations fill spikes and updates, the input spikes, projections events and synaptic operations."""
+
+
+class TraceWriter:
+    """Writes traces of runs, part after part."""
+
+    def __init__(self, writer: Any) -> None:
+        self.writer = writer
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path | None) -> Iterator[TraceWriter | None]:
+        """A writer to ``path`` (None: no trace), which is there when all is written."""
+        if path is None:
+            yield None
+            return
+        with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            yield cls(writer)
+
+    def add(self, network: str, fixed: FixedNetwork, start: int, activity: Activity) -> None:
+        """All lines of a run whose first sample is number ``start``."""
+        for sample in range(activity.n_samples):
+            for step in range(activity.n_steps):
+                at = (sample, step)
+                here = (network, start + sample, step)
+                self.row(*here, step, "population", INPUT, activity.input_spikes[at], "", "", "", "", "")
+                for population in fixed.populations:
+                    counts = activity.populations[population.name]
+                    active = int(counts.active[at])
+                    self.row(
+                        *here, step + population.latency, "population", population.name,
+                        counts.spikes[at], active, population.n - active, "", "", "",
+                    )  # fmt: skip
+                for projection in fixed.projections:
+                    moved = activity.projections[projection.name]
+                    events = int(moved.events[at])
+                    self.row(
+                        *here, step + fixed.latency(projection.source), "projection", projection.name,
+                        "", "", "", events, events * projection.weights.shape[0], moved.synops[at],
+                    )  # fmt: skip
+
+    def row(self, *values: Any) -> None:
+        """Write one line."""
+        self.writer.writerow(values)

@@ -1,0 +1,1 @@
+"""Export and run: targets, backends and the job between them."""

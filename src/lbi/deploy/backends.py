@@ -1,0 +1,216 @@
+"""What runs an export: real Lava processes, unmodified Lava-DL, or our own simulator — one result for all.
+
+Lava and Lava-DL run in a supervised child (``lbi.system.supervisor``), in the interpreter that ``LBI_LAVA_PYTHON``
+names or else in ours.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.deploy import targets
+from lbi.errors import BackendError, InputError, MissingPackageError, Problem, Problems, require
+from lbi.network.fixed import FixedNetwork
+from lbi.system.atomic import scratch_folder
+
+LAVA_PYTHON = "LBI_LAVA_PYTHON"
+"""Environment variable: the interpreter that has lava-nc (and lava-dl)."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """An export on disk: its integers, and the files in which they are stored.
+
+    network_file: ``network.h5`` · net_file: netx ``.net``; None where there is none
+    """
+
+    where: str
+    fixed: FixedNetwork
+    network_file: Path | None
+    net_file: Path | None
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first output spike or voltage that two backends disagree on: least sample, step, neuron."""
+
+    sample: int
+    step: int
+    population: str
+    neuron: int
+    n_different: int
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """timeout_s: most seconds a child may take · echo: repeat what it printed on stderr.
+
+    on_done: called with how many more samples are done, to show progress
+    """
+
+    timeout_s: float = 600.0
+    echo: bool = False
+    on_done: Callable[[int], None] | None = None
+
+
+def open_export(path: str | Path) -> Export:
+    """An export folder, its ``network.h5`` or a ``.net``. Raises InputError for anything else."""
+    path = Path(path)
+    network = targets.load(path)
+    if not isinstance(network, FixedNetwork):
+        raise InputError(
+            Problem("not-an-export", str(path), "is a model in floats", "a folder made by lbi-export, its network.h5, "
+                    "or a .net", f"lbi-export {path} --target loihi")
+        )  # fmt: skip
+    folder = path if path.is_dir() else None
+    if folder is not None:
+        net = folder / "network.net"
+        return Export(str(path), network, folder / targets.NETWORK_FILE, net if net.is_file() else None)
+    if path.suffix == ".net":
+        return Export(str(path), network, None, path)
+    return Export(str(path), network, path, None)
+
+
+def run(export: Export, spikes: NDArray[np.uint8], backend: str, options: RunOptions) -> NDArray[Any]:
+    """Output (n_samples, n_steps, n_out) of ``spikes`` (n_samples, n_steps, n_in), aligned to the input.
+
+    It is ``Activity.output``: spikes uint8, or the voltages int32 of a membrane readout.
+
+    Raises InputError if the backend cannot hold the network, BackendError if it fails or takes too long.
+    """
+    output = BACKENDS[backend](export, spikes, options)
+    expected = (*spikes.shape[:2], export.fixed.n_out)
+    if output.shape != expected:
+        raise BackendError(
+            Problem("output-shape", f"backend {backend}", f"{output.shape}", f"{expected}", "report this")
+        )
+    return output
+
+
+def other_backend(backend: str) -> str:
+    """The backend that ``--verify`` compares with."""
+    return "lava" if backend == "sim" else "sim"
+
+
+def first_divergence(one: NDArray[Any], other: NDArray[Any], population: str) -> Divergence | None:
+    """Where two outputs (n_samples, n_steps, n_out) first differ, or None if they are equal."""
+    different = one != other
+    n_different = int(np.count_nonzero(different))
+    if not n_different:
+        return None
+    sample, step, neuron = (int(index) for index in np.unravel_index(different.argmax(), different.shape))
+    return Divergence(sample, step, population, neuron, n_different)
+
+
+def _run_sim(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[Any]:
+    from lbi.simulation.run import simulate
+
+    return simulate(export.fixed, spikes, on_done=options.on_done).output
+
+
+def _run_lava(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[Any]:
+    from lbi.exporters import lava
+    from lbi.files import network_h5
+
+    Problems(lava.check_network(export.fixed)).raise_as(InputError)
+
+    def prepare(folder: Path) -> Path:
+        if export.network_file is not None:
+            return export.network_file.resolve()
+        network_h5.save(export.fixed, folder / "network.h5")
+        return folder / "network.h5"
+
+    return _in_child("lava", "run_lava.py", prepare, spikes, options)
+
+
+def _run_netx(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[Any]:
+    from lbi.exporters import netx
+
+    def prepare(folder: Path) -> Path:
+        if export.net_file is not None and not _has_input_neurons(export.net_file):
+            return export.net_file.resolve()
+        netx.write(export.fixed, folder / "network.net")
+        return folder / "network.net"
+
+    return _in_child("netx", "run_netx.py", prepare, spikes, options)
+
+
+def _has_input_neurons(path: Path) -> bool:
+    """True for a netx file whose input is a picture that biases neurons, not spikes: then it is written anew."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return "neuron" in file["layer/0"]
+
+
+def _in_child(
+    backend: str, script: str, prepare: Callable[[Path], Path], spikes: NDArray[np.uint8], options: RunOptions
+) -> NDArray[Any]:
+    """Run one of the exporters' scripts on a copy of the spikes, in a folder of its own."""
+    from lbi.system.supervisor import run_script
+
+    python = os.environ.get(LAVA_PYTHON) or None
+    if python is None:
+        _require_lava(backend)
+    with scratch_folder() as folder:
+        network = prepare(folder)
+        shutil.copyfile(str(files("lbi.exporters") / script), folder / script)
+        np.savez(folder / "input.npz", spikes=spikes)
+        arguments = [str(network), "--spikes", str(folder / "input.npz"), "-o", str(folder / "output.npz")]
+        while_running = None
+        if options.on_done is not None:
+            arguments += ["--progress", str(folder / "progress")]
+            while_running = _reader(folder / "progress", options.on_done)
+        run_script(
+            folder / script, arguments, where=f"backend {backend}", timeout_s=options.timeout_s,
+            python=python, echo=options.echo, while_running=while_running,
+        )  # fmt: skip
+        if not (folder / "output.npz").is_file():
+            raise BackendError(Problem("no-output", f"backend {backend}", "ended without writing its output",
+                                       remedy="--debug shows all it printed"))  # fmt: skip
+        with np.load(folder / "output.npz", allow_pickle=False) as file:
+            output: NDArray[Any] = file["membrane" if "membrane" in file else "spikes"]
+        return output
+
+
+def _reader(path: Path, on_done: Callable[[int], None]) -> Callable[[], None]:
+    """A function that hands on the numbers that were appended to a file since it was called last."""
+    n_read = 0
+
+    def read() -> None:
+        nonlocal n_read
+        lines = path.read_text().split("\n")[:-1] if path.is_file() else []
+        for line in lines[n_read:]:
+            on_done(int(line))
+        n_read = len(lines)
+
+    return read
+
+
+def _require_lava(backend: str) -> None:
+    package = {"lava": "lava.magma", "netx": "lava.lib.dl"}[backend]
+    try:
+        require(package, "lava")
+    except MissingPackageError as error:
+        raise MissingPackageError(
+            Problem("package-missing", f"backend {backend}", f"{package} is not installed here",
+                    remedy=f"set {LAVA_PYTHON} to a Python 3.10 that has lava-nc"
+                    " (pip install 'lbi-snn[lava]'), or use --backend sim")
+        ) from error  # fmt: skip
+
+
+BACKENDS: dict[str, Callable[[Export, NDArray[np.uint8], RunOptions], NDArray[Any]]] = {
+    "lava": _run_lava,
+    "netx": _run_netx,
+    "sim": _run_sim,
+}
+"""``--backend`` → function that runs an export."""

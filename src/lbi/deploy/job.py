@@ -1,0 +1,93 @@
+"""What an exporter is handed: the network as it was loaded, its integers, and where they go on the chip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from lbi.chip.memory import ProjectionBits, projection_bits, sizes
+from lbi.chip.placement import Placement, place
+from lbi.chip.profile import HardwareProfile
+from lbi.deploy import summary
+from lbi.errors import FitError, Problem
+from lbi.network.fixed import FixedNetwork
+from lbi.network.graph import Network
+from lbi.quantization.to_integers import quantize
+
+
+class ExportJob:
+    """One network on its way to a target; everything derived is computed once, when first asked for.
+
+    network: as loaded, float or already in integers · profile: the chip it is exported for
+    """
+
+    def __init__(self, network: Network | FixedNetwork, profile: HardwareProfile) -> None:
+        self.network = network
+        self.profile = profile
+
+    @cached_property
+    def fixed(self) -> FixedNetwork:
+        """The integers. Raises InputError naming all that the chip's formats cannot hold."""
+        if isinstance(self.network, FixedNetwork):
+            return replace(self.network, chip=self.profile.name)
+        return quantize(self.network, self.profile)
+
+    @cached_property
+    def placement(self) -> Placement | None:
+        """The layout on the chip, or None if it does not fit (``violations`` says why)."""
+        return self._placed[0]
+
+    @property
+    def violations(self) -> tuple[Problem, ...]:
+        """Every limit of the chip that the network breaks."""
+        return self._placed[1]
+
+    @cached_property
+    def _placed(self) -> tuple[Placement | None, tuple[Problem, ...]]:
+        try:
+            return place(self.fixed, self.profile), ()
+        except FitError as error:
+            return None, error.problems
+
+    @cached_property
+    def memory(self) -> dict[str, ProjectionBits]:
+        """Projection → its synaptic memory, as placed or else by itself."""
+        if self.placement is not None:
+            return dict(self.placement.bits)
+        by_name = sizes(self.fixed)
+        return {
+            projection.name: projection_bits(projection, by_name, self.profile)
+            for projection in self.fixed.projections
+        }
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """Projection → "dense" or "indexed", the cheaper one on this chip."""
+        return {name: bits.chosen for name, bits in self.memory.items()}
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Chip, populations, projections, cores and the account of quantization: plain JSON values."""
+        fixed = self.fixed
+        record: dict[str, Any] = {
+            "chip": self.profile.name,
+            "fits": not self.violations,
+            "violations": [str(problem) for problem in self.violations],
+            "n_cores": None if self.placement is None else self.placement.n_cores,
+            "populations": summary.populations(fixed),
+            "projections": summary.projections(fixed, self.formats, self.memory),
+        }
+        if isinstance(self.network, Network):
+            record["account"] = summary.account(self.network, fixed)
+        return record
+
+    @property
+    def text(self) -> str:
+        """The summary for people."""
+        fixed = self.fixed
+        title = (
+            f"{fixed.n_in} inputs, {fixed.n_neurons} neurons in {len(fixed.populations)} populations,"
+            f" for {self.profile.title}"
+        )
+        return summary.as_text(title, self.summary["projections"], self.summary["n_cores"])

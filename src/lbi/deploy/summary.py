@@ -1,0 +1,148 @@
+"""What an export says about itself: every population and projection, and what quantization did to each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lbi.network.fixed import FixedNetwork, FixedPopulation
+from lbi.network.fixedpoint import ACTIVATION_SHIFT
+from lbi.network.graph import Network, Population
+
+if TYPE_CHECKING:
+    from lbi.chip.memory import ProjectionBits
+
+
+def populations(fixed: FixedNetwork) -> list[dict[str, Any]]:
+    """One JSON-able record per population: its integers, latency and scale."""
+    return [
+        {
+            "name": population.name,
+            "shape": list(population.shape),
+            "model": population.neuron.model,
+            "latency": population.latency,
+            "scale": population.scale,
+            **_parameters(population),
+        }
+        for population in fixed.populations
+    ]
+
+
+def projections(
+    fixed: FixedNetwork, formats: Mapping[str, str], bits: Mapping[str, ProjectionBits]
+) -> list[dict[str, Any]]:
+    """One JSON-able record per projection.
+
+    formats, bits: by projection name, how the chip stores it and the bits that takes in either format
+    """
+    return [
+        {
+            "name": projection.name,
+            "source": projection.source,
+            "target": projection.target,
+            "shape": list(projection.weights.shape),
+            "nnz": projection.weights.nnz,
+            "density": projection.weights.density,
+            "format": formats[projection.name],
+            "bits": projection.num_weight_bits,
+            "weight_exp": projection.weight_exp,
+            "sign_mode": projection.sign_mode.name.lower(),
+            "max_delay": projection.max_delay,
+            "n_rounded_to_zero": projection.n_rounded_to_zero,
+            "memory_bits": {
+                "dense": bits[projection.name].dense,
+                "indexed": bits[projection.name].indexed,
+            },
+        }
+        for projection in fixed.projections
+    ]
+
+
+def account(network: Network, fixed: FixedNetwork) -> list[dict[str, Any]]:
+    """Float → integer → error, parameter by parameter: ``{where, parameter, float, integer, error}``.
+
+    Errors are what the integer stands for minus the float, in float units; for weights and biases the rms
+    over all values, with the numbers of values and of weights that rounded to zero.
+    """
+    rows: list[dict[str, Any]] = []
+    for before, after in zip(network.populations, fixed.populations, strict=True):
+        rows += _neuron_rows(before, after)
+    for projection, stored in zip(network.projections, fixed.projections, strict=True):
+        rows.append(
+            {
+                "where": f"projection {projection.name}",
+                "parameter": "weights",
+                "float": f"{projection.weights.nnz} values",
+                "integer": f"{stored.weights.nnz} values",
+                "error": stored.rms_error,
+                "n_rounded_to_zero": stored.n_rounded_to_zero,
+            }
+        )
+    return rows
+
+
+def as_text(title: str, records: list[dict[str, Any]], n_cores: int | None) -> str:
+    """The projections as a plain table, for a file and for a terminal."""
+    header = ("projection", "shape", "nnz", "density", "format", "bits", "exponent", "rounded to zero")
+    rows = [
+        (
+            record["name"],
+            "×".join(map(str, record["shape"])),
+            f"{record['nnz']:,}",
+            f"{record['density']:.4f}",
+            record["format"],
+            str(record["bits"]),
+            str(record["weight_exp"]),
+            f"{record['n_rounded_to_zero']:,}",
+        )
+        for record in records
+    ]
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+             for row in (header, *rows)]  # fmt: skip
+    nnz = sum(record["nnz"] for record in records)
+    size = sum(record["shape"][0] * record["shape"][1] for record in records)
+    total = f"{nnz:,} of {size:,} synapses ({nnz / size if size else 0:.2%})"
+    cores = "" if n_cores is None else f", {n_cores} core{'s' if n_cores != 1 else ''}"
+    return "\n".join([title, "", *lines, "", total + cores, ""])
+
+
+def _parameters(population: FixedPopulation) -> dict[str, Any]:
+    """The neuron's integers: single values as they are, arrays by their range."""
+    values: dict[str, Any] = {}
+    for name, value in vars(population.neuron).items():
+        if isinstance(value, np.ndarray):
+            values[name] = {"min": value.min().item(), "max": value.max().item()} if value.size else None
+        else:
+            values[name] = value
+    return values
+
+
+def _neuron_rows(before: Population, after: FixedPopulation) -> list[dict[str, Any]]:
+    where, scale = f"population {before.name}", after.scale
+    neuron, stands_for = after.neuron, after.neuron.to_float(scale)
+    rows = [
+        {
+            "where": where,
+            "parameter": f"{parameter} → {integer}",
+            "float": float(getattr(before.neuron, parameter)),
+            "integer": int(getattr(neuron, integer)),
+            "error": getattr(stands_for, parameter) - float(getattr(before.neuron, parameter)),
+        }
+        for parameter, integer in neuron.became.items()
+    ]
+    bias = before.neuron.bias
+    if bias is not None:
+        error = neuron.bias / (scale * (1 << ACTIVATION_SHIFT)) - bias
+        rows.append(
+            {
+                "where": where,
+                "parameter": "bias → bias_mant << bias_exp",
+                "float": f"{bias.size} values",
+                "integer": f"exponent {neuron.bias_exp}",
+                "error": float(np.sqrt(np.mean(np.square(error)))),
+            }
+        )
+    return rows

@@ -1,0 +1,168 @@
+"""``network.h5``: a FixedNetwork in HDF5, byte for byte the same for the same network.
+
+Layout in docs/formats.md. Weights follow the AnnData CSR convention, so ``anndata.io.read_elem`` and
+one line of scipy read them. Nothing is pickled; a file is read only if its format and version are ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lbi.errors import InputError, LbiError, Problem, Problems
+from lbi.files.untrusted_hdf5 import numbers, open_tree, subgroup, text
+from lbi.files.versions import FIXED_NETWORK
+from lbi.network.csr import CsrMatrix
+from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
+from lbi.network.graph import Readout
+from lbi.network.neurons import FIXED_MODELS
+from lbi.system.atomic import new_hdf5, replacing
+
+
+def save(network: FixedNetwork, path: str | Path) -> None:
+    """Write ``network`` to ``path``, which at any moment is whole. Raises InputError if it cannot be written."""
+    with replacing(path) as new:
+        write(network, new)
+
+
+def write(network: FixedNetwork, path: Path, formats: Mapping[str, str] | None = None) -> None:
+    """Write ``network`` to a new file; formats: projection → memory format ("dense", "indexed") to note with it."""
+    with new_hdf5(path) as file:
+        _write(network, file)
+        for name, memory_format in (formats or {}).items():
+            file["projections"][name].attrs["memory_format"] = memory_format
+
+
+def _write(network: FixedNetwork, file: Any) -> None:
+    file.attrs["format"], file.attrs["version"] = FIXED_NETWORK
+    file.attrs["chip"] = network.chip
+    file.attrs["input_shape"] = np.array(network.input_shape, dtype=np.int64)
+    file.attrs["readout_population"] = network.readout.population
+    file.attrs["readout_kind"] = network.readout.kind
+    file.attrs["provenance"] = json.dumps(network.provenance, sort_keys=True, allow_nan=False)
+    populations = file.create_group("populations", track_order=True)
+    for population in network.populations:
+        group = populations.create_group(population.name, track_order=True)
+        group.attrs["shape"] = np.array(population.shape, dtype=np.int64)
+        group.attrs["scale"] = population.scale
+        group.attrs["latency"] = population.latency
+        group.attrs["model"] = population.neuron.model
+        for field in fields(population.neuron):
+            group.create_dataset(field.name, data=getattr(population.neuron, field.name), track_times=False)
+    projections = file.create_group("projections", track_order=True)
+    for projection in network.projections:
+        group = projections.create_group(projection.name, track_order=True)
+        for name in ("source", "target", "weight_exp", "num_weight_bits", "n_rounded_to_zero", "rms_error"):
+            group.attrs[name] = getattr(projection, name)
+        group.attrs["sign_mode"] = projection.sign_mode.name
+        group.create_dataset("delay", data=np.asarray(projection.delay, dtype=np.uint8), track_times=False)
+        weights = group.create_group("weights", track_order=True)
+        weights.attrs["encoding-type"] = "csr_matrix"
+        weights.attrs["encoding-version"] = "0.1.0"
+        weights.attrs["shape"] = np.array(projection.weights.shape, dtype=np.int64)
+        for name, dtype in (("data", np.int16), ("indices", np.int32), ("indptr", np.int64)):
+            weights.create_dataset(
+                name, data=getattr(projection.weights, name).astype(dtype), track_times=False
+            )
+
+
+def load(path: str | Path) -> FixedNetwork:
+    """Read ``network.h5``. Raises InputError naming all that is missing or inconsistent."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(Problem("file-missing", str(path), "no such file", remedy="check the path"))
+    damaged = Problem("file-damaged", str(path), "not a readable HDF5 file", "a network.h5 of lbi-export",
+                      "export the model again")  # fmt: skip
+    with open_tree(path, damaged) as file:
+        return _read(file, str(path))
+
+
+def _read(file: Any, where: str) -> FixedNetwork:
+    found = (text(file.attrs.get("format", "none")), file.attrs.get("version", 0))
+    if found[0] != FIXED_NETWORK[0] or int(found[1]) != FIXED_NETWORK[1]:
+        raise InputError(
+            Problem("file-format", where, f"format {found[0]!r} version {found[1]}",
+                    f"{FIXED_NETWORK[0]!r} version {FIXED_NETWORK[1]}", "export the model again with this version")
+        )  # fmt: skip
+    problems = Problems()
+    populations = _each(subgroup(file, "populations"), _read_population, f"{where}, populations", problems)
+    projections = _each(subgroup(file, "projections"), _read_projection, f"{where}, projections", problems)
+    problems.raise_as(InputError)
+    return FixedNetwork(
+        input_shape=tuple(int(size) for size in file.attrs["input_shape"]),
+        populations=tuple(populations),
+        projections=tuple(projections),
+        readout=Readout(text(file.attrs["readout_population"]), text(file.attrs["readout_kind"])),
+        chip=text(file.attrs["chip"]),
+        provenance=_provenance(text(file.attrs["provenance"])),
+    )
+
+
+def _provenance(entry: str) -> dict[str, Any]:
+    """Plain JSON values, so that they can be written again."""
+    found = json.loads(entry)
+    if not isinstance(found, dict):
+        raise ValueError("provenance: not a JSON object")
+    json.dumps(found, allow_nan=False)
+    return found
+
+
+def _each(parent: Any, read: Callable[[str, Any], Any], where: str, problems: Problems) -> list[Any]:
+    """Read every member, noting what is wrong with each under its own name."""
+    items = []
+    for name in parent:
+        try:
+            items.append(read(name, subgroup(parent, name)))
+        except LbiError as error:
+            for problem in error.problems:
+                problems.add(problem.code, f"{where}/{name}, {problem.where}", problem.found, problem.allowed)
+        except (KeyError, ValueError, TypeError, OSError, OverflowError) as error:
+            problems.add(
+                "entry-damaged", f"{where}/{name}", " ".join(str(error).split()), "see docs/formats.md"
+            )
+    return items
+
+
+def _read_population(name: str, group: Any) -> FixedPopulation:
+    model = text(group.attrs["model"])
+    if model not in FIXED_MODELS:
+        raise InputError(Problem("neuron-model", "model", repr(model), ", ".join(map(repr, FIXED_MODELS))))
+    record = FIXED_MODELS[model]
+    parameters: dict[str, Any] = {field.name: numbers(group, field.name) for field in fields(record)}
+    return FixedPopulation(
+        name=name,
+        shape=tuple(int(size) for size in group.attrs["shape"]),
+        neuron=record(**parameters),
+        scale=float(group.attrs["scale"]),
+        latency=int(group.attrs["latency"]),
+    )
+
+
+def _read_projection(name: str, group: Any) -> FixedProjection:
+    weights = subgroup(group, "weights")
+    delay = numbers(group, "delay")
+    mode = text(group.attrs["sign_mode"])
+    if mode not in SignMode.__members__:
+        raise InputError(Problem("sign-mode", "sign_mode", repr(mode), ", ".join(SignMode.__members__)))
+    shape = tuple(int(size) for size in weights.attrs["shape"])
+    if len(shape) != 2:
+        raise InputError(Problem("csr-shape", "weights", f"{shape}", "two sizes"))
+    return FixedProjection(
+        name=name,
+        source=text(group.attrs["source"]),
+        target=text(group.attrs["target"]),
+        weights=CsrMatrix(
+            numbers(weights, "data"), numbers(weights, "indices"), numbers(weights, "indptr"), shape
+        ),
+        sign_mode=SignMode[mode],
+        weight_exp=int(group.attrs["weight_exp"]),
+        num_weight_bits=int(group.attrs["num_weight_bits"]),
+        delay=delay if delay.ndim else int(delay),
+        n_rounded_to_zero=int(group.attrs["n_rounded_to_zero"]),
+        rms_error=float(group.attrs["rms_error"]),
+    )

@@ -1,0 +1,1 @@
+"""Lava-DL's netx format (``.net``): reader, layers, weights."""

@@ -1,0 +1,206 @@
+"""A network as the chain of layers that a netx file holds, with every reason why it is none.
+
+A layer is one population, or several that stand side by side: parts with decays and thresholds of their own,
+which netx takes neuron by neuron. A projection that is a convolution becomes one again.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.errors import Problems
+from lbi.network.convolution import Convolution, find
+from lbi.network.csr import CsrMatrix
+from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
+from lbi.network.graph import INPUT
+
+OTHER_TARGET = "use --target lava or loihi, which take any graph"
+
+
+class Synapses(NamedTuple):
+    """All synapses from one layer to another, or to itself.
+
+    where: the projections they come from, for messages
+    weights: (n, n_source) int16, the exponents multiplied in
+    delay: () or (nnz,), in netx's latencies, where every layer is one step behind the layer before
+    """
+
+    where: str
+    weights: CsrMatrix
+    delay: NDArray[np.int64]
+
+
+class Layer(NamedTuple):
+    """One netx layer: populations side by side, what feeds them, and their recurrence if they have one.
+
+    convolution: what the forward synapses are, if netx is to have them as such
+    """
+
+    populations: tuple[FixedPopulation, ...]
+    forward: Synapses
+    recurrent: Synapses | None
+    convolution: Convolution | None
+
+    @property
+    def n(self) -> int:
+        """Number of neurons."""
+        return sum(population.n for population in self.populations)
+
+
+def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
+    """The layers in order; notes everything that is not a chain, or no integer of netx's."""
+    fed = {projection.target for projection in network.projections}
+    alone = [population.name for population in network.populations if population.name not in fed]
+    for name in alone:
+        problems.add(
+            "not-a-chain", f"population {name!r}", "nothing leads into it: it spikes by its bias alone",
+            "layers, each fed by the one before", OTHER_TARGET,
+        )  # fmt: skip
+    groups = _groups(network, alone)
+    level = {INPUT: 0} | {p.name: index for index, group in enumerate(groups, 1) for p in group}
+    into: dict[tuple[int, int], list[FixedProjection]] = {}
+    for projection in network.projections:
+        if projection.source in alone:
+            continue
+        step = level[projection.target] - level[projection.source]
+        if problems.check(
+            step in (0, 1), "not-a-chain", f"projection {projection.name!r}",
+            f"leads from {projection.source!r} to {projection.target!r}",
+            "from the layer before, or from the layer to itself", OTHER_TARGET,
+        ):  # fmt: skip
+            into.setdefault((level[projection.target], step), []).append(projection)
+    layers, before, spatial = [], [(INPUT, network.n_in)], network.input_shape
+    for index, group in enumerate(groups, 1):
+        places = [(population.name, population.n) for population in group]
+        forward = _forward(network, into.get((index, 1), []), before, places, problems)
+        recurrent = _joined(network, into.get((index, 0), []), places, places, problems)
+        if forward is not None:
+            convolution = None
+            if len(group) == 1 and recurrent is None and not np.any(forward.delay):
+                convolution = find(forward.weights, spatial, group[0].shape)
+            layers.append(Layer(group, forward, recurrent, convolution))
+            spatial = group[0].shape if convolution is not None else ()
+        before = places
+    readout = network.readout.population
+    problems.check(
+        [population.name for group in groups[-1:] for population in group] == [readout],
+        "readout-inside", f"readout {readout!r}", "is not the last layer",
+        " and ".join(repr(population.name) for group in groups[-1:] for population in group), OTHER_TARGET,
+    )  # fmt: skip
+    return layers
+
+
+def _groups(network: FixedNetwork, alone: list[str]) -> list[tuple[FixedPopulation, ...]]:
+    """Populations of one latency that follow each other are one layer, if all are fed from outside of it; without ``alone``."""
+    groups: list[tuple[FixedPopulation, ...]] = []
+    chained = (population for population in network.populations if population.name not in alone)
+    for _, run in groupby(chained, key=lambda population: population.latency):
+        group = tuple(run)
+        names = {population.name for population in group}
+        fed = {projection.target for projection in network.projections if projection.source not in names}
+        groups += [group] if names <= fed else [(population,) for population in group]
+    return groups
+
+
+def _forward(
+    network: FixedNetwork, projections: list[FixedProjection], before: list[tuple[str, int]],
+    places: list[tuple[str, int]], problems: Problems,
+) -> Synapses | None:  # fmt: skip
+    """What feeds a layer; a layer that nothing feeds is noted."""
+    names = ", ".join(repr(name) for name, _ in places)
+    if problems.check(
+        bool(projections), "not-a-chain", f"population {names}", "nothing leads into it", "the layer before", OTHER_TARGET
+    ) and problems.check(
+        any(projection.weights.nnz for projection in projections), "no-weights", _where(projections),
+        "no weight is left; netx cannot load an all-zero layer", "at least one weight",
+        "train with less regularization, or use --target lava",
+    ):  # fmt: skip
+        return _joined(network, projections, before, places, problems)
+    return None
+
+
+def _where(projections: list[FixedProjection]) -> str:
+    return f"projection {', '.join(repr(projection.name) for projection in projections)}"
+
+
+def _joined(
+    network: FixedNetwork, projections: list[FixedProjection], before: list[tuple[str, int]],
+    places: list[tuple[str, int]], problems: Problems,
+) -> Synapses | None:  # fmt: skip
+    """The projections side by side as one matrix of integers; None if they have no weight, or are no such matrix."""
+    projections = [projection for projection in projections if projection.weights.nnz]
+    if not projections:
+        return None
+    column, row = _offsets(before), _offsets(places)
+    shape = (sum(n for _, n in places), sum(n for _, n in before))
+    back = 1 if before is places else 0  # a spike's lag in the trained network's time; one step passes anyway
+    scaled = [_scaled(projection, problems) for projection in projections]
+    delays = [np.asarray(network.lag(projection)) - back for projection in projections]
+    first = projections[0]
+    if any(data is None for data in scaled):
+        return None
+    if len(projections) == 1 and first.weights.shape == shape:
+        data: Any = scaled[0]
+        matrix = CsrMatrix(data, first.weights.indices, first.weights.indptr, shape)
+        return Synapses(_where(projections), matrix, delays[0])
+    rows = np.concatenate([p.weights.row_of() + row[p.target] for p in projections])
+    columns = np.concatenate([p.weights.indices + column[p.source] for p in projections])
+    late = np.concatenate(
+        [np.broadcast_to(d, p.weights.data.shape) for p, d in zip(projections, delays, strict=True)]
+    )
+    return _summed(_where(projections), rows, columns, np.concatenate(scaled), late, shape, problems)  # type: ignore[arg-type]
+
+
+def _offsets(places: list[tuple[str, int]]) -> dict[str, int]:
+    ends = np.cumsum([n for _, n in places])
+    return {name: int(end) - n for (name, n), end in zip(places, ends, strict=True)}
+
+
+def _scaled(projection: FixedProjection, problems: Problems) -> NDArray[np.int16] | None:
+    """Integers with the exponent multiplied in: it has no place in the file.
+
+    Exact for a positive one, and for a negative one if no set bit is lost (then the shift of the sum equals the
+    sum of the shifted).
+    """
+    exponent, data = projection.weight_exp, projection.weights.data.astype(np.int32)
+    scaled = data << exponent if exponent > 0 else data >> -exponent
+    exact = exponent >= 0 or not np.any(data % (1 << -exponent))
+    if not problems.check(
+        exact and scaled.min() >= -255 and scaled.max() <= 255, "exponent", f"projection {projection.name!r}",
+        f"weight exponent {exponent} takes weights off netx's integers",
+        "integers from −254 to 254 once the exponent is applied", "quantize with exponents='zero'",
+    ):  # fmt: skip
+        return None
+    return scaled.astype(np.int16)
+
+
+def _summed(
+    where: str, rows: NDArray[Any], columns: NDArray[Any], data: NDArray[np.int16], late: NDArray[np.int64],
+    shape: tuple[int, int], problems: Problems,
+) -> Synapses | None:  # fmt: skip
+    """The matrix of entries in any order, what stands in one place summed; None if that has two delays."""
+    place = rows.astype(np.int64) * shape[1] + columns
+    order = np.argsort(place, kind="stable")
+    place, late = place[order], late[order]
+    first = np.flatnonzero(np.diff(place, prepend=-1))
+    data = np.add.reduceat(data[order], first)
+    n_two = int(
+        np.count_nonzero(np.diff(place) == 0) - np.count_nonzero((np.diff(place) == 0) & (np.diff(late) == 0))
+    )
+    if not problems.check(
+        n_two == 0, "two-delays", where, f"{n_two} pairs of neurons are joined by two synapses of different delay",
+        "one synapse per pair", OTHER_TARGET,
+    ) or not problems.check(
+        data.min() >= -255 and data.max() <= 255, "weight-sum", where,
+        f"synapses of one pair of neurons add up to {data.min()} … {data.max()}", "−255 to 255", OTHER_TARGET,
+    ):  # fmt: skip
+        return None
+    place, late = place[first], late[first]
+    indptr = np.searchsorted(place, np.arange(shape[0] + 1, dtype=np.int64) * shape[1])
+    kept = np.flatnonzero(data)
+    matrix, _ = CsrMatrix(np.where(data, data, 1), place % shape[1], indptr, shape).with_data(data)
+    return Synapses(where, matrix, late[kept])

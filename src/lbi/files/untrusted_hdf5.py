@@ -1,0 +1,132 @@
+"""Opening an HDF5 file that may be damaged or hostile, and reading numbers and texts from it.
+
+What libhdf5 and h5py take in their stride is refused before anything is read: links that leave the file or
+lead in circles, data sets that claim more than the file can hold, and a heap on which libhdf5 never ends.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.errors import InputError, Problem, Problems
+from lbi.limits import most_elements
+
+
+@contextmanager
+def open_tree(path: Path, problem: Problem) -> Iterator[Any]:
+    """The file as ``h5py.File``, a tree of groups and data sets, for reading.
+
+    Raises InputError for a file that is no such tree, in full; and ``problem``, with the reason added to what was
+    found, for whatever h5py raises inside the ``with``: what that is in a damaged file nobody says.
+    """
+    import h5py
+
+    try:
+        _check_heaps(path)
+        with h5py.File(path, "r") as file:
+            _check_tree(file, path)
+            yield file
+    except InputError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:
+        detail = " ".join(str(error).split()) or type(error).__name__
+        found = f"{problem.found} ({detail})"
+        raise InputError(Problem(problem.code, str(path), found, problem.allowed, problem.remedy)) from error
+
+
+def numbers(group: Any, key: str) -> NDArray[Any]:
+    """A data set of numbers or truth values; raises ValueError for anything else."""
+    values = _dataset(group, key)[()]
+    if not isinstance(values, (np.ndarray, np.generic)) or values.dtype.kind not in "biuf":
+        raise ValueError(f"{key}: not numbers")
+    return np.asarray(values)
+
+
+def text(value: Any) -> str:
+    """A text as h5py gives it, as bytes or str."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def subgroup(group: Any, key: str) -> Any:
+    """A group inside a group; raises ValueError for anything else."""
+    import h5py
+
+    if not isinstance(group, h5py.Group) or not isinstance(group[key], h5py.Group):
+        raise ValueError(f"{key}: not a group")
+    return group[key]
+
+
+def _dataset(group: Any, key: str) -> Any:
+    import h5py
+
+    if not isinstance(group, h5py.Group) or not isinstance(group[key], h5py.Dataset):
+        raise ValueError(f"{key}: not a data set")
+    return group[key]
+
+
+def _check_tree(file: Any, path: Path) -> None:
+    """Raise InputError unless all links are names of one object each, and the data sets fit the file."""
+    import h5py
+
+    problems = Problems()
+    n_elements = 0
+    seen = {h5py.h5o.get_info(file.id).addr}
+    groups = [file]
+    while groups:
+        group = groups.pop()
+        for name in group:
+            where = f"{path}, {group.name.rstrip('/')}/{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                problems.add(
+                    "hdf5-link", where, "a link to elsewhere", "groups and data sets in the file itself"
+                )
+                continue
+            item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                problems.add("hdf5-link", where, "another name of an object that has one", "one name each")
+            elif isinstance(item, h5py.Group):
+                groups.append(item)
+            elif isinstance(item, h5py.Dataset):
+                in_file = not item.external and not item.is_virtual
+                problems.check(
+                    in_file, "hdf5-link", where, "its data lie in other files", "data in the file itself"
+                )
+                n_elements += item.size or 0
+            seen.add(address)
+    size = path.stat().st_size
+    problems.check(n_elements <= most_elements(size), "hdf5-size", str(path), f"{n_elements} numbers claimed",
+                   f"{most_elements(size)} in a file of {size} bytes", "write it without compression")  # fmt: skip
+    problems.raise_as(InputError)
+
+
+def _check_heaps(path: Path) -> None:
+    """Raise ValueError for a collection of variable-length values on which libhdf5 would not end.
+
+    HDF5 File Format Specification 3.0, III.E: a header of 16 bytes, then objects of a 16-byte header and their
+    size, rounded up to 8; the last, of index 0, is free space and counts its header. libhdf5 steps by size unasked.
+    """
+    if path.stat().st_size == 0:
+        return
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(b"GCOL\x01\x00\x00\x00")
+        while start >= 0 and start + 16 <= len(content):
+            (size,) = struct.unpack_from("<Q", content, start + 8)
+            at, end = start + 16, min(start + size, len(content))
+            while at + 16 <= end:
+                index, length = struct.unpack_from("<HxxxxxxQ", content, at)
+                step = 16 + (length + 7) // 8 * 8 if index else length
+                if step == 0 or step > end - at:
+                    raise ValueError(f"a damaged heap at byte {start}")
+                at += step
+            start = content.find(b"GCOL\x01\x00\x00\x00", max(at, start + 8))

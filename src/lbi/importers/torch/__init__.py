@@ -1,0 +1,1 @@
+"""Importers of PyTorch frameworks' models, one file per framework."""

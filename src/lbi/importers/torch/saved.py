@@ -1,0 +1,131 @@
+"""``.pt`` files: our own, and saved states of other frameworks' models with a function that builds the model.
+
+A state alone does not say how its layers connect. So ``arch`` names a Python file and a function in it that
+returns the model; that file is *run*, unlike anything else this package reads.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lbi.errors import InputError, Problem, Problems, UsageError
+from lbi.train import model_pt, untrusted_torch
+
+STATE_KEYS = ("state_dict", "model_state_dict", "model", "net")
+"""Where checkpoints keep the state."""
+
+
+def load(path: str | Path, arch: str | None = None, input_shape: Sequence[int] | None = None) -> Any:
+    """The network in a ``.pt`` file, read with ``weights_only=True`` always.
+
+    arch: ``file.py:function`` whose function returns the torch model that the state belongs to (the file is
+        run); without it, a file of lbi-train · input_shape: of one sample in one step; default: the first linear
+        layer's
+
+    Raises InputError naming what is wrong with the file, the state or the model; UsageError for a bad ``arch``.
+    """
+    if arch is None:
+        return model_pt.load_model(path)
+    from lbi.importers.torch.modules import from_torch
+
+    state = _state(untrusted_torch.load_plain(path), str(path))
+    model = _build(arch)
+    _fill(model, state, str(path))
+    model.eval()
+    return from_torch(model, input_shape or _input_shape(model, arch))
+
+
+def _state(content: Any, where: str) -> dict[str, Tensor]:
+    """The tensors by name: of the file itself, or of the checkpoint's entry for them."""
+    for key in STATE_KEYS:
+        if isinstance(content, dict) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping):
+        raise InputError(Problem("no-state", where, f"holds a {type(content).__name__}", "a state_dict",
+                                 "torch.save(model.state_dict(), path)"))  # fmt: skip
+    state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not state:
+        raise InputError(Problem("no-state", where, "holds no tensors", "a state_dict"))
+    if all(name.startswith("module.") for name in state):  # saved from DataParallel
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return {
+        name: value if value.layout is torch.strided else value.to_dense() for name, value in state.items()
+    }
+
+
+def _build(arch: str) -> nn.Module:
+    file, _, function = arch.rpartition(":")
+    path = Path(file)
+    if not (file and function.isidentifier()):
+        raise UsageError(Problem("arch", "--arch", repr(arch), "FILE.py:FUNCTION"))
+    if not path.is_file():
+        raise UsageError(Problem("arch", "--arch", f"{file!r} is no file", "FILE.py:FUNCTION"))
+    spec = importlib.util.spec_from_file_location(f"lbi_arch_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(Problem("arch", "--arch", f"{file!r} is no Python file", "FILE.py:FUNCTION"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+        make = getattr(module, function, None)
+        model = None if make is None else make()
+    except Exception as error:
+        raise UsageError(
+            Problem("arch", arch, f"fails with {type(error).__name__}: {error}", "a function without arguments",
+                    "run it by itself")
+        ) from error  # fmt: skip
+    if make is None:
+        own = (name for name, value in vars(module).items() if getattr(value, "__module__", "") == spec.name)
+        raise UsageError(Problem("arch", arch, f"{file} has no {function!r}", ", ".join(own) or "a function"))
+    if not isinstance(model, nn.Module):
+        raise UsageError(Problem("arch", arch, f"returns a {type(model).__name__}", "a torch.nn.Module"))
+    return model
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Load the state as it is, or with pruning and weight norm folded into plain weights."""
+    wanted = set(model.state_dict())
+    if set(state) != wanted:
+        folded = model_pt.fold(state)
+        state = folded if set(folded) == wanted else state
+    problems = Problems()
+    missing, extra = sorted(wanted - set(state)), sorted(set(state) - wanted)
+    problems.check(not missing, "state-missing", where, f"lacks {_some(missing)}", "every parameter of the model",
+                   "give the --arch that the file was saved from")  # fmt: skip
+    problems.check(not extra, "state-unknown", where, f"has {_some(extra)}", "the model's parameters only",
+                   "give the --arch that the file was saved from")  # fmt: skip
+    for name, value in model.state_dict().items():
+        if name in state:
+            problems.check(
+                state[name].shape == value.shape, "state-shape", f"{where}, {name}", f"{tuple(state[name].shape)}",
+                f"{tuple(value.shape)}", "give the --arch that the file was saved from",
+            )  # fmt: skip
+    problems.raise_as(InputError)
+    model.load_state_dict(state)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _input_shape(model: nn.Module, arch: str) -> tuple[int, ...]:
+    first = next((module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d))), None)
+    if isinstance(first, nn.Linear):
+        return (first.in_features,)
+    raise UsageError(
+        Problem(
+            "input-shape",
+            arch,
+            "its input's shape cannot be told",
+            "--input-shape, such as 1,28,28",
+            "give it",
+        )
+    )

@@ -1,0 +1,143 @@
+"""2-D convolutions as the sparse matrices that they are, and back.
+
+Places are numbered channel by channel, row by row (C order of (channels, height, width)), as in torch.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.errors import InputError, Problems
+from lbi.limits import MOST_NEURONS
+from lbi.network.csr import CsrMatrix
+
+Shape = tuple[int, ...]
+
+
+class Convolution(NamedTuple):
+    """A 2-D convolution; pairs are (height, width).
+
+    kernel: (n_out, n_in / groups, height, width)
+    """
+
+    kernel: NDArray[Any]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def check(self, shape: Shape) -> None:
+        """Raise InputError unless an input of that shape (channels, height, width) has an output, of bounded size."""
+        steps = f"stride {self.stride}, padding {self.padding}, dilation {self.dilation}"
+        problems = Problems()
+        if problems.check(
+            min(*self.stride, *self.dilation) >= 1 and min(self.padding) >= 0, "convolution", "convolution", steps,
+            "strides and dilations of at least 1, padding of at least 0",
+        ):  # fmt: skip
+            sizes = self.output_shape(shape)
+            problems.check(
+                min(sizes) >= 1 and prod(sizes) <= MOST_NEURONS, "convolution", "convolution", f"{steps}, output {sizes}",
+                f"an output of 1 to {MOST_NEURONS} neurons",
+            )  # fmt: skip
+        problems.raise_as(InputError)
+
+    def output_shape(self, shape: Shape) -> tuple[int, int, int]:
+        """(channels, height, width) of the output for an input of that shape."""
+        size = [
+            (shape[1 + k] + 2 * self.padding[k] - self.dilation[k] * (self.kernel.shape[2 + k] - 1) - 1)
+            // self.stride[k]
+            + 1
+            for k in range(2)
+        ]
+        return self.kernel.shape[0], size[0], size[1]
+
+
+def expand(convolution: Convolution, shape: Shape) -> CsrMatrix:
+    """The convolution of an input (channels, height, width) as a matrix, zeros of the kernel left out.
+
+    ``out[k, y, x] = Σ kernel[k, c, i, j] · in[c, y · stride + i · dilation − padding, …]``
+    """
+    from scipy.sparse import coo_matrix
+
+    kernel = convolution.kernel
+    n_out, height, width = convolution.output_shape(shape)
+    taps, outs, ins = _geometry(convolution, shape, (height, width))
+    per_group_out, per_group_in = n_out // convolution.groups, kernel.shape[1]
+    values, rows, columns = [], [], []
+    for k in range(n_out):
+        begin = k // per_group_out * per_group_in
+        weights = kernel[k].reshape(per_group_in, -1)[:, taps]  # (channels, taps at places)
+        channel, place = np.nonzero(weights)
+        values.append(weights[channel, place])
+        rows.append(k * height * width + outs[place])
+        columns.append((begin + channel) * shape[1] * shape[2] + ins[place])
+    matrix = coo_matrix(
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
+        shape=(n_out * height * width, prod(shape)),
+    )
+    return CsrMatrix.from_scipy(matrix)
+
+
+def _geometry(
+    convolution: Convolution, shape: Shape, size: tuple[int, int]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Every (kernel tap, output place, input place) of one channel that lies inside the input."""
+    axes = []
+    for k in range(2):
+        tap, out = np.meshgrid(np.arange(convolution.kernel.shape[2 + k]), np.arange(size[k]), indexing="ij")
+        source = out * convolution.stride[k] + tap * convolution.dilation[k] - convolution.padding[k]
+        inside = (source >= 0) & (source < shape[1 + k])
+        axes.append((tap[inside], out[inside], source[inside]))
+    (tap_y, out_y, in_y), (tap_x, out_x, in_x) = axes
+    taps = tap_y[:, None] * convolution.kernel.shape[3] + tap_x
+    outs = out_y[:, None] * size[1] + out_x
+    ins = in_y[:, None] * shape[2] + in_x
+    return (taps.ravel().astype(np.int32), outs.ravel().astype(np.int32), ins.ravel().astype(np.int32))
+
+
+def find(matrix: CsrMatrix, before: Shape, after: Shape) -> Convolution | None:
+    """The convolution from ``before`` to ``after``, both (channels, height, width), that ``matrix`` is, if it is one.
+
+    Groups and dilation come out as zeros of the kernel. ``expand`` of the result is ``matrix`` again.
+    """
+    if len(before) != 3 or len(after) != 3 or matrix.nnz == 0:
+        return None
+    outs = np.unravel_index(matrix.row_of(), after)
+    ins = np.unravel_index(matrix.indices, before)
+    vertical, horizontal = (_axis(outs[k], ins[k], before[k], after[k]) for k in (1, 2))
+    if vertical is None or horizontal is None:
+        return None
+    (stride_y, padding_y, height), (stride_x, padding_x, width) = vertical, horizontal
+    taps = (
+        outs[0], ins[0], ins[1] - outs[1] * stride_y + padding_y, ins[2] - outs[2] * stride_x + padding_x
+    )  # fmt: skip
+    kernel = np.zeros((after[0], before[0], height, width), dtype=matrix.data.dtype)
+    kernel[taps] = matrix.data
+    found = Convolution(kernel, (stride_y, stride_x), (padding_y, padding_x))
+    if not np.array_equal(kernel[taps], matrix.data):
+        return None
+    # Every synapse is one of the convolution's; it is the convolution if that has no more.
+    per_tap = np.bincount(_geometry(found, before, (after[1], after[2]))[0], minlength=height * width)
+    n_synapses = int(np.count_nonzero(kernel, axis=(0, 1)).reshape(-1) @ per_tap)
+    return found if n_synapses == matrix.nnz else None
+
+
+def _axis(outs: NDArray[Any], ins: NDArray[Any], n_before: int, n_after: int) -> tuple[int, int, int] | None:
+    """(stride, padding, size) along one axis with the smallest kernel that reaches all pairs of places."""
+    pairs = np.zeros((n_after, n_before), dtype=bool)
+    pairs[outs, ins] = True
+    out, source = np.nonzero(pairs)
+    spans = [np.ptp(source - out * stride) for stride in range(1, n_before + 1)]
+    stride = int(np.argmin(spans)) + 1
+    offsets = source - out * stride
+    low, high = int(offsets.min()), int(offsets.max())
+    for padding in range(max(0, -low), n_before + 1):
+        longest = n_before + 2 * padding - stride * (n_after - 1)  # of the sizes that give n_after places
+        size = max(high + padding + 1, longest - stride + 1)
+        if size <= longest:
+            return stride, padding, size
+    return None

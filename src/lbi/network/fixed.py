@@ -1,0 +1,217 @@
+"""The integer network, as it runs on the chip: the same graph in Loihi's number formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.errors import InputError, Problems
+from lbi.network.csr import CsrMatrix
+from lbi.network.fixedpoint import IntFormat
+from lbi.network.graph import INPUT, Readout, check_graph
+from lbi.network.neurons import FixedNeuron
+
+
+class SignMode(IntEnum):
+    """Signs that a projection's weights may have; values as in ``lava.utils.weightutils.SignMode``.
+
+    MIXED: even mantissas −256 … 254 · EXCITATORY: 0 … 255 · INHIBITORY: −255 … 0
+    """
+
+    MIXED = 1
+    EXCITATORY = 2
+    INHIBITORY = 3
+
+    @property
+    def weight_format(self) -> IntFormat:
+        """The 8-bit mantissas that Lava neither clips nor truncates, and netx keeps (so no −256)."""
+        return _WEIGHT_FORMATS[self]
+
+    @property
+    def lava_format(self) -> IntFormat:
+        """The mantissas that Lava neither clips nor truncates: ``weight_format``, and a mixed −256."""
+        return IntFormat(-256, 254, step=2) if self is SignMode.MIXED else self.weight_format
+
+
+_WEIGHT_FORMATS = {
+    SignMode.MIXED: IntFormat(-254, 254, step=2),
+    SignMode.EXCITATORY: IntFormat(0, 255),
+    SignMode.INHIBITORY: IntFormat(-255, 0),
+}
+
+
+@dataclass(frozen=True)
+class FixedPopulation:
+    """A population in chip integers.
+
+    scale: mantissa units (at weight exponent 0) per float unit; 64 · scale state units per float unit
+    latency: chip timesteps from an input spike to its effect here, the population's own time zero
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    neuron: FixedNeuron
+    scale: float = 1.0
+    latency: int = 0
+
+    @property
+    def n(self) -> int:
+        """Number of neurons."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class FixedProjection:
+    """Synapses in chip integers; a spike's contribution is ``shift(Σ mantissas, weight_exp)``.
+
+    weights: CSR (n_target, n_source) int16 mantissas in ``sign_mode.lava_format``
+    weight_exp: −8 to 7, shared, applied to the sum · num_weight_bits: 1 to 8 stored bits per mantissa
+    delay: extra chip timesteps, one int for all or (nnz,)
+    n_rounded_to_zero, rms_error: what quantization did (rms over stored float weights, in float units)
+    """
+
+    name: str
+    source: str
+    target: str
+    weights: CsrMatrix
+    sign_mode: SignMode
+    weight_exp: int = 0
+    num_weight_bits: int = 8
+    delay: int | NDArray[np.uint8] = 0
+    n_rounded_to_zero: int = 0
+    rms_error: float = 0.0
+
+    @property
+    def max_delay(self) -> int:
+        """The longest extra delay of any synapse, in chip timesteps."""
+        return int(np.max(self.delay, initial=0))
+
+
+@dataclass(frozen=True)
+class FixedNetwork:
+    """An integer spiking network made for one chip; every population updates in every chip timestep.
+
+    A spike emitted at chip step t by ``source`` arrives at ``target`` at t + 1 + delay. Each sample's own
+    time starts at a population's latency: there, its state and all it has in flight are cleared, and its
+    step k is chip step latency + k. With ``lag = delay + 1 + latency(source) − latency(target)`` this is
+    the trained network: lag 0 sees the same step, lag 1 the previous one. All latencies 0 is the raw chip.
+
+    chip: name of the hardware profile it was quantized for
+    provenance: plain JSON values (where it came from, data set and encoding, training summary)
+    Raises InputError naming everything that is inconsistent.
+    """
+
+    input_shape: tuple[int, ...]
+    populations: tuple[FixedPopulation, ...]
+    projections: tuple[FixedProjection, ...]
+    readout: Readout
+    chip: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_graph(self)
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        problems = Problems()
+        check = problems.check
+        for population in self.populations:
+            where = f"population {population.name!r}"
+            check(population.latency >= 0, "latency", where, f"{population.latency}", "at least 0")
+            check(
+                bool(np.isfinite(population.scale)) and population.scale > 0, "scale", where,
+                f"{population.scale}", "a finite number above 0",
+            )  # fmt: skip
+        for projection in self.projections:
+            where = f"projection {projection.name!r}"
+            grid = projection.sign_mode.lava_format
+            data = projection.weights.data
+            check(data.dtype.kind in "iu", "weights-dtype", where, f"{data.dtype}", "integers")
+            n_off = int(np.count_nonzero(~grid.holds(data))) if data.dtype.kind in "iu" else 0
+            check(
+                n_off == 0, "weights-range", where, f"{n_off} mantissas off the grid",
+                f"{projection.sign_mode.name} {grid}",
+            )  # fmt: skip
+            check(
+                -8 <= projection.weight_exp <= 7, "weight-exp", where, f"{projection.weight_exp}", "−8 to 7"
+            )
+            check(
+                1 <= projection.num_weight_bits <= 8, "weight-bits", where,
+                f"{projection.num_weight_bits}", "1 to 8",
+            )  # fmt: skip
+            check(projection.max_delay <= 62, "delay-value", where, f"{projection.max_delay}", "0 to 62")
+            lags = self.lag(projection)
+            check(
+                lags.size == 0 or int(lags.min()) >= 0, "lag", where,
+                f"arrives {-int(lags.min(initial=0))} steps after it is due",
+                "delay + 1 + latency(source) ≥ latency(target)",
+                "give the target a smaller latency or the projection a longer delay",
+            )  # fmt: skip
+        problems.raise_as(InputError)
+
+    @property
+    def n_in(self) -> int:
+        """Number of input channels."""
+        return prod(self.input_shape)
+
+    @property
+    def n_out(self) -> int:
+        """Number of output neurons."""
+        return self.population(self.readout.population).n
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons over all populations."""
+        return sum(population.n for population in self.populations)
+
+    @property
+    def depth(self) -> int:
+        """Chip timesteps by which a run is longer than the sample: the largest latency."""
+        return max(population.latency for population in self.populations)
+
+    def population(self, name: str) -> FixedPopulation:
+        """The population of that name, which must exist."""
+        return next(population for population in self.populations if population.name == name)
+
+    def latency(self, name: str) -> int:
+        """Latency of a population, 0 for the input."""
+        return 0 if name == INPUT else self.population(name).latency
+
+    def lag(self, projection: FixedProjection) -> NDArray[np.int64]:
+        """Steps of the trained network's time by which spikes arrive later: () for all, or (nnz,)."""
+        offset = 1 + self.latency(projection.source) - self.latency(projection.target)
+        return np.asarray(projection.delay, dtype=np.int64) + offset
+
+    def evaluation_order(self) -> tuple[str, ...]:
+        """Population names so that every source of a lag-0 projection comes before its target.
+
+        Lags around a cycle add up to at least one step per projection, so an order always exists.
+        """
+        before: dict[str, set[str]] = {population.name: set() for population in self.populations}
+        for projection in self.projections:
+            if projection.source != INPUT and np.any(self.lag(projection) == 0):
+                before[projection.target].add(projection.source)
+        order: list[str] = []
+        while len(order) < len(before):
+            order += [name for name in before if name not in order and before[name] <= set(order)]
+        return tuple(order)
+
+
+def num_weight_bits(data: NDArray[Any], sign_mode: SignMode) -> int:
+    """The fewest bits (1 to 8) that hold all mantissas exactly: low zero bits need not be stored.
+
+    Lava cuts ``8 − bits`` low bits (one more for mixed signs, whose sign takes a bit): lava-nc 0.10.0,
+    ``lava/utils/weightutils.py::truncate_weights``.
+    """
+    if data.size == 0:
+        return 1
+    low_zeros = int(np.bitwise_or.reduce(np.abs(data.astype(np.int64))))
+    spare = (low_zeros & -low_zeros).bit_length() - 1
+    bits = 8 - spare + (1 if sign_mode is SignMode.MIXED else 0)
+    return max(1, min(8, bits))

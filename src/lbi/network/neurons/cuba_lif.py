@@ -1,0 +1,120 @@
+"""Current-based leaky integrate-and-fire: Loihi's native neuron, Lava's ``LIF``, SLAYER's CUBA block.
+
+Reference: Davies et al., IEEE Micro 38(1), 2018, equations 1–2; lava-nc 0.10.0 ``proc/lif/models.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.errors import Problems
+from lbi.network.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
+from lbi.network.neurons.parameters import (
+    FixedParameters,
+    FloatParameters,
+    State,
+    bias_to_fixed,
+    bias_to_float,
+    check_threshold,
+    decays_to_fixed,
+    decays_to_float,
+)
+
+if TYPE_CHECKING:
+    from lbi.chip.profile import NumberFormats
+
+
+@dataclass(frozen=True, eq=False)
+class CubaLif(FloatParameters):
+    """CUBA-LIF in float units, decays as fractions lost per timestep.
+
+    ::
+
+        u[t] = (1 − current_decay) · u[t−1] + a[t]
+        v[t] = (1 − voltage_decay) · v[t−1] + u[t] + bias
+        s[t] = v[t] > threshold;   v[t] = 0 where s[t]
+
+    current_decay, voltage_decay: in [0, 1], shared by the population · threshold: > 0, in weight units
+    bias: (n,) in weight units per timestep, or None
+    """
+
+    current_decay: float
+    voltage_decay: float
+    threshold: float
+    bias: NDArray[np.float64] | None = None
+
+    model: ClassVar[str] = "cuba_lif"
+    state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
+
+    def _check(self, problems: Problems) -> None:
+        super()._check(problems)
+        check_threshold(self.threshold, problems)
+
+    def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Advance ``state`` (u, v: (..., n), changed in place) by one timestep; returns the spikes."""
+        u, v = state["u"], state["v"]
+        u[...] = u * (1.0 - self.current_decay) + a
+        v[...] = v * (1.0 - self.voltage_decay) + u + (0.0 if self.bias is None else self.bias)
+        spikes = v > self.threshold
+        v[spikes] = 0.0
+        return spikes
+
+    def to_fixed(
+        self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
+    ) -> FixedCubaLif:
+        """In chip integers, ``scale`` mantissa units (of weight exponent 0) per float unit.
+
+        What is out of the chip's range is noted in ``problems`` under ``where`` and clipped.
+        """
+        du, dv = decays_to_fixed(self, formats, where, problems)
+        vth = int(np.clip(round(self.threshold * scale), 0, formats.threshold.maximum))
+        bias_mant, bias_exp = bias_to_fixed(self.bias, scale, n, formats, where, problems)
+        return FixedCubaLif(du=du, dv=dv, vth=vth, bias_mant=bias_mant, bias_exp=bias_exp)
+
+
+@dataclass(frozen=True, eq=False)
+class FixedCubaLif(FixedParameters):
+    """CUBA-LIF in Loihi's integers, as Lava's ``PyLifModelBitAcc``.
+
+    ::
+
+        u[t]  = wrap24(trunc0(u[t−1] · (4096 − (du + 1)) / 4096) + (a[t] << 6))
+        v*[t] = clip24(trunc0(v[t−1] · (4096 − dv) / 4096) + u[t] + (bias_mant << bias_exp))
+        s[t]  = v*[t] > (vth << 6);   v[t] = 0 where s[t], else v*[t]
+
+    du: unsigned 12-bit (0 to 4095; −1, what netx makes of a current without decay, runs in Lava only)
+    dv: unsigned 12-bit (0 to 4095) · vth: unsigned 17-bit (0 to 131071)
+    bias_mant: (n,) signed 13-bit (−4096 to 4095) · bias_exp: unsigned 3-bit (0 to 7)
+    """
+
+    du: int
+    dv: int
+    vth: int
+    bias_mant: NDArray[np.int32]
+    bias_exp: int = 0
+
+    model: ClassVar[str] = "cuba_lif"
+    state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
+    became: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv", "threshold": "vth"}
+    ranges = (("du", -1, 4095), ("dv", 0, 4096), ("vth", 0, 131071), ("bias_exp", 0, 7))
+
+    def to_float(self, scale: float) -> CubaLif:
+        """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
+        current, voltage = decays_to_float(self.du, self.dv)
+        return CubaLif(current, voltage, self.vth / scale, bias_to_float(self.bias, scale))
+
+    def step(self, state: State, a: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Advance ``state`` (u, v: (..., n) int32, changed in place) by one timestep; returns the spikes.
+
+        a: (..., n) int32, the sum of all projections' shifted inputs.
+        """
+        u, v = state["u"], state["v"]
+        u[...] = wrap24(decay(u, self.du + 1) + (a.astype(np.int32) << ACTIVATION_SHIFT))
+        v[...] = clip24(decay(v, self.dv).astype(np.int64) + u + self.bias)
+        spikes = v > (self.vth << ACTIVATION_SHIFT)
+        v[spikes] = 0
+        return spikes

@@ -1,0 +1,123 @@
+"""CUBA-LIF with an absolute refractory period: Lava's ``LIFRefractory`` in Loihi's integers.
+
+lava-nc 0.10.0 holds this model in floating point only (``PyLifRefractoryModelFloat``). Its rule for the
+period is taken as it is; current, voltage and threshold are those of the fixed-point ``LIF``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.errors import Problems
+from lbi.network.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
+from lbi.network.neurons.cuba_lif import CubaLif
+from lbi.network.neurons.parameters import FixedParameters, State, bias_to_float, decays_to_float
+
+if TYPE_CHECKING:
+    from lbi.chip.profile import NumberFormats
+
+
+@dataclass(frozen=True, eq=False)
+class LifRefractory(CubaLif):
+    """CUBA-LIF in float units whose voltage stays at rest for ``refractory_period`` steps after a spike.
+
+    ::
+
+        u[t] = (1 − current_decay) · u[t−1] + a[t]
+        v[t] = 0 in the refractory period, else (1 − voltage_decay) · v[t−1] + u[t] + bias
+        s[t] = v[t] > threshold;   v[t] = 0 where s[t]
+
+    refractory_period: steps, 1 to 63; the current integrates meanwhile. What snnTorch's ``Synaptic`` does with
+    ``reset_mechanism="zero"`` and its default ``reset_delay=True`` is a period of 1.
+    """
+
+    refractory_period: int = 1
+
+    model: ClassVar[str] = "lif_refractory"
+    state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "wait")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "refractory_period", int(self.refractory_period))
+        super().__post_init__()
+
+    def _check(self, problems: Problems) -> None:
+        super()._check(problems)
+        problems.check(
+            1 <= self.refractory_period <= 63, "refractory_period-range", "refractory_period",
+            f"{self.refractory_period}", "1 to 63",
+        )  # fmt: skip
+
+    def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Advance ``state`` (u, v, wait: (..., n), changed in place) by one timestep; returns the spikes."""
+        u, v, wait = state["u"], state["v"], state["wait"]
+        u[...] = u * (1.0 - self.current_decay) + a
+        moved = v * (1.0 - self.voltage_decay) + u + (0.0 if self.bias is None else self.bias)
+        v[...] = np.where(wait > 0, v, moved)
+        spikes = v > self.threshold
+        v[spikes] = 0.0
+        wait[...] = np.where(spikes, self.refractory_period, np.maximum(wait - 1, 0))
+        return spikes
+
+    def to_fixed(  # type: ignore[override]
+        self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
+    ) -> FixedLifRefractory:
+        """In chip integers; what is out of the chip's range is noted in ``problems`` and clipped."""
+        base: Any = super().to_fixed(scale, n, formats, where, problems)
+        return FixedLifRefractory(
+            base.du, base.dv, base.vth, self.refractory_period, base.bias_mant, base.bias_exp
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FixedLifRefractory(FixedParameters):
+    """CUBA-LIF whose voltage stays at rest for ``refractory_period`` steps after a spike.
+
+    ::
+
+        u[t]  = wrap24(trunc0(u[t−1] · (4096 − (du + 1)) / 4096) + (a[t] << 6))
+        w*[t] = max(w[t−1] − 1, 0)
+        v*[t] = v[t−1] where w[t−1] > 0, else
+                clip24(trunc0(v[t−1] · (4096 − dv) / 4096) + u[t] + (bias_mant << bias_exp))
+        s[t]  = v*[t] > (vth << 6)
+        v[t]  = 0, w[t] = refractory_period where s[t], else v*[t], w*[t]
+
+    The current integrates during the period. w, the steps left, is the state variable ``wait``.
+
+    du, dv: unsigned 12-bit (0 to 4095) · vth: unsigned 17-bit (0 to 131071) · refractory_period: 1 to 63
+    bias_mant: (n,) signed 13-bit (−4096 to 4095) · bias_exp: unsigned 3-bit (0 to 7)
+    """
+
+    du: int
+    dv: int
+    vth: int
+    refractory_period: int
+    bias_mant: NDArray[np.int32]
+    bias_exp: int = 0
+
+    model: ClassVar[str] = "lif_refractory"
+    state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "wait")
+    became: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv", "threshold": "vth"}
+    ranges = (
+        ("du", 0, 4095), ("dv", 0, 4096), ("vth", 0, 131071), ("refractory_period", 1, 63), ("bias_exp", 0, 7),
+    )  # fmt: skip
+
+    def to_float(self, scale: float) -> LifRefractory:
+        """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
+        current, voltage = decays_to_float(self.du, self.dv)
+        bias = bias_to_float(self.bias, scale)
+        return LifRefractory(current, voltage, self.vth / scale, bias, self.refractory_period)
+
+    def step(self, state: State, a: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Advance ``state`` (u, v, wait: (..., n) int32, changed in place) by one timestep; returns the spikes."""
+        u, v, wait = state["u"], state["v"], state["wait"]
+        u[...] = wrap24(decay(u, self.du + 1) + (a.astype(np.int32) << ACTIVATION_SHIFT))
+        moved = clip24(decay(v, self.dv).astype(np.int64) + u + self.bias)
+        v[...] = np.where(wait > 0, v, moved)
+        spikes = v > (self.vth << ACTIVATION_SHIFT)
+        v[spikes] = 0
+        wait[...] = np.where(spikes, self.refractory_period, np.maximum(wait - 1, 0))
+        return spikes

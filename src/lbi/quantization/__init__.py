@@ -1,0 +1,1 @@
+"""Between float networks and the chip's integers."""

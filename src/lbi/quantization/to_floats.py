@@ -1,0 +1,44 @@
+"""From a chip's integers back to floats: the network that the integers stand for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lbi.errors import InputError, Problem
+from lbi.network.fixed import FixedNetwork, FixedProjection
+from lbi.network.graph import INPUT, Network, Population, Projection
+
+
+def dequantize(fixed: FixedNetwork) -> Network:
+    """The float network whose parameters are exactly what the integers stand for.
+
+    Its spikes may differ from the integers' where those round. Raises InputError for a raw chip graph whose
+    populations are listed against the order of their signals.
+    """
+    order = {INPUT: -1} | {population.name: i for i, population in enumerate(fixed.populations)}
+    return Network(
+        fixed.input_shape,
+        tuple(Population(p.name, p.shape, p.neuron.to_float(p.scale)) for p in fixed.populations),
+        tuple(_projection(fixed, projection, order) for projection in fixed.projections),
+        fixed.readout,
+        dict(fixed.provenance),
+    )
+
+
+def _projection(fixed: FixedNetwork, projection: FixedProjection, order: dict[str, int]) -> Projection:
+    scale = fixed.population(projection.target).scale
+    back = order[projection.source] >= order[projection.target]
+    delay: Any = fixed.lag(projection)
+    delay = delay - (1 if back else 0)
+    where = f"projection {projection.name!r}"
+    if int(np.min(delay, initial=0)) < 0:
+        raise InputError(
+            Problem("instant-feedback", where, "arrives in the step it is sent, against the order of evaluation",
+                    "populations in the order of their signals", "list sources before targets")
+        )  # fmt: skip
+    weights, _ = projection.weights.with_data(projection.weights.data * (2.0**projection.weight_exp / scale))
+    if isinstance(delay, np.ndarray):
+        delay = delay.astype(np.uint8)
+    return Projection(projection.name, projection.source, projection.target, weights, delay)

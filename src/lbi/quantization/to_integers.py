@@ -1,0 +1,244 @@
+"""From the float network to a chip's integers, with one scale for all that enters a neuron's sum.
+
+A population's scale s ties mantissas to float units: threshold · s becomes ``vth``, and every
+projection into it becomes ``round(w · s / 2^weight_exp)`` on the chip's weight grid, so synaptic input,
+bias and threshold stay in proportion. The search tries many s and keeps the one that loses least.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.chip.profile import HardwareProfile, load_profile
+from lbi.errors import InputError, Problems
+from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
+from lbi.network.fixedpoint import ACTIVATION_SHIFT, STATE_LIMIT
+from lbi.network.graph import INPUT, Network, Population, Projection
+
+N_SCALES = 192
+"""Candidate scales tried per octave and population."""
+
+LEAST_THRESHOLD = 64
+"""Threshold mantissa below which its rounding, up to 1 in 128, is too coarse to make room for a large bias."""
+
+CURRENT_HEADROOM = 16
+"""With free exponents, thresholds that must fit into the current's range before it wraps."""
+
+INTEGRATED_SHARE = 1 / 8
+INTEGRATED_STEPS = 256
+"""An integrator's voltage stays in range while this share of its strongest neuron's inputs, all of one sign, spikes in
+every one of so many steps. More input may saturate it, and the simulator then warns."""
+
+
+def quantize(
+    network: Network,
+    chip: str | HardwareProfile = "loihi2",
+    *,
+    exponents: Literal["zero", "free"] = "zero",
+) -> FixedNetwork:
+    """The integer network that runs on ``chip`` and computes what ``network`` computes.
+
+    Exact zeros stay absent; weights that round to zero are dropped and counted in each projection's
+    ``n_rounded_to_zero``. Delays are added where paths of different length meet, so that skip
+    connections keep their meaning.
+
+    exponents: "zero" keeps every ``weight_exp`` at 0, all that netx can hold; "free" gives each projection
+    its own, which keeps more of a projection whose weights are much smaller than its neighbour's.
+
+    Raises InputError naming every parameter the chip cannot hold.
+    """
+    profile = load_profile(chip) if isinstance(chip, str) else chip
+    problems = Problems()
+    latencies = _latencies(network)
+    populations, projections = [], []
+    for population in network.populations:
+        into = [projection for projection in network.projections if projection.target == population.name]
+        # A network trained in integers names its scales: then rounding changes nothing.
+        scale = network.meta.get("scales", {}).get(population.name) or _best_scale(
+            population, into, profile, free=exponents == "free"
+        )
+        where = f"population {population.name!r}"
+        neuron = population.neuron.to_fixed(scale, population.n, profile.formats, where, problems)
+        latency = latencies[population.name]
+        populations.append(FixedPopulation(population.name, population.shape, neuron, scale, latency))
+    scales = {population.name: population.scale for population in populations}
+    for projection in network.projections:
+        fixed = _projection(projection, scales[projection.target], profile)
+        delay = _chip_delay(network, projection, latencies, profile, problems)
+        if isinstance(delay, np.ndarray):
+            delay = delay[fixed[1]]
+        projections.append(replace(fixed[0], delay=delay))
+    problems.raise_as(InputError)
+    return FixedNetwork(
+        input_shape=network.input_shape,
+        populations=tuple(populations),
+        projections=tuple(projections),
+        readout=network.readout,
+        chip=profile.name,
+        provenance=dict(network.meta),
+    )
+
+
+def _latencies(network: Network) -> dict[str, int]:
+    """Chip steps from the input to each population: one per undelayed projection on the longest forward path."""
+    latencies = {INPUT: 0}
+    for population in network.populations:
+        before = [
+            latencies[projection.source] + int(np.any(network.lag(projection) == 0))
+            for projection in network.projections
+            if projection.target == population.name and network.is_forward(projection)
+        ]
+        latencies[population.name] = max([1, *before])
+    return latencies
+
+
+def _chip_delay(
+    network: Network,
+    projection: Projection,
+    latencies: dict[str, int],
+    profile: HardwareProfile,
+    problems: Problems,
+) -> int | NDArray[np.uint8]:
+    """The delay that gives the projection its trained lag between populations of these latencies."""
+    delay = network.lag(projection) + latencies[projection.target] - latencies[projection.source] - 1
+    allowed = profile.formats.delay
+    shortest, longest = int(np.min(delay, initial=0)), int(np.max(delay, initial=0))
+    where = f"projection {projection.name!r}"
+    if shortest < 0:
+        problems.add(
+            "feedback-too-fast", where,
+            f"feeds back from {projection.source!r} to {projection.target!r} {-shortest} steps faster than"
+            " spikes travel on the chip, where every projection takes a step",
+            f"a delay of at least {latencies[projection.source] - latencies[projection.target]}",
+            "train with that delay on the projection",
+        )  # fmt: skip
+    problems.check(
+        longest <= allowed.maximum, "delay-range", where, f"a delay of {longest} chip steps",
+        f"{allowed}", "shorten the delay or the paths that meet here",
+    )  # fmt: skip
+    if delay.ndim == 0:
+        return max(0, min(int(delay), allowed.maximum))
+    return np.clip(delay, 0, allowed.maximum).astype(np.uint8)
+
+
+def sign_mode_of(weights: NDArray[np.float64]) -> SignMode:
+    """Excitatory or inhibitory if all weights have one sign, else mixed."""
+    if weights.size and weights.min() < 0 < weights.max():
+        return SignMode.MIXED
+    return SignMode.INHIBITORY if weights.size and weights.max() < 0 else SignMode.EXCITATORY
+
+
+def _largest(projection: Projection) -> tuple[float, int]:
+    """The largest weight's magnitude and the largest mantissa for it."""
+    data = projection.weights.data
+    grid = sign_mode_of(data).weight_format
+    return float(np.abs(data).max()), max(grid.maximum, -grid.minimum)
+
+
+def _exponent(projection: Projection, scale: float, profile: HardwareProfile) -> int:
+    """The smallest exponent ≥ 0 whose mantissas hold the largest weight at this scale."""
+    if projection.weights.nnz == 0:
+        return 0
+    peak, limit = _largest(projection)
+    exponent = 0
+    while round(peak * scale / 2**exponent) > limit and exponent < profile.formats.weight_exponent.maximum:
+        exponent += 1
+    return exponent
+
+
+def _best_scale(
+    population: Population, into: list[Projection], profile: HardwareProfile, *, free: bool
+) -> float:
+    """The scale that loses least (``_loss``) among many below the largest.
+
+    The largest is where the largest weight meets its largest mantissa at exponent 0, or where ``vth`` or
+    the largest bias meets its largest value. Free exponents allow larger ones, as long as the current keeps headroom.
+    """
+    threshold = population.neuron.threshold
+    stored = [projection for projection in into if projection.weights.nnz]
+    limits = [limit / peak for peak, limit in map(_largest, stored)]
+    if threshold is None:
+        highest = _integrator_limit(population, stored)
+    else:
+        highest = profile.formats.threshold.maximum / threshold
+    limit = _bias_limit(population, profile)
+    if threshold is None or threshold * limit >= LEAST_THRESHOLD:
+        highest = min(highest, limit)  # else no scale suits both, and the bias is refused
+    top = min([highest, *limits])
+    if not np.isfinite(top):
+        return 1.0  # an integrator that nothing reaches
+    octaves = 1
+    if free and stored:
+        wanted = min(max(limits), highest / CURRENT_HEADROOM)
+        while top * 2 <= wanted and octaves <= profile.formats.weight_exponent.maximum:
+            top, octaves = top * 2, octaves + 1
+    candidates = top * 2.0 ** -np.linspace(0.0, octaves, N_SCALES * octaves, endpoint=False)
+    losses = [_loss(population, stored, scale, profile) for scale in candidates]
+    return float(candidates[int(np.argmin(losses))])
+
+
+def _integrator_limit(population: Population, into: list[Projection]) -> float:
+    """The scale at which the input that ``INTEGRATED_SHARE`` describes takes a voltage to the end of its range."""
+    neuron = population.neuron
+    u = v = 0.0
+    for _ in range(INTEGRATED_STEPS):
+        u = u * (1.0 - neuron.current_decay) + 1.0
+        v = v * (1.0 - neuron.voltage_decay) + u
+    fan_in = np.zeros(population.n)
+    for projection in into:
+        np.add.at(fan_in, projection.weights.row_of(), np.abs(projection.weights.data))
+    peak = INTEGRATED_SHARE * float(fan_in.max(initial=0.0)) * v
+    return (STATE_LIMIT >> ACTIVATION_SHIFT) / peak if peak else np.inf
+
+
+def _bias_limit(population: Population, profile: HardwareProfile) -> float:
+    """The scale at which the largest bias has the largest mantissa and exponent; infinite without bias."""
+    bias = population.neuron.bias
+    peak = 0.0 if bias is None else float(np.abs(bias).max(initial=0.0))
+    formats = profile.formats
+    largest = formats.bias_mantissa.maximum << formats.bias_exponent.maximum
+    return largest / (peak * (1 << ACTIVATION_SHIFT)) if peak else np.inf
+
+
+def _loss(population: Population, into: list[Projection], scale: float, profile: HardwareProfile) -> float:
+    """Each projection's mean squared weight error over its mean square, plus the threshold's if it has one, summed."""
+    threshold = population.neuron.threshold
+    loss = 0.0 if threshold is None else (round(threshold * scale) / (threshold * scale) - 1.0) ** 2
+    for projection in into:
+        data = projection.weights.data
+        exponent = _exponent(projection, scale, profile)
+        error = _mantissas(projection, scale, exponent) * (2.0**exponent / scale) - data
+        loss += float(np.mean(error**2) / np.mean(data**2))
+    return loss
+
+
+def _mantissas(projection: Projection, scale: float, exponent: int) -> NDArray[np.int64]:
+    data = projection.weights.data
+    return sign_mode_of(data).weight_format.round(data * (scale / 2**exponent))
+
+
+def _projection(
+    projection: Projection, scale: float, profile: HardwareProfile
+) -> tuple[FixedProjection, NDArray[np.intp]]:
+    """The projection in integers (delay still to come), and which of its synapses were kept."""
+    exponent = _exponent(projection, scale, profile)
+    mantissas = _mantissas(projection, scale, exponent)
+    weights, kept = projection.weights.with_data(mantissas.astype(np.int16))
+    mode = sign_mode_of(projection.weights.data)
+    error = mantissas * (2.0**exponent / scale) - projection.weights.data
+    fixed = FixedProjection(
+        name=projection.name,
+        source=projection.source,
+        target=projection.target,
+        weights=weights,
+        sign_mode=mode,
+        weight_exp=exponent,
+        num_weight_bits=num_weight_bits(weights.data, mode),
+        n_rounded_to_zero=projection.weights.nnz - weights.nnz,
+        rms_error=float(np.sqrt(np.mean(error**2))) if error.size else 0.0,
+    )
+    return fixed, kept

@@ -1,0 +1,136 @@
+"""The slow, obvious simulation: one numpy line per equation, for float and integer networks alike.
+
+It is the oracle that the compiled simulator is tested against, and the way to run a float network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lbi.errors import InputError, Problems
+from lbi.network.activity import Activity, PopulationActivity, ProjectionActivity
+from lbi.network.fixed import FixedNetwork
+from lbi.network.fixedpoint import shift
+from lbi.network.graph import INPUT, Network
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+def check_spikes(spikes: ArrayLike, n_in: int, where: str = "spikes") -> NDArray[np.uint8]:
+    """``spikes`` as (n_samples, n_steps, n_in) uint8 of zeros and ones; InputError otherwise."""
+    problems = Problems()
+    array = np.asarray(spikes)
+    if problems.check(
+        array.ndim == 3, "spikes-rank", where, f"shape {array.shape}", "(n_samples, n_steps, n_in)",
+        "one row of channels per step: spikes.reshape(n_samples, n_steps, -1)",
+    ):  # fmt: skip
+        problems.check(
+            array.shape[2] == n_in, "spikes-width", where, f"{array.shape[2]} channels",
+            f"{n_in}, the network's input", "use the encoding the network was trained with",
+        )  # fmt: skip
+    if problems.check(
+        array.dtype.kind in "biuf",
+        "spikes-dtype",
+        where,
+        f"type {array.dtype}",
+        "uint8 (or bool) zeros and ones",
+    ):
+        n_bad = array.size - int(np.count_nonzero(array == 0)) - int(np.count_nonzero(array == 1))
+        problems.check(
+            n_bad == 0, "spikes-value", where, f"{n_bad} values that are neither 0 nor 1",
+            "0 and 1: a chip input spikes at most once per timestep", "bin the events to one per step",
+        )  # fmt: skip
+    problems.raise_as(InputError)
+    return np.ascontiguousarray(array, dtype=np.uint8)
+
+
+def simulate(network: Network | FixedNetwork, spikes: ArrayLike, record: Iterable[str] = ()) -> Activity:
+    """Run every sample of ``spikes`` (n_samples, n_steps, n_in) from rest.
+
+    record: variables to keep for all populations: "spikes", "active" and the neuron's state variables.
+    Equations: those of the neuron models (``lbi.network.neurons``), and docs/architecture.md for time.
+    """
+    spikes = check_spikes(spikes, network.n_in)
+    n_samples, n_steps, _ = spikes.shape
+    fixed = isinstance(network, FixedNetwork)
+    value: Any = np.int32 if fixed else np.float64
+    neurons: dict[str, Any] = {population.name: population.neuron for population in network.populations}
+    sizes = {population.name: population.n for population in network.populations}
+    variables = [(name, variable) for name in sizes for variable in neurons[name].state_variables]
+    state: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in sizes}
+    for name, variable in variables:
+        state[name][variable] = np.zeros((n_samples, sizes[name]), dtype=value)
+    traces: dict[tuple[str, str], NDArray[Any]] = {
+        (name, kind): np.zeros((n_samples, n_steps, n), dtype=np.uint8)
+        for name, n in sizes.items()
+        for kind in ("spikes", "active")
+    }
+    for name, variable in variables:
+        traces[name, variable] = np.zeros((n_samples, n_steps, sizes[name]), dtype=value)
+    traces[INPUT, "spikes"] = spikes
+    parts: list[tuple[Any, Any]] = [(p, by_lag(network, p)) for p in network.projections]
+
+    for t in range(n_steps):
+        for name in network.evaluation_order():
+            a: NDArray[Any] = np.zeros((n_samples, sizes[name]), dtype=value)
+            for projection, lags in parts:
+                for lag, weights in lags if projection.target == name else ():
+                    if t >= lag:
+                        before = traces[projection.source, "spikes"][:, t - lag].astype(weights.dtype)
+                        arriving = (weights @ before.T).T
+                        a += shift(arriving, projection.weight_exp) if fixed else arriving
+            bias = neurons[name].bias
+            busy = (a != 0) | (False if bias is None else bias != 0)
+            for values in state[name].values():
+                busy |= values != 0
+            traces[name, "active"][:, t] = busy
+            traces[name, "spikes"][:, t] = neurons[name].step(state[name], a)
+            for variable, values in state[name].items():
+                traces[name, variable][:, t] = values
+    return _activity(network, traces, tuple(record))
+
+
+def _activity(
+    network: Network | FixedNetwork, traces: dict[tuple[str, str], NDArray[Any]], wanted: tuple[str, ...]
+) -> Activity:
+    def count(name: str, kind: str) -> NDArray[np.int64]:
+        return traces[name, kind].sum(axis=2, dtype=np.int64)
+
+    names = [population.name for population in network.populations]
+    return Activity(
+        output_spikes=traces[network.readout.population, "spikes"],
+        input_spikes=count(INPUT, "spikes"),
+        populations={
+            name: PopulationActivity(count(name, "spikes"), count(name, "active")) for name in names
+        },
+        projections={
+            projection.name: ProjectionActivity(
+                events=count(projection.source, "spikes"),
+                synops=traces[projection.source, "spikes"].astype(np.int64) @ projection.weights.fan_out(),
+            )
+            for projection in network.projections
+        },
+        recorded={key: trace for key, trace in traces.items() if key[0] != INPUT and key[1] in wanted},
+        output_membrane=traces[network.readout.population, "v"] if network.readout.of_membrane else None,
+    )
+
+
+def by_lag(network: Any, projection: Any) -> list[tuple[int, csr_matrix]]:
+    """The projection's weights apart by lag, shortest first: Lava shifts each delay's sum on its own."""
+    lags = network.lag(projection)
+    weights = projection.weights.to_scipy()
+    if weights.dtype.kind in "iu":
+        weights = weights.astype(np.int64)
+    if lags.ndim == 0:
+        return [(int(lags), weights)]
+    parts = []
+    for lag in np.unique(lags):
+        part = weights.copy()
+        part.data = np.where(lags == lag, part.data, 0)
+        parts.append((int(lag), part))
+    return parts or [(0, weights)]

@@ -1,0 +1,275 @@
+"""The bit-exact, event-driven simulation of an integer network: Lava's arithmetic, without Lava.
+
+Cost per timestep: the update of every neuron, plus the stored synapses that spikes reach.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lbi.errors import InputError, Problems
+from lbi.network.activity import Activity, PopulationActivity, ProjectionActivity
+from lbi.network.fixed import FixedNetwork, FixedPopulation
+from lbi.simulation.layout import Plan, plan_of
+from lbi.simulation.oracle import check_spikes
+
+if TYPE_CHECKING:
+    from lbi.simulation.kernels import Inputs, Outputs
+
+FLAGS = ("spikes", "active")
+"""What can be recorded of every population, besides its neuron's ``state_variables``."""
+
+
+class SaturationWarning(UserWarning):
+    """A current wrapped or a voltage saturated: the integers left the range that training assumed.
+
+    ``lbi.simulation.bounds.state_bounds`` tells from the weights which neurons never can.
+    """
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeEvents:
+    """Input spikes as a list: event i is a spike of ``channel[i]`` in ``step[i]`` of ``sample[i]``.
+
+    sample, step, channel: (n_events,) integers in any order, no event twice
+    shape: (n_samples, n_steps, n_in)
+    Raises InputError naming all that is out of range.
+    """
+
+    sample: NDArray[Any]
+    step: NDArray[Any]
+    channel: NDArray[Any]
+    shape: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        for name, limit in zip(("sample", "step", "channel"), self.shape, strict=True):
+            array = np.asarray(getattr(self, name))
+            object.__setattr__(self, name, array)
+            where = f"events, {name}"
+            problems.check(
+                array.ndim == 1 and array.size == np.size(self.sample), "events-shape", where,
+                f"shape {array.shape}", f"({np.size(self.sample)},), as sample",
+            )  # fmt: skip
+            if problems.check(array.dtype.kind in "iu", "events-dtype", where, f"{array.dtype}", "integers"):
+                n_bad = int(np.count_nonzero((array < 0) | (array >= limit)))
+                problems.check(
+                    n_bad == 0, "events-range", where, f"{n_bad} out of range", f"0 to {limit - 1}"
+                )
+        problems.raise_as(InputError)
+        keys = np.ravel_multi_index((self.sample, self.step, self.channel), self.shape)
+        n_twice = keys.size - np.unique(keys).size
+        problems.check(
+            n_twice == 0, "events-twice", "events", f"{n_twice} repeated events",
+            "at most one spike per channel and step", "bin the events to one per step",
+        )  # fmt: skip
+        problems.raise_as(InputError)
+
+
+def simulate(
+    fixed: FixedNetwork,
+    spikes: ArrayLike | SpikeEvents,
+    *,
+    record: Iterable[str | tuple[str, str]] = (),
+    n_threads: int | None = None,
+    on_done: Callable[[int], None] | None = None,
+) -> Activity:
+    """Run every sample from rest, spike for spike and state for state as Lava's fixed-point models.
+
+    spikes: (n_samples, n_steps, n_in) zeros and ones, or SpikeEvents
+    record: "spikes", "active" or a state variable, for all populations that have it, or (population,
+        variable) pairs; "u" and "v" are the states after the step, a spike's reset included
+    n_threads: samples run in parallel on this many threads; None: as many as this process has cores
+    on_done: called with how many more samples are done, to show progress
+
+    Steps count in each population's own time (FixedNetwork): outputs are aligned to the input.
+    Raises InputError naming all that is wrong with the spikes and the names to record.
+    Warns with SaturationWarning where currents wrapped or voltages saturated.
+    """
+    problems = Problems()
+    pairs = _pairs(fixed, record, problems)
+    problems.check(
+        n_threads is None or n_threads >= 1, "n-threads", "n_threads", f"{n_threads}", "at least 1, or None"
+    )
+    try:
+        inputs = _inputs(spikes, fixed.n_in)
+    except InputError as error:
+        problems.take(error)
+    problems.raise_as(InputError)
+    plan = plan_of(fixed)
+    read = {"spikes", "v"} if fixed.readout.of_membrane else {"spikes"}
+    outputs = _run(
+        plan, inputs, pairs | {(fixed.readout.population, name) for name in read}, n_threads, on_done
+    )
+    activity = _activity(fixed, plan, outputs, pairs)
+    _warn(plan, outputs)
+    return activity
+
+
+def _variables(population: FixedPopulation) -> tuple[str, ...]:
+    return (*FLAGS, *population.neuron.state_variables)
+
+
+def _pairs(
+    fixed: FixedNetwork, record: Iterable[str | tuple[str, str]], problems: Problems
+) -> set[tuple[str, str]]:
+    """(population, variable) of everything to record."""
+    known = {population.name: _variables(population) for population in fixed.populations}
+    pairs: set[tuple[str, str]] = set()
+    for wanted in (record,) if isinstance(record, str) else record:
+        if isinstance(wanted, str):
+            found = {(name, wanted) for name, variables in known.items() if wanted in variables}
+            names = ", ".join(sorted({variable for variables in known.values() for variable in variables}))
+            problems.check(bool(found), "record-variable", "record", repr(wanted), names)
+        else:
+            name, variable = wanted
+            found = {(name, variable)} if variable in known.get(name, ()) else set()
+            if problems.check(name in known, "record-population", "record", repr(name), ", ".join(known)):
+                problems.check(
+                    bool(found), "record-variable", f"record, population {name!r}", repr(variable),
+                    ", ".join(known[name]),
+                )  # fmt: skip
+        pairs |= found
+    return pairs
+
+
+def _inputs(spikes: ArrayLike | SpikeEvents, n_in: int) -> Inputs:
+    from lbi.simulation.kernels import Inputs
+
+    no_spikes, no_pointers = np.zeros((0, 0, 0), dtype=np.uint8), np.zeros(1, dtype=np.int64)
+    if isinstance(spikes, SpikeEvents):
+        problems = Problems()
+        n_samples, n_steps, width = spikes.shape
+        problems.check(
+            width == n_in, "spikes-width", "events", f"{width} channels", f"{n_in}, the network's input"
+        )
+        problems.raise_as(InputError)
+        row = spikes.sample.astype(np.int64) * n_steps + spikes.step
+        order = np.lexsort((spikes.channel, row))
+        pointers = np.searchsorted(row[order], np.arange(n_samples * n_steps + 1)).astype(np.int64)
+        channels = spikes.channel[order].astype(np.int32)
+        return Inputs(False, n_steps, no_spikes, pointers, channels)
+    array = np.asarray(spikes)
+    if array.dtype == np.bool_:
+        array = array.view(np.uint8)
+    usual = array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == n_in
+    if not usual or array.max(initial=0) > 1:
+        array = check_spikes(array, n_in)
+    array = np.require(array, requirements=("C", "W"))  # numba compiles anew for a read-only array
+    return Inputs(True, array.shape[1], array, no_pointers, np.zeros(0, dtype=np.int32))
+
+
+def _run(
+    plan: Plan, inputs: Inputs, pairs: set[tuple[str, str]], n_threads: int | None,
+    on_done: Callable[[int], None] | None,
+) -> Outputs:  # fmt: skip
+    from lbi.simulation.kernels import run, scratch_for
+
+    layout, n_steps = plan.layout, inputs.n_steps
+    n_samples = inputs.spikes.shape[0] if inputs.is_dense else (inputs.pointers.size - 1) // max(n_steps, 1)
+    outputs = _outputs(plan, n_samples, n_steps, pairs)
+    n_workers = min(n_threads or _n_cores(), n_samples)
+    bounds = np.linspace(0, n_samples, min(8 * n_workers, n_samples) + 1).astype(int).tolist()
+    if n_workers <= 1:
+        for begin, end in pairwise(bounds):  # in parts, so that Ctrl-C is heard between them
+            run(layout, inputs, outputs, scratch_for(layout), begin, end)
+            if on_done is not None:
+                on_done(end - begin)
+        return outputs
+    pool = ThreadPoolExecutor(n_workers)
+    try:
+        running = [
+            pool.submit(run, layout, inputs, outputs, scratch_for(layout), begin, end)
+            for begin, end in pairwise(bounds)
+        ]
+        for done, begin, end in zip(running, bounds, bounds[1:], strict=False):
+            done.result()
+            if on_done is not None:
+                on_done(end - begin)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return outputs
+
+
+def _n_cores() -> int:
+    """Cores that this process may use (macOS cannot tell: all there are)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _outputs(plan: Plan, n_samples: int, n_steps: int, pairs: set[tuple[str, str]]) -> Outputs:
+    from lbi.simulation.kernels import Outputs
+
+    n_populations, n_projections = len(plan.populations), len(plan.projections)
+    where = np.full((n_populations, 6), -1, dtype=np.int64)
+    sizes = [0, 0]  # of the flags, of the states
+    for p, population in enumerate(plan.populations):
+        for k, variable in enumerate(_variables(population)):
+            if (population.name, variable) in pairs:
+                where[p, k] = sizes[k >= len(FLAGS)]
+                sizes[k >= len(FLAGS)] += n_samples * n_steps * population.n
+    return Outputs(
+        n_events=np.zeros((n_populations + 1, n_samples, n_steps), dtype=np.int64),
+        n_active=np.zeros((n_populations, n_samples, n_steps), dtype=np.int64),
+        n_synops=np.zeros((n_projections, n_samples, n_steps), dtype=np.int64),
+        saturated=np.zeros((n_populations, n_samples, 4), dtype=np.int64),
+        flags=np.empty(sizes[0], dtype=np.uint8),
+        states=np.empty(sizes[1], dtype=np.int32),
+        where=where,
+    )
+
+
+def _activity(fixed: FixedNetwork, plan: Plan, outputs: Outputs, pairs: set[tuple[str, str]]) -> Activity:
+    recorded: dict[tuple[str, str], NDArray[Any]] = {}
+    populations: dict[str, PopulationActivity] = {}
+    totals = outputs.saturated.sum(axis=1)
+    for p, population in enumerate(plan.populations):
+        shape = (*outputs.n_events.shape[1:], population.n)
+        for k, variable in enumerate(_variables(population)):
+            begin = int(outputs.where[p, k])
+            if begin >= 0:
+                kept: NDArray[Any] = outputs.flags if k < len(FLAGS) else outputs.states
+                recorded[population.name, variable] = kept[begin : begin + prod(shape)].reshape(shape)
+        populations[population.name] = PopulationActivity(
+            outputs.n_events[p + 1], outputs.n_active[p], int(totals[p, 0]), int(totals[p, 2])
+        )
+    projections = {
+        projection.name: ProjectionActivity(outputs.n_events[source], outputs.n_synops[q])
+        for q, (source, projection) in enumerate(zip(plan.source, plan.projections, strict=True))
+    }
+    return Activity(
+        output_spikes=recorded[fixed.readout.population, "spikes"],
+        input_spikes=outputs.n_events[0],
+        populations={population.name: populations[population.name] for population in fixed.populations},
+        projections={projection.name: projections[projection.name] for projection in fixed.projections},
+        recorded={pair: recorded[pair] for pair in sorted(pairs)},
+        output_membrane=recorded[fixed.readout.population, "v"] if fixed.readout.of_membrane else None,
+    )
+
+
+def _warn(plan: Plan, outputs: Outputs) -> None:
+    if not outputs.saturated.any():
+        return
+    found = []
+    for p, population in enumerate(plan.populations):
+        for column, what in ((0, "current wrapped"), (2, "voltage saturated")):
+            times = outputs.saturated[p, :, column]
+            if times.any():
+                sample = int(np.flatnonzero(times)[0])
+                step = int(outputs.saturated[p, sample, column + 1])
+                found.append(
+                    f"population {population.name!r}: the {what} {int(times.sum())} times, "
+                    f"first in sample {sample}, step {step}"
+                )
+    warnings.warn("; ".join(found), SaturationWarning, stacklevel=3)

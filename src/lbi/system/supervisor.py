@@ -1,0 +1,137 @@
+"""Run a script in a child that cannot hang, leak or outlive us.
+
+Lava hangs when a process model fails, never exits without ``stop()``, and leaves its shared memory behind
+when killed. So a script that uses it gets its own session, a time limit, and a clean end: whatever happens
+— success, error, time-out, Ctrl-C, our own death — no process of its group and no shared memory is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from lbi.errors import BackendError, Problem
+from lbi.system import supervised_child
+from lbi.system.signals import tidied
+
+POLL_S = 0.02
+"""How often we look whether the child has ended."""
+
+TAIL_LINES = 3
+"""Last lines of a failed child's output that go into the error."""
+
+
+def run_script(
+    script: Path,
+    arguments: Sequence[str],
+    *,
+    where: str,
+    timeout_s: float,
+    python: str | None = None,
+    echo: bool = False,
+    while_running: Callable[[], None] | None = None,
+) -> None:
+    """Run ``python script arguments…`` and return when it has ended well.
+
+    where: names the child in errors · python: the interpreter, which may lack this package (default: ours)
+    echo: afterwards repeat on stderr all that the child printed
+    while_running: called again and again until the child has ended
+
+    Raises BackendError with the child's last lines if it fails, and "timed out after N s" if it takes longer.
+    """
+    prefix = f"lbi{secrets.token_hex(6)}-"
+    ours = [supervised_child.__file__, prefix, str(os.getpid())]
+    command = [python or sys.executable, "-u", *ours, str(script), *arguments]
+    with tempfile.TemporaryFile() as log:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                cwd=Path(script).parent, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise BackendError(
+                Problem("interpreter", command[0], f"cannot be started ({error.strerror})", "a Python interpreter",
+                        "set LBI_LAVA_PYTHON to one that has lava-nc")
+            ) from error  # fmt: skip
+        try:
+            with tidied(partial(_end, process.pid, prefix)):
+                in_time = _wait(process, timeout_s, while_running)
+        finally:
+            process.wait()
+        log.seek(0)
+        output = log.read().decode("utf-8", "replace")
+    if echo:
+        sys.stderr.write(output)
+    if not in_time:
+        raise BackendError(
+            Problem("timed-out", where, f"timed out after {timeout_s:g} s{_tail(output)}",
+                    remedy="give it longer (--timeout) or fewer samples (--samples); --debug shows its output")
+        )  # fmt: skip
+    code = process.returncode
+    if code != 0:
+        ended = (
+            f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+        )
+        raise BackendError(
+            Problem("child-failed", where, f"{ended}{_tail(output)}", remedy="--debug shows all it printed")
+        )
+
+
+def _wait(
+    process: subprocess.Popen[bytes], timeout_s: float, while_running: Callable[[], None] | None
+) -> bool:
+    """True when the child has ended, False once the time is up.
+
+    An ended child is not reaped yet: so its number still names its group, and nobody else's.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(POLL_S, left))
+        if while_running is not None:
+            while_running()
+    return True
+
+
+def _end(group: int, prefix: str) -> None:
+    """Kill all that is left of the child's process group, see it off, and free its shared memory.
+
+    The child is not reaped, nor a lock of ``subprocess`` taken: this may run within a signal handler, and twice.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+        os.killpg(group, signal.SIGKILL)
+    os.waitid(os.P_PID, group, os.WEXITED | os.WNOWAIT)
+    deadline = time.monotonic() + supervised_child.GONE_S
+    while _is_alive(group) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    supervised_child.free_shared_memory(prefix)
+
+
+def _is_alive(group: int) -> bool:
+    """True if a process of the group is left; a zombie that nobody has reaped yet does not count."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _parent, of_group, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(of_group) == group and state not in "ZX":
+                return True
+    return not Path("/proc/self").exists()
+
+
+def _tail(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return ": " + " | ".join(lines[-TAIL_LINES:]) if lines else ""

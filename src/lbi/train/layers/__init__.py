@@ -1,0 +1,1 @@
+"""Trainable spiking layers: the network, scans over time, surrogates, chip-exact precision."""

@@ -1,0 +1,395 @@
+"""The trainable network: a chain of populations of one neuron model each, with recurrence or without.
+
+Decays and thresholds are a population's, decays on the chip's grid of 1/4096: what ``lbi.network.graph.Network`` holds
+and the chip runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass
+from dataclasses import fields as dataclass_fields
+from itertools import accumulate
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from lbi.errors import InputError, Problems
+from lbi.network.fixedpoint import DECAY_BITS
+from lbi.network.graph import READOUTS, is_name
+from lbi.train.layers.chip_exact import chip_bias, mantissas
+from lbi.train.layers.event_linear import event_linear
+from lbi.train.layers.scan import scan
+from lbi.train.layers.surrogate import SURROGATES
+from lbi.train.neurons import NEURONS
+
+GRID = 1 << DECAY_BITS
+"""Decays are whole multiples of 1/4096."""
+
+
+@dataclass(frozen=True)
+class PopulationConfig:
+    """A layer of neurons in one or more parts, each with its own decays and threshold: a population on the chip.
+
+    neuron: a row of ``lbi.train.neurons.NEURONS``, which says which decays (fractions lost per step, where training
+    starts if ``train_decays``) and levels (threshold, threshold_step) it has: one entry per part, none for the others.
+    The n neurons are shared out evenly, the first parts taking what is left over.
+    """
+
+    name: str
+    n: int
+    current_decay: tuple[float, ...]
+    voltage_decay: tuple[float, ...]
+    threshold: tuple[float, ...] = (1.0,)
+    recurrent: bool = False
+    bias: bool = False
+    train_decays: bool = False
+    neuron: str = "cuba_lif"
+    threshold_decay: tuple[float, ...] = ()
+    refractory_decay: tuple[float, ...] = ()
+    threshold_step: tuple[float, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Neurons of each part."""
+        k = max(1, len(self.current_decay))
+        return tuple(self.n // k + (1 if i < self.n % k else 0) for i in range(k))
+
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Population name → its neurons: the layer's own name, or with several parts ``name_1``, ``name_2``, …."""
+        ends = list(accumulate(self.sizes, initial=0))
+        names = (
+            [self.name] if len(self.sizes) == 1 else [f"{self.name}_{i + 1}" for i in range(len(self.sizes))]
+        )
+        return {name: slice(*ends[i : i + 2]) for i, name in enumerate(names)}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A chain of populations on an input; the last one is read out. See ``lbi.train.layers.surrogate`` for the slope.
+
+    Raises InputError naming all that is out of range.
+    """
+
+    input_shape: tuple[int, ...]
+    populations: tuple[PopulationConfig, ...]
+    readout: str = "spike_count"
+    surrogate: str = "fast_sigmoid"
+    slope: float = 5.0
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        check = problems.check
+        check(
+            bool(self.input_shape) and all(size >= 1 for size in self.input_shape), "input-shape", "config",
+            f"{self.input_shape}", "sizes of at least 1",
+        )  # fmt: skip
+        names = [population.name for population in self.populations]
+        check(bool(names), "no-population", "config", "no population", "at least one")
+        check(
+            len(set(names)) == len(names), "name-taken", "config", f"{names}", "one population of each name"
+        )
+        for population in self.populations:
+            where = f"config, population {population.name!r}"
+            check(
+                is_name(population.name) and "." not in population.name and population.name != "input",
+                "name", where, repr(population.name), "letters, digits, '_', '-'; not 'input'",
+            )  # fmt: skip
+            check(
+                population.n >= max(1, len(population.current_decay)), "population-shape", where,
+                f"{population.n} neurons", "at least one per part",
+            )  # fmt: skip
+            _check_neuron(population, where, problems)
+        check(self.readout in READOUTS, "readout-kind", "config", repr(self.readout), ", ".join(READOUTS))
+        for i, population in enumerate(self.populations):
+            counted = self.readout == "spike_count" or i + 1 < len(self.populations)
+            integrates = population.neuron in NEURONS and not NEURONS[population.neuron].spikes
+            check(
+                counted != integrates, "readout-kind", f"config, population {population.name!r}",
+                f"{population.neuron!r} under {self.readout!r}",
+                "neurons that spike, but integrators as the output of membrane_max and membrane_mean",
+            )  # fmt: skip
+        check(
+            self.surrogate in SURROGATES,
+            "unknown-surrogate",
+            "config",
+            repr(self.surrogate),
+            ", ".join(SURROGATES),
+        )
+        check(math.isfinite(self.slope) and self.slope > 0, "slope", "config", f"{self.slope}", "above 0")
+        problems.raise_as(InputError)
+
+    @property
+    def n_in(self) -> int:
+        """Number of input channels."""
+        return math.prod(self.input_shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only."""
+        return {**asdict(self), "input_shape": list(self.input_shape),
+                "populations": [asdict(population) for population in self.populations]}  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of ``to_dict``; raises InputError for fields that are missing, unknown or of a wrong type."""
+        problems = Problems()
+        entries = fields.get("populations", ())
+        if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
+            problems.add("config", "config, populations", f"{entries!r}", "a list of dictionaries", _REMEDY)
+            problems.raise_as(InputError)
+        populations = [
+            _arguments(PopulationConfig, entry, f"config, population {entry.get('name', index)!r}", problems)
+            for index, entry in enumerate(entries)
+        ]
+        values = _arguments(cls, fields, "config", problems)
+        problems.raise_as(InputError)
+        return cls(**{**values, "populations": tuple(PopulationConfig(**entry) for entry in populations)})
+
+
+PARAMETERS = (
+    "current_decay",
+    "voltage_decay",
+    "threshold_decay",
+    "refractory_decay",
+    "threshold",
+    "threshold_step",
+)
+"""Fields of PopulationConfig with one entry per part, if the neuron model has them."""
+
+
+def _check_neuron(population: PopulationConfig, where: str, problems: Problems) -> None:
+    model = NEURONS.get(population.neuron)
+    if model is None:
+        problems.add("neuron-model", where, repr(population.neuron), ", ".join(map(repr, NEURONS)))
+        return
+    problems.check(
+        model.spikes or not population.recurrent, "recurrence", where, f"recurrent {population.neuron!r}",
+        "neurons that spike",
+    )  # fmt: skip
+    own = (*model.decays, *model.levels)
+    counts = {name: len(getattr(population, name)) for name in PARAMETERS}
+    k = max(1, len(population.current_decay))
+    problems.check(
+        all(count == (k if name in own else 0) for name, count in counts.items()), "parts", where,
+        ", ".join(f"{count} of {name}" for name, count in counts.items() if count or name in own),
+        f"one per part of each of {', '.join(own)}, none of the others",
+    )  # fmt: skip
+    for name in model.decays:
+        low, high = decay_range(name)
+        for value in getattr(population, name):
+            problems.check(
+                low / GRID <= value <= high / GRID, "decay-range", f"{where}, {name}", f"{value}",
+                f"{low}/{GRID} to {high}/{GRID} (lost per step)",
+            )  # fmt: skip
+    for name in model.levels:
+        for value in getattr(population, name):
+            holds = math.isfinite(value) and (value > 0 or (value == 0 and name != "threshold"))
+            problems.check(
+                holds, f"{name.replace('_', '-')}-range", where, f"{value}",
+                "above 0" if name == "threshold" else "0 or more",
+            )  # fmt: skip
+
+
+_REMEDY = "write the file with this version of lbi-snn, or train it again"
+
+
+def _arguments(record: Any, fields: Mapping[str, Any], where: str, problems: Problems) -> dict[str, Any]:
+    """The record's arguments from plain values; numbers and flags are converted, so that 1 and 1.0 are the same."""
+    converted = {}
+    for field in dataclass_fields(record):
+        if field.name not in fields:
+            has_default = field.default is not MISSING
+            problems.check(has_default, "config", where, f"has no {field.name!r}", "every field", _REMEDY)
+    for name, value in fields.items():
+        field = record.__dataclass_fields__.get(name)
+        if not problems.check(
+            field is not None, "config", where, f"has {name!r}, which this version does not know",
+            ", ".join(record.__dataclass_fields__), _REMEDY,
+        ):  # fmt: skip
+            continue
+        allowed, convert = _KINDS.get(field.type, ("", lambda value: value))
+        try:
+            converted[name] = convert(value)
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # the last: a tensor is no number
+            problems.add("config", f"{where}, {name}", f"{value!r}", allowed, _REMEDY)
+    return converted
+
+
+def _number(kind: type) -> Any:
+    """Conversion to int or float that loses nothing."""
+
+    def convert(value: Any) -> Any:
+        number = kind(value)
+        if isinstance(value, str) or number != value:
+            raise ValueError(value)
+        return number
+
+    return convert
+
+
+_KINDS: dict[str, tuple[str, Any]] = {
+    "int": ("a whole number", _number(int)),
+    "float": ("a number", _number(float)),
+    "bool": ("true or false", bool),
+    "str": ("a name", str),
+    "tuple[int, ...]": ("a list of whole numbers", lambda values: tuple(map(_number(int), values))),
+    "tuple[float, ...]": ("a list of numbers, one per part", lambda values: tuple(map(float, values))),
+}
+"""A field's type → what it must be, and the conversion from plain values."""
+
+
+class PopulationLayer(nn.Module):
+    """One layer and what feeds it: ``weight`` (n, n_source), ``recurrent`` (n, n) or None, decays, bias.
+
+    scale: (n_parts,) float64, mantissa units per float unit; 0 while training is in floats (``lbi.train.layers.chip_exact``).
+    The neuron model's decays are stored in units of 1/4096 (``current_decay`` and so on: (n_parts,) float64, so that
+    they hold the grid exactly); training rounds them to whole units and passes gradients straight through.
+    Its levels (``threshold`` and so on) are buffers (n,).
+    """
+
+    config: PopulationConfig
+    weight: nn.Parameter
+    recurrent: nn.Parameter | None
+    bias: nn.Parameter | None
+    part: Tensor
+    scale: Tensor
+
+    def __init__(self, config: PopulationConfig, n_source: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        self.neuron = NEURONS[config.neuron]
+        self.weight = nn.Parameter(_uniform(config.n, n_source, 1.0, generator))
+        self.recurrent = (
+            nn.Parameter(_uniform(config.n, config.n, 0.3, generator)) if config.recurrent else None
+        )
+        self.bias = nn.Parameter(torch.zeros(config.n)) if config.bias else None
+        sizes = torch.tensor(config.sizes)
+        self.register_buffer("part", torch.arange(len(sizes)).repeat_interleave(sizes), persistent=False)
+        for name in self.neuron.levels:
+            level = torch.tensor(getattr(config, name), dtype=torch.float64)[self.part]
+            self.register_buffer(name, level, persistent=False)
+        self.register_buffer("scale", torch.zeros(len(sizes), dtype=torch.float64))
+        for name in self.neuron.decays:
+            units = (torch.tensor(getattr(config, name), dtype=torch.float64) * GRID).round()
+            if config.train_decays:
+                self.register_parameter(name, nn.Parameter(units))
+            else:
+                self.register_buffer(name, units)
+
+    def kept(self, name: str, dtype: torch.dtype) -> Tensor:
+        """(n,) kept per step for the decay of that name; on the grid, differentiable."""
+        units = getattr(self, name)
+        on_grid = units + (on_grid_units(units.detach(), name) - units.detach())
+        return (1.0 - on_grid / GRID).to(dtype)[self.part]
+
+    def forward(self, spikes: Tensor, surrogate: str, slope: float) -> tuple[Tensor, Tensor]:
+        """Spikes and voltages before reset, each (n_samples, n_steps, n), from spikes of the source."""
+        dtype = self.weight.dtype
+        kept = [self.kept(name, dtype) for name in self.neuron.decays]
+        levels = [getattr(self, name) for name in self.neuron.levels]
+        bias = self.weight.new_zeros(self.config.n) if self.bias is None else self.bias
+        if not self.on_chip:
+            neuron = [*kept, *(level.to(dtype) for level in levels), bias]
+            return scan(
+                self.neuron, event_linear(spikes, self.weight), self.recurrent, neuron, surrogate, slope
+            )
+        scale = self.scale[self.part]
+        a = event_linear(spikes, mantissas(self.weight, scale))
+        recurrent = None if self.recurrent is None else mantissas(self.recurrent, scale)
+        whole = [(level.double() * scale).round().to(dtype) for level in levels]
+        neuron = [*kept, *whole, chip_bias(bias, scale, self.part)]
+        return scan(self.neuron, a, recurrent, neuron, surrogate, slope, chip=True)
+
+    @property
+    def on_chip(self) -> bool:
+        """True if the forward pass is the chip's integers: a scale is set for every part."""
+        return bool((self.scale > 0).all())
+
+
+def decay_range(name: str) -> tuple[int, int]:
+    """The smallest and largest decay of that name that the chip takes, in units of 1/4096."""
+    return (1, GRID) if name == "current_decay" else (0, GRID - 1)
+
+
+def on_grid_units(units: Tensor, name: str) -> Tensor:
+    """Decays in units of 1/4096, rounded and clamped to what the chip takes."""
+    return units.round().clamp(*decay_range(name))
+
+
+def _uniform(n_out: int, n_in: int, gain: float, generator: torch.Generator) -> Tensor:
+    """U(−b, b) with b = gain·√(3 / n_in), so that an input row has norm ``gain``."""
+    bound = gain * math.sqrt(3.0 / n_in)
+    return (torch.rand(n_out, n_in, generator=generator) * 2 - 1) * bound
+
+
+class SpikingNetwork(nn.Module):
+    """The chain of ``config``; weights drawn by ``seed``."""
+
+    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        generator = torch.Generator().manual_seed(seed)
+        sizes = [config.n_in, *(population.n for population in config.populations)]
+        self.layers = nn.ModuleDict(
+            {
+                population.name: PopulationLayer(population, n_source, generator)
+                for population, n_source in zip(config.populations, sizes, strict=False)
+            }
+        )
+
+    @staticmethod
+    def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+        """Name → shape of all that ``state_dict`` holds, without room being made for it."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        n_source = config.n_in
+        for population in config.populations:
+            n, n_parts = population.n, len(population.sizes)
+            prefix = f"layers.{population.name}."
+            shapes |= {
+                f"{prefix}{name}": (n_parts,) for name in ("scale", *NEURONS[population.neuron].decays)
+            }
+            shapes[f"{prefix}weight"] = (n, n_source)
+            if population.recurrent:
+                shapes[f"{prefix}recurrent"] = (n, n)
+            if population.bias:
+                shapes[f"{prefix}bias"] = (n,)
+            n_source = n
+        return shapes
+
+    def forward(self, spikes: Tensor, dropout: float = 0.0) -> list[tuple[Tensor, Tensor]]:
+        """(spikes, voltages before reset) of every population, each (n_samples, n_steps, n).
+
+        spikes: (n_samples, n_steps, n_in) of 0 and 1, any type · dropout: share of hidden neurons silenced per sample
+        """
+        run = []
+        for i, layer in enumerate(self.layers.values()):
+            run.append(layer(spikes, self.config.surrogate, self.config.slope))
+            spikes = run[-1][0]
+            if dropout > 0 and i + 1 < len(self.layers):
+                kept = torch.rand(spikes.shape[0], 1, spikes.shape[2]) >= dropout
+                spikes = spikes * kept.to(spikes.dtype)
+        return run
+
+    def populations(self) -> list[PopulationLayer]:
+        """The layers, first to last."""
+        return [cast(PopulationLayer, layer) for layer in self.layers.values()]
+
+    def weights(self) -> dict[str, Tensor]:
+        """Projection name → weight tensor, in the order of the network's projections."""
+        found: dict[str, Tensor] = {}
+        for layer in self.populations():
+            found[f"{layer.config.name}.weight"] = layer.weight
+            if layer.recurrent is not None:
+                found[f"{layer.config.name}.recurrent"] = layer.recurrent
+        return found
+
+    def n_weights(self) -> int:
+        """Number of possible synapses."""
+        return sum(weight.numel() for weight in self.weights().values())
+
+    def n_active(self) -> int:
+        """Number of synapses that are not exactly 0."""
+        return sum(int(torch.count_nonzero(weight)) for weight in self.weights().values())

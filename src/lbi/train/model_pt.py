@@ -1,0 +1,237 @@
+"""From ``model.pt`` to the float ``Network``: the way out of torch.
+
+Exact zeros become absent synapses. State as pruning and weight normalization leave it is folded first:
+``weight_orig · weight_mask`` (torch.nn.utils.prune), and g·v/‖v‖ of ``weight_norm``, old style and parametrized.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lbi.errors import InputError, Problem, Problems
+from lbi.files.versions import MODEL
+from lbi.network.csr import CsrMatrix
+from lbi.network.graph import INPUT, Network, Population, Projection, Readout
+from lbi.network.neurons import FLOAT_MODELS
+from lbi.train import untrusted_torch
+from lbi.train.layers.model import GRID, ModelConfig, PopulationConfig, SpikingNetwork, on_grid_units
+from lbi.train.neurons import NEURONS
+
+_FOLDS = (
+    ("_orig", "_mask", lambda value, mask: value * mask),
+    ("_v", "_g", lambda v, g: _weight_norm(v, g)),
+)
+
+
+def save_model(model: SpikingNetwork, path: str | Path, meta: Mapping[str, Any] | None = None) -> None:
+    """Write ``model.pt``; meta: plain JSON values (``dataset``: name and encoding, ``training``: summary)."""
+    # Fresh objects: what is one string or two to Python would show in the bytes.
+    plain = json.loads(
+        json.dumps({"config": model.config.to_dict(), "meta": dict(meta or {})}, allow_nan=False)
+    )
+    content = {
+        "format": MODEL[0],
+        "version": MODEL[1],
+        **plain,
+        "state_dict": {name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
+    }
+    untrusted_torch.write(content, path)
+
+
+def load_model(path: str | Path) -> Network:
+    """The float network in a ``model.pt``.
+
+    Raises InputError naming all that is wrong: a missing, truncated or foreign file, NaN, wrong shapes.
+    """
+    content = untrusted_torch.read(path, MODEL)
+    return to_network(*_parts(content, str(path)))
+
+
+def load_module(path: str | Path) -> tuple[SpikingNetwork, dict[str, Any]]:
+    """The trainable network in a ``model.pt`` and its meta, to go on training; raises as ``load_model``."""
+    content = untrusted_torch.read(path, MODEL)
+    config, state, meta = _parts(content, str(path))
+    to_network(config, state, meta)
+    model = SpikingNetwork(config)
+    model.load_state_dict(state)
+    return model, meta
+
+
+def network_of(model: SpikingNetwork, meta: Mapping[str, Any] | None = None) -> Network:
+    """The float network of a model in memory."""
+    return to_network(model.config, model.state_dict(), dict(meta or {}))
+
+
+def _parts(content: dict[str, Any], where: str) -> tuple[ModelConfig, dict[str, Tensor], dict[str, Any]]:
+    problems = Problems()
+    for key in ("config", "state_dict"):
+        problems.check(
+            isinstance(content.get(key), Mapping), "model-incomplete", where,
+            f"{key!r} is {type(content.get(key)).__name__}", "a dictionary",
+        )  # fmt: skip
+    meta = content.get("meta", {})
+    problems.check(_is_meta(meta), "model-incomplete", where, f"'meta' is {type(meta).__name__}",
+                   "a dictionary of plain JSON values")  # fmt: skip
+    problems.raise_as(InputError)
+    try:
+        config = ModelConfig.from_dict(content["config"])
+    except InputError as error:
+        problems.take(error)
+    problems.raise_as(InputError)
+    state = fold(content["state_dict"])
+    check_state(config, state, where)
+    return config, state, meta
+
+
+def _is_meta(meta: Any) -> bool:
+    """True for plain JSON values, the data set and the training described by dictionaries."""
+    try:
+        plain = isinstance(meta, dict) and json.loads(json.dumps(meta, allow_nan=False)) == meta
+    except (TypeError, ValueError, RecursionError):
+        return False
+    training = meta.get("training", {}) if plain else None
+    return isinstance(training, dict) and all(
+        isinstance(part, dict) for part in (meta.get("dataset", {}), training.get("config", {}))
+    )
+
+
+def fold(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state with pruning masks multiplied out, weight normalization folded, sparse tensors made dense."""
+    folded = {
+        str(key): value.to_dense()
+        if isinstance(value, Tensor) and value.layout is not torch.strided
+        else value
+        for key, value in state.items()
+    }
+    for main, other, combine in _FOLDS:
+        for key in [key for key in folded if key.endswith(main) and key[: -len(main)] + other in folded]:
+            stem = key[: -len(main)]
+            folded[stem] = _combined(combine, folded.pop(key), folded.pop(stem + other), key)
+    for key in [key for key in folded if "parametrizations." in key and key.endswith(".original1")]:
+        stem = key[: -len(".original1")]
+        if stem + ".original0" in folded:
+            name = f".{stem}".replace(".parametrizations.", ".")[1:]
+            folded[name] = _combined(_weight_norm, folded.pop(key), folded.pop(stem + ".original0"), key)
+    return folded
+
+
+def _combined(combine: Callable[[Tensor, Tensor], Tensor], main: Any, other: Any, key: str) -> Tensor:
+    """Two tensors as one: of one shape, or the second with one number per row of the first."""
+    shapes = [tuple(part.shape) if isinstance(part, Tensor) else None for part in (main, other)]
+    if not shapes[0] or shapes[1] not in (shapes[0], (shapes[0][0],) + (1,) * (len(shapes[0]) - 1)):
+        raise InputError(
+            Problem("weights-shape", f"state_dict[{key!r}]", f"{shapes[0]} with {shapes[1]}", "a tensor, and its mask or norms")
+        )  # fmt: skip
+    return combine(main, other)
+
+
+def _weight_norm(v: Tensor, g: Tensor) -> Tensor:
+    exact = v.dtype if v.dtype in (torch.float32, torch.float64) else torch.float64
+    return torch._weight_norm(v.to(exact), g.to(exact), 0)
+
+
+def check_state(config: ModelConfig, state: Mapping[str, Any], where: str) -> None:
+    """Raise InputError for every tensor that is missing, unexpected, mis-shaped or not finite."""
+    problems = Problems()
+    expected = SpikingNetwork.state_shapes(config)
+    for name in sorted(set(expected) | set(state), key=str):
+        value = state.get(name)
+        place = f"{where}, state_dict[{name!r}]"
+        if name not in expected:
+            problems.add("tensor-unknown", place, "not part of the configured network", remedy="remove it")
+        elif not isinstance(value, Tensor):
+            problems.add(
+                "tensor-missing", place, f"{type(value).__name__}", f"a tensor of shape {expected[name]}"
+            )
+        elif tuple(value.shape) != expected[name]:
+            problems.add("weights-shape", place, f"{tuple(value.shape)}", f"{expected[name]}")
+        elif not value.is_floating_point() or value.layout is not torch.strided:
+            problems.add("weights-dtype", place, f"{value.dtype}, {value.layout}", "floats, torch.strided")
+        else:
+            n_bad = int((~torch.isfinite(value)).sum())
+            problems.check(
+                n_bad == 0, "not-finite", place, f"{n_bad} of {value.numel()} values are NaN or infinite",
+                "finite numbers", "training diverged: lower the learning rate, or clip gradients",
+            )  # fmt: skip
+    problems.raise_as(InputError)
+
+
+def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str, Any]) -> Network:
+    """The float network of a configuration and its state, checked."""
+    populations: list[Population] = []
+    projections: list[Projection] = []
+    sources = {INPUT: slice(0, config.n_in)}
+    for layer in config.populations:
+        prefix = f"layers.{layer.name}."
+        state_of = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+        populations += _populations(layer, state_of)
+        projections += _projections(sources, layer.parts, state_of["weight"], recurrent=False)
+        if layer.recurrent:
+            projections += _projections(layer.parts, layer.parts, state_of["recurrent"], recurrent=True)
+        sources = layer.parts
+    if len(sources) > 1:
+        problems = Problems()
+        problems.add("readout-parts", "config", f"{len(sources)} output parts", "one output population")
+        problems.raise_as(InputError)
+    scales = _scales(config, state)
+    meta = {key: value for key, value in meta.items() if key != "scales"}
+    if scales:
+        meta["scales"] = scales
+    readout = Readout(next(iter(sources)), config.readout)
+    return Network(config.input_shape, tuple(populations), tuple(projections), readout, meta)
+
+
+def _scales(config: ModelConfig, state: Mapping[str, Tensor]) -> dict[str, float]:
+    """Population name → scale, for a network that was trained in a chip's integers; else empty."""
+    found: dict[str, float] = {}
+    for layer in config.populations:
+        found |= dict(zip(layer.parts, state[f"layers.{layer.name}.scale"].tolist(), strict=True))
+    return {name: scale for name, scale in found.items() if scale > 0}
+
+
+def _populations(layer: PopulationConfig, state: Mapping[str, Tensor]) -> list[Population]:
+    model = NEURONS[layer.neuron]
+    values = {name: (on_grid_units(state[name], name) / GRID).tolist() for name in model.decays}
+    values |= {name: getattr(layer, name) for name in model.levels}
+    bias = None if "bias" not in state else _array(state["bias"])
+    return [
+        Population(
+            name,
+            (part.stop - part.start,),
+            FLOAT_MODELS[layer.neuron](
+                **{key: entries[i] for key, entries in values.items()},
+                bias=None if bias is None else bias[part],
+            ),
+        )
+        for i, (name, part) in enumerate(layer.parts.items())
+    ]
+
+
+def _projections(
+    sources: Mapping[str, slice], targets: Mapping[str, slice], weight: Tensor, *, recurrent: bool
+) -> list[Projection]:
+    """The blocks of a weight matrix. Recurrence sees the previous step, also where its source is evaluated first."""
+    order = list(targets)
+    array = _array(weight)
+    return [
+        Projection(
+            f"{source}_to_{target}",
+            source,
+            target,
+            CsrMatrix.from_dense(array[rows, columns]),
+            delay=int(recurrent and order.index(source) < order.index(target)),
+        )
+        for target, rows in targets.items()
+        for source, columns in sources.items()
+    ]
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to(torch.float64).cpu().numpy()

@@ -1,0 +1,1 @@
+"""Bregman optimizers, regularizers, sparse initialization and the density controller."""

@@ -1,0 +1,230 @@
+"""One pass over memory per optimizer step on a CPU (numba): all tensors of all groups in one call.
+
+The kernels walk the tensors' own memory, cut into chunks that the threads share, and do the very
+operations of ``steps``, one IEEE rounding each (no fast-math, no contraction), so the bits depend
+neither on the path nor on the number of threads. AdaBreg reads g, m, s, v and writes m, s, v, θ: 36 bytes
+per float32 weight, as a line of θ is fetched to be written, where fused Adam moves 28. When the tensors
+outgrow the caches, θ is written past them: 32 bytes, and no room taken from the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import carray, config, get_num_threads, njit, prange, set_num_threads, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from torch import Tensor
+
+from lbi.system.numba_cache import compiled
+from lbi.train.optim.steps import DUAL, SHRINK
+
+_SHARE = 1 << 17  # elements below which another thread costs more than it brings
+_CHUNK = 1 << 14  # elements: few enough to share evenly, many enough to hide a chunk's start
+_LINE = 64  # bytes of a cache line
+_CACHED = 1 << 25  # bytes of tensors that a cache may keep from one step to the next
+_STREAM = 3  # mode of a kernel: SHRINK, with θ written past the caches
+_TYPES = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+@intrinsic
+def _pointer(typing_context, address, like):  # type: ignore[no-untyped-def] # numba passes its own types
+    """The int64 ``address`` as a pointer to numbers of the type of ``like``."""
+    signature = types.CPointer(like)(address, like)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return signature, generate
+
+
+@intrinsic
+def _stream_line(typing_context, at, offset, numbers):  # type: ignore[no-untyped-def]
+    """AdaBreg's step without decay on one cache line: ``_adam``'s loop in vector code, θ written past the caches.
+
+    at: addresses of θ, g, m, s, v, θ's a multiple of the line. offset: bytes from there. numbers: δ, low,
+    high, scale, β₁, 1−β₁, β₂, 1−β₂, ε, alpha, correction.
+    """
+    signature = types.void(at, offset, numbers)
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        number = context.get_value_type(numbers.dtype)
+        lanes = _LINE * 8 // numbers.dtype.bitwidth
+        line, i32 = ir.VectorType(number, lanes), ir.IntType(32)
+        zeros, nothing = ir.Constant(ir.VectorType(i32, lanes), None), ir.Constant(line, ir.Undefined)
+
+        def wide(x):  # type: ignore[no-untyped-def]
+            return builder.shuffle_vector(builder.insert_element(nothing, x, i32(0)), nothing, zeros)
+
+        theta_at, g_at, m_at, s_at, v_at = (
+            builder.inttoptr(builder.add(address, args[1]), line.as_pointer())
+            for address in cgutils.unpack_tuple(builder, args[0])
+        )
+        delta, low, high, scale, b1, c1, b2, c2, eps, alpha, correction = map(
+            wide, cgutils.unpack_tuple(builder, args[2])
+        )
+        g, m, s, v = (builder.load(x, align=numbers.dtype.bitwidth // 8) for x in (g_at, m_at, s_at, v_at))
+        m = builder.fadd(builder.fmul(m, b1), builder.fmul(g, c1))
+        s = builder.fadd(builder.fmul(s, b2), builder.fmul(builder.fmul(g, g), c2))
+        sqrt = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(line, [line]), f"llvm.sqrt.v{lanes}f{numbers.dtype.bitwidth}"
+        )
+        root = builder.fadd(builder.fmul(builder.call(sqrt, [s]), correction), eps)
+        v = builder.fsub(v, builder.fmul(builder.fdiv(m, root), alpha))
+        x = builder.fmul(v, delta)
+        above = builder.select(builder.fcmp_ordered(">", x, high), high, x)
+        clamped = builder.select(builder.fcmp_ordered("<", x, low), low, above)
+        for value, place in ((m, m_at), (s, s_at), (v, v_at)):
+            builder.store(value, place, align=numbers.dtype.bitwidth // 8)
+        stored = builder.store(builder.fmul(builder.fsub(x, clamped), scale), theta_at, align=_LINE)
+        stored.set_metadata("nontemporal", builder.module.add_metadata([i32(1)]))
+
+    return signature, generate
+
+
+@intrinsic
+def _fence(typing_context):  # type: ignore[no-untyped-def]
+    """What was written past the caches is in memory before anything after this."""
+
+    def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        builder.fence("seq_cst")
+
+    return types.void(), generate
+
+
+@njit(inline="always")
+def _shrink(x, low, high, scale):  # type: ignore[no-untyped-def]
+    """(x − x clamped to [low, high])·scale; a NaN stays one."""
+    return (x - (low if x < low else (high if x > high else x))) * scale
+
+
+@compiled(parallel=True, nogil=True, error_model="numpy")
+def _adam(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-untyped-def]
+    """AdaBreg on the dual v, or Adam on θ itself, for every chunk.
+
+    chunks, starts: a chunk's tensor and first element. sizes, modes: (n,). addresses: (n, 5) of θ, g,
+    m, s, v. scalars: (n, 12): δ, low, high, scale, lr·decay, β₁, 1−β₁, β₂, 1−β₂, ε, alpha, correction.
+    _STREAM asks for lr·decay = 0 and a θ that begins with a cache line (and so do its chunks).
+    """
+    for chunk in prange(len(chunks)):
+        k = chunks[chunk]
+        start, n = starts[chunk], min(_CHUNK, sizes[k] - starts[chunk])
+        delta, low, high, scale, decay, b1, c1, b2, c2, eps, alpha, correction = scalars[k]
+        at = addresses[k] + start * scalars.itemsize
+        if modes[k] == _STREAM:
+            whole = n * scalars.itemsize // _LINE * _LINE
+            lines = (at[0], at[1], at[2], at[3], at[4])
+            numbers = (delta, low, high, scale, b1, c1, b2, c2, eps, alpha, correction)
+            for offset in range(0, whole, _LINE):
+                _stream_line(lines, offset, numbers)
+            _fence()
+            at += whole
+            n -= whole // scalars.itemsize
+        theta, g = carray(_pointer(at[0], b1), n), carray(_pointer(at[1], b1), n)
+        m, s, v = (
+            carray(_pointer(at[2], b1), n),
+            carray(_pointer(at[3], b1), n),
+            carray(_pointer(at[4], b1), n),
+        )
+        if modes[k] >= SHRINK:
+            for i in range(n):
+                m[i] = m[i] * b1 + g[i] * c1
+                s[i] = s[i] * b2 + g[i] * g[i] * c2
+                direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
+                v[i] = (v[i] - theta[i] * decay) - direction
+                theta[i] = _shrink(v[i] * delta, low, high, scale)
+        elif modes[k] == DUAL:
+            for i in range(n):
+                m[i] = m[i] * b1 + g[i] * c1
+                s[i] = s[i] * b2 + g[i] * g[i] * c2
+                direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
+                v[i] = (v[i] - theta[i] * decay) - direction
+        else:  # v is θ: through one name only, or the compiler must assume that they overlap
+            for i in range(n):
+                m[i] = m[i] * b1 + g[i] * c1
+                s[i] = s[i] * b2 + g[i] * g[i] * c2
+                direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
+                theta[i] = (theta[i] - theta[i] * decay) - direction
+
+
+@compiled(parallel=True, nogil=True, error_model="numpy")
+def _sgd(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-untyped-def]
+    """LinBreg on the dual v, or SGD on θ itself, for every chunk.
+
+    As ``_adam``, with addresses (n, 4) of θ, g, the momentum's buffer b, v, and scalars (n, 7): δ, low,
+    high, scale, lr·decay, lr, momentum. Where b is g, there is no momentum.
+    """
+    for chunk in prange(len(chunks)):
+        k = chunks[chunk]
+        start, n = starts[chunk], min(_CHUNK, sizes[k] - starts[chunk])
+        delta, low, high, scale, decay, lr, momentum = scalars[k]
+        at = addresses[k] + start * scalars.itemsize
+        theta, g = carray(_pointer(at[0], lr), n), carray(_pointer(at[1], lr), n)
+        b, v = carray(_pointer(at[2], lr), n), carray(_pointer(at[3], lr), n)
+        if at[2] != at[1]:
+            for i in range(n):
+                b[i] = b[i] * momentum + g[i]
+        if modes[k] == SHRINK:
+            for i in range(n):
+                v[i] = (v[i] - theta[i] * decay) - b[i] * lr
+                theta[i] = _shrink(v[i] * delta, low, high, scale)
+        elif modes[k] == DUAL:
+            for i in range(n):
+                v[i] = (v[i] - theta[i] * decay) - b[i] * lr
+        else:
+            for i in range(n):
+                theta[i] = (theta[i] - theta[i] * decay) - b[i] * lr
+
+
+_KERNELS = {"adabreg": _adam, "linbreg": _sgd}
+
+
+def fusable(tensors: Sequence[Tensor]) -> bool:
+    """Whether the kernels can walk one parameter's tensors: contiguous, on the CPU, of one float type and size."""
+    dtype, n = tensors[0].dtype, tensors[0].numel()
+    return dtype in _TYPES and all(
+        t.dtype is dtype and t.is_cpu and t.is_contiguous() and t.numel() == n for t in tensors
+    )
+
+
+Geometry = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+
+
+def geometry(params: Sequence[Tensor]) -> Geometry:
+    """Chunks, their first elements, sizes, and the number of threads that pays: all but the addresses."""
+    sizes = np.array([p.numel() for p in params], np.int64)
+    counts = -(-sizes // _CHUNK)
+    chunks = np.repeat(np.arange(len(sizes)), counts)
+    starts = (np.arange(len(chunks)) - np.repeat(np.cumsum(counts) - counts, counts)) * _CHUNK
+    available = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    return chunks, starts, sizes, max(1, min(available, int(sizes.sum()) // _SHARE))
+
+
+def run(
+    kind: str,
+    tensors: list[list[Tensor]],
+    place: Geometry,
+    modes: np.ndarray,
+    scalars: np.ndarray,
+    which: np.ndarray,
+) -> None:
+    """The step ``kind`` ("adabreg", "linbreg") on parameters of one type.
+
+    tensors: per parameter. place: their ``geometry``. modes (k,), scalars (k, ·): recipes; which
+    (n_parameters,): the recipe of each.
+    """
+    addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)
+    chunks, starts, sizes, threads = place
+    numbers = scalars.astype(_TYPES[tensors[0][0].dtype])[which]
+    modes = modes[which]
+    if kind == "adabreg" and int(sizes.sum()) * addresses.shape[1] * numbers.itemsize > _CACHED:
+        modes[(modes == SHRINK) & (numbers[:, 4] == 0) & (addresses[:, 0] % _LINE == 0)] = _STREAM
+    before = get_num_threads()
+    set_num_threads(min(threads, torch.get_num_threads()))
+    try:
+        _KERNELS[kind](chunks, starts, sizes, addresses, modes, numbers)
+    finally:
+        set_num_threads(before)

@@ -1,0 +1,323 @@
+"""LinBreg, AdaBreg and ProxSGD: optimizers that train sparse weights, used as torch's own are.
+
+A Bregman optimizer moves a dual v and reads the weights off it (Bungert, Roith, Tenbrinck, Burger,
+"A Bregman Learning Framework for Sparse Neural Networks", JMLR 23, 2022, arXiv:2105.04319; for
+spiking networks Windhager, Moser, Lunglmayr, arXiv:2603.16462)::
+
+    v₀ = θ₀/δ + p₀,  p₀ ∈ ∂J(θ₀)
+    v ← v − lr·(direction + weight_decay·θ)
+    θ ← prox_{δJ}(δ·v)
+
+A weight stays exactly 0 while its dual is within the threshold of J, so a network that starts
+almost empty grows the weights that the loss keeps asking for. Regularizer, δ, lr and all other
+options may differ per parameter group; a group with ``reg=None`` (biases, decays) is stepped as
+by torch's SGD or Adam, and keeps no dual.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lbi.errors import Problem, Problems, UsageError
+from lbi.train.optim.plan import Plan, Slot, slot
+from lbi.train.optim.regularizers import Regularizer
+
+
+def param_groups(
+    module: nn.Module, reg: Regularizer | None, *, per_layer: bool = False
+) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer: weights (2 or more dimensions) under ``reg``, the rest under none.
+
+    per_layer: one group per weight tensor, bearing its ``name``, for a λ of its own per layer.
+    """
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    weights = [(name, p) for name, p in named if p.ndim >= 2]
+    rest = [p for _, p in named if p.ndim < 2]
+    if per_layer:
+        groups = [{"params": [p], "reg": reg, "name": name} for name, p in weights]
+    else:
+        groups = [{"params": [p for _, p in weights], "reg": reg, "name": "weights"}] if weights else []
+    return groups + ([{"params": rest, "reg": None, "name": "rest"}] if rest else [])
+
+
+class SparseOptimizer(torch.optim.Optimizer):
+    """What the three share: checks, closures, plain state dicts, the plan of a step."""
+
+    _kind: str  # the step in ``steps`` and in the kernels
+    _own: tuple[str, ...]  # the method's tensors in a parameter's state
+    _plan: Plan | None = None
+
+    def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        """Bring a parameter's state into being, or up to what the group has become."""
+        raise NotImplementedError
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters; options that are left out take the optimizer's defaults.
+
+        Raises UsageError naming every option that is out of range.
+        """
+        self._check({**self.defaults, **param_group}, f"param_groups[{len(self.param_groups)}]")
+        super().add_param_group(param_group)
+
+    def _check(self, group: dict[str, Any], where: str) -> None:
+        problems = Problems()
+        for name, low, high in (
+            ("lr", 0.0, math.inf),
+            ("weight_decay", 0.0, math.inf),
+            ("momentum", 0.0, 1.0),
+            ("delta", 0.0, math.inf),
+            ("eps", 0.0, math.inf),
+        ):
+            if name in group:
+                number = float(group[name])
+                positive = name in {"delta", "eps"}
+                holds = low <= number < high and (number > low or not positive)
+                bound = f"{'>' if positive else '≥'} 0" + (" and < 1" if high == 1.0 else "")
+                problems.check(holds, "optimizer-option", f"{where}.{name}", f"{number}", f"a number {bound}")
+        for i, beta in enumerate(group.get("betas", ())):
+            holds = 0.0 <= float(beta) < 1.0
+            problems.check(
+                holds, "optimizer-option", f"{where}.betas[{i}]", f"{beta}", "a number ≥ 0 and < 1"
+            )
+        problems.check(
+            group["reg"] is None or isinstance(group["reg"], Regularizer),
+            "optimizer-option",
+            f"{where}.reg",
+            f"{type(group['reg']).__name__}",
+            "None or a Regularizer",
+            "pass an instance such as L1(0.1)",
+        )
+        problems.raise_as(UsageError)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step for every parameter that has a gradient; returns the closure's loss, if one is given.
+
+        Raises UsageError for sparse or complex gradients, before anything is changed.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if self._plan is None or not self._plan.refresh(self.param_groups, self.state):
+            self._plan = self._new_plan()
+        self._plan.run()
+        return loss
+
+    def _new_plan(self) -> Plan:
+        members = [(i, p) for i, group in enumerate(self.param_groups) for p in group["params"]]
+        unsupported = [
+            (i, p)
+            for i, p in members
+            if p.grad is not None and (p.grad.layout is not torch.strided or p.is_complex())
+        ]
+        if unsupported:
+            raise UsageError(*(_unsupported(i, p) for i, p in unsupported))
+        slots: list[Slot | None] = []
+        for i, p in members:
+            if p.grad is None:
+                slots.append(None)
+            else:
+                group, state = self.param_groups[i], self.state[p]
+                self._prepare(p, group, state)
+                slots.append(slot(group, state, p, self._own))
+        return Plan(self._kind, self.param_groups, slots)
+
+    def regularization(self) -> float:
+        """Σ J(θ) over all groups with a regularizer, at the present weights."""
+        return sum(
+            float(group["reg"].value(p.detach()))
+            for group in self.param_groups
+            if group["reg"] is not None
+            for p in group["params"]
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain types only, regularizers too: loads with ``weights_only=True``."""
+        packed = super().state_dict()
+        packed["param_groups"] = [
+            {**group, "reg": None if group["reg"] is None else group["reg"].to_dict()}
+            for group in packed["param_groups"]
+        ]
+        return packed
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a saved state, λ included; training goes on bit for bit as it would have."""
+        super().load_state_dict(state_dict)
+        for i, group in enumerate(self.param_groups):
+            if isinstance(group["reg"], dict):
+                group["reg"] = Regularizer.from_dict(group["reg"])
+            self._check(group, f"param_groups[{i}]")
+
+
+def _momentum_for(param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+    """The momentum's buffer, 0 at first; none without momentum."""
+    if group["momentum"] == 0:
+        state.pop("momentum_buffer", None)
+    elif "momentum_buffer" not in state:
+        state["momentum_buffer"] = torch.zeros_like(param)
+
+
+def _unsupported(i: int, p: Tensor) -> Problem:
+    return Problem(
+        "gradient-unsupported",
+        f"param_groups[{i}], a parameter of shape {tuple(p.shape)}",
+        f"dtype {p.dtype}" if p.is_complex() else "a sparse gradient",
+        "dense real gradients",
+        "use sparse=False in nn.Embedding; split complex weights into two real ones",
+    )
+
+
+class _Bregman(SparseOptimizer):
+    """A SparseOptimizer with a dual per regularized parameter, under ``state[p]["dual"]``."""
+
+    def _dual_for(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        reg = group["reg"]
+        if reg is None:
+            state.pop("dual", None)
+        elif "dual" not in state:
+            state["dual"] = param.detach() * (1.0 / group["delta"]) + reg.sub_grad(param.detach())
+
+    @torch.no_grad()
+    def reset_duals(self) -> None:
+        """Take the duals anew from the weights: v = θ/δ + p, p ∈ ∂J(θ).
+
+        Call it after writing into the weights by hand (loading, clipping, masking); otherwise the
+        next step takes them from the old duals again.
+        """
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                state.pop("dual", None)
+                if state:
+                    self._dual_for(p, group, state)
+
+
+class LinBreg(_Bregman):
+    """Linearized Bregman iterations, with momentum as in ``torch.optim.SGD``.
+
+    Per step, with gradient g (Bungert et al., Algorithms 1 and 2)::
+
+        b ← momentum·b + g  (b = g at first);   v ← v − lr·(b + weight_decay·θ);   θ ← prox_{δJ}(δ·v)
+
+    The paper's momentum, m ← β·m + (1 − β)·τ·g and v ← v − m, is this one with momentum = β and
+    lr = (1 − β)·τ. With ``reg=None``: θ ← θ − lr·(b + weight_decay·θ), torch's SGD (δ unused; weight
+    decay decoupled, that is, outside the momentum).
+
+    params: tensors, or groups as dicts. lr ≥ 0. reg: a Regularizer or None. delta > 0: step of the
+    elastic net around J; larger is sparser for the same λ·lr, and weights move δ times as fast as
+    their dual. fused: see ``AdaBreg``.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        reg: Regularizer | None = None,
+        delta: float = 1.0,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        *,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "reg": reg,
+            "delta": delta,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "fused": fused,
+        }
+        super().__init__(params, defaults)
+
+    _kind, _own = "linbreg", ("momentum_buffer",)
+
+    def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        self._dual_for(param, group, state)
+        _momentum_for(param, group, state)
+
+
+class AdaBreg(_Bregman):
+    """Adam's direction in the Bregman dual (Bungert et al., Algorithm 3), weight decay decoupled.
+
+    Per step k = 1, 2, ..., with gradient g::
+
+        m ← β₁m + (1−β₁)g;   s ← β₂s + (1−β₂)g²
+        v ← v − lr·m/(1−β₁ᵏ) / (√(s/(1−β₂ᵏ)) + ε) − lr·weight_decay·θ
+        θ ← prox_{δJ}(δ·v)
+
+    With ``reg=None``: θ ← θ − lr·(...), torch's Adam, or AdamW with weight decay (δ unused).
+
+    params: tensors, or groups as dicts. lr ≥ 0. reg: a Regularizer or None. delta > 0: step of the
+    elastic net around J; weights move δ times as fast as their dual. betas in [0, 1). eps > 0.
+    fused: None takes the one-pass kernel on a CPU where it pays and numba is installed; True takes
+    it always, and on CUDA the Triton kernel (not yet run on a GPU, see ``fused_cuda``); False takes
+    torch's foreach operations, which give the same numbers.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        reg: Regularizer | None = None,
+        delta: float = 1.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "reg": reg,
+            "delta": delta,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "fused": fused,
+        }
+        super().__init__(params, defaults)
+
+    _kind, _own = "adabreg", ("exp_avg", "exp_avg_sq")
+
+    def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        if "step" not in state:
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(param)
+            state["exp_avg_sq"] = torch.zeros_like(param)
+        self._dual_for(param, group, state)
+
+
+class ProxSGD(SparseOptimizer):
+    """Proximal gradient descent (ISTA when the gradient is exact): the baseline without a dual.
+
+    Per step, with gradient g (Bungert et al., Section 1)::
+
+        b ← momentum·b + g  (b = g at first);   θ ← prox_{lr·J}(θ − lr·(b + weight_decay·θ))
+
+    With ``reg=None``: torch's SGD. It shrinks every weight towards 0 in every step, so what it
+    finds is biased, where the Bregman iterations are not.
+
+    params: tensors, or groups as dicts. lr ≥ 0. reg: a Regularizer or None.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        reg: Regularizer | None = None,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        defaults = {"lr": lr, "reg": reg, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
+
+    _kind, _own = "proxsgd", ("momentum_buffer",)
+
+    def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        _momentum_for(param, group, state)

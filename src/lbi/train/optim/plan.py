@@ -1,0 +1,231 @@
+"""Who steps which parameter: the plan of an optimizer step, kept as long as its tensors stay the same.
+
+Making a plan looks at every tensor's type, layout and state; keeping one costs a few pointer
+comparisons, which matters beside kernels that take well under a millisecond.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lbi.errors import require
+from lbi.train.optim import steps
+from lbi.train.optim.steps import DUAL, PLAIN, SHRINK, Group, State
+
+_WORTHWHILE = 1 << 15  # weights from which ``fused=None`` loads the compiled kernels
+
+
+@dataclass(slots=True)
+class Slot:
+    """One parameter: its group, state and tensors: θ, its gradient, the method's own, what moves (v, or θ).
+
+    keys: the state's name of each tensor from the third on; None where θ or the gradient stands in.
+    form: what the plan relies on besides (see ``_form``); step: the state's count of steps, if it has one.
+    """
+
+    group: Group
+    state: State
+    tensors: list[Tensor]
+    keys: tuple[str | None, ...]
+    form: tuple[Any, ...]
+    step: int | None
+
+    def refresh(self) -> bool:
+        """Take up the present gradient; False if anything else is not as it was planned."""
+        p, grad = self.tensors[0], self.tensors[0].grad
+        if grad is None or _form(p, grad) != self.form or self.state.get("step") != self.step:
+            return False
+        for i, key in enumerate(self.keys, 2):
+            if key is not None and self.state.get(key) is not self.tensors[i]:
+                return False
+        self._put_for_gradient(grad)
+        return True
+
+    def advance(self) -> None:
+        """Count a step that is about to be done."""
+        if self.step is not None:
+            self.step += 1
+            self.state["step"] = self.step
+
+    def release(self) -> None:
+        """Let go of the gradient: between steps its memory is the user's to free."""
+        self._put_for_gradient(self.tensors[0])
+
+    def _put_for_gradient(self, tensor: Tensor) -> None:
+        self.tensors[1] = tensor
+        for i, key in enumerate(self.keys[:-1], 2):
+            if key is None:
+                self.tensors[i] = tensor
+
+
+def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...]) -> Slot:
+    """The slot of a parameter with a gradient; ``own``: the method's tensors in the state."""
+    assert p.grad is not None
+    if group["reg"] is None or "delta" not in group:
+        moved, moved_key = p, None
+    else:
+        moved, moved_key = state["dual"], "dual"
+    keys = [key if key in state else None for key in own]
+    tensors = [p, p.grad, *(p.grad if key is None else state[key] for key in keys), moved]
+    return Slot(group, state, tensors, (*keys, moved_key), _form(p, p.grad), state.get("step"))
+
+
+def _form(p: Tensor, grad: Tensor) -> tuple[Any, ...]:
+    """Where a parameter is, and how it and its gradient are laid out (``.data`` may change under a tensor)."""
+    return (
+        p.data_ptr(),
+        p.numel(),
+        p.dtype,
+        p.is_contiguous(),
+        grad.layout,
+        grad.dtype,
+        grad.device,
+        grad.layout is torch.strided and (grad.numel(), grad.is_contiguous()),
+    )
+
+
+@dataclass(slots=True)
+class _Part:
+    """Slots that one call steps: by ``engine``'s kernel, or without one by torch's foreach operations.
+
+    recipes: a slot for each group and step count among them; which: (n_slots,) the recipe of each.
+    geometry: what the engine keeps about the tensors' sizes.
+    """
+
+    engine: Any
+    slots: list[Slot]
+    recipes: list[Slot]
+    which: np.ndarray
+    geometry: Any
+
+
+class Plan:
+    """The step ``kind`` ("adabreg", "linbreg", "proxsgd") on the parameters of all groups that have a gradient."""
+
+    def __init__(self, kind: str, groups: list[Group], slots: list[Slot | None]) -> None:
+        """slots: for every parameter of every group, in order, its slot, or None without a gradient."""
+        self._kind = kind
+        self._slots = slots
+        self._signature = [_signature(group) for group in groups]
+        self._parts = list(_parts(kind, [s for s in slots if s is not None]))
+
+    def refresh(self, groups: list[Group], states: defaultdict[Tensor, State]) -> bool:
+        """Take up the present gradients; False if anything else has changed and a new plan is due."""
+        if self._signature != [_signature(group) for group in groups]:
+            return False
+        slots = iter(self._slots)
+        for group in groups:
+            for p in group["params"]:
+                known = next(slots)
+                if known is None:
+                    if p.grad is not None:
+                        return False
+                elif p is not known.tensors[0] or states.get(p) is not known.state or not known.refresh():
+                    return False
+        return True
+
+    def run(self) -> None:
+        """One step."""
+        for part in self._parts:
+            for member in part.slots:
+                member.advance()
+            if part.engine is None:
+                steps.STEPS[self._kind](part.slots[0].group, part.slots)
+            else:
+                self._run_kernel(part)
+            for member in part.slots:
+                member.release()
+
+    def _run_kernel(self, part: _Part) -> None:
+        modes, scalars = zip(*(_recipe(recipe) for recipe in part.recipes), strict=True)
+        tensors = [member.tensors for member in part.slots]
+        part.engine.run(self._kind, tensors, part.geometry, np.array(modes), np.array(scalars), part.which)
+        if DUAL in modes:
+            for member, i in zip(part.slots, part.which, strict=True):
+                if modes[i] == DUAL:
+                    steps.read_off(member.group, [member.tensors[0]], [member.tensors[-1]])
+
+
+def _signature(group: Group) -> tuple[Any, ...]:
+    """What of a group decides which tensors its step takes, and on which path."""
+    return (
+        id(group),
+        len(group["params"]),
+        group["reg"] is None,
+        group.get("momentum", 0) != 0,
+        group.get("fused"),
+    )
+
+
+def _parts(kind: str, slots: list[Slot]) -> Iterable[_Part]:
+    """One part per device and type for the kernels; what they cannot take goes to foreach.
+
+    On a CPU foreach gets tensors one by one, for the caches' sake; elsewhere a whole group.
+    """
+    engines = _engines(slots) if kind in {"adabreg", "linbreg"} else {}
+    found: dict[Any, list[Slot]] = {}
+    for i, member in enumerate(slots):
+        p, wanted = member.tensors[0], member.group.get("fused")
+        engine = engines.get((wanted, p.device.type))
+        if engine is not None and engine.fusable(member.tensors):
+            key: Any = (engine, p.device, p.dtype)
+        else:
+            key = (None, i) if p.is_cpu else (None, id(member.group), p.device, p.dtype)
+        found.setdefault(key, []).append(member)
+    for (engine, *_), members in found.items():
+        recipes: dict[Any, int] = {}
+        which = [
+            recipes.setdefault((id(member.group), member.state.get("step")), len(recipes))
+            for member in members
+        ]
+        leaders = [members[which.index(i)] for i in range(len(recipes))]
+        geometry = None if engine is None else engine.geometry([member.tensors[0] for member in members])
+        yield _Part(engine, members, leaders, np.array(which), geometry)
+
+
+def _engines(slots: list[Slot]) -> dict[tuple[bool | None, str], Any]:
+    """The modules with compiled kernels, by a group's ``fused`` and a parameter's device."""
+    engines: dict[tuple[bool | None, str], Any] = {}
+    for member in slots:
+        p, wanted = member.tensors[0], member.group["fused"]
+        if p.is_cpu and (wanted or (wanted is None and _pays(slots))):
+            require("numba", "train")
+            from lbi.train.optim import fused_cpu
+
+            engines[wanted, "cpu"] = fused_cpu
+        elif p.is_cuda and wanted:
+            require("triton", "train")
+            from lbi.train.optim import fused_cuda
+
+            engines[wanted, "cuda"] = fused_cuda
+    return engines
+
+
+def _pays(slots: list[Slot]) -> bool:
+    """Whether ``fused=None`` means the CPU's kernels: numba is there, and they are loaded or worth it."""
+    if "lbi.train.optim.fused_cpu" in sys.modules:
+        return True
+    n = sum(s.tensors[0].numel() for s in slots if s.group["fused"] is None and s.tensors[0].is_cpu)
+    return n >= _WORTHWHILE and importlib.util.find_spec("numba") is not None
+
+
+def _recipe(member: Slot) -> tuple[int, list[float]]:
+    """What a kernel is to do with such a slot, and its scalars: δ, low, high, scale, lr·decay, the method's."""
+    group = member.group
+    reg, delta = group["reg"], float(group["delta"])
+    shrinkage = None if reg is None else reg.shrinkage(delta)
+    own = steps.scalars(group, member.state)
+    if shrinkage is None:
+        return PLAIN if reg is None else DUAL, [0.0] * 4 + own
+    threshold, scale = shrinkage
+    return SHRINK, [delta, -math.inf if reg.nonneg else -threshold, threshold, scale, *own]

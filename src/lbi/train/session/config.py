@@ -1,0 +1,319 @@
+"""What a training run is told: one flat record of plain values, with defaults per data set.
+
+The defaults were chosen on a validation split of the training set (docs/results.md says how).
+A configuration file is TOML with these names as keys; flags of the command override it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lbi.errors import InputError, Problem, Problems, UsageError
+from lbi.network.graph import READOUTS
+from lbi.system import toml
+from lbi.train.layers.model import GRID, ModelConfig, PopulationConfig
+from lbi.train.layers.surrogate import SURROGATES
+from lbi.train.neurons import NEURONS
+
+OPTIMIZERS = ("adam", "linbreg", "adabreg")
+SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("float", "chip")
+SPIKING = tuple(name for name, model in NEURONS.items() if model.spikes)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All options of a run; the commands' defaults per data set stand in ``PRESETS``.
+
+    dataset: a name of ``lbi.datasets`` or a ``.npz`` file · data: folder of its files
+    encoding: options of the data set, as in ``lbi.datasets.load``
+
+    Network
+
+    hidden: neurons of each hidden population · recurrent: each feeds itself, too
+    neuron: of the hidden populations, "cuba_lif" or "atrlif" (adaptive threshold and refractoriness)
+    current_decay, voltage_decay: fractions lost per timestep, on the grid of 1/4096; several values split
+        each hidden population into parts
+    output_current_decay, output_voltage_decay: the same for the output
+    threshold: in units of ``response_norm``
+    threshold_step: by which a spike raises it (atrlif), in thresholds
+    threshold_decay, refractory_decay: fractions of the raise, and of the refractoriness, lost per timestep
+    train_decays: decays get gradients, too
+    bias: every neuron has one · readout: how outputs become a class, see ``lbi.Readout``
+    surrogate, slope: derivative of the spike, see ``lbi.train.layers.surrogate``
+
+    Training
+
+    precision: "float", or "chip": from the share ``chip_from`` of the epochs on, the forward pass runs the
+        chip's integers
+    optimizer: "adabreg", "linbreg" or "adam" · density: share of weights to keep (not for adam)
+    lr: at the start · schedule: "cosine" (to 0) or "constant" · epochs, batch_size: passes, samples per step
+    gain: factor on the readout's counts in the cross-entropy · dropout: share of hidden neurons silenced
+    clip: largest norm of the gradient, 0 for any · delta, momentum, weight_decay: see ``AdaBreg``, ``LinBreg``
+    initial_density: share of weights that a sparse run starts with; the network grows to ``density``, or falls there
+        over the share ``shrink`` of the epochs, fast at first · lamda: λ at the start
+    settle: share of epochs at the end in which the set of weights is fixed, at ``density`` or a little below; with 0
+        the density is only about what was asked for
+    seed: of weights, order, augmentation and dropout
+    validation: share of the training set to hold out
+    patience: epochs without a better validation accuracy after which to stop, 0 for never
+    channel_jitter: standard deviation of a sample's shift over channels · time_shift: its largest, in timesteps
+    rate_low, rate_high: spikes per neuron and timestep that cost nothing · activity: weight of what is
+        outside, squared · synops: weight of the synaptic operations, as a share of dense ones
+
+    Raises UsageError naming every option that is out of range.
+    """
+
+    dataset: str = "digits"
+    data: str | None = None
+    encoding: Mapping[str, Any] = field(default_factory=dict)
+    # network
+    hidden: tuple[int, ...] = (128,)
+    recurrent: bool = False
+    neuron: str = "cuba_lif"
+    current_decay: tuple[float, ...] = (0.5,)
+    voltage_decay: tuple[float, ...] = (0.25,)
+    output_current_decay: float = 0.5
+    output_voltage_decay: float = 0.1
+    threshold: float = 1.0
+    threshold_step: float = 0.1
+    threshold_decay: float = 0.05
+    refractory_decay: float = 0.25
+    train_decays: bool = False
+    bias: bool = False
+    readout: str = "spike_count"
+    surrogate: str = "fast_sigmoid"
+    slope: float = 5.0
+    # optimization
+    precision: str = "float"
+    chip_from: float = 0.7
+    optimizer: str = "adabreg"
+    density: float = 0.2
+    lr: float = 2e-2
+    schedule: str = "cosine"
+    epochs: int = 20
+    batch_size: int = 64
+    gain: float = 0.5
+    dropout: float = 0.0
+    clip: float = 1.0
+    delta: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    initial_density: float = 0.1
+    shrink: float = 0.6
+    settle: float = 0.2
+    lamda: float = 0.1
+    seed: int = 0
+    # data
+    validation: float = 0.0
+    patience: int = 0
+    channel_jitter: float = 0.0
+    time_shift: int = 0
+    # activity: firing rates in spikes per neuron and step
+    rate_low: float = 0.0
+    rate_high: float = 1.0
+    activity: float = 0.0
+    synops: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(int(n) for n in self.hidden))
+        n_parts = max(len(self.current_decay), len(self.voltage_decay))
+        for name in ("current_decay", "voltage_decay"):
+            decays = tuple(float(decay) for decay in getattr(self, name))
+            object.__setattr__(self, name, decays * n_parts if len(decays) == 1 else decays)
+        problems = Problems()
+        for name, (holds, allowed) in self._rules().items():
+            problems.check(bool(holds), "option", name, f"{getattr(self, name)!r}", allowed)
+        problems.raise_as(UsageError)
+
+    def _rules(self) -> dict[str, tuple[bool, str]]:
+        rules: dict[str, tuple[bool, str]] = {
+            "hidden": (all(1 <= n <= 65536 for n in self.hidden), "sizes of 1 to 65536"),
+            "current_decay": (all(1 / GRID <= d <= 1 for d in self.current_decay) and bool(self.current_decay), "1/4096 up to 1"),
+            "voltage_decay": (
+                all(1 / GRID <= d < 1 for d in self.voltage_decay) and len(self.voltage_decay) == len(self.current_decay),
+                "1/4096 up to below 1, as many as current decays (one per part of a hidden population)",
+            ),
+            "neuron": (self.neuron in SPIKING, ", ".join(SPIKING)),
+            "threshold_decay": (0 <= self.threshold_decay < 1, "0 up to below 1"),
+            "refractory_decay": (0 <= self.refractory_decay < 1, "0 up to below 1"),
+            "output_current_decay": (1 / GRID <= self.output_current_decay <= 1, "1/4096 up to 1"),
+            "output_voltage_decay": (1 / GRID <= self.output_voltage_decay < 1, "1/4096 up to below 1"),
+            "readout": (self.readout in READOUTS, ", ".join(READOUTS)),
+            "surrogate": (self.surrogate in SURROGATES, ", ".join(SURROGATES)),
+            "optimizer": (self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS)),
+            "precision": (self.precision in PRECISIONS, ", ".join(PRECISIONS)),
+            "chip_from": (0 <= self.chip_from <= 1, "0 to 1: the share of epochs after which integers take over"),
+            "schedule": (self.schedule in SCHEDULES, ", ".join(SCHEDULES)),
+            "density": (0 < self.density <= 1, "above 0, up to 1"),
+            "initial_density": (0 < self.initial_density <= 1, "above 0, up to 1"),
+            "shrink": (0 < self.shrink <= 1, "above 0, up to 1: the share of epochs in which a larger initial_density falls to density"),
+            "settle": (0 <= self.settle < 1, "0 up to below 1: the share of epochs at the end with a fixed set of weights"),
+            "epochs": (self.epochs >= 0, "0 or more"),
+            "seed": (0 <= self.seed < 2**63, "0 or more"),
+            "validation": (0 <= self.validation < 1, "0 up to below 1"),
+            "dropout": (0 <= self.dropout < 1, "0 up to below 1"),
+            "momentum": (0 <= self.momentum < 1, "0 up to below 1"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "patience": (self.patience >= 0, "0 or more"),
+        }  # fmt: skip
+        for name in ("lr", "slope", "gain", "threshold", "delta", "lamda"):
+            value = getattr(self, name)
+            rules[name] = (math.isfinite(value) and value > 0, "above 0")
+        for name in (
+            "clip",
+            "threshold_step",
+            "weight_decay",
+            "channel_jitter",
+            "time_shift",
+            "activity",
+            "synops",
+            "rate_low",
+            "rate_high",
+        ):
+            value = getattr(self, name)
+            rules[name] = (math.isfinite(value) and value >= 0, "0 or more")
+        return rules
+
+    def model(self, input_shape: tuple[int, ...], n_classes: int) -> ModelConfig:
+        """The network for a data set of that input and that many classes."""
+
+        def layer(
+            name: str, n: int, neuron: str, current: tuple[float, ...], voltage: tuple[float, ...], recurrent: bool
+        ) -> PopulationConfig:  # fmt: skip
+            threshold = tuple(
+                self.threshold * response_norm(*decays) for decays in zip(current, voltage, strict=True)
+            )
+            values = {
+                "current_decay": current, "voltage_decay": voltage, "threshold": threshold,
+                "threshold_step": tuple(self.threshold_step * level for level in threshold),
+                "threshold_decay": (self.threshold_decay,) * len(threshold),
+                "refractory_decay": (self.refractory_decay,) * len(threshold),
+            }  # fmt: skip
+            parameters = (*NEURONS[neuron].decays, *NEURONS[neuron].levels)
+            own = {key: value if key in parameters else () for key, value in values.items()}
+            return PopulationConfig(
+                name, n, recurrent=recurrent, bias=self.bias, train_decays=self.train_decays, neuron=neuron, **own
+            )  # fmt: skip
+
+        hidden = [
+            layer(
+                "hidden" if len(self.hidden) == 1 else f"hidden{i}", n, self.neuron, self.current_decay,
+                self.voltage_decay, self.recurrent,
+            )
+            for i, n in enumerate(self.hidden, start=1)
+        ]  # fmt: skip
+        decays = (self.output_current_decay,), (self.output_voltage_decay,)
+        neuron = "cuba_lif" if self.readout == "spike_count" else "integrator"
+        output = layer("output", n_classes, neuron, *decays, False)
+        return ModelConfig(input_shape, (*hidden, output), self.readout, self.surrogate, self.slope)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only."""
+        plain = {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+        return {**plain, "encoding": dict(self.encoding)}
+
+
+def response_norm(current_decay: float, voltage_decay: float) -> float:
+    """√Σ h² with h the voltage's response to one unit of input: how much it swings for input of norm 1.
+
+    Thresholds in units of it let populations of any time constants start with weights of one size.
+    """
+    alpha, beta = 1 - current_decay, 1 - voltage_decay
+    # The closed form of the sum for h[k] = Σ_i alpha^i·beta^(k−i).
+    total = (1 + alpha * beta) / ((1 - alpha * beta) * (1 - alpha**2) * (1 - beta**2))
+    return math.sqrt(total)
+
+
+_SPOKEN: dict[str, dict[str, Any]] = {
+    "": {
+        "hidden": (256,), "recurrent": True, "current_decay": (0.3, 0.39, 0.6), "voltage_decay": (0.1, 0.22, 0.5),
+        "output_current_decay": 0.39, "output_voltage_decay": 0.22, "gain": 1.0, "dropout": 0.1,
+        "channel_jitter": 8.0, "time_shift": 4, "epochs": 50, "initial_density": 1.0,
+    },
+    "adam": {"lr": 1e-2},
+    "adabreg": {"lr": 1e-2},
+    "adabreg, few": {"lr": 2e-2},
+}  # fmt: skip
+
+_PIXELS: dict[str, dict[str, Any]] = {
+    "": {
+        "hidden": (256,), "recurrent": True, "encoding": {"code": "on_off"}, "current_decay": (0.6,), "voltage_decay": (0.1,),
+        "output_voltage_decay": 0.1, "gain": 1.0, "slope": 8.0, "batch_size": 32, "epochs": 100, "lr": 1e-2, "settle": 0.5,
+    },
+    "adam": {"lr": 5e-3},
+    "linbreg": {"lr": 0.3},
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "digits": {"": {}, "adam": {"lr": 5e-3}},
+    "psdigits": _PIXELS,
+    "psmnist": {**_PIXELS, "": {**_PIXELS[""], "batch_size": 128, "epochs": 20}},
+    "shd": _SPOKEN,
+    "ssc": {**_SPOKEN, "": {**_SPOKEN[""], "channel_jitter": 2.0}},
+}
+"""Data set → optimizer ("" for all; "…, few": at density ``FEW`` or less) → defaults that differ from ``TrainConfig``'s.
+
+psmnist and ssc are untried.
+"""
+
+FEW = 0.05
+"""Density up to which a data set's settings for few weights hold."""
+
+
+def make_config(
+    dataset: str | None, file: Path | None, options: Mapping[str, Any], saved: Mapping[str, Any] | None = None
+) -> TrainConfig:
+    """Defaults of the data set and optimizer, then ``saved``, then the file's values, then ``options``.
+
+    Raises InputError for an unreadable file, UsageError for unknown or wrong values.
+    """
+    given = {**(saved or {}), **(_read_toml(file) if file else {}), **options}
+    name = dataset or given.get("dataset", TrainConfig.dataset)
+    known = {entry.name: entry.type for entry in fields(TrainConfig)}
+    problems = Problems()
+    for key, value in given.items():
+        if problems.check(
+            key in known, "unknown-option", str(file or "options"), repr(key), ", ".join(known)
+        ):
+            problems.check(
+                _fits(value, str(known[key])), "option-type", f"{file or 'options'}, {key}", f"{value!r}", str(known[key])
+            )  # fmt: skip
+    problems.raise_as(UsageError)
+    presets = PRESETS.get(str(name), {})
+    optimizer = str(given.get("optimizer", TrainConfig.optimizer))
+    chosen = {**presets.get("", {}), **presets.get(optimizer, {}), **given, "dataset": str(name)}
+    if chosen.get("density", TrainConfig.density) <= FEW:
+        chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
+    return TrainConfig(**chosen)
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind == "float":
+        return isinstance(value, float) or _fits(value, "int")
+    if kind == "int":
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    if kind == "bool":
+        return isinstance(value, bool)
+    if kind.startswith("tuple"):
+        inner = kind[len("tuple[") :].split(",")[0]
+        return isinstance(value, list | tuple) and all(_fits(entry, inner) for entry in value)
+    if kind.startswith("Mapping"):
+        return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    return isinstance(value, str) or (value is None and "None" in kind)
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            Problem("config-unreadable", str(file), f"cannot be read ({error})", "a TOML file")
+        ) from error
+    return toml.parse(text, str(file))

@@ -1,0 +1,270 @@
+"""The training loop: epochs over spikes, evaluation, early stop, checkpoints that resume bit for bit.
+
+Everything random in an epoch (order, augmentation, dropout) is drawn from (seed, epoch), so a run that is
+resumed at the start of an epoch goes on exactly as it would have.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from lbi.datasets import Dataset, SpikeData
+from lbi.datasets.base import stratified_split
+from lbi.errors import InputError, Problem, UsageError
+from lbi.train.layers.chip_exact import set_scales, snap
+from lbi.train.layers.model import SpikingNetwork
+from lbi.train.session import distributed
+from lbi.train.session.augment import augment
+from lbi.train.session.config import TrainConfig
+from lbi.train.session.losses import activity_loss
+from lbi.train.session.readout import predict, scores
+from lbi.train.session.resume import check_optimizer, check_progress
+from lbi.train.session.setup import make_controller, make_optimizer
+
+EVALUATION_BATCH = 256
+
+
+@dataclass
+class Progress:
+    """What a run has reached: epochs done, a record per epoch, the best validation accuracy and its weights."""
+
+    epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: float = -1.0
+    best_epoch: int = 0
+    best_state: dict[str, Tensor] | None = None
+
+
+class Trainer:
+    """One run: model, optimizer, density control and data of a ``TrainConfig``.
+
+    on_batch: called after every batch with its record (loss, accuracy, density, rate), for progress bars.
+    on_epoch: called after every epoch with its record, for metrics and checkpoints.
+    model: the network to train, with weights to go on from (default: a new one).
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        *,
+        on_batch: Callable[[dict[str, float]], None] | None = None,
+        on_epoch: Callable[[Trainer], None] | None = None,
+        model: SpikingNetwork | None = None,
+    ) -> None:
+        self.config = config
+        self.dataset = dataset
+        self.on_batch = on_batch
+        self.on_epoch = on_epoch
+        self.train, self.validation = split(dataset, config)
+        self.model = model or SpikingNetwork(
+            config.model(dataset.input_shape, dataset.n_classes), config.seed
+        )
+        self.optimizer = make_optimizer(config, self.model, fresh=model is None)
+        self.controller = make_controller(config, self.optimizer)
+        self.start_density = config.initial_density if model is None else self.density()
+        self.progress = Progress()
+
+    @property
+    def n_batches(self) -> int:
+        """Batches per epoch."""
+        return math.ceil(len(self.train) / self.config.batch_size)
+
+    def run(self) -> Progress:
+        """Train to the last epoch, or until validation has not improved for ``patience`` epochs."""
+        while self.progress.epoch < self.config.epochs and not self._stale():
+            self._enter_chip()
+            self._steer()
+            self._epoch()
+            if self.on_epoch is not None:
+                self.on_epoch(self)
+        if self.progress.best_state is not None and self.config.patience:
+            self.model.load_state_dict(self.progress.best_state)
+        self._steer(ended=True)
+        self._enter_chip()
+        if self.config.precision == "chip":
+            snap(self.model)
+        return self.progress
+
+    def _enter_chip(self) -> None:
+        """With ``precision="chip"``, go over to the chip's integers when it is time."""
+        config = self.config
+        due = self.progress.epoch >= round(config.chip_from * config.epochs)
+        if (
+            config.precision == "chip"
+            and due
+            and not all(layer.on_chip for layer in self.model.populations())
+        ):
+            set_scales(self.model)
+            self.progress.best, self.progress.best_epoch = -1.0, self.progress.epoch
+
+    def _steer(self, *, ended: bool = False) -> None:
+        """Set the density that is aimed at in this epoch; for the last share ``settle`` of them, fix which weights live."""
+        config, controller = self.config, self.controller
+        if controller is None or controller.settled:
+            return
+        share = self.progress.epoch / max(1, config.epochs)
+        last = min(round((1 - config.settle) * config.epochs), max(1, config.epochs - 1))
+        if config.settle > 0 and (ended or self.progress.epoch >= last):
+            controller.settle()
+            self.progress.best, self.progress.best_epoch = -1.0, self.progress.epoch
+        else:
+            left = max(0.0, 1 - share / config.shrink) ** 3
+            controller.overshoot = 1 + left * max(0.0, self.start_density / config.density - 1)
+
+    def _stale(self) -> bool:
+        patience = self.config.patience
+        return bool(patience) and self.progress.epoch - self.progress.best_epoch >= patience
+
+    def _epoch(self) -> None:
+        config, epoch = self.config, self.progress.epoch
+        rng = np.random.default_rng([config.seed, epoch])
+        torch.manual_seed(int(rng.integers(2**63 - 1)))
+        started = time.perf_counter()
+        order = rng.permutation(len(self.train))
+        sums = {"loss": 0.0, "accuracy": 0.0, "rate": 0.0}
+        for i in range(self.n_batches):
+            self._set_lr(epoch * self.n_batches + i)
+            chosen = order[i * config.batch_size : (i + 1) * config.batch_size]
+            record = self._batch(chosen, rng)
+            for key in sums:
+                sums[key] += record[key] * chosen.size
+            if self.on_batch is not None:
+                self.on_batch(record)
+        mean = {key: value / len(self.train) for key, value in sums.items()}
+        entry = {
+            "epoch": epoch + 1, **mean, "density": self.density(), "lr": self._lr(),
+            "seconds": time.perf_counter() - started,
+        }  # fmt: skip
+        if self.validation is not None:
+            entry["validation"] = evaluate(self.model, self.validation)
+            if entry["validation"] > self.progress.best:
+                self.progress.best = entry["validation"]
+                self.progress.best_epoch = epoch + 1
+                self.progress.best_state = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.progress.epoch = epoch + 1
+        self.progress.history.append(entry)
+
+    def _batch(self, chosen: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+        config = self.config
+        moved = augment(self.train.spikes[chosen], config.channel_jitter, config.time_shift, rng)
+        mine = distributed.share(chosen.size)
+        spikes, labels = torch.from_numpy(moved[mine]), torch.from_numpy(self.train.labels[chosen[mine]])
+        run = self.model(spikes, config.dropout)
+        loss = cross_entropy(config.gain * scores(self.model, run), labels, reduction="sum") / chosen.size
+        loss = loss + activity_loss(self.model, run, config) * (labels.numel() / chosen.size)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        sums = self._sums(loss, run, labels)
+        distributed.add_up(self.model, sums)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
+        value, n_right, n_spikes = sums.tolist()
+        if not (math.isfinite(value) and math.isfinite(float(norm))):
+            raise InputError(
+                Problem(
+                    "diverged", f"epoch {self.progress.epoch + 1}", f"loss {value}, gradient norm {float(norm)}",
+                    "finite numbers", "lower --lr, or set clip",
+                )
+            )  # fmt: skip
+        self.optimizer.step()
+        if self.controller is not None:
+            self.controller.step()
+        n_updates = chosen.size * spikes.shape[1] * sum(layer.config.n for layer in self.model.populations())
+        return {
+            "loss": value, "accuracy": n_right / chosen.size, "rate": n_spikes / n_updates, "density": self.density(),
+        }  # fmt: skip
+
+    @torch.no_grad()
+    def _sums(self, loss: Tensor, run: list[tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
+        """(3,) float64: loss, right answers and spikes of this process's share of a batch."""
+        n_spikes = sum(spikes.sum(dtype=torch.float64) for spikes, _ in run)
+        n_right = (predict(self.model, run) == labels).sum().double()
+        return torch.stack([loss.detach().double(), n_right, torch.as_tensor(n_spikes)])
+
+    def _set_lr(self, step: int) -> None:
+        if self.config.schedule == "cosine":
+            share = step / max(1, self.n_batches * self.config.epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.lr * 0.5 * (1 + math.cos(math.pi * share))
+
+    def _lr(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def density(self) -> float:
+        """Share of weights that are not 0, over all projections."""
+        return self.model.n_active() / self.model.n_weights()
+
+    def checkpoint(self) -> dict[str, Any]:
+        """All that a resumed run needs, in plain types and tensors."""
+        progress = self.progress
+        return {
+            "config": self.config.to_dict(),
+            "network": self.model.config.to_dict(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "controller": None if self.controller is None else self.controller.state_dict(),
+            "start_density": self.start_density,
+            "progress": {
+                "epoch": progress.epoch, "history": progress.history, "best": progress.best,
+                "best_epoch": progress.best_epoch, "best_state": progress.best_state,
+            },
+        }  # fmt: skip
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Take over a checkpoint's state; the run goes on bit for bit as it would have.
+
+        Raises InputError for a checkpoint of another network or optimizer.
+        """
+        try:
+            check_optimizer(checkpoint["optimizer"], self.optimizer)
+            check_progress(checkpoint["progress"], self.model.config)
+            self.model.load_state_dict(checkpoint["model"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            if self.controller is not None:
+                self.controller.load_state_dict(checkpoint["controller"])
+            self.start_density = float(checkpoint["start_density"])
+            self.progress = Progress(**checkpoint["progress"])
+        except InputError:
+            raise
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
+            raise InputError(
+                Problem(
+                    "checkpoint", "--resume", f"does not fit this run ({' '.join(str(error).split())[:200]})",
+                    "a checkpoint of the same network and optimizer",
+                )
+            ) from error  # fmt: skip
+
+
+def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData | None]:
+    """Training and validation samples: the data set's own, or a stratified share that is the same for every seed."""
+    if config.validation == 0:
+        if config.patience and dataset.validation is None:
+            raise UsageError(
+                Problem(
+                    "option", "patience", f"{config.patience}, but {dataset.name} has no validation samples",
+                    "a validation share above 0", "add --validation 0.1",
+                )
+            )  # fmt: skip
+        return dataset.train, dataset.validation if config.patience else None
+    train, held_out = stratified_split(dataset.train.labels, config.validation, np.random.default_rng(1))
+    return dataset.train.subset(train), dataset.train.subset(held_out)
+
+
+@torch.no_grad()
+def evaluate(model: SpikingNetwork, data: SpikeData) -> float:
+    """Accuracy in [0, 1], by the readout that is deployed."""
+    n_right = 0
+    for start in range(0, len(data), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        classes = predict(model, model(torch.from_numpy(data.spikes[part])))
+        n_right += int((classes == torch.from_numpy(data.labels[part])).sum())
+    return n_right / max(1, len(data))

@@ -1,0 +1,36 @@
+"""Terms of the loss beside the classes': neurons that are dead or burst, and what the chip will pay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from lbi.train.session.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lbi.train.layers.model import SpikingNetwork
+
+
+def activity_loss(model: SpikingNetwork, run: list[tuple[Tensor, Tensor]], config: TrainConfig) -> Tensor:
+    """``activity`` · Σ over hidden populations of mean((rate_low − r)₊² + (r − rate_high)₊²) + ``synops`` · S.
+
+    r: (n,) mean spikes per step of each neuron over the batch · S: synaptic operations of the hidden spikes
+    per sample and step on the weights that are stored now, over those of a dense network that always fires
+    """
+    total = run[-1][0].new_zeros(())
+    if config.activity == 0 and config.synops == 0:
+        return total
+    layers = model.populations()
+    cost, dense = total, 0
+    for layer, following, (spikes, _) in zip(layers[:-1], layers[1:], run[:-1], strict=True):
+        rate = spikes.mean(dim=(0, 1))
+        low, high = (config.rate_low - rate).clamp_min(0), (rate - config.rate_high).clamp_min(0)
+        total = total + config.activity * (low.square() + high.square()).mean()
+        fan_out = (following.weight != 0).sum(0)
+        dense += following.weight.numel()
+        if layer.recurrent is not None:
+            fan_out = fan_out + (layer.recurrent != 0).sum(0)
+            dense += layer.recurrent.numel()
+        cost = cost + (rate * fan_out.to(rate.dtype)).sum()
+    return total + config.synops * cost / max(1, dense)

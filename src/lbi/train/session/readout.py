@@ -1,0 +1,42 @@
+"""What an output becomes in training: scores for the loss, and the class that the deployed readout gives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lbi.train.layers.model import SpikingNetwork
+from lbi.train.session.config import response_norm
+
+Run = list[tuple[Tensor, Tensor]]
+"""What ``SpikingNetwork.forward`` gives: spikes and voltages of every population."""
+
+
+def scores(model: SpikingNetwork, run: Run) -> Tensor:
+    """(n_samples, n_out): spike counts, or the largest or mean voltage in units of ``response_norm``."""
+    spikes, voltages = run[-1]
+    if model.config.readout == "spike_count":
+        return spikes.sum(1)
+    layer = model.populations()[-1]
+    unit = response_norm(layer.config.current_decay[0], layer.config.voltage_decay[0])
+    if layer.on_chip:
+        unit *= float(layer.scale[0])
+    level = voltages.amax(1) if model.config.readout == "membrane_max" else voltages.mean(1)
+    return level / unit
+
+
+@torch.no_grad()
+def predict(model: SpikingNetwork, run: Run) -> Tensor:
+    """(n_samples,) classes as ``lbi.Readout.classify``: the highest score, lowest index on ties, exactly."""
+    spikes, voltages = run[-1]
+    if model.config.readout == "spike_count":
+        return classify(spikes.sum(1))
+    if model.config.readout == "membrane_max":
+        return classify(voltages.amax(1))
+    return classify(voltages.double().sum(1))  # of the chip's integers, in 64ths: without rounding
+
+
+def classify(scores: Tensor) -> Tensor:
+    """Classes (n_samples,) from scores (n_samples, n_out): the highest, lowest index on ties."""
+    best = scores.max(dim=1, keepdim=True).values
+    return (scores == best).to(torch.uint8).argmax(dim=1)

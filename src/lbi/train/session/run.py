@@ -1,0 +1,168 @@
+"""One training run from configuration to ``model.pt``: what ``lbi-train`` does, for use from Python too."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lbi import datasets
+from lbi.errors import InputError, Problem
+from lbi.system.atomic import check_writable
+from lbi.train import untrusted_torch
+from lbi.train.layers.chip_exact import leave_chip
+from lbi.train.layers.model import SpikingNetwork
+from lbi.train.model_pt import save_model
+from lbi.train.session import distributed
+from lbi.train.session.config import TrainConfig, make_config
+from lbi.train.session.loop import Trainer, evaluate
+from lbi.train.session.metrics import Metrics
+from lbi.train.session.resume import checked_network
+from lbi.train.session.start import Start
+
+CHECKPOINT = ("lbi.checkpoint", 1)
+"""Format and version of a checkpoint: a torch.save file of plain types and tensors."""
+
+SMALL_BATCH = 1 << 19
+"""Neuron-steps per batch below which one thread is fastest."""
+
+CHECKPOINT_EVERY_S = 20.0
+"""Seconds of training that an interruption may cost."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a run writes: the model, its checkpoint while it runs, and metrics."""
+
+    model: Path
+    metrics: Path | None = None
+    tensorboard: Path | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """Beside the model; removed when the run ends well."""
+        return self.model.with_name(self.model.name + ".ckpt")
+
+    def check(self) -> None:
+        """Raise InputError, before any work, naming every file that could not be written."""
+        check_writable(*(path for path in (self.model, self.checkpoint, self.metrics) if path is not None))
+
+
+def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainConfig:
+    """The checkpoint's configuration with the few options that may change on the way (``data``, ``epochs``)."""
+    return make_config(None, None, {**checkpoint["config"], **options})
+
+
+def prepare(
+    config: TrainConfig,
+    outputs: Outputs,
+    checkpoint: dict[str, Any] | None = None,
+    start: Start | None = None,
+) -> Trainer:
+    """Load the data and build what is trained.
+
+    checkpoint: content of a checkpoint file to go on from · start: a trained model to begin with
+
+    Under ``torchrun`` every process calls this, and then ``complete``; the first one writes.
+    """
+    distributed.start()
+    outputs.check()
+    dataset, model = datasets.load(config.dataset, config.data, **config.encoding), None
+    if start is not None:
+        start.check(dataset)
+        model = start.model
+        if config.precision == "float":
+            leave_chip(model)
+    elif checkpoint is not None:
+        model = SpikingNetwork(checked_network(checkpoint, dataset))
+    trainer = Trainer(config, dataset, model=model)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    n_neurons = trainer.model.config.n_in + sum(layer.config.n for layer in trainer.model.populations())
+    if config.batch_size * trainer.dataset.n_steps * n_neurons < SMALL_BATCH:
+        torch.set_num_threads(1)  # waiting for each other would take longer than the work
+    return trainer
+
+
+def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
+    """Train to the end, write the model, and return the record that ``lbi-train --json`` prints.
+
+    While it runs, a checkpoint is written at least every ``CHECKPOINT_EVERY_S`` seconds (or epoch, if longer).
+    """
+    started = last_saved = time.perf_counter()
+    writes = distributed.rank() == 0
+
+    def on_epoch(trainer: Trainer) -> None:
+        nonlocal last_saved
+        metrics.write(trainer.progress.history[-1])
+        if time.perf_counter() - last_saved > CHECKPOINT_EVERY_S:
+            save_checkpoint(trainer, outputs.checkpoint)
+            last_saved = time.perf_counter()
+
+    trainer.on_epoch = on_epoch if writes else None
+    where = (outputs.metrics, outputs.tensorboard) if writes else (None, None)
+    with Metrics(*where, trainer.progress.epoch) as metrics:
+        trainer.run()
+    record = summary(trainer, time.perf_counter() - started)
+    distributed.stop()
+    if not writes:
+        return record
+    save_model(trainer.model, outputs.model, describe(trainer, record))
+    outputs.checkpoint.unlink(missing_ok=True)
+    return {**record, "model": str(outputs.model)}
+
+
+def describe(trainer: Trainer, record: dict[str, Any]) -> dict[str, Any]:
+    """The meta of ``model.pt``: data set with encoding, and training; the same run gives the same bytes."""
+    dataset = trainer.dataset
+    config = {key: value for key, value in trainer.config.to_dict().items() if key != "data"}
+    training = {key: value for key, value in record.items() if key != "seconds"}
+    return {
+        "dataset": {"name": dataset.name, **dataset.encoding},
+        "training": {**training, "config": config},
+    }
+
+
+def save_checkpoint(trainer: Trainer, path: Path) -> None:
+    """Write what ``--resume`` reads."""
+    untrusted_torch.write({"format": CHECKPOINT[0], "version": CHECKPOINT[1], **trainer.checkpoint()}, path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint; raises InputError if the file is missing, broken or foreign."""
+    content = untrusted_torch.read(path, CHECKPOINT)
+    missing = [
+        key
+        for key in ("config", "network", "model", "optimizer", "progress")
+        if not isinstance(content.get(key), dict)
+    ]
+    missing += [] if isinstance(content.get("controller", ""), dict | None) else ["controller"]
+    if missing:
+        raise InputError(
+            Problem("checkpoint", str(path), f"lacks {', '.join(missing)}", "a whole checkpoint")
+        )
+    return content
+
+
+def summary(trainer: Trainer, seconds: float) -> dict[str, Any]:
+    """Accuracies by the deployed readout, weights and time, as JSON values."""
+    config, model = trainer.config, trainer.model
+    accuracy = {"train": evaluate(model, trainer.train), "test": evaluate(model, trainer.dataset.test)}
+    if trainer.validation is not None:
+        accuracy["validation"] = evaluate(model, trainer.validation)
+    last = trainer.progress.history[-1] if trainer.progress.history else {}
+    return {
+        "dataset": config.dataset,
+        "optimizer": config.optimizer,
+        "seed": config.seed,
+        "n_weights": model.n_weights(),
+        "n_active": model.n_active(),
+        "density": trainer.density(),
+        "accuracy": accuracy,
+        "epochs": trainer.progress.epoch,
+        "firing_rate": last.get("rate", 0.0),
+        "seconds": seconds,
+    }

@@ -1,0 +1,76 @@
+"""Training that starts from a trained ``model.pt``: its network, and its configuration where no other is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lbi.datasets import Dataset
+from lbi.errors import InputError, Problem, UsageError
+from lbi.train.layers.model import SpikingNetwork
+from lbi.train.model_pt import load_module
+from lbi.train.session.config import TrainConfig, make_config
+
+NETWORK = (
+    "hidden", "recurrent", "neuron", "current_decay", "voltage_decay", "output_current_decay", "output_voltage_decay",
+    "threshold", "threshold_step", "threshold_decay", "refractory_decay", "train_decays", "bias", "readout",
+    "surrogate", "slope",
+)  # fmt: skip
+"""Options that the model's own network answers."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A trained network to go on from, and what its file says about its training."""
+
+    path: Path
+    model: SpikingNetwork
+    meta: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Start:
+        """Raises InputError for a file that is no ``model.pt``."""
+        return cls(path, *load_module(path))
+
+    def config(self, dataset: str | None, file: Path | None, options: Mapping[str, Any]) -> TrainConfig:
+        """The file's configuration, changed by a TOML file and options; the chip's integers from the first epoch.
+
+        Raises UsageError for options that contradict the network, or if nothing names a data set.
+        """
+        own = dict(self.meta.get("dataset", {}))
+        name = own.pop("name", None)
+        saved = {"encoding": own, **self.meta.get("training", {}).get("config", {}), "chip_from": 0.0}
+        if dataset not in (None, name):
+            saved.pop("encoding")
+        if dataset is None and name is None:
+            raise UsageError(
+                Problem("from-dataset", "--from", f"{self.path} names no data set", "one", "add --dataset")
+            )
+        config = make_config(dataset or name, file, options, saved)
+        unchanged = make_config(dataset or name, None, {}, saved)
+        other = [key for key in NETWORK if getattr(config, key) != getattr(unchanged, key)]
+        if other:
+            raise UsageError(
+                Problem(
+                    "from-network", "--from", f"with another {', '.join(other)}", f"the network of {self.path}",
+                    "leave these options out, or train anew without --from",
+                )
+            )  # fmt: skip
+        return config
+
+    def check(self, dataset: Dataset) -> None:
+        """Raise InputError if the network's input or classes are not the data set's."""
+        network = self.model.config
+        found = network.n_in, network.populations[-1].n
+        wanted = math.prod(dataset.input_shape), dataset.n_classes
+        if found != wanted:
+            raise InputError(
+                Problem(
+                    "from-dataset", str(self.path), f"has {found[0]} inputs and {found[1]} classes",
+                    f"{wanted[0]} and {wanted[1]}, as {dataset.name} in this encoding",
+                    "give the data set and encoding that it was trained on",
+                )
+            )  # fmt: skip

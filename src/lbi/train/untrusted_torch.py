@@ -1,0 +1,195 @@
+"""Reading and writing ``torch.save`` files of plain types and tensors: models and checkpoints.
+
+Reading never unpickles anything else (``weights_only=True``, always), and says in one line what a file
+is that it cannot take: a pickled module, a TorchScript archive, a truncated download.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lbi.errors import InputError, Problem, Problems
+from lbi.limits import most_elements
+from lbi.system.atomic import replacing
+
+SAFE_TORCH = (2, 10)
+"""Before this version ``weights_only=True`` has published holes: CVE-2025-32434, CVE-2026-24747."""
+
+
+UNFOLDED = 1 << 27
+"""Bytes that a small file's entries may unfold to; torch itself does not compress."""
+
+
+class UnsafeTorchWarning(UserWarning):
+    """The installed torch has a known hole in ``torch.load(weights_only=True)``."""
+
+
+def write(content: dict[str, Any], path: str | Path) -> None:
+    """Write ``content`` to ``path``; the same content gives the same bytes. Raises InputError if it cannot."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with replacing(path) as new:
+        new.write_bytes(buffer.getvalue())
+
+
+def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
+    """The dictionary in a file of the format and version ``expected``.
+
+    Raises InputError for a file that is missing, truncated, of another kind, or newer.
+    """
+    name, version = expected
+    content = _load(Path(path), name)
+    where = str(path)
+    if not isinstance(content, dict):
+        raise InputError(
+            Problem("model-foreign", where, f"holds a {type(content).__name__}", f"a {name} file")
+        )
+    if not isinstance(content.get("format"), str) or content["format"] != name:
+        keys = ", ".join(repr(key) for key in list(content)[:4]) + (", …" if len(content) > 4 else "")
+        what = "a bare state_dict" if _is_state_dict(content) else "a dictionary of another program"
+        if "format" in content:
+            what = f"format {content['format']!r}"
+        raise InputError(
+            Problem(
+                "model-foreign", where, f"{what} with keys {keys or '(none)'}",
+                f"format {name!r}, as lbi-train writes it",
+                "a state_dict does not say how its layers connect: give lbi-export the function that builds the model,"
+                " --arch FILE.py:FUNCTION",
+            )
+        )  # fmt: skip
+    if not isinstance(content.get("version"), int) or content["version"] != version:
+        raise InputError(
+            Problem(
+                "version", where, f"version {content.get('version')!r} of {name}", f"version {version}",
+                "update lbi-snn, or write the file with this version",
+            )
+        )  # fmt: skip
+    return content
+
+
+def load_plain(path: str | Path) -> Any:
+    """Whatever plain types and tensors a torch file holds. Raises InputError for anything else."""
+    return _load(Path(path), "torch")
+
+
+def _is_state_dict(content: dict[Any, Any]) -> bool:
+    return bool(content) and all(isinstance(value, torch.Tensor) for value in content.values())
+
+
+def _load(path: Path, name: str) -> Any:
+    where = str(path)
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(Problem("file-missing", where, found, f"a {name} file", "check the path"))
+    if _version() < SAFE_TORCH:
+        warnings.warn(
+            f"torch {torch.__version__}: loading untrusted files is unsafe before torch 2.10"
+            " (CVE-2025-32434, CVE-2026-24747)",
+            UnsafeTorchWarning,
+            stacklevel=3,
+        )
+    try:
+        _refuse_archive(path, name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about formats that are refused below anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise _pickled(where, name, error) from error
+    except Exception as error:  # what zipfile and torch raise for damaged bytes is written nowhere
+        size = path.stat().st_size
+        raise InputError(
+            Problem(
+                "file-broken", where, f"{size} bytes that torch cannot read ({_first_sentence(error)})",
+                f"a {name} file", "it may be truncated: copy or write it again",
+            )
+        ) from error  # fmt: skip
+    _check_tensors(content, where, path.stat().st_size)
+    return content
+
+
+def _refuse_archive(path: Path, name: str) -> None:
+    """Raise InputError for an archive of code, or of more than can be read safely."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    unfolded, most = sum(entry.file_size for entry in entries), max(UNFOLDED, path.stat().st_size)
+    if unfolded > most:
+        raise InputError(
+            Problem("file-unfolds", str(path), f"unfolds to {unfolded} bytes", f"at most {most}", "save it without compression")
+        )  # fmt: skip
+    parts = {entry.filename.split("/", 1)[-1] for entry in entries}
+    if "constants.pkl" in parts or any(part.startswith("code/") for part in parts):
+        raise InputError(
+            Problem(
+                "model-torchscript", str(path), "is a TorchScript archive (compiled code)", f"a {name} file",
+                "save the model's state instead of scripting or tracing it",
+            )
+        )  # fmt: skip
+
+
+_LAYOUTS = (torch.strided, torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
+_DTYPES = (
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+)  # fmt: skip
+
+
+def _check_tensors(content: Any, where: str, size: int) -> None:
+    """Raise InputError for tensors that are not plain numbers, or claim more of them than the file can hold."""
+    problems, n_elements = Problems(), 0
+    parts = [("", content)]
+    while parts:
+        place, part = parts.pop()
+        if isinstance(part, torch.Tensor):
+            n_elements += math.prod(part.shape)
+            plain = part.layout in _LAYOUTS and part.dtype in _DTYPES and part.device.type == "cpu"
+            problems.check(plain, "tensor-kind", where + place, f"a {part.layout} tensor of {part.dtype} on {part.device}",
+                           "real or whole numbers, dense or sparse", "convert it before saving")  # fmt: skip
+        elif isinstance(part, Mapping):
+            parts += [(f"{place}[{key!r}]", value) for key, value in part.items()]
+        elif isinstance(part, list | tuple | set):
+            parts += [(f"{place}[{i}]", value) for i, value in enumerate(part)]
+    problems.check(n_elements <= most_elements(size), "tensor-size", where, f"{n_elements} numbers claimed",
+                   f"{most_elements(size)} in a file of {size} bytes", "save tensors that are not expanded")  # fmt: skip
+    problems.raise_as(InputError)
+
+
+def _pickled(where: str, name: str, error: pickle.UnpicklingError) -> InputError:
+    found = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(r"class ([\w.]+)", str(error))
+    if found is None:
+        return InputError(
+            Problem(
+                "file-broken", where, f"torch cannot read it ({_first_sentence(error)})", f"a {name} file",
+                "it may be truncated or no torch file",
+            )
+        )  # fmt: skip
+    return InputError(
+        Problem(
+            "model-pickled", where, f"holds pickled Python objects ({found[1]}), which could run any code",
+            "plain types and tensors", "re-save it where it was made: torch.save(model.state_dict(), path)",
+        )
+    )  # fmt: skip
+
+
+def _first_sentence(error: Exception) -> str:
+    """What torch says, without the page that follows; some of its messages are a bare number."""
+    sentence = re.split(r"\.\s|\n", str(error).strip())[0].rstrip(".")
+    return sentence if re.search("[a-z]", sentence) else type(error).__name__
+
+
+def _version() -> tuple[int, int]:
+    major, minor = re.match(r"(\d+)\.(\d+)", torch.__version__).groups()  # type: ignore[union-attr]
+    return int(major), int(minor)

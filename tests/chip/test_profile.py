@@ -1,0 +1,141 @@
+"""Chips as data: what comes with the package is complete, and a wrong file is refused with all its faults."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from lbi.chip.profile import CONFIDENCES, load_profile, parse_profile, profile_names
+from lbi.chip.schema import ENERGY, FORMATS, LIMITS, MEMORY, MESH, TIME
+from lbi.errors import InputError, UsageError
+
+CHIPS = profile_names()
+LOIHI1 = (files("lbi.hardware") / "loihi1.toml").read_text(encoding="utf-8")
+
+
+def changed(old: str, new: str) -> str:
+    assert LOIHI1.count(old) == 1, old
+    return LOIHI1.replace(old, new)
+
+
+def problems(text: str) -> dict[str, str]:
+    with pytest.raises(InputError, match=r"mine\.toml") as caught:
+        parse_profile(text, "mine.toml")
+    return {problem.where: problem.code for problem in caught.value.problems}
+
+
+def test_both_chips_come_with_the_package():
+    assert set(CHIPS) == {"loihi1", "loihi2"}
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_every_number_has_unit_source_and_confidence(chip):
+    profile = load_profile(chip)
+    assert len(list(profile.quantities())) > 50
+    for name, quantity in profile.quantities():
+        assert quantity.unit, name
+        assert quantity.confidence in CONFIDENCES, name
+        for part in quantity.source.split(";"):
+            assert part.split()[0] in profile.sources, name
+        assert quantity.known == (quantity.confidence != "not published"), name
+
+
+def test_loihi_1_numbers_as_published():
+    """Davies et al. 2018: Table 2 and the rules on page 89."""
+    profile = load_profile("loihi1")
+    costs = profile.costs[0]
+    assert {name: costs.energy[name].number for name in ("synop_dense", "update_active", "update_inactive")} == {
+        "synop_dense": 23.6, "update_active": 81, "update_inactive": 52,
+    }  # fmt: skip
+    assert (costs.time["synop_dense"].number, costs.time["barrier_low"].number) == (3.5, 113)
+    limits = profile.limits
+    assert (limits.compartments_per_core.limit, limits.input_axons_per_core.limit) == (1024, 4096)
+    assert profile.layout.capacity.limit == 128 * 1024 * 8
+
+
+def test_loihi_2_has_no_energy_of_its_own_but_labelled_scenarios():
+    profile = load_profile("loihi2")
+    assert not profile.has_energy
+    assert profile.limits.input_axons_per_core.limit is None
+    assert all("not a Loihi 2 figure" in scenario.label for scenario in profile.scenarios)
+    borrowed = next(s.costs for s in profile.scenarios if s.costs is not None)
+    assert borrowed == load_profile("loihi1").costs[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "code"),
+    [
+        ("columns = { value = 8, unit", "columns = { value = 8, units", "mesh.columns.units", "unknown-key"),
+        ("columns = { value = 8, unit", "columns = { value = 8, units", "mesh.columns", "missing-unit"),
+        ('rows = { value = 4, unit = "tiles"', 'rows = { value = 4, unit = "cores"', "mesh.rows", "wrong-unit"),
+        ("[mesh]", "[mesh]\ndepth = 1", "mesh.depth", "unknown-key"),
+        ("[mesh]", "[extra]\nx = 1\n[mesh]", "extra", "unknown-key"),
+        ("rows = { value = 4,", "rows = { value = 0,", "mesh.rows", "impossible-value"),
+        ("rows = { value = 4,", "rows = { value = 2.5,", "mesh.rows", "impossible-value"),
+        ("rows = { value = 4,", "rows = { value = true,", "mesh.rows", "impossible-value"),
+        ("rows = { value = 4,", "rows = {", "mesh.rows", "missing-value"),
+        ("value = 128, unit", "value = -128, unit", "limits.cores_per_chip", "impossible-value"),
+        ("value = 8.4, unit", "value = nan, unit", "costs.davies2018.time.update_active", "impossible-value"),
+        ("value = 1.7, unit", "value = -1.7, unit", "costs.davies2018.energy.message_within_tile", "impossible-value"),
+        ("value = [6, 7, 8, 9, 10, 11, 12]", "value = [12, 6]", "memory.loihi1.index_bits", "impossible-value"),
+        ("decay = { min = 0, max = 4095", "decay = { min = 0, max = -1", "formats.decay", "impossible-value"),
+        ("schema = 1", "schema = 2", "schema", "schema-version"),
+        ("[static.blouw2019]", "[static.blouw2019]\nvolt = 1", "static.blouw2019.volt", "unknown-key"),
+        ('costs = "sanafe"', 'costs = "nobody"', "checkpoints.frady2020_sanafe.costs", "unknown-costs"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_named(old, new, where, code):
+    assert problems(changed(old, new))[f"mine.toml, {where}"] == code
+
+
+def test_unknown_source_and_confidence_are_named():
+    text = changed(
+        'rows = { value = 4, unit = "tiles", source = "SF", confidence = "inferred" }',
+        'rows = { value = 4, unit = "tiles", source = "Hearsay p.1", confidence = "sure" }',
+    )
+    with pytest.raises(InputError, match="Hearsay") as caught:
+        parse_profile(text, "mine.toml")
+    assert {problem.code for problem in caught.value.problems} == {"unknown-source", "confidence"}
+
+
+def test_a_value_that_is_not_published_may_not_have_one():
+    text = changed('chips_per_system = { unit = "chips"', 'chips_per_system = { value = 3, unit = "chips"')
+    assert problems(text) == {"mine.toml, limits.chips_per_system": "impossible-value"}
+
+
+def test_all_faults_in_one_pass():
+    text = changed("rows = { value = 4,", "rows = { value = 0,").replace(
+        'word = { value = 64, unit = "bits"', "word = { value = 64"
+    )
+    text = text.replace("[mesh]", "[mesh]\nlayers = 3")
+    assert len(problems(text)) == 3
+
+
+def test_not_toml_is_one_line():
+    with pytest.raises(InputError, match="toml-syntax"):
+        parse_profile("name = ", "mine.toml")
+
+
+def test_a_users_own_file(tmp_path):
+    path = tmp_path / "half.toml"
+    path.write_text(changed("value = 1024, unit", "value = 512, unit"), encoding="utf-8")
+    assert load_profile(path).limits.compartments_per_core.limit == 512
+
+
+def test_unknown_chip_names_the_known_ones():
+    with pytest.raises(UsageError, match="loihi1, loihi2"):
+        load_profile("loihi9")
+
+
+def test_missing_file_is_one_problem():
+    with pytest.raises(InputError, match="chip-unreadable"):
+        load_profile("/nowhere/chip.toml")
+
+
+def test_the_documentation_names_every_key():
+    text = (Path(__file__).parents[2] / "docs" / "hardware.md").read_text(encoding="utf-8")
+    keys = {*LIMITS, *MESH, *FORMATS, *MEMORY, *ENERGY, *TIME, *CONFIDENCES}
+    missing = [key for key in keys if f"`{key}`" not in text]
+    assert missing == []

@@ -1,0 +1,139 @@
+"""``lbi-estimate`` as users call it: JSON, table, comparison, trace, and what happens to wrong input."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from support.handmade_networks import projection, two_layer_network
+
+from lbi import save
+
+
+@pytest.fixture
+def two_layers():
+    return two_layer_network()
+
+
+@pytest.fixture
+def exported(two_layers, tmp_path):
+    fixed, spikes = two_layers
+    save(fixed, tmp_path / "network.h5")
+    np.savez(tmp_path / "in.npz", spikes=spikes)
+    return tmp_path
+
+
+def run(*arguments: object):
+    from lbi.cli.estimate import main
+
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+CONTRACT = {"chip", "n_samples", "n_steps", "basis", "dense", "sparse", "ratio"}
+SIDE = {
+    "synops_per_step", "neuron_updates_per_step", "spikes_per_step", "synaptic_memory_bits", "n_cores",
+    "energy_pj_per_step", "time_ns_per_step",
+}  # fmt: skip
+
+
+def test_json_has_the_contracts_keys(exported):
+    done = run(exported / "network.h5", "--spikes", exported / "in.npz", "--json")
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert set(record) >= CONTRACT
+    for side in ("dense", "sparse"):
+        assert set(record[side]) >= SIDE
+        assert set(record[side]["energy_pj_per_step"]) == {"low", "high"}
+    assert "in.npz" in record["basis"]
+
+
+def test_the_table_names_what_it_shows(exported):
+    done = run(exported / "network.h5", "--spikes", exported / "in.npz")
+    assert done.exit_code == 0, done.output
+    for words in (
+        "SynOps fetched",
+        "dynamic energy",
+        "neuron updates do not shrink",
+        "Davies 2018",
+        "static energy",
+    ):
+        assert words.lower() in " ".join(done.stdout.split()).lower()
+
+
+def test_two_exports_are_compared_on_the_same_input(exported, two_layers):
+    fixed, _ = two_layers
+    fuller = dataclasses.replace(
+        fixed, projections=(projection("input", "a", np.full((2, 3), 2)), *fixed.projections[1:])
+    )
+    (exported / "full").mkdir()
+    save(fuller, exported / "full" / "network.h5")
+    done = run(exported / "full", exported / "network.h5", "--spikes", exported / "in.npz", "--json")
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    first, second = record["exports"]
+    (comparison,) = record["comparison"]
+    expected = first["sparse"]["synops_per_step"] / second["sparse"]["synops_per_step"]
+    assert expected > 1
+    assert comparison["ratio"]["synops_per_step"] == pytest.approx(expected)
+    assert set(record) >= CONTRACT
+
+
+def test_the_trace_adds_up(exported):
+    path = exported / "t.csv"
+    done = run(exported / "network.h5", "--spikes", exported / "in.npz", "--trace", path, "--quiet")
+    assert (done.exit_code, done.stdout) == (0, "")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * (1 + 2 + 2)  # steps · (input, populations, projections)
+
+    def total(column: str) -> int:
+        return sum(int(row[column] or 0) for row in rows)
+
+    assert total("synops_sparse") == 5
+    assert total("synops_dense") == 8
+    assert total("active_updates") == 6
+    assert total("inactive_updates") == 3
+    assert total("spikes") == 3 + 4
+    assert [row["chip_step"] for row in rows if row["name"] == "b"] == ["2", "3", "4"]
+
+
+def test_what_does_not_fit_exits_6_with_every_limit(exported):
+    text = (files("lbi.hardware") / "loihi1.toml").read_text(encoding="utf-8")
+    tiny = text.replace("input_axons_per_core = { value = 4096", "input_axons_per_core = { value = 1")
+    tiny = tiny.replace("capacity = { value = 1048576", "capacity = { value = 100")
+    (exported / "tiny.toml").write_text(tiny, encoding="utf-8")
+    done = run(exported / "network.h5", "--chip", exported / "tiny.toml")
+    assert done.exit_code == 6
+    assert "fan-in:" in done.stderr
+    assert "fan-in-memory:" in done.stderr
+    assert done.stderr.count("to do:") >= 2
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("nowhere.h5",), 3, "file-missing"),
+        (("network.h5", "--chip", "loihi9"), 2, "unknown-chip"),
+        (("network.h5", "--spikes", "nowhere.npz"), 3, "file-missing"),
+        (("network.h5", "--dataset", "digits", "--spikes", "in.npz"), 2, "both given"),
+        (("network.h5", "--trace", "t.csv"), 2, "no input to trace"),
+        (("network.h5", "--html", "missing/r.html"), 3, "folder-missing"),
+        (("network.h5", "--dataset", "digits"), 3, "spikes-width"),
+        ((), 2, "usage"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_use_is_one_line_with_its_exit_code(exported, monkeypatch, arguments, code, words):
+    monkeypatch.chdir(exported)
+    done = run(*arguments)
+    assert done.exit_code == code, done.output
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (exported / "t.csv").exists()

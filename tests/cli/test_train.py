@@ -1,0 +1,178 @@
+"""lbi-train as it is started: what it prints and writes, several processes, and fine-tuning of a trained model."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from support.command import call  # noqa: E402
+
+import lbi  # noqa: E402
+from lbi import datasets  # noqa: E402
+from lbi.cli import train as command  # noqa: E402
+from lbi.simulation import oracle  # noqa: E402
+from lbi.train import SpikingNetwork, load_model, save_model  # noqa: E402
+from lbi.train.model_pt import load_module  # noqa: E402
+from lbi.train.session.config import TrainConfig  # noqa: E402
+from lbi.train.session.run import Outputs, complete, prepare, read_checkpoint, resume_config, save_checkpoint  # noqa: E402
+from lbi.train.session.start import Start  # noqa: E402
+
+
+def test_the_command_prints_json_and_writes_model_and_metrics(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("options.toml").write_text("hidden = [24]\nepochs = 9\n[encoding]\nn_steps = 6\n")
+    options = ("--config", "options.toml", "--epochs", 2, "--set", "slope=4", "--metrics", "m.csv")
+    done = call(command.main, *options, "--json")
+    assert done.code == 0, done.errors
+    record = done.json
+    assert {
+        "dataset", "optimizer", "seed", "n_weights", "n_active", "density", "accuracy", "epochs", "seconds", "model",
+    } <= set(record)  # fmt: skip
+    assert record["n_weights"] == 24 * 64 + 10 * 24
+    assert (record["epochs"], record["model"]) == (2, "model.pt")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["m.csv", "model.pt", "options.toml"]
+    network = load_model("model.pt")
+    assert network.n_active == record["n_active"]
+    assert network.meta["training"]["config"]["slope"] == 4
+    rows = list(csv.DictReader(Path("m.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["density"]) == pytest.approx(record["density"])
+    name, encoding = "digits", {"code": "rate", "n_steps": 6}
+    assert network.meta["dataset"] == {"name": name, **encoding}
+    spikes = datasets.load(name, **encoding).test.spikes[:40]
+    assert oracle.simulate(network, spikes).output_spikes.shape == (40, 6, 10)
+
+
+def test_tensorboard_gets_the_figures_of_the_csv_file(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.chdir(tmp_path)
+    done = call(
+        command.main, "--set", 'encoding={"n_steps": 4}', "--hidden", "8", "--epochs", "3", "--validation", "0.1",
+        "--metrics", "m.csv", "--tensorboard", "board", "--quiet",
+    )  # fmt: skip
+    assert (done.code, done.errors) == (0, [])
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator("board").Reload()
+    rows = list(csv.DictReader(Path("m.csv").read_text().splitlines()))
+    assert set(board.Tags()["scalars"]) == set(rows[0]) - {"epoch"}
+    for name in board.Tags()["scalars"]:
+        written = [(event.step, event.value) for event in board.Scalars(name)]
+        assert written == [(int(row["epoch"]), np.float32(row[name])) for row in rows]
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+def test_two_processes_train_as_one(tmp_path):
+    """Two gloo processes, set up as torchrun does, and one global batch: the same training up to the order of sums."""
+    arguments = [
+        "--set", 'encoding={"n_steps": 6}', "--hidden", "24", "--epochs", "1", "--optimizer", "adam", "--batch-size", "150",
+        "--json",
+    ]  # fmt: skip
+    command_line = [sys.executable, "-m", "lbi.cli.train", *arguments, "-o", str(tmp_path / "two.pt")]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            command_line, env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    try:
+        one = call(command.main, *arguments, "-o", tmp_path / "one.pt")
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [one.code, *(process.returncode for process in processes)] == [0, 0, 0]
+    assert outputs[1] == ""  # the second process prints nothing
+    records = [one.json, json.loads(outputs[0])]
+    assert records[0]["n_active"] == records[1]["n_active"]
+    states = [torch.load(tmp_path / name, weights_only=True)["state_dict"] for name in ("one.pt", "two.pt")]
+    for key, value in states[0].items():
+        # 9 Adam steps of 0.005; the order of float32 sums moves a gradient by ~1e-6 of its size
+        torch.testing.assert_close(states[1][key], value, rtol=0, atol=1e-3)
+    assert abs(records[0]["accuracy"]["test"] - records[1]["accuracy"]["test"]) <= 0.01
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adabreg"])
+def test_a_float_model_is_fine_tuned_in_the_chips_integers(optimizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = call(
+        command.main, "--set", 'encoding={"n_steps": 8}', "--hidden", "32", "--epochs", "5", "--optimizer", optimizer,
+        "--recurrent", "--set", "slope=4", "-o", "float.pt", "--json",
+    )  # fmt: skip
+    tuned = call(
+        command.main, "--from", "float.pt", "--precision", "chip", "--epochs", "1", "-o", "chip.pt", "--json"
+    )
+    assert (first.code, tuned.code) == (0, 0), (first, tuned)
+    assert (tuned.json["epochs"], tuned.json["n_weights"]) == (1, first.json["n_weights"])
+    network = load_model("chip.pt")
+    config = network.meta["training"]["config"]
+    assert (config["slope"], config["precision"], config["encoding"]) == (4, "chip", {"n_steps": 8})
+    assert set(network.meta["scales"]) == {"hidden", "output"}
+    # It went on from the float weights: one epoch moves them little, and what was learned is still there.
+    before, after = (load_model(name).projections[0].weights.to_dense() for name in ("float.pt", "chip.pt"))
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.8
+    assert tuned.json["accuracy"]["test"] > first.json["accuracy"]["test"] - 0.05 > 0.5
+    data = datasets.load("digits", n_steps=8).test
+    fixed = lbi.quantize(network)
+    right = fixed.readout.classify(lbi.simulate(fixed, data.spikes).output) == data.labels
+    assert tuned.json["accuracy"]["test"] == right.mean()
+    back = call(command.main, "--from", "chip.pt", "--precision", "float", "--epochs", "0", "--json")
+    assert "scales" not in load_model(back.json["model"]).meta
+
+
+def test_a_start_that_does_not_fit_is_refused(tmp_path, monkeypatch, rng):
+    monkeypatch.chdir(tmp_path)
+    assert call(command.main, "--set", 'encoding={"n_steps": 4}', "--hidden", "8", "--epochs", "0").code == 0
+    np.savez("own.npz", spikes=np.zeros((20, 4, 6), np.uint8), labels=np.arange(20) % 2)
+    save_model(load_module("model.pt")[0], "bare.pt")
+    for arguments, code, message in (
+        (["--hidden", "9", "--neuron", "atrlif"], 2, "from-network: --from: with another hidden, neuron"),
+        (
+            ["--dataset", "own.npz"],
+            3,
+            "from-dataset: model.pt: has 64 inputs and 10 classes; allowed: 6 and 2",
+        ),
+        (["--resume", "model.pt.ckpt"], 3, "file-missing"),
+        (["--set", "slopes=1"], 2, "slopes"),
+    ):
+        done = call(command.main, "--from", "model.pt", *arguments, "-o", "other.pt")
+        assert done.code == code
+        assert re.search(message, done.errors[0])
+    assert "names no data set" in call(command.main, "--from", "bare.pt").errors[0]
+    assert call(command.main, "--from", "bare.pt", "--dataset", "digits", "--epochs", "0").code == 0
+    assert not Path("other.pt").exists()
+
+
+def test_fine_tuning_resumes_too(tmp_path, monkeypatch):
+    """Also where the network is not what the options alone would make."""
+    save_model(
+        SpikingNetwork(TrainConfig(hidden=(12,), slope=7).model((64,), 10), seed=3), tmp_path / "bare.pt"
+    )
+    monkeypatch.setattr("lbi.train.session.run.CHECKPOINT_EVERY_S", 0.0)
+    start = Start.read(tmp_path / "bare.pt")
+    config = start.config("digits", None, {"epochs": 1, "encoding": {"n_steps": 4}})
+    outputs = Outputs(tmp_path / "model.pt")
+    trainer = prepare(config, outputs, start=start)
+    trainer.run()
+    save_checkpoint(trainer, outputs.checkpoint)
+    checkpoint = read_checkpoint(outputs.checkpoint)
+    resumed = prepare(resume_config(checkpoint, {"epochs": 2}), outputs, checkpoint)
+    assert resumed.model.config == trainer.model.config
+    assert torch.equal(resumed.model.layers["hidden"].weight, trainer.model.layers["hidden"].weight)
+    assert complete(resumed, outputs)["epochs"] == 2

@@ -1,0 +1,129 @@
+"""The report: one page that fetches nothing, shows both sides, and names every constant with its source."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from support.networks import random_network, random_spikes
+
+from lbi import quantize
+from lbi.costing.estimation import Estimate, estimate
+from lbi.costing.report.html import render, write_report
+
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
+
+
+def an_estimate(chip: str = "loihi1", seed: int = 0, measured: bool = True) -> Estimate:
+    rng = np.random.default_rng(seed)
+    fixed = quantize(random_network(rng, recurrent=True), chip)
+    return estimate(fixed, spikes=random_spikes(rng, 3, 8, fixed.n_in) if measured else None)
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order; keeps text and addresses."""
+
+    VOID = frozenset({"meta", "img", "br", "wbr", "col", "link", "input", "hr"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in {"src", "href", "xlink:href"} and value]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in {"src", "href", "xlink:href"} and value]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+@pytest.fixture(scope="module")
+def loihi1() -> tuple[Estimate, str, Page]:
+    found = an_estimate()
+    html = render([found], ["digits"])
+    return found, html, Page(html)
+
+
+def test_the_page_fetches_nothing(loihi1):
+    _, html, page = loihi1
+    for address in page.addresses:
+        assert address.startswith(("data:image/png;base64,", "#")), address[:60]
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert not re.findall(r"url\((?!#)[^)]*\)|@import", html)
+
+
+def test_every_constant_is_there_with_source_and_confidence(loihi1):
+    found, _, page = loihi1
+    constants = found.to_dict()["constants"]
+    assert len(constants) > 50
+    for constant in constants:
+        assert constant["name"] in page.words.replace(". ", "."), constant["name"]
+        assert constant["source"] in page.words
+        if constant["note"]:
+            assert " ".join(constant["note"].split()) in page.words
+    for key, reference in found.profile.sources.items():
+        assert f"{key} {reference}" in page.words
+
+
+def test_it_shows_both_sides_and_what_remains(loihi1):
+    found, _, page = loihi1
+    for words in ("SynOps fetched", "Neuron updates do not shrink", "How it was measured", "Where the energy goes",
+                  "Synaptic operations over time", "Where the weights are", "Cores of the sparse network",
+                  "static energy", found.basis):  # fmt: skip
+        assert words in page.words, words
+    assert page.tags.count("svg") == 5  # synops, energy, parts, projections, cores
+    assert page.tags.count("img") == len(found.fixed.projections)
+
+
+def test_loihi_2_shows_no_joule_without_its_label():
+    page = Page(render([an_estimate("loihi2")], ["digits"]))
+    assert "not published" in page.words
+    assert "what-if: Loihi-1-constant proxy (not a Loihi 2 figure)" in page.words
+
+
+def test_several_are_compared():
+    page = Page(render([an_estimate(seed=1), an_estimate(seed=1)], ["adam", "adabreg"]))
+    assert "adam against adabreg" in page.words
+    assert "adam / adabreg" in page.words
+    assert page.words.count("Every constant of") == 1
+
+
+def test_without_input_the_page_says_worst_case():
+    page = Page(render([an_estimate(measured=False)], ["digits"]))
+    assert "worst case" in page.words
+    assert "Synaptic operations over time" not in page.words
+
+
+def test_names_are_escaped():
+    assert "<script>" not in render([an_estimate(seed=2)], ["<script>alert(1)</script>"])
+
+
+def test_the_same_estimate_gives_the_same_bytes(tmp_path):
+    paths = [tmp_path / name for name in ("a.html", "b.html")]
+    for path in paths:
+        write_report(path, [an_estimate(seed=3)], ["digits"])
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]

@@ -1,0 +1,226 @@
+"""What is exported runs in real Lava and real Lava-DL to the very spikes of the plain oracle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from lbi.exporters import lava, netx
+from support import cases
+from support.networks import random_spikes
+
+from lbi.files import network_h5
+from lbi.files.netx import reader
+from lbi.simulation import oracle
+from lbi.simulation.run import simulate
+from lbi.system.supervisor import run_script
+
+pytest.importorskip("lava.magma")
+pytestmark = pytest.mark.lava
+
+EXPORTERS = Path(netx.__file__).parent
+RUNNABLE_BY_NETX = sorted(set(cases.CASES) - set(cases.NETX_REFUSES))
+
+
+class WheelNet(NamedTuple):
+    """A trained net that the lava-dl wheel brings, how many of its layers are read, and the samples to run."""
+
+    file: str
+    n_layers: int | None = None
+    n_samples: int = 2
+
+
+WHEEL_NETS = {
+    "tiny": WheelNet("tiny.net"),
+    "mnist": WheelNet("mnist.net"),  # its last layer never spikes: voltages are compared
+    "ntidigits": WheelNet(
+        "gts/ntidigits/ntidigits.net", 5
+    ),  # the sixth is an average, which netx cannot load
+    "pilotnet": WheelNet("gts/pilotnet_lif/network.net", 9, 1),  # the tenth spikes too rarely
+}
+
+
+def made(name: str):
+    """A case, or a net of the lava-dl wheel with input spikes."""
+    if name in cases.CASES:
+        return cases.make(name)
+    import lava.lib.dl.netx
+
+    net = WHEEL_NETS[name]
+    path = Path(lava.lib.dl.netx.__file__).parents[4] / "tests/lava/lib/dl/netx" / net.file
+    if not path.exists():
+        pytest.skip("the lava-dl wheel's nets are not installed")
+    fixed = reader.load(path, n_layers=net.n_layers)
+    return fixed, random_spikes(np.random.default_rng(5), net.n_samples, 12, fixed.n_in)
+
+
+def run_all(folder: Path, names: list[str], suffix: str, script: str) -> dict[str, np.ndarray]:
+    """Every case's output (n_samples, n_steps, n_out) from one child."""
+    for name in names:
+        fixed, spikes = made(name)
+        path = folder / f"{name}{suffix}"
+        (network_h5.save if suffix == ".h5" else netx.write)(fixed, path)
+        np.savez(path.with_suffix(".npz"), spikes=spikes)
+    runner = Path(__file__).parents[1] / "support" / "run_cases.py"
+    shutil.copyfile(EXPORTERS / script, folder / script)  # beside lava.py it would find that instead of Lava
+    run_script(runner, [str(folder / script), suffix, str(folder)], where=script, timeout_s=400)
+    return {name: np.load(folder / f"{name}.out.npz")["output"] for name in names}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """``run_all`` by Lava and by netx, side by side; a failure of one is not the other's."""
+    kinds = {"lava": (sorted(cases.CASES), ".h5", "run_lava.py")}
+    if find_spec("lava.lib") and find_spec("lava.lib.dl"):
+        kinds["netx"] = ([*RUNNABLE_BY_NETX, *WHEEL_NETS], ".net", "run_netx.py")
+    with ThreadPoolExecutor() as pool:
+        return {
+            kind: pool.submit(run_all, tmp_path_factory.mktemp(kind), *what) for kind, what in kinds.items()
+        }
+
+
+@pytest.fixture(scope="module")
+def lava_outputs(runs):
+    return runs["lava"].result()
+
+
+@pytest.fixture(scope="module")
+def netx_outputs(runs):
+    pytest.importorskip("lava.lib.dl")
+    return runs["netx"].result()
+
+
+def expected(name: str) -> np.ndarray:
+    fixed, spikes = cases.make(name)
+    output = oracle.simulate(fixed, spikes).output
+    assert np.unique(output).size > 1, "the case must tell a broken network from a right one"
+    return output
+
+
+@pytest.mark.parametrize("name", sorted(cases.CASES))
+def test_lava_runs_the_same_spikes(name, lava_outputs):
+    assert np.abs(lava_outputs[name].astype(int) - expected(name)).sum() == 0
+
+
+@pytest.mark.parametrize("name", RUNNABLE_BY_NETX)
+def test_netx_runs_the_same_spikes(name, netx_outputs):
+    assert np.abs(netx_outputs[name].astype(int) - expected(name)).sum() == 0
+
+
+@pytest.mark.parametrize("name", sorted(WHEEL_NETS))
+@pytest.mark.filterwarnings("ignore::lbi.simulate.SaturationWarning")
+def test_the_wheels_nets_read_and_written_again(name, netx_outputs):
+    """lava-dl's own trained files: import → .net → unmodified netx: the output of the import."""
+    fixed, spikes = made(name)
+    output = simulate(fixed, spikes).output
+    assert np.unique(output).size > 1
+    assert np.abs(netx_outputs[name].astype(int) - output).sum() == 0
+
+
+@pytest.mark.parametrize("name", sorted(cases.NETX_REFUSES))
+def test_netx_refuses_what_it_would_run_wrong(name):
+    codes = {problem.code for problem in netx.check_network(cases.make(name)[0])}
+    assert codes == cases.NETX_REFUSES[name]
+
+
+WIRED = """
+import json, sys
+import numpy as np
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.io.sink import RingBuffer as Sink
+from lava.proc.io.source import RingBuffer as Source
+from lbi.files import network_h5
+from lbi.exporters.lava import process
+
+path, spikes_path, out = sys.argv[1:]
+fixed = network_h5.load(path)
+spikes = np.load(spikes_path)["spikes"][0]
+first, second = process(fixed), process(fixed)
+source, one, two = Source(data=spikes.T.astype(np.int32)), Sink(shape=(fixed.n_out,), buffer=len(spikes)), None
+two = Sink(shape=(fixed.n_out,), buffer=len(spikes))
+source.s_out.connect(first.inp)
+source.s_out.connect(second.inp)
+first.out.connect(one.a_in)
+second.out.connect(two.a_in)
+try:
+    source.run(condition=RunSteps(num_steps=len(spikes)), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+    results = one.data.get().T, two.data.get().T
+finally:
+    source.stop()
+np.savez(out, one=results[0], two=results[1])
+"""
+
+
+def test_the_process_wires_into_a_larger_application(tmp_path):
+    """Two copies on one source, in raw chip time: each gives the aligned output, later by the latency."""
+    fixed, spikes = cases.make("skip")
+    network_h5.save(fixed, tmp_path / "network.h5")
+    np.savez(tmp_path / "in.npz", spikes=spikes)
+    (tmp_path / "wired.py").write_text(WIRED)
+    arguments = [str(tmp_path / name) for name in ("network.h5", "in.npz", "out.npz")]
+    run_script(tmp_path / "wired.py", arguments, where="wired", timeout_s=100)
+    latency = fixed.population(fixed.readout.population).latency
+    aligned = oracle.simulate(fixed, spikes[:1]).output_spikes[0]
+    with np.load(tmp_path / "out.npz") as out:
+        for name in ("one", "two"):
+            assert np.abs(out[name][latency:] - aligned[: len(aligned) - latency]).sum() == 0
+            assert out[name][:latency].sum() == 0
+
+
+def test_script_runs_without_this_package(tmp_path):
+    """In the export folder, with an interpreter that refuses to import lbi."""
+    fixed, spikes = cases.make("recurrent_bias")
+    network_h5.save(fixed, tmp_path / "network.h5")
+    (tmp_path / "run_lava.py").write_bytes((EXPORTERS / "run_lava.py").read_bytes())
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['lbi'] = None\n")
+    labels = oracle.simulate(fixed, spikes).output_spikes.sum(axis=1).argmax(axis=1)
+    np.savez(tmp_path / "in.npz", spikes=spikes, labels=labels)
+    command = [sys.executable, "run_lava.py", "--spikes", "in.npz", "-o", "out.npz", "--samples", "3"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": ""}, capture_output=True, text=True,
+        timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "accuracy 1.0000 on 3 samples" in done.stdout
+    with np.load(tmp_path / "out.npz") as out:
+        assert np.array_equal(out["spikes"], oracle.simulate(fixed, spikes[:3]).output_spikes)
+        assert np.array_equal(out["labels"], labels[:3])
+
+
+def test_many_samples_are_split_over_several_lava_runs(tmp_path):
+    fixed, spikes = cases.make("single_neuron")
+    network_h5.save(fixed, tmp_path / "network.h5")
+    np.savez(tmp_path / "in.npz", spikes=spikes)
+    # Lava imports every file beside the script in search of models: hence the guard.
+    code = f"""
+import numpy as np, run_lava
+if __name__ == "__main__":
+    run_lava.SOURCE_ELEMENTS = 2 * {cases.N_STEPS + fixed.depth}
+    sizes = []
+    once = run_lava.run_once
+    run_lava.run_once = lambda path, spikes, progress: sizes.append(len(spikes)) or once(path, spikes, progress)
+    np.savez("out.npz", spikes=run_lava.run("network.h5", np.load("in.npz")["spikes"]), sizes=sizes)
+"""
+    (tmp_path / "split.py").write_text(code)
+    shutil.copyfile(EXPORTERS / "run_lava.py", tmp_path / "run_lava.py")
+    run_script(tmp_path / "split.py", [], where="split", timeout_s=100)
+    with np.load(tmp_path / "out.npz") as out:
+        assert out["sizes"].tolist() == [2, 2]
+        assert np.array_equal(out["spikes"], oracle.simulate(fixed, spikes).output_spikes)
+
+
+def test_lava_refuses_a_neuron_it_has_not(monkeypatch):
+    fixed, _ = cases.make("single_neuron")
+    monkeypatch.setattr(type(fixed.populations[0].neuron), "model", "something_else")
+    (problem,) = lava.check_network(fixed)
+    assert problem.code == "neuron-model"
+    assert json.dumps("something_else").strip('"') in problem.found

@@ -1,0 +1,402 @@
+"""Netx files read and simulated: equal to what lava-dl loads and Lava computes, and to its ground truths."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lbi.errors import InputError
+from lbi.files.netx.reader import load
+from lbi.network.convolution import Convolution
+from lbi.simulation.run import SaturationWarning, simulate
+
+HAS_LAVA = (
+    importlib.util.find_spec("lava") is not None and importlib.util.find_spec("lava.lib.dl") is not None
+)
+needs_lava = pytest.mark.skipif(not HAS_LAVA, reason="lava-dl is not installed")
+
+CUBA = {"type": b"CUBA", "iDecay": 1024, "vDecay": 128, "vThMant": 80, "refDelay": 1, "gradedSpike": False}
+
+
+def wheel_file(name: str) -> Path:
+    """A file of the nets that the lava-dl wheel brings; skips where it is absent."""
+    if HAS_LAVA:
+        import lava.lib.dl.netx as netx
+
+        path = Path(netx.__file__).parents[4] / "tests/lava/lib/dl/netx" / name
+        if path.exists():
+            return path
+    pytest.skip("the lava-dl wheel's nets are not installed")
+
+
+def write(path: Path, *layers: dict) -> Path:
+    with h5py.File(path, "w") as file:
+        for index, layer in enumerate(layers):
+            for key, value in {"shape": [1], **layer}.items():
+                if key == "type":
+                    file.create_dataset(f"layer/{index}/type", (1,), "S10", [value.encode()])
+                elif key == "neuron":
+                    for name, entry in value.items():
+                        file[f"layer/{index}/neuron/{name}"] = entry
+                else:
+                    file[f"layer/{index}/{key}"] = value
+    return path
+
+
+def dense(weight, neuron=CUBA, **more) -> dict:
+    weight = np.asarray(weight)
+    more |= {"neuron": neuron} if neuron else {}
+    return {"type": "dense", "shape": [len(weight), 1, 1], "weight": weight.astype(np.float32), **more}
+
+
+def run_quietly(network, spikes):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SaturationWarning)
+        return simulate(network, spikes, record=("spikes", "u", "v"))
+
+
+def assert_equals_lava(path: Path, spikes: np.ndarray, n_layers: int | None = None) -> int:
+    """Compare every layer in raw chip time; ``spikes`` (n_steps, …); returns the spikes seen."""
+    from support import netx_direct
+
+    network = load(path, aligned=False, n_layers=n_layers)
+    activity = run_quietly(network, spikes.reshape(1, len(spikes), -1))
+    theirs = netx_direct.run(path, spikes, n_layers)
+    assert len(theirs) == len(network.populations)
+    for population, record in zip(network.populations, theirs, strict=True):
+        for variable, expected in record.items():
+            np.testing.assert_array_equal(
+                activity.recorded[population.name, variable][0],
+                expected,
+                err_msg=f"{population.name} {variable}",
+            )
+    return activity.n_spikes
+
+
+@st.composite
+def matrices(draw, rng, shape):
+    """Weights as SLAYER writes them, and as it does not: odd, one-signed, out of range, mostly zero."""
+    low, high, step = draw(
+        st.sampled_from([(-128, 127, 2), (0, 127, 2), (-128, 0, 2), (-127, -1, 2), (-8, 9, 8), (-255, 256, 1),
+                         (0, 255, 1), (-255, -1, 1), (-3, 4, 1), (-1, 0, 1), (-300, 400, 1), (-128, 1, 2)])
+    )  # fmt: skip
+    values = rng.integers(low, high + 1, shape) * step
+    values = np.where(
+        rng.random(shape) < draw(st.sampled_from([0.0, 0.5])), min(0, high) if low < 0 else 0, values
+    )
+    if not np.any(values):
+        values.flat[0] = 2
+    if values.min() >= 0 or values.max() < 0:
+        values = np.clip(values, -255, 255)
+    return values
+
+
+@st.composite
+def dense_layers(draw, rng, n, n_in):
+    kind = draw(st.sampled_from(["dense", "dense", "dense_rec"]))
+    neuron = draw(
+        st.sampled_from(
+            [None, CUBA, {**CUBA, "iDecay": 4096, "vDecay": 0}, {**CUBA, "iDecay": 0, "vThMant": 3}]
+        )
+    )
+    layer = dense(draw(matrices(rng, (n, n_in))), neuron, type=kind)
+    if kind == "dense_rec":
+        layer["weight_rec"] = draw(matrices(rng, (n, n))).astype(np.float32)
+    if draw(st.booleans()):
+        layer["bias"] = rng.integers(-60, 60, n).astype(np.float32)
+    delay = draw(st.sampled_from([None, None, (), (n,), (n_in,), (n, n_in)]))
+    if delay is not None and (kind == "dense" or n == n_in):
+        layer["delay"] = rng.integers(0, draw(st.sampled_from([2, 70])), delay).astype(np.float32)
+    return layer
+
+
+@needs_lava
+@settings(max_examples=40)
+@given(data=st.data())
+@pytest.mark.filterwarnings("ignore")  # netx and numpy on purpose-made edge values
+def test_random_dense_nets_equal_lava(data, tmp_path_factory):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    sizes = data.draw(st.lists(st.integers(1, 7), min_size=2, max_size=4))
+    layers = [data.draw(dense_layers(rng, n, n_in)) for n_in, n in pairwise(sizes)]
+    if data.draw(st.booleans()):
+        layers.insert(0, {"type": "input", "shape": [sizes[0]]})
+    path = write(tmp_path_factory.mktemp("net") / "random.net", *layers)
+    assert_equals_lava(path, (rng.random((30, sizes[0])) < 0.4).astype(np.uint8))
+
+
+@needs_lava
+@settings(max_examples=25)
+@given(data=st.data())
+@pytest.mark.filterwarnings("ignore")
+def test_random_conv_nets_equal_lava(data, tmp_path_factory):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    groups = data.draw(st.sampled_from([1, 1, 2]))
+    kernel = data.draw(matrices(rng, (2 * groups, 2, *data.draw(pair)))).clip(-255, 255)
+    shape = (2 * groups, data.draw(st.integers(3, 8)), data.draw(st.integers(3, 8)))
+    stride, dilation = data.draw(pair), data.draw(pair)
+    padding = tuple(size - 1 for size in data.draw(pair))
+    conv = Convolution(kernel, stride, padding, dilation, groups)
+    out = conv.output_shape(shape)
+    if min(out) < 1:
+        return
+    bias = rng.integers(-9, 9, out[0]) if data.draw(st.booleans()) else rng.integers(-9, 9, out[::-1])
+    path = write(
+        tmp_path_factory.mktemp("net") / "random.net",
+        {"type": "input", "shape": shape},
+        {
+            "type": "conv", "shape": out, "weight": kernel[..., None].astype(np.float32), "stride": stride,
+            "padding": padding, "dilation": dilation, "groups": groups, "neuron": CUBA, "bias": bias,
+        },
+        {"type": "flatten", "shape": [1, 1, int(np.prod(out))]},
+        dense(data.draw(matrices(rng, (3, int(np.prod(out)))))),
+    )  # fmt: skip
+    assert_equals_lava(path, (rng.random((12, *shape)) < 0.4).astype(np.uint8))
+
+
+def test_pooling_sums_each_channel_apart(tmp_path):
+    path = write(
+        tmp_path / "pool.net",
+        {"type": "input", "shape": [2, 4, 4]},
+        {
+            "type": "pool", "shape": [2, 2, 2], "weight": np.full((1, 1, 2, 2), 20.0), "kernelSize": [2, 2],
+            "stride": [2, 2], "padding": [0, 0], "dilation": [1, 1],
+            "neuron": {**CUBA, "iDecay": 4096, "vDecay": 4096, "vThMant": 45},
+        },
+    )  # fmt: skip
+    spikes = np.zeros((1, 1, 2, 4, 4), np.uint8)
+    spikes[0, 0, 0, :2, :2] = [[1, 1], [1, 0]]  # 60 > 45
+    spikes[0, 0, 1, 2:, 2:] = [[1, 1], [0, 0]]  # 40 < 45
+    output = simulate(load(path), spikes.reshape(1, 1, -1)).output_spikes.reshape(2, 2, 2)
+    assert np.argwhere(output).tolist() == [[0, 0, 0]]
+
+
+@needs_lava
+@pytest.mark.filterwarnings("ignore")
+def test_a_net_of_slayer_with_pooling_equals_slayer(tmp_path):
+    torch = pytest.importorskip("torch")
+    import lava.lib.dl.slayer as slayer
+
+    torch.manual_seed(0)
+    neuron = {"threshold": 0.9, "current_decay": 0.5, "voltage_decay": 0.2, "scale_grad": 1, "tau_grad": 1,
+              "requires_grad": False}  # fmt: skip
+    blocks = [
+        slayer.block.cuba.Conv(neuron, 2, 3, 3, padding=1, weight_scale=3),
+        slayer.block.cuba.Pool(neuron, kernel_size=2, stride=2),
+        slayer.block.cuba.Flatten(),
+        slayer.block.cuba.Dense(neuron, 3 * 3 * 4, 5, weight_scale=4),
+    ]
+    spikes = (torch.rand(2, 2, 6, 8, 40) < 0.3).float()
+    outputs = [spikes]
+    with torch.no_grad():
+        for block in blocks:
+            outputs.append(block(outputs[-1]))
+    path = write(tmp_path / "slayer.net", {"type": "input", "shape": [2, 6, 8]})
+    with h5py.File(path, "a") as file:
+        for index, block in enumerate(blocks, start=1):
+            block.export_hdf5(file.create_group(f"layer/{index}"))
+    ours = simulate(load(path), as_samples(spikes), record="spikes").recorded
+    for late, (layer, output) in enumerate((("layer1", 1), ("layer2", 2), ("layer4", 4)), start=1):
+        expected = as_samples(outputs[output])  # SLAYER delays every layer's output by a step
+        np.testing.assert_array_equal(ours[layer, "spikes"][:, :-late], expected[:, late:], err_msg=layer)
+        assert expected.sum() > 40
+
+
+def as_samples(tensor) -> np.ndarray:
+    """SLAYER's (n_samples, …, n_steps) as (n_samples, n_steps, n) uint8."""
+    array = np.moveaxis(tensor.numpy().astype(np.uint8), -1, 1)
+    return array.reshape(*array.shape[:2], -1)
+
+
+def test_spoken_digits_equal_the_ground_truth():
+    folder = wheel_file("gts/ntidigits")
+    spikes = np.load(folder / "input.npy").T.astype(np.uint8)
+    expected = np.load(folder / "output.npy").T
+    network = load(folder / "ntidigits.net", n_layers=5, aligned=False)  # the sixth, an average, netx has not
+    output = simulate(network, spikes[None]).output_spikes[0]
+    # SLAYER delays every layer's output by a step, the chip every layer's input.
+    np.testing.assert_array_equal(output[:-1], expected[1:])
+    assert expected[1:].sum() == 22572
+
+
+@needs_lava
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_mnist_equals_lava(rng):
+    path = wheel_file("mnist.net")
+    network = load(path)
+    assert [population.n for population in network.populations] == [784, 512, 512, 10]
+    picture = rng.integers(0, 140, 784)
+    ours = simulate(
+        load(path, input_bias=picture), np.zeros((1, 40, 784), np.uint8), record=("spikes", "u", "v")
+    )
+    from lava.lib.dl.netx.hdf5 import Network
+    from support import netx_direct
+
+    create = Network.create_input
+
+    def with_picture(layer_config, *arguments, **options):
+        layer, table = create(layer_config, *arguments, **options)
+        layer.neuron.bias_mant.init = picture
+        return layer, table
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Network, "create_input", staticmethod(with_picture))
+        theirs = netx_direct.run(path, np.zeros((43, 784), np.uint8))
+    for latency, (population, record) in enumerate(zip(network.populations, theirs, strict=True)):
+        assert record["u" if latency == 3 else "spikes"].any()
+        for variable, expected in record.items():
+            np.testing.assert_array_equal(
+                ours.recorded[population.name, variable][0],
+                expected[latency : latency + 40],
+                err_msg=population.name,
+            )
+
+
+def test_spikes_drive_an_input_layer_as_a_binary_picture(rng):
+    path = wheel_file("mnist.net")
+    picture = rng.integers(0, 2, 784)
+    spikes = np.broadcast_to(picture, (1, 16, 784)).astype(np.uint8)
+    driven = load(path, input_bias=64 + 76 * picture)  # bias + weight · x, the file's transform
+    by_bias = simulate(driven, np.zeros_like(spikes), record="u").recorded
+    by_spikes = simulate(load(path), spikes, record="u").recorded
+    np.testing.assert_array_equal(by_bias["layer3", "u"], by_spikes["layer3", "u"])
+    assert by_bias["layer3", "u"].any()
+
+
+def test_tiny_conv_net_equals_the_ground_truth():
+    path = wheel_file("tiny.net")
+    bias = np.load(path.parent / "gts/tinynet/input_bias.npy").transpose(
+        2, 1, 0
+    )  # Lava's order: width, height, channel
+    network = load(path, input_bias=bias)
+    recorded = simulate(network, np.zeros((1, 15, network.n_in), np.uint8), record="spikes").recorded
+    for layer, name in (("layer0", "input"), ("layer1", "layer1"), ("layer2", "output")):
+        expected = np.load(path.parent / f"gts/tinynet/{name}.npy")[0].reshape(-1, 16).T[1:]
+        np.testing.assert_array_equal(recorded[layer, "spikes"][0], expected, err_msg=layer)
+        assert expected.any()
+
+
+def test_driving_net_equals_the_ground_truth():
+    folder = wheel_file("gts/pilotnet_lif")
+    picture = np.load(folder / "image.npy").transpose(2, 1, 0)
+    network = load(folder / "network.net", input_bias=picture)
+    assert sum(projection.weights.nnz for projection in network.projections) > 10**7
+    variables = ("spikes", "u", "v")
+    recorded = simulate(network, np.zeros((1, 16, network.n_in), np.uint8), record=variables).recorded
+    names = ["input", *(f"conv-{k}" for k in range(5)), "fc-0", "fc-1", "fc-2"]
+    for latency, (population, name) in enumerate(zip(network.populations, names, strict=False)):
+        for variable, suffix in zip(variables, ("", "-u", "-v"), strict=True):
+            if name == "input" and suffix:
+                continue
+            expected = np.load(folder / f"{name}{suffix}.npy")
+            expected = np.moveaxis(expected, -1, 0)
+            expected = expected.transpose(0, *range(1, expected.ndim)[::-1]).reshape(len(expected), -1)
+            ours = recorded[population.name, variable][0]
+            if variable == "v":  # Loihi's register holds the refractory counter after a spike
+                ours = np.where(recorded[population.name, "spikes"][0], 128, ours)
+            # A sample of 16 steps, then comes another picture; layer k is k steps later.
+            assert expected.any()
+            np.testing.assert_array_equal(
+                ours, expected[latency : latency + 16], err_msg=f"{name} {variable}"
+            )
+
+
+def test_dense_block_equals_the_ground_truth(tmp_path):
+    folder = wheel_file("gts/dense")
+    neuron = {**CUBA, "iDecay": 4096, "vDecay": 415, "vThMant": 6}
+    path = write(tmp_path / "dense.net", dense(np.load(folder / "weight.npy"), neuron))
+    spikes = np.load(folder / "in.npy").T.astype(np.uint8)
+    output = simulate(load(path, aligned=False), spikes[None]).output_spikes[0]
+    np.testing.assert_array_equal(output, np.load(folder / "out.npy").T)
+
+
+@needs_lava
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_neurons_of_a_layer_may_differ(tmp_path, rng):
+    """Decays and thresholds per neuron: neurons that are alike are a population; each as in Lava."""
+    from support import netx_direct
+
+    in_turn = [0, 1, 2, 1, 0, 0]
+    mixed = {**CUBA, "iDecay": np.array([900, 900, 2500])[in_turn], "vDecay": np.array([100, 400, 400])[in_turn],
+             "vThMant": np.array([60, 80, 90])[in_turn]}  # fmt: skip
+    layers = [
+        dense(2 * rng.integers(-20, 60, (6, 5)), mixed, type="dense_rec", bias=rng.integers(-9, 20, 6),
+              weight_rec=(2 * rng.integers(-20, 20, (6, 6))).astype(np.float32)),
+        dense(2 * rng.integers(-20, 60, (4, 6))),
+    ]  # fmt: skip
+    path = write(tmp_path / "mixed.net", *layers)
+    network = load(path, aligned=False)
+    spikes = (rng.random((40, 5)) < 0.4).astype(np.uint8)
+    recorded = run_quietly(network, spikes[None]).recorded
+    first, last = netx_direct.run(path, spikes)
+    for number, name in enumerate(("layer0_1", "layer0_2", "layer0_3")):
+        chosen = np.flatnonzero(np.array(in_turn) == number)
+        for variable, expected in first.items():
+            np.testing.assert_array_equal(recorded[name, variable][0], expected[:, chosen], err_msg=name)
+    np.testing.assert_array_equal(recorded["layer1", "spikes"][0], last["spikes"])
+    assert 0 < last["spikes"].mean() < 1
+    with pytest.raises(InputError, match=r"netx-neuron: .*the last layer: its neurons differ"):
+        load(path, n_layers=1)
+
+
+def test_everything_that_netx_cannot_run_is_named_at_once(tmp_path):
+    path = write(
+        tmp_path / "bad.net",
+        {"type": "input", "shape": [4]},
+        dense(np.zeros((3, 4))),
+        dense(np.full((3, 3), 300)),
+        dense(np.ones((3, 3)), {**CUBA, "refDelay": 2, "messageBits": 24}),
+        dense(np.ones((3, 2)), bias=[5000.0, 0, 0]),
+        dense(np.ones((3, 3)), {"type": b"SDNN", "vThMant": 1}),
+        {"type": "average", "shape": [1, 1, 1]},
+    )
+    with pytest.raises(InputError) as caught:
+        load(path)
+    places = [(p.code, p.where.removeprefix(f"{path}, ")) for p in caught.value.problems]
+    assert places == [
+        ("netx-weights", "layer 1, weight"),
+        ("netx-weights", "layer 2, weight"),
+        ("netx-neuron", "layer 3, neuron/messageBits"),
+        ("netx-neuron", "layer 3, neuron/refDelay"),
+        ("netx-shape", "layer 4, weight"),
+        ("netx-bias", "layer 4, bias"),
+        ("netx-neuron", "layer 5, neuron"),
+        ("netx-layer", "layer 6"),
+    ]
+
+
+def test_sigma_delta_nets_are_refused():
+    with pytest.raises(InputError, match="type 'SDNN'; allowed: LOIHI or CUBA"):
+        load(wheel_file("gts/pilotnet_sdnn/network.net"))
+
+
+def test_files_that_are_not_netx_are_refused(tmp_path):
+    (tmp_path / "text.net").write_text("no")
+    with pytest.raises(InputError, match="netx-file"):
+        load(tmp_path / "text.net")
+    with h5py.File(tmp_path / "other.net", "w") as file:
+        file["x"] = 1
+    with pytest.raises(InputError, match="netx-file"):
+        load(tmp_path / "other.net")
+    with pytest.raises(InputError, match="weight: not finite"):
+        load(write(tmp_path / "nan.net", dense([[np.nan, 2.0]])))
+
+
+def test_a_dense_layer_behind_a_convolution_needs_a_flatten(tmp_path):
+    conv = {
+        "type": "conv", "shape": [1, 2, 2], "weight": np.ones((1, 1, 2, 2)), "stride": [1, 1], "padding": [0, 0],
+        "dilation": [1, 1], "groups": 1, "neuron": CUBA,
+    }  # fmt: skip
+    source = {"type": "input", "shape": [1, 3, 3]}
+    with pytest.raises(InputError, match="a flatten between them"):
+        load(write(tmp_path / "a.net", source, conv, dense(np.ones((2, 4)))))
+    network = load(write(tmp_path / "b.net", source, conv, {"type": "flatten"}, dense(np.ones((2, 4)))))
+    assert [population.latency for population in network.populations] == [1, 2]

@@ -1,0 +1,36 @@
+"""docs/formats.md and the writer agree: every documented name is there, and nothing else."""
+
+import re
+from pathlib import Path
+
+import h5py
+from support.networks import random_network
+
+from lbi import quantize, save
+
+TEXT = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+
+
+def documented(heading: str) -> set[str]:
+    section = TEXT.split(heading, 1)[1].split("\n\n", 2)[1]
+    cells = [line.split("|")[1] for line in section.splitlines()[2:]]
+    return {
+        name.strip()
+        for cell in cells
+        for group in re.findall(r"`([^`]+)`", cell)
+        for name in group.split(",")
+    }
+
+
+def test_names_are_the_documented_ones(rng, tmp_path):
+    save(quantize(random_network(rng, recurrent=True)), tmp_path / "network.h5")
+    with h5py.File(tmp_path / "network.h5") as file:
+        assert set(file.attrs) == documented("Root attributes")
+        population = file["populations/layer1"]
+        assert set(population.attrs) | set(population) == documented("`populations/<name>`")
+        projection = file["projections/layer1_rec"]
+        weights = projection["weights"]
+        found = {*projection.attrs, "delay", *weights.attrs, "weights"}
+        found |= {"indices", "indptr", "weights/data"}
+        assert set(weights) == {"data", "indices", "indptr"}
+        assert found == documented("`projections/<name>`")

@@ -1,0 +1,115 @@
+"""The two network records check themselves and name everything that is wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.networks import random_network
+
+from lbi import CsrMatrix, CubaLif, Network, Population, Projection, Readout, quantize
+from lbi.errors import InputError
+from lbi.network.fixed import FixedNetwork, SignMode, num_weight_bits
+from lbi.network.neurons import Integrator
+
+NEURON = CubaLif(0.5, 0.1, 1.0)
+
+
+def test_reports_all_problems_in_one_pass():
+    with pytest.raises(InputError) as caught:
+        Network(
+            (3,),
+            (Population("a", (2,), NEURON), Population("a", (0,), NEURON), Population("b/c", (1,), NEURON)),
+            (
+                Projection("p", "input", "a", CsrMatrix.from_dense(np.ones((5, 3)))),
+                Projection("p", "nowhere", "input", CsrMatrix.from_dense(np.ones((2, 2))), delay=-1),
+            ),
+            Readout("z", "telepathy"),
+        )
+    codes = {problem.code for problem in caught.value.problems}
+    assert codes >= {
+        "name-taken", "population-shape", "name", "unknown-population", "input-target",
+        "delay-value", "readout-kind",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        ((-0.1, 0.5, 1.0), "decay-range"),
+        ((0.5, 1.1, 1.0), "decay-range"),
+        ((0.5, float("nan"), 1.0), "decay-range"),
+        ((0.5, 0.5, 0.0), "threshold-range"),
+        ((0.5, 0.5, float("inf")), "threshold-range"),
+        ((0.5, 0.5, 1.0, [np.nan]), "not-finite"),
+    ],
+)
+def test_neuron_parameters_out_of_range(parameters, code):
+    with pytest.raises(InputError, match=code):
+        CubaLif(*parameters)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "kind"), [(NEURON, "membrane_max"), (Integrator(0.5, 0.1), "spike_count")]
+)
+def test_spikes_are_counted_where_there_are_some_and_membranes_read_where_nothing_resets_them(neuron, kind):
+    weights = CsrMatrix.from_dense(np.ones((2, 3)))
+    with pytest.raises(
+        InputError, match=rf"readout-kind: readout: '{kind}' of a population of '{neuron.model}'"
+    ):
+        Network(
+            (3,),
+            (Population("a", (2,), neuron),),
+            (Projection("p", "input", "a", weights),),
+            Readout("a", kind),
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("spike_count", [0, 1]), ("membrane_max", [1, 2]), ("membrane_mean", [0, 1])]
+)
+@pytest.mark.parametrize("dtype", [np.int32, np.float64])
+def test_readouts_take_the_first_of_the_largest(kind, expected, dtype):
+    output = np.array([[[5, 0, 0], [5, 9, 9]], [[-7, -2, -8], [-3, -2, -1]]], dtype=dtype)
+    assert Readout("a", kind).classify(output).tolist() == expected
+
+
+def test_fixed_network_refuses_weights_off_the_grid(rng):
+    fixed = quantize(random_network(rng))
+    projection = fixed.projections[0]
+    odd, _ = projection.weights.with_data(projection.weights.data + 1)
+    with pytest.raises(InputError, match="weights-range"):
+        replace(fixed, projections=(replace(projection, weights=odd), *fixed.projections[1:]))
+
+
+def test_fixed_network_refuses_a_spike_that_arrives_too_late(rng):
+    fixed = quantize(random_network(rng))
+    late = replace(fixed.populations[-1], latency=fixed.populations[-1].latency + 2)
+    with pytest.raises(InputError, match="arrives 2 steps after it is due"):
+        replace(fixed, populations=(*fixed.populations[:-1], late))
+
+
+def test_raw_chip_time_is_latency_zero(rng):
+    fixed = quantize(random_network(rng, recurrent=True))
+    raw = replace(fixed, populations=tuple(replace(p, latency=0) for p in fixed.populations))
+    assert isinstance(raw, FixedNetwork)
+    assert {int(raw.lag(projection)) for projection in raw.projections} == {1}
+    assert raw.depth == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "mode", "bits"),
+    [
+        ([2, -4], SignMode.MIXED, 8),
+        ([4, -8], SignMode.MIXED, 7),
+        ([128, -128], SignMode.MIXED, 2),
+        ([1, 255], SignMode.EXCITATORY, 8),
+        ([128], SignMode.EXCITATORY, 1),
+        ([-64, -128], SignMode.INHIBITORY, 2),
+        ([], SignMode.MIXED, 1),
+    ],
+)
+def test_num_weight_bits_survive_lavas_truncation(data, mode, bits):
+    data = np.array(data, dtype=np.int16)
+    assert num_weight_bits(data, mode) == bits
+    cut = 8 - bits + (mode is SignMode.MIXED)  # lava-nc truncate_weights
+    assert np.array_equal((np.abs(data) >> cut) << cut, np.abs(data))

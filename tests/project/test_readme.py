@@ -1,0 +1,106 @@
+"""What the README and the tutorial show is true: Python runs, commands print it, options exist, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+from support.command import call
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+
+
+def blocks(language: str, text: str = TEXT) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_blocks_run(code, capsys):
+    if "import torch" in code:
+        pytest.importorskip("torch")
+    exec(compile(code, "README.md", "exec"), {})
+    if "print(" in code:
+        assert capsys.readouterr().out
+
+
+def transcript(text: str) -> list[tuple[str, str]]:
+    """Every command with what is shown below it."""
+    parts = "\n".join(blocks("console", text)).replace("\\\n", " ").split("$ ")[1:]
+    return [
+        (line.split("#")[0].strip(), shown) for line, _, shown in (part.partition("\n") for part in parts)
+    ]
+
+
+def of_commands() -> list[str]:
+    lines = (line for page in PAGES for line, _ in transcript(page.read_text(encoding="utf-8")))
+    return sorted({line for line in lines if line.startswith("lbi-")})
+
+
+def command(line: str):
+    name, *arguments = shlex.split(line)
+    return import_module(f"lbi.cli.{name.removeprefix('lbi-')}").main, arguments
+
+
+@pytest.mark.parametrize("line", of_commands())
+def test_commands_exist_with_these_options(line):
+    main, arguments = command(line)
+    known = {option for parameter in main.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    for argument in arguments:
+        if argument.startswith("-"):
+            assert argument.split("=")[0] in known, f"{main.name} has no {argument}"
+
+
+@pytest.mark.parametrize("name", ["train", "export", "run", "estimate"])
+def test_every_option_is_described(name):
+    main = import_module(f"lbi.cli.{name}").main
+    assert not [option.name for option in main.params if isinstance(option, click.Option) and not option.help]
+
+
+def without_numbers(text: str) -> list[str]:
+    """Lines with figures as #: trained weights differ in their last bits from processor to processor."""
+    lines = (" ".join(re.sub(r"\d[\d.,]*", "#", line).split()) for line in text.splitlines())
+    return [line for line in lines if line]
+
+
+@pytest.mark.lava
+def test_tutorial_prints_what_it_shows(tmp_path, monkeypatch, capsys):
+    for package in ("torch", "lava", "sklearn", "jinja2", "matplotlib"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    for line, shown in transcript(TUTORIAL):
+        main, arguments = command(line)
+        done = call(main, *arguments)
+        assert done.code == 0, done.errors
+        assert without_numbers(done.out) == without_numbers(shown), line
+    (code,) = blocks("python", TUTORIAL)
+    exec(compile(code, "tutorial.md", "exec"), {})
+    assert without_numbers(capsys.readouterr().out) == without_numbers("\n".join(blocks("text", TUTORIAL)))
+
+
+def test_readme_shows_what_the_tutorial_shows():
+    there = dict(transcript(TUTORIAL))
+    shown = {line: output for line, output in transcript(TEXT) if output.strip()}
+    assert len(shown) == 4
+    for line, output in shown.items():
+        assert set(output.replace("…", "").splitlines()) <= {"", *there[line].splitlines()}, line
+
+
+def test_make_targets_exist():
+    targets = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    used = [line.split()[1] for line, _ in transcript(TEXT) if line.startswith("make ")]
+    assert used
+    assert set(used) <= set(targets)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#\s]+)", text) + re.findall(r'src="([^"]+)"', text)
+    assert not [link for link in links if "://" in link or not (page.parent / link).exists()]

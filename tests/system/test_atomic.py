@@ -1,0 +1,268 @@
+"""An output is at any moment what it was or what it will be, and a signal ends a command with nothing left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lbi.errors import InputError
+from lbi.system import atomic
+from lbi.system.atomic import check_writable, replacing, scratch_folder
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def write_folder(path: Path, text: str) -> None:
+    path.mkdir()
+    (path / "a").write_text(text)
+    (path / "b").write_text(text)
+
+
+@pytest.mark.parametrize("name", ["out", "a b", "größe", "x" * 255, "ü" * 127])
+def test_a_file_takes_its_name_when_it_is_complete(name, tmp_path):
+    for text in ("first", "second"):
+        with replacing(tmp_path / name) as new:
+            new.write_text(text)
+            assert new.parent == tmp_path
+            assert text == "first" or (tmp_path / name).read_text() == "first"
+        assert (tmp_path / name).read_text() == text
+    assert listing(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("exchange", ["by the system", "in steps"])
+def test_a_folder_takes_the_place_of_whatever_was_there(exchange, tmp_path, monkeypatch):
+    if exchange == "in steps":
+        monkeypatch.setattr(atomic.ctypes, "CDLL", lambda _name: object())
+    goal = tmp_path / "out"
+    goal.write_text("a file")
+    for text in ("first", "second"):
+        with replacing(goal) as new:
+            write_folder(new, text)
+        assert listing(tmp_path) == ["out", "out/a", "out/b"]
+        assert (goal / "b").read_text() == text
+    with replacing(goal) as new:
+        new.write_text("a file")
+    assert listing(tmp_path) == ["out"]
+
+
+def fail_half_way(goal: Path, error: BaseException) -> None:
+    is_folder = goal.is_dir()
+    with replacing(goal) as new:
+        if is_folder:
+            write_folder(new, "half")
+        else:
+            new.write_text("half")
+        raise error
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("error", [FULL, ValueError("no"), KeyboardInterrupt()])
+def test_an_error_leaves_the_old_and_nothing_else(kind, error, tmp_path):
+    goal = tmp_path / "out"
+    if kind == "file":
+        goal.write_text("old")
+    else:
+        write_folder(goal, "old")
+    before = listing(tmp_path)
+    expected, message = (
+        (InputError, "not-written: .*out: No space left") if error is FULL else (type(error), None)
+    )
+    with pytest.raises(expected, match=message):
+        fail_half_way(goal, error)
+    assert listing(tmp_path) == before
+    assert (goal if kind == "file" else goal / "a").read_text() == "old"
+
+
+def test_an_exchange_in_steps_that_fails_is_undone(tmp_path, monkeypatch):
+    goal, new = tmp_path / "out", tmp_path / "new"
+    write_folder(goal, "old")
+    new.mkdir()
+    rename = os.replace
+
+    def fail_at_the_second(source, target):
+        if source == new:
+            raise FULL
+        rename(source, target)
+
+    monkeypatch.setattr(atomic.ctypes, "CDLL", lambda _name: object())
+    monkeypatch.setattr(atomic.os, "replace", fail_at_the_second)
+    with pytest.raises(OSError, match="No space left"):
+        atomic._exchange(new, goal)
+    assert listing(tmp_path) == ["new", "out", "out/a", "out/b"]
+
+
+def test_errors_of_other_files_pass(tmp_path):
+    with pytest.raises(FileNotFoundError, match="elsewhere"), replacing(tmp_path / "out"):
+        (tmp_path / "elsewhere").read_text()
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to("far/real")
+    with replacing(tmp_path / "link") as new:
+        new.write_text("content")
+    assert (tmp_path / "link").is_symlink()
+    assert listing(tmp_path) == ["far", "far/real", "link"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("none/out", "folder-missing: .*no such folder"),
+        ("file/out", "folder-missing: .*is a file"),
+        ("/dev/null", "not-a-file: /dev/null: a device or a pipe"),
+        ("y" * 256, "not-written: .*File name too long"),
+        (
+            "/sys/out",
+            "not-written: /sys/out: (Permission denied|Operation not permitted|Read-only file system)",
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_any_work(path, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    with pytest.raises(InputError, match=message):
+        check_writable(path)
+    with pytest.raises(InputError, match=message), replacing(path) as new:
+        new.write_text("x")
+    assert listing(tmp_path) == ["file"]
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(InputError, match="is-a-folder"):
+        check_writable(tmp_path)
+
+
+def test_a_scratch_folder_is_gone_afterwards():
+    with scratch_folder() as folder:
+        (folder / "x").write_text("")
+    assert not folder.exists()
+
+
+# A command in the middle of its work, as the tests below end it.
+BUSY = """
+import sys, time
+sys.orig_argv = ["python", "-m", "lbi.cli.run"]  # what `python -m lbi.cli.run` shows
+import lbi
+from pathlib import Path
+from lbi.system.atomic import replacing, scratch_folder
+try:
+    with replacing("out") as new, scratch_folder() as scratch:
+        new.mkdir()
+        (new / "a").write_text("new")
+        (new / "scratch").write_text(str(scratch))
+        print("ready", flush=True)
+        try:
+            time.sleep(60)
+        except BaseException:  # as a careless library may
+            time.sleep(60)
+finally:
+    print("unwound")
+"""
+
+
+def heed_signals():
+    """The tests may run in the background or under nohup, whose ignored signals a child inherits."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+def test_a_signal_ends_a_command_at_once_and_tidily(name, tmp_path):
+    write_folder(tmp_path / "out", "old")
+    busy = subprocess.Popen(
+        [sys.executable, "-c", BUSY], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heed_signals,
+    )  # fmt: skip
+    assert busy.stdout.readline() == "ready\n"
+    (note,) = tmp_path.glob(".out.*.tmp/scratch")
+    scratch = Path(note.read_text())
+    assert scratch.is_dir()
+    busy.send_signal(getattr(signal, name))
+    out, errors = busy.communicate(timeout=30)
+    assert out == ""
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a", "b"}
+    if name == "SIGKILL":
+        assert busy.returncode == -signal.SIGKILL
+        return
+    assert (busy.returncode, errors) == (130, "interrupted\n")
+    assert not scratch.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_full_disk_or_a_foreign_folder_is_no_place_for_machine_code(tmp_path):
+    """Compiled all the same, with no folder to be found for a cache, and with one that nothing can be written to."""
+    (tmp_path / "square.py").write_text(
+        "from lbi.system.numba_cache import compiled\n@compiled()\ndef square(x):\n    return x * x\n"
+    )
+    (tmp_path / "__pycache__").write_text("in the way")
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))\n"
+        "import square; print(square.square(7), type(square.square._cache).__name__)"
+    )
+    quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/proc", "XDG_CACHE_HOME": "/proc"}
+    found = []
+    for folder in (tmp_path, "/proc"):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**quiet, "NUMBA_CACHE_DIR": str(folder)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout.split())
+    assert found == [["49", "_Cache"], ["49", "NullCache"]]
+
+
+def test_machine_code_is_made_anew_when_what_is_compiled_into_it_changes(tmp_path):
+    """Not only after a change of the file that the function stands in, which is all that numba looks at."""
+    (tmp_path / "outer.py").write_text(
+        "from lbi.system.numba_cache import compiled\nfrom inner import inner\n@compiled()\ndef outer(x):\n    return inner(x)\n"
+    )
+    code = "from outer import outer; print(outer(7), sum(outer.stats.cache_hits.values()))"
+    found = []
+    for factor in (2, 2, 30):
+        inner = f"from numba import njit\n@njit\ndef inner(x):\n    return {factor} * x\n"
+        if not (tmp_path / "inner.py").exists() or (tmp_path / "inner.py").read_text() != inner:
+            (tmp_path / "inner.py").write_text(inner)
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout.split())
+    assert found == [["14", "0"], ["14", "1"], ["210", "0"]]
+
+
+def test_a_signal_that_we_were_started_to_ignore_is_ignored(tmp_path):
+    """As under nohup."""
+    code = BUSY.replace("time.sleep(60)", "sys.exit(0)")
+    code = f"import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{code}"
+    code = code.replace("sys.exit(0)", "os.kill(os.getpid(), signal.SIGHUP); sys.exit(0)", 1)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "interrupted" not in done.stderr
+    assert "unwound" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "export", "run", "estimate"])
+def test_ctrl_c_while_a_command_still_loads(command, tmp_path):
+    """It comes in the middle of the first large import, which here would also swallow an exception."""
+    (tmp_path / "numpy.py").write_text(
+        "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\nexcept BaseException:\n    pass\n"
+    )
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-m", f"lbi.cli.{command}", "--help"], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

@@ -1,0 +1,313 @@
+"""The fused kernels of training against their definition in plain PyTorch, by autograd in float64."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from lbi.errors import InputError, UsageError  # noqa: E402
+from lbi.simulation import oracle  # noqa: E402
+from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork, atrlif, cuba_lif, network_of  # noqa: E402
+from lbi.train.layers.event_linear import event_linear, pack, weight_gradient  # noqa: E402
+from lbi.train.layers.scan import scan  # noqa: E402
+from lbi.train.layers.surrogate import SURROGATES, derivative  # noqa: E402
+from lbi.train.neurons import ATRLIF, CUBA_LIF, INTEGRATOR, NEURONS  # noqa: E402
+from lbi.train.session.config import SPIKING  # noqa: E402
+
+N_SAMPLES, N_STEPS, N = 5, 13, 9
+
+# Both sides do the same additions in another order: a few hundred terms, each of relative error 2^-53.
+FLOAT64 = {"rtol": 1e-10, "atol": 1e-12}
+
+
+def random_scan(model, seed: int, recurrent: bool, dtype=torch.float64):
+    """Input, recurrent weights, and the model's (n,) parameters: about a third of the steps fire."""
+    g = torch.Generator().manual_seed(seed)
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
+
+    def rand(*shape):
+        return torch.rand(*shape, generator=g, dtype=torch.float64).to(dtype)
+
+    a = randn(N_SAMPLES, N_STEPS, N).requires_grad_()
+    w = (randn(N, N) * 0.5).requires_grad_() if recurrent else None
+    kept = [rand(N).requires_grad_() for _ in model.decays]
+    levels = [(0.5 if name == "threshold" else 0.0) + rand(N) for name in model.levels]
+    return a, w, [*kept, *levels, (randn(N) * 0.2).requires_grad_()]
+
+
+def flat(a, w, neuron):
+    return [x for x in (a, w, *neuron) if x is not None and x.requires_grad]
+
+
+@pytest.mark.parametrize("model", [NEURONS[name] for name in SPIKING], ids=SPIKING)
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize("outputs", ["spikes", "voltages", "both"])
+def test_gradients_equal_autograd_through_the_plain_loop(model, surrogate, recurrent, outputs):
+    a, w, neuron = random_scan(model, 3, recurrent)
+    wanted = flat(a, w, neuron)
+    g = torch.Generator().manual_seed(9)
+    weights = [torch.randn(N_SAMPLES, N_STEPS, N, generator=g, dtype=torch.float64) for _ in range(2)]
+    chosen = {"spikes": (1.0, 0.0), "voltages": (0.0, 1.0), "both": (1.0, 1.0)}[outputs]
+    results = []
+    for run in (scan(model, a, w, neuron, surrogate, 2.5), model.reference(a, w, *neuron, surrogate, 2.5)):
+        loss = sum(share * (w * x).sum() for share, w, x in zip(chosen, weights, run, strict=True) if share)
+        results.append((run, torch.autograd.grad(loss, wanted, allow_unused=True)))
+    (fused, fused_grads), (plain, plain_grads) = results
+    assert 0.1 < float(plain[0].detach().mean()) < 0.6
+    torch.testing.assert_close(fused[0], plain[0], rtol=0, atol=0)
+    torch.testing.assert_close(fused[1], plain[1], **FLOAT64)
+    assert len(fused_grads) == 2 + recurrent + len(model.decays)
+    for ours, theirs in zip(fused_grads, plain_grads, strict=True):
+        if theirs is None:  # voltages that no reset and no recurrence ties to the spikes
+            assert (model, outputs, recurrent) == (ATRLIF, "voltages", False)
+            theirs = torch.zeros_like(ours)
+        else:
+            assert float(theirs.abs().max()) > 0
+        torch.testing.assert_close(ours, theirs, **FLOAT64)
+
+
+@pytest.fixture
+def cuda_scan(monkeypatch):
+    """The CUDA kernels in Triton's interpreter on the CPU."""
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    name = "lbi.train.neurons.cuba_lif_cuda"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module(name).CudaScan.apply
+    sys.modules.pop(name)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, on the lanes that a mask switches off
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_the_cuda_kernels_equal_autograd_through_the_plain_loop(surrogate, recurrent, cuda_scan):
+    a, w, neuron = random_scan(CUBA_LIF, 3, recurrent)
+    g = torch.Generator().manual_seed(9)
+    weights = [torch.randn(N_SAMPLES, N_STEPS, N, generator=g, dtype=torch.float64) for _ in range(2)]
+    results = []
+    for run in (cuda_scan(surrogate, 2.5, a, w, *neuron), CUBA_LIF.reference(a, w, *neuron, surrogate, 2.5)):
+        loss = sum((weight * x).sum() for weight, x in zip(weights, run, strict=True))
+        results.append((*run, *torch.autograd.grad(loss, flat(a, w, neuron))))
+    assert torch.equal(results[0][0], results[1][0])
+    for ours, theirs in zip(*results, strict=True):
+        assert float(theirs.detach().abs().max()) > 0
+        torch.testing.assert_close(ours, theirs, **FLOAT64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_an_integrators_gradients_equal_autograd(dtype):
+    a, _, neuron = random_scan(INTEGRATOR, 4, False, dtype)
+    upstream = torch.randn(N_SAMPLES, N_STEPS, N, generator=torch.Generator().manual_seed(1)).to(dtype)
+    results = []
+    for run in (
+        scan(INTEGRATOR, a, None, neuron, "boxcar", 1.0),
+        INTEGRATOR.reference(a, None, *neuron, "boxcar", 1.0),
+    ):
+        assert not run[0].any()
+        results.append((run[1], *torch.autograd.grad((upstream * run[1]).sum(), flat(a, None, neuron))))
+    # float32: 13 steps of a few additions of values up to ~30, each with relative error 2^-24
+    tolerance = FLOAT64 if dtype == torch.float64 else {"rtol": 1e-4, "atol": 5 * 13 * 30 * 2**-24}
+    for ours, theirs in zip(*results, strict=True):
+        assert float(theirs.detach().abs().max()) > 0
+        torch.testing.assert_close(ours, theirs, **tolerance)
+
+
+def test_integrators_are_read_and_nothing_else():
+    def config(readout, *populations):
+        return ModelConfig((4,), populations, readout)
+
+    integrator = PopulationConfig("output", 3, (0.5,), (0.25,), (), neuron="integrator")
+    spiking = PopulationConfig("hidden", 3, (0.5,), (0.25,))
+    config("membrane_max", spiking, integrator)
+    hidden = PopulationConfig("hidden", 3, (0.5,), (0.25,), (), neuron="integrator")
+    for readout, *populations in (("spike_count", spiking, integrator), ("membrane_mean", spiking),
+                                  ("membrane_mean", hidden, integrator)):  # fmt: skip
+        with pytest.raises(InputError, match="readout-kind"):
+            config(readout, *populations)
+    with pytest.raises(InputError, match="recurrence"):
+        config("membrane_max", PopulationConfig("o", 3, (0.5,), (0.25,), (), True, neuron="integrator"))
+
+
+def test_a_single_step_by_hand():
+    # u = 0.5·0 + a; v = a; fires above 1 only: at 1 exactly it does not.
+    a = torch.tensor([[[1.0, 1.5], [0.5, 1.0]]], dtype=torch.float64)
+    spikes = cuba_lif(a, current_decay=0.5, voltage_decay=0.25, threshold=1.0)
+    # neuron 0: v = 1, then u = 0.5 + 0.5 = 1, v = 0.75 + 1 = 1.75: fires
+    # neuron 1: v = 1.5 fires and resets; then u = 0.75 + 1 = 1.75, v = 1.75: fires
+    assert spikes.tolist() == [[[0.0, 1.0], [1.0, 1.0]]]
+
+
+def test_adaptive_steps_by_hand():
+    a = torch.tensor([[[1.0], [0.0], [3.0], [0.0]]], dtype=torch.float64)
+    decays = {"current_decay": 1.0, "voltage_decay": 0.0, "threshold_decay": 0.5, "refractory_decay": 0.5}
+    spikes = atrlif(a, **decays, threshold=1.0, threshold_step=0.5)
+    # t 0: v = 1 is at the threshold and fires: r = 2, θ = 0.5
+    # t 1: v = 1, r = 1, θ = 0.25: 1 − 1 < 1.25
+    # t 2: v = 4, r = 0.5, θ = 0.125: 3.5 ≥ 1.125 fires: r = 0.5 + 2.25, θ = 0.625
+    # t 3: v = 4, r = 1.375, θ = 0.3125: 2.625 ≥ 1.3125 fires
+    assert spikes.flatten().tolist() == [1.0, 0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "x", "expected"),
+    [
+        ("fast_sigmoid", 0.0, 1.0), ("fast_sigmoid", 1.0, 0.25), ("fast_sigmoid", -3.0, 1 / 16),
+        ("arctan", 0.0, 1.0), ("arctan", 2.0, 0.2), ("boxcar", 0.5, 1.0), ("boxcar", -1.5, 0.0),
+    ],
+)  # fmt: skip
+def test_surrogates_by_hand(surrogate, x, expected):
+    threshold, slope = 2.0, 4.0
+    v = torch.tensor([threshold * (1 + x / slope)], dtype=torch.float64)
+    assert derivative(v, threshold, surrogate, slope).item() == expected / threshold
+
+
+@pytest.mark.parametrize("model", [NEURONS[name] for name in SPIKING], ids=SPIKING)
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_float32_keeps_to_float64(model, recurrent):
+    a, w, neuron = random_scan(model, 5, recurrent, torch.float32)
+    spikes, voltages = scan(model, a, w, neuron, "arctan", 2.0)
+    wide = [None if x is None else x.detach().double() for x in (a, w, *neuron)]
+    wide_spikes, wide_voltages = model.reference(*wide, "arctan", 2.0)
+    assert spikes.dtype == voltages.dtype == torch.float32
+    assert torch.equal(spikes.double(), wide_spikes)
+    # 13 steps of at most ~20 additions of values up to ~8, each with relative error 2^-24
+    torch.testing.assert_close(voltages.double(), wide_voltages, rtol=0, atol=13 * 20 * 8 * 2**-24)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_results_do_not_depend_on_threads(n_threads):
+    before = torch.get_num_threads()
+    grads = []
+    try:
+        for threads in (1, n_threads):
+            torch.set_num_threads(threads)
+            a, w, neuron = random_scan(CUBA_LIF, 7, recurrent=False, dtype=torch.float32)
+            weight = torch.linspace(-1, 1, 40 * N).reshape(40, N).requires_grad_()
+            spikes, _ = scan(CUBA_LIF, a, w, neuron, "fast_sigmoid", 5.0)
+            (event_linear(spikes, weight) ** 2).sum().backward()
+            grads.append((weight.grad, a.grad))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(grads[0][0], grads[1][0])
+    assert torch.equal(grads[0][1], grads[1][1])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.6, 1.0])
+@pytest.mark.parametrize("n_out", [3, 32, 130])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+def test_event_products_equal_dense_ones(rate, n_out, dtype):
+    g = torch.Generator().manual_seed(1)
+    spikes = (torch.rand(4, 6, 50, generator=g) < rate).to(dtype)
+    weight = torch.randn(n_out, 50, generator=g, dtype=torch.float64).requires_grad_()
+    upstream = torch.randn(4, 6, n_out, generator=g, dtype=torch.float64)
+    if dtype.is_floating_point:
+        spikes.requires_grad_()
+    out = event_linear(spikes, weight)
+    out.backward(upstream)
+    dense = spikes.detach().double()
+    torch.testing.assert_close(out, dense @ weight.detach().T, **FLOAT64)
+    torch.testing.assert_close(weight.grad, torch.einsum("bto,bti->oi", upstream, dense), **FLOAT64)
+    if dtype.is_floating_point:
+        torch.testing.assert_close(spikes.grad, upstream @ weight.detach(), **FLOAT64)
+
+
+def test_packing_lists_every_spike_once():
+    rows = torch.tensor([[0, 1, 0, 0, 0, 0, 0, 1], [0] * 8, [0, 0, 0, 0, 1, 0, 0, 0]], dtype=torch.uint8)
+    indptr, indices = pack(rows, 64)
+    assert indptr.tolist() == [0, 2, 2, 3]
+    assert indices.tolist() == [1, 7, 4]
+    assert pack(torch.ones(3, 8), 64) is None
+    grad = torch.arange(6.0).reshape(3, 2)
+    assert weight_gradient(rows.float(), grad).tolist() == (grad.T @ rows.float()).tolist()
+
+
+def test_bad_arguments_are_named_together():
+    with pytest.raises(UsageError, match="unknown-surrogate") as caught:
+        cuba_lif(torch.zeros(1, 2, 3), 0.5, 0.5, recurrent=torch.zeros(2, 2), surrogate="step", slope=0)
+    assert [problem.code for problem in caught.value.problems] == [
+        "recurrent-shape", "unknown-surrogate", "slope",
+    ]  # fmt: skip
+
+
+def adaptation(parts):
+    """The fields of a PopulationConfig that make its neurons adaptive."""
+    values = {"threshold_decay": 0.1, "refractory_decay": 0.3, "threshold_step": 0.2}
+    return {"neuron": "atrlif", **{name: (value,) * parts for name, value in values.items()}}
+
+
+@pytest.mark.parametrize("neuron", SPIKING)
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_a_trained_network_is_the_extracted_network(neuron, parts, recurrent):
+    """Every spike and voltage of the module equals the plain simulation of what is extracted from it."""
+    decays = tuple(0.3 + 0.2 * i for i in range(parts)), tuple(0.02 + 0.1 * i for i in range(parts))
+    config = ModelConfig(
+        (12,),
+        (
+            PopulationConfig(
+                "hidden",
+                16,
+                *decays,
+                (2.0,) * parts,
+                recurrent=recurrent,
+                bias=True,
+                **(adaptation(parts) if neuron == "atrlif" else {}),
+            ),
+            PopulationConfig("output", 4, (0.5,), (0.1,), (1.0,)),
+        ),
+    )
+    model = SpikingNetwork(config, seed=2).double()
+    torch.nn.init.normal_(model.layers["hidden"].bias, std=0.05, generator=torch.Generator().manual_seed(0))
+    x = (np.random.default_rng(0).random((6, 25, 12)) < 0.3).astype(np.uint8)
+    run = model(torch.from_numpy(x))
+    network = network_of(model)
+    activity = oracle.simulate(network, x)
+    np.testing.assert_array_equal(activity.output_spikes, run[-1][0].detach().numpy())
+    assert 0 < activity.output_spikes.mean() < 0.9
+    assert sum(population.n for population in network.populations) == 20
+    assert {population.neuron.model for population in network.populations} == {neuron, "cuba_lif"}
+    assert network.n_active == model.n_active()
+
+
+@pytest.mark.parametrize("neuron", SPIKING)
+def test_trained_decays_stay_on_the_chips_grid(neuron):
+    more = adaptation(1) if neuron == "atrlif" else {}
+    population = PopulationConfig("output", 3, (0.5,), (0.25,), (1.0,), train_decays=True, **more)
+    model = SpikingNetwork(ModelConfig((4,), (population,)))
+    x = (torch.rand(8, 20, 4, generator=torch.Generator().manual_seed(0)) < 0.5).to(torch.uint8)
+    before = network_of(model).populations[0].neuron
+    optimizer = torch.optim.Adam(model.parameters(), lr=3.3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(x)[-1][0].sum().backward()
+        optimizer.step()
+    after = network_of(model).populations[0].neuron
+    for name in NEURONS[neuron].decays:
+        assert getattr(after, name) != getattr(before, name)
+        assert getattr(after, name) * 4096 == round(getattr(after, name) * 4096)
+    with torch.no_grad():
+        model.layers["output"].voltage_decay.fill_(-5.0)
+        model.layers["output"].current_decay.fill_(1e9)
+    after = network_of(model).populations[0].neuron
+    assert (after.current_decay, after.voltage_decay) == (1.0, 0.0)
+
+
+def test_a_population_takes_its_models_parameters_and_no_others():
+    for changed in ({"neuron": "cuba_lif"}, {"threshold_step": ()}, {"refractory_decay": (0.1, 0.2)}):
+        population = PopulationConfig("output", 3, (0.5,), (0.25,), (1.0,), **{**adaptation(1), **changed})
+        with pytest.raises(InputError, match="parts"):
+            ModelConfig((4,), (population,))
+    with pytest.raises(InputError, match="neuron-model"):
+        ModelConfig((4,), (PopulationConfig("output", 3, (0.5,), (0.25,), neuron="izhikevich"),))
+    outside = {"threshold_decay": (1.0,), "threshold_step": (-1.0,)}
+    with pytest.raises(InputError, match="decay-range") as caught:
+        ModelConfig((4,), (PopulationConfig("output", 3, (0.5,), (0.25,), **{**adaptation(1), **outside}),))
+    assert [problem.code for problem in caught.value.problems] == ["decay-range", "threshold-step-range"]
