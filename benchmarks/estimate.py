@@ -83,10 +83,12 @@ def job(fixed: FixedNetwork, placement: Placement, spikes: np.ndarray, dense: bo
             "n": population.n,
             "cores": [where(int(core)) for core in placement.core_of(population.name)],
             "attributes": {
-                "threshold": float(neuron.vth), "reset": 0.0,
-                "leak_decay": float((4096 - neuron.dv) / 4096), "input_decay": float((4095 - neuron.du) / 4096),
+                "threshold": float(neuron.vth),
+                "reset": 0.0,
+                "leak_decay": float((4096 - neuron.dv) / 4096),
+                "input_decay": float((4095 - neuron.du) / 4096),
             },
-        }  # fmt: skip
+        }
     connections = []
     for p in fixed.projections:
         if dense:

@@ -88,8 +88,11 @@ def measure(n_synapses: int) -> dict[str, float]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         timed("network.h5 alone", lambda: network_h5.save(fixed, folder / "network.h5"))
         timed("network.net alone", lambda: netx.write(fixed, folder / "network.net"))
-        arrays = {f"{p.name}_{part}": getattr(p.weights, part) for p in fixed.projections
-                  for part in ("data", "indices", "indptr")}  # fmt: skip
+        arrays = {
+            f"{p.name}_{part}": getattr(p.weights, part)
+            for p in fixed.projections
+            for part in ("data", "indices", "indptr")
+        }
         timed("numpy.savez", lambda: np.savez(folder / "bare.npz", **arrays))
     return {"synapses": nnz, "peak_gib": peak, "mib": n_bytes / 2**20, **seconds}
 

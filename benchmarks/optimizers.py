@@ -100,8 +100,10 @@ def main() -> int:
     least = {name: min(steps) for name, steps in times.items()}
     adam = least["torch Adam, fused"]
     for name, best in least.items():
-        print(f"{name:28s} {1e3 * best:8.3f} ms   median {1e3 * statistics.median(times[name]):8.3f} ms"
-              f"   {best / adam:6.2f} × Adam")  # fmt: skip
+        print(
+            f"{name:28s} {1e3 * best:8.3f} ms   median {1e3 * statistics.median(times[name]):8.3f} ms"
+            f"   {best / adam:6.2f} × Adam"
+        )
     ours = least["lbi AdaBreg"]
     holds = ours <= 1.5 * adam and ours <= least.get("bregman-learning AdaBreg", float("inf")) / 4
     return 0 if holds else 1

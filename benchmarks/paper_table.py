@@ -32,9 +32,17 @@ from lbi.train.session.config import TrainConfig, make_config
 from lbi.train.session.loop import Trainer, evaluate
 
 COLUMNS = (
-    "optimizer", "density", "n_seeds", "accuracy", "accuracy_std", "accuracy_integer", "n_active", "n_active_integer",
-    "firing_rate", "synops",
-)  # fmt: skip
+    "optimizer",
+    "density",
+    "n_seeds",
+    "accuracy",
+    "accuracy_std",
+    "accuracy_integer",
+    "n_active",
+    "n_active_integer",
+    "firing_rate",
+    "synops",
+)
 
 
 class PruningTrainer(Trainer):
@@ -158,9 +166,13 @@ def plot(rows: list[dict[str, Any]], path: Path, title: str) -> bool:
     for optimizer in dict.fromkeys(row["optimizer"] for row in rows):
         mine = [row for row in rows if row["optimizer"] == optimizer]
         axes.errorbar(
-            [row["density"] for row in mine], [100 * row["accuracy"] for row in mine],
-            [100 * row["accuracy_std"] for row in mine], marker="o", capsize=3, label=optimizer,
-        )  # fmt: skip
+            [row["density"] for row in mine],
+            [100 * row["accuracy"] for row in mine],
+            [100 * row["accuracy_std"] for row in mine],
+            marker="o",
+            capsize=3,
+            label=optimizer,
+        )
     axes.set(
         xscale="log", xlabel="density (active weights / weights)", ylabel="test accuracy (%)", title=title
     )

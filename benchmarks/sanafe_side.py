@@ -20,10 +20,14 @@ def build(job):
     for name, group in job["groups"].items():
         is_input = name == "input"
         made = net.create_neuron_group(
-            name, group["n"], model_attributes={} if is_input else group["attributes"],
+            name,
+            group["n"],
+            model_attributes={} if is_input else group["attributes"],
             soma_hw_name="loihi_inputs[0]" if is_input else "loihi_lif",
-            default_synapse_hw_name=job["synapse"], default_dendrite_hw_name="loihi_dendrites", log_spikes=True,
-        )  # fmt: skip
+            default_synapse_hw_name=job["synapse"],
+            default_dendrite_hw_name="loihi_dendrites",
+            log_spikes=True,
+        )
         for i in range(group["n"]):
             neuron = made.neurons[i]
             if is_input:

@@ -163,8 +163,10 @@ def lava_seconds(fixed: FixedNetwork, spikes: np.ndarray) -> float:
 def against_lava(rng: np.random.Generator, densities: tuple[float, ...]) -> None:
     """One sample on one core, and a batch on two, against Lava's time for one sample."""
     print(f"\n## Against Lava ({N_STEPS} steps, {RATE:.0%} input rate; all spikes equal)\n")
-    print("| network | density | Lava, ms per sample | one sample, one core, µs | × Lava | batch of "
-          f"{BATCH}, two cores, µs per sample | × Lava | its CPU time, µs per sample | SynOps per step | hidden rate |")  # fmt: skip
+    print(
+        "| network | density | Lava, ms per sample | one sample, one core, µs | × Lava | batch of "
+        f"{BATCH}, two cores, µs per sample | × Lava | its CPU time, µs per sample | SynOps per step | hidden rate |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name, (sizes, recurrent) in SHAPES.items():
         for density in densities:
@@ -177,8 +179,10 @@ def against_lava(rng: np.random.Generator, densities: tuple[float, ...]) -> None
             cpu = best(both, 5, time.process_time) / BATCH
             activity = simulate(fixed, batch)
             rate = activity.populations["layer1"].spikes.mean() / sizes[1]
-            print(f"| {name} | {density} | {lava * 1e3:.0f} | {one * 1e6:.0f} | {lava / one:.0f} | {many * 1e6:.0f} | "
-                  f"{lava / many:.0f} | {cpu * 1e6:.0f} | {activity.n_synops / BATCH / N_STEPS:.0f} | {rate:.1%} |")  # fmt: skip
+            print(
+                f"| {name} | {density} | {lava * 1e3:.0f} | {one * 1e6:.0f} | {lava / one:.0f} | {many * 1e6:.0f} | "
+                f"{lava / many:.0f} | {cpu * 1e6:.0f} | {activity.n_synops / BATCH / N_STEPS:.0f} | {rate:.1%} |"
+            )
 
 
 def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
@@ -235,9 +239,11 @@ def large(rng: np.random.Generator) -> None:
     seconds = best(lambda: simulate(fixed, spikes, n_threads=1), 5, time.process_time)
     synops = simulate(fixed, spikes).n_synops
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{nnz / 1e6:.1f} million synapses, {stored_bytes(layout) / nnz:.2f} bytes each; laid out in {built:.1f} s; "
-          f"{N_STEPS} steps with {synops / N_STEPS:.0f} SynOps each in {seconds:.2f} s "
-          f"({seconds / synops * 1e9:.2f} ns per SynOp); peak memory of the process {peak:.1f} GiB")  # fmt: skip
+    print(
+        f"{nnz / 1e6:.1f} million synapses, {stored_bytes(layout) / nnz:.2f} bytes each; laid out in {built:.1f} s; "
+        f"{N_STEPS} steps with {synops / N_STEPS:.0f} SynOps each in {seconds:.2f} s "
+        f"({seconds / synops * 1e9:.2f} ns per SynOp); peak memory of the process {peak:.1f} GiB"
+    )
 
 
 def start_up() -> None:
@@ -251,9 +257,15 @@ def start_up() -> None:
     ).replace("from benchmark import", f"from {Path(__file__).stem} import")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     runs = [
-        subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True, env=environment).stdout
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+        ).stdout
         for _ in range(3)
-    ]  # fmt: skip
+    ]
     print(f"\n## Start-up of a second process\n\n{min(runs).strip()}")
 
 

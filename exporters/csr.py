@@ -76,9 +76,13 @@ def _projection(projection: FixedProjection, path: Path) -> dict[str, Any]:
     # The arrays of scipy.sparse.save_npz, which itself writes the time of day into the archive.
     archive = io.BytesIO()  # numpy leaves a traceback on stderr when a disk is full
     np.savez(
-        archive, format=np.array(b"csr"), shape=np.array(weights.shape), data=weights.data.astype(np.int16),
-        indices=weights.indices, indptr=weights.indptr,
-    )  # fmt: skip
+        archive,
+        format=np.array(b"csr"),
+        shape=np.array(weights.shape),
+        data=weights.data.astype(np.int16),
+        indices=weights.indices,
+        indptr=weights.indptr,
+    )
     (path / file).write_bytes(archive.getvalue())
     delay: Any = projection.delay
     if isinstance(delay, np.ndarray):

@@ -38,10 +38,13 @@ def check_network(fixed: FixedNetwork) -> list[Problem]:
     problems = Problems()
     for population in fixed.populations:
         problems.check(
-            population.neuron.model in MODELS, "neuron-model", f"population {population.name!r}",
-            f"Lava has no process for {population.neuron.model!r}", ", ".join(map(repr, MODELS)),
+            population.neuron.model in MODELS,
+            "neuron-model",
+            f"population {population.name!r}",
+            f"Lava has no process for {population.neuron.model!r}",
+            ", ".join(map(repr, MODELS)),
             "lbi-run --backend sim runs it; train snnTorch's Synaptic with reset_delay=False for a cuba_lif",
-        )  # fmt: skip
+        )
     return list(problems)
 
 

@@ -87,32 +87,46 @@ def current_decay(du: int) -> int:
 def _check_neuron(population: FixedPopulation, problems: Problems) -> None:
     where, neuron = f"population {population.name!r}", population.neuron
     if not problems.check(
-        neuron.model in MODELS, "neuron-model", where, f"{neuron.model!r}", ", ".join(map(repr, MODELS)),
+        neuron.model in MODELS,
+        "neuron-model",
+        where,
+        f"{neuron.model!r}",
+        ", ".join(map(repr, MODELS)),
         "use --target loihi",
-    ):  # fmt: skip
+    ):
         return
     n_off = int(np.count_nonzero(neuron.bias % (1 << BIAS_EXPONENT)))
     problems.check(
-        n_off == 0, "bias-grid", where, f"{n_off} biases between netx's steps",
+        n_off == 0,
+        "bias-grid",
+        where,
+        f"{n_off} biases between netx's steps",
         f"multiples of {1 << BIAS_EXPONENT} state units: netx fixes the exponent at {BIAS_EXPONENT}",
         "use --target lava or loihi, which keep the bias as it is",
-    )  # fmt: skip
+    )
 
 
 def _check_delays(layer: Layer, problems: Problems) -> None:
     longest = int(np.max(layer.forward.delay, initial=0))
     problems.check(
-        longest <= LONGEST_DELAY, "delay-range", layer.forward.where, f"a delay of {longest} steps in netx",
-        f"up to {LONGEST_DELAY}", "use --target lava or loihi",
-    )  # fmt: skip
+        longest <= LONGEST_DELAY,
+        "delay-range",
+        layer.forward.where,
+        f"a delay of {longest} steps in netx",
+        f"up to {LONGEST_DELAY}",
+        "use --target lava or loihi",
+    )
     if layer.recurrent is None:
         return
     for synapses in (layer.forward, layer.recurrent):
         problems.check(
-            not np.any(synapses.delay), "delay-in-recurrent-layer", synapses.where,
+            not np.any(synapses.delay),
+            "delay-in-recurrent-layer",
+            synapses.where,
             f"a delay of up to {int(np.max(synapses.delay, initial=0))} in a recurrent layer",
-            "none: netx uses one delay matrix for both weights", "use --target lava or loihi",
-        )  # fmt: skip
+            "none: netx uses one delay matrix for both weights",
+            "use --target lava or loihi",
+        )
 
 
 def _check_weights(layer: Layer, problems: Problems) -> None:
@@ -132,12 +146,13 @@ def _check_weights(layer: Layer, problems: Problems) -> None:
         if n_wrong:
             first = int(np.flatnonzero(run != values << shift)[0])
             problems.add(
-                "netx-inexact", synapses.where,
+                "netx-inexact",
+                synapses.where,
                 f"netx and Lava would run weight {values[first]} as {run[first] / (1 << shift):g}"
                 f" (and {n_wrong - 1} more values wrong)",
                 "matrices whose sign both read alike: not all ≤ 0 with a 0 among them; even integers beyond ±127",
                 "use --target lava or loihi, which state the sign mode",
-            )  # fmt: skip
+            )
 
 
 def _values(synapses: Synapses) -> NDArray[np.int64]:
@@ -178,12 +193,17 @@ def _write_conv(layer: Layer, group: Any) -> None:
     _write(
         group,
         {
-            "shape": np.array(population.shape), "inChannels": kernel.shape[1], "outChannels": kernel.shape[0],
-            "kernelSize": np.array(kernel.shape[2:]), "stride": np.array(convolution.stride),
-            "padding": np.array(convolution.padding), "dilation": np.array(convolution.dilation),
-            "groups": convolution.groups, "weight": kernel[..., None],
+            "shape": np.array(population.shape),
+            "inChannels": kernel.shape[1],
+            "outChannels": kernel.shape[0],
+            "kernelSize": np.array(kernel.shape[2:]),
+            "stride": np.array(convolution.stride),
+            "padding": np.array(convolution.padding),
+            "dilation": np.array(convolution.dilation),
+            "groups": convolution.groups,
+            "weight": kernel[..., None],
         },
-    )  # fmt: skip
+    )
     bias = population.neuron.bias
     if np.any(bias):
         _write(group, {"bias": (bias >> BIAS_EXPONENT).reshape(population.shape).T})
@@ -213,9 +233,15 @@ def _write_rows(group: Any, name: str, pattern: CsrMatrix, values: NDArray[Any])
     n_rows, n_cols = pattern.shape
     per_block = max(1, min(n_rows, BLOCK_ELEMENTS // n_cols))
     dataset = group.create_dataset(
-        name, (n_rows, n_cols), values.dtype, compression="gzip", compression_opts=1, shuffle=True,
-        chunks=(max(1, min(per_block, (1 << 20) // n_cols or 1)), n_cols), track_times=False,
-    )  # fmt: skip
+        name,
+        (n_rows, n_cols),
+        values.dtype,
+        compression="gzip",
+        compression_opts=1,
+        shuffle=True,
+        chunks=(max(1, min(per_block, (1 << 20) // n_cols or 1)), n_cols),
+        track_times=False,
+    )
     for start in range(0, n_rows, per_block):
         stop = min(start + per_block, n_rows)
         first, last = pattern.indptr[start], pattern.indptr[stop]

@@ -48,16 +48,23 @@ def check(job: ExportJob) -> list[Problem]:
     silent = {p.name for p in job.network.populations if p.neuron.model == "integrator"}
     for projection in job.network.projections:
         problems.check(
-            projection.source not in silent, "no-spikes", f"projection {projection.name!r}",
-            f"leads out of {projection.source!r}, which never spikes; in NIR it would carry its voltage", "none from there",
+            projection.source not in silent,
+            "no-spikes",
+            f"projection {projection.name!r}",
+            f"leads out of {projection.source!r}, which never spikes; in NIR it would carry its voltage",
+            "none from there",
             "remove the projection",
-        )  # fmt: skip
+        )
     for population in job.network.populations:
         model = population.neuron.model
         problems.check(
-            model in MODELS, "neuron-model", f"population {population.name!r}", f"NIR has no node for {model!r}",
-            ", ".join(map(repr, MODELS)), "use --target loihi or csr",
-        )  # fmt: skip
+            model in MODELS,
+            "neuron-model",
+            f"population {population.name!r}",
+            f"NIR has no node for {model!r}",
+            ", ".join(map(repr, MODELS)),
+            "use --target loihi or csr",
+        )
     return list(problems)
 
 

@@ -196,9 +196,14 @@ def atrlif(population: Any, interval: int | None) -> tuple[AbstractProcess, dict
         name: getattr(population, name) / 4096 for name in ("delta_i", "delta_v", "delta_theta", "delta_r")
     }
     process = ATRLIF(
-        shape=(population.n,), **decays, theta=int(population.theta_0), theta_0=int(population.theta_0),
-        theta_step=int(population.theta_step), bias_mant=population.bias_mant, bias_exp=int(population.bias_exp),
-    )  # fmt: skip
+        shape=(population.n,),
+        **decays,
+        theta=int(population.theta_0),
+        theta_0=int(population.theta_0),
+        theta_step=int(population.theta_step),
+        bias_mant=population.bias_mant,
+        bias_exp=int(population.bias_exp),
+    )
     return process, {"i": 0, "v": 0, "theta": int(population.theta_0) << 6, "r": 0}
 
 

@@ -268,13 +268,18 @@ def main() -> int:
         tally = supervise(name, options.first, options.first + each, options.seed, environment)
         counts = tally.counts
         total += counts
-        print(f"{name:<11} {each:>7} {counts['read']:>7} {counts['refused']:>8} {counts['failed']:>7}"
-              f" {len(tally.codes):>6} {tally.peak >> 20:>9} {(time.time() - begun) / 60:>8.1f}", flush=True)  # fmt: skip
+        print(
+            f"{name:<11} {each:>7} {counts['read']:>7} {counts['refused']:>8} {counts['failed']:>7}"
+            f" {len(tally.codes):>6} {tally.peak >> 20:>9} {(time.time() - begun) / 60:>8.1f}",
+            flush=True,
+        )
         for what, indices in sorted(tally.failures.items(), key=lambda item: -len(item[1])):
             failed += len(indices)
             print(f"    {len(indices):>5} × {what}  [{', '.join(map(str, indices[:4]))}]", flush=True)
-    print(f"{'all':<11} {each * len(readers):>7} {total['read']:>7} {total['refused']:>8} {total['failed']:>7}"
-          f" {'':>6} {'':>9} {(time.time() - started) / 60:>8.1f}")  # fmt: skip
+    print(
+        f"{'all':<11} {each * len(readers):>7} {total['read']:>7} {total['refused']:>8} {total['failed']:>7}"
+        f" {'':>6} {'':>9} {(time.time() - started) / 60:>8.1f}"
+    )
     return 1 if failed else 0
 
 

@@ -144,9 +144,14 @@ class Bench:
         self.lay_out_old()
         token = secrets.token_hex(8)
         process = subprocess.Popen(
-            command_line(self.command, self.folder), cwd=self.folder, env={**os.environ, TOKEN: token},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+            command_line(self.command, self.folder),
+            cwd=self.folder,
+            env={**os.environ, TOKEN: token},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         time.sleep(moment)
         prefixes = shared_memory_prefixes(token)
         if number == signal.SIGINT:

@@ -14,7 +14,7 @@ from lbi.system import signals
 if signals.is_command():  # before the rest is loaded: Ctrl-C may come by then
     signals.listen()
 
-from lbi._version import __version__
+from lbi._version import __version__ as __version__
 from lbi.chip.profile import HardwareProfile, load_profile
 from lbi.costing.estimation import Estimate, estimate
 from lbi.deploy.targets import load

@@ -55,9 +55,12 @@ def test_rows_equal_nengo_loihi(case):
 
 
 @given(
-    n=st.integers(0, 5000), bits=st.integers(1, 30), header=st.integers(0, 40),
-    word=st.sampled_from([1, 8, 32, 64]), block=st.sampled_from([None, 1, 7, 64]),
-)  # fmt: skip
+    n=st.integers(0, 5000),
+    bits=st.integers(1, 30),
+    header=st.integers(0, 40),
+    word=st.sampled_from([1, 8, 32, 64]),
+    block=st.sampled_from([None, 1, 7, 64]),
+)
 def test_a_row_is_its_blocks_written_out(n, bits, header, word, block):
     """Block by block in Python ints, as a chip's compiler would lay the row out."""
     expected, rest = 0, n

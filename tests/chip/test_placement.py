@@ -141,8 +141,11 @@ def test_no_limit_broken_no_synapse_lost(seed):
     rng = np.random.default_rng(seed)
     fixed = random_network(rng)
     profile = small_chip(
-        int(rng.integers(3, 40)), int(rng.integers(8_000, 30_000)), int(rng.integers(60, 200)), int(rng.integers(60, 400))
-    )  # fmt: skip
+        int(rng.integers(3, 40)),
+        int(rng.integers(8_000, 30_000)),
+        int(rng.integers(60, 200)),
+        int(rng.integers(60, 400)),
+    )
     for dense in (False, True):
         try:
             placement = place(fixed, profile, dense=dense)
@@ -239,8 +242,15 @@ def test_slots_snake_through_the_tiles():
     """8 × 4 tiles of 4 cores: slot 28 is in tile 7, at the east end; slot 32 in the tile above it."""
     positions = slot_positions(LOIHI1, 129)
     assert positions[[0, 3, 4, 28, 32, 63, 127, 128]].tolist() == [
-        [0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 7, 0], [0, 7, 1], [0, 0, 1], [0, 0, 3], [1, 0, 0],
-    ]  # fmt: skip
+        [0, 0, 0],
+        [0, 0, 0],
+        [0, 1, 0],
+        [0, 7, 0],
+        [0, 7, 1],
+        [0, 0, 1],
+        [0, 0, 3],
+        [1, 0, 0],
+    ]
 
 
 def test_hops_are_manhattan_distances_on_one_chip():

@@ -46,9 +46,13 @@ def test_loihi_1_numbers_as_published():
     """Davies et al. 2018: Table 2 and the rules on page 89."""
     profile = load_profile("loihi1")
     costs = profile.costs[0]
-    assert {name: costs.energy[name].number for name in ("synop_dense", "update_active", "update_inactive")} == {
-        "synop_dense": 23.6, "update_active": 81, "update_inactive": 52,
-    }  # fmt: skip
+    assert {
+        name: costs.energy[name].number for name in ("synop_dense", "update_active", "update_inactive")
+    } == {
+        "synop_dense": 23.6,
+        "update_active": 81,
+        "update_inactive": 52,
+    }
     assert (costs.time["synop_dense"].number, costs.time["barrier_low"].number) == (3.5, 113)
     limits = profile.limits
     assert (limits.compartments_per_core.limit, limits.input_axons_per_core.limit) == (1024, 4096)
@@ -69,7 +73,12 @@ def test_loihi_2_has_no_energy_of_its_own_but_labelled_scenarios():
     [
         ("columns = { value = 8, unit", "columns = { value = 8, units", "mesh.columns.units", "unknown-key"),
         ("columns = { value = 8, unit", "columns = { value = 8, units", "mesh.columns", "missing-unit"),
-        ('rows = { value = 4, unit = "tiles"', 'rows = { value = 4, unit = "cores"', "mesh.rows", "wrong-unit"),
+        (
+            'rows = { value = 4, unit = "tiles"',
+            'rows = { value = 4, unit = "cores"',
+            "mesh.rows",
+            "wrong-unit",
+        ),
         ("[mesh]", "[mesh]\ndepth = 1", "mesh.depth", "unknown-key"),
         ("[mesh]", "[extra]\nx = 1\n[mesh]", "extra", "unknown-key"),
         ("rows = { value = 4,", "rows = { value = 0,", "mesh.rows", "impossible-value"),
@@ -78,14 +87,24 @@ def test_loihi_2_has_no_energy_of_its_own_but_labelled_scenarios():
         ("rows = { value = 4,", "rows = {", "mesh.rows", "missing-value"),
         ("value = 128, unit", "value = -128, unit", "limits.cores_per_chip", "impossible-value"),
         ("value = 8.4, unit", "value = nan, unit", "costs.davies2018.time.update_active", "impossible-value"),
-        ("value = 1.7, unit", "value = -1.7, unit", "costs.davies2018.energy.message_within_tile", "impossible-value"),
-        ("value = [6, 7, 8, 9, 10, 11, 12]", "value = [12, 6]", "memory.loihi1.index_bits", "impossible-value"),
+        (
+            "value = 1.7, unit",
+            "value = -1.7, unit",
+            "costs.davies2018.energy.message_within_tile",
+            "impossible-value",
+        ),
+        (
+            "value = [6, 7, 8, 9, 10, 11, 12]",
+            "value = [12, 6]",
+            "memory.loihi1.index_bits",
+            "impossible-value",
+        ),
         ("decay = { min = 0, max = 4095", "decay = { min = 0, max = -1", "formats.decay", "impossible-value"),
         ("schema = 1", "schema = 2", "schema", "schema-version"),
         ("[static.blouw2019]", "[static.blouw2019]\nvolt = 1", "static.blouw2019.volt", "unknown-key"),
         ('costs = "sanafe"', 'costs = "nobody"', "checkpoints.frady2020_sanafe.costs", "unknown-costs"),
     ],
-)  # fmt: skip
+)
 def test_each_fault_is_named(old, new, where, code):
     assert problems(changed(old, new))[f"mine.toml, {where}"] == code
 

@@ -62,8 +62,11 @@ def test_each_number_out_of_range_is_named(fixed, profile, code):
 def test_all_in_one_pass():
     profile = narrow(threshold=IntFormat(0, 10), decay=IntFormat(0, 10))
     assert [problem.code for problem in check(network(weight_exp=-8), profile)] == [
-        "du-range", "dv-range", "vth-range", "weight-exponent",
-    ]  # fmt: skip
+        "du-range",
+        "dv-range",
+        "vth-range",
+        "weight-exponent",
+    ]
 
 
 def test_weight_bits_beyond_the_layout():

@@ -36,9 +36,14 @@ def run(*arguments: object):
 
 CONTRACT = {"chip", "n_samples", "n_steps", "basis", "dense", "sparse", "ratio"}
 SIDE = {
-    "synops_per_step", "neuron_updates_per_step", "spikes_per_step", "synaptic_memory_bits", "n_cores",
-    "energy_pj_per_step", "time_ns_per_step",
-}  # fmt: skip
+    "synops_per_step",
+    "neuron_updates_per_step",
+    "spikes_per_step",
+    "synaptic_memory_bits",
+    "n_cores",
+    "energy_pj_per_step",
+    "time_ns_per_step",
+}
 
 
 def test_json_has_the_contracts_keys(exported):

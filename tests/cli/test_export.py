@@ -157,8 +157,13 @@ def test_check_lists_every_reason_and_writes_nothing(tmp_path):
     biased = tuple(
         replace(p, neuron=replace(p.neuron, bias_mant=p.neuron.bias_mant + 1)) for p in fixed.populations
     )
-    again = replace(fixed.projections[0], name="skip", target="p1", weights=lbi.CsrMatrix.from_dense(
-        np.full((8, 12), 2, np.int16)), delay=1)  # fmt: skip
+    again = replace(
+        fixed.projections[0],
+        name="skip",
+        target="p1",
+        weights=lbi.CsrMatrix.from_dense(np.full((8, 12), 2, np.int16)),
+        delay=1,
+    )
     network_h5.save(
         replace(fixed, populations=biased, projections=(*fixed.projections, again)), tmp_path / "bad.h5"
     )
@@ -174,9 +179,11 @@ def test_check_lists_every_reason_and_writes_nothing(tmp_path):
 @pytest.mark.parametrize("flags", [(), ("--check",)])
 def test_what_the_folder_cannot_do_is_said(flags, tmp_path):
     network = lbi.Network(
-        (4,), (lbi.Population("p", (2,), LifRefractory(0.5, 0.5, 1.0)),),
-        (lbi.Projection("w", "input", "p", lbi.CsrMatrix.from_dense(np.ones((2, 4)))),), lbi.Readout("p"),
-    )  # fmt: skip
+        (4,),
+        (lbi.Population("p", (2,), LifRefractory(0.5, 0.5, 1.0)),),
+        (lbi.Projection("w", "input", "p", lbi.CsrMatrix.from_dense(np.ones((2, 4)))),),
+        lbi.Readout("p"),
+    )
     network_h5.save(lbi.quantize(network), tmp_path / "late.h5")
     done = call(lbi_export, tmp_path / "late.h5", "--target", "loihi", *flags)
     assert done.code == 0
@@ -207,17 +214,24 @@ def test_check_lists_seven_reasons_in_one_pass(tmp_path, rng):
         "skip", "input", "p2", matrix(np.full((n, 12), 2, np.int16)), SignMode.EXCITATORY, delay=2
     )
     bad = replace(
-        fixed, populations=(driven, held, adaptive), projections=(*fixed.projections, again, odd, skip),
+        fixed,
+        populations=(driven, held, adaptive),
+        projections=(*fixed.projections, again, odd, skip),
         readout=lbi.Readout("p1"),
-    )  # fmt: skip
+    )
     network_h5.save(bad, tmp_path / "bad.h5")
     done = call(lbi_export, tmp_path / "bad.h5", "--target", "netx", "--check", "--json", "--chip", "loihi1")
     codes = {line.split(": ")[1] for line in done.errors}
     assert done.code == 3
     assert codes >= {
-        "netx-inexact", "neuron-model", "bias-grid", "delay-in-recurrent-layer", "exponent", "not-a-chain",
+        "netx-inexact",
+        "neuron-model",
+        "bias-grid",
+        "delay-in-recurrent-layer",
+        "exponent",
+        "not-a-chain",
         "readout-inside",
-    }  # fmt: skip
+    }
     assert len(done.json["violations"]) == len(done.errors)
     assert all("; to do: " in line for line in done.errors)
 
@@ -256,18 +270,33 @@ def rebuilt(folder: Path) -> lbi.FixedNetwork:
             field.name: np.load(folder / value) if isinstance(value := record[field.name], str) else value
             for field in fields(model)
         }
-        populations.append(FixedPopulation(
-            record["name"], tuple(record["shape"]), model(**values), record["scale"], record["latency"]))  # fmt: skip
+        populations.append(
+            FixedPopulation(
+                record["name"], tuple(record["shape"]), model(**values), record["scale"], record["latency"]
+            )
+        )
     for record in manifest["projections"]:
         matrix = scipy.sparse.load_npz(folder / record["weights"])
         delay = record["delay"]
-        projections.append(FixedProjection(
-            record["name"], record["source"], record["target"], lbi.CsrMatrix.from_scipy(matrix),
-            SignMode[record["sign_mode"].upper()], record["weight_exp"], record["num_weight_bits"],
-            np.load(folder / delay) if isinstance(delay, str) else delay))  # fmt: skip
+        projections.append(
+            FixedProjection(
+                record["name"],
+                record["source"],
+                record["target"],
+                lbi.CsrMatrix.from_scipy(matrix),
+                SignMode[record["sign_mode"].upper()],
+                record["weight_exp"],
+                record["num_weight_bits"],
+                np.load(folder / delay) if isinstance(delay, str) else delay,
+            )
+        )
     return lbi.FixedNetwork(
-        tuple(manifest["input_shape"]), tuple(populations), tuple(projections),
-        lbi.Readout(**manifest["readout"]), manifest["chip"])  # fmt: skip
+        tuple(manifest["input_shape"]),
+        tuple(populations),
+        tuple(projections),
+        lbi.Readout(**manifest["readout"]),
+        manifest["chip"],
+    )
 
 
 @pytest.mark.parametrize("name", sorted(cases.CASES))
@@ -357,11 +386,14 @@ def test_bad_models_are_refused_in_one_line(name, bad_models):
     ("arguments", "message"),
     [
         (("--target", "xyz"), "error: unknown-target: --target: 'xyz'; allowed: loihi, lava, netx, nir, csr"),
-        (("--target", "loihi", "--chip", "loihi9"), "error: unknown-chip: --chip: 'loihi9'; allowed: loihi1, loihi2"),
+        (
+            ("--target", "loihi", "--chip", "loihi9"),
+            "error: unknown-chip: --chip: 'loihi9'; allowed: loihi1, loihi2",
+        ),
         (("--bogus",), "error: usage: lbi-export: No such option"),
         ((), "error: usage: lbi-export: Missing option '--target'"),
     ],
-)  # fmt: skip
+)
 def test_bad_usage_exits_2(arguments, message, tmp_path):
     done = call(lbi_export, saved(tmp_path, "feed_forward"), *arguments)
     assert done.code == 2

@@ -22,8 +22,15 @@ from lbi.files import network_h5
 from lbi.simulation import oracle
 
 KEYS = {
-    "backend", "n_samples", "n_steps", "accuracy", "n_output_spikes", "seconds", "verified", "first_divergence",
-}  # fmt: skip
+    "backend",
+    "n_samples",
+    "n_steps",
+    "accuracy",
+    "n_output_spikes",
+    "seconds",
+    "verified",
+    "first_divergence",
+}
 
 
 @pytest.fixture

@@ -38,8 +38,17 @@ def test_the_command_prints_json_and_writes_model_and_metrics(tmp_path, monkeypa
     assert done.code == 0, done.errors
     record = done.json
     assert {
-        "dataset", "optimizer", "seed", "n_weights", "n_active", "density", "accuracy", "epochs", "seconds", "model",
-    } <= set(record)  # fmt: skip
+        "dataset",
+        "optimizer",
+        "seed",
+        "n_weights",
+        "n_active",
+        "density",
+        "accuracy",
+        "epochs",
+        "seconds",
+        "model",
+    } <= set(record)
     assert record["n_weights"] == 24 * 64 + 10 * 24
     assert (record["epochs"], record["model"]) == (2, "model.pt")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["m.csv", "model.pt", "options.toml"]
@@ -59,9 +68,21 @@ def test_tensorboard_gets_the_figures_of_the_csv_file(tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     monkeypatch.chdir(tmp_path)
     done = call(
-        command.main, "--set", 'encoding={"n_steps": 4}', "--hidden", "8", "--epochs", "3", "--validation", "0.1",
-        "--metrics", "m.csv", "--tensorboard", "board", "--quiet",
-    )  # fmt: skip
+        command.main,
+        "--set",
+        'encoding={"n_steps": 4}',
+        "--hidden",
+        "8",
+        "--epochs",
+        "3",
+        "--validation",
+        "0.1",
+        "--metrics",
+        "m.csv",
+        "--tensorboard",
+        "board",
+        "--quiet",
+    )
     assert (done.code, done.errors) == (0, [])
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -77,9 +98,18 @@ def test_tensorboard_gets_the_figures_of_the_csv_file(tmp_path, monkeypatch):
 def test_two_processes_train_as_one(tmp_path):
     """Two gloo processes, set up as torchrun does, and one global batch: the same training up to the order of sums."""
     arguments = [
-        "--set", 'encoding={"n_steps": 6}', "--hidden", "24", "--epochs", "1", "--optimizer", "adam", "--batch-size", "150",
+        "--set",
+        'encoding={"n_steps": 6}',
+        "--hidden",
+        "24",
+        "--epochs",
+        "1",
+        "--optimizer",
+        "adam",
+        "--batch-size",
+        "150",
         "--json",
-    ]  # fmt: skip
+    ]
     command_line = [sys.executable, "-m", "lbi.cli.train", *arguments, "-o", str(tmp_path / "two.pt")]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -87,10 +117,13 @@ def test_two_processes_train_as_one(tmp_path):
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            command_line, env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True
+            command_line,
+            env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for rank in ("0", "1")
-    ]  # fmt: skip
+    ]
     try:
         one = call(command.main, *arguments, "-o", tmp_path / "one.pt")
         outputs = [process.communicate(timeout=240)[0] for process in processes]
@@ -112,9 +145,22 @@ def test_two_processes_train_as_one(tmp_path):
 def test_a_float_model_is_fine_tuned_in_the_chips_integers(optimizer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = call(
-        command.main, "--set", 'encoding={"n_steps": 8}', "--hidden", "32", "--epochs", "5", "--optimizer", optimizer,
-        "--recurrent", "--set", "slope=4", "-o", "float.pt", "--json",
-    )  # fmt: skip
+        command.main,
+        "--set",
+        'encoding={"n_steps": 8}',
+        "--hidden",
+        "32",
+        "--epochs",
+        "5",
+        "--optimizer",
+        optimizer,
+        "--recurrent",
+        "--set",
+        "slope=4",
+        "-o",
+        "float.pt",
+        "--json",
+    )
     tuned = call(
         command.main, "--from", "float.pt", "--precision", "chip", "--epochs", "1", "-o", "chip.pt", "--json"
     )

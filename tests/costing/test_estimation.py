@@ -195,14 +195,16 @@ def random_run(rng: np.random.Generator, n_samples: int, n_steps: int) -> tuple[
         return np.where(rng.random((rows, cols)) < density, 2 * rng.integers(-4, 9, (rows, cols)), 0)
 
     fixed = FixedNetwork(
-        (n_in,), (population("a", a, latency=1), population("b", b, latency=2)),
+        (n_in,),
+        (population("a", a, latency=1), population("b", b, latency=2)),
         (
             projection("input", "a", dense(a, n_in, 0.4)),
             projection("a", "a", dense(a, a, 0.2)),
             projection("a", "b", dense(b, a, 0.9)),
         ),
-        Readout("b"), "loihi1",
-    )  # fmt: skip
+        Readout("b"),
+        "loihi1",
+    )
     return fixed, (rng.random((n_samples, n_steps, n_in)) < 0.4).astype(np.uint8)
 
 
@@ -324,8 +326,9 @@ def test_bounds_are_ordered(two_layers):
     activity = simulate(fixed, spikes, record=("spikes", "active"))
     batch = Batch(
         {INPUT: spikes} | {name: activity.recorded[name, "spikes"] for name in ("a", "b")},
-        {name: activity.recorded[name, "active"] for name in ("a", "b")}, {INPUT: 0, "a": 1, "b": 2},
-    )  # fmt: skip
+        {name: activity.recorded[name, "active"] for name in ("a", "b")},
+        {INPUT: 0, "a": 1, "b": 2},
+    )
     for costs in LOIHI1.costs:
         low, high = step_times(costs, Fabric(fixed, placement).count(batch))
         assert np.all(low <= high)

@@ -90,9 +90,17 @@ def test_every_constant_is_there_with_source_and_confidence(loihi1):
 
 def test_it_shows_both_sides_and_what_remains(loihi1):
     found, _, page = loihi1
-    for words in ("SynOps fetched", "Neuron updates do not shrink", "How it was measured", "Where the energy goes",
-                  "Synaptic operations over time", "Where the weights are", "Cores of the sparse network",
-                  "static energy", found.basis):  # fmt: skip
+    for words in (
+        "SynOps fetched",
+        "Neuron updates do not shrink",
+        "How it was measured",
+        "Where the energy goes",
+        "Synaptic operations over time",
+        "Where the weights are",
+        "Cores of the sparse network",
+        "static energy",
+        found.basis,
+    ):
         assert words in page.words, words
     assert page.tags.count("svg") == 5  # synops, energy, parts, projections, cores
     assert page.tags.count("img") == len(found.fixed.projections)

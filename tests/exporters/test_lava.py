@@ -186,9 +186,14 @@ def test_script_runs_without_this_package(tmp_path):
     np.savez(tmp_path / "in.npz", spikes=spikes, labels=labels)
     command = [sys.executable, "run_lava.py", "--spikes", "in.npz", "-o", "out.npz", "--samples", "3"]
     done = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": ""}, capture_output=True, text=True,
-        timeout=100, check=False,
-    )  # fmt: skip
+        command,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "accuracy 1.0000 on 3 samples" in done.stdout
     with np.load(tmp_path / "out.npz") as out:

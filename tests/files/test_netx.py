@@ -85,9 +85,23 @@ def assert_equals_lava(path: Path, spikes: np.ndarray, n_layers: int | None = No
 def matrices(draw, rng, shape):
     """Weights as SLAYER writes them, and as it does not: odd, one-signed, out of range, mostly zero."""
     low, high, step = draw(
-        st.sampled_from([(-128, 127, 2), (0, 127, 2), (-128, 0, 2), (-127, -1, 2), (-8, 9, 8), (-255, 256, 1),
-                         (0, 255, 1), (-255, -1, 1), (-3, 4, 1), (-1, 0, 1), (-300, 400, 1), (-128, 1, 2)])
-    )  # fmt: skip
+        st.sampled_from(
+            [
+                (-128, 127, 2),
+                (0, 127, 2),
+                (-128, 0, 2),
+                (-127, -1, 2),
+                (-8, 9, 8),
+                (-255, 256, 1),
+                (0, 255, 1),
+                (-255, -1, 1),
+                (-3, 4, 1),
+                (-1, 0, 1),
+                (-300, 400, 1),
+                (-128, 1, 2),
+            ]
+        )
+    )
     values = rng.integers(low, high + 1, shape) * step
     values = np.where(
         rng.random(shape) < draw(st.sampled_from([0.0, 0.5])), min(0, high) if low < 0 else 0, values
@@ -153,12 +167,19 @@ def test_random_conv_nets_equal_lava(data, tmp_path_factory):
         tmp_path_factory.mktemp("net") / "random.net",
         {"type": "input", "shape": shape},
         {
-            "type": "conv", "shape": out, "weight": kernel[..., None].astype(np.float32), "stride": stride,
-            "padding": padding, "dilation": dilation, "groups": groups, "neuron": CUBA, "bias": bias,
+            "type": "conv",
+            "shape": out,
+            "weight": kernel[..., None].astype(np.float32),
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+            "neuron": CUBA,
+            "bias": bias,
         },
         {"type": "flatten", "shape": [1, 1, int(np.prod(out))]},
         dense(data.draw(matrices(rng, (3, int(np.prod(out)))))),
-    )  # fmt: skip
+    )
     assert_equals_lava(path, (rng.random((12, *shape)) < 0.4).astype(np.uint8))
 
 
@@ -167,11 +188,16 @@ def test_pooling_sums_each_channel_apart(tmp_path):
         tmp_path / "pool.net",
         {"type": "input", "shape": [2, 4, 4]},
         {
-            "type": "pool", "shape": [2, 2, 2], "weight": np.full((1, 1, 2, 2), 20.0), "kernelSize": [2, 2],
-            "stride": [2, 2], "padding": [0, 0], "dilation": [1, 1],
+            "type": "pool",
+            "shape": [2, 2, 2],
+            "weight": np.full((1, 1, 2, 2), 20.0),
+            "kernelSize": [2, 2],
+            "stride": [2, 2],
+            "padding": [0, 0],
+            "dilation": [1, 1],
             "neuron": {**CUBA, "iDecay": 4096, "vDecay": 4096, "vThMant": 45},
         },
-    )  # fmt: skip
+    )
     spikes = np.zeros((1, 1, 2, 4, 4), np.uint8)
     spikes[0, 0, 0, :2, :2] = [[1, 1], [1, 0]]  # 60 > 45
     spikes[0, 0, 1, 2:, 2:] = [[1, 1], [0, 0]]  # 40 < 45
@@ -186,8 +212,14 @@ def test_a_net_of_slayer_with_pooling_equals_slayer(tmp_path):
     import lava.lib.dl.slayer as slayer
 
     torch.manual_seed(0)
-    neuron = {"threshold": 0.9, "current_decay": 0.5, "voltage_decay": 0.2, "scale_grad": 1, "tau_grad": 1,
-              "requires_grad": False}  # fmt: skip
+    neuron = {
+        "threshold": 0.9,
+        "current_decay": 0.5,
+        "voltage_decay": 0.2,
+        "scale_grad": 1,
+        "tau_grad": 1,
+        "requires_grad": False,
+    }
     blocks = [
         slayer.block.cuba.Conv(neuron, 2, 3, 3, padding=1, weight_scale=3),
         slayer.block.cuba.Pool(neuron, kernel_size=2, stride=2),
@@ -325,13 +357,22 @@ def test_neurons_of_a_layer_may_differ(tmp_path, rng):
     from support import netx_direct
 
     in_turn = [0, 1, 2, 1, 0, 0]
-    mixed = {**CUBA, "iDecay": np.array([900, 900, 2500])[in_turn], "vDecay": np.array([100, 400, 400])[in_turn],
-             "vThMant": np.array([60, 80, 90])[in_turn]}  # fmt: skip
+    mixed = {
+        **CUBA,
+        "iDecay": np.array([900, 900, 2500])[in_turn],
+        "vDecay": np.array([100, 400, 400])[in_turn],
+        "vThMant": np.array([60, 80, 90])[in_turn],
+    }
     layers = [
-        dense(2 * rng.integers(-20, 60, (6, 5)), mixed, type="dense_rec", bias=rng.integers(-9, 20, 6),
-              weight_rec=(2 * rng.integers(-20, 20, (6, 6))).astype(np.float32)),
+        dense(
+            2 * rng.integers(-20, 60, (6, 5)),
+            mixed,
+            type="dense_rec",
+            bias=rng.integers(-9, 20, 6),
+            weight_rec=(2 * rng.integers(-20, 20, (6, 6))).astype(np.float32),
+        ),
         dense(2 * rng.integers(-20, 60, (4, 6))),
-    ]  # fmt: skip
+    ]
     path = write(tmp_path / "mixed.net", *layers)
     network = load(path, aligned=False)
     spikes = (rng.random((40, 5)) < 0.4).astype(np.uint8)
@@ -392,9 +433,15 @@ def test_files_that_are_not_netx_are_refused(tmp_path):
 
 def test_a_dense_layer_behind_a_convolution_needs_a_flatten(tmp_path):
     conv = {
-        "type": "conv", "shape": [1, 2, 2], "weight": np.ones((1, 1, 2, 2)), "stride": [1, 1], "padding": [0, 0],
-        "dilation": [1, 1], "groups": 1, "neuron": CUBA,
-    }  # fmt: skip
+        "type": "conv",
+        "shape": [1, 2, 2],
+        "weight": np.ones((1, 1, 2, 2)),
+        "stride": [1, 1],
+        "padding": [0, 0],
+        "dilation": [1, 1],
+        "groups": 1,
+        "neuron": CUBA,
+    }
     source = {"type": "input", "shape": [1, 3, 3]}
     with pytest.raises(InputError, match="a flatten between them"):
         load(write(tmp_path / "a.net", source, conv, dense(np.ones((2, 4)))))

@@ -110,12 +110,19 @@ def written_by(name, n_in=8, n_hidden=6, n_out=4):
     else:
         layers = peers.package("sinabs.layers")
         squeezed = [  # samples and steps in one dimension, which it leaves out of the file
-            module if isinstance(module, torch.nn.Linear)
-            else layers.ExpLeakSqueeze(batch_size=1, tau_mem=10.0) if isinstance(module, layers.ExpLeak)
-            else layers.LIFSqueeze(batch_size=1, tau_mem=10.0, spike_fn=module.spike_fn, reset_fn=module.reset_fn,
-                                   norm_input=False)
+            module
+            if isinstance(module, torch.nn.Linear)
+            else layers.ExpLeakSqueeze(batch_size=1, tau_mem=10.0)
+            if isinstance(module, layers.ExpLeak)
+            else layers.LIFSqueeze(
+                batch_size=1,
+                tau_mem=10.0,
+                spike_fn=module.spike_fn,
+                reset_fn=module.reset_fn,
+                norm_input=False,
+            )
             for module in model
-        ]  # fmt: skip
+        ]
         graph = peers.package("sinabs.nir").to_nir(torch.nn.Sequential(*squeezed), torch.zeros(5, n_in))
     return peer, model, graph
 
@@ -358,8 +365,15 @@ def test_refusals_name_every_node(tmp_path):
         load_nir(tmp_path / "net.nir", dt=1e-4)
     found = {(problem.code, problem.where.rsplit(" ", 1)[1]) for problem in caught.value.problems}
     assert found == {("nir-node", "'sigma'"), ("reset-value", "'soft'")}
-    nir.write(tmp_path / "net.nir", graph_of({k: nodes[k] for k in ("fc", "soft")},
-              [("input", "fc"), ("fc", "soft"), ("soft", "output")], (8,), 4))  # fmt: skip
+    nir.write(
+        tmp_path / "net.nir",
+        graph_of(
+            {k: nodes[k] for k in ("fc", "soft")},
+            [("input", "fc"), ("fc", "soft"), ("soft", "output")],
+            (8,),
+            4,
+        ),
+    )
     with pytest.raises(InputError, match=r"reset-value: .*node 'soft': v_reset 0.25 to 0.25; allowed: 0"):
         load_nir(tmp_path / "net.nir")
 

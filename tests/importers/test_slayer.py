@@ -17,9 +17,13 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.lava]
 
 N_IN = 64
 NEURON = {
-    "threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.05, "tau_grad": 0.1, "scale_grad": 1.0,
+    "threshold": 1.25,
+    "current_decay": 0.25,
+    "voltage_decay": 0.05,
+    "tau_grad": 0.1,
+    "scale_grad": 1.0,
     "requires_grad": False,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +126,16 @@ def test_trained_on_digits(cuba):
 def test_refusals(cuba):
     per_neuron = {**NEURON, "shared_param": False}
     model = torch.nn.Sequential(
-        cuba.Dense(per_neuron, N_IN, 8), cuba.Dense(NEURON, 8, 4, pre_hook_fx=lambda x, descale=False: x),
+        cuba.Dense(per_neuron, N_IN, 8),
+        cuba.Dense(NEURON, 8, 4, pre_hook_fx=lambda x, descale=False: x),
         torch.nn.ReLU(),
-    )  # fmt: skip
+    )
     with torch.no_grad():
         model[0](torch.zeros(1, N_IN, 3))
     with pytest.raises(InputError) as caught:
         from_torch(model, (N_IN,))
     assert [(problem.code, problem.where) for problem in caught.value.problems] == [
-        ("mixed-decays", "block '0'"), ("weights-float", "block '1'"), ("unknown-module", "block '2'"),
-    ]  # fmt: skip
+        ("mixed-decays", "block '0'"),
+        ("weights-float", "block '1'"),
+        ("unknown-module", "block '2'"),
+    ]

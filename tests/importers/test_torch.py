@@ -148,10 +148,17 @@ def test_convolutions_pooling_and_batch_norm(rng):
     functional = peers.package("spikingjelly.activation_based.functional")
     torch.manual_seed(3)
     model = nn.Sequential(
-        nn.Conv2d(2, 4, 3, padding=1, groups=2), nn.BatchNorm2d(4), neuron.LIFNode(tau=2.0, v_threshold=0.3),
-        nn.AvgPool2d(2), nn.Conv2d(4, 3, 3, stride=2, dilation=1, bias=False), neuron.IFNode(v_threshold=0.3),
-        nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * 2 * 2, 5), neuron.LIFNode(tau=2.0, v_threshold=0.3),
-    ).eval()  # fmt: skip
+        nn.Conv2d(2, 4, 3, padding=1, groups=2),
+        nn.BatchNorm2d(4),
+        neuron.LIFNode(tau=2.0, v_threshold=0.3),
+        nn.AvgPool2d(2),
+        nn.Conv2d(4, 3, 3, stride=2, dilation=1, bias=False),
+        neuron.IFNode(v_threshold=0.3),
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(3 * 2 * 2, 5),
+        neuron.LIFNode(tau=2.0, v_threshold=0.3),
+    ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3.0)
@@ -180,9 +187,12 @@ def refused(model) -> list[tuple[str, str]]:
 
 def test_every_reason_is_named_in_one_pass(leaky):
     model = nn.Sequential(
-        peers.linear(N_IN, 8, 1.0), leaky(reset_mechanism="subtract"), nn.LayerNorm(8),
-        peers.linear(8, 8, 1.0), leaky(inhibition=True, state_quant=lambda x: x),
-    )  # fmt: skip
+        peers.linear(N_IN, 8, 1.0),
+        leaky(reset_mechanism="subtract"),
+        nn.LayerNorm(8),
+        peers.linear(8, 8, 1.0),
+        leaky(inhibition=True, state_quant=lambda x: x),
+    )
     assert refused(model) == [
         ("soft-reset", "module '1'"),
         ("unknown-module", "module '2'"),
@@ -224,8 +234,10 @@ def test_sinabs_defaults_spike_several_times_and_reset_softly():
     layers = peers.package("sinabs.layers")
     model = nn.Sequential(peers.linear(N_IN, 8, 1.0), layers.IAF(min_v_mem=-1.0))
     assert refused(model) == [
-        ("several-spikes", "module '1'"), ("soft-reset", "module '1'"), ("voltage-floor", "module '1'"),
-    ]  # fmt: skip
+        ("several-spikes", "module '1'"),
+        ("soft-reset", "module '1'"),
+        ("voltage-floor", "module '1'"),
+    ]
 
 
 def test_a_neuron_that_does_not_do_what_it_says(leaky):
@@ -263,8 +275,9 @@ def test_decays_per_neuron_make_parts(leaky):
 def test_decays_that_make_too_many_parts(leaky):
     many, last = leaky(beta=torch.linspace(0.5, 0.9, 17)), leaky(beta=torch.linspace(0.5, 0.9, 4))
     assert refused(nn.Sequential(peers.linear(N_IN, 17, 1.0), many, peers.linear(17, 4, 1.0), last)) == [
-        ("mixed-decays", "module '1'"), ("mixed-decays", "layer 'layer3'"),
-    ]  # fmt: skip
+        ("mixed-decays", "module '1'"),
+        ("mixed-decays", "layer 'layer3'"),
+    ]
 
 
 def test_voltages_that_flow_on_are_refused():
@@ -299,9 +312,16 @@ def test_not_finite_weights(leaky):
 
 def test_shapes_that_do_not_meet(leaky):
     model = nn.Sequential(
-        peers.linear(N_IN + 1, 8, 1.0), leaky(beta=torch.full((8,), 0.9)), peers.linear(8, 8, 1.0), leaky(),
-        peers.linear(9, 4, 1.0), leaky(), nn.LSTM(4, 5), peers.linear(5, 4, 1.0), leaky(),
-    )  # fmt: skip
+        peers.linear(N_IN + 1, 8, 1.0),
+        leaky(beta=torch.full((8,), 0.9)),
+        peers.linear(8, 8, 1.0),
+        leaky(),
+        peers.linear(9, 4, 1.0),
+        leaky(),
+        nn.LSTM(4, 5),
+        peers.linear(5, 4, 1.0),
+        leaky(),
+    )
     assert refused(model) == [
         ("shape-mismatch", "module '0', a linear layer"),
         ("shape-mismatch", "module '4', a linear layer"),

@@ -34,9 +34,13 @@ def test_the_matrix_is_torchs_convolution(case):
     conv, shape = case
     x = np.random.default_rng(0).integers(0, 5, shape)
     expected = torch.nn.functional.conv2d(
-        torch.tensor(x[None], dtype=torch.float64), torch.tensor(conv.kernel, dtype=torch.float64),
-        stride=conv.stride, padding=conv.padding, dilation=conv.dilation, groups=conv.groups,
-    )  # fmt: skip
+        torch.tensor(x[None], dtype=torch.float64),
+        torch.tensor(conv.kernel, dtype=torch.float64),
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+    )
     assert conv.output_shape(shape) == expected.shape[1:]
     np.testing.assert_array_equal(expand(conv, shape).to_scipy() @ x.ravel(), expected.numpy().ravel())
 

@@ -27,9 +27,14 @@ def test_reports_all_problems_in_one_pass():
         )
     codes = {problem.code for problem in caught.value.problems}
     assert codes >= {
-        "name-taken", "population-shape", "name", "unknown-population", "input-target",
-        "delay-value", "readout-kind",
-    }  # fmt: skip
+        "name-taken",
+        "population-shape",
+        "name",
+        "unknown-population",
+        "input-target",
+        "delay-value",
+        "readout-kind",
+    }
 
 
 @pytest.mark.parametrize(

@@ -24,16 +24,39 @@ BIAS = np.zeros(2, dtype=np.int32)
 
 # A model, legal parameters, and for each parameter a value just outside its range.
 TABLE = [
-    (FixedCubaLif, {"du": 4095, "dv": 0, "vth": 9, "bias_exp": 0},
-     {"du": -2, "dv": 4097, "vth": 131072, "bias_exp": 8}),
+    (
+        FixedCubaLif,
+        {"du": 4095, "dv": 0, "vth": 9, "bias_exp": 0},
+        {"du": -2, "dv": 4097, "vth": 131072, "bias_exp": 8},
+    ),
     (FixedIntegrator, {"du": 4095, "dv": 0, "bias_exp": 0}, {"du": 4096, "dv": -1, "bias_exp": -1}),
-    (FixedLifRefractory, {"du": 4095, "dv": 0, "vth": 9, "refractory_period": 2, "bias_exp": 0},
-     {"du": -1, "dv": 4097, "vth": -1, "refractory_period": 0, "bias_exp": 8}),
-    (FixedAtrLif,
-     {"delta_i": 4095, "delta_v": 4096, "delta_theta": 0, "delta_r": 2048, "theta_0": 10, "theta_step": 3, "bias_exp": 0},
-     {"delta_i": 4096, "delta_v": 4097, "delta_theta": -1, "delta_r": 4097, "theta_0": 131072, "theta_step": -1,
-      "bias_exp": 8}),
-]  # fmt: skip
+    (
+        FixedLifRefractory,
+        {"du": 4095, "dv": 0, "vth": 9, "refractory_period": 2, "bias_exp": 0},
+        {"du": -1, "dv": 4097, "vth": -1, "refractory_period": 0, "bias_exp": 8},
+    ),
+    (
+        FixedAtrLif,
+        {
+            "delta_i": 4095,
+            "delta_v": 4096,
+            "delta_theta": 0,
+            "delta_r": 2048,
+            "theta_0": 10,
+            "theta_step": 3,
+            "bias_exp": 0,
+        },
+        {
+            "delta_i": 4096,
+            "delta_v": 4097,
+            "delta_theta": -1,
+            "delta_r": 4097,
+            "theta_0": 131072,
+            "theta_step": -1,
+            "bias_exp": 8,
+        },
+    ),
+]
 
 
 def one_population(neuron) -> FixedNetwork:
@@ -41,9 +64,12 @@ def one_population(neuron) -> FixedNetwork:
     weights = CsrMatrix.from_dense(np.diag([10, 10]).astype(np.int16))
     population = FixedPopulation("a", (2,), neuron)
     return FixedNetwork(
-        (2,), (population,), (FixedProjection("w", "input", "a", weights, SignMode.MIXED),),
-        Readout.of(population), "loihi2",
-    )  # fmt: skip
+        (2,),
+        (population,),
+        (FixedProjection("w", "input", "a", weights, SignMode.MIXED),),
+        Readout.of(population),
+        "loihi2",
+    )
 
 
 def states(neuron, spikes, variable):
@@ -114,9 +140,13 @@ def test_an_adaptive_neuron_in_floats_does_what_its_integers_do():
 
 @pytest.mark.parametrize(
     ("values", "where"),
-    [((0.5, 0.5, 1.5, 0.5, 1.0, 0.1), "threshold_decay"), ((0.5, 0.5, 0.5, -1.0, 1.0, 0.1), "refractory_decay"),
-     ((0.5, 0.5, 0.5, 0.5, 0.0, 0.1), "threshold"), ((0.5, 0.5, 0.5, 0.5, 1.0, -0.1), "threshold_step")],
-)  # fmt: skip
+    [
+        ((0.5, 0.5, 1.5, 0.5, 1.0, 0.1), "threshold_decay"),
+        ((0.5, 0.5, 0.5, -1.0, 1.0, 0.1), "refractory_decay"),
+        ((0.5, 0.5, 0.5, 0.5, 0.0, 0.1), "threshold"),
+        ((0.5, 0.5, 0.5, 0.5, 1.0, -0.1), "threshold_step"),
+    ],
+)
 def test_an_adaptive_neuron_checks_itself(values, where):
     with pytest.raises(InputError, match="range") as caught:
         AtrLif(*values)

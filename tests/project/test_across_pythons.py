@@ -22,8 +22,15 @@ def test_lava_of_another_python(tmp_path, monkeypatch, backend):
     np.savez(tmp_path / "spikes.npz", spikes=spikes)
     monkeypatch.setenv(LAVA_PYTHON, str(OTHER))
     done = call(
-        lbi_run, tmp_path / "network.h5", "--backend", backend, "--spikes", tmp_path / "spikes.npz", "--verify", "--json"
-    )  # fmt: skip
+        lbi_run,
+        tmp_path / "network.h5",
+        "--backend",
+        backend,
+        "--spikes",
+        tmp_path / "spikes.npz",
+        "--verify",
+        "--json",
+    )
     assert done.code == 0, done.errors
     assert done.json["verified"] is True
     assert done.json["n_output_spikes"] > 0

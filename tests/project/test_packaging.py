@@ -75,9 +75,19 @@ def installed(tmp_path_factory) -> Path:
         for top in {path.parts[0] for path in distribution(name).files or ()} - {"..", "__pycache__"}:
             (Path(site) / top).symlink_to(distribution(name).locate_file(top))
     output_of(
-        sys.executable, "-m", "pip", "--python", python, "install", "--no-index", "--no-deps", "--no-build-isolation",
-        "--ignore-installed", copy_of_tree(folder), env={**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")},
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "--ignore-installed",
+        copy_of_tree(folder),
+        env={**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")},
+    )
     return python.parent
 
 
@@ -147,8 +157,12 @@ def test_installed_by_pip_the_commands_work_from_another_folder(installed, tmp_p
 
 
 DECLARED_AS = {
-    "sklearn": "scikit-learn", "lava": "lava-nc", "markupsafe": "jinja2", "llvmlite": "numba", "triton": "torch"
-}  # fmt: skip
+    "sklearn": "scikit-learn",
+    "lava": "lava-nc",
+    "markupsafe": "jinja2",
+    "llvmlite": "numba",
+    "triton": "torch",
+}
 """Imported name → the requirement that brings it, where they differ."""
 
 

@@ -46,8 +46,11 @@ def start(
         for word in COMMANDS[name]
     ]
     return subprocess.Popen(
-        [sys.executable, *python, "-m", f"lbi.cli.{name}", *paths, *options], stderr=subprocess.PIPE, text=True, **more
-    )  # fmt: skip
+        [sys.executable, *python, "-m", f"lbi.cli.{name}", *paths, *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        **more,
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -83,9 +83,11 @@ def test_an_integrator_that_much_drives_gets_a_smaller_scale():
     """All inputs in an eighth of the steps: the voltage must stay in range, and the mantissas small enough for it."""
     neuron, weights = Integrator(1.0, 0.0), CsrMatrix.from_dense(np.ones((1, 4000)))
     network = Network(
-        (4000,), (Population("a", (1,), neuron),), (Projection("w", "input", "a", weights),),
+        (4000,),
+        (Population("a", (1,), neuron),),
+        (Projection("w", "input", "a", weights),),
         Readout("a", "membrane_mean"),
-    )  # fmt: skip
+    )
     spikes = np.zeros((1, 256, 4000), np.uint8)
     spikes[:, ::8] = 1
     voltage = simulate(quantize(network), spikes).output[0, -1, 0]

@@ -258,11 +258,14 @@ def odd_tensors():
     torch = pytest.importorskip("torch")
     return {
         "expanded": (torch.ones(1).expand(2**20, 2**20), "tensor-size"),
-        "sparse": (torch.sparse_coo_tensor([[0], [0]], [1.0], (2**20, 2**20), check_invariants=True), "tensor-size"),
+        "sparse": (
+            torch.sparse_coo_tensor([[0], [0]], [1.0], (2**20, 2**20), check_invariants=True),
+            "tensor-size",
+        ),
         "meta": (torch.empty((6, 8), device="meta"), "tensor-kind"),
         "complex": (torch.ones((6, 8), dtype=torch.complex64), "tensor-kind"),
         "list": ([1.0], "tensor-missing"),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("kind", ["expanded", "sparse", "meta", "complex", "list"])
@@ -423,14 +426,25 @@ def test_nir_edges_to_nodes_that_are_not_there(edge, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value", "code"),
-    [("affine/bias", np.ones(7), "shape-mismatch"), ("scale/scale", np.ones(9), "shape-mismatch"),
-     ("cuba/tau_mem", b"CUBA", "nir-file"), ("affine/weight", b"CUBA", "nir-file"), ("cuba/tau_mem", np.array([np.nan] * 3), "nir-parameter"),
-     ("pool/kernel_size", np.array([2, 2, 2]), "shape-mismatch"), ("pool/kernel_size", np.array([2**40, 1]), "shape-mismatch"),
-     ("affine/weight", np.ones((3, 18, 1)), "shape-mismatch"), ("conv/groups", np.ones(2, int), "nir-parameter"),
-     ("conv/padding", b"round", "nir-file"), ("pool/padding", b"same", "nir-parameter"), ("flatten/end_dim", b"x", "nir-file"),
-     ("pool/stride", np.array([0, 0]), "nir-file"), ("conv/groups", 0, "shape-mismatch"),
-     ("input/shape", np.array([2**40, 2**40]), "input-shape"), ("input/shape", np.array([2, -6, 5]), "input-shape")],
-)  # fmt: skip
+    [
+        ("affine/bias", np.ones(7), "shape-mismatch"),
+        ("scale/scale", np.ones(9), "shape-mismatch"),
+        ("cuba/tau_mem", b"CUBA", "nir-file"),
+        ("affine/weight", b"CUBA", "nir-file"),
+        ("cuba/tau_mem", np.array([np.nan] * 3), "nir-parameter"),
+        ("pool/kernel_size", np.array([2, 2, 2]), "shape-mismatch"),
+        ("pool/kernel_size", np.array([2**40, 1]), "shape-mismatch"),
+        ("affine/weight", np.ones((3, 18, 1)), "shape-mismatch"),
+        ("conv/groups", np.ones(2, int), "nir-parameter"),
+        ("conv/padding", b"round", "nir-file"),
+        ("pool/padding", b"same", "nir-parameter"),
+        ("flatten/end_dim", b"x", "nir-file"),
+        ("pool/stride", np.array([0, 0]), "nir-file"),
+        ("conv/groups", 0, "shape-mismatch"),
+        ("input/shape", np.array([2**40, 2**40]), "input-shape"),
+        ("input/shape", np.array([2, -6, 5]), "input-shape"),
+    ],
+)
 def test_nir_parameters_that_do_not_fit(name, value, code, tmp_path):
     pytest.importorskip("nir")
     path = READERS["nir"].seeds(tmp_path)[2]

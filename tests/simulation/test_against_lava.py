@@ -86,7 +86,7 @@ def wired(rng: np.random.Generator, exponent: int, extreme: bool) -> FixedNetwor
         ),
         Readout("b"),
         "loihi2",
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.lava
@@ -123,9 +123,12 @@ def test_refractoriness_is_lavas_rule(rng, dv, period):
     weights = CsrMatrix.from_dense(rng.integers(-60, 127, (n, 8)).astype(np.int16) * 2)
     neuron = FixedLifRefractory(4095, dv, vth, period, rng.integers(0, 50, n), 6)
     network = FixedNetwork(
-        (8,), (FixedPopulation("a", (n,), neuron),), (FixedProjection("w", "input", "a", weights, SignMode.MIXED),),
-        Readout("a"), "loihi2",
-    )  # fmt: skip
+        (8,),
+        (FixedPopulation("a", (n,), neuron),),
+        (FixedProjection("w", "input", "a", weights, SignMode.MIXED),),
+        Readout("a"),
+        "loihi2",
+    )
     spikes = (rng.random((n_steps, 8)) < 0.3).astype(np.uint8)
     process = LIFRefractory(
         shape=(n,), du=1.0, dv=dv / 4096, vth=vth << 6, bias_mant=neuron.bias, refractory_period=period
@@ -160,9 +163,15 @@ def test_starting_each_sample_at_rest_is_lavas_lif_reset(rng):
     recorded = simulate(network, spikes, record=("spikes", "u", "v")).recorded
     assert recorded["a", "spikes"].sum() > 10
     process = LIFReset(
-        shape=(n,), du=neuron.du, dv=neuron.dv, vth=neuron.vth, bias_mant=neuron.bias_mant, bias_exp=3,
-        reset_interval=n_steps + latency, reset_offset=latency + 1,
-    )  # fmt: skip
+        shape=(n,),
+        du=neuron.du,
+        dv=neuron.dv,
+        vth=neuron.vth,
+        bias_mant=neuron.bias_mant,
+        bias_exp=3,
+        reset_interval=n_steps + latency,
+        reset_offset=latency + 1,
+    )
     model = lava_direct.build(process, PyLifResetModelBitAcc, {"a_in": n, "s_out": n})
     synapse = lava_direct.synapse(projection)
     for sample in range(n_samples):

@@ -30,8 +30,9 @@ def test_no_run_leaves_the_bounds(bounded_steps, data):
         assert counts.n_wraps == 0 or bound.may_wrap.any()
         assert counts.n_clips == 0 or bound.may_clip.any()
         for variable, (low, high), unknown in (
-            ("u", bound.current, bound.may_wrap), ("v", bound.voltage, bound.may_wrap | bound.may_clip),
-        ):  # fmt: skip
+            ("u", bound.current, bound.may_wrap),
+            ("v", bound.voltage, bound.may_wrap | bound.may_clip),
+        ):
             values = activity.recorded[name, variable][:, :, ~unknown]
             assert (values >= low[~unknown]).all()
             assert (values <= high[~unknown]).all()

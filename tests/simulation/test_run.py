@@ -78,8 +78,14 @@ def test_equals_the_plain_simulation_beyond_one_vector(rng, density, expected, s
     grid = sign_mode.weight_format
     shape = (150, 300)
     values = rng.integers(grid.minimum // grid.step, grid.maximum // grid.step + 1, shape) * grid.step
-    network = one_layer(np.where(rng.random(shape) < density, values, 0), vth=900, du=900, dv=100, bias=-900,
-                        sign_mode=sign_mode)  # fmt: skip
+    network = one_layer(
+        np.where(rng.random(shape) < density, values, 0),
+        vth=900,
+        du=900,
+        dv=100,
+        bias=-900,
+        sign_mode=sign_mode,
+    )
     assert plan_of(network).layout.format.tolist() == [expected]
     spikes = (rng.random((3, 20, 300)) < 0.2).astype(np.uint8)
     assert_equal(run_quietly(network, spikes, record=ALL), oracle.simulate(network, spikes, record=ALL))
@@ -89,8 +95,11 @@ def test_more_targets_than_uint16_holds(rng):
     n = 70_000
     rows = np.array([0, 1, 65_535, 65_536, n - 1])
     matrix = CsrMatrix(
-        np.full(5, 2, np.int16), np.zeros(5), np.concatenate([[0], np.cumsum(np.isin(np.arange(n), rows))]), (n, 1)
-    )  # fmt: skip
+        np.full(5, 2, np.int16),
+        np.zeros(5),
+        np.concatenate([[0], np.cumsum(np.isin(np.arange(n), rows))]),
+        (n, 1),
+    )
     network = FixedNetwork(
         (1,),
         (FixedPopulation("layer", (n,), FixedCubaLif(4095, 4096, 1, np.zeros(n))),),
@@ -205,8 +214,12 @@ def test_all_input_problems_are_named_at_once():
     with pytest.raises(InputError, match="7 channels") as caught:
         simulate(network, spikes, record=("w", ("nowhere", "u")), n_threads=0)
     assert {problem.code for problem in caught.value.problems} == {
-        "spikes-width", "spikes-value", "record-variable", "record-population", "n-threads",
-    }  # fmt: skip
+        "spikes-width",
+        "spikes-value",
+        "record-variable",
+        "record-population",
+        "n-threads",
+    }
     with pytest.raises(InputError, match="1 values that are neither 0 nor 1"):
         simulate(network, np.array([[[2, 1]]], np.uint8))
     with pytest.raises(InputError, match="type complex128"):

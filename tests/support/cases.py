@@ -41,11 +41,15 @@ def chain(
         populations.append(FixedPopulation(f"p{i}", (n,), neuron, 64.0, latency=i + 1))
         projections.append(
             FixedProjection(
-                f"w{i}", f"p{i - 1}" if i else "input", f"p{i}",
-                CsrMatrix.from_dense(matrix.astype(np.int16)), mode,
-                weight_exp=0 if exponents is None else exponents[i], num_weight_bits=bits,
+                f"w{i}",
+                f"p{i - 1}" if i else "input",
+                f"p{i}",
+                CsrMatrix.from_dense(matrix.astype(np.int16)),
+                mode,
+                weight_exp=0 if exponents is None else exponents[i],
+                num_weight_bits=bits,
             )
-        )  # fmt: skip
+        )
     return FixedNetwork(
         (weights[0].shape[1],),
         tuple(populations),
@@ -79,8 +83,11 @@ def inhibitory(rng: np.random.Generator) -> FixedNetwork:
 
 def empty_projections(rng: np.random.Generator) -> FixedNetwork:
     """An all-zero recurrence, and an all-zero projection into a layer that its bias drives."""
-    network = chain([even(rng, 10, 12), np.zeros((4, 10))], [SignMode.MIXED, SignMode.EXCITATORY],
-                    biases=[np.zeros(10, np.int32), np.arange(4, dtype=np.int32) * 600])  # fmt: skip
+    network = chain(
+        [even(rng, 10, 12), np.zeros((4, 10))],
+        [SignMode.MIXED, SignMode.EXCITATORY],
+        biases=[np.zeros(10, np.int32), np.arange(4, dtype=np.int32) * 600],
+    )
     nothing = CsrMatrix.from_dense(np.zeros((10, 10), np.int16))
     again = FixedProjection("again", "p0", "p0", nothing, SignMode.MIXED)
     return replace(network, projections=(*network.projections, again))
@@ -132,11 +139,18 @@ def convolutional(rng: np.random.Generator) -> FixedNetwork:
     for convolution in (first, second):
         shapes.append(convolution.output_shape(shapes[-1]))
     shapes.append((5,))
-    matrices = [expand(first, shapes[0]), expand(second, shapes[1]),
-                CsrMatrix.from_dense(even(rng, 5, int(np.prod(shapes[2]))))]  # fmt: skip
+    matrices = [
+        expand(first, shapes[0]),
+        expand(second, shapes[1]),
+        CsrMatrix.from_dense(even(rng, 5, int(np.prod(shapes[2])))),
+    ]
     biases = [rng.integers(-4, 9, int(np.prod(shape))).astype(np.int32) << 6 for shape in shapes[1:]]
-    network = chain([matrix.to_dense() for matrix in matrices],
-                    [SignMode.MIXED, SignMode.EXCITATORY, SignMode.MIXED], biases=biases, vth=220)  # fmt: skip
+    network = chain(
+        [matrix.to_dense() for matrix in matrices],
+        [SignMode.MIXED, SignMode.EXCITATORY, SignMode.MIXED],
+        biases=biases,
+        vth=220,
+    )
     populations = tuple(
         replace(p, shape=shape) for p, shape in zip(network.populations, shapes[1:], strict=True)
     )
@@ -147,9 +161,15 @@ def adaptive(rng: np.random.Generator) -> FixedNetwork:
     """Recurrent neurons with an adaptive threshold, then a CUBA-LIF layer."""
     network = free_exponents(rng)
     neuron = FixedAtrLif(
-        delta_i=900, delta_v=300, delta_theta=200, delta_r=600, theta_0=100, theta_step=40,
-        bias_mant=rng.integers(-100, 400, 10).astype(np.int32), bias_exp=2,
-    )  # fmt: skip
+        delta_i=900,
+        delta_v=300,
+        delta_theta=200,
+        delta_r=600,
+        theta_0=100,
+        theta_step=40,
+        bias_mant=rng.integers(-100, 400, 10).astype(np.int32),
+        bias_exp=2,
+    )
     first = replace(network.populations[0], neuron=neuron)
     return replace(network, populations=(first, network.populations[1]))
 
@@ -158,10 +178,12 @@ def beside_an_integrator(rng: np.random.Generator) -> FixedNetwork:
     """A readout beside which an integrator is fed: it must change nothing."""
     network = chain([even(rng, 10, 12), even(rng, 6, 10)], [SignMode.MIXED] * 2)
     silent = FixedPopulation("silent", (3,), FixedIntegrator(0, 0, np.zeros(3, np.int32)), 64.0, latency=2)
-    feeds = FixedProjection("feeds", "p0", "silent", CsrMatrix.from_dense(even(rng, 3, 10).astype(np.int16)),
-                            SignMode.MIXED)  # fmt: skip
-    back = FixedProjection("back", "silent", "p1", CsrMatrix.from_dense(even(rng, 6, 3).astype(np.int16)),
-                           SignMode.MIXED)  # fmt: skip
+    feeds = FixedProjection(
+        "feeds", "p0", "silent", CsrMatrix.from_dense(even(rng, 3, 10).astype(np.int16)), SignMode.MIXED
+    )
+    back = FixedProjection(
+        "back", "silent", "p1", CsrMatrix.from_dense(even(rng, 6, 3).astype(np.int16)), SignMode.MIXED
+    )
     return replace(
         network, populations=(*network.populations, silent), projections=(*network.projections, feeds, back)
     )
@@ -198,13 +220,18 @@ CASES = {
     "delays": lambda rng: delayed(rng, per_synapse=True),
     "delay": lambda rng: delayed(rng, per_synapse=False),
     "bias_on_netx_grid": lambda rng: chain(
-        [even(rng, 10, 12), even(rng, 6, 10)], [SignMode.MIXED] * 2,
-        biases=[rng.integers(-8, 25, 10).astype(np.int32) << 6, rng.integers(-8, 25, 6).astype(np.int32) << 6],
+        [even(rng, 10, 12), even(rng, 6, 10)],
+        [SignMode.MIXED] * 2,
+        biases=[
+            rng.integers(-8, 25, 10).astype(np.int32) << 6,
+            rng.integers(-8, 25, 6).astype(np.int32) << 6,
+        ],
     ),
     "empty_projections": empty_projections,
     "inhibitory": inhibitory,
     "inhibitory_full": lambda rng: chain(
-        [even(rng, 10, 12), -rng.integers(1, 4, (8, 10))], [SignMode.MIXED, SignMode.INHIBITORY],
+        [even(rng, 10, 12), -rng.integers(1, 4, (8, 10))],
+        [SignMode.MIXED, SignMode.INHIBITORY],
         biases=[np.zeros(10, np.int32), np.full(8, 60 << 6, np.int32)],
     ),
     "excitatory_odd": lambda rng: chain(
@@ -212,7 +239,10 @@ CASES = {
     ),
     "single_neuron": lambda rng: chain([np.array([[90]])], [SignMode.EXCITATORY]),
     "one_bit": lambda rng: chain(
-        [128 * (rng.random((10, 12)) < 0.3), 128 * (rng.random((4, 10)) < 0.4)], [SignMode.EXCITATORY] * 2, bits=1, vth=1200
+        [128 * (rng.random((10, 12)) < 0.3), 128 * (rng.random((4, 10)) < 0.4)],
+        [SignMode.EXCITATORY] * 2,
+        bits=1,
+        vth=1200,
     ),
     "free_exponents": free_exponents,
     "parts": in_parts,
@@ -222,7 +252,7 @@ CASES = {
     "constant_currents": constant_currents,
     "membrane_max": lambda rng: membrane(rng, "membrane_max"),
     "membrane_mean": lambda rng: membrane(rng, "membrane_mean"),
-}  # fmt: skip
+}
 """Name → maker of the network."""
 
 NETX_REFUSES = {

@@ -24,8 +24,10 @@ def population(name: str, n: int, latency: int = 0) -> FixedPopulation:
 def two_layer_network() -> tuple[FixedNetwork, np.ndarray]:
     """3 inputs → a (2) → b (1), three steps: inputs 0 and 2, then none, then input 1."""
     fixed = FixedNetwork(
-        (3,), (population("a", 2, latency=1), population("b", 1, latency=2)),
+        (3,),
+        (population("a", 2, latency=1), population("b", 1, latency=2)),
         (projection("input", "a", [[2, 0, 2], [0, 2, 0]]), projection("a", "b", [[2, 2]])),
-        Readout("b"), "loihi1",
-    )  # fmt: skip
+        Readout("b"),
+        "loihi1",
+    )
     return fixed, np.array([[[1, 0, 1], [0, 0, 0], [0, 1, 0]]], dtype=np.uint8)

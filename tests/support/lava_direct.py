@@ -55,28 +55,43 @@ def build(process: Any, model_class: type, ports: dict[str, Any]) -> Any:
 def lif(neuron: Any, n: int) -> Any:
     """Lava's bit-accurate LIF with the neuron's parameters."""
     process = LIF(
-        shape=(n,), du=neuron.du, dv=neuron.dv, vth=neuron.vth,
-        bias_mant=neuron.bias_mant, bias_exp=neuron.bias_exp,
-    )  # fmt: skip
+        shape=(n,),
+        du=neuron.du,
+        dv=neuron.dv,
+        vth=neuron.vth,
+        bias_mant=neuron.bias_mant,
+        bias_exp=neuron.bias_exp,
+    )
     return build(process, PyLifModelBitAcc, {"a_in": n, "s_out": n})
 
 
 def integrator(neuron: Any, n: int) -> Any:
     """Lava's LIF with the threshold that no voltage exceeds."""
     process = LIF(
-        shape=(n,), du=neuron.du, dv=neuron.dv, vth=1 << 17, bias_mant=neuron.bias_mant, bias_exp=neuron.bias_exp
-    )  # fmt: skip
+        shape=(n,),
+        du=neuron.du,
+        dv=neuron.dv,
+        vth=1 << 17,
+        bias_mant=neuron.bias_mant,
+        bias_exp=neuron.bias_exp,
+    )
     return build(process, PyLifModelBitAcc, {"a_in": n, "s_out": n})
 
 
 def atrlif(neuron: Any, n: int) -> Any:
     """Lava's bit-accurate ATRLIF: it takes the decays as fractions."""
     process = ATRLIF(
-        shape=(n,), delta_i=neuron.delta_i / 4096, delta_v=neuron.delta_v / 4096,
-        delta_theta=neuron.delta_theta / 4096, delta_r=neuron.delta_r / 4096,
-        theta=neuron.theta_0, theta_0=neuron.theta_0, theta_step=neuron.theta_step,
-        bias_mant=neuron.bias_mant, bias_exp=neuron.bias_exp,
-    )  # fmt: skip
+        shape=(n,),
+        delta_i=neuron.delta_i / 4096,
+        delta_v=neuron.delta_v / 4096,
+        delta_theta=neuron.delta_theta / 4096,
+        delta_r=neuron.delta_r / 4096,
+        theta=neuron.theta_0,
+        theta_0=neuron.theta_0,
+        theta_step=neuron.theta_step,
+        bias_mant=neuron.bias_mant,
+        bias_exp=neuron.bias_exp,
+    )
     return build(process, PyATRLIFModelFixed, {"a_in": n, "s_out": n})
 
 

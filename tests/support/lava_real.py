@@ -30,8 +30,14 @@ def main(job: str, out: str) -> None:
     neurons, monitors, sinks = {}, {}, {}
     for population in fixed.populations:
         neuron, name, n = population.neuron, population.name, population.n
-        process = LIF(shape=(n,), du=neuron.du, dv=neuron.dv, vth=neuron.vth, bias_mant=neuron.bias_mant,
-                      bias_exp=neuron.bias_exp)  # fmt: skip
+        process = LIF(
+            shape=(n,),
+            du=neuron.du,
+            dv=neuron.dv,
+            vth=neuron.vth,
+            bias_mant=neuron.bias_mant,
+            bias_exp=neuron.bias_exp,
+        )
         sink = Sink(shape=(n,), buffer=n_steps)
         process.s_out.connect(sink.a_in)
         neurons[name], sinks[name] = process, sink
@@ -41,8 +47,11 @@ def main(job: str, out: str) -> None:
             monitors[f"{name}/{variable}"] = monitor
     for projection in fixed.projections:
         weights = projection.weights.to_scipy().astype(np.int32)
-        common = {"weight_exp": projection.weight_exp, "num_weight_bits": projection.num_weight_bits,
-                  "sign_mode": SignMode(int(projection.sign_mode))}  # fmt: skip
+        common = {
+            "weight_exp": projection.weight_exp,
+            "num_weight_bits": projection.num_weight_bits,
+            "sign_mode": SignMode(int(projection.sign_mode)),
+        }
         if projection.max_delay:
             delays = csr_matrix(weights.shape, dtype=int)
             rows = projection.weights.row_of()

@@ -34,13 +34,18 @@ def linear(n_in: int, n_out: int, gain: float, bias: bool = False) -> nn.Linear:
 
 
 def two_layers(
-    neuron: Callable[[int], nn.Module], gain: float = 1.0, bias: bool = False, last: Callable[[int], nn.Module] | None = None
-):  # fmt: skip
+    neuron: Callable[[int], nn.Module],
+    gain: float = 1.0,
+    bias: bool = False,
+    last: Callable[[int], nn.Module] | None = None,
+):
     def make(n_in: int, n_hidden: int, n_out: int) -> nn.Module:
         return nn.Sequential(
-            linear(n_in, n_hidden, gain, bias), neuron(n_hidden), linear(n_hidden, n_out, 2 * gain, bias),
+            linear(n_in, n_hidden, gain, bias),
+            neuron(n_hidden),
+            linear(n_hidden, n_out, 2 * gain, bias),
             (last or neuron)(n_out),
-        )  # fmt: skip
+        )
 
     return make
 
@@ -144,9 +149,12 @@ def sinabs_recurrent() -> Peer:
 
     def neuron(n: int) -> nn.Module:
         return layers.LIFRecurrent(
-            tau_mem=torch.linspace(5.0, 20.0, 3).repeat(n)[:n] if n > 10 else 10.0, tau_syn=4.0,
-            rec_connect=linear(n, n, 0.5), spike_fn=activation.SingleSpike, reset_fn=activation.MembraneReset(),
-        )  # fmt: skip
+            tau_mem=torch.linspace(5.0, 20.0, 3).repeat(n)[:n] if n > 10 else 10.0,
+            tau_syn=4.0,
+            rec_connect=linear(n, n, 0.5),
+            spike_fn=activation.SingleSpike,
+            reset_fn=activation.MembraneReset(),
+        )
 
     return Peer(two_layers(neuron, gain=2.5), run_sinabs)
 
@@ -160,8 +168,17 @@ def decays_per_neuron(framework: str) -> Peer:
         return torch.tensor(values).repeat(n)[:n] if n > 10 else torch.tensor(values[0])
 
     if framework == "snntorch":
-        return Peer(two_layers(lambda n: snn.RLeaky(beta=in_turn(n, 0.9, 0.5, 0.8), reset_mechanism="zero", init_hidden=True,
-                                                    linear_features=n)), run_snntorch)  # fmt: skip
+        return Peer(
+            two_layers(
+                lambda n: snn.RLeaky(
+                    beta=in_turn(n, 0.9, 0.5, 0.8),
+                    reset_mechanism="zero",
+                    init_hidden=True,
+                    linear_features=n,
+                )
+            ),
+            run_snntorch,
+        )
 
     def cell(n: int) -> nn.Module:
         return module.LIFCell(parameters(tau_mem_inv=in_turn(n, 100.0, 50.0, 200.0), v_th=torch.tensor(0.1)))
@@ -175,8 +192,11 @@ def read_by_voltage(framework: str, kind: str = "") -> Peer:
         snn = package("snntorch")
         hidden = {"beta": 0.9, "reset_mechanism": "zero", "init_hidden": True}
         last = {"reset_mechanism": "none", "init_hidden": True, "output": True}
-        readout = (lambda n: snn.Leaky(beta=0.8, **last)) if kind == "Leaky" else (
-            lambda n: snn.Synaptic(alpha=0.7, beta=0.8, **last))  # fmt: skip
+        readout = (
+            (lambda n: snn.Leaky(beta=0.8, **last))
+            if kind == "Leaky"
+            else (lambda n: snn.Synaptic(alpha=0.7, beta=0.8, **last))
+        )
         return Peer(two_layers(lambda n: snn.Leaky(**hidden), bias=True, last=readout), run_snntorch)
     if framework == "norse":
         module = package("norse.torch")
@@ -186,12 +206,24 @@ def read_by_voltage(framework: str, kind: str = "") -> Peer:
         return Peer(two_layers(hidden, gain=1.5, last=lambda n: getattr(module, kind)()), run_norse)
     if framework == "spikingjelly":
         neuron = package("spikingjelly.activation_based.neuron")
-        return Peer(two_layers(lambda n: neuron.LIFNode(tau=3.0), gain=2.0, bias=True,
-                               last=lambda n: neuron.LIFNode(tau=4.0, v_threshold=float("inf"))), run_spikingjelly)  # fmt: skip
+        return Peer(
+            two_layers(
+                lambda n: neuron.LIFNode(tau=3.0),
+                gain=2.0,
+                bias=True,
+                last=lambda n: neuron.LIFNode(tau=4.0, v_threshold=float("inf")),
+            ),
+            run_spikingjelly,
+        )
     layers, activation = package("sinabs.layers"), package("sinabs.activation")
     hard = {"spike_fn": activation.SingleSpike, "reset_fn": activation.MembraneReset()}
-    return Peer(two_layers(lambda n: layers.LIF(tau_mem=10.0, norm_input=False, **hard),
-                           last=lambda n: layers.ExpLeak(tau_mem=10.0)), run_sinabs)  # fmt: skip
+    return Peer(
+        two_layers(
+            lambda n: layers.LIF(tau_mem=10.0, norm_input=False, **hard),
+            last=lambda n: layers.ExpLeak(tau_mem=10.0),
+        ),
+        run_sinabs,
+    )
 
 
 PEERS: dict[str, Callable[[], Peer]] = {

@@ -75,10 +75,15 @@ def networks(draw, aligned: bool = False, neuron=any_neuron) -> FixedNetwork:
         delay = rng.integers(due, longest + 1, weights.nnz).astype(np.uint8) if several else longest
         projections.append(
             FixedProjection(
-                f"w{k}", names[source], names[target], weights, sign_mode,
-                weight_exp=draw(st.integers(-6, 7)), delay=delay,
+                f"w{k}",
+                names[source],
+                names[target],
+                weights,
+                sign_mode,
+                weight_exp=draw(st.integers(-6, 7)),
+                delay=delay,
             )
-        )  # fmt: skip
+        )
     populations = tuple(
         FixedPopulation(name, (n,), neuron(draw, rng, n), latency=latency)
         for name, n, latency in zip(names[1:], sizes[1:], latencies[1:], strict=True)

@@ -181,9 +181,13 @@ def heed_signals():
 def test_a_signal_ends_a_command_at_once_and_tidily(name, tmp_path):
     write_folder(tmp_path / "out", "old")
     busy = subprocess.Popen(
-        [sys.executable, "-c", BUSY], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", BUSY],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=heed_signals,
-    )  # fmt: skip
+    )
     assert busy.stdout.readline() == "ready\n"
     (note,) = tmp_path.glob(".out.*.tmp/scratch")
     scratch = Path(note.read_text())
@@ -214,9 +218,13 @@ def test_a_full_disk_or_a_foreign_folder_is_no_place_for_machine_code(tmp_path):
     found = []
     for folder in (tmp_path, "/proc"):
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
             env={**quiet, "NUMBA_CACHE_DIR": str(folder)},
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stderr
         found.append(done.stdout.split())
     assert found == [["49", "_Cache"], ["49", "NullCache"]]
@@ -234,9 +242,13 @@ def test_machine_code_is_made_anew_when_what_is_compiled_into_it_changes(tmp_pat
         if not (tmp_path / "inner.py").exists() or (tmp_path / "inner.py").read_text() != inner:
             (tmp_path / "inner.py").write_text(inner)
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
             env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"},
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stderr
         found.append(done.stdout.split())
     assert found == [["14", "0"], ["14", "1"], ["210", "0"]]
@@ -262,7 +274,10 @@ def test_ctrl_c_while_a_command_still_loads(command, tmp_path):
     )
     paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-m", f"lbi.cli.{command}", "--help"], capture_output=True, text=True, check=False,
+        [sys.executable, "-m", f"lbi.cli.{command}", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

@@ -34,8 +34,12 @@ def digits(tmp_path_factory):
     data = datasets.load("digits", n_steps=8)
     train, test = data.train.subset(slice(400)), data.test.subset(slice(16))
     np.savez(
-        folder / "digits.npz", spikes=train.spikes, labels=train.labels, test_spikes=test.spikes, test_labels=test.labels
-    )  # fmt: skip
+        folder / "digits.npz",
+        spikes=train.spikes,
+        labels=train.labels,
+        test_spikes=test.spikes,
+        test_labels=test.labels,
+    )
     np.savez(folder / "test.npz", spikes=test.spikes, labels=test.labels)
     return folder
 
@@ -44,13 +48,38 @@ def digits(tmp_path_factory):
 def test_lava_gives_the_spikes_and_the_accuracy_that_training_printed(name, digits, tmp_path):
     model, test = tmp_path / "model.pt", digits / "test.npz"
     trained = call(
-        lbi_train, "--dataset", digits / "digits.npz", "--precision", "chip", "--optimizer", "adam", "--lr", "0.02",
-        "--hidden", "30", "--epochs", "6", "--set", "chip_from=0.5", *NETWORKS[name], "--json", "-o", model,
-    )  # fmt: skip
+        lbi_train,
+        "--dataset",
+        digits / "digits.npz",
+        "--precision",
+        "chip",
+        "--optimizer",
+        "adam",
+        "--lr",
+        "0.02",
+        "--hidden",
+        "30",
+        "--epochs",
+        "6",
+        "--set",
+        "chip_from=0.5",
+        *NETWORKS[name],
+        "--json",
+        "-o",
+        model,
+    )
     exported = call(lbi_export, model, "--target", "lava", "-o", tmp_path / "export", "--json")
     ran = call(
-        lbi_run, tmp_path / "export", "--backend", "lava", "--spikes", test, "-o", tmp_path / "out.npz", "--json"
-    )  # fmt: skip
+        lbi_run,
+        tmp_path / "export",
+        "--backend",
+        "lava",
+        "--spikes",
+        test,
+        "-o",
+        tmp_path / "out.npz",
+        "--json",
+    )
     assert (trained.code, exported.code, ran.code) == (0, 0, 0), (trained, exported, ran)
     with np.load(test) as given, np.load(tmp_path / "out.npz") as out, torch.no_grad():
         spikes, voltages = load_module(model)[0](torch.from_numpy(given["spikes"]))[-1]

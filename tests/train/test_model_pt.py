@@ -232,8 +232,10 @@ def test_all_bad_tensors_are_named_in_one_pass(path):
     with pytest.raises(InputError, match="not-finite") as caught:
         load_model(path)
     assert sorted(problem.code for problem in caught.value.problems) == [
-        "not-finite", "tensor-missing", "tensor-unknown",
-    ]  # fmt: skip
+        "not-finite",
+        "tensor-missing",
+        "tensor-unknown",
+    ]
 
 
 def test_pruned_weights_are_multiplied_out(path, model):

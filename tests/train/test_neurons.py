@@ -128,8 +128,11 @@ def test_integrators_are_read_and_nothing_else():
     spiking = PopulationConfig("hidden", 3, (0.5,), (0.25,))
     config("membrane_max", spiking, integrator)
     hidden = PopulationConfig("hidden", 3, (0.5,), (0.25,), (), neuron="integrator")
-    for readout, *populations in (("spike_count", spiking, integrator), ("membrane_mean", spiking),
-                                  ("membrane_mean", hidden, integrator)):  # fmt: skip
+    for readout, *populations in (
+        ("spike_count", spiking, integrator),
+        ("membrane_mean", spiking),
+        ("membrane_mean", hidden, integrator),
+    ):
         with pytest.raises(InputError, match="readout-kind"):
             config(readout, *populations)
     with pytest.raises(InputError, match="recurrence"):
@@ -159,10 +162,15 @@ def test_adaptive_steps_by_hand():
 @pytest.mark.parametrize(
     ("surrogate", "x", "expected"),
     [
-        ("fast_sigmoid", 0.0, 1.0), ("fast_sigmoid", 1.0, 0.25), ("fast_sigmoid", -3.0, 1 / 16),
-        ("arctan", 0.0, 1.0), ("arctan", 2.0, 0.2), ("boxcar", 0.5, 1.0), ("boxcar", -1.5, 0.0),
+        ("fast_sigmoid", 0.0, 1.0),
+        ("fast_sigmoid", 1.0, 0.25),
+        ("fast_sigmoid", -3.0, 1 / 16),
+        ("arctan", 0.0, 1.0),
+        ("arctan", 2.0, 0.2),
+        ("boxcar", 0.5, 1.0),
+        ("boxcar", -1.5, 0.0),
     ],
-)  # fmt: skip
+)
 def test_surrogates_by_hand(surrogate, x, expected):
     threshold, slope = 2.0, 4.0
     v = torch.tensor([threshold * (1 + x / slope)], dtype=torch.float64)
@@ -233,8 +241,10 @@ def test_bad_arguments_are_named_together():
     with pytest.raises(UsageError, match="unknown-surrogate") as caught:
         cuba_lif(torch.zeros(1, 2, 3), 0.5, 0.5, recurrent=torch.zeros(2, 2), surrogate="step", slope=0)
     assert [problem.code for problem in caught.value.problems] == [
-        "recurrent-shape", "unknown-surrogate", "slope",
-    ]  # fmt: skip
+        "recurrent-shape",
+        "unknown-surrogate",
+        "slope",
+    ]
 
 
 def adaptation(parts):

@@ -59,9 +59,16 @@ def test_every_option_is_described():
 @pytest.mark.parametrize("optimizer", ["adam", "linbreg", "adabreg"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(optimizer, digits, tmp_path):
     config = small(
-        optimizer=optimizer, recurrent=True, dropout=0.2, channel_jitter=1.0, time_shift=1, bias=True,
-        train_decays=True, validation=0.1, initial_density=0.5,
-    )  # fmt: skip
+        optimizer=optimizer,
+        recurrent=True,
+        dropout=0.2,
+        channel_jitter=1.0,
+        time_shift=1,
+        bias=True,
+        train_decays=True,
+        validation=0.1,
+        initial_density=0.5,
+    )
     whole = trained(config, digits)
 
     class StopError(Exception):
@@ -141,9 +148,18 @@ def test_density_holds_however_early_training_ends(epochs, digits):
 def test_chip_exact_training_prints_the_deployed_accuracy(neuron, readout, recurrent, digits):
     parts = ((0.5, 0.8), (0.1, 0.3)) if recurrent else ((0.5,), (0.2,))
     config = small(
-        precision="chip", chip_from=0.5, recurrent=recurrent, current_decay=parts[0], voltage_decay=parts[1],
-        bias=recurrent, epochs=6, optimizer="adam", lr=0.02, neuron=neuron, readout=readout,
-    )  # fmt: skip
+        precision="chip",
+        chip_from=0.5,
+        recurrent=recurrent,
+        current_decay=parts[0],
+        voltage_decay=parts[1],
+        bias=recurrent,
+        epochs=6,
+        optimizer="adam",
+        lr=0.02,
+        neuron=neuron,
+        readout=readout,
+    )
     trainer = trained(config, digits)
     fixed = lbi.quantize(network_of(trainer.model))
     assert fixed.populations[0].neuron.model == neuron

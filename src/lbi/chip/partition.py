@@ -48,9 +48,12 @@ def core_limits(profile: HardwareProfile) -> NDArray[np.float64]:
     """(5,) what a core holds of each resource; infinity where no limit is known."""
     limits = profile.limits
     quantities = (
-        limits.compartments_per_core, profile.layout.capacity, limits.input_axons_per_core,
-        limits.output_axons_per_core, limits.core_memory,
-    )  # fmt: skip
+        limits.compartments_per_core,
+        profile.layout.capacity,
+        limits.input_axons_per_core,
+        limits.output_axons_per_core,
+        limits.core_memory,
+    )
     return np.array([np.inf if quantity.limit is None else quantity.limit for quantity in quantities])
 
 
@@ -222,10 +225,12 @@ class Partition:
         for name, use, limit in zip(RESOURCES, self.measure(chunk), self.limits, strict=True):
             if use > limit:
                 problems.add(
-                    f"{name.replace('_', '-')}-per-core", f"population {chunk.population!r}, neuron {chunk.start}",
-                    f"{use} {name.replace('_', ' ')} for this neuron alone", f"{limit:.0f} per core of {self.profile.name}",
+                    f"{name.replace('_', '-')}-per-core",
+                    f"population {chunk.population!r}, neuron {chunk.start}",
+                    f"{use} {name.replace('_', ' ')} for this neuron alone",
+                    f"{limit:.0f} per core of {self.profile.name}",
                     remedies.get(name, "a chip with larger cores"),
-                )  # fmt: skip
+                )
 
     def _destinations(self) -> dict[str, NDArray[np.int64]]:
         """Population → (n,) output axons per neuron: one per chunk it reaches."""

@@ -119,12 +119,14 @@ def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False)
         core_of_chunk=core_of_chunk,
         positions=slot_positions(profile, n_cores),
         use={name: use[:, i] for i, name in enumerate(RESOURCES)},
-        limits={name: None if np.isinf(limit) else int(limit)
-                for name, limit in zip(RESOURCES, partition.limits, strict=True)},
+        limits={
+            name: None if np.isinf(limit) else int(limit)
+            for name, limit in zip(RESOURCES, partition.limits, strict=True)
+        },
         formats=dict(partition.formats),
         bits=_placed_bits(partition, chunks),
         axons=axons,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,9 +240,13 @@ def _check_system(n_cores: int, profile: HardwareProfile, problems: Problems) ->
     per_chip = int(profile.limits.cores_per_chip.number)
     chips, most = -(-n_cores // per_chip), profile.limits.chips_per_system.limit
     problems.check(
-        most is None or chips <= most, "chips", "network", f"{n_cores} cores, that is {chips} chips",
-        f"{most} chips of {per_chip} cores", "train with a higher sparsity, or fewer neurons",
-    )  # fmt: skip
+        most is None or chips <= most,
+        "chips",
+        "network",
+        f"{n_cores} cores, that is {chips} chips",
+        f"{most} chips of {per_chip} cores",
+        "train with a higher sparsity, or fewer neurons",
+    )
 
 
 def _merge_axons(
@@ -255,10 +261,12 @@ def _merge_axons(
     for chunk, core in zip(chunks, core_of_chunk, strict=True):
         on_core.setdefault(int(core), []).append(chunk)
     senders = {
-        name: (np.array([c.stop for c in chunks if c.population == name]),
-               np.array([core for c, core in zip(chunks, core_of_chunk, strict=True) if c.population == name]))
+        name: (
+            np.array([c.stop for c in chunks if c.population == name]),
+            np.array([core for c, core in zip(chunks, core_of_chunk, strict=True) if c.population == name]),
+        )
         for name in partition.chunks
-    }  # fmt: skip
+    }
     for core, members in on_core.items():
         sources = [source for chunk in members for source in partition.incoming[chunk.population]]
         for source in sorted({source for source in sources if sources.count(source) > 1}):

@@ -26,26 +26,35 @@ def neuron_models(fixed: FixedNetwork, profile: HardwareProfile, problems: Probl
         model = population.neuron.model
         allowed = ", ".join(map(str, profile.models.value or ()))  # type: ignore[arg-type]
         problems.check(
-            profile.supports(model), "neuron-model", f"population {population.name!r}", f"model {model!r}",
-            f"{allowed} on {profile.title}", "use one of these models, or a chip with programmable neurons",
-        )  # fmt: skip
+            profile.supports(model),
+            "neuron-model",
+            f"population {population.name!r}",
+            f"model {model!r}",
+            f"{allowed} on {profile.title}",
+            "use one of these models, or a chip with programmable neurons",
+        )
 
 
 def neuron_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
     """Decays, thresholds and biases are within the chip's formats."""
     formats: dict[str, IntFormat] = {
-        "du": profile.formats.decay, "dv": profile.formats.decay, "vth": profile.formats.threshold,
-        "bias_mant": profile.formats.bias_mantissa, "bias_exp": profile.formats.bias_exponent,
-    }  # fmt: skip
+        "du": profile.formats.decay,
+        "dv": profile.formats.decay,
+        "vth": profile.formats.threshold,
+        "bias_mant": profile.formats.bias_mantissa,
+        "bias_exp": profile.formats.bias_exponent,
+    }
     for population in fixed.populations:
         for name, allowed in formats.items():
             values = np.asarray(getattr(population.neuron, name, allowed.minimum))
             if values.size and not bool(np.all(allowed.holds(values))):
                 problems.add(
-                    f"{name.replace('_', '-')}-range", f"population {population.name!r}, {name}",
+                    f"{name.replace('_', '-')}-range",
+                    f"population {population.name!r}, {name}",
                     f"{values.min()} to {values.max()}" if values.ndim else f"{values}",
-                    f"{allowed}", f"quantize for {profile.name}: lbi-export --chip {profile.name}",
-                )  # fmt: skip
+                    f"{allowed}",
+                    f"quantize for {profile.name}: lbi-export --chip {profile.name}",
+                )
 
 
 def projection_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
@@ -55,17 +64,29 @@ def projection_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: 
         where = f"projection {projection.name!r}"
         allowed = profile.formats.weight_exponent
         problems.check(
-            bool(allowed.holds(projection.weight_exp)), "weight-exponent", where, f"{projection.weight_exp}",
-            f"{allowed}", f"quantize for {profile.name}: lbi-export --chip {profile.name}",
-        )  # fmt: skip
+            bool(allowed.holds(projection.weight_exp)),
+            "weight-exponent",
+            where,
+            f"{projection.weight_exp}",
+            f"{allowed}",
+            f"quantize for {profile.name}: lbi-export --chip {profile.name}",
+        )
         problems.check(
-            projection.num_weight_bits <= widest, "weight-bits", where, f"{projection.num_weight_bits}",
-            f"up to {widest}", "quantize to fewer bits",
-        )  # fmt: skip
+            projection.num_weight_bits <= widest,
+            "weight-bits",
+            where,
+            f"{projection.num_weight_bits}",
+            f"up to {widest}",
+            "quantize to fewer bits",
+        )
         problems.check(
-            projection.max_delay <= profile.formats.delay.maximum, "delay", where,
-            f"{projection.max_delay} steps", f"{profile.formats.delay}", "train with shorter delays",
-        )  # fmt: skip
+            projection.max_delay <= profile.formats.delay.maximum,
+            "delay",
+            where,
+            f"{projection.max_delay} steps",
+            f"{profile.formats.delay}",
+            "train with shorter delays",
+        )
 
 
 def fan_in(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
@@ -84,17 +105,22 @@ def fan_in(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) ->
         where = f"population {population.name!r}, neuron {int(axons.argmax())}"
         n_over = int(np.count_nonzero(axons > axon_limit)) if axon_limit is not None else 0
         problems.check(
-            n_over == 0, "fan-in", where,
+            n_over == 0,
+            "fan-in",
+            where,
             f"{int(axons.max())} sources, each an input axon ({n_over} neurons are over the limit)",
-            f"{axon_limit} input axons per core", "train with a higher sparsity (lbi-train --density)",
-        )  # fmt: skip
+            f"{axon_limit} input axons per core",
+            "train with a higher sparsity (lbi-train --density)",
+        )
         n_over = int(np.count_nonzero(bits > capacity))
         problems.check(
-            n_over == 0, "fan-in-memory", where,
+            n_over == 0,
+            "fan-in-memory",
+            where,
             f"{int(bits.max())} bits of synapses for one neuron ({n_over} neurons are over the limit)",
             f"{capacity} bits per core ({profile.layout.label})",
             "train with a higher sparsity (lbi-train --density)",
-        )  # fmt: skip
+        )
 
 
 def _n_sources(projections: list[FixedProjection]) -> NDArray[np.int64]:

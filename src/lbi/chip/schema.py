@@ -28,43 +28,93 @@ from lbi.system import toml
 VERSION = 1
 
 LIMITS = {
-    "cores_per_chip": "cores", "chips_per_system": "chips", "compartments_per_core": "compartments",
-    "input_axons_per_core": "axons", "output_axons_per_core": "axons", "core_memory": "bits",
-    "state_per_neuron": "bits", "axon_entry": "bits",
-}  # fmt: skip
+    "cores_per_chip": "cores",
+    "chips_per_system": "chips",
+    "compartments_per_core": "compartments",
+    "input_axons_per_core": "axons",
+    "output_axons_per_core": "axons",
+    "core_memory": "bits",
+    "state_per_neuron": "bits",
+    "axon_entry": "bits",
+}
 """Limit → unit. All are counts of at least 1."""
 
 MESH = {"columns": "tiles", "rows": "tiles", "cores_per_tile": "cores"}
 
 FORMATS = {
-    "decay": "1/4096", "threshold": "mantissa", "bias_mantissa": "mantissa",
-    "bias_exponent": "bits", "weight_exponent": "bits", "delay": "steps",
-}  # fmt: skip
+    "decay": "1/4096",
+    "threshold": "mantissa",
+    "bias_mantissa": "mantissa",
+    "bias_exponent": "bits",
+    "weight_exponent": "bits",
+    "delay": "steps",
+}
 
 MEMORY = {
-    "capacity": "bits", "word": "bits", "header": "bits", "block": "synapses",
-    "weight_bits": "bits", "index_bits": "bits", "dense_index": "bits", "delay": "bits",
-}  # fmt: skip
+    "capacity": "bits",
+    "word": "bits",
+    "header": "bits",
+    "block": "synapses",
+    "weight_bits": "bits",
+    "index_bits": "bits",
+    "dense_index": "bits",
+    "delay": "bits",
+}
 
 ENERGY = (
-    "synop_dense", "synop_indexed", "update_active", "update_inactive",
-    "spike", "message_out", "message_in", "message_within_tile", "hop_ew", "hop_ns",
-)  # fmt: skip
+    "synop_dense",
+    "synop_indexed",
+    "update_active",
+    "update_inactive",
+    "spike",
+    "message_out",
+    "message_in",
+    "message_within_tile",
+    "hop_ew",
+    "hop_ns",
+)
 """Events that cost energy, in pJ."""
 
 TIME = (
-    "synop_dense", "synop_indexed", "update_active", "update_inactive",
-    "spike", "message_out", "message_in", "barrier_low", "barrier_high", "step_floor",
-)  # fmt: skip
+    "synop_dense",
+    "synop_indexed",
+    "update_active",
+    "update_inactive",
+    "spike",
+    "message_out",
+    "message_in",
+    "barrier_low",
+    "barrier_high",
+    "step_floor",
+)
 """Events that cost time, in ns; the barrier and the floor are per timestep."""
 
 _ESSENTIAL = ("synop_dense", "synop_indexed", "update_active", "update_inactive")
-_LISTS = ("weight_bits", "index_bits", "models", "energy_per_synop", "synops", "updates_active", "updates_inactive")  # fmt: skip
+_LISTS = (
+    "weight_bits",
+    "index_bits",
+    "models",
+    "energy_per_synop",
+    "synops",
+    "updates_active",
+    "updates_inactive",
+)
 _MAY_BE_ZERO = ("header", "dense_index", "delay")
 _TOP = (
-    "schema", "name", "title", "sources", "limits", "neurons", "mesh", "formats", "memory", "costs",
-    "scenarios", "static", "checkpoints",
-)  # fmt: skip
+    "schema",
+    "name",
+    "title",
+    "sources",
+    "limits",
+    "neurons",
+    "mesh",
+    "formats",
+    "memory",
+    "costs",
+    "scenarios",
+    "static",
+    "checkpoints",
+)
 
 
 def read_profile(text: str, where: str) -> HardwareProfile:
@@ -85,15 +135,24 @@ class _Reader:
         check = self.problems.check
         self.keys(table, "", _TOP, required=_TOP[:-3])
         check(
-            table.get("schema") == VERSION, "schema-version", f"{self.where}, schema",
-            f"{table.get('schema')!r}", f"{VERSION}",
-        )  # fmt: skip
+            table.get("schema") == VERSION,
+            "schema-version",
+            f"{self.where}, schema",
+            f"{table.get('schema')!r}",
+            f"{VERSION}",
+        )
         name, title = (self.text(table, "", key) for key in ("name", "title"))
         self.sources = {
-            key: value for key, value in self.table(table, "sources").items()
-            if check(isinstance(value, str) and bool(value), "not-text", f"{self.where}, [sources] {key}",
-                     f"{value!r}", "a reference")
-        }  # fmt: skip
+            key: value
+            for key, value in self.table(table, "sources").items()
+            if check(
+                isinstance(value, str) and bool(value),
+                "not-text",
+                f"{self.where}, [sources] {key}",
+                f"{value!r}",
+                "a reference",
+            )
+        }
         neurons = self.table(table, "neurons")
         self.keys(neurons, "neurons", ("models",), required=("models",))
         values: dict[str, Any] = {
@@ -233,7 +292,12 @@ class _Reader:
         else:
             for part in source.split(";"):
                 if not part.split() or part.split()[0] not in self.sources:
-                    self.add("unknown-source", path, f"{part.strip()!r}", f"begins with one of {', '.join(self.sources)}")  # fmt: skip
+                    self.add(
+                        "unknown-source",
+                        path,
+                        f"{part.strip()!r}",
+                        f"begins with one of {', '.join(self.sources)}",
+                    )
         note = entry.get("note", "")
         if not isinstance(note, str):
             self.add("not-text", f"{path}.note", f"{note!r}", "a text")
@@ -263,8 +327,13 @@ class _Reader:
             }
             for key in _ESSENTIAL:
                 if key in priced[section] and priced[section][key].confidence == "not published":
-                    self.add("missing-value", f"{where}.{key}", "not published", "a value",
-                             f"{'leave the table empty, or ' if section == 'energy' else ''}label an assumption")  # fmt: skip
+                    self.add(
+                        "missing-value",
+                        f"{where}.{key}",
+                        "not published",
+                        "a value",
+                        f"{'leave the table empty, or ' if section == 'energy' else ''}label an assumption",
+                    )
         return CostSet(name, self.text(table, path, "label"), self.text(table, path, "basis"), **priced)
 
     def static(self, name: str, table: dict[str, Any]) -> StaticPower:
@@ -296,10 +365,12 @@ class _Reader:
             self.add("scenario", path, "needs one way to price", "either costs or energy_per_synop")
         per_synop = "energy_per_synop" in table
         return Scenario(
-            name, self.text(table, path, "label"), self.text(table, path, "note"),
+            name,
+            self.text(table, path, "label"),
+            self.text(table, path, "note"),
             costs=self.cost_set(table["costs"], path) if "costs" in table else None,
             energy_per_synop=self.quantity(table, path, "energy_per_synop", "pJ") if per_synop else None,
-        )  # fmt: skip
+        )
 
     def checkpoint(self, name: str, table: dict[str, Any]) -> CheckPoint:
         path = f"checkpoints.{name}"
@@ -310,7 +381,10 @@ class _Reader:
             "measured": "pJ",
         }
         self.keys(table, path, ("label", "costs", *units), required=("label", "costs", "synops", "measured"))
-        numbers = {key: self.quantity(table, path, key, unit) if key in table else None for key, unit in units.items()}  # fmt: skip
+        numbers = {
+            key: self.quantity(table, path, key, unit) if key in table else None
+            for key, unit in units.items()
+        }
         costs = self.cost_set(table.get("costs"), path)
         return CheckPoint(name=name, label=self.text(table, path, "label"), costs=costs, **numbers)  # type: ignore[arg-type]
 

@@ -152,9 +152,12 @@ def progress(description: str, total: int, *, show: bool) -> Iterator[Callable[.
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-    )  # fmt: skip
+    )
     with (
         signals.tidied(_show_cursor),
         Progress(*columns, console=console(stderr=True), transient=True) as bar,

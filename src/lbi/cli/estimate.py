@@ -21,21 +21,51 @@ if TYPE_CHECKING:
 
 
 @click.command(name="lbi-estimate", cls=Command)
-@click.argument("exports", nargs=-1, required=True, metavar="EXPORT [EXPORT2 ...]",
-                type=click.Path(path_type=Path))  # fmt: skip
-@click.option("--dataset", default=None, metavar="NAME",
-              help="Test set to run, encoded as the first export was trained.")  # fmt: skip
-@click.option("--data", "data_dir", type=click.Path(path_type=Path), default=None, metavar="DIR",
-              help="Where the data set's files are.")  # fmt: skip
-@click.option("--spikes", type=click.Path(path_type=Path), default=None, metavar="FILE.npz",
-              help="Spikes to run instead: (n_samples, n_steps, n_in) of 0 and 1.")  # fmt: skip
+@click.argument(
+    "exports", nargs=-1, required=True, metavar="EXPORT [EXPORT2 ...]", type=click.Path(path_type=Path)
+)
+@click.option(
+    "--dataset",
+    default=None,
+    metavar="NAME",
+    help="Test set to run, encoded as the first export was trained.",
+)
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="DIR",
+    help="Where the data set's files are.",
+)
+@click.option(
+    "--spikes",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE.npz",
+    help="Spikes to run instead: (n_samples, n_steps, n_in) of 0 and 1.",
+)
 @click.option("--samples", type=click.IntRange(min=1), default=None, help="Run the first N samples only.")
-@click.option("--chip", default=None, metavar="loihi1|loihi2|PATH.toml",
-              help="Chip to estimate for  [default: the one each export was made for]")  # fmt: skip
-@click.option("--trace", type=click.Path(path_type=Path), default=None, metavar="TRACE.csv",
-              help="Write counts per sample, timestep, population and projection.")  # fmt: skip
-@click.option("--html", type=click.Path(path_type=Path), default=None, metavar="REPORT.html",
-              help="Write a report: one self-contained page.")  # fmt: skip
+@click.option(
+    "--chip",
+    default=None,
+    metavar="loihi1|loihi2|PATH.toml",
+    help="Chip to estimate for  [default: the one each export was made for]",
+)
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="TRACE.csv",
+    help="Write counts per sample, timestep, population and projection.",
+)
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="REPORT.html",
+    help="Write a report: one self-contained page.",
+)
 @common_options
 def main(
     exports: tuple[Path, ...],
@@ -82,9 +112,12 @@ def _check_options(dataset: str | None, spikes: Path | None, trace: Path | None,
         dataset is None or spikes is None, "options", "--dataset and --spikes", "both given", "one of them"
     )
     problems.check(
-        trace is None or dataset is not None or spikes is not None, "options", "--trace", "no input to trace",
+        trace is None or dataset is not None or spikes is not None,
+        "options",
+        "--trace",
+        "no input to trace",
         remedy="name the input: --dataset NAME or --spikes FILE.npz",
-    )  # fmt: skip
+    )
     problems.raise_as(UsageError)
     check_writable(*(path for path in (trace, html) if path is not None))
 
@@ -103,9 +136,13 @@ def _load(paths: tuple[Path, ...]) -> list[FixedNetwork]:
             problems.take(error)
             continue
         if problems.check(
-            isinstance(network, FixedNetwork), "not-an-export", str(path), "a float model",
-            "an export folder, network.h5 or .net", f"lbi-export {path} --target loihi",
-        ):  # fmt: skip
+            isinstance(network, FixedNetwork),
+            "not-an-export",
+            str(path),
+            "a float model",
+            "an export folder, network.h5 or .net",
+            f"lbi-export {path} --target loihi",
+        ):
             assert isinstance(network, FixedNetwork)
             networks.append(network)
     problems.raise_as(InputError)
@@ -119,9 +156,13 @@ def _check_widths(
     for path, network in zip(paths, networks, strict=True):
         width = networks[0].n_in if data is None else data.shape[2]
         problems.check(
-            network.n_in == width, "spikes-width", str(path), f"{network.n_in} input channels",
-            f"{width}, as the input", "compare exports of the same data set and encoding",
-        )  # fmt: skip
+            network.n_in == width,
+            "spikes-width",
+            str(path),
+            f"{network.n_in} input channels",
+            f"{width}, as the input",
+            "compare exports of the same data set and encoding",
+        )
     problems.raise_as(InputError)
 
 

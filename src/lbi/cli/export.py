@@ -33,23 +33,56 @@ def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool
 @click.command(name="lbi-export", cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--target", required=True, metavar="NAME", help="Where to: see --list-targets.")
-@click.option("--chip", default=None, metavar="CHIP",
-              help="loihi1, loihi2 or a path ending in .toml  [default: loihi2]")  # fmt: skip
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=None,
-              help="File or folder to write  [default: the model's name with the target's suffix]")  # fmt: skip
+@click.option(
+    "--chip", default=None, metavar="CHIP", help="loihi1, loihi2 or a path ending in .toml  [default: loihi2]"
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="File or folder to write  [default: the model's name with the target's suffix]",
+)
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
-@click.option("--check", "check_only", is_flag=True,
-              help="List every reason why the model cannot go to the target; write nothing.")  # fmt: skip
-@click.option("--dt", type=float, default=None, metavar="S",
-              help="Of a .nir MODEL: seconds per timestep, if the file does not say.")  # fmt: skip
-@click.option("--writer", default=None, metavar="NAME",
-              help="Of a .nir MODEL: the framework that wrote it (nir, snntorch, norse, sinabs).")  # fmt: skip
-@click.option("--arch", default=None, metavar="FILE.py:FUNCTION",
-              help="Of another framework's .pt: the function that builds its torch model. The file is run.")  # fmt: skip
-@click.option("--input-shape", default=None, metavar="N[,N…]",
-              help="With --arch: the shape of one sample in one step, such as 1,28,28.")  # fmt: skip
-@click.option("--list-targets", is_flag=True, is_eager=True, expose_value=False, callback=_list_targets,
-              help="Show the targets, those of other packages too.")  # fmt: skip
+@click.option(
+    "--check",
+    "check_only",
+    is_flag=True,
+    help="List every reason why the model cannot go to the target; write nothing.",
+)
+@click.option(
+    "--dt",
+    type=float,
+    default=None,
+    metavar="S",
+    help="Of a .nir MODEL: seconds per timestep, if the file does not say.",
+)
+@click.option(
+    "--writer",
+    default=None,
+    metavar="NAME",
+    help="Of a .nir MODEL: the framework that wrote it (nir, snntorch, norse, sinabs).",
+)
+@click.option(
+    "--arch",
+    default=None,
+    metavar="FILE.py:FUNCTION",
+    help="Of another framework's .pt: the function that builds its torch model. The file is run.",
+)
+@click.option(
+    "--input-shape",
+    default=None,
+    metavar="N[,N…]",
+    help="With --arch: the shape of one sample in one step, such as 1,28,28.",
+)
+@click.option(
+    "--list-targets",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_targets,
+    help="Show the targets, those of other packages too.",
+)
 @common_options
 def main(
     model: Path,
@@ -153,9 +186,13 @@ def _record(
 
 
 def _show(
-    job: ExportJob, exporter: Exporter, path: Path, written: list[str], reasons: list[Problem],
+    job: ExportJob,
+    exporter: Exporter,
+    path: Path,
+    written: list[str],
+    reasons: list[Problem],
     violations: list[Problem],
-) -> None:  # fmt: skip
+) -> None:
     out = console()
     if not reasons:
         out.print(job.text, markup=False, soft_wrap=True)

@@ -25,24 +25,56 @@ BACKEND_NAMES = ("lava", "netx", "sim")
 
 @click.command(name="lbi-run", cls=Command)
 @click.argument("export", type=click.Path(path_type=Path))
-@click.option("--backend", type=click.Choice(BACKEND_NAMES), default="lava", show_default=True,
-              help="Real lava-nc processes, Lava-DL's netx, or the bit-exact simulator.")  # fmt: skip
-@click.option("--dataset", default=None, metavar="NAME",
-              help="Test set to run, encoded as in training  [default: the one it was trained on]")  # fmt: skip
-@click.option("--data", "data_dir", type=click.Path(path_type=Path), default=None, metavar="DIR",
-              help="Where the data set's files are.")  # fmt: skip
-@click.option("--spikes", type=click.Path(path_type=Path), default=None, metavar="FILE.npz",
-              help="Spikes to run instead: (n_samples, n_steps, n_in) of 0 and 1, optional labels.")  # fmt: skip
+@click.option(
+    "--backend",
+    type=click.Choice(BACKEND_NAMES),
+    default="lava",
+    show_default=True,
+    help="Real lava-nc processes, Lava-DL's netx, or the bit-exact simulator.",
+)
+@click.option(
+    "--dataset",
+    default=None,
+    metavar="NAME",
+    help="Test set to run, encoded as in training  [default: the one it was trained on]",
+)
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="DIR",
+    help="Where the data set's files are.",
+)
+@click.option(
+    "--spikes",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE.npz",
+    help="Spikes to run instead: (n_samples, n_steps, n_in) of 0 and 1, optional labels.",
+)
 @click.option("--samples", type=click.IntRange(min=1), default=None, help="Run the first N samples only.")
 @click.option(
     "--verify",
     is_flag=True,
     help="Run a second backend too, sim (for sim: lava), and compare every output spike.",
 )
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True,
-              metavar="S", help="Seconds after which a backend that has not answered is ended.")  # fmt: skip
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, metavar="OUT.npz",
-              help="Write (or replace) a file of output spikes, predictions and labels.")  # fmt: skip
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds after which a backend that has not answered is ended.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="OUT.npz",
+    help="Write (or replace) a file of output spikes, predictions and labels.",
+)
 @common_options
 def main(
     export: Path,
@@ -106,9 +138,13 @@ def _dataset(export: Export, dataset: str | None, spikes: Path | None) -> str | 
     name = dataset or trained_dataset(export.fixed)
     if name is None and spikes is None:
         raise UsageError(
-            Problem("no-input", export.where, "does not say what it was trained on",
-                    remedy="name the input: --dataset NAME or --spikes FILE.npz")
-        )  # fmt: skip
+            Problem(
+                "no-input",
+                export.where,
+                "does not say what it was trained on",
+                remedy="name the input: --dataset NAME or --spikes FILE.npz",
+            )
+        )
     return name
 
 
@@ -151,8 +187,11 @@ def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
 def _show(record: dict[str, Any], compared: str) -> None:
     out = console()
-    out.print(f"{record['backend']}: {record['n_samples']} samples of {record['n_steps']} steps"
-              f" in {record['seconds']:.1f} s, {record['n_output_spikes']} output spikes", markup=False)  # fmt: skip
+    out.print(
+        f"{record['backend']}: {record['n_samples']} samples of {record['n_steps']} steps"
+        f" in {record['seconds']:.1f} s, {record['n_output_spikes']} output spikes",
+        markup=False,
+    )
     if record["accuracy"] is not None:
         out.print(f"accuracy {record['accuracy']:.4f}", markup=False)
     if record["verified"]:

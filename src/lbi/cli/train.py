@@ -14,8 +14,21 @@ if TYPE_CHECKING:
     from lbi.train.session.run import Outputs
 
 FLAGS = (
-    "data", "optimizer", "density", "epochs", "seed", "hidden", "recurrent", "neuron", "readout", "lr", "batch_size", "validation", "patience", "precision",
-)  # fmt: skip
+    "data",
+    "optimizer",
+    "density",
+    "epochs",
+    "seed",
+    "hidden",
+    "recurrent",
+    "neuron",
+    "readout",
+    "lr",
+    "batch_size",
+    "validation",
+    "patience",
+    "precision",
+)
 """Flags that are fields of the training configuration under the same name."""
 
 
@@ -59,9 +72,12 @@ FLAGS = (
     "--resume", type=click.Path(path_type=Path), metavar="CKPT", help="Go on from a checkpoint, bit for bit."
 )
 @click.option(
-    "--from", "start", type=click.Path(path_type=Path), metavar="MODEL",
+    "--from",
+    "start",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
     help="Go on from a trained model.pt, with its data set and options unless given.",
-)  # fmt: skip
+)
 @click.option("--precision", help="float (default), or chip: the last epochs run the chip's integers.")
 @click.option(
     "--metrics", type=click.Path(path_type=Path), metavar="FILE.csv", help="A row of figures per epoch."
@@ -70,9 +86,14 @@ FLAGS = (
     "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="The same for TensorBoard."
 )
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path), default=Path("model.pt"), show_default=True,
-    metavar="MODEL.pt", help="The model to write; OUTPUT.ckpt beside it while training.",
-)  # fmt: skip
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    default=Path("model.pt"),
+    show_default=True,
+    metavar="MODEL.pt",
+    help="The model to write; OUTPUT.ckpt beside it while training.",
+)
 @common_options
 def main(
     output: Path, metrics: Path | None, tensorboard: Path | None, as_json: bool, quiet: bool, **flags: Any
@@ -127,10 +148,13 @@ def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
     if fixed or flags["config"]:
         raise UsageError(
             Problem(
-                "resume", "--resume", f"with {', '.join(fixed) or '--config'}", "only --data, --epochs and outputs",
+                "resume",
+                "--resume",
+                f"with {', '.join(fixed) or '--config'}",
+                "only --data, --epochs and outputs",
                 "leave the other options to the checkpoint",
             )
-        )  # fmt: skip
+        )
     return resume_config(checkpoint, options), {"checkpoint": checkpoint}
 
 

@@ -25,12 +25,20 @@ def to_dict(estimate: Estimate) -> dict[str, Any]:
         "sparse": sparse,
         "ratio": ratios(dense, sparse),
         "measured": estimate.measured,
-        "density": sum(p.nnz for p in estimate.projections) / max(sum(p.shape[0] * p.shape[1] for p in estimate.projections), 1),
+        "density": sum(p.nnz for p in estimate.projections)
+        / max(sum(p.shape[0] * p.shape[1] for p in estimate.projections), 1),
         "projections": [
             {
-                "name": p.name, "shape": list(p.shape), "nnz": p.nnz, "density": p.density,
-                "format": p.bits.chosen, "bits": p.bits.bits, "dense_bits": p.bits.dense, "indexed_bits": p.bits.indexed,
-                "host_csr_bytes": p.csr_bytes, "host_dense_bytes": p.dense_bytes,
+                "name": p.name,
+                "shape": list(p.shape),
+                "nnz": p.nnz,
+                "density": p.density,
+                "format": p.bits.chosen,
+                "bits": p.bits.bits,
+                "dense_bits": p.bits.dense,
+                "indexed_bits": p.bits.indexed,
+                "host_csr_bytes": p.csr_bytes,
+                "host_dense_bytes": p.dense_bytes,
                 "events_per_step": p.events_per_step,
                 "synops_dense_per_step": p.synops_dense_per_step,
                 "synops_effective_per_step": p.synops_effective_per_step,
@@ -41,12 +49,14 @@ def to_dict(estimate: Estimate) -> dict[str, Any]:
         "memory_layouts": memory_layouts(estimate),
         "neuron_state_bits": int(estimate.fixed.n_neurons * profile.limits.state_per_neuron.number),
         "scenario_labels": {s.name: {"label": s.label, "note": s.note} for s in profile.scenarios},
-        "cost_sets": {c.name: {"label": c.label, "basis": c.basis, "energy": bool(c.energy)} for c in profile.costs},
+        "cost_sets": {
+            c.name: {"label": c.label, "basis": c.basis, "energy": bool(c.energy)} for c in profile.costs
+        },
         "dense_problems": [str(problem) for problem in estimate.dense_problems],
         "constants": constants(profile),
         "sources": dict(profile.sources),
         "notes": notes(estimate),
-    }  # fmt: skip
+    }
 
 
 def neurobench(estimate: Estimate) -> dict[str, float] | None:
@@ -107,17 +117,24 @@ def per_core(bill: Bill) -> dict[str, dict[str, float | int | None]]:
     placement = bill.placement
     return {
         name: {
-            "max": int(used.max()), "mean": float(used.mean()), "total": int(used.sum()),
+            "max": int(used.max()),
+            "mean": float(used.mean()),
+            "total": int(used.sum()),
             "limit": placement.limits[name],
         }
         for name, used in placement.use.items()
-    }  # fmt: skip
+    }
 
 
 RATIO_KEYS = (
-    "synops_per_step", "neuron_updates_per_step", "spikes_per_step", "synaptic_memory_bits", "n_cores",
-    "energy_pj_per_step", "time_ns_per_step",
-)  # fmt: skip
+    "synops_per_step",
+    "neuron_updates_per_step",
+    "spikes_per_step",
+    "synaptic_memory_bits",
+    "n_cores",
+    "energy_pj_per_step",
+    "time_ns_per_step",
+)
 
 
 def ratios(over: dict[str, Any], under: dict[str, Any]) -> dict[str, Any]:
@@ -165,8 +182,12 @@ def constants(profile: HardwareProfile) -> list[dict[str, Any]]:
             numbers |= {f"scenarios.{scenario.name}.energy.{event}": value for event, value in energy.items()}
     return [
         {
-            "name": name, "value": q.value, "unit": q.unit, "source": q.source,
-            "confidence": q.confidence, "note": q.note,
+            "name": name,
+            "value": q.value,
+            "unit": q.unit,
+            "source": q.source,
+            "confidence": q.confidence,
+            "note": q.note,
         }
         for name, q in numbers.items()
-    ]  # fmt: skip
+    ]

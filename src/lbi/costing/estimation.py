@@ -152,10 +152,16 @@ def estimate(
         basis = basis or f"measured: {n_samples} samples of {n_steps} timesteps"
     dense, sparse = (to_bill(tally, placed=tally is tallies[1] or not problems) for tally in tallies)
     return Estimate(
-        fixed=fixed, profile=profile, n_samples=n_samples, n_steps=n_steps, basis=basis,
-        dense=dense, sparse=sparse, dense_problems=problems,
+        fixed=fixed,
+        profile=profile,
+        n_samples=n_samples,
+        n_steps=n_steps,
+        basis=basis,
+        dense=dense,
+        sparse=sparse,
+        dense_problems=problems,
         projections=run.figures(sparse_place),
-    )  # fmt: skip
+    )
 
 
 class _Run:
@@ -189,10 +195,18 @@ class _Run:
             name, weights, host = projection.name, projection.weights, host_bytes(projection)
             figures.append(
                 ProjectionFigures(
-                    name, weights.shape, weights.nnz, weights.density, placement.bits[name],
-                    host.csr, host.dense, n, self.events[name], self.synops[name],
+                    name,
+                    weights.shape,
+                    weights.nnz,
+                    weights.density,
+                    placement.bits[name],
+                    host.csr,
+                    host.dense,
+                    n,
+                    self.events[name],
+                    self.synops[name],
                 )
-            )  # fmt: skip
+            )
         return tuple(figures)
 
 
@@ -224,11 +238,13 @@ def _batch(fixed: FixedNetwork, activity: Activity, spikes: ArrayLike | None) ->
     if inputs.shape[:2] != (activity.n_samples, activity.n_steps) or inputs.shape[2:] != (fixed.n_in,):
         raise InputError(
             Problem(
-                "spikes-shape", "spikes", f"{inputs.shape}",
+                "spikes-shape",
+                "spikes",
+                f"{inputs.shape}",
                 f"{(activity.n_samples, activity.n_steps, fixed.n_in)}, the run's",
                 "pass the spikes that the activity was recorded with",
             )
-        )  # fmt: skip
+        )
     return Batch(
         {INPUT: inputs} | {name: activity.recorded[name, "spikes"] for name in names},
         {name: activity.recorded[name, "active"] for name in names},

@@ -31,9 +31,12 @@ class SpikeData:
         problems = Problems()
         spikes, labels = self.spikes, self.labels
         problems.check(
-            spikes.ndim == 3 and spikes.dtype == np.uint8, "spikes-shape", "spikes",
-            f"{spikes.dtype} {spikes.shape}", "uint8 (n_samples, n_steps, n_in)",
-        )  # fmt: skip
+            spikes.ndim == 3 and spikes.dtype == np.uint8,
+            "spikes-shape",
+            "spikes",
+            f"{spikes.dtype} {spikes.shape}",
+            "uint8 (n_samples, n_steps, n_in)",
+        )
         problems.check(
             labels.shape == spikes.shape[:1],
             "labels-shape",
@@ -42,9 +45,12 @@ class SpikeData:
             f"{spikes.shape[:1]}",
         )
         problems.check(
-            labels.size == 0 or int(labels.min()) >= 0, "labels-value", "labels",
-            f"{labels.min(initial=0)}", "classes from 0",
-        )  # fmt: skip
+            labels.size == 0 or int(labels.min()) >= 0,
+            "labels-value",
+            "labels",
+            f"{labels.min(initial=0)}",
+            "classes from 0",
+        )
         problems.raise_as(InputError)
         if spikes.size and int(spikes.max()) > 1:
             problems.add("spikes-value", "spikes", f"values up to {spikes.max()}", "0 and 1")
@@ -112,13 +118,19 @@ class Dataset:
         problems = Problems()
         expected = (self.n_steps, self.n_in)
         problems.check(
-            data.spikes.shape[1:] == expected, "spikes-shape", f"data set {self.name}, {name}",
-            f"samples of {data.spikes.shape[1:]}", f"(n_steps, n_in) = {expected}",
-        )  # fmt: skip
+            data.spikes.shape[1:] == expected,
+            "spikes-shape",
+            f"data set {self.name}, {name}",
+            f"samples of {data.spikes.shape[1:]}",
+            f"(n_steps, n_in) = {expected}",
+        )
         problems.check(
-            data.labels.max(initial=0) < self.n_classes, "labels-value", f"data set {self.name}, {name}",
-            f"class {data.labels.max(initial=0)}", f"0 to {self.n_classes - 1}",
-        )  # fmt: skip
+            data.labels.max(initial=0) < self.n_classes,
+            "labels-value",
+            f"data set {self.name}, {name}",
+            f"class {data.labels.max(initial=0)}",
+            f"0 to {self.n_classes - 1}",
+        )
         problems.raise_as(InputError)
         return data
 

@@ -50,8 +50,14 @@ def load_ssc(
 
 
 def _dataset(
-    name: str, data_dir: Path | None, files: dict[str, str], n_classes: int, n_steps: int, step_ms: float, n_channels: int
-) -> Dataset:  # fmt: skip
+    name: str,
+    data_dir: Path | None,
+    files: dict[str, str],
+    n_classes: int,
+    n_steps: int,
+    step_ms: float,
+    n_channels: int,
+) -> Dataset:
     check_options(
         n_steps=(n_steps, isinstance(n_steps, int) and 1 <= n_steps <= 65536, "1 to 65536"),
         step_ms=(step_ms, isinstance(step_ms, int | float) and 0 < step_ms < 1e6, "above 0"),
@@ -85,9 +91,12 @@ def find_files(name: str, data_dir: Path | None, files: dict[str, str], origin: 
     problems = Problems()
     if data_dir is None:
         problems.add(
-            "data-missing", f"data set {name}", "no folder given", "a folder with " + ", ".join(files.values()),
+            "data-missing",
+            f"data set {name}",
+            "no folder given",
+            "a folder with " + ", ".join(files.values()),
             f"get them {origin}, unpack them, and give the folder with --data",
-        )  # fmt: skip
+        )
         problems.raise_as(InputError)
     assert data_dir is not None
     found = {}
@@ -113,25 +122,43 @@ def read(path: Path, n_steps: int, step_s: float, n_channels: int) -> SpikeData:
 
     Raises InputError for a file that is truncated, lacks a part, or holds events out of range.
     """
-    broken = Problem("data-broken", str(path), "is not readable as HDF5", "a whole file",
-                     "it may be truncated: get it again")  # fmt: skip
+    broken = Problem(
+        "data-broken",
+        str(path),
+        "is not readable as HDF5",
+        "a whole file",
+        "it may be truncated: get it again",
+    )
     with open_tree(path, broken) as file:
         missing = [key for key in ("spikes/times", "spikes/units", "labels") if key not in file]
         if missing:
             raise InputError(
-                Problem("data-broken", str(path), f"lacks {', '.join(missing)}", "spikes/times, spikes/units, labels")
-            )  # fmt: skip
+                Problem(
+                    "data-broken",
+                    str(path),
+                    f"lacks {', '.join(missing)}",
+                    "spikes/times, spikes/units, labels",
+                )
+            )
         labels = numbers(file, "labels")
         times, units = (file[key][()] for key in ("spikes/times", "spikes/units"))
     problems = Problems()
     shapes = [np.shape(part) for part in (times, units, labels)]
     problems.check(
-        shapes[0] == shapes[1] == shapes[2] and labels.ndim == 1 and labels.dtype.kind in "iu", "data-broken", str(path),
-        f"times {shapes[0]}, units {shapes[1]}, labels {labels.dtype} {shapes[2]}", "one of each per sample",
-    )  # fmt: skip
+        shapes[0] == shapes[1] == shapes[2] and labels.ndim == 1 and labels.dtype.kind in "iu",
+        "data-broken",
+        str(path),
+        f"times {shapes[0]}, units {shapes[1]}, labels {labels.dtype} {shapes[2]}",
+        "one of each per sample",
+    )
     n_most = path.stat().st_size // REFERENCE_BYTES
-    problems.check(len(shapes[2]) != 1 or shapes[2][0] <= n_most, "data-broken", str(path), f"{shapes[2]} samples claimed",
-                   f"{n_most} in a file of this size")  # fmt: skip
+    problems.check(
+        len(shapes[2]) != 1 or shapes[2][0] <= n_most,
+        "data-broken",
+        str(path),
+        f"{shapes[2]} samples claimed",
+        f"{n_most} in a file of this size",
+    )
     problems.raise_as(InputError)
     spikes = np.zeros((len(labels), n_steps, n_channels), dtype=np.uint8)
     for sample, (when, unit) in enumerate(zip(times, units, strict=True)):
@@ -158,9 +185,12 @@ def _bin(
     fits = fits and bool(np.all(np.isfinite(seconds))) and seconds.min(initial=0.0) >= 0
     fits = fits and (unit.size == 0 or 0 <= int(unit.min()) <= int(unit.max()) < N_UNITS)
     if problems.check(
-        fits, "data-broken", where, f"{when.size} times, {unit.size} units, or values out of range",
+        fits,
+        "data-broken",
+        where,
+        f"{when.size} times, {unit.size} units, or values out of range",
         f"as many finite times from 0 as units of 0 to {N_UNITS - 1}",
-    ):  # fmt: skip
+    ):
         step = np.minimum(seconds / step_s, n_steps).astype(np.int64)
         kept = step < n_steps
         out[step[kept], unit[kept].astype(np.int64) * n_channels // N_UNITS] = 1

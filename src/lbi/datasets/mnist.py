@@ -51,9 +51,12 @@ def load_psmnist(
             images, labels = (read_idx(path) for path in paths[split])
             problems = Problems()
             problems.check(
-                images.shape[1:] == (SIDE, SIDE) and labels.shape == images.shape[:1], "data-broken",
-                str(paths[split][0]), f"images {images.shape}, labels {labels.shape}", f"(n, {SIDE}, {SIDE}) and (n,)",
-            )  # fmt: skip
+                images.shape[1:] == (SIDE, SIDE) and labels.shape == images.shape[:1],
+                "data-broken",
+                str(paths[split][0]),
+                f"images {images.shape}, labels {labels.shape}",
+                f"(n, {SIDE}, {SIDE}) and (n,)",
+            )
             problems.raise_as(InputError)
             if max_samples:
                 images, labels = images[:max_samples], labels[:max_samples]
@@ -122,8 +125,12 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         shape = tuple(np.frombuffer(content, ">u4", rank, 4).astype(int))
         size = 4 + 4 * rank + int(np.prod(shape))
         problems.check(
-            len(content) == size, "data-broken", str(path), f"{len(content)} bytes", f"{size} for {shape}",
+            len(content) == size,
+            "data-broken",
+            str(path),
+            f"{len(content)} bytes",
+            f"{size} for {shape}",
             "it may be truncated: get it again",
-        )  # fmt: skip
+        )
     problems.raise_as(InputError)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)

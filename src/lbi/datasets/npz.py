@@ -73,14 +73,21 @@ def _samples(arrays: dict[str, np.ndarray], prefix: str, path: Path) -> SpikeDat
     spikes, labels = arrays[f"{prefix}spikes"], arrays[f"{prefix}labels"]
     for key, array, kinds in ((f"{prefix}spikes", spikes, "buif"), (f"{prefix}labels", labels, "ui")):
         problems.check(
-            array.dtype.kind in kinds, "data-broken", f"{path}, {key}", f"type {array.dtype}",
+            array.dtype.kind in kinds,
+            "data-broken",
+            f"{path}, {key}",
+            f"type {array.dtype}",
             "uint8" if key.endswith("spikes") else "integers",
-        )  # fmt: skip
+        )
     problems.raise_as(InputError)
     if spikes.dtype != np.uint8:
         problems.check(
-            bool(np.isin(spikes, (0, 1)).all()), "spikes-value", f"{path}, {prefix}spikes", "values beside 0 and 1", "0 and 1"
-        )  # fmt: skip
+            bool(np.isin(spikes, (0, 1)).all()),
+            "spikes-value",
+            f"{path}, {prefix}spikes",
+            "values beside 0 and 1",
+            "0 and 1",
+        )
         problems.raise_as(InputError)
         spikes = spikes.astype(np.uint8)
     return SpikeData(spikes, labels)

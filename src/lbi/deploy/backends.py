@@ -68,9 +68,14 @@ def open_export(path: str | Path) -> Export:
     network = targets.load(path)
     if not isinstance(network, FixedNetwork):
         raise InputError(
-            Problem("not-an-export", str(path), "is a model in floats", "a folder made by lbi-export, its network.h5, "
-                    "or a .net", f"lbi-export {path} --target loihi")
-        )  # fmt: skip
+            Problem(
+                "not-an-export",
+                str(path),
+                "is a model in floats",
+                "a folder made by lbi-export, its network.h5, or a .net",
+                f"lbi-export {path} --target loihi",
+            )
+        )
     folder = path if path.is_dir() else None
     if folder is not None:
         net = folder / "network.net"
@@ -171,12 +176,23 @@ def _in_child(
             arguments += ["--progress", str(folder / "progress")]
             while_running = _reader(folder / "progress", options.on_done)
         run_script(
-            folder / script, arguments, where=f"backend {backend}", timeout_s=options.timeout_s,
-            python=python, echo=options.echo, while_running=while_running,
-        )  # fmt: skip
+            folder / script,
+            arguments,
+            where=f"backend {backend}",
+            timeout_s=options.timeout_s,
+            python=python,
+            echo=options.echo,
+            while_running=while_running,
+        )
         if not (folder / "output.npz").is_file():
-            raise BackendError(Problem("no-output", f"backend {backend}", "ended without writing its output",
-                                       remedy="--debug shows all it printed"))  # fmt: skip
+            raise BackendError(
+                Problem(
+                    "no-output",
+                    f"backend {backend}",
+                    "ended without writing its output",
+                    remedy="--debug shows all it printed",
+                )
+            )
         with np.load(folder / "output.npz", allow_pickle=False) as file:
             output: NDArray[Any] = file["membrane" if "membrane" in file else "spikes"]
         return output
@@ -202,10 +218,14 @@ def _require_lava(backend: str) -> None:
         require(package, "lava")
     except MissingPackageError as error:
         raise MissingPackageError(
-            Problem("package-missing", f"backend {backend}", f"{package} is not installed here",
-                    remedy=f"set {LAVA_PYTHON} to a Python 3.10 that has lava-nc"
-                    " (pip install 'lbi-snn[lava]'), or use --backend sim")
-        ) from error  # fmt: skip
+            Problem(
+                "package-missing",
+                f"backend {backend}",
+                f"{package} is not installed here",
+                remedy=f"set {LAVA_PYTHON} to a Python 3.10 that has lava-nc"
+                " (pip install 'lbi-snn[lava]'), or use --backend sim",
+            )
+        ) from error
 
 
 BACKENDS: dict[str, Callable[[Export, NDArray[np.uint8], RunOptions], NDArray[Any]]] = {

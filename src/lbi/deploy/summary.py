@@ -100,8 +100,10 @@ def as_text(title: str, records: list[dict[str, Any]], n_cores: int | None) -> s
         for record in records
     ]
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-             for row in (header, *rows)]  # fmt: skip
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    ]
     nnz = sum(record["nnz"] for record in records)
     size = sum(record["shape"][0] * record["shape"][1] for record in records)
     total = f"{nnz:,} of {size:,} synapses ({nnz / size if size else 0:.2%})"

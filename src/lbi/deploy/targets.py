@@ -83,13 +83,23 @@ def exporter(name: str) -> Exporter:
         module = entry.load()
     except Exception as error:
         raise UsageError(
-            Problem("plugin-broken", where, f"cannot be loaded ({type(error).__name__}: {error})",
-                    remedy="mend or uninstall that package")
-        ) from error  # fmt: skip
+            Problem(
+                "plugin-broken",
+                where,
+                f"cannot be loaded ({type(error).__name__}: {error})",
+                remedy="mend or uninstall that package",
+            )
+        ) from error
     problems = Problems()
     for part in ("TITLE", "SUFFIX", "TAKES", "check", "export"):
-        problems.check(hasattr(module, part), "plugin-incomplete", where, f"has no {part}",
-                       "TITLE, SUFFIX, TAKES, check and export", "mend or uninstall that package")  # fmt: skip
+        problems.check(
+            hasattr(module, part),
+            "plugin-incomplete",
+            where,
+            f"has no {part}",
+            "TITLE, SUFFIX, TAKES, check and export",
+            "mend or uninstall that package",
+        )
     problems.raise_as(UsageError)
     return cast(Exporter, module)
 
@@ -121,9 +131,13 @@ def _check_replaceable(path: Path, force: bool) -> None:
             path.is_dir() and any((path / name).is_file() for name in (NETWORK_FILE, "manifest.json"))
         )
         problems.check(
-            ours and not path.is_symlink(), "not-an-export", str(path), "is no file or folder that lbi-export wrote",
-            "an earlier export", "choose another -o",
-        )  # fmt: skip
+            ours and not path.is_symlink(),
+            "not-an-export",
+            str(path),
+            "is no file or folder that lbi-export wrote",
+            "an earlier export",
+            "choose another -o",
+        )
     problems.raise_as(InputError)
 
 
@@ -158,8 +172,14 @@ def load(path: str | Path, **options: Any) -> Network | FixedNetwork:
     read = getattr(import_module(module), function)
     problems = Problems()
     for name in options:
-        problems.check(name in signature(read).parameters, "option", f"{name} with {path}", "has no meaning there",
-                       "dt and writer with a .nir file; arch and input_shape with a .pt", "leave it out")  # fmt: skip
+        problems.check(
+            name in signature(read).parameters,
+            "option",
+            f"{name} with {path}",
+            "has no meaning there",
+            "dt and writer with a .nir file; arch and input_shape with a .pt",
+            "leave it out",
+        )
     problems.raise_as(UsageError)
     network: Any = read(path, **options)
     return network

@@ -76,8 +76,13 @@ def load(path: str | Path) -> FixedNetwork:
     path = Path(path)
     if not path.is_file():
         raise InputError(Problem("file-missing", str(path), "no such file", remedy="check the path"))
-    damaged = Problem("file-damaged", str(path), "not a readable HDF5 file", "a network.h5 of lbi-export",
-                      "export the model again")  # fmt: skip
+    damaged = Problem(
+        "file-damaged",
+        str(path),
+        "not a readable HDF5 file",
+        "a network.h5 of lbi-export",
+        "export the model again",
+    )
     with open_tree(path, damaged) as file:
         return _read(file, str(path))
 
@@ -86,9 +91,14 @@ def _read(file: Any, where: str) -> FixedNetwork:
     found = (text(file.attrs.get("format", "none")), file.attrs.get("version", 0))
     if found[0] != FIXED_NETWORK[0] or int(found[1]) != FIXED_NETWORK[1]:
         raise InputError(
-            Problem("file-format", where, f"format {found[0]!r} version {found[1]}",
-                    f"{FIXED_NETWORK[0]!r} version {FIXED_NETWORK[1]}", "export the model again with this version")
-        )  # fmt: skip
+            Problem(
+                "file-format",
+                where,
+                f"format {found[0]!r} version {found[1]}",
+                f"{FIXED_NETWORK[0]!r} version {FIXED_NETWORK[1]}",
+                "export the model again with this version",
+            )
+        )
     problems = Problems()
     populations = _each(subgroup(file, "populations"), _read_population, f"{where}, populations", problems)
     projections = _each(subgroup(file, "projections"), _read_projection, f"{where}, projections", problems)

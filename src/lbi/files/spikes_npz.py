@@ -27,9 +27,14 @@ def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray
     except ValueError as error:
         reason = "one array, a .npy" if _is_npy(path) else f"not a readable spike file ({error})"
         raise InputError(
-            Problem("file-damaged", where, reason,
-                    ".npz with spikes and optional labels", "write it with numpy.savez(path, spikes=…, labels=…)")
-        ) from error  # fmt: skip
+            Problem(
+                "file-damaged",
+                where,
+                reason,
+                ".npz with spikes and optional labels",
+                "write it with numpy.savez(path, spikes=…, labels=…)",
+            )
+        ) from error
     if "spikes" not in arrays:
         raise InputError(
             Problem(
@@ -45,12 +50,22 @@ def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray
     labels = arrays.get("labels")
     if labels is not None:
         n_samples = arrays["spikes"].shape[:1]
-        problems.check(labels.shape == n_samples and labels.dtype.kind in "iu", "labels-shape", f"{where}, labels",
-                       f"{labels.dtype} {labels.shape}", f"integers {n_samples}",
-                       "a label per sample; samples are the first axis of spikes, steps the second")  # fmt: skip
+        problems.check(
+            labels.shape == n_samples and labels.dtype.kind in "iu",
+            "labels-shape",
+            f"{where}, labels",
+            f"{labels.dtype} {labels.shape}",
+            f"integers {n_samples}",
+            "a label per sample; samples are the first axis of spikes, steps the second",
+        )
     if spikes is not None:
-        problems.check(spikes.shape[0] > 0 and spikes.shape[1] > 0, "spikes-empty", where, f"shape {spikes.shape}",
-                       "at least one sample and one step")  # fmt: skip
+        problems.check(
+            spikes.shape[0] > 0 and spikes.shape[1] > 0,
+            "spikes-empty",
+            where,
+            f"shape {spikes.shape}",
+            "at least one sample and one step",
+        )
     problems.raise_as(InputError)
     assert spikes is not None
     return spikes, None if labels is None else labels.astype(np.int64)

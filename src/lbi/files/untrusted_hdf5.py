@@ -105,8 +105,14 @@ def _check_tree(file: Any, path: Path) -> None:
                 n_elements += item.size or 0
             seen.add(address)
     size = path.stat().st_size
-    problems.check(n_elements <= most_elements(size), "hdf5-size", str(path), f"{n_elements} numbers claimed",
-                   f"{most_elements(size)} in a file of {size} bytes", "write it without compression")  # fmt: skip
+    problems.check(
+        n_elements <= most_elements(size),
+        "hdf5-size",
+        str(path),
+        f"{n_elements} numbers claimed",
+        f"{most_elements(size)} in a file of {size} bytes",
+        "write it without compression",
+    )
     problems.raise_as(InputError)
 
 

@@ -64,9 +64,12 @@ class Builder:
         )
         integrates = bool(np.all(thresholds == np.inf))
         if integrates or not self.problems.check(
-            bool(np.all(np.isfinite(thresholds)) and np.all(thresholds > 0)), "threshold-range", where,
-            f"thresholds {thresholds.min():g} to {thresholds.max():g}", "finite numbers above 0",
-        ):  # fmt: skip
+            bool(np.all(np.isfinite(thresholds)) and np.all(thresholds > 0)),
+            "threshold-range",
+            where,
+            f"thresholds {thresholds.min():g} to {thresholds.max():g}",
+            "finite numbers above 0",
+        ):
             thresholds = np.ones_like(thresholds)
         if integrates:
             self._integrators.add(name)
@@ -99,18 +102,25 @@ class Builder:
         )
         n_parts = decays.shape[1]
         if n_parts == 1 or not self.problems.check(
-            n_parts <= MOST_PARTS, "mixed-decays", where, f"{n_parts} different pairs of decays",
+            n_parts <= MOST_PARTS,
+            "mixed-decays",
+            where,
+            f"{n_parts} different pairs of decays",
             f"up to {MOST_PARTS} in a layer: neurons of one pair are a population on the chip",
             "train with fewer, or round the trained ones",
-        ):  # fmt: skip
+        ):
             return {name: np.arange(alpha.size)}
         place = np.argsort(np.argsort(first))[pair.reshape(-1)]
         return {f"{name}_{i + 1}": np.flatnonzero(place == i) for i in range(n_parts)}
 
     def _neuron(self, parameters: dict[str, Any], where: str) -> Neuron:
         model = (
-            LifRefractory if "refractory_period" in parameters else CubaLif if "threshold" in parameters else Integrator
-        )  # fmt: skip
+            LifRefractory
+            if "refractory_period" in parameters
+            else CubaLif
+            if "threshold" in parameters
+            else Integrator
+        )
         try:
             return model(**parameters)
         except InputError as error:
@@ -127,14 +137,22 @@ class Builder:
         check(bool(self.parts), "no-neurons", "model", "no spiking layer", "at least one", "add one")
         read = readout or next(reversed(self.parts), "")
         check(
-            len(self.parts.get(read, "1")) == 1, "mixed-decays", f"layer {read!r}", "its neurons differ in their decays",
+            len(self.parts.get(read, "1")) == 1,
+            "mixed-decays",
+            f"layer {read!r}",
+            "its neurons differ in their decays",
             "one pair of decays in the layer that is read, whose neurons keep their order",
             "train the last layer with one decay for all",
-        )  # fmt: skip
+        )
         for target, signal in self._signals.items():
             for source in sorted({term.source for term in signal.terms} & self._integrators):
-                self.problems.add("no-spikes", f"layer {target!r}", f"takes in the voltages of {source!r}", "spikes",
-                                  "end the model with the layer that is read by its voltage")  # fmt: skip
+                self.problems.add(
+                    "no-spikes",
+                    f"layer {target!r}",
+                    f"takes in the voltages of {source!r}",
+                    "spikes",
+                    "end the model with the layer that is read by its voltage",
+                )
         self.problems.raise_as(InputError)
         split = {
             layer: _part_numbers(parts, self._signals[layer].n)
@@ -191,9 +209,14 @@ def _projections(source: str, target: str, terms: list[Term], back: bool) -> lis
     delays = [term.delay - (1 if back else 0) for term in terms]
     if min(delays) < 0:
         raise InputError(
-            Problem("instant-feedback", f"projection {name!r}", "feeds back within one step", "a step later",
-                    "give the feedback a delay of a step")
-        )  # fmt: skip
+            Problem(
+                "instant-feedback",
+                f"projection {name!r}",
+                "feeds back within one step",
+                "a step later",
+                "give the feedback a delay of a step",
+            )
+        )
     matrices = [CsrMatrix.from_scipy(term.matrix) for term in terms]
     if len(terms) == 1:
         return [Projection(name, source, target, matrices[0], delays[0])]

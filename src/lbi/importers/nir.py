@@ -122,18 +122,30 @@ def _check_nodes(graph: Graph, where: str) -> Problems:
                 named = kind.startswith("Conv") and key == "padding" and _text(value) in ("same", "valid")
                 if key not in _NOT_NUMBERS and not named:
                     problems.check(
-                        _is_numbers(value) and (key not in _ALONE or np.size(value) == 1), "nir-parameter",
-                        f"{place}, {key}", _brief(value), "one number" if key in _ALONE else "finite numbers",
-                    )  # fmt: skip
+                        _is_numbers(value) and (key not in _ALONE or np.size(value) == 1),
+                        "nir-parameter",
+                        f"{place}, {key}",
+                        _brief(value),
+                        "one number" if key in _ALONE else "finite numbers",
+                    )
         reset = np.asarray(0.0 if getattr(node, "v_reset", None) is None else node.v_reset)
         if _is_numbers(reset):
             problems.check(
-                not np.any(reset), "reset-value", place, f"v_reset {reset.min():g} to {reset.max():g}", "0",
+                not np.any(reset),
+                "reset-value",
+                place,
+                f"v_reset {reset.min():g} to {reset.max():g}",
+                "0",
                 "train with a reset to 0: the chip's neuron has no other",
-            )  # fmt: skip
+            )
         if kind not in _NEURONS and kind not in _LINEAR and kind not in ("Input", "Output"):
-            problems.add("nir-node", place, f"{kind} cannot be taken over",
-                         ", ".join([*_NEURONS, *_LINEAR]), "replace it before writing the file")  # fmt: skip
+            problems.add(
+                "nir-node",
+                place,
+                f"{kind} cannot be taken over",
+                ", ".join([*_NEURONS, *_LINEAR]),
+                "replace it before writing the file",
+            )
     return problems
 
 
@@ -170,10 +182,16 @@ def _time_step(
         return float(own), "file"
     if writer is not None and (usual := WRITERS[writer].dt) is not None:
         return usual, f"{writer}'s default"
-    steps = [np.asarray(getattr(node, "tau_mem", getattr(node, "tau", 1.0)) / node.r, dtype=np.float64).reshape(-1)
-             for _, node in graph.neurons() if hasattr(node, "r") and type(node).__name__ not in ("IF", "I")]  # fmt: skip
-    steps += [np.asarray(node.tau_syn / node.w_in, dtype=np.float64).reshape(-1)
-              for _, node in graph.neurons() if hasattr(node, "w_in")]  # fmt: skip
+    steps = [
+        np.asarray(getattr(node, "tau_mem", getattr(node, "tau", 1.0)) / node.r, dtype=np.float64).reshape(-1)
+        for _, node in graph.neurons()
+        if hasattr(node, "r") and type(node).__name__ not in ("IF", "I")
+    ]
+    steps += [
+        np.asarray(node.tau_syn / node.w_in, dtype=np.float64).reshape(-1)
+        for _, node in graph.neurons()
+        if hasattr(node, "w_in")
+    ]
     every = np.concatenate(steps) if steps else np.ones(1)
     if (
         np.all(np.isfinite(every))
@@ -183,9 +201,14 @@ def _time_step(
     ):
         return float(np.median(every)), "R = τ/dt"
     raise InputError(
-        Problem("no-time-step", where, "no time step in the file, and its time constants have no agreed unit",
-                "dt in seconds, or the framework that wrote it", f"give dt (--dt) or writer (--writer): {', '.join(WRITERS)}")
-    )  # fmt: skip
+        Problem(
+            "no-time-step",
+            where,
+            "no time step in the file, and its time constants have no agreed unit",
+            "dt in seconds, or the framework that wrote it",
+            f"give dt (--dt) or writer (--writer): {', '.join(WRITERS)}",
+        )
+    )
 
 
 class _Reader:
@@ -209,8 +232,13 @@ class _Reader:
                 self._add(builder, name, signal)
             except InputError as error:
                 for problem in error.problems:
-                    self.problems.add(problem.code, f"{self.where}, into node {name!r}: {problem.where}",
-                                      problem.found, problem.allowed, problem.remedy)  # fmt: skip
+                    self.problems.add(
+                        problem.code,
+                        f"{self.where}, into node {name!r}: {problem.where}",
+                        problem.found,
+                        problem.allowed,
+                        problem.remedy,
+                    )
                 self.shapes.setdefault(name, (1,))
         readout = self._readout()
         self.problems = Problems([*self.problems, *builder.problems])
@@ -230,8 +258,13 @@ class _Reader:
         before = self.graph.before(self.graph.output)
         if len(before) == 1 and before[0] in self.place:
             return self._name(before[0])
-        self.problems.add("readout", f"{self.where}, output", f"comes from {', '.join(map(repr, before)) or 'nothing'}",
-                          "one node of neurons", "end the network with the neurons that are read")  # fmt: skip
+        self.problems.add(
+            "readout",
+            f"{self.where}, output",
+            f"comes from {', '.join(map(repr, before)) or 'nothing'}",
+            "one node of neurons",
+            "end the network with the neurons that are read",
+        )
         return None
 
     def _name(self, node: str) -> str:
@@ -288,9 +321,14 @@ class _Reader:
             signal = signal.scaled(gain)
         self.shapes[name] = signal.shape
         builder.neurons(
-            where, self._name(name), signal, current_decay=_clean(alpha), voltage_decay=_clean(beta),
-            threshold=getattr(node, "v_threshold", np.inf), voltage_bias=drive,
-        )  # fmt: skip
+            where,
+            self._name(name),
+            signal,
+            current_decay=_clean(alpha),
+            voltage_decay=_clean(beta),
+            threshold=getattr(node, "v_threshold", np.inf),
+            voltage_bias=drive,
+        )
 
 
 Parameters = tuple[Any, Any, Any, Any]
@@ -329,9 +367,14 @@ def _delay(node: Any, signal: Signal, dt: float) -> Signal:
     whole = np.rint(steps)
     if np.any(np.abs(steps - whole) > 1e-3) or np.any(whole < 0):
         raise InputError(
-            Problem("delay-value", "delay", f"{steps.min():g} to {steps.max():g} steps of {dt:g} s", "whole steps",
-                    "round the delays, or choose another dt")
-        )  # fmt: skip
+            Problem(
+                "delay-value",
+                "delay",
+                f"{steps.min():g} to {steps.max():g} steps of {dt:g} s",
+                "whole steps",
+                "round the delays, or choose another dt",
+            )
+        )
     return signal.delayed(whole.astype(np.int64))
 
 
@@ -340,8 +383,14 @@ def _conv(node: Any, signal: Signal, _dt: float) -> Signal:
     flat = kernel.ndim == 3  # one-dimensional: as an image of one row
     shape = signal.shape
     if kernel.ndim not in (3, 4) or len(shape) != kernel.ndim - 1:
-        raise InputError(Problem("shape-mismatch", "a convolution", f"a kernel {kernel.shape} for {shape}",
-                                 "(n_out, n_in, size) for (n_in, size), or the same with two sizes"))  # fmt: skip
+        raise InputError(
+            Problem(
+                "shape-mismatch",
+                "a convolution",
+                f"a kernel {kernel.shape} for {shape}",
+                "(n_out, n_in, size) for (n_in, size), or the same with two sizes",
+            )
+        )
     if flat:
         kernel, signal = kernel[:, :, None, :], signal.reshaped((*shape[:-1], 1, shape[-1]))
     stride, dilation = _pair(node.stride, flat, 1), _pair(node.dilation, flat, 1)

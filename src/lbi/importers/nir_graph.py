@@ -66,8 +66,9 @@ def flatten(graph: Any, where: str) -> Graph:
     outputs = [name for name, node in nodes.items() if type(node).__name__ == "Output"]
     problems = Problems()
     for found, what in ((inputs, "input"), (outputs, "output")):
-        problems.check(len(found) == 1, f"one-{what}", where, f"{len(found)} {what} nodes", "one",
-                       "join them into one")  # fmt: skip
+        problems.check(
+            len(found) == 1, f"one-{what}", where, f"{len(found)} {what} nodes", "one", "join them into one"
+        )
     problems.raise_as(InputError)
     for name in sorted({end for edge in edges for end in edge} - set(nodes)):
         problems.add(
@@ -121,9 +122,13 @@ def _check_cycles(graph: Graph, where: str) -> None:
             del path[depth:]
             if name in path:
                 raise InputError(
-                    Problem("cycle", f"{where}, node {name!r}", "flows into itself without a neuron between",
-                            "a neuron in every cycle")
-                )  # fmt: skip
+                    Problem(
+                        "cycle",
+                        f"{where}, node {name!r}",
+                        "flows into itself without a neuron between",
+                        "a neuron in every cycle",
+                    )
+                )
             if name in done or name in neurons:
                 continue
             done.add(name)

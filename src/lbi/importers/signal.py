@@ -109,9 +109,14 @@ class Signal:
         late = wide(steps, self.shape).astype(np.int64)
         if np.any(self.constant):
             raise InputError(
-                Problem("delayed-bias", "delay", "follows a bias, which has no beginning", "spikes only",
-                        "put the delay before the layer with the bias")
-            )  # fmt: skip
+                Problem(
+                    "delayed-bias",
+                    "delay",
+                    "follows a bias, which has no beginning",
+                    "spikes only",
+                    "put the delay before the layer with the bias",
+                )
+            )
         terms = []
         for delay in np.unique(late):
             rows = diags((late == delay).astype(np.float64))

@@ -35,14 +35,20 @@ class Convolution(NamedTuple):
         steps = f"stride {self.stride}, padding {self.padding}, dilation {self.dilation}"
         problems = Problems()
         if problems.check(
-            min(*self.stride, *self.dilation) >= 1 and min(self.padding) >= 0, "convolution", "convolution", steps,
+            min(*self.stride, *self.dilation) >= 1 and min(self.padding) >= 0,
+            "convolution",
+            "convolution",
+            steps,
             "strides and dilations of at least 1, padding of at least 0",
-        ):  # fmt: skip
+        ):
             sizes = self.output_shape(shape)
             problems.check(
-                min(sizes) >= 1 and prod(sizes) <= MOST_NEURONS, "convolution", "convolution", f"{steps}, output {sizes}",
+                min(sizes) >= 1 and prod(sizes) <= MOST_NEURONS,
+                "convolution",
+                "convolution",
+                f"{steps}, output {sizes}",
                 f"an output of 1 to {MOST_NEURONS} neurons",
-            )  # fmt: skip
+            )
         problems.raise_as(InputError)
 
     def output_shape(self, shape: Shape) -> tuple[int, int, int]:
@@ -112,9 +118,7 @@ def find(matrix: CsrMatrix, before: Shape, after: Shape) -> Convolution | None:
     if vertical is None or horizontal is None:
         return None
     (stride_y, padding_y, height), (stride_x, padding_x, width) = vertical, horizontal
-    taps = (
-        outs[0], ins[0], ins[1] - outs[1] * stride_y + padding_y, ins[2] - outs[2] * stride_x + padding_x
-    )  # fmt: skip
+    taps = (outs[0], ins[0], ins[1] - outs[1] * stride_y + padding_y, ins[2] - outs[2] * stride_x + padding_x)
     kernel = np.zeros((after[0], before[0], height, width), dtype=matrix.data.dtype)
     kernel[taps] = matrix.data
     found = Convolution(kernel, (stride_y, stride_x), (padding_y, padding_x))

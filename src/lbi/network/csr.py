@@ -50,31 +50,45 @@ class CsrMatrix:
         check(data.ndim == indices.ndim == indptr.ndim == 1, "csr-rank", "arrays", "not one-dimensional")
         problems.raise_as(InputError)
         check(
-            indptr.size == rows + 1 and indptr[0] == 0 and indptr[-1] == data.size == indices.size
+            indptr.size == rows + 1
+            and indptr[0] == 0
+            and indptr[-1] == data.size == indices.size
             and bool(np.all(np.diff(indptr) >= 0)),
-            "csr-indptr", "indptr",
+            "csr-indptr",
+            "indptr",
             f"{indptr.size} entries over {data.size} values and {indices.size} indices",
             f"{rows + 1} rising entries from 0 to the number of values",
-        )  # fmt: skip
+        )
         problems.raise_as(InputError)
         if data.size:
             check(
                 bool(indices.min() >= 0 and indices.max() < cols),
-                "csr-index", "indices", f"{indices.min()} to {indices.max()}", f"0 to {cols - 1}",
-            )  # fmt: skip
+                "csr-index",
+                "indices",
+                f"{indices.min()} to {indices.max()}",
+                f"0 to {cols - 1}",
+            )
             within_row = np.ones(data.size, dtype=bool)
             starts = indptr[:-1]
             within_row[starts[starts < data.size]] = False
             check(
                 bool(np.all((np.diff(indices) > 0) | ~within_row[1:])),
-                "csr-order", "indices", "not strictly rising within a row",
+                "csr-order",
+                "indices",
+                "not strictly rising within a row",
                 remedy="sum duplicates and sort (CsrMatrix.from_scipy does)",
-            )  # fmt: skip
+            )
             n_bad = int(np.count_nonzero(~np.isfinite(data)))
             check(n_bad == 0, "not-finite", "data", f"{n_bad} NaN or infinite values", "finite numbers")
             n_zero = int(np.count_nonzero(data == 0))
-            check(n_zero == 0, "csr-stored-zero", "data", f"{n_zero} stored zeros", "none",
-                  "drop them (CsrMatrix.from_scipy does)")  # fmt: skip
+            check(
+                n_zero == 0,
+                "csr-stored-zero",
+                "data",
+                f"{n_zero} stored zeros",
+                "none",
+                "drop them (CsrMatrix.from_scipy does)",
+            )
         problems.raise_as(InputError)
 
     @property

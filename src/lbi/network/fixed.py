@@ -125,9 +125,12 @@ class FixedNetwork:
             where = f"population {population.name!r}"
             check(population.latency >= 0, "latency", where, f"{population.latency}", "at least 0")
             check(
-                bool(np.isfinite(population.scale)) and population.scale > 0, "scale", where,
-                f"{population.scale}", "a finite number above 0",
-            )  # fmt: skip
+                bool(np.isfinite(population.scale)) and population.scale > 0,
+                "scale",
+                where,
+                f"{population.scale}",
+                "a finite number above 0",
+            )
         for projection in self.projections:
             where = f"projection {projection.name!r}"
             grid = projection.sign_mode.lava_format
@@ -135,24 +138,32 @@ class FixedNetwork:
             check(data.dtype.kind in "iu", "weights-dtype", where, f"{data.dtype}", "integers")
             n_off = int(np.count_nonzero(~grid.holds(data))) if data.dtype.kind in "iu" else 0
             check(
-                n_off == 0, "weights-range", where, f"{n_off} mantissas off the grid",
+                n_off == 0,
+                "weights-range",
+                where,
+                f"{n_off} mantissas off the grid",
                 f"{projection.sign_mode.name} {grid}",
-            )  # fmt: skip
+            )
             check(
                 -8 <= projection.weight_exp <= 7, "weight-exp", where, f"{projection.weight_exp}", "−8 to 7"
             )
             check(
-                1 <= projection.num_weight_bits <= 8, "weight-bits", where,
-                f"{projection.num_weight_bits}", "1 to 8",
-            )  # fmt: skip
+                1 <= projection.num_weight_bits <= 8,
+                "weight-bits",
+                where,
+                f"{projection.num_weight_bits}",
+                "1 to 8",
+            )
             check(projection.max_delay <= 62, "delay-value", where, f"{projection.max_delay}", "0 to 62")
             lags = self.lag(projection)
             check(
-                lags.size == 0 or int(lags.min()) >= 0, "lag", where,
+                lags.size == 0 or int(lags.min()) >= 0,
+                "lag",
+                where,
                 f"arrives {-int(lags.min(initial=0))} steps after it is due",
                 "delay + 1 + latency(source) ≥ latency(target)",
                 "give the target a smaller latency or the projection a longer delay",
-            )  # fmt: skip
+            )
         problems.raise_as(InputError)
 
     @property

@@ -168,9 +168,12 @@ def _check_population(population: Any, sizes: Mapping[str, int], check: Callable
         value = getattr(population.neuron, parameter, None)
         if value is not None:
             check(
-                value.shape == (population.n,), "bias-shape", f"{where}, {parameter}",
-                f"{value.shape}", f"{(population.n,)}",
-            )  # fmt: skip
+                value.shape == (population.n,),
+                "bias-shape",
+                f"{where}, {parameter}",
+                f"{value.shape}",
+                f"{(population.n,)}",
+            )
 
 
 def _check_projection(
@@ -188,26 +191,38 @@ def _check_projection(
     if known:
         expected = (sizes[projection.target], sizes[projection.source])
         check(
-            projection.weights.shape == expected, "weights-shape", where,
-            f"{projection.weights.shape}", f"(n_target, n_source) = {expected}",
-        )  # fmt: skip
+            projection.weights.shape == expected,
+            "weights-shape",
+            where,
+            f"{projection.weights.shape}",
+            f"(n_target, n_source) = {expected}",
+        )
     delay = np.asarray(projection.delay)
     check(
-        delay.ndim == 0 or delay.shape == (projection.weights.nnz,), "delay-shape", where,
-        f"{delay.shape}", f"one for all, or one per stored synapse: ({projection.weights.nnz},)",
-    )  # fmt: skip
+        delay.ndim == 0 or delay.shape == (projection.weights.nnz,),
+        "delay-shape",
+        where,
+        f"{delay.shape}",
+        f"one for all, or one per stored synapse: ({projection.weights.nnz},)",
+    )
     check(
-        delay.dtype.kind in "iu" and (delay.size == 0 or int(delay.min()) >= 0), "delay-value", where,
-        "negative or fractional delays", "whole timesteps of at least 0",
-    )  # fmt: skip
+        delay.dtype.kind in "iu" and (delay.size == 0 or int(delay.min()) >= 0),
+        "delay-value",
+        where,
+        "negative or fractional delays",
+        "whole timesteps of at least 0",
+    )
 
 
 def _check_readout(network: Any, check: Callable[..., bool]) -> None:
     readout, names = network.readout, [population.name for population in network.populations]
     known = check(
-        readout.population in names, "unknown-population", "readout",
-        repr(readout.population), ", ".join(map(repr, names)),
-    )  # fmt: skip
+        readout.population in names,
+        "unknown-population",
+        "readout",
+        repr(readout.population),
+        ", ".join(map(repr, names)),
+    )
     valid = check(
         readout.kind in READOUTS,
         "readout-kind",
@@ -218,10 +233,12 @@ def _check_readout(network: Any, check: Callable[..., bool]) -> None:
     if known and valid:
         model = network.population(readout.population).neuron.model
         check(
-            readout.of_membrane == (model == "integrator"), "readout-kind", "readout",
+            readout.of_membrane == (model == "integrator"),
+            "readout-kind",
+            "readout",
             f"{readout.kind!r} of a population of {model!r}",
             "'spike_count' of neurons that spike, 'membrane_max' or 'membrane_mean' of integrators",
-        )  # fmt: skip
+        )
 
 
 def is_name(name: object) -> bool:

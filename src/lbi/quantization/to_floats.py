@@ -35,9 +35,14 @@ def _projection(fixed: FixedNetwork, projection: FixedProjection, order: dict[st
     where = f"projection {projection.name!r}"
     if int(np.min(delay, initial=0)) < 0:
         raise InputError(
-            Problem("instant-feedback", where, "arrives in the step it is sent, against the order of evaluation",
-                    "populations in the order of their signals", "list sources before targets")
-        )  # fmt: skip
+            Problem(
+                "instant-feedback",
+                where,
+                "arrives in the step it is sent, against the order of evaluation",
+                "populations in the order of their signals",
+                "list sources before targets",
+            )
+        )
     weights, _ = projection.weights.with_data(projection.weights.data * (2.0**projection.weight_exp / scale))
     if isinstance(delay, np.ndarray):
         delay = delay.astype(np.uint8)

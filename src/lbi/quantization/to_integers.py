@@ -110,16 +110,21 @@ def _chip_delay(
     where = f"projection {projection.name!r}"
     if shortest < 0:
         problems.add(
-            "feedback-too-fast", where,
+            "feedback-too-fast",
+            where,
             f"feeds back from {projection.source!r} to {projection.target!r} {-shortest} steps faster than"
             " spikes travel on the chip, where every projection takes a step",
             f"a delay of at least {latencies[projection.source] - latencies[projection.target]}",
             "train with that delay on the projection",
-        )  # fmt: skip
+        )
     problems.check(
-        longest <= allowed.maximum, "delay-range", where, f"a delay of {longest} chip steps",
-        f"{allowed}", "shorten the delay or the paths that meet here",
-    )  # fmt: skip
+        longest <= allowed.maximum,
+        "delay-range",
+        where,
+        f"a delay of {longest} chip steps",
+        f"{allowed}",
+        "shorten the delay or the paths that meet here",
+    )
     if delay.ndim == 0:
         return max(0, min(int(delay), allowed.maximum))
     return np.clip(delay, 0, allowed.maximum).astype(np.uint8)

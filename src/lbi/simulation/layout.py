@@ -180,10 +180,13 @@ def _check_sums(projections: tuple[FixedProjection, ...]) -> None:
     for projection in projections:
         largest = int(projection.weights.fan_in().max(initial=0)) * 256
         problems.check(
-            largest < 1 << 31, "fan-in", f"projection {projection.name!r}",
-            f"{largest // 256} synapses on one neuron", f"fewer than {(1 << 31) // 256}",
+            largest < 1 << 31,
+            "fan-in",
+            f"projection {projection.name!r}",
+            f"{largest // 256} synapses on one neuron",
+            f"fewer than {(1 << 31) // 256}",
             "split the projection",
-        )  # fmt: skip
+        )
     problems.raise_as(InputError)
 
 
@@ -249,9 +252,13 @@ def _columns(fixed: FixedNetwork, projection: FixedProjection, dense: bool) -> _
 def _check_index(projection: FixedProjection, size: int) -> None:
     problems = Problems()
     problems.check(
-        size < 1 << 31, "population-size", f"projection {projection.name!r}",
-        f"{size} targets × delay steps", f"fewer than {1 << 31}", "split the population",
-    )  # fmt: skip
+        size < 1 << 31,
+        "population-size",
+        f"projection {projection.name!r}",
+        f"{size} targets × delay steps",
+        f"fewer than {1 << 31}",
+        "split the population",
+    )
     problems.raise_as(InputError)
 
 

@@ -26,13 +26,21 @@ def check_spikes(spikes: ArrayLike, n_in: int, where: str = "spikes") -> NDArray
     problems = Problems()
     array = np.asarray(spikes)
     if problems.check(
-        array.ndim == 3, "spikes-rank", where, f"shape {array.shape}", "(n_samples, n_steps, n_in)",
+        array.ndim == 3,
+        "spikes-rank",
+        where,
+        f"shape {array.shape}",
+        "(n_samples, n_steps, n_in)",
         "one row of channels per step: spikes.reshape(n_samples, n_steps, -1)",
-    ):  # fmt: skip
+    ):
         problems.check(
-            array.shape[2] == n_in, "spikes-width", where, f"{array.shape[2]} channels",
-            f"{n_in}, the network's input", "use the encoding the network was trained with",
-        )  # fmt: skip
+            array.shape[2] == n_in,
+            "spikes-width",
+            where,
+            f"{array.shape[2]} channels",
+            f"{n_in}, the network's input",
+            "use the encoding the network was trained with",
+        )
     if problems.check(
         array.dtype.kind in "biuf",
         "spikes-dtype",
@@ -42,9 +50,13 @@ def check_spikes(spikes: ArrayLike, n_in: int, where: str = "spikes") -> NDArray
     ):
         n_bad = array.size - int(np.count_nonzero(array == 0)) - int(np.count_nonzero(array == 1))
         problems.check(
-            n_bad == 0, "spikes-value", where, f"{n_bad} values that are neither 0 nor 1",
-            "0 and 1: a chip input spikes at most once per timestep", "bin the events to one per step",
-        )  # fmt: skip
+            n_bad == 0,
+            "spikes-value",
+            where,
+            f"{n_bad} values that are neither 0 nor 1",
+            "0 and 1: a chip input spikes at most once per timestep",
+            "bin the events to one per step",
+        )
     problems.raise_as(InputError)
     return np.ascontiguousarray(array, dtype=np.uint8)
 

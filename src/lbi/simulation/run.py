@@ -58,9 +58,12 @@ class SpikeEvents:
             object.__setattr__(self, name, array)
             where = f"events, {name}"
             problems.check(
-                array.ndim == 1 and array.size == np.size(self.sample), "events-shape", where,
-                f"shape {array.shape}", f"({np.size(self.sample)},), as sample",
-            )  # fmt: skip
+                array.ndim == 1 and array.size == np.size(self.sample),
+                "events-shape",
+                where,
+                f"shape {array.shape}",
+                f"({np.size(self.sample)},), as sample",
+            )
             if problems.check(array.dtype.kind in "iu", "events-dtype", where, f"{array.dtype}", "integers"):
                 n_bad = int(np.count_nonzero((array < 0) | (array >= limit)))
                 problems.check(
@@ -70,9 +73,13 @@ class SpikeEvents:
         keys = np.ravel_multi_index((self.sample, self.step, self.channel), self.shape)
         n_twice = keys.size - np.unique(keys).size
         problems.check(
-            n_twice == 0, "events-twice", "events", f"{n_twice} repeated events",
-            "at most one spike per channel and step", "bin the events to one per step",
-        )  # fmt: skip
+            n_twice == 0,
+            "events-twice",
+            "events",
+            f"{n_twice} repeated events",
+            "at most one spike per channel and step",
+            "bin the events to one per step",
+        )
         problems.raise_as(InputError)
 
 
@@ -136,9 +143,12 @@ def _pairs(
             found = {(name, variable)} if variable in known.get(name, ()) else set()
             if problems.check(name in known, "record-population", "record", repr(name), ", ".join(known)):
                 problems.check(
-                    bool(found), "record-variable", f"record, population {name!r}", repr(variable),
+                    bool(found),
+                    "record-variable",
+                    f"record, population {name!r}",
+                    repr(variable),
                     ", ".join(known[name]),
-                )  # fmt: skip
+                )
         pairs |= found
     return pairs
 
@@ -170,9 +180,12 @@ def _inputs(spikes: ArrayLike | SpikeEvents, n_in: int) -> Inputs:
 
 
 def _run(
-    plan: Plan, inputs: Inputs, pairs: set[tuple[str, str]], n_threads: int | None,
+    plan: Plan,
+    inputs: Inputs,
+    pairs: set[tuple[str, str]],
+    n_threads: int | None,
     on_done: Callable[[int], None] | None,
-) -> Outputs:  # fmt: skip
+) -> Outputs:
     from lbi.simulation.kernels import run, scratch_for
 
     layout, n_steps = plan.layout, inputs.n_steps

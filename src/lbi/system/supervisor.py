@@ -54,14 +54,23 @@ def run_script(
     with tempfile.TemporaryFile() as log:
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                cwd=Path(script).parent, start_new_session=True,
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=Path(script).parent,
+                start_new_session=True,
+            )
         except OSError as error:
             raise BackendError(
-                Problem("interpreter", command[0], f"cannot be started ({error.strerror})", "a Python interpreter",
-                        "set LBI_LAVA_PYTHON to one that has lava-nc")
-            ) from error  # fmt: skip
+                Problem(
+                    "interpreter",
+                    command[0],
+                    f"cannot be started ({error.strerror})",
+                    "a Python interpreter",
+                    "set LBI_LAVA_PYTHON to one that has lava-nc",
+                )
+            ) from error
         try:
             with tidied(partial(_end, process.pid, prefix)):
                 in_time = _wait(process, timeout_s, while_running)
@@ -73,9 +82,13 @@ def run_script(
         sys.stderr.write(output)
     if not in_time:
         raise BackendError(
-            Problem("timed-out", where, f"timed out after {timeout_s:g} s{_tail(output)}",
-                    remedy="give it longer (--timeout) or fewer samples (--samples); --debug shows its output")
-        )  # fmt: skip
+            Problem(
+                "timed-out",
+                where,
+                f"timed out after {timeout_s:g} s{_tail(output)}",
+                remedy="give it longer (--timeout) or fewer samples (--samples); --debug shows its output",
+            )
+        )
     code = process.returncode
     if code != 0:
         ended = (

@@ -73,12 +73,20 @@ def _parts(content: dict[str, Any], where: str) -> tuple[ModelConfig, dict[str, 
     problems = Problems()
     for key in ("config", "state_dict"):
         problems.check(
-            isinstance(content.get(key), Mapping), "model-incomplete", where,
-            f"{key!r} is {type(content.get(key)).__name__}", "a dictionary",
-        )  # fmt: skip
+            isinstance(content.get(key), Mapping),
+            "model-incomplete",
+            where,
+            f"{key!r} is {type(content.get(key)).__name__}",
+            "a dictionary",
+        )
     meta = content.get("meta", {})
-    problems.check(_is_meta(meta), "model-incomplete", where, f"'meta' is {type(meta).__name__}",
-                   "a dictionary of plain JSON values")  # fmt: skip
+    problems.check(
+        _is_meta(meta),
+        "model-incomplete",
+        where,
+        f"'meta' is {type(meta).__name__}",
+        "a dictionary of plain JSON values",
+    )
     problems.raise_as(InputError)
     try:
         config = ModelConfig.from_dict(content["config"])
@@ -127,8 +135,13 @@ def _combined(combine: Callable[[Tensor, Tensor], Tensor], main: Any, other: Any
     shapes = [tuple(part.shape) if isinstance(part, Tensor) else None for part in (main, other)]
     if not shapes[0] or shapes[1] not in (shapes[0], (shapes[0][0],) + (1,) * (len(shapes[0]) - 1)):
         raise InputError(
-            Problem("weights-shape", f"state_dict[{key!r}]", f"{shapes[0]} with {shapes[1]}", "a tensor, and its mask or norms")
-        )  # fmt: skip
+            Problem(
+                "weights-shape",
+                f"state_dict[{key!r}]",
+                f"{shapes[0]} with {shapes[1]}",
+                "a tensor, and its mask or norms",
+            )
+        )
     return combine(main, other)
 
 
@@ -157,9 +170,13 @@ def check_state(config: ModelConfig, state: Mapping[str, Any], where: str) -> No
         else:
             n_bad = int((~torch.isfinite(value)).sum())
             problems.check(
-                n_bad == 0, "not-finite", place, f"{n_bad} of {value.numel()} values are NaN or infinite",
-                "finite numbers", "training diverged: lower the learning rate, or clip gradients",
-            )  # fmt: skip
+                n_bad == 0,
+                "not-finite",
+                place,
+                f"{n_bad} of {value.numel()} values are NaN or infinite",
+                "finite numbers",
+                "training diverged: lower the learning rate, or clip gradients",
+            )
     problems.raise_as(InputError)
 
 

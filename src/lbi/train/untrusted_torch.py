@@ -61,19 +61,24 @@ def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
             what = f"format {content['format']!r}"
         raise InputError(
             Problem(
-                "model-foreign", where, f"{what} with keys {keys or '(none)'}",
+                "model-foreign",
+                where,
+                f"{what} with keys {keys or '(none)'}",
                 f"format {name!r}, as lbi-train writes it",
                 "a state_dict does not say how its layers connect: give lbi-export the function that builds the model,"
                 " --arch FILE.py:FUNCTION",
             )
-        )  # fmt: skip
+        )
     if not isinstance(content.get("version"), int) or content["version"] != version:
         raise InputError(
             Problem(
-                "version", where, f"version {content.get('version')!r} of {name}", f"version {version}",
+                "version",
+                where,
+                f"version {content.get('version')!r} of {name}",
+                f"version {version}",
                 "update lbi-snn, or write the file with this version",
             )
-        )  # fmt: skip
+        )
     return content
 
 
@@ -111,10 +116,13 @@ def _load(path: Path, name: str) -> Any:
         size = path.stat().st_size
         raise InputError(
             Problem(
-                "file-broken", where, f"{size} bytes that torch cannot read ({_first_sentence(error)})",
-                f"a {name} file", "it may be truncated: copy or write it again",
+                "file-broken",
+                where,
+                f"{size} bytes that torch cannot read ({_first_sentence(error)})",
+                f"a {name} file",
+                "it may be truncated: copy or write it again",
             )
-        ) from error  # fmt: skip
+        ) from error
     _check_tensors(content, where, path.stat().st_size)
     return content
 
@@ -128,23 +136,40 @@ def _refuse_archive(path: Path, name: str) -> None:
     unfolded, most = sum(entry.file_size for entry in entries), max(UNFOLDED, path.stat().st_size)
     if unfolded > most:
         raise InputError(
-            Problem("file-unfolds", str(path), f"unfolds to {unfolded} bytes", f"at most {most}", "save it without compression")
-        )  # fmt: skip
+            Problem(
+                "file-unfolds",
+                str(path),
+                f"unfolds to {unfolded} bytes",
+                f"at most {most}",
+                "save it without compression",
+            )
+        )
     parts = {entry.filename.split("/", 1)[-1] for entry in entries}
     if "constants.pkl" in parts or any(part.startswith("code/") for part in parts):
         raise InputError(
             Problem(
-                "model-torchscript", str(path), "is a TorchScript archive (compiled code)", f"a {name} file",
+                "model-torchscript",
+                str(path),
+                "is a TorchScript archive (compiled code)",
+                f"a {name} file",
                 "save the model's state instead of scripting or tracing it",
             )
-        )  # fmt: skip
+        )
 
 
 _LAYOUTS = (torch.strided, torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
 _DTYPES = (
-    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
-    torch.float16, torch.bfloat16, torch.float32, torch.float64,
-)  # fmt: skip
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+)
 
 
 def _check_tensors(content: Any, where: str, size: int) -> None:
@@ -156,14 +181,26 @@ def _check_tensors(content: Any, where: str, size: int) -> None:
         if isinstance(part, torch.Tensor):
             n_elements += math.prod(part.shape)
             plain = part.layout in _LAYOUTS and part.dtype in _DTYPES and part.device.type == "cpu"
-            problems.check(plain, "tensor-kind", where + place, f"a {part.layout} tensor of {part.dtype} on {part.device}",
-                           "real or whole numbers, dense or sparse", "convert it before saving")  # fmt: skip
+            problems.check(
+                plain,
+                "tensor-kind",
+                where + place,
+                f"a {part.layout} tensor of {part.dtype} on {part.device}",
+                "real or whole numbers, dense or sparse",
+                "convert it before saving",
+            )
         elif isinstance(part, Mapping):
             parts += [(f"{place}[{key!r}]", value) for key, value in part.items()]
         elif isinstance(part, list | tuple | set):
             parts += [(f"{place}[{i}]", value) for i, value in enumerate(part)]
-    problems.check(n_elements <= most_elements(size), "tensor-size", where, f"{n_elements} numbers claimed",
-                   f"{most_elements(size)} in a file of {size} bytes", "save tensors that are not expanded")  # fmt: skip
+    problems.check(
+        n_elements <= most_elements(size),
+        "tensor-size",
+        where,
+        f"{n_elements} numbers claimed",
+        f"{most_elements(size)} in a file of {size} bytes",
+        "save tensors that are not expanded",
+    )
     problems.raise_as(InputError)
 
 
@@ -172,16 +209,22 @@ def _pickled(where: str, name: str, error: pickle.UnpicklingError) -> InputError
     if found is None:
         return InputError(
             Problem(
-                "file-broken", where, f"torch cannot read it ({_first_sentence(error)})", f"a {name} file",
+                "file-broken",
+                where,
+                f"torch cannot read it ({_first_sentence(error)})",
+                f"a {name} file",
                 "it may be truncated or no torch file",
             )
-        )  # fmt: skip
+        )
     return InputError(
         Problem(
-            "model-pickled", where, f"holds pickled Python objects ({found[1]}), which could run any code",
-            "plain types and tensors", "re-save it where it was made: torch.save(model.state_dict(), path)",
+            "model-pickled",
+            where,
+            f"holds pickled Python objects ({found[1]}), which could run any code",
+            "plain types and tensors",
+            "re-save it where it was made: torch.save(model.state_dict(), path)",
         )
-    )  # fmt: skip
+    )
 
 
 def _first_sentence(error: Exception) -> str:

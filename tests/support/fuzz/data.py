@@ -45,8 +45,21 @@ def damage_npz(path: Path, rng: Rng) -> None:
             else:
                 arrays[key] = np.zeros(old.shape, [("a", "i4"), ("b", "f4")])
         elif change == "shape":
-            arrays[key] = pick(rng, (old.reshape(-1), old[None], old[..., None], old.T, old[:0], old[:1], old[..., :0], old[:-1],
-                                     np.zeros(()), old.sum()))  # fmt: skip
+            arrays[key] = pick(
+                rng,
+                (
+                    old.reshape(-1),
+                    old[None],
+                    old[..., None],
+                    old.T,
+                    old[:0],
+                    old[:1],
+                    old[..., :0],
+                    old[:-1],
+                    np.zeros(()),
+                    old.sum(),
+                ),
+            )
         elif change == "values":
             new = old.astype(pick(rng, ("f8", "i8", "u8", "i1")))
             new.flat[int(rng.integers(new.size))] = pick(rng, (2, -1, 100, 1, 0))
@@ -74,11 +87,30 @@ def npy_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-HEADER_SHAPES = ("(1000000000, 10, 10)", "(4294967296, 4294967296)", "(-1,)", "(2,", "()", "(0, 9999999999999)", "(3.5,)",
-                 "(True,)", "('a',)", "[12, 6, 8]")  # fmt: skip
+HEADER_SHAPES = (
+    "(1000000000, 10, 10)",
+    "(4294967296, 4294967296)",
+    "(-1,)",
+    "(2,",
+    "()",
+    "(0, 9999999999999)",
+    "(3.5,)",
+    "(True,)",
+    "('a',)",
+    "[12, 6, 8]",
+)
 HEADER_TYPES = (
-    "'|u1'", "'<f8'", "'|O'", "'<U9999999'", "'|V0'", "[('a', '<i4')]", "'nonsense'", "7", "'<c16'", "'|S0'",
-)  # fmt: skip
+    "'|u1'",
+    "'<f8'",
+    "'|O'",
+    "'<U9999999'",
+    "'|V0'",
+    "[('a', '<i4')]",
+    "'nonsense'",
+    "7",
+    "'<c16'",
+    "'|S0'",
+)
 
 
 def bad_header(array: np.ndarray, rng: Rng) -> bytes:
@@ -194,7 +226,13 @@ def damage_mnist(path: Path, rng: Rng) -> None:
     if packed:
         content = gzip.compress(content, 1)
         if change == "pack":
-            packs = (content + content, content + b"x", content[:-4] + b"1234", content[:10], damage(content, rng))  # fmt: skip
+            packs = (
+                content + content,
+                content + b"x",
+                content[:-4] + b"1234",
+                content[:10],
+                damage(content, rng),
+            )
             content = pick(rng, packs)
     if change == "bomb" and not packed:
         return

@@ -129,10 +129,21 @@ def _values(array: np.ndarray, rng: Rng) -> np.ndarray:
 
 def _reshaped(array: np.ndarray, rng: Rng) -> np.ndarray:
     options: list[Any] = [
-        array.reshape(-1), array[None], array[..., None], array.T, array.reshape(-1)[:0], array.reshape(-1)[:1],
-        np.zeros((0, 3)), np.resize(array, (array.size + 1,)), array.reshape(-1)[:-1], np.zeros(()), array.sum(),
-        np.resize(array, (1,) * 31), np.resize(array, (array.size, 2)), np.resize(array, (2, 3, 4)),
-    ]  # fmt: skip
+        array.reshape(-1),
+        array[None],
+        array[..., None],
+        array.T,
+        array.reshape(-1)[:0],
+        array.reshape(-1)[:1],
+        np.zeros((0, 3)),
+        np.resize(array, (array.size + 1,)),
+        array.reshape(-1)[:-1],
+        np.zeros(()),
+        array.sum(),
+        np.resize(array, (1,) * 31),
+        np.resize(array, (array.size, 2)),
+        np.resize(array, (2, 3, 4)),
+    ]
     return pick(rng, options)
 
 
@@ -207,9 +218,18 @@ def _object(file: h5py.File, name: str, names: list[str], rng: Rng) -> None:
 def _link(file: h5py.File, name: str, names: list[str], rng: Rng) -> None:
     """Put a link in the place of an object, or beside it."""
     target: Any = pick(
-        rng, (h5py.SoftLink("/nowhere"), h5py.SoftLink("/"), h5py.SoftLink("/" + name), h5py.ExternalLink("/etc/passwd", "/"),
-              h5py.ExternalLink("nowhere.h5", "/x"), h5py.SoftLink("/" + pick(rng, names)), "hard", "hard")
-    )  # fmt: skip
+        rng,
+        (
+            h5py.SoftLink("/nowhere"),
+            h5py.SoftLink("/"),
+            h5py.SoftLink("/" + name),
+            h5py.ExternalLink("/etc/passwd", "/"),
+            h5py.ExternalLink("nowhere.h5", "/x"),
+            h5py.SoftLink("/" + pick(rng, names)),
+            "hard",
+            "hard",
+        ),
+    )
     if target == "hard":  # several names for one object, cycles among them
         target = pick(rng, (file, file[pick(rng, names)]))
     beside = f"{name.rpartition('/')[0]}/{pick(rng, NAMES)}"
@@ -246,13 +266,41 @@ def _attribute(file: h5py.File, name: str, names: list[str], rng: Rng) -> None:
             ),
         )
         attributes[key] = pick(
-            rng, (number if abs(number) < 2**63 else 0.5, pick(rng, FLOATS), text.replace("\x00", "0"), text.encode().replace(b"\x00", b"") or b"0", b"\xff\xfe", True)
-        )  # fmt: skip
+            rng,
+            (
+                number if abs(number) < 2**63 else 0.5,
+                pick(rng, FLOATS),
+                text.replace("\x00", "0"),
+                text.encode().replace(b"\x00", b"") or b"0",
+                b"\xff\xfe",
+                True,
+            ),
+        )
     elif change == "array":
         attributes[key] = pick(
-            rng, ([1, 2, 3], [2**62, 2**62], [-1], [0], [1.5], np.zeros((2, 2)), np.zeros(0), [2**40], ["a", "b"], [float("nan")])
-        )  # fmt: skip
+            rng,
+            (
+                [1, 2, 3],
+                [2**62, 2**62],
+                [-1],
+                [0],
+                [1.5],
+                np.zeros((2, 2)),
+                np.zeros(0),
+                [2**40],
+                ["a", "b"],
+                [float("nan")],
+            ),
+        )
     else:
         attributes[key] = pick(
-            rng, (h5py.Empty("f4"), 1j, np.zeros(2, dtype=[("a", "i4")]), np.void(b"abc"), file[name].ref, np.array([1, 2], object).astype("S3"))
-        )  # fmt: skip
+            rng,
+            (
+                h5py.Empty("f4"),
+                1j,
+                np.zeros(2, dtype=[("a", "i4")]),
+                np.void(b"abc"),
+                file[name].ref,
+                np.array([1, 2], object).astype("S3"),
+            ),
+        )

@@ -100,8 +100,18 @@ def export_seeds(folder: Path) -> list[Path]:
 
 
 FOLDER_CHANGES = (
-    "bytes", "bytes", "content", "content", "content", "remove", "folder", "link", "loop", "empty", "exchange",
-)  # fmt: skip
+    "bytes",
+    "bytes",
+    "content",
+    "content",
+    "content",
+    "remove",
+    "folder",
+    "link",
+    "loop",
+    "empty",
+    "exchange",
+)
 
 
 def damage_folder(path: Path, rng: Rng) -> None:
@@ -150,13 +160,40 @@ def netx_seeds(folder: Path) -> list[Path]:
     pair = {"stride": 1, "padding": 1, "dilation": 1}
     layers: list[dict[str, Any]] = [
         {"type": "input", "shape": [2, 5, 4], "weight": 64, "bias": 0, "neuron": {**CUBA, "iDecay": 4096}},
-        {"type": "conv", "shape": [4, 5, 4], "weight": weights(4, 1, 3, 3), "groups": 2, **pair, "neuron": CUBA, "bias": weights(4)},
-        {"type": "pool", "shape": [4, 2, 2], "weight": weights(1, 1, 2, 2, 1), "stride": [2, 2], "padding": [0, 0],
-         "dilation": [1, 1], "neuron": CUBA},
+        {
+            "type": "conv",
+            "shape": [4, 5, 4],
+            "weight": weights(4, 1, 3, 3),
+            "groups": 2,
+            **pair,
+            "neuron": CUBA,
+            "bias": weights(4),
+        },
+        {
+            "type": "pool",
+            "shape": [4, 2, 2],
+            "weight": weights(1, 1, 2, 2, 1),
+            "stride": [2, 2],
+            "padding": [0, 0],
+            "dilation": [1, 1],
+            "neuron": CUBA,
+        },
         {"type": "flatten", "shape": [16]},
-        {"type": "dense", "shape": [5], "weight": weights(5, 16), "delay": weights(5, 16) % 9, "neuron": CUBA},
-        {"type": "dense_rec", "shape": [5], "weight": weights(5, 5), "weight_rec": weights(5, 5), "neuron": CUBA},
-    ]  # fmt: skip
+        {
+            "type": "dense",
+            "shape": [5],
+            "weight": weights(5, 16),
+            "delay": weights(5, 16) % 9,
+            "neuron": CUBA,
+        },
+        {
+            "type": "dense_rec",
+            "shape": [5],
+            "weight": weights(5, 5),
+            "weight_rec": weights(5, 5),
+            "neuron": CUBA,
+        },
+    ]
     paths.append(folder / "conv.net")
     with h5py.File(paths[-1], "w") as file:
         for index, layer in enumerate(layers):
@@ -201,12 +238,18 @@ def nir_seeds(folder: Path) -> list[Path]:
         "flatten": nir.Flatten({"input": np.array([3, 3, 2])}, 0, -1),
         "affine": nir.Affine(rng.normal(size=(3, 18)), rng.normal(size=3)),
         "scale": nir.Scale(np.full(3, 0.5)),
-        "cuba": nir.CubaLIF(tau_mem=np.full(3, 1e-2), tau_syn=np.full(3, 1e-3), r=np.full(3, 1e2), v_leak=np.zeros(3),
-                            v_threshold=np.ones(3), w_in=np.full(3, 10.0)),
+        "cuba": nir.CubaLIF(
+            tau_mem=np.full(3, 1e-2),
+            tau_syn=np.full(3, 1e-3),
+            r=np.full(3, 1e2),
+            v_leak=np.zeros(3),
+            v_threshold=np.ones(3),
+            w_in=np.full(3, 10.0),
+        ),
         "delay": nir.Delay(np.full(3, 2e-4)),
         "inner": inner,
         "output": nir.Output(np.array([3])),
-    }  # fmt: skip
+    }
     names = list(nodes)
     paths.append(folder / "images.nir")
     nir.write(paths[-1], nir.NIRGraph(nodes, list(pairwise(names)), type_check=False))
@@ -378,14 +421,29 @@ READERS = {
     "export": Reader(export_seeds, (damage_folder,), use_export),
     "netx": Reader(netx_seeds, (damage_file, damage_hdf5, damage_hdf5, damage_hdf5), use_file),
     "nir": Reader(nir_seeds, (damage_file, damage_hdf5, damage_hdf5, damage_hdf5), use_nir, ("nir",)),
-    "model": Reader(model_seeds, (damage_file, damage_zip, damage_tree, damage_tree, damage_tree), use_file, TORCH),
-    "checkpoint": Reader(checkpoint_seeds, (damage_file, damage_zip, damage_tree, damage_tree, damage_tree), use_checkpoint, TORCH),
-    "foreign": Reader(foreign_seeds, (damage_file, damage_zip, damage_tree, damage_tree), use_foreign, ("torch", "snntorch")),
+    "model": Reader(
+        model_seeds, (damage_file, damage_zip, damage_tree, damage_tree, damage_tree), use_file, TORCH
+    ),
+    "checkpoint": Reader(
+        checkpoint_seeds,
+        (damage_file, damage_zip, damage_tree, damage_tree, damage_tree),
+        use_checkpoint,
+        TORCH,
+    ),
+    "foreign": Reader(
+        foreign_seeds, (damage_file, damage_zip, damage_tree, damage_tree), use_foreign, ("torch", "snntorch")
+    ),
     "spikes": Reader(spikes_seeds, (damage_file, damage_zip, damage_npz, damage_npz, damage_npz), use_spikes),
-    "dataset": Reader(dataset_seeds, (damage_file, damage_zip, damage_npz, damage_npz, damage_npz), use_dataset),
-    "heidelberg": Reader(heidelberg_seeds, (damage_bytes_within, damage_heidelberg, damage_heidelberg), use_heidelberg),
+    "dataset": Reader(
+        dataset_seeds, (damage_file, damage_zip, damage_npz, damage_npz, damage_npz), use_dataset
+    ),
+    "heidelberg": Reader(
+        heidelberg_seeds, (damage_bytes_within, damage_heidelberg, damage_heidelberg), use_heidelberg
+    ),
     "mnist": Reader(mnist_seeds, (damage_bytes_within, damage_mnist, damage_mnist, damage_mnist), use_mnist),
     "chip": Reader(chip_seeds, (damage_file, damage_toml, damage_toml, damage_toml), use_chip, ("tomli",)),
-    "config": Reader(config_seeds, (damage_file, damage_toml, damage_toml, damage_toml), use_config, ("torch", "tomli")),
-}  # fmt: skip
+    "config": Reader(
+        config_seeds, (damage_file, damage_toml, damage_toml, damage_toml), use_config, ("torch", "tomli")
+    ),
+}
 """Name → reader."""

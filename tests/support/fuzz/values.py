@@ -14,15 +14,60 @@ import numpy as np
 Rng = np.random.Generator
 
 INTEGERS = (
-    0, 1, -1, 2, 7, 255, 256, 65536, 2**24, 2**31 - 1, 2**31, -(2**31), 2**53, 2**63 - 1, -(2**63), 2**63, 10**30,
-)  # fmt: skip
+    0,
+    1,
+    -1,
+    2,
+    7,
+    255,
+    256,
+    65536,
+    2**24,
+    2**31 - 1,
+    2**31,
+    -(2**31),
+    2**53,
+    2**63 - 1,
+    -(2**63),
+    2**63,
+    10**30,
+)
 FLOATS = (0.0, -0.0, 0.5, -1.5, 1.0, 5e-324, 1e-300, 1e300, 3.4e38, float("nan"), float("inf"), -float("inf"))
 TEXTS = (
-    "", "x", "input", "spike_count", "a/b", "..", "../../x", "ü", "名", "\x1b[31m", "\x00", "a\nb", "1", "nan", "x" * 5000, "[]", "{",
-)  # fmt: skip
+    "",
+    "x",
+    "input",
+    "spike_count",
+    "a/b",
+    "..",
+    "../../x",
+    "ü",
+    "名",
+    "\x1b[31m",
+    "\x00",
+    "a\nb",
+    "1",
+    "nan",
+    "x" * 5000,
+    "[]",
+    "{",
+)
 OTHERS = (
-    None, True, False, [], {}, [[]], [1, "a"], [0], [-1], [2**40], {"a": 1}, {"": None}, [None], [[1, 2], [3]],
-)  # fmt: skip
+    None,
+    True,
+    False,
+    [],
+    {},
+    [[]],
+    [1, "a"],
+    [0],
+    [-1],
+    [2**40],
+    {"a": 1},
+    {"": None},
+    [None],
+    [[1, 2], [3]],
+)
 BOMB_BYTES = 300 << 20
 """Size of what decompression bombs unfold to."""
 
@@ -212,8 +257,23 @@ def damage_toml(path: Path, rng: Rng) -> None:
     elif change == "move":
         lines.insert(int(rng.integers(len(lines))), lines.pop(at))
     else:
-        junk = ("a = " + "[" * 5000, "a = " + "9" * 6000, "a = 0x" + "f" * 6000, "a.b.c = 1\na = 2", "a = 2024-99-99",
-                "[a", "[[limits]]", "a = 1e999", "a" * 70000 + " = 1", ".".join("a" * 3000) + " = 1", "a = " + "{b=" * 3000,
-                '"\\ud800" = 1', "a = '''", "=", "\ufeff", "epochs = 1_000_000_000_000")  # fmt: skip
+        junk = (
+            "a = " + "[" * 5000,
+            "a = " + "9" * 6000,
+            "a = 0x" + "f" * 6000,
+            "a.b.c = 1\na = 2",
+            "a = 2024-99-99",
+            "[a",
+            "[[limits]]",
+            "a = 1e999",
+            "a" * 70000 + " = 1",
+            ".".join("a" * 3000) + " = 1",
+            "a = " + "{b=" * 3000,
+            '"\\ud800" = 1',
+            "a = '''",
+            "=",
+            "\ufeff",
+            "epochs = 1_000_000_000_000",
+        )
         lines.insert(at, pick(rng, junk))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

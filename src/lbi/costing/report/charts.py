@@ -23,12 +23,24 @@ PART_COLORS = ("#0f766e", "#d97706", "#7c3aed", "#be123c")
 MAX_CHIPS, MAX_PIXELS = 4, 256
 
 _STYLE = {
-    "svg.fonttype": "none", "svg.hashsalt": "lbi", "font.family": "sans-serif", "font.size": 10,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lbi",
+    "font.family": "sans-serif",
+    "font.size": 10,
     "font.sans-serif": ["Helvetica", "Arial", "DejaVu Sans"],
-    "axes.edgecolor": "#cbd5e1", "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": FAINT,
-    "axes.axisbelow": True, "legend.frameon": False, "figure.constrained_layout.use": True,
-}  # fmt: skip
+    "axes.edgecolor": "#cbd5e1",
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
 
 
 @contextmanager
@@ -153,8 +165,14 @@ def core_map(estimate: Estimate) -> str:
     """The chips' tiles and cores, each core coloured by its fullest resource; at most MAX_CHIPS chips."""
     profile, placement = estimate.profile, estimate.sparse.placement
     columns, rows, per_tile, per_chip = (
-        int(q.number) for q in (profile.mesh.columns, profile.mesh.rows, profile.mesh.cores_per_tile, profile.limits.cores_per_chip)
-    )  # fmt: skip
+        int(q.number)
+        for q in (
+            profile.mesh.columns,
+            profile.mesh.rows,
+            profile.mesh.cores_per_tile,
+            profile.limits.cores_per_chip,
+        )
+    )
     side = int(np.ceil(np.sqrt(per_tile)))
     n_chips = min(placement.n_chips, MAX_CHIPS)
     fullest = np.max(list(placement.utilization.values()), axis=0)

@@ -99,16 +99,25 @@ def headline(estimate: Estimate) -> list[Line]:
         both("  of them active", lambda bill: bill.events["update_active"]),
         both("spikes", lambda bill: bill.events["spike"]),
         both("input spikes", lambda bill: bill.input_spikes),
-        both("messages (spike × destination core)" if sparse.exact_messages else "messages (spike × destination core), at most",
-             lambda bill: bill.events["message_in"]),
+        both(
+            "messages (spike × destination core)"
+            if sparse.exact_messages
+            else "messages (spike × destination core), at most",
+            lambda bill: bill.events["message_in"],
+        ),
         both("synaptic memory, chip bits", lambda bill: float(bill.placement.synaptic_bits), bits),
         *_other_layouts(estimate),
         both("neuron state, chip bits", lambda bill: _state_bits(estimate), bits),
         both("input axons", lambda bill: float(bill.placement.use["input_axons"].sum())),
         both("output axons", lambda bill: float(bill.placement.use["output_axons"].sum())),
         _host(estimate),
-    ]  # fmt: skip
-    cores = [f"{bill.placement.n_cores} on {bill.placement.n_chips} chip{'s' * (bill.placement.n_chips > 1)}" if bill.fits else "does not fit" for bill in (dense, sparse)]  # fmt: skip
+    ]
+    cores = [
+        f"{bill.placement.n_cores} on {bill.placement.n_chips} chip{'s' * (bill.placement.n_chips > 1)}"
+        if bill.fits
+        else "does not fit"
+        for bill in (dense, sparse)
+    ]
     ratio = times(dense.placement.n_cores, sparse.placement.n_cores) if dense.fits else ""
     lines.append(Line("cores", cores[0], cores[1], ratio))
     lines.append(bands("dynamic energy", dense.energy_band, sparse.energy_band, energy))
@@ -140,11 +149,14 @@ def _other_layouts(estimate: Estimate) -> list[Line]:
     layouts = list(memory_layouts(estimate).values())[1:]
     return [
         Line(
-            f"  what-if: {layout['label']}", bits(layout["dense_bits"]), bits(layout["sparse_bits"]),
-            times(layout["dense_bits"], layout["sparse_bits"]), hypothetical=True,
+            f"  what-if: {layout['label']}",
+            bits(layout["dense_bits"]),
+            bits(layout["sparse_bits"]),
+            times(layout["dense_bits"], layout["sparse_bits"]),
+            hypothetical=True,
         )
         for layout in layouts
-    ]  # fmt: skip
+    ]
 
 
 def _time_line(dense: Bill, sparse: Bill) -> Line:
@@ -157,12 +169,18 @@ def projection_lines(estimate: Estimate) -> list[tuple[str, ...]]:
     """Per projection: name, shape, nonzero, density, format, bits, bits dense, SynOps sparse, SynOps dense."""
     return [
         (
-            p.name, f"{p.shape[0]}×{p.shape[1]}", f"{p.nnz:,}", f"{p.density:.4f}", p.bits.chosen,
-            f"{p.bits.bits:,}", f"{p.bits.dense:,}", count(p.synops_effective_per_step),
+            p.name,
+            f"{p.shape[0]}×{p.shape[1]}",
+            f"{p.nnz:,}",
+            f"{p.density:.4f}",
+            p.bits.chosen,
+            f"{p.bits.bits:,}",
+            f"{p.bits.dense:,}",
+            count(p.synops_effective_per_step),
             count(p.synops_dense_per_step),
         )
         for p in estimate.projections
-    ]  # fmt: skip
+    ]
 
 
 def where_it_goes(estimate: Estimate) -> list[str]:
@@ -186,8 +204,10 @@ def comparison(estimates: list[Estimate]) -> list[tuple[str, ...]]:
 
     def band_row(label: str, values: list[Band | None], write: Callable[[float], str]) -> tuple[str, ...]:
         return (
-            label, *(band(value, write) for value in values), *(band_times(values[0], v) for v in values[1:]),
-        )  # fmt: skip
+            label,
+            *(band(value, write) for value in values),
+            *(band_times(values[0], v) for v in values[1:]),
+        )
 
     rows = [
         row("nonzero weights", [float(sum(p.nnz for p in e.projections)) for e in estimates]),

@@ -68,10 +68,14 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
     labels = " and ".join(label for label, _ in lists.values())
     energy = charts.energy_over_time(estimate, tuple(lists)) if estimate.measured and lists else None
     pictures = [
-        {"name": p.name, "shape": f"{p.weights.shape[0]}×{p.weights.shape[1]}", "density": f"{p.weights.density:.1%}",
-         "image": charts.weight_picture(p)}
+        {
+            "name": p.name,
+            "shape": f"{p.weights.shape[0]}×{p.weights.shape[1]}",
+            "density": f"{p.weights.density:.1%}",
+            "image": charts.weight_picture(p),
+        }
         for p in estimate.fixed.projections[:MAX_PICTURES]
-    ]  # fmt: skip
+    ]
     return {
         "name": name,
         "chip": profile.title,
@@ -108,13 +112,37 @@ def _cards(estimate: Estimate) -> list[dict[str, str]]:
     )
     saved = times(dense.synops_fetched, sparse.synops_fetched)
     return [
-        {"value": f"{density:.1%}", "label": "of the weights are nonzero", "more": f"{sum(p.nnz for p in estimate.projections):,} synapses"},
-        {"value": saved, "label": "SynOps, dense / sparse", "more": f"{lines['SynOps fetched'].sparse} per timestep, dense {lines['SynOps fetched'].dense}"},
-        {"value": times(dense.placement.synaptic_bits, sparse.placement.synaptic_bits), "label": "synaptic memory, dense / sparse", "more": lines["synaptic memory, chip bits"].sparse},
-        {"value": lines["cores"].sparse.split(" ")[0], "label": "core" + "s" * (sparse.placement.n_cores != 1), "more": f"dense: {lines['cores'].dense}"},
-        {"value": energy.sparse, "label": "dynamic energy per timestep", "more": f"dense {energy.dense}" if dense.energy_band else "labelled what-ifs below"},
-        {"value": "1.00 ×", "label": "neuron updates: sparsity saves none", "more": f"{lines['neuron updates'].sparse} per timestep, dense or sparse"},
-    ]  # fmt: skip
+        {
+            "value": f"{density:.1%}",
+            "label": "of the weights are nonzero",
+            "more": f"{sum(p.nnz for p in estimate.projections):,} synapses",
+        },
+        {
+            "value": saved,
+            "label": "SynOps, dense / sparse",
+            "more": f"{lines['SynOps fetched'].sparse} per timestep, dense {lines['SynOps fetched'].dense}",
+        },
+        {
+            "value": times(dense.placement.synaptic_bits, sparse.placement.synaptic_bits),
+            "label": "synaptic memory, dense / sparse",
+            "more": lines["synaptic memory, chip bits"].sparse,
+        },
+        {
+            "value": lines["cores"].sparse.split(" ")[0],
+            "label": "core" + "s" * (sparse.placement.n_cores != 1),
+            "more": f"dense: {lines['cores'].dense}",
+        },
+        {
+            "value": energy.sparse,
+            "label": "dynamic energy per timestep",
+            "more": f"dense {energy.dense}" if dense.energy_band else "labelled what-ifs below",
+        },
+        {
+            "value": "1.00 ×",
+            "label": "neuron updates: sparsity saves none",
+            "more": f"{lines['neuron updates'].sparse} per timestep, dense or sparse",
+        },
+    ]
 
 
 def _use(estimate: Estimate) -> list[tuple[str, str, str, str]]:
@@ -125,9 +153,13 @@ def _use(estimate: Estimate) -> list[tuple[str, str, str, str]]:
         limit = placement.limits[name]
         share = "" if limit is None else f" ({used.max() / limit:.0%})"
         rows.append(
-            (name.replace("_", " "), f"{used.max():,}{share}", f"{used.mean():,.0f}",
-             "not published" if limit is None else f"{limit:,}")
-        )  # fmt: skip
+            (
+                name.replace("_", " "),
+                f"{used.max():,}{share}",
+                f"{used.mean():,.0f}",
+                "not published" if limit is None else f"{limit:,}",
+            )
+        )
     return rows
 
 

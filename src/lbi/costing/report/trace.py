@@ -14,9 +14,19 @@ from lbi.network.graph import INPUT
 from lbi.system.atomic import replacing
 
 COLUMNS = (
-    "network", "sample", "step", "chip_step", "kind", "name",
-    "spikes", "active_updates", "inactive_updates", "events", "synops_dense", "synops_sparse",
-)  # fmt: skip
+    "network",
+    "sample",
+    "step",
+    "chip_step",
+    "kind",
+    "name",
+    "spikes",
+    "active_updates",
+    "inactive_updates",
+    "events",
+    "synops_dense",
+    "synops_sparse",
+)
 """step: the population's or the source's own time · chip_step: step + its latency.
 Populations fill spikes and updates, the input spikes, projections events and synaptic operations."""
 
@@ -50,16 +60,32 @@ class TraceWriter:
                     counts = activity.populations[population.name]
                     active = int(counts.active[at])
                     self.row(
-                        *here, step + population.latency, "population", population.name,
-                        counts.spikes[at], active, population.n - active, "", "", "",
-                    )  # fmt: skip
+                        *here,
+                        step + population.latency,
+                        "population",
+                        population.name,
+                        counts.spikes[at],
+                        active,
+                        population.n - active,
+                        "",
+                        "",
+                        "",
+                    )
                 for projection in fixed.projections:
                     moved = activity.projections[projection.name]
                     events = int(moved.events[at])
                     self.row(
-                        *here, step + fixed.latency(projection.source), "projection", projection.name,
-                        "", "", "", events, events * projection.weights.shape[0], moved.synops[at],
-                    )  # fmt: skip
+                        *here,
+                        step + fixed.latency(projection.source),
+                        "projection",
+                        projection.name,
+                        "",
+                        "",
+                        "",
+                        events,
+                        events * projection.weights.shape[0],
+                        moved.synops[at],
+                    )
 
     def row(self, *values: Any) -> None:
         """Write one line."""

@@ -57,9 +57,12 @@ def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
     alone = [population.name for population in network.populations if population.name not in fed]
     for name in alone:
         problems.add(
-            "not-a-chain", f"population {name!r}", "nothing leads into it: it spikes by its bias alone",
-            "layers, each fed by the one before", OTHER_TARGET,
-        )  # fmt: skip
+            "not-a-chain",
+            f"population {name!r}",
+            "nothing leads into it: it spikes by its bias alone",
+            "layers, each fed by the one before",
+            OTHER_TARGET,
+        )
     groups = _groups(network, alone)
     level = {INPUT: 0} | {p.name: index for index, group in enumerate(groups, 1) for p in group}
     into: dict[tuple[int, int], list[FixedProjection]] = {}
@@ -68,10 +71,13 @@ def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
             continue
         step = level[projection.target] - level[projection.source]
         if problems.check(
-            step in (0, 1), "not-a-chain", f"projection {projection.name!r}",
+            step in (0, 1),
+            "not-a-chain",
+            f"projection {projection.name!r}",
             f"leads from {projection.source!r} to {projection.target!r}",
-            "from the layer before, or from the layer to itself", OTHER_TARGET,
-        ):  # fmt: skip
+            "from the layer before, or from the layer to itself",
+            OTHER_TARGET,
+        ):
             into.setdefault((level[projection.target], step), []).append(projection)
     layers, before, spatial = [], [(INPUT, network.n_in)], network.input_shape
     for index, group in enumerate(groups, 1):
@@ -88,9 +94,12 @@ def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
     readout = network.readout.population
     problems.check(
         [population.name for group in groups[-1:] for population in group] == [readout],
-        "readout-inside", f"readout {readout!r}", "is not the last layer",
-        " and ".join(repr(population.name) for group in groups[-1:] for population in group), OTHER_TARGET,
-    )  # fmt: skip
+        "readout-inside",
+        f"readout {readout!r}",
+        "is not the last layer",
+        " and ".join(repr(population.name) for group in groups[-1:] for population in group),
+        OTHER_TARGET,
+    )
     return layers
 
 
@@ -107,18 +116,29 @@ def _groups(network: FixedNetwork, alone: list[str]) -> list[tuple[FixedPopulati
 
 
 def _forward(
-    network: FixedNetwork, projections: list[FixedProjection], before: list[tuple[str, int]],
-    places: list[tuple[str, int]], problems: Problems,
-) -> Synapses | None:  # fmt: skip
+    network: FixedNetwork,
+    projections: list[FixedProjection],
+    before: list[tuple[str, int]],
+    places: list[tuple[str, int]],
+    problems: Problems,
+) -> Synapses | None:
     """What feeds a layer; a layer that nothing feeds is noted."""
     names = ", ".join(repr(name) for name, _ in places)
     if problems.check(
-        bool(projections), "not-a-chain", f"population {names}", "nothing leads into it", "the layer before", OTHER_TARGET
+        bool(projections),
+        "not-a-chain",
+        f"population {names}",
+        "nothing leads into it",
+        "the layer before",
+        OTHER_TARGET,
     ) and problems.check(
-        any(projection.weights.nnz for projection in projections), "no-weights", _where(projections),
-        "no weight is left; netx cannot load an all-zero layer", "at least one weight",
+        any(projection.weights.nnz for projection in projections),
+        "no-weights",
+        _where(projections),
+        "no weight is left; netx cannot load an all-zero layer",
+        "at least one weight",
         "train with less regularization, or use --target lava",
-    ):  # fmt: skip
+    ):
         return _joined(network, projections, before, places, problems)
     return None
 
@@ -128,9 +148,12 @@ def _where(projections: list[FixedProjection]) -> str:
 
 
 def _joined(
-    network: FixedNetwork, projections: list[FixedProjection], before: list[tuple[str, int]],
-    places: list[tuple[str, int]], problems: Problems,
-) -> Synapses | None:  # fmt: skip
+    network: FixedNetwork,
+    projections: list[FixedProjection],
+    before: list[tuple[str, int]],
+    places: list[tuple[str, int]],
+    problems: Problems,
+) -> Synapses | None:
     """The projections side by side as one matrix of integers; None if they have no weight, or are no such matrix."""
     projections = [projection for projection in projections if projection.weights.nnz]
     if not projections:
@@ -170,18 +193,26 @@ def _scaled(projection: FixedProjection, problems: Problems) -> NDArray[np.int16
     scaled = data << exponent if exponent > 0 else data >> -exponent
     exact = exponent >= 0 or not np.any(data % (1 << -exponent))
     if not problems.check(
-        exact and scaled.min() >= -255 and scaled.max() <= 255, "exponent", f"projection {projection.name!r}",
+        exact and scaled.min() >= -255 and scaled.max() <= 255,
+        "exponent",
+        f"projection {projection.name!r}",
         f"weight exponent {exponent} takes weights off netx's integers",
-        "integers from −254 to 254 once the exponent is applied", "quantize with exponents='zero'",
-    ):  # fmt: skip
+        "integers from −254 to 254 once the exponent is applied",
+        "quantize with exponents='zero'",
+    ):
         return None
     return scaled.astype(np.int16)
 
 
 def _summed(
-    where: str, rows: NDArray[Any], columns: NDArray[Any], data: NDArray[np.int16], late: NDArray[np.int64],
-    shape: tuple[int, int], problems: Problems,
-) -> Synapses | None:  # fmt: skip
+    where: str,
+    rows: NDArray[Any],
+    columns: NDArray[Any],
+    data: NDArray[np.int16],
+    late: NDArray[np.int64],
+    shape: tuple[int, int],
+    problems: Problems,
+) -> Synapses | None:
     """The matrix of entries in any order, what stands in one place summed; None if that has two delays."""
     place = rows.astype(np.int64) * shape[1] + columns
     order = np.argsort(place, kind="stable")
@@ -192,12 +223,20 @@ def _summed(
         np.count_nonzero(np.diff(place) == 0) - np.count_nonzero((np.diff(place) == 0) & (np.diff(late) == 0))
     )
     if not problems.check(
-        n_two == 0, "two-delays", where, f"{n_two} pairs of neurons are joined by two synapses of different delay",
-        "one synapse per pair", OTHER_TARGET,
+        n_two == 0,
+        "two-delays",
+        where,
+        f"{n_two} pairs of neurons are joined by two synapses of different delay",
+        "one synapse per pair",
+        OTHER_TARGET,
     ) or not problems.check(
-        data.min() >= -255 and data.max() <= 255, "weight-sum", where,
-        f"synapses of one pair of neurons add up to {data.min()} … {data.max()}", "−255 to 255", OTHER_TARGET,
-    ):  # fmt: skip
+        data.min() >= -255 and data.max() <= 255,
+        "weight-sum",
+        where,
+        f"synapses of one pair of neurons add up to {data.min()} … {data.max()}",
+        "−255 to 255",
+        OTHER_TARGET,
+    ):
         return None
     place, late = place[first], late[first]
     indptr = np.searchsorted(place, np.arange(shape[0] + 1, dtype=np.int64) * shape[1])

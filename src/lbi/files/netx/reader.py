@@ -131,8 +131,9 @@ class _Reader:
         elif kind in ("conv", "pool"):
             self._conv(index, layer, where, pool=kind == "pool")
         else:
-            self.problems.add("netx-layer", where, f"type {kind!r}", RUNS,
-                              "read only the layers before it (n_layers)")  # fmt: skip
+            self.problems.add(
+                "netx-layer", where, f"type {kind!r}", RUNS, "read only the layers before it (n_layers)"
+            )
 
     def network(self, aligned: bool) -> FixedNetwork:
         """The network of all layers read."""
@@ -148,9 +149,12 @@ class _Reader:
                 size = shape if len(alike) == 1 else (chosen.size,)
                 populations.append(FixedPopulation(name, size, neuron, latency=first + k if aligned else 0))
         self.problems.check(
-            len(self.layers[-1][2]) == 1, "netx-neuron", f"{self.path}, the last layer", "its neurons differ in decays or threshold",
+            len(self.layers[-1][2]) == 1,
+            "netx-neuron",
+            f"{self.path}, the last layer",
+            "its neurons differ in decays or threshold",
             "one of each in the layer that is read, whose neurons keep their order",
-        )  # fmt: skip
+        )
         split = [part for record in self.projections for part in self._split(record, parts)]
         self.problems.raise_as(InputError)
         return FixedNetwork(
@@ -173,9 +177,12 @@ class _Reader:
             return [record]
         lost = max(0, -record["weight_exp"])
         self.problems.check(
-            len(sources) == 1 or not np.any(weights.data % (1 << lost)), "netx-weights", f"{self.path}, {record['source']}",
-            "neurons that differ, and weights whose sum alone can be shifted", "neurons alike",
-        )  # fmt: skip
+            len(sources) == 1 or not np.any(weights.data % (1 << lost)),
+            "netx-weights",
+            f"{self.path}, {record['source']}",
+            "neurons that differ, and weights whose sum alone can be shifted",
+            "neurons alike",
+        )
         numbers = weights.to_scipy()
         numbers.data = np.arange(1, weights.nnz + 1)
         found = []
@@ -187,9 +194,15 @@ class _Reader:
                 matrix = CsrMatrix(weights.data[kept], part.indices, part.indptr, part.shape)
                 name = f"{record['name']}_{source}_{target}"
                 found.append(
-                    {**record, "name": name, "source": source, "target": target, "weights": matrix,
-                     "delay": delay[kept] if isinstance(delay, np.ndarray) else delay}
-                )  # fmt: skip
+                    {
+                        **record,
+                        "name": name,
+                        "source": source,
+                        "target": target,
+                        "weights": matrix,
+                        "delay": delay[kept] if isinstance(delay, np.ndarray) else delay,
+                    }
+                )
         return found
 
     def _input(self, index: int, layer: _Group, where: str) -> None:
@@ -228,17 +241,24 @@ class _Reader:
         """A spike adds ``weight`` as the bias would: exact where the current keeps nothing of the step before."""
         decay = _Group(subgroup(layer.group, "neuron")).integer("iDecay", 0)
         self.problems.check(
-            decay == 4096, "netx-input", f"{where}, neuron/iDecay",
-            f"{decay}", "4096, for spikes to act as the bias that netx drives",
+            decay == 4096,
+            "netx-input",
+            f"{where}, neuron/iDecay",
+            f"{decay}",
+            "4096, for spikes to act as the bias that netx drives",
             "give a picture as input_bias",
-        )  # fmt: skip
+        )
         mode = (
             SignMode.MIXED if weight % 2 == 0 else SignMode.EXCITATORY if weight > 0 else SignMode.INHIBITORY
         )
         if self.problems.check(
-            bool(mode.weight_format.holds(weight)) and weight != 0, "netx-input", f"{where}, weight",
-            f"{weight}", str(mode.weight_format), "give a picture as input_bias",
-        ):  # fmt: skip
+            bool(mode.weight_format.holds(weight)) and weight != 0,
+            "netx-input",
+            f"{where}, weight",
+            f"{weight}",
+            str(mode.weight_format),
+            "give a picture as input_bias",
+        ):
             diagonal = CsrMatrix(np.full(n, weight, np.int16), np.arange(n), np.arange(n + 1), (n, n))
             self._project(f"{name}_in", INPUT, name, diagonal, mode, 0)
 
@@ -252,16 +272,30 @@ class _Reader:
         weights = weights.reshape(n, -1) if weights.ndim == 1 else weights
         before = self._before(weights.shape[1], where)
         self.shape, self.flat = (n,), False
-        good = check(weights.shape == (n, before), "netx-shape", f"{where}, weight", f"{weights.shape}",
-                     f"(n_out, n_in) = ({n}, {before})")  # fmt: skip
+        good = check(
+            weights.shape == (n, before),
+            "netx-shape",
+            f"{where}, weight",
+            f"{weights.shape}",
+            f"(n_out, n_in) = ({n}, {before})",
+        )
         own = layer.integers("weight_rec").reshape(n, -1) if recurrent else np.zeros((n, 0), dtype=np.int64)
-        good &= check(not recurrent or own.shape == (n, n), "netx-shape", f"{where}, weight_rec", f"{own.shape}",
-                      f"({n}, {n})")  # fmt: skip
+        good &= check(
+            not recurrent or own.shape == (n, n),
+            "netx-shape",
+            f"{where}, weight_rec",
+            f"{own.shape}",
+            f"({n}, {n})",
+        )
         neuron = self._neuron(layer, self._bias(layer, n, where), where)
         shifted = shift_left(np.hstack([weights, own])) if good else None
         if good and shifted is None:
-            self.problems.add("netx-weights", f"{where}, weight", f"{weights.min()} to {weights.max()}",
-                              "not all zero, and no more than 8 bits: netx fails or makes all of them 0")  # fmt: skip
+            self.problems.add(
+                "netx-weights",
+                f"{where}, weight",
+                f"{weights.min()} to {weights.max()}",
+                "not all zero, and no more than 8 bits: netx fails or makes all of them 0",
+            )
         if neuron is None or shifted is None:
             return
         delays = self._delays(layer, weights.shape, where)
@@ -288,9 +322,13 @@ class _Reader:
         name = f"layer{index}"
         shape = layer.shape()
         before, self.shape = self.shape or (), shape
-        good = check(len(before) == 3 and not self.flat, "netx-shape", where,
-                     f"after a layer of shape {before}{' and a flatten' if self.flat else ''}",
-                     "after (channels, height, width)")  # fmt: skip
+        good = check(
+            len(before) == 3 and not self.flat,
+            "netx-shape",
+            where,
+            f"after a layer of shape {before}{' and a flatten' if self.flat else ''}",
+            "after (channels, height, width)",
+        )
         kernel = layer.integers("weight")
         kernel = kernel.reshape(kernel.shape[:4])
         groups = 1 if pool else layer.integer("groups")
@@ -299,27 +337,46 @@ class _Reader:
         convolution = Convolution(
             kernel, layer.pair("stride"), layer.pair("padding"), layer.pair("dilation"), groups
         )
-        good = check(
-            min(*convolution.stride, *convolution.dilation, groups) >= 1 and min(convolution.padding) >= 0,
-            "netx-shape", where, f"stride {convolution.stride}, padding {convolution.padding}, dilation"
-            f" {convolution.dilation}, {groups} groups", "at least 1; padding at least 0",
-        ) and good  # fmt: skip
+        good = (
+            check(
+                min(*convolution.stride, *convolution.dilation, groups) >= 1
+                and min(convolution.padding) >= 0,
+                "netx-shape",
+                where,
+                f"stride {convolution.stride}, padding {convolution.padding}, dilation"
+                f" {convolution.dilation}, {groups} groups",
+                "at least 1; padding at least 0",
+            )
+            and good
+        )
         good = good and check(
-            kernel.shape[1] * groups == before[0] and kernel.shape[0] % groups == 0, "netx-shape",
-            f"{where}, weight", f"{kernel.shape} in {groups} groups", f"for {before[0]} channels",
-        )  # fmt: skip
+            kernel.shape[1] * groups == before[0] and kernel.shape[0] % groups == 0,
+            "netx-shape",
+            f"{where}, weight",
+            f"{kernel.shape} in {groups} groups",
+            f"for {before[0]} channels",
+        )
         good = good and check(
-            convolution.output_shape(before) == shape, "netx-shape", f"{where}, shape", f"{shape}",
+            convolution.output_shape(before) == shape,
+            "netx-shape",
+            f"{where}, shape",
+            f"{shape}",
             f"{convolution.output_shape(before)}, the convolution's",
-        )  # fmt: skip
+        )
         check(
-            "delay" not in layer or not np.any(layer.integers("delay")), "netx-delay", f"{where}, delay",
-            "delays in a conv layer", "none: netx ignores them",
-        )  # fmt: skip
+            "delay" not in layer or not np.any(layer.integers("delay")),
+            "netx-delay",
+            f"{where}, delay",
+            "delays in a conv layer",
+            "none: netx ignores them",
+        )
         check(
-            kernel.min() >= -256 and kernel.max() <= 255, "netx-weights", f"{where}, weight",
-            f"{kernel.min()} to {kernel.max()}", "−256 to 255",
-        )  # fmt: skip
+            kernel.min() >= -256 and kernel.max() <= 255,
+            "netx-weights",
+            f"{where}, weight",
+            f"{kernel.min()} to {kernel.max()}",
+            "−256 to 255",
+        )
         neuron = self._neuron(layer, self._bias(layer, shape, where), where)
         if not good or neuron is None:
             return
@@ -331,9 +388,15 @@ class _Reader:
         self._project(f"{name}_in", source, name, matrix, mode)
 
     def _project(
-        self, name: str, source: str, target: str, weights: CsrMatrix, mode: SignMode, exponent: int = 0,
+        self,
+        name: str,
+        source: str,
+        target: str,
+        weights: CsrMatrix,
+        mode: SignMode,
+        exponent: int = 0,
         delay: Any = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Add synapses. Odd weights among both signs, which Lava keeps here, become projections of their own.
 
         They occur with exponent 0 only, where the sum of the parts is the sum of all.
@@ -354,19 +417,28 @@ class _Reader:
             delay = int(delay.max(initial=0)) if uniform else delay.astype(np.uint8)
         self.projections.append(
             {
-                "name": name, "source": source, "target": target, "weights": weights, "sign_mode": mode,
-                "weight_exp": exponent, "num_weight_bits": num_weight_bits(weights.data, mode), "delay": delay,
+                "name": name,
+                "source": source,
+                "target": target,
+                "weights": weights,
+                "sign_mode": mode,
+                "weight_exp": exponent,
+                "num_weight_bits": num_weight_bits(weights.data, mode),
+                "delay": delay,
             }
-        )  # fmt: skip
+        )
 
     def _before(self, n_in: int, where: str) -> int:
         """Neurons of the layer before; a dense layer takes a conv layer's only after a flatten."""
         if self.shape is None:
             self.shape = self.input_shape = (n_in,)
         self.problems.check(
-            len(self.shape) == 1 or self.flat or not self.layers, "netx-shape", where,
-            f"dense after a layer of shape {self.shape}", "a flatten between them",
-        )  # fmt: skip
+            len(self.shape) == 1 or self.flat or not self.layers,
+            "netx-shape",
+            where,
+            f"dense after a layer of shape {self.shape}",
+            "a flatten between them",
+        )
         return prod(self.shape)
 
     def _bias(self, layer: _Group, shape: int | tuple[int, ...], where: str) -> NDArray[np.int64]:
@@ -403,23 +475,32 @@ class _Reader:
         """The layer's neurons, those that are alike together, in the order in which they occur."""
         values = self._neuron_values(layer, mantissas.size, where)
         if values is None or not self.problems.check(
-            mantissas.min() >= -4096 and mantissas.max() <= 4095, "netx-bias", f"{where}, bias",
-            f"{mantissas.min()} to {mantissas.max()}", "−4096 to 4095",
-        ):  # fmt: skip
+            mantissas.min() >= -4096 and mantissas.max() <= 4095,
+            "netx-bias",
+            f"{where}, bias",
+            f"{mantissas.min()} to {mantissas.max()}",
+            "−4096 to 4095",
+        ):
             return None
         kinds, first, kind = np.unique(values, axis=1, return_index=True, return_inverse=True)
         if not self.problems.check(
-            first.size <= MOST_PARTS and (first.size == 1 or layer.text("type").startswith("dense")), "netx-neuron", where,
-            f"{first.size} different neurons", f"one in a conv layer, up to {MOST_PARTS} in a dense one",
-        ):  # fmt: skip
+            first.size <= MOST_PARTS and (first.size == 1 or layer.text("type").startswith("dense")),
+            "netx-neuron",
+            where,
+            f"{first.size} different neurons",
+            f"one in a conv layer, up to {MOST_PARTS} in a dense one",
+        ):
             return None
         parts: list[Part] = []
         for number in np.argsort(first):
             decay, dv, vth = kinds[:, number].tolist()
             chosen = np.flatnonzero(kind.reshape(-1) == number)
             common: dict[str, Any] = {
-                "du": decay - 1, "dv": dv, "bias_mant": mantissas[chosen].astype(np.int32), "bias_exp": BIAS_EXPONENT
-            }  # fmt: skip
+                "du": decay - 1,
+                "dv": dv,
+                "bias_mant": mantissas[chosen].astype(np.int32),
+                "bias_exp": BIAS_EXPONENT,
+            }
             neuron = FixedIntegrator(**common) if vth >= NEVER else FixedCubaLif(**common, vth=vth)
             parts.append((chosen, neuron))
         return parts
@@ -435,22 +516,32 @@ class _Reader:
         neuron, where = _Group(subgroup(layer.group, "neuron")), f"{where}, neuron"
         kind = neuron.text("type")
         if not check(
-            kind in ("LOIHI", "CUBA"), "netx-neuron", where, f"type {kind!r}",
+            kind in ("LOIHI", "CUBA"),
+            "netx-neuron",
+            where,
+            f"type {kind!r}",
             "LOIHI or CUBA: a CUBA-LIF neuron with binary spikes",
-        ):  # fmt: skip
+        ):
             return None
         good = True
         for key, usual in (("messageBits", 0), ("refDelay", 1)):
             value = neuron.integer(key, usual)
-            good &= check(value == usual, "netx-neuron", f"{where}/{key}", f"{value}",
-                          f"{usual}: netx runs CUBA neurons without graded spikes or refractoriness")  # fmt: skip
+            good &= check(
+                value == usual,
+                "netx-neuron",
+                f"{where}/{key}",
+                f"{value}",
+                f"{usual}: netx runs CUBA neurons without graded spikes or refractoriness",
+            )
         rows = []
         for key, high in (("iDecay", 4096), ("vDecay", 4096), ("vThMant", 1 << 24)):
             values = neuron.integers(key).reshape(-1)
             good &= check(
-                values.size in (1, n) and values.min() >= 0 and values.max() <= high, "netx-neuron", f"{where}/{key}",
+                values.size in (1, n) and values.min() >= 0 and values.max() <= high,
+                "netx-neuron",
+                f"{where}/{key}",
                 f"{values.size} from {values.min()} to {values.max()}" if values.size > 1 else f"{values[0]}",
                 f"0 to {high}, one or one per neuron",
-            )  # fmt: skip
+            )
             rows.append(values)
         return np.stack([np.broadcast_to(values, (n,)) for values in rows]) if good else None

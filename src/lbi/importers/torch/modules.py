@@ -54,10 +54,13 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
         where = f"module {path or type(module).__name__!r}"
         is_neuron = bool(_kinds(module) & set(neurons.READERS))
         problems.check(
-            not (is_neuron and behind), "no-weights-between", where, f"neurons directly behind those of {behind}",
+            not (is_neuron and behind),
+            "no-weights-between",
+            where,
+            f"neurons directly behind those of {behind}",
             "weights between two layers of neurons",
             "is this the order of the signal? put torch.nn.Linear between them, with identity weights if it is",
-        )  # fmt: skip
+        )
         behind = where if is_neuron else behind if _passes(module) or isinstance(module, nn.Flatten) else ""
         if lost and isinstance(module, nn.Linear):  # what could not be read hides no later mistake
             lost, signal = False, Signal.nothing((module.in_features,))
@@ -72,8 +75,14 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
             for problem in error.problems:
                 inside = where if problem.where in ("", where) else f"{where}, {problem.where}"
                 problems.add(problem.code, inside, problem.found, problem.allowed, problem.remedy)
-    problems.check(not ends_in, "readout", ends_in, "ends the model without neurons", "neurons at the end",
-                   "add a layer whose spikes are counted, or whose voltages are read")  # fmt: skip
+    problems.check(
+        not ends_in,
+        "readout",
+        ends_in,
+        "ends the model without neurons",
+        "neurons at the end",
+        "add a layer whose spikes are counted, or whose voltages are read",
+    )
     if problems:
         Problems([*problems, *builder.problems]).raise_as(InputError)
     return builder.network(
@@ -150,9 +159,14 @@ def _unknown(module: nn.Module) -> InputError:
             " nn.Sequential(OrderedDict(model.named_children())) keeps the names of its state"
         )
     return InputError(
-        Problem("unknown-module", "", f"{type(module).__module__}.{type(module).__name__} cannot be taken over",
-                ", ".join(known), remedy)
-    )  # fmt: skip
+        Problem(
+            "unknown-module",
+            "",
+            f"{type(module).__module__}.{type(module).__name__} cannot be taken over",
+            ", ".join(known),
+            remedy,
+        )
+    )
 
 
 def _probe(
@@ -185,10 +199,14 @@ def _probe(
         if variable == "spikes":
             what = f"spikes are missing or too many, where its settings say {int(ours.sum())}"
         raise InputError(
-            Problem("behaves-otherwise", where, f"driven with random input, {n_different} {what}",
-                    "u ← (1−a)u + input; v ← (1−b)v + u; hard reset to 0, or none and no spikes",
-                    "use the framework's plain neuron; write to the developers if this is one")
-        )  # fmt: skip
+            Problem(
+                "behaves-otherwise",
+                where,
+                f"driven with random input, {n_different} {what}",
+                "u ← (1−a)u + input; v ← (1−b)v + u; hard reset to 0, or none and no spikes",
+                "use the framework's plain neuron; write to the developers if this is one",
+            )
+        )
 
 
 def _copy_of(module: nn.Module) -> nn.Module:
@@ -217,9 +235,14 @@ def weight_of(module: Any) -> NDArray[Any]:
         elif getattr(hook, "name", None) == "weight" and hasattr(hook, "compute_weight"):
             if type(hook).__name__ != "WeightNorm":
                 raise InputError(
-                    Problem("weight-hook", "", f"its weight is made by {type(hook).__name__}", "prune, weight_norm",
-                            "remove the hook, keeping the weight it makes")
-                )  # fmt: skip
+                    Problem(
+                        "weight-hook",
+                        "",
+                        f"its weight is made by {type(hook).__name__}",
+                        "prune, weight_norm",
+                        "remove the hook, keeping the weight it makes",
+                    )
+                )
             weight = hook.compute_weight(module)
     array = (module.weight if weight is None else weight).detach().cpu()
     if array.layout is not torch.strided:
@@ -246,16 +269,32 @@ def _linear(module: Any, signal: Signal) -> Signal:
 
 def _conv2d(module: Any, signal: Signal) -> Signal:
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        raise InputError(Problem("padding", "", f"padding {module.padding!r} of {module.padding_mode!r}",
-                                 "numbers, zeros", "pad with numbers"))  # fmt: skip
-    return signal.conv2d(weight_of(module), _bias_of(module), stride=module.stride, padding=module.padding,
-                         dilation=module.dilation, groups=module.groups)  # fmt: skip
+        raise InputError(
+            Problem(
+                "padding",
+                "",
+                f"padding {module.padding!r} of {module.padding_mode!r}",
+                "numbers, zeros",
+                "pad with numbers",
+            )
+        )
+    return signal.conv2d(
+        weight_of(module),
+        _bias_of(module),
+        stride=module.stride,
+        padding=module.padding,
+        dilation=module.dilation,
+        groups=module.groups,
+    )
 
 
 def _avg_pool(module: Any, signal: Signal) -> Signal:
     if module.ceil_mode or module.divisor_override or (module.padding not in (0, (0, 0))):
-        raise InputError(Problem("pooling", "", "ceil_mode, divisor_override or padding", "none of them",
-                                 "pool without them"))  # fmt: skip
+        raise InputError(
+            Problem(
+                "pooling", "", "ceil_mode, divisor_override or padding", "none of them", "pool without them"
+            )
+        )
     return signal.pool2d(module.kernel_size, module.stride, mean=True)
 
 
@@ -273,8 +312,15 @@ def _flatten(module: Any, signal: Signal) -> Signal:
 def _batch_norm(module: Any, signal: Signal) -> Signal:
     """``(x − mean) / √(var + eps) · weight + bias`` per channel, with the statistics of training."""
     if module.running_mean is None:
-        raise InputError(Problem("batch-norm", "", "has no running statistics", "track_running_stats=True",
-                                 "train with running statistics"))  # fmt: skip
+        raise InputError(
+            Problem(
+                "batch-norm",
+                "",
+                "has no running statistics",
+                "track_running_stats=True",
+                "train with running statistics",
+            )
+        )
     mean, variance = (
         t.detach().cpu().numpy().astype(np.float64) for t in (module.running_mean, module.running_var)
     )

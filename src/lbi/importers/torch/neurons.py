@@ -38,26 +38,46 @@ def _snntorch(module: Any, signal: Signal, layer: Layer) -> Signal:
     problems = Problems()
     reset = _snntorch_reset(module)
     problems.check(
-        reset == module.reset_mechanism, "reset-mechanism", layer.where, f"built with {module.reset_mechanism!r}",
-        f"{reset!r}, as its state says", "build it as it was trained",
-    )  # fmt: skip
+        reset == module.reset_mechanism,
+        "reset-mechanism",
+        layer.where,
+        f"built with {module.reset_mechanism!r}",
+        f"{reset!r}, as its state says",
+        "build it as it was trained",
+    )
     integrates = _snntorch_integrates(module)
     problems.check(
-        reset == "zero" or integrates, "soft-reset", layer.where, f"reset_mechanism {reset!r}",
-        "'zero'; 'none' with output=True in the last layer, whose voltage is read", SOFT_RESET,
-    )  # fmt: skip
+        reset == "zero" or integrates,
+        "soft-reset",
+        layer.where,
+        f"reset_mechanism {reset!r}",
+        "'zero'; 'none' with output=True in the last layer, whose voltage is read",
+        SOFT_RESET,
+    )
     problems.check(
         not module.inhibition, "inhibition", layer.where, "lateral inhibition", "none", "train without it"
     )
-    problems.check(not module.state_quant, "state-quant", layer.where, "quantized states", "none",
-                   "train without it: lbi-export quantizes")  # fmt: skip
+    problems.check(
+        not module.state_quant,
+        "state-quant",
+        layer.where,
+        "quantized states",
+        "none",
+        "train without it: lbi-export quantizes",
+    )
     synaptic = hasattr(module, "alpha")
     recurrent = hasattr(module, "recurrent")
     # With its default reset_delay, all but Leaky zero the voltage a step late: that step's input is lost.
     late = bool(module.reset_delay) and (synaptic or recurrent) and not integrates
     if recurrent:
-        problems.check(bool(module.reset_delay), "reset-delay", layer.where, "a recurrent neuron with reset_delay=False",
-                       "True: snnTorch 1.0.0 computes the other one wrongly", "build it with reset_delay=True")  # fmt: skip
+        problems.check(
+            bool(module.reset_delay),
+            "reset-delay",
+            layer.where,
+            "a recurrent neuron with reset_delay=False",
+            "True: snnTorch 1.0.0 computes the other one wrongly",
+            "build it with reset_delay=True",
+        )
     problems.raise_as(InputError)
     if recurrent:
         signal = signal + _snntorch_feedback(module, signal, layer)
@@ -108,9 +128,11 @@ def _norse(module: Any, signal: Signal, layer: Layer) -> Signal:
     signal = _norse_input(module, signal, layer)
     beta = dt * _array(p.tau_mem_inv)
     return layer.neurons(
-        signal.scaled(beta), current_decay=dt * _array(p.tau_syn_inv), voltage_decay=beta,
+        signal.scaled(beta),
+        current_decay=dt * _array(p.tau_syn_inv),
+        voltage_decay=beta,
         threshold=_array(getattr(p, "v_th", np.inf)),
-    )  # fmt: skip
+    )
 
 
 def _norse_input(module: Any, signal: Signal, layer: Layer) -> Signal:
@@ -158,10 +180,22 @@ def _sinabs(module: Any, signal: Signal, layer: Layer) -> Signal:
     """LIF and IAF with SingleSpike and MembraneReset: decays exp(−1/τ), input also decays with τ_syn."""
     problems, where = Problems(), layer.where
     spike, reset = getattr(module.spike_fn, "__name__", repr(module.spike_fn)), type(module.reset_fn).__name__
-    problems.check(spike == "SingleSpike", "several-spikes", where, f"spike_fn {spike}", "SingleSpike",
-                   "train with one spike per step: the chip sends no more")  # fmt: skip
-    problems.check(reset == "MembraneReset" and getattr(module.reset_fn, "reset_value", 1) == 0, "soft-reset", where,
-                   f"reset_fn {module.reset_fn}", "MembraneReset(0.0)", SOFT_RESET)  # fmt: skip
+    problems.check(
+        spike == "SingleSpike",
+        "several-spikes",
+        where,
+        f"spike_fn {spike}",
+        "SingleSpike",
+        "train with one spike per step: the chip sends no more",
+    )
+    problems.check(
+        reset == "MembraneReset" and getattr(module.reset_fn, "reset_value", 1) == 0,
+        "soft-reset",
+        where,
+        f"reset_fn {module.reset_fn}",
+        "MembraneReset(0.0)",
+        SOFT_RESET,
+    )
     return _sinabs_membrane(module, signal, layer, _at_least(module.spike_threshold), problems)
 
 
@@ -170,18 +204,25 @@ def _sinabs_leak(module: Any, signal: Signal, layer: Layer) -> Signal:
     return _sinabs_membrane(module, signal, layer, np.inf, Problems())
 
 
-def _sinabs_membrane(
-    module: Any, signal: Signal, layer: Layer, threshold: Any, problems: Problems
-) -> Signal:  # fmt: skip
-    problems.check(module.min_v_mem is None, "voltage-floor", layer.where, f"min_v_mem {module.min_v_mem}", "None",
-                   "train without a lower bound")  # fmt: skip
+def _sinabs_membrane(module: Any, signal: Signal, layer: Layer, threshold: Any, problems: Problems) -> Signal:
+    problems.check(
+        module.min_v_mem is None,
+        "voltage-floor",
+        layer.where,
+        f"min_v_mem {module.min_v_mem}",
+        "None",
+        "train without a lower bound",
+    )
     feedback = getattr(module, "rec_connect", None)
     if feedback is not None:
         problems.check(
-            isinstance(feedback, nn.Linear) and feedback.bias is None, "recurrence", layer.where,
-            f"rec_connect {feedback}", "nn.Linear without bias, which would enter from the second step on",
+            isinstance(feedback, nn.Linear) and feedback.bias is None,
+            "recurrence",
+            layer.where,
+            f"rec_connect {feedback}",
+            "nn.Linear without bias, which would enter from the second step on",
             "build it with bias=False",
-        )  # fmt: skip
+        )
     problems.raise_as(InputError)
     if feedback is not None:
         from lbi.importers.torch.modules import weight_of
@@ -290,9 +331,13 @@ def _check_rest(layer: Layer, **voltages: Any) -> None:
     for name, value in voltages.items():
         values = _array(value)
         problems.check(
-            not np.any(values), "rest-value", layer.where, f"{name} {values.min():g} to {values.max():g}", "0",
+            not np.any(values),
+            "rest-value",
+            layer.where,
+            f"{name} {values.min():g} to {values.max():g}",
+            "0",
             "train with voltages measured from rest",
-        )  # fmt: skip
+        )
     problems.raise_as(InputError)
 
 

@@ -49,8 +49,15 @@ def _state(content: Any, where: str) -> dict[str, Tensor]:
             content = content[key]
             break
     if not isinstance(content, Mapping):
-        raise InputError(Problem("no-state", where, f"holds a {type(content).__name__}", "a state_dict",
-                                 "torch.save(model.state_dict(), path)"))  # fmt: skip
+        raise InputError(
+            Problem(
+                "no-state",
+                where,
+                f"holds a {type(content).__name__}",
+                "a state_dict",
+                "torch.save(model.state_dict(), path)",
+            )
+        )
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
         raise InputError(Problem("no-state", where, "holds no tensors", "a state_dict"))
@@ -79,9 +86,14 @@ def _build(arch: str) -> nn.Module:
         model = None if make is None else make()
     except Exception as error:
         raise UsageError(
-            Problem("arch", arch, f"fails with {type(error).__name__}: {error}", "a function without arguments",
-                    "run it by itself")
-        ) from error  # fmt: skip
+            Problem(
+                "arch",
+                arch,
+                f"fails with {type(error).__name__}: {error}",
+                "a function without arguments",
+                "run it by itself",
+            )
+        ) from error
     if make is None:
         own = (name for name, value in vars(module).items() if getattr(value, "__module__", "") == spec.name)
         raise UsageError(Problem("arch", arch, f"{file} has no {function!r}", ", ".join(own) or "a function"))
@@ -98,16 +110,32 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
         state = folded if set(folded) == wanted else state
     problems = Problems()
     missing, extra = sorted(wanted - set(state)), sorted(set(state) - wanted)
-    problems.check(not missing, "state-missing", where, f"lacks {_some(missing)}", "every parameter of the model",
-                   "give the --arch that the file was saved from")  # fmt: skip
-    problems.check(not extra, "state-unknown", where, f"has {_some(extra)}", "the model's parameters only",
-                   "give the --arch that the file was saved from")  # fmt: skip
+    problems.check(
+        not missing,
+        "state-missing",
+        where,
+        f"lacks {_some(missing)}",
+        "every parameter of the model",
+        "give the --arch that the file was saved from",
+    )
+    problems.check(
+        not extra,
+        "state-unknown",
+        where,
+        f"has {_some(extra)}",
+        "the model's parameters only",
+        "give the --arch that the file was saved from",
+    )
     for name, value in model.state_dict().items():
         if name in state:
             problems.check(
-                state[name].shape == value.shape, "state-shape", f"{where}, {name}", f"{tuple(state[name].shape)}",
-                f"{tuple(value.shape)}", "give the --arch that the file was saved from",
-            )  # fmt: skip
+                state[name].shape == value.shape,
+                "state-shape",
+                f"{where}, {name}",
+                f"{tuple(state[name].shape)}",
+                f"{tuple(value.shape)}",
+                "give the --arch that the file was saved from",
+            )
     problems.raise_as(InputError)
     model.load_state_dict(state)
 

@@ -37,8 +37,13 @@ def from_blocks(layers: Sequence[tuple[str, Any]], input_shape: Sequence[int]) -
         if kind == "Flatten":
             continue
         if kind not in ("Dense", "Recurrent") or not type(block).__module__.endswith("block.cuba"):
-            problems.add("unknown-module", where, f"{type(block).__module__}.{kind} cannot be taken over", KNOWN,
-                         "replace it, or export it with lava-dl and read the .net")  # fmt: skip
+            problems.add(
+                "unknown-module",
+                where,
+                f"{type(block).__module__}.{kind} cannot be taken over",
+                KNOWN,
+                "replace it, or export it with lava-dl and read the .net",
+            )
             continue
         try:
             forward, recurrent = _matrices(block, where)
@@ -62,16 +67,24 @@ def from_blocks(layers: Sequence[tuple[str, Any]], input_shape: Sequence[int]) -
         )
         source, n_source, late = name, forward.shape[0], _delay(block)
     problems.check(
-        not np.any(late), "output-delay", "the last block", f"delays its output by up to {late.max()} steps",
-        "none: nothing follows that could be late", "build it with delay=False",
-    )  # fmt: skip
+        not np.any(late),
+        "output-delay",
+        "the last block",
+        f"delays its output by up to {late.max()} steps",
+        "none: nothing follows that could be late",
+        "build it with delay=False",
+    )
     problems.raise_as(InputError)
     if not populations:
         raise InputError(Problem("no-neurons", "model", "no block with neurons", KNOWN))
     return FixedNetwork(
-        tuple(int(size) for size in input_shape), tuple(populations), tuple(projections),
-        Readout.of(populations[-1]), "loihi2", {"source": "slayer"},
-    )  # fmt: skip
+        tuple(int(size) for size in input_shape),
+        tuple(populations),
+        tuple(projections),
+        Readout.of(populations[-1]),
+        "loihi2",
+        {"source": "slayer"},
+    )
 
 
 def _matrices(block: Any, where: str) -> tuple[CsrMatrix, CsrMatrix | None]:
@@ -97,16 +110,27 @@ def _matrix(synapse: Any, mask: Any, where: str) -> CsrMatrix:
     integers = np.rint(values)
     if not np.all(np.isfinite(values)) or np.any(np.abs(values - integers) > 1e-3):
         raise InputError(
-            Problem("weights-float", where, "weights between the chip's integers", "pre_hook_fx=neuron.quantize_8bit",
-                    "train the block with its default pre_hook_fx")
-        )  # fmt: skip
+            Problem(
+                "weights-float",
+                where,
+                "weights between the chip's integers",
+                "pre_hook_fx=neuron.quantize_8bit",
+                "train the block with its default pre_hook_fx",
+            )
+        )
     return CsrMatrix.from_dense(integers.astype(np.int16))
 
 
 def _neuron(neuron: Any, n: int, where: str) -> FixedCubaLif:
     problems = Problems()
-    problems.check(neuron.norm is None, "norm", where, f"normalizes its current ({type(neuron.norm).__name__})",
-                   "none", "train without norm")  # fmt: skip
+    problems.check(
+        neuron.norm is None,
+        "norm",
+        where,
+        f"normalizes its current ({type(neuron.norm).__name__})",
+        "none",
+        "train without norm",
+    )
     problems.check(
         not neuron.graded_spike, "graded-spikes", where, "graded spikes", "binary ones", "train with them"
     )

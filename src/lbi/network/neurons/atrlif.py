@@ -65,8 +65,11 @@ class AtrLif(FloatParameters):
         check_threshold(self.threshold, problems)
         problems.check(
             bool(np.isfinite(self.threshold_step)) and self.threshold_step >= 0,
-            "threshold-step-range", "threshold_step", f"{self.threshold_step}", "a finite number of at least 0",
-        )  # fmt: skip
+            "threshold-step-range",
+            "threshold_step",
+            f"{self.threshold_step}",
+            "a finite number of at least 0",
+        )
 
     def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Advance ``state`` (u, v, theta, r: (..., n), changed in place) by one timestep; returns the spikes."""
@@ -91,10 +94,13 @@ class AtrLif(FloatParameters):
         highest = formats.threshold.maximum
         theta_0, theta_step = (round(value * scale) for value in (self.threshold, self.threshold_step))
         problems.check(
-            theta_step <= highest, "threshold-step-range", where,
-            f"threshold_step {self.threshold_step:g}, on the chip {theta_step}", f"up to {highest}",
+            theta_step <= highest,
+            "threshold-step-range",
+            where,
+            f"threshold_step {self.threshold_step:g}, on the chip {theta_step}",
+            f"up to {highest}",
             "train with a smaller threshold step",
-        )  # fmt: skip
+        )
         bias_mant, bias_exp = bias_to_fixed(self.bias, scale, n, formats, where, problems)
         levels = min(theta_0, highest), min(theta_step, highest)
         return FixedAtrLif(delta_i, delta_v, delta_theta, delta_r, *levels, bias_mant, bias_exp)
@@ -133,22 +139,36 @@ class FixedAtrLif(FixedParameters):
     model: ClassVar[str] = "atrlif"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "theta", "r")
     became: ClassVar[dict[str, str]] = {
-        "current_decay": "delta_i", "voltage_decay": "delta_v", "threshold_decay": "delta_theta",
-        "refractory_decay": "delta_r", "threshold": "theta_0", "threshold_step": "theta_step",
-    }  # fmt: skip
+        "current_decay": "delta_i",
+        "voltage_decay": "delta_v",
+        "threshold_decay": "delta_theta",
+        "refractory_decay": "delta_r",
+        "threshold": "theta_0",
+        "threshold_step": "theta_step",
+    }
     ranges = (
-        ("delta_i", 0, 4095), ("delta_v", 0, 4096), ("delta_theta", 0, 4096), ("delta_r", 0, 4096),
-        ("theta_0", 0, 131071), ("theta_step", 0, 131071), ("bias_exp", 0, 7),
-    )  # fmt: skip
+        ("delta_i", 0, 4095),
+        ("delta_v", 0, 4096),
+        ("delta_theta", 0, 4096),
+        ("delta_r", 0, 4096),
+        ("theta_0", 0, 131071),
+        ("theta_step", 0, 131071),
+        ("bias_exp", 0, 7),
+    )
 
     def to_float(self, scale: float) -> AtrLif:
         """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
         deltas = (self.delta_i, self.delta_v, self.delta_theta, self.delta_r)
         current, voltage, threshold, refractory = decays_to_float(*deltas)
         return AtrLif(
-            current, voltage, threshold, refractory,
-            self.theta_0 / scale, self.theta_step / scale, bias_to_float(self.bias, scale),
-        )  # fmt: skip
+            current,
+            voltage,
+            threshold,
+            refractory,
+            self.theta_0 / scale,
+            self.theta_step / scale,
+            bias_to_float(self.bias, scale),
+        )
 
     def step(self, state: State, a: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Advance ``state`` (u, v, theta, r: (..., n) int32, in place) by one timestep; returns the spikes."""

@@ -47,9 +47,12 @@ class LifRefractory(CubaLif):
     def _check(self, problems: Problems) -> None:
         super()._check(problems)
         problems.check(
-            1 <= self.refractory_period <= 63, "refractory_period-range", "refractory_period",
-            f"{self.refractory_period}", "1 to 63",
-        )  # fmt: skip
+            1 <= self.refractory_period <= 63,
+            "refractory_period-range",
+            "refractory_period",
+            f"{self.refractory_period}",
+            "1 to 63",
+        )
 
     def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Advance ``state`` (u, v, wait: (..., n), changed in place) by one timestep; returns the spikes."""
@@ -102,8 +105,12 @@ class FixedLifRefractory(FixedParameters):
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "wait")
     became: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv", "threshold": "vth"}
     ranges = (
-        ("du", 0, 4095), ("dv", 0, 4096), ("vth", 0, 131071), ("refractory_period", 1, 63), ("bias_exp", 0, 7),
-    )  # fmt: skip
+        ("du", 0, 4095),
+        ("dv", 0, 4096),
+        ("vth", 0, 131071),
+        ("refractory_period", 1, 63),
+        ("bias_exp", 0, 7),
+    )
 
     def to_float(self, scale: float) -> LifRefractory:
         """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""

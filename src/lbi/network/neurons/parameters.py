@@ -65,8 +65,11 @@ class FixedParameters:
             low, high = int(self.bias_mant.min()), int(self.bias_mant.max())
             problems.check(
                 low >= -4096 and high <= 4095,
-                "bias_mant-range", "bias_mant", f"{low} to {high}", "−4096 to 4095",
-            )  # fmt: skip
+                "bias_mant-range",
+                "bias_mant",
+                f"{low} to {high}",
+                "−4096 to 4095",
+            )
         problems.raise_as(InputError)
 
     @property
@@ -86,8 +89,11 @@ def check_threshold(threshold: float, problems: Problems) -> None:
     """Note a threshold that is not finite or not above 0."""
     problems.check(
         bool(np.isfinite(threshold)) and threshold > 0,
-        "threshold-range", "threshold", f"{threshold}", "a finite number above 0",
-    )  # fmt: skip
+        "threshold-range",
+        "threshold",
+        f"{threshold}",
+        "a finite number above 0",
+    )
 
 
 def decays_to_fixed(
@@ -101,10 +107,13 @@ def decays_to_fixed(
         value, less = getattr(neuron, name), int(name == "current_decay")
         units = round(value * unity) - less
         problems.check(
-            low <= units <= high, f"{name.replace('_', '-')}-range", where, f"{name} {value:g}",
+            low <= units <= high,
+            f"{name.replace('_', '-')}-range",
+            where,
+            f"{name} {value:g}",
             f"{(low + less) / unity:g} to {(high + less) / unity:g}",
             f"train with a {name.replace('_', ' ')} inside the range",
-        )  # fmt: skip
+        )
         found.append(min(max(units, low), high))
     return found
 
@@ -133,9 +142,12 @@ def bias_to_fixed(
             break
     else:
         problems.add(
-            "bias-range", where, f"bias {np.abs(bias).max():g} needs mantissa {peak / (1 << exponent):.0f}",
-            f"up to {largest} at exponent {exponent}", "train with smaller biases or a smaller threshold",
-        )  # fmt: skip
+            "bias-range",
+            where,
+            f"bias {np.abs(bias).max():g} needs mantissa {peak / (1 << exponent):.0f}",
+            f"up to {largest} at exponent {exponent}",
+            "train with smaller biases or a smaller threshold",
+        )
     return formats.bias_mantissa.round(target / (1 << exponent)).astype(np.int32), exponent
 
 

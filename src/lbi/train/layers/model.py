@@ -84,9 +84,12 @@ class ModelConfig:
         problems = Problems()
         check = problems.check
         check(
-            bool(self.input_shape) and all(size >= 1 for size in self.input_shape), "input-shape", "config",
-            f"{self.input_shape}", "sizes of at least 1",
-        )  # fmt: skip
+            bool(self.input_shape) and all(size >= 1 for size in self.input_shape),
+            "input-shape",
+            "config",
+            f"{self.input_shape}",
+            "sizes of at least 1",
+        )
         names = [population.name for population in self.populations]
         check(bool(names), "no-population", "config", "no population", "at least one")
         check(
@@ -96,22 +99,30 @@ class ModelConfig:
             where = f"config, population {population.name!r}"
             check(
                 is_name(population.name) and "." not in population.name and population.name != "input",
-                "name", where, repr(population.name), "letters, digits, '_', '-'; not 'input'",
-            )  # fmt: skip
+                "name",
+                where,
+                repr(population.name),
+                "letters, digits, '_', '-'; not 'input'",
+            )
             check(
-                population.n >= max(1, len(population.current_decay)), "population-shape", where,
-                f"{population.n} neurons", "at least one per part",
-            )  # fmt: skip
+                population.n >= max(1, len(population.current_decay)),
+                "population-shape",
+                where,
+                f"{population.n} neurons",
+                "at least one per part",
+            )
             _check_neuron(population, where, problems)
         check(self.readout in READOUTS, "readout-kind", "config", repr(self.readout), ", ".join(READOUTS))
         for i, population in enumerate(self.populations):
             counted = self.readout == "spike_count" or i + 1 < len(self.populations)
             integrates = population.neuron in NEURONS and not NEURONS[population.neuron].spikes
             check(
-                counted != integrates, "readout-kind", f"config, population {population.name!r}",
+                counted != integrates,
+                "readout-kind",
+                f"config, population {population.name!r}",
                 f"{population.neuron!r} under {self.readout!r}",
                 "neurons that spike, but integrators as the output of membrane_max and membrane_mean",
-            )  # fmt: skip
+            )
         check(
             self.surrogate in SURROGATES,
             "unknown-surrogate",
@@ -129,8 +140,11 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only."""
-        return {**asdict(self), "input_shape": list(self.input_shape),
-                "populations": [asdict(population) for population in self.populations]}  # fmt: skip
+        return {
+            **asdict(self),
+            "input_shape": list(self.input_shape),
+            "populations": [asdict(population) for population in self.populations],
+        }
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ModelConfig:
@@ -166,31 +180,42 @@ def _check_neuron(population: PopulationConfig, where: str, problems: Problems) 
         problems.add("neuron-model", where, repr(population.neuron), ", ".join(map(repr, NEURONS)))
         return
     problems.check(
-        model.spikes or not population.recurrent, "recurrence", where, f"recurrent {population.neuron!r}",
+        model.spikes or not population.recurrent,
+        "recurrence",
+        where,
+        f"recurrent {population.neuron!r}",
         "neurons that spike",
-    )  # fmt: skip
+    )
     own = (*model.decays, *model.levels)
     counts = {name: len(getattr(population, name)) for name in PARAMETERS}
     k = max(1, len(population.current_decay))
     problems.check(
-        all(count == (k if name in own else 0) for name, count in counts.items()), "parts", where,
+        all(count == (k if name in own else 0) for name, count in counts.items()),
+        "parts",
+        where,
         ", ".join(f"{count} of {name}" for name, count in counts.items() if count or name in own),
         f"one per part of each of {', '.join(own)}, none of the others",
-    )  # fmt: skip
+    )
     for name in model.decays:
         low, high = decay_range(name)
         for value in getattr(population, name):
             problems.check(
-                low / GRID <= value <= high / GRID, "decay-range", f"{where}, {name}", f"{value}",
+                low / GRID <= value <= high / GRID,
+                "decay-range",
+                f"{where}, {name}",
+                f"{value}",
                 f"{low}/{GRID} to {high}/{GRID} (lost per step)",
-            )  # fmt: skip
+            )
     for name in model.levels:
         for value in getattr(population, name):
             holds = math.isfinite(value) and (value > 0 or (value == 0 and name != "threshold"))
             problems.check(
-                holds, f"{name.replace('_', '-')}-range", where, f"{value}",
+                holds,
+                f"{name.replace('_', '-')}-range",
+                where,
+                f"{value}",
                 "above 0" if name == "threshold" else "0 or more",
-            )  # fmt: skip
+            )
 
 
 _REMEDY = "write the file with this version of lbi-snn, or train it again"
@@ -206,9 +231,13 @@ def _arguments(record: Any, fields: Mapping[str, Any], where: str, problems: Pro
     for name, value in fields.items():
         field = record.__dataclass_fields__.get(name)
         if not problems.check(
-            field is not None, "config", where, f"has {name!r}, which this version does not know",
-            ", ".join(record.__dataclass_fields__), _REMEDY,
-        ):  # fmt: skip
+            field is not None,
+            "config",
+            where,
+            f"has {name!r}, which this version does not know",
+            ", ".join(record.__dataclass_fields__),
+            _REMEDY,
+        ):
             continue
         allowed, convert = _KINDS.get(field.type, ("", lambda value: value))
         try:

@@ -60,9 +60,15 @@ class NeuronModel:
 
 
 def scan(
-    model: NeuronModel, a: Tensor, recurrent: Tensor | None, neuron: Sequence[Tensor], surrogate: str, slope: float,
-    *, chip: bool = False,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    model: NeuronModel,
+    a: Tensor,
+    recurrent: Tensor | None,
+    neuron: Sequence[Tensor],
+    surrogate: str,
+    slope: float,
+    *,
+    chip: bool = False,
+) -> tuple[Tensor, Tensor]:
     """Spikes and voltages before reset, each like the synaptic input ``a`` (n_samples, n_steps, n).
 
     neuron: (n,) each, in the model's order · recurrent: (n, n), rows post-synaptic, or None; sees the previous step
@@ -78,9 +84,15 @@ def scan(
 
 
 def scan_decays(
-    model: NeuronModel, a: Tensor, recurrent: Tensor | None, decays: Sequence[Tensor | float],
-    levels: Sequence[Tensor | float], bias: Tensor | None, surrogate: str, slope: float,
-) -> Tensor:  # fmt: skip
+    model: NeuronModel,
+    a: Tensor,
+    recurrent: Tensor | None,
+    decays: Sequence[Tensor | float],
+    levels: Sequence[Tensor | float],
+    bias: Tensor | None,
+    surrogate: str,
+    slope: float,
+) -> Tensor:
     """The spikes of ``scan`` from decays (lost per step) and levels, scalars or (n,); checks all arguments."""
     _check(a, recurrent, surrogate, slope)
     n = a.shape[2]
@@ -97,9 +109,15 @@ class FusedScan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, model: NeuronModel, chip: bool, surrogate: str, slope: float, a: Tensor,
-        recurrent: Tensor | None, *neuron: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        ctx: Any,
+        model: NeuronModel,
+        chip: bool,
+        surrogate: str,
+        slope: float,
+        a: Tensor,
+        recurrent: Tensor | None,
+        *neuron: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Spikes and voltages before reset; see ``scan`` for the arguments."""
         kernels = load_kernels(a.numel(), f"neurons.{model.name}_kernels")
         a = a.contiguous()
@@ -183,14 +201,21 @@ def arrays(*tensors: Tensor) -> list[np.ndarray]:
 def _check(a: Tensor, recurrent: Tensor | None, surrogate: str, slope: float) -> None:
     problems = Problems()
     problems.check(
-        a.ndim == 3 and a.is_floating_point(), "input-shape", "a", f"{a.dtype} {tuple(a.shape)}",
+        a.ndim == 3 and a.is_floating_point(),
+        "input-shape",
+        "a",
+        f"{a.dtype} {tuple(a.shape)}",
         "floats (n_samples, n_steps, n)",
-    )  # fmt: skip
+    )
     if recurrent is not None and a.ndim == 3:
         n = a.shape[2]
         problems.check(
-            tuple(recurrent.shape) == (n, n), "recurrent-shape", "recurrent", f"{tuple(recurrent.shape)}", f"{(n, n)}"
-        )  # fmt: skip
+            tuple(recurrent.shape) == (n, n),
+            "recurrent-shape",
+            "recurrent",
+            f"{tuple(recurrent.shape)}",
+            f"{(n, n)}",
+        )
     problems.check(
         surrogate in SURROGATES, "unknown-surrogate", "surrogate", repr(surrogate), ", ".join(SURROGATES)
     )

@@ -48,9 +48,18 @@ def atrlif(
 
 
 def reference(
-    a: Tensor, recurrent: Tensor | None, alpha: Tensor, beta: Tensor, keep_theta: Tensor, keep_r: Tensor,
-    threshold: Tensor, threshold_step: Tensor, bias: Tensor, surrogate: str, slope: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    a: Tensor,
+    recurrent: Tensor | None,
+    alpha: Tensor,
+    beta: Tensor,
+    keep_theta: Tensor,
+    keep_r: Tensor,
+    threshold: Tensor,
+    threshold_step: Tensor,
+    bias: Tensor,
+    surrogate: str,
+    slope: float,
+) -> tuple[Tensor, Tensor]:
     """``lbi.train.layers.scan.scan`` step by step; alpha, beta, keep_theta, keep_r: kept per step."""
     u = v = theta = r = s = torch.zeros_like(a[:, 0])
     spikes, voltages = [], []

@@ -104,9 +104,25 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
         g_r = np.zeros(n, w_out.dtype)
         for t in range(n_steps - 1, -1, -1):
             _backward_row(
-                s_out[b, t], w_out[b, t], grad_s[b, t], grad_v[b, t] if with_v else g_v, with_v,
-                alpha, beta, keep_theta, keep_r, threshold, step, slope, kind, g_u, g_v, g_theta, g_r, grad_a[b, t],
-            )  # fmt: skip
+                s_out[b, t],
+                w_out[b, t],
+                grad_s[b, t],
+                grad_v[b, t] if with_v else g_v,
+                with_v,
+                alpha,
+                beta,
+                keep_theta,
+                keep_r,
+                threshold,
+                step,
+                slope,
+                kind,
+                g_u,
+                g_v,
+                g_theta,
+                g_r,
+                grad_a[b, t],
+            )
 
 
 @compiled(parallel=True)
@@ -127,17 +143,48 @@ def step_backward(traces, grad_s, grad_v, fed_back, neuron, slope, kind, carried
             for i in range(n):
                 fed[i] += g_s[i]
             _backward_row(
-                s_out[b, t], w_out[b, t], fed, grad_v[b, t] if with_v else g_s, with_v,
-                alpha, beta, keep_theta, keep_r, threshold, step, slope, kind,
-                g_u[b], g_v[b], g_theta[b], g_r[b], grad_a[b, t],
-            )  # fmt: skip
+                s_out[b, t],
+                w_out[b, t],
+                fed,
+                grad_v[b, t] if with_v else g_s,
+                with_v,
+                alpha,
+                beta,
+                keep_theta,
+                keep_r,
+                threshold,
+                step,
+                slope,
+                kind,
+                g_u[b],
+                g_v[b],
+                g_theta[b],
+                g_r[b],
+                grad_a[b, t],
+            )
 
 
 @njit(inline="always")
 def _backward_row(
-    s_t, w_t, g_s, g_extra, with_v, alpha, beta, keep_theta, keep_r, threshold, step, slope, kind,
-    g_u, g_v, g_theta, g_r, g_a,
-):  # fmt: skip
+    s_t,
+    w_t,
+    g_s,
+    g_extra,
+    with_v,
+    alpha,
+    beta,
+    keep_theta,
+    keep_r,
+    threshold,
+    step,
+    slope,
+    kind,
+    g_u,
+    g_v,
+    g_theta,
+    g_r,
+    g_a,
+):
     """One step back in one sample: the g (n,) come from step t + 1 and leave for step t − 1.
 
     g_u, g_v: of this step's u and v · g_theta, g_r: of θ and r as the step before leaves them

@@ -36,9 +36,15 @@ def cuba_lif(
 
 
 def reference(
-    a: Tensor, recurrent: Tensor | None, alpha: Tensor, beta: Tensor, threshold: Tensor, bias: Tensor,
-    surrogate: str, slope: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    a: Tensor,
+    recurrent: Tensor | None,
+    alpha: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    bias: Tensor,
+    surrogate: str,
+    slope: float,
+) -> tuple[Tensor, Tensor]:
     """``lbi.train.layers.scan.scan`` step by step; alpha, beta: kept per step."""
     u = v = s = torch.zeros_like(a[:, 0])
     spikes, voltages = [], []

@@ -46,9 +46,21 @@ def _forward(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _backward(  # type: ignore[no-untyped-def]
-    voltages, grad_s, grad_v, fed, carried, neuron, grad_a, slope, start, stop, n_steps, n,
-    kind: tl.constexpr, block: tl.constexpr,
-):  # fmt: skip
+    voltages,
+    grad_s,
+    grad_v,
+    fed,
+    carried,
+    neuron,
+    grad_a,
+    slope,
+    start,
+    stop,
+    n_steps,
+    n,
+    kind: tl.constexpr,
+    block: tl.constexpr,
+):
     """Steps stop − 1 down to start; fed joins grad_s in the first; carried: gradients of u, v, in and out."""
     b = tl.program_id(0)
     i = tl.program_id(1) * block + tl.arange(0, block)
@@ -113,9 +125,22 @@ class CudaScan(torch.autograd.Function):
             if stop < n_steps and recurrent is not None:
                 torch.mm(grad_a[:, stop], recurrent, out=fed)
             _launch(
-                _backward, spikes, voltages, grad_s, grad_v, fed, carried, parameters, grad_a, slope, start, stop,
-                n_steps, n, kind=kind,
-            )  # fmt: skip
+                _backward,
+                spikes,
+                voltages,
+                grad_s,
+                grad_v,
+                fed,
+                carried,
+                parameters,
+                grad_a,
+                slope,
+                start,
+                stop,
+                n_steps,
+                n,
+                kind=kind,
+            )
         grad_recurrent = None
         if ctx.needs_input_grad[3]:
             grad_recurrent = grad_a[:, 1:].reshape(-1, n).T @ spikes[:, :-1].reshape(-1, n)

@@ -86,9 +86,19 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
         g_u = np.zeros(n, v_out.dtype)
         for t in range(n_steps - 1, -1, -1):
             _backward_row(
-                v_out[b, t], grad_s[b, t], grad_v[b, t] if with_v else g_v, with_v,
-                alpha, beta, threshold, slope, kind, g_u, g_v, grad_a[b, t],
-            )  # fmt: skip
+                v_out[b, t],
+                grad_s[b, t],
+                grad_v[b, t] if with_v else g_v,
+                with_v,
+                alpha,
+                beta,
+                threshold,
+                slope,
+                kind,
+                g_u,
+                g_v,
+                grad_a[b, t],
+            )
 
 
 @compiled(parallel=True)
@@ -108,9 +118,19 @@ def step_backward(traces, grad_s, grad_v, fed_back, neuron, slope, kind, carried
             for i in range(n):
                 fed[i] += g_s[i]
             _backward_row(
-                v_out[b, t], fed, grad_v[b, t] if with_v else g_s, with_v,
-                alpha, beta, threshold, slope, kind, g_u[b], g_v[b], grad_a[b, t],
-            )  # fmt: skip
+                v_out[b, t],
+                fed,
+                grad_v[b, t] if with_v else g_s,
+                with_v,
+                alpha,
+                beta,
+                threshold,
+                slope,
+                kind,
+                g_u[b],
+                g_v[b],
+                grad_a[b, t],
+            )
 
 
 @njit(inline="always")

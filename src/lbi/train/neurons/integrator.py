@@ -9,8 +9,14 @@ from lbi.train.layers.scan import NeuronModel
 
 
 def reference(
-    a: Tensor, recurrent: Tensor | None, alpha: Tensor, beta: Tensor, bias: Tensor, surrogate: str, slope: float
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    a: Tensor,
+    recurrent: Tensor | None,
+    alpha: Tensor,
+    beta: Tensor,
+    bias: Tensor,
+    surrogate: str,
+    slope: float,
+) -> tuple[Tensor, Tensor]:
     """``lbi.train.layers.scan.scan`` step by step, without a spike; alpha, beta: kept per step."""
     u = v = torch.zeros_like(a[:, 0])
     voltages = []

@@ -133,9 +133,13 @@ class TrainConfig:
     def _rules(self) -> dict[str, tuple[bool, str]]:
         rules: dict[str, tuple[bool, str]] = {
             "hidden": (all(1 <= n <= 65536 for n in self.hidden), "sizes of 1 to 65536"),
-            "current_decay": (all(1 / GRID <= d <= 1 for d in self.current_decay) and bool(self.current_decay), "1/4096 up to 1"),
+            "current_decay": (
+                all(1 / GRID <= d <= 1 for d in self.current_decay) and bool(self.current_decay),
+                "1/4096 up to 1",
+            ),
             "voltage_decay": (
-                all(1 / GRID <= d < 1 for d in self.voltage_decay) and len(self.voltage_decay) == len(self.current_decay),
+                all(1 / GRID <= d < 1 for d in self.voltage_decay)
+                and len(self.voltage_decay) == len(self.current_decay),
                 "1/4096 up to below 1, as many as current decays (one per part of a hidden population)",
             ),
             "neuron": (self.neuron in SPIKING, ", ".join(SPIKING)),
@@ -147,12 +151,21 @@ class TrainConfig:
             "surrogate": (self.surrogate in SURROGATES, ", ".join(SURROGATES)),
             "optimizer": (self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS)),
             "precision": (self.precision in PRECISIONS, ", ".join(PRECISIONS)),
-            "chip_from": (0 <= self.chip_from <= 1, "0 to 1: the share of epochs after which integers take over"),
+            "chip_from": (
+                0 <= self.chip_from <= 1,
+                "0 to 1: the share of epochs after which integers take over",
+            ),
             "schedule": (self.schedule in SCHEDULES, ", ".join(SCHEDULES)),
             "density": (0 < self.density <= 1, "above 0, up to 1"),
             "initial_density": (0 < self.initial_density <= 1, "above 0, up to 1"),
-            "shrink": (0 < self.shrink <= 1, "above 0, up to 1: the share of epochs in which a larger initial_density falls to density"),
-            "settle": (0 <= self.settle < 1, "0 up to below 1: the share of epochs at the end with a fixed set of weights"),
+            "shrink": (
+                0 < self.shrink <= 1,
+                "above 0, up to 1: the share of epochs in which a larger initial_density falls to density",
+            ),
+            "settle": (
+                0 <= self.settle < 1,
+                "0 up to below 1: the share of epochs at the end with a fixed set of weights",
+            ),
             "epochs": (self.epochs >= 0, "0 or more"),
             "seed": (0 <= self.seed < 2**63, "0 or more"),
             "validation": (0 <= self.validation < 1, "0 up to below 1"),
@@ -160,7 +173,7 @@ class TrainConfig:
             "momentum": (0 <= self.momentum < 1, "0 up to below 1"),
             "batch_size": (self.batch_size >= 1, "1 or more"),
             "patience": (self.patience >= 0, "0 or more"),
-        }  # fmt: skip
+        }
         for name in ("lr", "slope", "gain", "threshold", "delta", "lamda"):
             value = getattr(self, name)
             rules[name] = (math.isfinite(value) and value > 0, "above 0")
@@ -183,30 +196,47 @@ class TrainConfig:
         """The network for a data set of that input and that many classes."""
 
         def layer(
-            name: str, n: int, neuron: str, current: tuple[float, ...], voltage: tuple[float, ...], recurrent: bool
-        ) -> PopulationConfig:  # fmt: skip
+            name: str,
+            n: int,
+            neuron: str,
+            current: tuple[float, ...],
+            voltage: tuple[float, ...],
+            recurrent: bool,
+        ) -> PopulationConfig:
             threshold = tuple(
                 self.threshold * response_norm(*decays) for decays in zip(current, voltage, strict=True)
             )
             values = {
-                "current_decay": current, "voltage_decay": voltage, "threshold": threshold,
+                "current_decay": current,
+                "voltage_decay": voltage,
+                "threshold": threshold,
                 "threshold_step": tuple(self.threshold_step * level for level in threshold),
                 "threshold_decay": (self.threshold_decay,) * len(threshold),
                 "refractory_decay": (self.refractory_decay,) * len(threshold),
-            }  # fmt: skip
+            }
             parameters = (*NEURONS[neuron].decays, *NEURONS[neuron].levels)
             own = {key: value if key in parameters else () for key, value in values.items()}
             return PopulationConfig(
-                name, n, recurrent=recurrent, bias=self.bias, train_decays=self.train_decays, neuron=neuron, **own
-            )  # fmt: skip
+                name,
+                n,
+                recurrent=recurrent,
+                bias=self.bias,
+                train_decays=self.train_decays,
+                neuron=neuron,
+                **own,
+            )
 
         hidden = [
             layer(
-                "hidden" if len(self.hidden) == 1 else f"hidden{i}", n, self.neuron, self.current_decay,
-                self.voltage_decay, self.recurrent,
+                "hidden" if len(self.hidden) == 1 else f"hidden{i}",
+                n,
+                self.neuron,
+                self.current_decay,
+                self.voltage_decay,
+                self.recurrent,
             )
             for i, n in enumerate(self.hidden, start=1)
-        ]  # fmt: skip
+        ]
         decays = (self.output_current_decay,), (self.output_voltage_decay,)
         neuron = "cuba_lif" if self.readout == "spike_count" else "integrator"
         output = layer("output", n_classes, neuron, *decays, False)
@@ -233,23 +263,42 @@ def response_norm(current_decay: float, voltage_decay: float) -> float:
 
 _SPOKEN: dict[str, dict[str, Any]] = {
     "": {
-        "hidden": (256,), "recurrent": True, "current_decay": (0.3, 0.39, 0.6), "voltage_decay": (0.1, 0.22, 0.5),
-        "output_current_decay": 0.39, "output_voltage_decay": 0.22, "gain": 1.0, "dropout": 0.1,
-        "channel_jitter": 8.0, "time_shift": 4, "epochs": 50, "initial_density": 1.0,
+        "hidden": (256,),
+        "recurrent": True,
+        "current_decay": (0.3, 0.39, 0.6),
+        "voltage_decay": (0.1, 0.22, 0.5),
+        "output_current_decay": 0.39,
+        "output_voltage_decay": 0.22,
+        "gain": 1.0,
+        "dropout": 0.1,
+        "channel_jitter": 8.0,
+        "time_shift": 4,
+        "epochs": 50,
+        "initial_density": 1.0,
     },
     "adam": {"lr": 1e-2},
     "adabreg": {"lr": 1e-2},
     "adabreg, few": {"lr": 2e-2},
-}  # fmt: skip
+}
 
 _PIXELS: dict[str, dict[str, Any]] = {
     "": {
-        "hidden": (256,), "recurrent": True, "encoding": {"code": "on_off"}, "current_decay": (0.6,), "voltage_decay": (0.1,),
-        "output_voltage_decay": 0.1, "gain": 1.0, "slope": 8.0, "batch_size": 32, "epochs": 100, "lr": 1e-2, "settle": 0.5,
+        "hidden": (256,),
+        "recurrent": True,
+        "encoding": {"code": "on_off"},
+        "current_decay": (0.6,),
+        "voltage_decay": (0.1,),
+        "output_voltage_decay": 0.1,
+        "gain": 1.0,
+        "slope": 8.0,
+        "batch_size": 32,
+        "epochs": 100,
+        "lr": 1e-2,
+        "settle": 0.5,
     },
     "adam": {"lr": 5e-3},
     "linbreg": {"lr": 0.3},
-}  # fmt: skip
+}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {"": {}, "adam": {"lr": 5e-3}},
@@ -283,8 +332,12 @@ def make_config(
             key in known, "unknown-option", str(file or "options"), repr(key), ", ".join(known)
         ):
             problems.check(
-                _fits(value, str(known[key])), "option-type", f"{file or 'options'}, {key}", f"{value!r}", str(known[key])
-            )  # fmt: skip
+                _fits(value, str(known[key])),
+                "option-type",
+                f"{file or 'options'}, {key}",
+                f"{value!r}",
+                str(known[key]),
+            )
     problems.raise_as(UsageError)
     presets = PRESETS.get(str(name), {})
     optimizer = str(given.get("optimizer", TrainConfig.optimizer))

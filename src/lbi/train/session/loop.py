@@ -142,9 +142,12 @@ class Trainer:
                 self.on_batch(record)
         mean = {key: value / len(self.train) for key, value in sums.items()}
         entry = {
-            "epoch": epoch + 1, **mean, "density": self.density(), "lr": self._lr(),
+            "epoch": epoch + 1,
+            **mean,
+            "density": self.density(),
+            "lr": self._lr(),
             "seconds": time.perf_counter() - started,
-        }  # fmt: skip
+        }
         if self.validation is not None:
             entry["validation"] = evaluate(self.model, self.validation)
             if entry["validation"] > self.progress.best:
@@ -171,17 +174,23 @@ class Trainer:
         if not (math.isfinite(value) and math.isfinite(float(norm))):
             raise InputError(
                 Problem(
-                    "diverged", f"epoch {self.progress.epoch + 1}", f"loss {value}, gradient norm {float(norm)}",
-                    "finite numbers", "lower --lr, or set clip",
+                    "diverged",
+                    f"epoch {self.progress.epoch + 1}",
+                    f"loss {value}, gradient norm {float(norm)}",
+                    "finite numbers",
+                    "lower --lr, or set clip",
                 )
-            )  # fmt: skip
+            )
         self.optimizer.step()
         if self.controller is not None:
             self.controller.step()
         n_updates = chosen.size * spikes.shape[1] * sum(layer.config.n for layer in self.model.populations())
         return {
-            "loss": value, "accuracy": n_right / chosen.size, "rate": n_spikes / n_updates, "density": self.density(),
-        }  # fmt: skip
+            "loss": value,
+            "accuracy": n_right / chosen.size,
+            "rate": n_spikes / n_updates,
+            "density": self.density(),
+        }
 
     @torch.no_grad()
     def _sums(self, loss: Tensor, run: list[tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
@@ -214,10 +223,13 @@ class Trainer:
             "controller": None if self.controller is None else self.controller.state_dict(),
             "start_density": self.start_density,
             "progress": {
-                "epoch": progress.epoch, "history": progress.history, "best": progress.best,
-                "best_epoch": progress.best_epoch, "best_state": progress.best_state,
+                "epoch": progress.epoch,
+                "history": progress.history,
+                "best": progress.best,
+                "best_epoch": progress.best_epoch,
+                "best_state": progress.best_state,
             },
-        }  # fmt: skip
+        }
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Take over a checkpoint's state; the run goes on bit for bit as it would have.
@@ -238,10 +250,12 @@ class Trainer:
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
             raise InputError(
                 Problem(
-                    "checkpoint", "--resume", f"does not fit this run ({' '.join(str(error).split())[:200]})",
+                    "checkpoint",
+                    "--resume",
+                    f"does not fit this run ({' '.join(str(error).split())[:200]})",
                     "a checkpoint of the same network and optimizer",
                 )
-            ) from error  # fmt: skip
+            ) from error
 
 
 def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData | None]:
@@ -250,10 +264,13 @@ def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData |
         if config.patience and dataset.validation is None:
             raise UsageError(
                 Problem(
-                    "option", "patience", f"{config.patience}, but {dataset.name} has no validation samples",
-                    "a validation share above 0", "add --validation 0.1",
+                    "option",
+                    "patience",
+                    f"{config.patience}, but {dataset.name} has no validation samples",
+                    "a validation share above 0",
+                    "add --validation 0.1",
                 )
-            )  # fmt: skip
+            )
         return dataset.train, dataset.validation if config.patience else None
     train, held_out = stratified_split(dataset.train.labels, config.validation, np.random.default_rng(1))
     return dataset.train.subset(train), dataset.train.subset(held_out)

@@ -30,8 +30,13 @@ def checked_network(checkpoint: Mapping[str, Any], dataset: Dataset) -> ModelCon
     config = ModelConfig.from_dict(checkpoint["network"])
     found, wanted = (config.n_in, config.populations[-1].n), (dataset.n_in, dataset.n_classes)
     problems = Problems()
-    problems.check(found == wanted, "checkpoint", "--resume, network", f"{found[0]} inputs and {found[1]} outputs",
-                   f"{wanted[0]} and {wanted[1]}, the data set's")  # fmt: skip
+    problems.check(
+        found == wanted,
+        "checkpoint",
+        "--resume, network",
+        f"{found[0]} inputs and {found[1]} outputs",
+        f"{wanted[0]} and {wanted[1]}, the data set's",
+    )
     problems.raise_as(InputError)
     check_state(config, checkpoint["model"], "--resume, model")
     return config

@@ -15,10 +15,23 @@ from lbi.train.model_pt import load_module
 from lbi.train.session.config import TrainConfig, make_config
 
 NETWORK = (
-    "hidden", "recurrent", "neuron", "current_decay", "voltage_decay", "output_current_decay", "output_voltage_decay",
-    "threshold", "threshold_step", "threshold_decay", "refractory_decay", "train_decays", "bias", "readout",
-    "surrogate", "slope",
-)  # fmt: skip
+    "hidden",
+    "recurrent",
+    "neuron",
+    "current_decay",
+    "voltage_decay",
+    "output_current_decay",
+    "output_voltage_decay",
+    "threshold",
+    "threshold_step",
+    "threshold_decay",
+    "refractory_decay",
+    "train_decays",
+    "bias",
+    "readout",
+    "surrogate",
+    "slope",
+)
 """Options that the model's own network answers."""
 
 
@@ -55,10 +68,13 @@ class Start:
         if other:
             raise UsageError(
                 Problem(
-                    "from-network", "--from", f"with another {', '.join(other)}", f"the network of {self.path}",
+                    "from-network",
+                    "--from",
+                    f"with another {', '.join(other)}",
+                    f"the network of {self.path}",
                     "leave these options out, or train anew without --from",
                 )
-            )  # fmt: skip
+            )
         return config
 
     def check(self, dataset: Dataset) -> None:
@@ -69,8 +85,10 @@ class Start:
         if found != wanted:
             raise InputError(
                 Problem(
-                    "from-dataset", str(self.path), f"has {found[0]} inputs and {found[1]} classes",
+                    "from-dataset",
+                    str(self.path),
+                    f"has {found[0]} inputs and {found[1]} classes",
                     f"{wanted[0]} and {wanted[1]}, as {dataset.name} in this encoding",
                     "give the data set and encoding that it was trained on",
                 )
-            )  # fmt: skip
+            )
