@@ -1,14 +1,14 @@
-"""What can go wrong, said so that the user can mend it without opening the source.
+"""Errors that tell the user where, what was found, what is allowed and the fix.
 
-A check collects every ``Problem`` it meets and raises once. Each error class carries the
-exit code of the commands (2 usage, 3 invalid or unsupported input, 4 verification failed,
-5 backend failed, 6 does not fit the chip).
+A check collects every ``Problem`` it meets and raises once; a ``Rule`` is a check's fixed part, written once.
+Each error class carries the exit code of the commands (2 usage, 3 invalid or unsupported input, 4 verification
+failed, 5 backend failed, 6 does not fit the chip).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LONGEST = 1000
 """Characters shown of each part of a problem."""
@@ -16,7 +16,7 @@ LONGEST = 1000
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where it is, what was found, what is allowed, what to do.
+    """One thing that is wrong: where it is, what was found, what is allowed, the fix.
 
     ``code`` is a stable kebab-case word for programs, such as ``weights-not-finite``.
     """
@@ -32,8 +32,38 @@ class Problem:
         if self.allowed:
             parts.append(f"allowed: {self.allowed}")
         if self.remedy:
-            parts.append(f"to do: {self.remedy}")
+            parts.append(f"fix: {self.remedy}")
         return "; ".join(map(_printable, parts))
+
+    def inside(self, where: str) -> Problem:
+        """The same problem, placed inside ``where``."""
+        place = where if self.where in ("", where) else f"{where}, {self.where}"
+        return replace(self, where=place)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The fixed part of a check: its code, what is allowed and the fix; both may hold ``{names}`` to fill in.
+
+    >>> STEPS = Rule("n-steps", "at least {least}", "pass --steps {least}")
+    >>> str(STEPS.broken("model", "0", least=1))
+    'n-steps: model: 0; allowed: at least 1; fix: pass --steps 1'
+    """
+
+    code: str
+    allowed: str = ""
+    fix: str = ""
+
+    def broken(self, where: str, found: object, **values: object) -> Problem:
+        """The problem of breaking this rule; ``values`` fill the ``{names}``."""
+        allowed, fix = self.allowed.format(**values), self.fix.format(**values)
+        return Problem(self.code, where, str(found), allowed, fix)
+
+    def check(self, problems: Problems, holds: bool, where: str, found: object, **values: object) -> bool:
+        """Note a problem unless ``holds``; returns ``holds`` so that dependent checks can be skipped."""
+        if not holds:
+            problems.note(self.broken(where, found, **values))
+        return bool(holds)
 
 
 def _printable(text: str) -> str:
@@ -109,7 +139,11 @@ class Problems:
 
     def add(self, code: str, where: str, found: str, allowed: str = "", remedy: str = "") -> None:
         """Note one problem."""
-        self._found.append(Problem(code, where, found, allowed, remedy))
+        self.note(Problem(code, where, found, allowed, remedy))
+
+    def note(self, problem: Problem) -> None:
+        """Note one problem."""
+        self._found.append(problem)
 
     def check(
         self, holds: bool, code: str, where: str, found: str, allowed: str = "", remedy: str = ""
@@ -119,9 +153,9 @@ class Problems:
             self.add(code, where, found, allowed, remedy)
         return bool(holds)
 
-    def take(self, error: LbiError) -> None:
-        """Note all problems of an error caught elsewhere."""
-        self._found.extend(error.problems)
+    def take(self, error: LbiError, inside: str = "") -> None:
+        """Note all problems of an error caught elsewhere, each placed inside ``inside``."""
+        self._found.extend(problem.inside(inside) if inside else problem for problem in error.problems)
 
     def __bool__(self) -> bool:
         return bool(self._found)

@@ -116,7 +116,7 @@ def test_what_does_not_fit_exits_6_with_every_limit(exported):
     assert done.exit_code == 6
     assert "fan-in:" in done.stderr
     assert "fan-in-memory:" in done.stderr
-    assert done.stderr.count("to do:") >= 2
+    assert done.stderr.count("fix:") >= 2
     assert done.stdout == ""
 
 

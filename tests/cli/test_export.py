@@ -233,7 +233,7 @@ def test_check_lists_seven_reasons_in_one_pass(tmp_path, rng):
         "readout-inside",
     }
     assert len(done.json["violations"]) == len(done.errors)
-    assert all("; to do: " in line for line in done.errors)
+    assert all("; fix: " in line for line in done.errors)
 
 
 def test_what_does_not_fit_the_chip_exits_6(tmp_path):

@@ -89,9 +89,7 @@ def test_a_full_disk(name, folder):
     with full_disk():
         done = run(name, output.name)
     assert (done.code, len(done.errors)) == (3, 1), done.errors
-    assert done.errors[0].startswith(f"error: not-written: {output.name}: File too large; to do: "), (
-        done.errors
-    )
+    assert done.errors[0].startswith(f"error: not-written: {output.name}: File too large; fix: "), done.errors
     assert content(folder) == before
     done = run(name, output.name)
     assert done.code == 0, done.errors

@@ -79,13 +79,13 @@ class Command(click.Command):
             return error.exit_code, [str(problem) for problem in error.problems]
         if isinstance(error, MemoryError):
             remedy = "fewer samples (--samples) or a smaller network"
-            return 1, [f"memory: not enough memory for this input; to do: {remedy}"]
+            return 1, [f"memory: not enough memory for this input; fix: {remedy}"]
         if isinstance(error, OSError):
             what = os.strerror(error.errno) if error.errno else str(error)
             remedy = "check the path, its rights and the disk"
             return 3, [str(Problem("system", str(error.filename or "system"), what, remedy=remedy))]
         what = f"{type(error).__name__}: {_one_line(str(error))}"
-        return 1, [f"internal: {what}; to do: run again with --debug and report it"]
+        return 1, [f"internal: {what}; fix: run again with --debug and report it"]
 
 
 def _warn(

@@ -201,9 +201,7 @@ def _estimate(
                     estimate(network, chip=profile, spikes=data, basis=basis, on_activity=on_activity)
                 )
             except FitError as error:
-                for problem in error.problems:
-                    where = f"{path}, {problem.where}" if len(paths) > 1 else problem.where
-                    problems.add(problem.code, where, problem.found, problem.allowed, problem.remedy)
+                problems.take(error, inside=str(path) if len(paths) > 1 else "")
         problems.raise_as(FitError)
     return estimates
 

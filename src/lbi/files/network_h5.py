@@ -129,8 +129,7 @@ def _each(parent: Any, read: Callable[[str, Any], Any], where: str, problems: Pr
         try:
             items.append(read(name, subgroup(parent, name)))
         except LbiError as error:
-            for problem in error.problems:
-                problems.add(problem.code, f"{where}/{name}, {problem.where}", problem.found, problem.allowed)
+            problems.take(error, inside=f"{where}/{name}")
         except (KeyError, ValueError, TypeError, OSError, OverflowError) as error:
             problems.add(
                 "entry-damaged", f"{where}/{name}", " ".join(str(error).split()), "see docs/formats.md"

@@ -124,8 +124,7 @@ class Builder:
         try:
             return model(**parameters)
         except InputError as error:
-            for problem in error.problems:
-                self.problems.add(problem.code, f"{where}, {problem.where}", problem.found, problem.allowed)
+            self.problems.take(error, inside=where)
             return CubaLif(1.0, 1.0, 1.0)
 
     def network(self, readout: str | None = None, meta: Mapping[str, Any] | None = None) -> Network:

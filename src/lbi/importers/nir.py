@@ -231,14 +231,7 @@ class _Reader:
                 signal = self._into(name, name)
                 self._add(builder, name, signal)
             except InputError as error:
-                for problem in error.problems:
-                    self.problems.add(
-                        problem.code,
-                        f"{self.where}, into node {name!r}: {problem.where}",
-                        problem.found,
-                        problem.allowed,
-                        problem.remedy,
-                    )
+                self.problems.take(error, inside=f"{self.where}, into node {name!r}")
                 self.shapes.setdefault(name, (1,))
         readout = self._readout()
         self.problems = Problems([*self.problems, *builder.problems])

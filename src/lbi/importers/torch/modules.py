@@ -72,9 +72,7 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
             lost = lost or not is_neuron
             if isinstance(module, nn.Linear):
                 signal = Signal.nothing((module.out_features,))
-            for problem in error.problems:
-                inside = where if problem.where in ("", where) else f"{where}, {problem.where}"
-                problems.add(problem.code, inside, problem.found, problem.allowed, problem.remedy)
+            problems.take(error, inside=where)
     problems.check(
         not ends_in,
         "readout",
