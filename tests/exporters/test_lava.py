@@ -116,7 +116,7 @@ def test_netx_runs_the_same_spikes(name, netx_outputs):
 
 
 @pytest.mark.parametrize("name", sorted(WHEEL_NETS))
-@pytest.mark.filterwarnings("ignore::lbi.simulate.SaturationWarning")
+@pytest.mark.filterwarnings("ignore::lbi.simulation.run.SaturationWarning")
 def test_the_wheels_nets_read_and_written_again(name, netx_outputs):
     """lava-dl's own trained files: import → .net → unmodified netx: the output of the import."""
     fixed, spikes = made(name)

@@ -46,7 +46,9 @@ def render(estimates: list[Estimate], names: list[str]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string((files("lbi") / "report.html.jinja").read_text(encoding="utf-8"))
+    template = environment.from_string(
+        (files("lbi.costing.report") / "report.html.jinja").read_text(encoding="utf-8")
+    )
     from lbi._version import __version__
 
     return template.render(

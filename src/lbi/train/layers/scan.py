@@ -183,7 +183,7 @@ def _recurrent_gradient(spikes: Tensor, grad_a: Tensor) -> Tensor:
     return weight_gradient(spikes[:, :-1].reshape(-1, n), grad_a[:, 1:].reshape(-1, n))
 
 
-def load_kernels(n_values: int, module: str = "kernels") -> Any:
+def load_kernels(n_values: int, module: str = "layers.kernels") -> Any:
     """Compiled kernels of ``lbi.train``, set to as many threads as torch uses, but no more than ``n_values`` keep busy."""
     import numba
 
