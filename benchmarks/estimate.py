@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
+from lbi.chip.load import load_profile, profile_names
 from lbi.chip.placement import Placement, place
-from lbi.chip.profile import load_profile, profile_names
 from lbi.costing.costs import energy
 from lbi.costing.estimation import estimate
 from lbi.network.graph import INPUT

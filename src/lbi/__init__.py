@@ -15,7 +15,8 @@ if signals.is_command():  # before the rest is loaded: Ctrl-C may come by then
     signals.listen()
 
 from lbi._version import __version__ as __version__
-from lbi.chip.profile import HardwareProfile, load_profile
+from lbi.chip.load import load_profile
+from lbi.chip.profile import HardwareProfile
 from lbi.costing.estimation import Estimate, estimate
 from lbi.deploy.targets import load
 from lbi.errors import LbiError

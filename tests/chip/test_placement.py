@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
+from lbi.chip.load import load_profile
 from lbi.chip.memory import row_format
 from lbi.chip.mesh import arrange, hops, slot_positions
 from lbi.chip.placement import place
-from lbi.chip.profile import HardwareProfile, Quantity, load_profile
+from lbi.chip.profile import HardwareProfile, Quantity
 from lbi.errors import FitError
 
 LOIHI1, LOIHI2 = load_profile("loihi1"), load_profile("loihi2")

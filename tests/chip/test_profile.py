@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lbi.chip.profile import CONFIDENCES, load_profile, parse_profile, profile_names
-from lbi.chip.schema import ENERGY, FORMATS, LIMITS, MEMORY, MESH, TIME
+from lbi.chip.events import ENERGY, TIME
+from lbi.chip.load import load_profile, parse_profile, profile_names
+from lbi.chip.profile import CONFIDENCES
+from lbi.chip.schema import FORMATS, LIMITS, MEMORY, MESH
 from lbi.errors import InputError, UsageError
 
 CHIPS = profile_names()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
-from lbi.chip.profile import load_profile
+from lbi.chip.load import load_profile
 from lbi.chip.rules import check
 from lbi.network.fixedpoint import IntFormat
 

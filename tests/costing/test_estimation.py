@@ -16,10 +16,12 @@ from lbi import (
     FixedNetwork,
     Readout,
 )
+from lbi.chip.events import CORE_EVENTS
+from lbi.chip.load import load_profile
 from lbi.chip.placement import place
-from lbi.chip.profile import HardwareProfile, Quantity, load_profile
+from lbi.chip.profile import HardwareProfile, Quantity
 from lbi.costing.costs import energy, step_times
-from lbi.costing.counts import CORE_EVENTS, Batch, Fabric, Loads, split
+from lbi.costing.counts import Batch, Fabric, Loads, split
 from lbi.costing.estimation import estimate
 from lbi.errors import FitError, InputError
 from lbi.network.graph import INPUT

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lbi import CsrMatrix, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
-from lbi.chip.profile import load_profile
+from lbi.chip.load import load_profile
 from lbi.errors import InputError, Problems
 from lbi.files import network_h5
 from lbi.network.neurons import (

@@ -1,17 +1,14 @@
 """A chip as data: limits, number formats, memory layouts, costs and static power, each with its source.
 
-One TOML file per chip lies in ``hardware/``; ``load_profile`` also reads a user's own file. The schema is
-in docs/hardware.md and enforced by ``lbi.chip.schema``.
+Records only: ``lbi.chip.load`` reads them from the TOML files in ``hardware/``, ``lbi.chip.schema`` checks the files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from lbi.errors import InputError, Problem, UsageError
-from lbi.network.fixedpoint import IntFormat
+from lbi.network.fixedpoint import NumberFormats
 
 CONFIDENCES = ("published", "derived", "third-party", "inferred", "assumption", "not published")
 """How far a number can be trusted, best first; "derived" is arithmetic on published numbers."""
@@ -64,18 +61,6 @@ class Quantity:
         if isinstance(value, tuple):
             return f"{', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in value)} {self.unit}"
         return f"{value:,.10g} {self.unit}"
-
-
-@dataclass(frozen=True)
-class NumberFormats:
-    """The integers a chip stores: what quantization may produce."""
-
-    decay: IntFormat
-    threshold: IntFormat
-    bias_mantissa: IntFormat
-    bias_exponent: IntFormat
-    weight_exponent: IntFormat
-    delay: IntFormat
 
 
 @dataclass(frozen=True)
@@ -210,51 +195,3 @@ class HardwareProfile:
     def quantities(self) -> Iterator[tuple[str, Quantity]]:
         """All numbers with their dotted names, in the file's order."""
         yield from self.origin.items()
-
-
-def profile_names() -> tuple[str, ...]:
-    """Names of the chips that come with the package."""
-    from importlib.resources import files
-
-    return tuple(
-        sorted(entry.name[:-5] for entry in files("lbi.hardware").iterdir() if entry.name.endswith(".toml"))
-    )
-
-
-def load_profile(chip: str | Path) -> HardwareProfile:
-    """The profile of a built-in chip (``"loihi2"``) or of a TOML file.
-
-    Raises UsageError for an unknown name, InputError naming all that is wrong in a file.
-    """
-    from importlib.resources import files
-
-    name = str(chip)
-    if name in profile_names():
-        text, where = (files("lbi.hardware") / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml"
-    elif name.endswith(".toml"):
-        try:
-            text, where = Path(name).read_text(encoding="utf-8"), name
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                Problem("chip-unreadable", name, f"cannot be read ({error})", "a TOML file")
-            ) from error
-    else:
-        raise UsageError(
-            Problem(
-                "unknown-chip",
-                "--chip",
-                repr(name),
-                f"{', '.join(profile_names())}, or a path ending in .toml",
-            )
-        )
-    return parse_profile(text, where)
-
-
-def parse_profile(text: str, where: str) -> HardwareProfile:
-    """A profile from TOML text; ``where`` names it in messages.
-
-    Raises InputError naming every unknown key, missing unit and impossible value in one pass.
-    """
-    from lbi.chip.schema import read_profile
-
-    return read_profile(text, where)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from lbi.chip.events import ENERGY, ESSENTIAL, TIME
 from lbi.chip.profile import (
     CONFIDENCES,
     CheckPoint,
@@ -15,14 +16,12 @@ from lbi.chip.profile import (
     Limits,
     MemoryLayout,
     Mesh,
-    NumberFormats,
     Quantity,
     Scenario,
     StaticPower,
-    load_profile,
 )
 from lbi.errors import InputError, LbiError, Problems
-from lbi.network.fixedpoint import IntFormat
+from lbi.network.fixedpoint import IntFormat, NumberFormats
 from lbi.system import toml
 
 VERSION = 1
@@ -61,35 +60,6 @@ MEMORY = {
     "delay": "bits",
 }
 
-ENERGY = (
-    "synop_dense",
-    "synop_indexed",
-    "update_active",
-    "update_inactive",
-    "spike",
-    "message_out",
-    "message_in",
-    "message_within_tile",
-    "hop_ew",
-    "hop_ns",
-)
-"""Events that cost energy, in pJ."""
-
-TIME = (
-    "synop_dense",
-    "synop_indexed",
-    "update_active",
-    "update_inactive",
-    "spike",
-    "message_out",
-    "message_in",
-    "barrier_low",
-    "barrier_high",
-    "step_floor",
-)
-"""Events that cost time, in ns; the barrier and the floor are per timestep."""
-
-_ESSENTIAL = ("synop_dense", "synop_indexed", "update_active", "update_inactive")
 _LISTS = (
     "weight_bits",
     "index_bits",
@@ -117,16 +87,33 @@ _TOP = (
 )
 
 
-def read_profile(text: str, where: str) -> HardwareProfile:
-    """A profile from TOML text. Raises InputError naming everything that is wrong."""
-    return _Reader(where).profile(toml.parse(text, where))
+CostSetsOf = Callable[[str], Mapping[str, CostSet]]
+"""Built-in chip → its cost sets by name."""
+
+
+def read_profile(text: str, where: str, cost_sets_of: CostSetsOf) -> HardwareProfile:
+    """The profile in a TOML text.
+
+    Args:
+        text: the file's text.
+        where: its name in error messages.
+        cost_sets_of: looks up another chip's cost sets, for ``costs = "chip:name"``.
+
+    Returns:
+        The chip's profile.
+
+    Raises:
+        InputError: naming everything that is wrong.
+    """
+    return _Reader(where, cost_sets_of).profile(toml.parse(text, where))
 
 
 class _Reader:
     """Walks one file, noting problems and every quantity by its dotted name."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, cost_sets_of: CostSetsOf) -> None:
         self.where = where
+        self.cost_sets_of = cost_sets_of
         self.problems = Problems()
         self.sources: dict[str, str] = {}
         self.origin: dict[str, Quantity] = {}
@@ -325,7 +312,7 @@ class _Reader:
             priced[section] = {
                 key: self.quantity(entries, where, key, unit) for key in events if key in entries
             }
-            for key in _ESSENTIAL:
+            for key in ESSENTIAL:
                 if key in priced[section] and priced[section][key].confidence == "not published":
                     self.add(
                         "missing-value",
@@ -346,10 +333,10 @@ class _Reader:
     def cost_set(self, reference: Any, path: str) -> CostSet:
         """The cost set of a name, or of ``chip:name`` for a built-in chip's."""
         chip, _, name = str(reference).rpartition(":")
-        known = self.known_costs
+        known: Mapping[str, CostSet] = self.known_costs
         if chip:
             try:
-                known = {costs.name: costs for costs in load_profile(chip).costs}
+                known = self.cost_sets_of(chip)
             except LbiError as error:
                 self.problems.take(error)
                 known = {}

@@ -177,7 +177,7 @@ def _estimate(
     show: bool,
 ) -> list[Estimate]:
     """One estimate per network, tracing on the way; the limits that any of them breaks are all reported."""
-    from lbi.chip.profile import load_profile
+    from lbi.chip.load import load_profile
     from lbi.costing.estimation import estimate
     from lbi.costing.report.trace import TraceWriter
 

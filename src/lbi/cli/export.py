@@ -99,7 +99,7 @@ def main(
     quiet: bool,
 ) -> None:
     """Export MODEL to a target: a model.pt, .nir, netx .net or network.h5, or with --arch a saved state_dict."""
-    from lbi.chip.profile import load_profile
+    from lbi.chip.load import load_profile
     from lbi.deploy import targets
     from lbi.deploy.job import ExportJob
 

@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.chip.events import CORE_EVENTS, MESSAGES, TRAFFIC_EVENTS
 from lbi.chip.memory import DENSE
 from lbi.chip.placement import Placement
 from lbi.chip.profile import CostSet, HardwareProfile
 from lbi.costing.costs import energy, energy_parts, static_pj, step_times
-from lbi.costing.counts import CORE_EVENTS, TRAFFIC_EVENTS, Batch, Fabric, Loads
+from lbi.costing.counts import Batch, Fabric, Loads
 from lbi.network.activity import Activity
 from lbi.network.graph import INPUT
-
-MESSAGES = ("message_out", "message_in", "message_within_tile", "message_from_input", "hop_ew", "hop_ns")
 
 
 @dataclass(frozen=True)

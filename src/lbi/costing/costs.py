@@ -17,16 +17,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.chip.events import NEURON_EVENTS, PARTS, SYNAPSE_EVENTS
 from lbi.chip.profile import CostSet
-from lbi.costing.counts import NEURON_EVENTS, SYNAPSE_EVENTS, Loads
-
-PARTS = {
-    "synapses": ("synop_dense", "synop_indexed"),
-    "neuron updates": ("update_active", "update_inactive"),
-    "spikes and messages": ("spike", "message_out", "message_in", "message_within_tile"),
-    "hops": ("hop_ew", "hop_ns"),
-}
-"""Where energy goes, for reports."""
+from lbi.costing.counts import Loads
 
 
 def energy_parts(costs: CostSet, events: Mapping[str, float]) -> dict[str, float]:

@@ -18,15 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.chip.events import CORE_EVENTS, TRAFFIC_EVENTS
 from lbi.chip.memory import DENSE
 from lbi.chip.placement import Placement
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
-
-SYNAPSE_EVENTS = ("synop_dense", "synop_indexed", "message_in")
-NEURON_EVENTS = ("update_active", "update_inactive", "spike", "message_out")
-TRAFFIC_EVENTS = ("message_within_tile", "hop_ew", "hop_ns", "message_off_chip", "message_from_input")
-CORE_EVENTS = SYNAPSE_EVENTS + NEURON_EVENTS
 
 
 @dataclass(frozen=True, eq=False)

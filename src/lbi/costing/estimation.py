@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lbi.chip.load import load_profile
 from lbi.chip.memory import DENSE, ProjectionBits, host_bytes, projection_bits, sizes
 from lbi.chip.partition import RESOURCES, Chunk
 from lbi.chip.placement import Placement, place
-from lbi.chip.profile import HardwareProfile, load_profile
+from lbi.chip.profile import HardwareProfile
 from lbi.costing.bill import Bill, Tally, to_bill
 from lbi.costing.counts import Batch, Fabric, split
 from lbi.errors import FitError, InputError, Problem

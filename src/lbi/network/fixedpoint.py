@@ -76,3 +76,15 @@ class IntFormat:
 
     def __str__(self) -> str:
         return f"{self.minimum} to {self.maximum}" + (f" in steps of {self.step}" if self.step > 1 else "")
+
+
+@dataclass(frozen=True)
+class NumberFormats:
+    """The integers a chip stores: what quantization may produce."""
+
+    decay: IntFormat
+    threshold: IntFormat
+    bias_mantissa: IntFormat
+    bias_exponent: IntFormat
+    weight_exponent: IntFormat
+    delay: IntFormat

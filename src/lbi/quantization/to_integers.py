@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.chip.profile import HardwareProfile, load_profile
+from lbi.chip.load import load_profile
+from lbi.chip.profile import HardwareProfile
 from lbi.errors import InputError, Problems
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, STATE_LIMIT

@@ -25,7 +25,7 @@ from lbi.network.neurons.parameters import (
 )
 
 if TYPE_CHECKING:
-    from lbi.chip.profile import NumberFormats
+    from lbi.network.fixedpoint import NumberFormats
 
 
 @dataclass(frozen=True, eq=False)

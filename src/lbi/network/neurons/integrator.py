@@ -26,7 +26,7 @@ from lbi.network.neurons.parameters import (
 )
 
 if TYPE_CHECKING:
-    from lbi.chip.profile import NumberFormats
+    from lbi.network.fixedpoint import NumberFormats
 
 NEVER = 1 << 17
 """Lava's ``vth`` that no voltage exceeds."""

@@ -18,7 +18,7 @@ from lbi.network.neurons.cuba_lif import CubaLif
 from lbi.network.neurons.parameters import FixedParameters, State, bias_to_float, decays_to_float
 
 if TYPE_CHECKING:
-    from lbi.chip.profile import NumberFormats
+    from lbi.network.fixedpoint import NumberFormats
 
 
 @dataclass(frozen=True, eq=False)

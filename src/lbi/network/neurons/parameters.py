@@ -11,7 +11,7 @@ from lbi.errors import InputError, Problems
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 
 if TYPE_CHECKING:
-    from lbi.chip.profile import NumberFormats
+    from lbi.network.fixedpoint import NumberFormats
 
 State = dict[str, NDArray[Any]]
 

@@ -19,7 +19,7 @@ from lbi.network.fixed import SignMode
 from lbi.network.fixedpoint import ACTIVATION_SHIFT
 
 if TYPE_CHECKING:
-    from lbi.chip.profile import NumberFormats
+    from lbi.network.fixedpoint import NumberFormats
     from lbi.train.layers.model import SpikingNetwork
 
 CHIP = "loihi2"
@@ -59,7 +59,7 @@ def chip_bias(bias: Tensor, scale: Tensor, part: Tensor) -> Tensor:
 
 @cache
 def _formats() -> NumberFormats:
-    from lbi.chip.profile import load_profile
+    from lbi.chip.load import load_profile
 
     return load_profile(CHIP).formats
 

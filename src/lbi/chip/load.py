@@ -1,0 +1,70 @@
+"""Loading of chip profiles: built-in ones by name, a user's own by path.
+
+One TOML file per chip lies in ``hardware/``; docs/hardware.md specifies it and ``lbi.chip.schema`` checks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from lbi.chip.profile import CostSet, HardwareProfile
+from lbi.chip.schema import read_profile
+from lbi.errors import InputError, Rule, UsageError
+
+UNREADABLE = Rule("chip-unreadable", "a TOML file")
+UNKNOWN = Rule("unknown-chip", "{names}, or a path ending in .toml")
+
+
+def profile_names() -> tuple[str, ...]:
+    """Names of the chips that come with the package, sorted."""
+    names = (entry.name for entry in files("lbi.hardware").iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def load_profile(chip: str | Path) -> HardwareProfile:
+    """The profile of a chip.
+
+    Args:
+        chip: name of a built-in chip (``"loihi2"``), or path of a TOML file.
+
+    Returns:
+        The chip's limits, number formats, memory layouts and costs.
+
+    Raises:
+        UsageError: for an unknown name.
+        InputError: naming everything that is wrong in the file.
+    """
+    name = str(chip)
+    if name in profile_names():
+        text, where = (files("lbi.hardware") / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml"
+    elif name.endswith(".toml"):
+        try:
+            text, where = Path(name).read_text(encoding="utf-8"), name
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(UNREADABLE.broken(name, f"cannot be read ({error})")) from error
+    else:
+        raise UsageError(UNKNOWN.broken("--chip", repr(name), names=", ".join(profile_names())))
+    return parse_profile(text, where)
+
+
+def parse_profile(text: str, where: str) -> HardwareProfile:
+    """The profile in a TOML text.
+
+    Args:
+        text: the file's text.
+        where: its name in error messages.
+
+    Returns:
+        The chip's profile.
+
+    Raises:
+        InputError: naming every unknown key, missing unit and impossible value.
+    """
+    return read_profile(text, where, _cost_sets_of)
+
+
+def _cost_sets_of(chip: str) -> Mapping[str, CostSet]:
+    """Name → cost set of another chip, for profiles that borrow one."""
+    return {costs.name: costs for costs in load_profile(chip).costs}
