@@ -1,7 +1,8 @@
-"""Sparse spiking networks from training to the chip, exact zeros all the way.
+"""Sparse spiking networks, from training to neuromorphic chips, with exact zeros kept throughout.
 
-``load`` a model or an export, ``quantize`` it for a chip, ``simulate`` it bit-exactly, ``estimate`` what
-it costs. ``lbi.train`` holds the Bregman optimizers and loads torch on first use; the rest needs numpy.
+``load`` a model or an export, ``quantize`` it for a chip, ``simulate`` it bit for bit as Lava computes it, and
+``estimate`` what it costs. ``import lbi`` loads none of this: each name is imported on first use, so that
+``lbi.train`` alone needs torch and the commands start fast.
 """
 
 from __future__ import annotations
@@ -9,28 +10,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lbi.system import signals
-
-if signals.is_command():  # before the rest is loaded: Ctrl-C may come by then
-    signals.listen()
-
-from lbi._version import __version__ as __version__
-from lbi.chip.load import load_profile
-from lbi.chip.profile import HardwareProfile
-from lbi.costing.estimation import Estimate, estimate
-from lbi.deploy.targets import load
-from lbi.errors import LbiError
-from lbi.files.network_h5 import save
-from lbi.network.activity import Activity
-from lbi.network.csr import CsrMatrix
-from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
-from lbi.network.graph import Network, Population, Projection, Readout
-from lbi.network.neurons import CubaLif, FixedCubaLif
-from lbi.quantization.to_integers import quantize
-from lbi.simulation.run import SpikeEvents, simulate
+from lbi._version import __version__
 
 if TYPE_CHECKING:
-    from lbi import train
+    from lbi import datasets, errors, exporters, importers, network, neurons, reference, train  # noqa: F401
+    from lbi.chip.load import load_profile
+    from lbi.chip.profile import HardwareProfile
+    from lbi.costing.estimation import Estimate, estimate
+    from lbi.deploy.targets import load
+    from lbi.errors import LbiError
+    from lbi.files.network_h5 import save
+    from lbi.network.activity import Activity
+    from lbi.network.csr import CsrMatrix
+    from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
+    from lbi.network.graph import Network, Population, Projection, Readout
+    from lbi.network.neurons import CubaLif, FixedCubaLif
+    from lbi.quantization.to_integers import quantize
+    from lbi.simulation.run import SpikeEvents, simulate
 
 __all__ = [
     "Activity",
@@ -49,17 +45,57 @@ __all__ = [
     "Readout",
     "SignMode",
     "SpikeEvents",
+    "__version__",
     "estimate",
     "load",
     "load_profile",
     "quantize",
     "save",
     "simulate",
-    "train",
 ]
 
+MODULES = ("datasets", "errors", "exporters", "importers", "network", "neurons", "reference", "train")
+"""Public modules that are attributes of ``lbi`` without an import of their own; ``train`` needs torch."""
 
-def __getattr__(name: str) -> Any:
-    if name == "train":  # the only part that imports torch
-        return import_module("lbi.train")
-    raise AttributeError(f"module 'lbi' has no attribute {name!r}")
+ORIGINS = {
+    "Activity": "lbi.network.activity",
+    "CsrMatrix": "lbi.network.csr",
+    "CubaLif": "lbi.network.neurons",
+    "Estimate": "lbi.costing.estimation",
+    "FixedCubaLif": "lbi.network.neurons",
+    "FixedNetwork": "lbi.network.fixed",
+    "FixedPopulation": "lbi.network.fixed",
+    "FixedProjection": "lbi.network.fixed",
+    "HardwareProfile": "lbi.chip.profile",
+    "LbiError": "lbi.errors",
+    "Network": "lbi.network.graph",
+    "Population": "lbi.network.graph",
+    "Projection": "lbi.network.graph",
+    "Readout": "lbi.network.graph",
+    "SignMode": "lbi.network.fixed",
+    "SpikeEvents": "lbi.simulation.run",
+    "estimate": "lbi.costing.estimation",
+    "load": "lbi.deploy.targets",
+    "load_profile": "lbi.chip.load",
+    "quantize": "lbi.quantization.to_integers",
+    "save": "lbi.files.network_h5",
+    "simulate": "lbi.simulation.run",
+}
+"""Public name → the module that defines it. Type checkers read the imports above; a test compares the two."""
+
+if not TYPE_CHECKING:  # so that type checkers report names that do not exist
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name on first use (PEP 562)."""
+        if name in ORIGINS:
+            value = getattr(import_module(ORIGINS[name]), name)
+        elif name in MODULES:
+            value = import_module(f"lbi.{name}")
+        else:
+            raise AttributeError(f"module 'lbi' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *ORIGINS, *MODULES})

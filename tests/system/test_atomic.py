@@ -13,7 +13,7 @@ import pytest
 
 from lbi.errors import InputError
 from lbi.system import atomic
-from lbi.system.atomic import check_writable, replacing, scratch_folder
+from lbi.system.atomic import atomic_write, check_writable, scratch_folder
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -31,7 +31,7 @@ def write_folder(path: Path, text: str) -> None:
 @pytest.mark.parametrize("name", ["out", "a b", "größe", "x" * 255, "ü" * 127])
 def test_a_file_takes_its_name_when_it_is_complete(name, tmp_path):
     for text in ("first", "second"):
-        with replacing(tmp_path / name) as new:
+        with atomic_write(tmp_path / name) as new:
             new.write_text(text)
             assert new.parent == tmp_path
             assert text == "first" or (tmp_path / name).read_text() == "first"
@@ -46,18 +46,18 @@ def test_a_folder_takes_the_place_of_whatever_was_there(exchange, tmp_path, monk
     goal = tmp_path / "out"
     goal.write_text("a file")
     for text in ("first", "second"):
-        with replacing(goal) as new:
+        with atomic_write(goal) as new:
             write_folder(new, text)
         assert listing(tmp_path) == ["out", "out/a", "out/b"]
         assert (goal / "b").read_text() == text
-    with replacing(goal) as new:
+    with atomic_write(goal) as new:
         new.write_text("a file")
     assert listing(tmp_path) == ["out"]
 
 
 def fail_half_way(goal: Path, error: BaseException) -> None:
     is_folder = goal.is_dir()
-    with replacing(goal) as new:
+    with atomic_write(goal) as new:
         if is_folder:
             write_folder(new, "half")
         else:
@@ -102,14 +102,14 @@ def test_an_exchange_in_steps_that_fails_is_undone(tmp_path, monkeypatch):
 
 
 def test_errors_of_other_files_pass(tmp_path):
-    with pytest.raises(FileNotFoundError, match="elsewhere"), replacing(tmp_path / "out"):
+    with pytest.raises(FileNotFoundError, match="elsewhere"), atomic_write(tmp_path / "out"):
         (tmp_path / "elsewhere").read_text()
 
 
 def test_a_link_is_followed(tmp_path):
     (tmp_path / "far").mkdir()
     (tmp_path / "link").symlink_to("far/real")
-    with replacing(tmp_path / "link") as new:
+    with atomic_write(tmp_path / "link") as new:
         new.write_text("content")
     assert (tmp_path / "link").is_symlink()
     assert listing(tmp_path) == ["far", "far/real", "link"]
@@ -133,7 +133,7 @@ def test_what_cannot_be_written_is_said_before_any_work(path, message, tmp_path,
     Path("file").write_text("")
     with pytest.raises(InputError, match=message):
         check_writable(path)
-    with pytest.raises(InputError, match=message), replacing(path) as new:
+    with pytest.raises(InputError, match=message), atomic_write(path) as new:
         new.write_text("x")
     assert listing(tmp_path) == ["file"]
 
@@ -152,12 +152,12 @@ def test_a_scratch_folder_is_gone_afterwards():
 # A command in the middle of its work, as the tests below end it.
 BUSY = """
 import sys, time
-sys.orig_argv = ["python", "-m", "lbi.cli.run"]  # what `python -m lbi.cli.run` shows
-import lbi
+from lbi.system import signals
+signals.install()
 from pathlib import Path
-from lbi.system.atomic import replacing, scratch_folder
+from lbi.system.atomic import atomic_write, scratch_folder
 try:
-    with replacing("out") as new, scratch_folder() as scratch:
+    with atomic_write("out") as new, scratch_folder() as scratch:
         new.mkdir()
         (new / "a").write_text("new")
         (new / "scratch").write_text(str(scratch))
@@ -266,15 +266,22 @@ def test_a_signal_that_we_were_started_to_ignore_is_ignored(tmp_path):
     assert "unwound" in done.stdout
 
 
+STARTS = {
+    "script": "from lbi.cli.programs import {0}; {0}()",  # what an installed lbi-{0} does
+    "module": "import runpy; runpy.run_module('lbi.cli.{0}', run_name='__main__', alter_sys=True)",
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("command", ["train", "export", "run", "estimate"])
-def test_ctrl_c_while_a_command_still_loads(command, tmp_path):
-    """It comes in the middle of the first large import, which here would also swallow an exception."""
-    (tmp_path / "numpy.py").write_text(
+def test_ctrl_c_while_a_command_still_loads(command, start, tmp_path):
+    """It arrives inside the first large import, which here would also swallow an exception."""
+    (tmp_path / "click.py").write_text(
         "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\nexcept BaseException:\n    pass\n"
     )
     paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-m", f"lbi.cli.{command}", "--help"],
+        [sys.executable, "-c", STARTS[start].format(command)],
         capture_output=True,
         text=True,
         check=False,

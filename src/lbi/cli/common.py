@@ -38,7 +38,7 @@ class Command(click.Command):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run as the program that this process is."""
-        signals.listen()
+        signals.install()
         for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets a question mark
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
@@ -159,7 +159,7 @@ def progress(description: str, total: int, *, show: bool) -> Iterator[Callable[.
         TextColumn("{task.fields[note]}"),
     )
     with (
-        signals.tidied(_show_cursor),
+        signals.on_exit(_show_cursor),
         Progress(*columns, console=console(stderr=True), transient=True) as bar,
     ):
         task = bar.add_task(description, total=total, note="")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from lbi.system import signals
+
+if __name__ == "__main__":  # before the imports below take their time
+    signals.install()
+
 import sys
 import time
 from dataclasses import asdict, replace
@@ -177,11 +182,11 @@ def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
     import numpy as np
 
-    from lbi.system.atomic import replacing
+    from lbi.system.atomic import atomic_write
 
     file = io.BytesIO()  # numpy leaves a traceback on stderr when a disk is full
     np.savez_compressed(file, **arrays)
-    with replacing(path) as new:
+    with atomic_write(path) as new:
         new.write_bytes(file.getvalue())
 
 

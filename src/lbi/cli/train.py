@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from lbi.system import signals
+
+if __name__ == "__main__":  # before the imports below take their time
+    signals.install()
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

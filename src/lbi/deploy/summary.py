@@ -133,7 +133,7 @@ def _neuron_rows(before: Population, after: FixedPopulation) -> list[dict[str, A
             "integer": int(getattr(neuron, integer)),
             "error": getattr(stands_for, parameter) - float(getattr(before.neuron, parameter)),
         }
-        for parameter, integer in neuron.became.items()
+        for parameter, integer in neuron.integer_name.items()
     ]
     bias = before.neuron.bias
     if bias is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from lbi.errors import InputError, Problem, Problems, UsageError
-from lbi.system.atomic import replacing
+from lbi.system.atomic import atomic_write
 
 if TYPE_CHECKING:
     from lbi.deploy.job import ExportJob
@@ -109,7 +109,7 @@ def write(job: ExportJob, module: Exporter, path: Path, *, force: bool) -> None:
 
     force: replace a file, or a folder that is an export; raises InputError for what must not be replaced.
     """
-    with replacing(path) as new:
+    with atomic_write(path) as new:
         _check_replaceable(path, force)
         module.export(job, new)
         _check_replaceable(path, force)  # another command may have been faster

@@ -21,12 +21,12 @@ from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
 from lbi.network.graph import Readout
 from lbi.network.neurons import FIXED_MODELS
-from lbi.system.atomic import new_hdf5, replacing
+from lbi.system.atomic import atomic_write, new_hdf5
 
 
 def save(network: FixedNetwork, path: str | Path) -> None:
     """Write ``network`` to ``path``, which at any moment is whole. Raises InputError if it cannot be written."""
-    with replacing(path) as new:
+    with atomic_write(path) as new:
         write(network, new)
 
 

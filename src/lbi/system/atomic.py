@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lbi.errors import InputError, Problem, Problems
-from lbi.system.signals import tidied
+from lbi.system.signals import on_exit
 
 OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 """Why a rename cannot replace: a folder is involved."""
@@ -31,7 +31,7 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A new name beside ``path`` to write a file or folder to; it becomes ``path`` when the block ends well.
 
     Otherwise it is removed and ``path`` stays as it was. A link is followed.
@@ -40,7 +40,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     goal = Path(os.path.realpath(path))
     _check_goal(goal, str(path))
     new = _beside(goal)
-    with tidied(partial(remove, new)):
+    with on_exit(partial(remove, new)):
         try:
             yield new
             _put(new, goal)
@@ -67,7 +67,7 @@ def _try_to_write(path: str | Path) -> None:
     if goal.is_dir():
         raise InputError(Problem("is-a-folder", str(path), "a folder", "a file's name"))
     new = _beside(goal)
-    with tidied(partial(remove, new)):
+    with on_exit(partial(remove, new)):
         try:
             new.touch()
         except OSError as error:
@@ -78,7 +78,7 @@ def _try_to_write(path: str | Path) -> None:
 def scratch_folder() -> Iterator[Path]:
     """A folder of our own for temporary files, removed after the block."""
     folder = Path(tempfile.gettempdir()) / f"lbi-{secrets.token_hex(6)}"
-    with tidied(partial(remove, folder)):
+    with on_exit(partial(remove, folder)):
         folder.mkdir(mode=0o700)
         yield folder
 
@@ -154,6 +154,6 @@ def _exchange(one: Path, other: Path) -> None:
         if aside.exists():
             os.replace(aside, one if other.exists() else other)
 
-    with tidied(put_back):
+    with on_exit(put_back):
         os.replace(other, aside)
         os.replace(one, other)

@@ -1,15 +1,14 @@
-"""Ctrl-C, and the signals that ask a program to end: one line, exit code 130, and nothing left behind.
+"""Interruption of a command by SIGINT (Ctrl-C), SIGTERM or SIGHUP: one line, exit code 130, nothing left behind.
 
-A command ends on the spot, whatever it is busy with: an exception could get lost in an import, a compiler or a
-callback. What has to be put in order by then (a file half written, a child process) says so with ``tidied``.
-Only the commands listen (``listen``); in other programs Python's own KeyboardInterrupt does the same.
+A command ends at once, in the signal handler: an exception could be swallowed by an import, a compiler or a
+callback. Code that must clean up first (a partly written file, a child process) registers with ``on_exit``.
+Only the commands install the handlers; in other programs KeyboardInterrupt runs the same clean-up.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,46 +19,28 @@ EXIT_CODE = 130
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 PATIENCE_S = 5.0
-"""How long tidying is left alone; a signal after that ends the program on the spot."""
+"""Seconds that clean-up may take before a second signal ends the process without it."""
 
-PROGRAMS = {
-    f"{prefix}{name}" for name in ("train", "export", "run", "estimate") for prefix in ("lbi-", "lbi.cli.")
-}
-"""The commands' names as scripts and as modules (``python -m``)."""
-
-_untidy: list[Callable[[], None]] = []
+_cleanups: list[Callable[[], None]] = []
 _since: float | None = None
 
 
 @contextmanager
-def tidied(tidy: Callable[[], None]) -> Iterator[None]:
-    """A block after which ``tidy`` is called, however it ends: also by a signal.
+def on_exit(clean_up: Callable[[], None]) -> Iterator[None]:
+    """A block after which ``clean_up`` is called: at its end, after an exception, and on a handled signal.
 
-    A signal may come while ``tidy`` is running; then it is called again, from the start.
+    A signal that arrives while ``clean_up`` runs calls it again from the start, so it must bear repetition.
     """
-    _untidy.append(tidy)
+    _cleanups.append(clean_up)
     try:
         yield
     finally:
-        tidy()
-        _untidy.remove(tidy)
+        clean_up()
+        _cleanups.remove(clean_up)
 
 
-def is_command() -> bool:
-    """True if this program is one of the commands: ``lbi-run …`` or ``python -m lbi.cli.run …``."""
-    arguments = iter(sys.orig_argv[1:])
-    for argument in arguments:
-        if argument == "-m":
-            return next(arguments, "") in PROGRAMS
-        if argument in ("-W", "-X"):
-            next(arguments, "")
-        elif not argument.startswith("-"):
-            return os.path.basename(argument) in PROGRAMS
-    return False
-
-
-def listen() -> None:
-    """From now on, end as described above; a signal that we were started to ignore (nohup) stays ignored."""
+def install() -> None:
+    """Install the handlers; a signal that the process was started to ignore (nohup) stays ignored."""
     for name in SIGNALS:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
@@ -71,14 +52,14 @@ def _on_signal(_number: int, _frame: object) -> None:
     now = time.monotonic()
     if _since is None:
         _since = now
-        for tidy in reversed(_untidy):
-            tidy()
+        for clean_up in reversed(_cleanups):
+            clean_up()
         leave()
     if now - _since > PATIENCE_S:
         leave()
 
 
 def leave() -> NoReturn:
-    """Say it, and end without waiting for threads or for what libraries would still do."""
+    """Print ``interrupted`` and end the process without waiting for threads or library exit hooks."""
     os.write(2, b"interrupted\n")
     os._exit(EXIT_CODE)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lbi.errors import BackendError, Problem
 from lbi.system import supervised_child
-from lbi.system.signals import tidied
+from lbi.system.signals import on_exit
 
 POLL_S = 0.02
 """How often we look whether the child has ended."""
@@ -72,7 +72,7 @@ def run_script(
                 )
             ) from error
         try:
-            with tidied(partial(_end, process.pid, prefix)):
+            with on_exit(partial(_end, process.pid, prefix)):
                 in_time = _wait(process, timeout_s, while_running)
         finally:
             process.wait()

@@ -20,7 +20,7 @@ import torch
 
 from lbi.errors import InputError, Problem, Problems
 from lbi.limits import most_elements
-from lbi.system.atomic import replacing
+from lbi.system.atomic import atomic_write
 
 SAFE_TORCH = (2, 10)
 """Before this version ``weights_only=True`` has published holes: CVE-2025-32434, CVE-2026-24747."""
@@ -38,7 +38,7 @@ def write(content: dict[str, Any], path: str | Path) -> None:
     """Write ``content`` to ``path``; the same content gives the same bytes. Raises InputError if it cannot."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    with replacing(path) as new:
+    with atomic_write(path) as new:
         new.write_bytes(buffer.getvalue())
 
 

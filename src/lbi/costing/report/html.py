@@ -19,7 +19,7 @@ from lbi.costing.report.figures import (
     where_it_goes,
 )
 from lbi.errors import require
-from lbi.system.atomic import replacing
+from lbi.system.atomic import atomic_write
 
 if TYPE_CHECKING:
     from lbi.costing.estimation import Estimate
@@ -33,7 +33,7 @@ def write_report(path: str | Path, estimates: list[Estimate], names: list[str]) 
     Needs jinja2 and matplotlib (the ``report`` extra); the page fetches nothing.
     """
     page = render(estimates, names)
-    with replacing(path) as new:
+    with atomic_write(path) as new:
         new.write_text(page, encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from lbi.network.activity import Activity
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import INPUT
-from lbi.system.atomic import replacing
+from lbi.system.atomic import atomic_write
 
 COLUMNS = (
     "network",
@@ -44,7 +44,7 @@ class TraceWriter:
         if path is None:
             yield None
             return
-        with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(path) as new, new.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             yield cls(writer)

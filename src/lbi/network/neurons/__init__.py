@@ -1,8 +1,8 @@
 """Neuron models, one file each: float parameters as trained, integer parameters as on the chip.
 
 A file holds two frozen records, ``<Model>`` (float) and ``Fixed<Model>`` (integers), each with
-``step``, the model's equations on plain arrays, ``to_fixed`` or ``to_float``, and in the integer one ``became``: the
-name of the integer that each float parameter became. ``parameters`` has what all of them share. To add a model,
+``step``, the model's equations on plain arrays, ``to_fixed`` or ``to_float``, and in the integer one ``integer_name``: for
+each float parameter, the name of the integer made from it. ``parameters`` has what all of them share. To add a model,
 add its file and its row below; the compiled kernel of the simulator and the Lava process that runs it are found
 by ``model``.
 """

@@ -138,7 +138,7 @@ class FixedAtrLif(FixedParameters):
 
     model: ClassVar[str] = "atrlif"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "theta", "r")
-    became: ClassVar[dict[str, str]] = {
+    integer_name: ClassVar[dict[str, str]] = {
         "current_decay": "delta_i",
         "voltage_decay": "delta_v",
         "threshold_decay": "delta_theta",

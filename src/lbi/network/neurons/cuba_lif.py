@@ -99,7 +99,11 @@ class FixedCubaLif(FixedParameters):
 
     model: ClassVar[str] = "cuba_lif"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
-    became: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv", "threshold": "vth"}
+    integer_name: ClassVar[dict[str, str]] = {
+        "current_decay": "du",
+        "voltage_decay": "dv",
+        "threshold": "vth",
+    }
     ranges = (("du", -1, 4095), ("dv", 0, 4096), ("vth", 0, 131071), ("bias_exp", 0, 7))
 
     def to_float(self, scale: float) -> CubaLif:

@@ -93,7 +93,7 @@ class FixedIntegrator(FixedParameters):
 
     model: ClassVar[str] = "integrator"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
-    became: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv"}
+    integer_name: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv"}
     ranges = (("du", -1, 4095), ("dv", 0, 4096), ("bias_exp", 0, 7))
 
     def to_float(self, scale: float) -> Integrator:

@@ -103,7 +103,11 @@ class FixedLifRefractory(FixedParameters):
 
     model: ClassVar[str] = "lif_refractory"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "wait")
-    became: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv", "threshold": "vth"}
+    integer_name: ClassVar[dict[str, str]] = {
+        "current_decay": "du",
+        "voltage_decay": "dv",
+        "threshold": "vth",
+    }
     ranges = (
         ("du", 0, 4095),
         ("dv", 0, 4096),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lbi.errors import require
-from lbi.system.atomic import replacing
+from lbi.system.atomic import atomic_write
 
 COLUMNS = ("epoch", "loss", "accuracy", "validation", "rate", "density", "lr", "seconds")
 """Of the CSV file; ``validation`` is empty without a validation split."""
@@ -45,7 +45,7 @@ class Metrics:
             self._board.flush()
 
     def _write_file(self, path: Path) -> None:
-        with replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(path) as new, new.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(self._rows)
