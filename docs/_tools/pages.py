@@ -22,7 +22,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
-PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 """Files outside docs/ → their pages; benchmarks/*.md become pages under their own names."""
 COMMANDS = ("train", "export", "run", "estimate")
 LINK = re.compile(r'(\]\(|(?:src|srcset|href)=")([^)"#:\s]+)(?=[)"#])')
