@@ -264,5 +264,5 @@ def test_a_plan_lives_as_long_as_its_network():
 
 
 def test_importing_the_simulator_does_not_import_numba():
-    code = "import sys, lbi.simulate; sys.exit('numba' in sys.modules)"
+    code = "import sys, lbi.simulation.run; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
