@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from lbi import datasets, errors, exporters, importers, network, neurons, reference, train  # noqa: F401
     from lbi.chip.load import load_profile
     from lbi.chip.profile import HardwareProfile
-    from lbi.costing.estimation import Estimate, estimate
+    from lbi.costing.estimation import estimate
+    from lbi.costing.result import Estimate
     from lbi.deploy.targets import load
     from lbi.errors import LbiError
     from lbi.files.network_h5 import save
@@ -61,7 +62,7 @@ ORIGINS = {
     "Activity": "lbi.network.activity",
     "CsrMatrix": "lbi.network.csr",
     "CubaLif": "lbi.network.neurons",
-    "Estimate": "lbi.costing.estimation",
+    "Estimate": "lbi.costing.result",
     "FixedCubaLif": "lbi.network.neurons",
     "FixedNetwork": "lbi.network.fixed",
     "FixedPopulation": "lbi.network.fixed",

@@ -21,7 +21,7 @@ from lbi.chip.load import load_profile
 from lbi.chip.placement import place
 from lbi.chip.profile import HardwareProfile, Quantity
 from lbi.costing.costs import energy, step_times
-from lbi.costing.counts import Batch, Fabric, Loads, split
+from lbi.costing.counts import Batch, Loads, PlacedNetwork, split
 from lbi.costing.estimation import estimate
 from lbi.errors import FitError, InputError
 from lbi.network.graph import INPUT
@@ -222,7 +222,7 @@ def test_counts_per_core_and_step_equal_plain_loops(seed):
     active = {name: activity.recorded[name, "active"] for name in ("a", "b")}
     for dense in (False, True):
         placement = place(fixed, profile, dense=dense)
-        loads = Fabric(fixed, placement).count(Batch(trains, active, latency))
+        loads = PlacedNetwork(fixed, placement).count(Batch(trains, active, latency))
         core = {name: placement.core_of(name) for name in ("a", "b")}
         shape = (3, 7, placement.n_cores)
         expected = {event: np.zeros(shape, dtype=int) for event in loads.cores}
@@ -332,7 +332,7 @@ def test_bounds_are_ordered(two_layers):
         {INPUT: 0, "a": 1, "b": 2},
     )
     for costs in LOIHI1.costs:
-        low, high = step_times(costs, Fabric(fixed, placement).count(batch))
+        low, high = step_times(costs, PlacedNetwork(fixed, placement).count(batch))
         assert np.all(low <= high)
         assert energy(costs, {}) == 0
 

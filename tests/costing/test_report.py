@@ -10,8 +10,9 @@ import pytest
 from support.networks import random_network, random_spikes
 
 from lbi import quantize
-from lbi.costing.estimation import Estimate, estimate
+from lbi.costing.estimation import estimate
 from lbi.costing.report.html import render, write_report
+from lbi.costing.result import Estimate
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lbi.costing.estimation import Estimate
     from lbi.costing.report.trace import TraceWriter
+    from lbi.costing.result import Estimate
     from lbi.network.fixed import FixedNetwork
 
 
@@ -225,7 +225,7 @@ def _names(paths: tuple[Path, ...]) -> list[str]:
 
 def _record(estimates: list[Estimate], names: list[str]) -> dict[str, Any]:
     """The estimate of the first export; for several also every export, and the first over each other."""
-    from lbi.costing.as_dict import ratios
+    from lbi.costing.result import ratios
 
     records = [{"name": name} | estimate.to_dict() for name, estimate in zip(names, estimates, strict=True)]
     if len(records) == 1:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lbi.costing.notes import notes
 from lbi.costing.report.figures import Line, headline, projection_lines, where_it_goes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lbi.costing.estimation import Estimate
+    from lbi.costing.result import Estimate
 
 
 def show(out: Console, estimates: list[Estimate], names: list[str]) -> None:
@@ -49,7 +48,7 @@ def _one(out: Console, estimate: Estimate, name: str) -> None:
     out.print(table)
     for line in where_it_goes(estimate):
         out.print(line, markup=False)
-    for note in notes(estimate):
+    for note in estimate.notes():
         out.print(f"• {note}", markup=False)
 
 

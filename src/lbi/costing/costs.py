@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.chip.events import NEURON_EVENTS, PARTS, SYNAPSE_EVENTS
-from lbi.chip.profile import CostSet
+from lbi.chip.profile import CostSet, HardwareProfile
 from lbi.costing.counts import Loads
 
 
@@ -65,3 +65,9 @@ def step_times(costs: CostSet, loads: Loads) -> tuple[NDArray[np.float64], NDArr
 def static_pj(power_mw: float, time_ns: float) -> float:
     """Energy in pJ of a power over a time: 1 mW · 1 ns = 1 pJ."""
     return power_mw * time_ns
+
+
+def price_lists(profile: HardwareProfile) -> dict[str, tuple[str, CostSet]]:
+    """Name → (label, costs) of all that prices each event's energy: the chip's cost sets, or else its what-ifs."""
+    own = {costs.name: (costs.label, costs) for costs in profile.costs if costs.energy}
+    return own or {s.name: (f"what-if: {s.label}", s.costs) for s in profile.scenarios if s.costs is not None}

@@ -82,7 +82,7 @@ class Source:
 
 
 @dataclass(eq=False)
-class Fabric:
+class PlacedNetwork:
     """A placed network, ready to count on: what each source's spikes do, and where the neurons are."""
 
     fixed: FixedNetwork

@@ -8,7 +8,6 @@ are the same in both, so only synapses, memory, cores and messages differ.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.chip.load import load_profile
-from lbi.chip.memory import DENSE, ProjectionBits, host_bytes, projection_bits, sizes
+from lbi.chip.memory import DENSE, host_bytes, projection_bits, sizes
 from lbi.chip.partition import RESOURCES, Chunk
 from lbi.chip.placement import Placement, place
 from lbi.chip.profile import HardwareProfile
-from lbi.costing.bill import Bill, Tally, to_bill
-from lbi.costing.counts import Batch, Fabric, split
+from lbi.costing.breakdown import Counter, to_breakdown
+from lbi.costing.counts import Batch, PlacedNetwork, split
+from lbi.costing.result import Estimate, ProjectionFigures
 from lbi.errors import FitError, InputError, Problem
 from lbi.network.activity import Activity
 from lbi.network.fixed import FixedNetwork
@@ -30,80 +30,6 @@ from lbi.network.graph import INPUT
 WORST_CASE = "worst case: no input data; every input and every neuron spikes in every timestep"
 
 OnActivity = Callable[[int, Activity], None]
-
-
-@dataclass(frozen=True, eq=False)
-class ProjectionFigures:
-    """One projection's size and memory, and what it did in ``n`` timesteps of samples.
-
-    events: source spikes offered · synops: nonzero synapses they reached · csr_bytes, dense_bytes: on a host
-    """
-
-    name: str
-    shape: tuple[int, int]
-    nnz: int
-    density: float
-    bits: ProjectionBits
-    csr_bytes: int
-    dense_bytes: int
-    n: int
-    events: int
-    synops: int
-
-    @property
-    def events_per_step(self) -> float:
-        """Source spikes per timestep."""
-        return self.events / self.n
-
-    @property
-    def synops_dense_per_step(self) -> float:
-        """Synaptic operations per timestep with every weight stored: events · n_target."""
-        return self.events * self.shape[0] / self.n
-
-    @property
-    def synops_effective_per_step(self) -> float:
-        """Synaptic operations per timestep on nonzero weights."""
-        return self.synops / self.n
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Estimate:
-    """Costs of one network on one chip; ``dense`` and ``sparse`` price the same spikes.
-
-    fixed, profile: the network and the chip · n_samples, n_steps: of the run, 0 without input
-    basis: where the activity came from, in words · dense, sparse: counts, memory, cores, energy (pJ) and time (ns)
-    projections: the same counts, one by one
-    dense_problems: why the dense network cannot be placed, if it cannot
-    """
-
-    fixed: FixedNetwork
-    profile: HardwareProfile
-    n_samples: int
-    n_steps: int
-    basis: str
-    dense: Bill
-    sparse: Bill
-    projections: tuple[ProjectionFigures, ...]
-    dense_problems: tuple[Problem, ...] = ()
-
-    @property
-    def measured(self) -> bool:
-        """True if the counts come from input data, False for the worst case."""
-        return self.n_samples > 0
-
-    def __repr__(self) -> str:
-        sparse = self.sparse
-        return (
-            f"Estimate({self.profile.name}, {self.basis}: per timestep {sparse.synops_effective:,.0f} SynOps "
-            f"(dense {self.dense.synops_fetched:,.0f}), {sparse.neuron_updates:,.0f} neuron updates; "
-            f"{sparse.placement.synaptic_bits:,} bits on {sparse.placement.n_cores} cores)"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, as ``lbi-estimate --json`` prints them; energies in pJ, times in ns, per timestep."""
-        from lbi.costing.as_dict import to_dict
-
-        return to_dict(self)
 
 
 def estimate(
@@ -131,9 +57,11 @@ def estimate(
     profile = chip if isinstance(chip, HardwareProfile) else load_profile(chip or fixed.chip)
     sparse_place = place(fixed, profile)
     dense_place, problems = _place_dense(fixed, profile)
-    tallies = [Tally(Fabric(fixed, placement), profile) for placement in (dense_place, sparse_place)]
+    counters = [
+        Counter(PlacedNetwork(fixed, placement), profile) for placement in (dense_place, sparse_place)
+    ]
     if activity is None and spikes is None:
-        _add_worst_case(fixed, tallies)
+        _add_worst_case(fixed, counters)
         n_samples = n_steps = 0
         basis = WORST_CASE
         run = _Run.worst_case(fixed)
@@ -143,15 +71,17 @@ def estimate(
             run.add(part)
             if on_activity is not None:
                 on_activity(start, part)
-            for tally in tallies:
+            for counter in counters:
                 if batch is None:
-                    tally.add_totals(part)
+                    counter.add_totals(part)
                 else:
-                    for piece in split(batch, tally.fabric.placement.n_cores):
-                        tally.add(piece)
+                    for piece in split(batch, counter.network.placement.n_cores):
+                        counter.add(piece)
         n_samples, n_steps = run.n_samples, run.n_steps
         basis = basis or f"measured: {n_samples} samples of {n_steps} timesteps"
-    dense, sparse = (to_bill(tally, placed=tally is tallies[1] or not problems) for tally in tallies)
+    dense, sparse = (
+        to_breakdown(counter, placed=counter is counters[1] or not problems) for counter in counters
+    )
     return Estimate(
         fixed=fixed,
         profile=profile,
@@ -253,13 +183,13 @@ def _batch(fixed: FixedNetwork, activity: Activity, spikes: ArrayLike | None) ->
     )
 
 
-def _add_worst_case(fixed: FixedNetwork, tallies: list[Tally]) -> None:
+def _add_worst_case(fixed: FixedNetwork, counters: list[Counter]) -> None:
     ones: dict[str, NDArray[np.uint8]] = {
         name: np.ones((1, 1, n), dtype=np.uint8) for name, n in sizes(fixed).items()
     }
     batch = Batch(ones, ones, dict.fromkeys(ones, 0))
-    for tally in tallies:
-        tally.add(batch)
+    for counter in counters:
+        counter.add(batch)
 
 
 def _place_dense(fixed: FixedNetwork, profile: HardwareProfile) -> tuple[Placement, tuple[Problem, ...]]:

@@ -6,17 +6,15 @@ import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from lbi.costing.bill import price_lists
+from lbi.costing.costs import price_lists
 from lbi.costing.report.figures import count
+from lbi.costing.result import Estimate
 from lbi.errors import require
-
-if TYPE_CHECKING:
-    from lbi.costing.estimation import Estimate
-    from lbi.network.fixed import FixedProjection
+from lbi.network.fixed import FixedProjection
 
 DENSE_COLOR, SPARSE_COLOR, INK, FAINT = "#94a3b8", "#0f766e", "#1e293b", "#e2e8f0"
 PART_COLORS = ("#0f766e", "#d97706", "#7c3aed", "#be123c")
@@ -64,8 +62,8 @@ def synops_over_time(estimate: Estimate) -> str:
     """SynOps fetched per chip timestep, dense and sparse, means over samples."""
     with _figure(9.2, 2.8) as figure:
         axes = figure.subplots()
-        for bill, color, label in _sides(estimate):
-            values = bill.series.synops
+        for side, color, label in _sides(estimate):
+            values = side.series.synops
             axes.plot(np.arange(values.size), values, color=color, label=label, linewidth=1.8)
             axes.fill_between(np.arange(values.size), values, color=color, alpha=0.12, linewidth=0)
         _finish(axes, "SynOps per timestep", log=_spread(estimate))
@@ -76,8 +74,8 @@ def energy_over_time(estimate: Estimate, names: tuple[str, ...]) -> str:
     """Dynamic energy per chip timestep in nJ: the band from one cost set to the other, dense and sparse."""
     with _figure(9.2, 2.8) as figure:
         axes = figure.subplots()
-        for bill, color, label in _sides(estimate):
-            values = np.array([bill.series.energy[name] for name in names]) / 1000
+        for side, color, label in _sides(estimate):
+            values = np.array([side.series.energy[name] for name in names]) / 1000
             steps = np.arange(values.shape[1])
             axes.fill_between(
                 steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.3, linewidth=0
@@ -112,9 +110,9 @@ def _finish(axes: Any, label: str, *, log: bool) -> None:
 def energy_parts(estimate: Estimate) -> str:
     """Where the dynamic energy goes, for each price list: dense and sparse as stacked bars in nJ."""
     rows = [
-        (f"{side}, {label.split(' (')[0]}", bill.parts[name])
+        (f"{kind}, {label.split(' (')[0]}", side.parts[name])
         for name, (label, _) in price_lists(estimate.profile).items()
-        for side, bill in (("dense", estimate.dense), ("sparse", estimate.sparse))
+        for kind, side in (("dense", estimate.dense), ("sparse", estimate.sparse))
     ]
     with _figure(9.2, 0.46 * len(rows) + 1.1) as figure:
         axes = figure.subplots()

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from lbi.costing.as_dict import memory_layouts
-from lbi.costing.bill import Band, Bill, price_lists
+from lbi.costing.costs import price_lists
+from lbi.costing.result import CostBreakdown, Estimate, Range
 
-if TYPE_CHECKING:
-    from lbi.costing.estimation import Estimate
+Write = Callable[[float], str]
+"""Writes a number with its unit."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the headline table. hypothetical: a labelled what-if, not a figure of the chip."""
+    """One line of the headline table.
 
+    Attributes:
+        key: stable name, unique in a table; labels are for people and may change.
+        label: what is shown.
+        dense: figure with every weight stored, as text.
+        sparse: figure of the network as it is, as text.
+        ratio: dense / sparse, as text; empty where undefined.
+        hypothetical: True for a labelled what-if, which is not a figure of the chip.
+    """
+
+    key: str
     label: str
     dense: str
     sparse: str
@@ -54,10 +63,10 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
     return f"{value:.3g} {units[step]}" if value < 1000 else f"{value:,.0f} {units[step]}"
 
 
-def band(value: Band | None, write: Callable[[float], str]) -> str:
-    """``low – high``, one figure where they agree, "not published" without."""
+def span(value: Range | None, write: Write, absent: str = "not published") -> str:
+    """``low – high``, one figure where they agree, ``absent`` for None."""
     if value is None:
-        return "not published"
+        return absent
     low, high = write(value.low), write(value.high)
     return low if low == high else f"{low} – {high}"
 
@@ -67,7 +76,7 @@ def times(a: float | None, b: float | None) -> str:
     return "" if not b or a is None else f"{_ratio(a / b)} ×"
 
 
-def band_times(a: Band | None, b: Band | None) -> str:
+def range_times(a: Range | None, b: Range | None) -> str:
     """Like with like: low over low, high over high."""
     if a is None or b is None or not b.low or not b.high:
         return ""
@@ -81,88 +90,103 @@ def _ratio(value: float) -> str:
 
 def headline(estimate: Estimate) -> list[Line]:
     """Dense beside sparse, per timestep of a sample."""
-    dense, sparse = estimate.dense, estimate.sparse
+    return [*_activity_lines(estimate), *_memory_lines(estimate), *_cost_lines(estimate)]
 
-    def both(label: str, value: Callable[[Bill], float], write: Callable[[float], str] = count) -> Line:
-        a, b = value(dense), value(sparse)
-        return Line(label, write(a), write(b), times(a, b))
 
-    def bands(
-        label: str, a: Band | None, b: Band | None, write: Callable[[float], str], **kind: bool
-    ) -> Line:
-        return Line(label, band(a, write), band(b, write), band_times(a, b), **kind)
+def _both(
+    estimate: Estimate, key: str, label: str, value: Callable[[CostBreakdown], float], write: Write = count
+) -> Line:
+    a, b = value(estimate.dense), value(estimate.sparse)
+    return Line(key, label, write(a), write(b), times(a, b))
 
-    lines = [
-        both("SynOps fetched", lambda bill: bill.synops_fetched),
-        both("SynOps effective (nonzero weights)", lambda bill: bill.synops_effective),
-        both("neuron updates", lambda bill: bill.neuron_updates),
-        both("  of them active", lambda bill: bill.events["update_active"]),
-        both("spikes", lambda bill: bill.events["spike"]),
-        both("input spikes", lambda bill: bill.input_spikes),
-        both(
-            "messages (spike × destination core)"
-            if sparse.exact_messages
-            else "messages (spike × destination core), at most",
-            lambda bill: bill.events["message_in"],
+
+def _activity_lines(estimate: Estimate) -> list[Line]:
+    messages = "messages (spike × destination core)"
+    if not estimate.sparse.exact_messages:
+        messages += ", at most"
+    return [
+        _both(estimate, "synops_fetched", "SynOps fetched", lambda side: side.synops_fetched),
+        _both(
+            estimate,
+            "synops_effective",
+            "SynOps effective (nonzero weights)",
+            lambda side: side.synops_effective,
         ),
-        both("synaptic memory, chip bits", lambda bill: float(bill.placement.synaptic_bits), bits),
-        *_other_layouts(estimate),
-        both("neuron state, chip bits", lambda bill: _state_bits(estimate), bits),
-        both("input axons", lambda bill: float(bill.placement.use["input_axons"].sum())),
-        both("output axons", lambda bill: float(bill.placement.use["output_axons"].sum())),
-        _host(estimate),
+        _both(estimate, "neuron_updates", "neuron updates", lambda side: side.neuron_updates),
+        _both(estimate, "active_updates", "  of them active", lambda side: side.events["update_active"]),
+        _both(estimate, "spikes", "spikes", lambda side: side.events["spike"]),
+        _both(estimate, "input_spikes", "input spikes", lambda side: side.input_spikes),
+        _both(estimate, "messages", messages, lambda side: side.events["message_in"]),
     ]
-    cores = [
-        f"{bill.placement.n_cores} on {bill.placement.n_chips} chip{'s' * (bill.placement.n_chips > 1)}"
-        if bill.fits
+
+
+def _memory_lines(estimate: Estimate) -> list[Line]:
+    """Memory, axons and cores; layouts after the chip's first are labelled what-ifs."""
+    csr = sum(p.csr_bytes for p in estimate.projections)
+    full = sum(p.dense_bytes for p in estimate.projections)
+    state = estimate.fixed.n_neurons * estimate.profile.limits.state_per_neuron.number
+    lines = [
+        _both(
+            estimate,
+            "synaptic_memory",
+            "synaptic memory, chip bits",
+            lambda side: float(side.placement.synaptic_bits),
+            bits,
+        )
+    ]
+    for name, layout in list(estimate.memory_layouts().items())[1:]:
+        a, b = layout["dense_bits"], layout["sparse_bits"]
+        label = f"  what-if: {layout['label']}"
+        lines.append(Line(f"layout.{name}", label, bits(a), bits(b), times(a, b), hypothetical=True))
+    lines.append(_both(estimate, "neuron_state", "neuron state, chip bits", lambda _: state, bits))
+    for resource in ("input_axons", "output_axons"):
+        lines.append(_resource(estimate, resource))
+    label = "host memory, dense int8 / CSR int8+int32"
+    lines.append(Line("host_memory", label, f"{full:,} B", f"{csr:,} B", times(full, csr)))
+    return [*lines, _cores(estimate)]
+
+
+def _resource(estimate: Estimate, name: str) -> Line:
+    label = name.replace("_", " ")
+    return _both(estimate, name, label, lambda side: float(side.placement.use[name].sum()))
+
+
+def _cores(estimate: Estimate) -> Line:
+    dense, sparse = estimate.dense, estimate.sparse
+    text = [
+        f"{side.placement.n_cores} on {side.placement.n_chips} chip{'s' * (side.placement.n_chips > 1)}"
+        if side.fits
         else "does not fit"
-        for bill in (dense, sparse)
+        for side in (dense, sparse)
     ]
     ratio = times(dense.placement.n_cores, sparse.placement.n_cores) if dense.fits else ""
-    lines.append(Line("cores", cores[0], cores[1], ratio))
-    lines.append(bands("dynamic energy", dense.energy_band, sparse.energy_band, energy))
+    return Line("cores", "cores", text[0], text[1], ratio)
+
+
+def _cost_lines(estimate: Estimate) -> list[Line]:
+    """Energy, time and static energy; scenarios are labelled what-ifs."""
+    dense, sparse = estimate.dense, estimate.sparse
+
+    def line(
+        key: str, label: str, a: Range | None, b: Range | None, write: Write, absent: str, **kind: bool
+    ) -> Line:
+        return Line(key, label, span(a, write, absent), span(b, write, absent), range_times(a, b), **kind)
+
+    lines = [
+        line("energy", "dynamic energy", dense.energy_range, sparse.energy_range, energy, "not published")
+    ]
     for scenario in estimate.profile.scenarios:
         a, b = dense.scenarios[scenario.name], sparse.scenarios[scenario.name]
-        lines.append(bands(f"  what-if: {scenario.label}", a, b, energy, hypothetical=True))
-    lines.append(_time_line(dense, sparse))
+        key, label = f"scenario.{scenario.name}", f"  what-if: {scenario.label}"
+        lines.append(line(key, label, a, b, energy, "not published", hypothetical=True))
+    label = "time per step, bounds"
+    lines.append(line("time", label, dense.time_range, sparse.time_range, duration, "does not fit"))
     for entry in estimate.profile.static:
         if entry.name in dense.static or entry.name in sparse.static:
             label = f"static energy: {entry.label}, {entry.power}"
             pair = dense.static.get(entry.name), sparse.static.get(entry.name)
-            text = [band(value, energy) if value else "does not fit" for value in pair]
-            lines.append(Line(label, text[0], text[1], band_times(*pair)))
+            lines.append(line(f"static.{entry.name}", label, *pair, energy, "does not fit"))
     return lines
-
-
-def _host(estimate: Estimate) -> Line:
-    csr = sum(p.csr_bytes for p in estimate.projections)
-    full = sum(p.dense_bytes for p in estimate.projections)
-    return Line("host memory, dense int8 / CSR int8+int32", f"{full:,} B", f"{csr:,} B", times(full, csr))
-
-
-def _state_bits(estimate: Estimate) -> float:
-    return estimate.fixed.n_neurons * estimate.profile.limits.state_per_neuron.number
-
-
-def _other_layouts(estimate: Estimate) -> list[Line]:
-    """Synaptic memory under the chip's other layouts, which are labelled what-ifs."""
-    layouts = list(memory_layouts(estimate).values())[1:]
-    return [
-        Line(
-            f"  what-if: {layout['label']}",
-            bits(layout["dense_bits"]),
-            bits(layout["sparse_bits"]),
-            times(layout["dense_bits"], layout["sparse_bits"]),
-            hypothetical=True,
-        )
-        for layout in layouts
-    ]
-
-
-def _time_line(dense: Bill, sparse: Bill) -> Line:
-    a, b = dense.time_band, sparse.time_band
-    text = [band(value, duration) if value else "does not fit" for value in (a, b)]
-    return Line("time per step, bounds", text[0], text[1], band_times(a, b))
 
 
 def projection_lines(estimate: Estimate) -> list[tuple[str, ...]]:
@@ -197,30 +221,27 @@ def where_it_goes(estimate: Estimate) -> list[str]:
 
 def comparison(estimates: list[Estimate]) -> list[tuple[str, ...]]:
     """Label, each export's figure in its cheaper formats, then the first over each other."""
-    bills = [estimate.sparse for estimate in estimates]
+    sides = [estimate.sparse for estimate in estimates]
 
-    def row(label: str, values: list[float], write: Callable[[float], str] = count) -> tuple[str, ...]:
+    def row(label: str, values: list[float], write: Write = count) -> tuple[str, ...]:
         return (label, *map(write, values), *(times(values[0], value) for value in values[1:]))
 
-    def band_row(label: str, values: list[Band | None], write: Callable[[float], str]) -> tuple[str, ...]:
-        return (
-            label,
-            *(band(value, write) for value in values),
-            *(band_times(values[0], v) for v in values[1:]),
-        )
+    def range_row(label: str, values: list[Range | None], write: Write) -> tuple[str, ...]:
+        ratios = (range_times(values[0], value) for value in values[1:])
+        return (label, *(span(value, write) for value in values), *ratios)
 
     rows = [
-        row("nonzero weights", [float(sum(p.nnz for p in e.projections)) for e in estimates]),
-        row("SynOps fetched", [bill.synops_fetched for bill in bills]),
-        row("neuron updates", [bill.neuron_updates for bill in bills]),
-        row("spikes", [bill.events["spike"] for bill in bills]),
-        row("synaptic memory, chip bits", [float(bill.placement.synaptic_bits) for bill in bills], bits),
-        row("cores", [float(bill.placement.n_cores) for bill in bills]),
-        band_row("dynamic energy", [bill.energy_band for bill in bills], energy),
+        row("nonzero weights", [float(estimate.n_nonzero) for estimate in estimates]),
+        row("SynOps fetched", [side.synops_fetched for side in sides]),
+        row("neuron updates", [side.neuron_updates for side in sides]),
+        row("spikes", [side.events["spike"] for side in sides]),
+        row("synaptic memory, chip bits", [float(side.placement.synaptic_bits) for side in sides], bits),
+        row("cores", [float(side.placement.n_cores) for side in sides]),
+        range_row("dynamic energy", [side.energy_range for side in sides], energy),
     ]
     for scenario in estimates[0].profile.scenarios:
-        if all(scenario.name in bill.scenarios for bill in bills):
-            values: list[Band | None] = [bill.scenarios[scenario.name] for bill in bills]
-            rows.append(band_row(f"  what-if: {scenario.label}", values, energy))
-    rows.append(band_row("time per step, bounds", [bill.time_band for bill in bills], duration))
+        if all(scenario.name in side.scenarios for side in sides):
+            values: list[Range | None] = [side.scenarios[scenario.name] for side in sides]
+            rows.append(range_row(f"  what-if: {scenario.label}", values, energy))
+    rows.append(range_row("time per step, bounds", [side.time_range for side in sides], duration))
     return rows

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lbi.costing.as_dict import constants
-from lbi.costing.bill import price_lists
-from lbi.costing.notes import measured_how, notes
+from lbi.costing.costs import price_lists
 from lbi.costing.report import charts
 from lbi.costing.report.figures import (
-    Line,
     comparison,
     headline,
     projection_lines,
     times,
     where_it_goes,
 )
+from lbi.costing.report.method import measured_how
+from lbi.costing.result import Estimate, constants
 from lbi.errors import require
 from lbi.system.atomic import atomic_write
-
-if TYPE_CHECKING:
-    from lbi.costing.estimation import Estimate
 
 MAX_PICTURES = 12
 
@@ -98,7 +94,7 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
         "pictures": pictures,
         "n_hidden_pictures": max(len(estimate.fixed.projections) - MAX_PICTURES, 0),
         "how": measured_how(estimate),
-        "notes": notes(estimate),
+        "notes": estimate.notes(),
         "problems": [str(problem) for problem in estimate.dense_problems],
         "scenarios": [{"label": s.label, "note": s.note} for s in profile.scenarios],
     }
@@ -107,27 +103,24 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
 def _cards(estimate: Estimate) -> list[dict[str, str]]:
     """The few figures to see first: what sparsity saves, and what it does not."""
     dense, sparse = estimate.dense, estimate.sparse
-    lines = {line.label: line for line in headline(estimate)}
-    energy: Line = lines["dynamic energy"]
-    density = sum(p.nnz for p in estimate.projections) / max(
-        sum(p.shape[0] * p.shape[1] for p in estimate.projections), 1
-    )
+    lines = {line.key: line for line in headline(estimate)}
+    energy = lines["energy"]
     saved = times(dense.synops_fetched, sparse.synops_fetched)
     return [
         {
-            "value": f"{density:.1%}",
+            "value": f"{estimate.density:.1%}",
             "label": "of the weights are nonzero",
-            "more": f"{sum(p.nnz for p in estimate.projections):,} synapses",
+            "more": f"{estimate.n_nonzero:,} synapses",
         },
         {
             "value": saved,
             "label": "SynOps, dense / sparse",
-            "more": f"{lines['SynOps fetched'].sparse} per timestep, dense {lines['SynOps fetched'].dense}",
+            "more": f"{lines['synops_fetched'].sparse} per timestep, dense {lines['synops_fetched'].dense}",
         },
         {
             "value": times(dense.placement.synaptic_bits, sparse.placement.synaptic_bits),
             "label": "synaptic memory, dense / sparse",
-            "more": lines["synaptic memory, chip bits"].sparse,
+            "more": lines["synaptic_memory"].sparse,
         },
         {
             "value": lines["cores"].sparse.split(" ")[0],
@@ -137,12 +130,12 @@ def _cards(estimate: Estimate) -> list[dict[str, str]]:
         {
             "value": energy.sparse,
             "label": "dynamic energy per timestep",
-            "more": f"dense {energy.dense}" if dense.energy_band else "labelled what-ifs below",
+            "more": f"dense {energy.dense}" if dense.energy_range else "labelled what-ifs below",
         },
         {
             "value": "1.00 ×",
             "label": "neuron updates: sparsity saves none",
-            "more": f"{lines['neuron updates'].sparse} per timestep, dense or sparse",
+            "more": f"{lines['neuron_updates'].sparse} per timestep, dense or sparse",
         },
     ]
 

@@ -1,4 +1,4 @@
-"""Adds up what a configuration (dense or sparse) did and prices it with every cost set of a chip."""
+"""Counts what one configuration (dense or sparse) did over a run, and prices it with every cost set of the chip."""
 
 from __future__ import annotations
 
@@ -12,82 +12,18 @@ from lbi.chip.events import CORE_EVENTS, MESSAGES, TRAFFIC_EVENTS
 from lbi.chip.memory import DENSE
 from lbi.chip.placement import Placement
 from lbi.chip.profile import CostSet, HardwareProfile
-from lbi.costing.costs import energy, energy_parts, static_pj, step_times
-from lbi.costing.counts import Batch, Fabric, Loads
+from lbi.costing.costs import energy, energy_parts, price_lists, static_pj, step_times
+from lbi.costing.counts import Batch, Loads, PlacedNetwork
+from lbi.costing.result import CostBreakdown, Range, Series, hull
 from lbi.network.activity import Activity
 from lbi.network.graph import INPUT
 
 
-@dataclass(frozen=True)
-class Band:
-    """A lower and an upper figure."""
+class Counter:
+    """Sums over batches of what one configuration did."""
 
-    low: float
-    high: float
-
-    def to_dict(self) -> dict[str, float]:
-        """``{"low": …, "high": …}``."""
-        return {"low": self.low, "high": self.high}
-
-
-@dataclass(frozen=True, eq=False)
-class Series:
-    """Means over samples per chip timestep: synaptic operations fetched; pJ by cost set, and by scenario."""
-
-    synops: NDArray[np.float64]
-    energy: Mapping[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True, eq=False)
-class Bill:
-    """One configuration's cost per timestep of a sample.
-
-    events: event → count per timestep · exact_messages: False if messages are only bounded
-    energy: cost set → pJ; parts: price list → part → pJ · time: cost set → mean bounds in ns per chip timestep
-    slowest_ns: cost set → bounds of the slowest timestep · static: static power → pJ per timestep
-    scenarios: scenario → pJ per timestep, labelled what-ifs · fits: False if no placement exists
-    """
-
-    placement: Placement
-    fits: bool
-    events: Mapping[str, float]
-    synops_effective: float
-    exact_messages: bool
-    energy: Mapping[str, Band]
-    parts: Mapping[str, Mapping[str, float]]
-    time: Mapping[str, Band]
-    slowest_ns: Mapping[str, Band]
-    static: Mapping[str, Band]
-    scenarios: Mapping[str, Band]
-    series: Series
-    input_spikes: float
-
-    @property
-    def synops_fetched(self) -> float:
-        """Stored entries read per timestep, in the formats of this configuration."""
-        return self.events["synop_dense"] + self.events["synop_indexed"]
-
-    @property
-    def neuron_updates(self) -> float:
-        """Active and inactive updates per timestep: every neuron, every step."""
-        return self.events["update_active"] + self.events["update_inactive"]
-
-    @property
-    def energy_band(self) -> Band | None:
-        """From the cheapest to the dearest cost set; None where the chip's energy is not published."""
-        return _hull(self.energy)
-
-    @property
-    def time_band(self) -> Band | None:
-        """From the lowest bound of a cost set to the highest; None without a placement."""
-        return _hull(self.time)
-
-
-class Tally:
-    """Sums over batches for one configuration."""
-
-    def __init__(self, fabric: Fabric, profile: HardwareProfile) -> None:
-        self.fabric = fabric
+    def __init__(self, network: PlacedNetwork, profile: HardwareProfile) -> None:
+        self.network = network
         self.profile = profile
         self.exact_messages = True
         self.n_steps = 0  # timesteps of samples
@@ -99,11 +35,11 @@ class Tally:
 
     def add(self, batch: Batch) -> None:
         """Count a batch with every neuron's spikes: exact per core."""
-        loads = self.fabric.count(batch)
+        loads = self.network.count(batch)
         self._add(loads)
         self.n_steps += batch.shape[0] * batch.shape[1]
         self.input_spikes += int(batch.spikes[INPUT].sum())
-        for projection in self.fabric.fixed.projections:
+        for projection in self.network.fixed.projections:
             per_source = batch.spikes[projection.source].sum(axis=(0, 1), dtype=np.int64)
             self.effective += int(per_source @ projection.weights.fan_out())
         for costs in self.profile.costs:
@@ -112,7 +48,7 @@ class Tally:
     def add_totals(self, activity: Activity) -> None:
         """Count a run of which only totals per population are known: messages and times are bounds."""
         self.exact_messages = False
-        whole, parts = _loads_by_population(self.fabric, activity)
+        whole, parts = _loads_by_population(self.network, activity)
         self._add(whole)
         self.n_steps += activity.n_samples * activity.n_steps
         self.input_spikes += int(activity.input_spikes.sum())
@@ -151,47 +87,49 @@ class _Times:
         self.n += low.size
 
 
-def price_lists(profile: HardwareProfile) -> dict[str, tuple[str, CostSet]]:
-    """Name → (label, costs) of all that prices each event's energy: the chip's cost sets, or else its what-ifs."""
-    own = {costs.name: (costs.label, costs) for costs in profile.costs if costs.energy}
-    return own or {s.name: (f"what-if: {s.label}", s.costs) for s in profile.scenarios if s.costs is not None}
+def to_breakdown(counter: Counter, placed: bool) -> CostBreakdown:
+    """The costs of what was counted.
 
+    Args:
+        counter: the counts.
+        placed: False if the placement is only imagined, which has no times.
 
-def to_bill(tally: Tally, placed: bool) -> Bill:
-    """Price a tally. ``placed``: False if its placement is only imagined, which has no times."""
-    profile, placement = tally.profile, tally.fabric.placement
-    n = max(tally.n_steps, 1)
-    events = {event: float(values.sum()) / n for event, values in tally.series.items()}
-    times = {name: times for name, times in tally.times.items() if placed}
-    time = {name: Band(t.low / max(t.n, 1), t.high / max(t.n, 1)) for name, t in times.items()}
-    per_step = {event: values / max(tally.n_samples, 1) for event, values in tally.series.items()}
+    Returns:
+        Counts, energies (pJ) and times (ns) per timestep of a sample.
+    """
+    profile, placement = counter.profile, counter.network.placement
+    n = max(counter.n_steps, 1)
+    events = {event: float(values.sum()) / n for event, values in counter.series.items()}
+    times = {name: times for name, times in counter.times.items() if placed}
+    time = {name: Range(t.low / max(t.n, 1), t.high / max(t.n, 1)) for name, t in times.items()}
+    per_step = {event: values / max(counter.n_samples, 1) for event, values in counter.series.items()}
     priced = [costs for costs in profile.costs if costs.energy]
-    return Bill(
+    return CostBreakdown(
         placement=placement,
         fits=placed,
         events=events,
-        synops_effective=tally.effective / n,
-        exact_messages=tally.exact_messages,
-        energy={costs.name: _priced(costs, events, tally.exact_messages) for costs in priced},
+        synops_effective=counter.effective / n,
+        exact_messages=counter.exact_messages,
+        energy={costs.name: _priced(costs, events, counter.exact_messages) for costs in priced},
         parts={name: energy_parts(costs, events) for name, (_, costs) in price_lists(profile).items()},
         time=time,
-        slowest_ns={name: Band(t.slowest_low, t.slowest_high) for name, t in times.items()},
-        static=_static(profile, placement, _hull(time)),
-        scenarios=_scenarios(profile, events, tally.exact_messages),
+        slowest_ns={name: Range(t.slowest_low, t.slowest_high) for name, t in times.items()},
+        static=_static(profile, placement, hull(time)),
+        scenarios=_scenarios(profile, events, counter.exact_messages),
         series=Series(
             per_step["synop_dense"] + per_step["synop_indexed"],
             {name: _energy_series(costs, per_step) for name, (_, costs) in price_lists(profile).items()},
         ),
-        input_spikes=tally.input_spikes / n,
+        input_spikes=counter.input_spikes / n,
     )
 
 
-def _priced(costs: CostSet, events: Mapping[str, float], exact: bool) -> Band:
+def _priced(costs: CostSet, events: Mapping[str, float], exact: bool) -> Range:
     """Energy in pJ per timestep; where messages are only bounded, from none of them to all."""
     high = energy(costs, events) or 0.0
     if exact:
-        return Band(high, high)
-    return Band(energy(costs, {k: 0.0 if k in MESSAGES else v for k, v in events.items()}) or 0.0, high)
+        return Range(high, high)
+    return Range(energy(costs, {k: 0.0 if k in MESSAGES else v for k, v in events.items()}) or 0.0, high)
 
 
 def _energy_series(costs: CostSet, per_step: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -199,7 +137,7 @@ def _energy_series(costs: CostSet, per_step: Mapping[str, NDArray[np.float64]]) 
     return np.array([energy(costs, {k: float(v[t]) for k, v in per_step.items()}) for t in range(n)])
 
 
-def _static(profile: HardwareProfile, placement: Placement, time: Band | None) -> dict[str, Band]:
+def _static(profile: HardwareProfile, placement: Placement, time: Range | None) -> dict[str, Range]:
     """Static energy per timestep, a line of its own: power · time, over the chips or cores used."""
     if time is None:
         return {}
@@ -207,35 +145,29 @@ def _static(profile: HardwareProfile, placement: Placement, time: Band | None) -
     for entry in profile.static:
         n = placement.n_cores if entry.power.unit == "mW/core" else placement.n_chips
         power = entry.power.number * n
-        static[entry.name] = Band(static_pj(power, time.low), static_pj(power, time.high))
+        static[entry.name] = Range(static_pj(power, time.low), static_pj(power, time.high))
     return static
 
 
-def _scenarios(profile: HardwareProfile, events: Mapping[str, float], exact: bool) -> dict[str, Band]:
-    bands = {}
+def _scenarios(profile: HardwareProfile, events: Mapping[str, float], exact: bool) -> dict[str, Range]:
+    ranges = {}
     for scenario in profile.scenarios:
         if scenario.costs is not None:
-            bands[scenario.name] = _priced(scenario.costs, events, exact)
+            ranges[scenario.name] = _priced(scenario.costs, events, exact)
         elif scenario.energy_per_synop is not None:
             per_synop = scenario.energy_per_synop.numbers
             synops = events["synop_dense"] + events["synop_indexed"]
-            bands[scenario.name] = Band(synops * per_synop[0], synops * per_synop[-1])
-    return bands
+            ranges[scenario.name] = Range(synops * per_synop[0], synops * per_synop[-1])
+    return ranges
 
 
-def _hull(bands: Mapping[str, Band]) -> Band | None:
-    if not bands:
-        return None
-    return Band(min(band.low for band in bands.values()), max(band.high for band in bands.values()))
-
-
-def _loads_by_population(fabric: Fabric, activity: Activity) -> tuple[Loads, list[Loads]]:
+def _loads_by_population(network: PlacedNetwork, activity: Activity) -> tuple[Loads, list[Loads]]:
     """All counts on one imagined core, and each population's spread evenly over its cores.
 
     The first bounds the busiest core from above, the second from below. Messages are at most one for
     each event and core of the target.
     """
-    fixed, placement = fabric.fixed, fabric.placement
+    fixed, placement = network.fixed, network.placement
     latency = {name: fixed.latency(name) for name in (INPUT, *activity.populations)}
     shape = (activity.n_samples, activity.n_steps + fixed.depth)
     whole = _empty(shape)

@@ -1,0 +1,414 @@
+"""An estimate: what a network costs on a chip, dense beside sparse, and the same as plain JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.chip.memory import ProjectionBits, projection_bits, sizes
+from lbi.chip.placement import Placement
+from lbi.chip.profile import HardwareProfile, Quantity
+from lbi.errors import Problem
+from lbi.network.fixed import FixedNetwork
+
+
+@dataclass(frozen=True)
+class Range:
+    """A lower and an upper figure."""
+
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        """``{"low": …, "high": …}``."""
+        return {"low": self.low, "high": self.high}
+
+
+def hull(ranges: Mapping[str, Range]) -> Range | None:
+    """The least range that holds all of ``ranges``; None for none."""
+    if not ranges:
+        return None
+    return Range(min(r.low for r in ranges.values()), max(r.high for r in ranges.values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Means over samples per chip timestep.
+
+    Attributes:
+        synops: (n_chip_steps,) synaptic operations fetched.
+        energy: price list → (n_chip_steps,) pJ.
+    """
+
+    synops: NDArray[np.float64]
+    energy: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class CostBreakdown:
+    """The cost of one configuration per timestep of a sample.
+
+    Attributes:
+        placement: neurons on cores.
+        fits: False if no placement exists and ``placement`` is only imagined.
+        events: event → count per timestep.
+        synops_effective: synaptic operations on nonzero weights.
+        exact_messages: False if messages are only bounded.
+        energy: cost set → pJ.
+        parts: price list → part → pJ.
+        time: cost set → mean bounds in ns per chip timestep.
+        slowest_ns: cost set → bounds of the slowest timestep.
+        static: static power → pJ per timestep.
+        scenarios: scenario → pJ per timestep, labelled what-ifs.
+        series: the course over the timesteps.
+        input_spikes: spikes of the input.
+    """
+
+    placement: Placement
+    fits: bool
+    events: Mapping[str, float]
+    synops_effective: float
+    exact_messages: bool
+    energy: Mapping[str, Range]
+    parts: Mapping[str, Mapping[str, float]]
+    time: Mapping[str, Range]
+    slowest_ns: Mapping[str, Range]
+    static: Mapping[str, Range]
+    scenarios: Mapping[str, Range]
+    series: Series
+    input_spikes: float
+
+    @property
+    def synops_fetched(self) -> float:
+        """Stored entries read per timestep, in the formats of this configuration."""
+        return self.events["synop_dense"] + self.events["synop_indexed"]
+
+    @property
+    def neuron_updates(self) -> float:
+        """Active and inactive updates per timestep: every neuron, every step."""
+        return self.events["update_active"] + self.events["update_inactive"]
+
+    @property
+    def energy_range(self) -> Range | None:
+        """From the cheapest to the dearest cost set, in pJ; None where the chip's energy is not published."""
+        return hull(self.energy)
+
+    @property
+    def time_range(self) -> Range | None:
+        """From the lowest bound of a cost set to the highest, in ns; None without a placement."""
+        return hull(self.time)
+
+    def to_dict(self, *, dense: bool) -> dict[str, Any]:
+        """Plain JSON values. ``synops_per_step``: all synapses (dense), or the nonzero ones (sparse)."""
+        energy, time = self.energy_range, self.time_range
+        return {
+            "synops_per_step": self.synops_fetched if dense else self.synops_effective,
+            "neuron_updates_per_step": self.neuron_updates,
+            "spikes_per_step": self.events["spike"],
+            "synaptic_memory_bits": self.placement.synaptic_bits,
+            "n_cores": self.placement.n_cores if self.fits else None,
+            "energy_pj_per_step": energy.to_dict() if energy else None,
+            "time_ns_per_step": time.to_dict() if time else None,
+            "synops_fetched_per_step": self.synops_fetched,
+            "synops_effective_per_step": self.synops_effective,
+            "active_updates_per_step": self.events["update_active"],
+            "inactive_updates_per_step": self.events["update_inactive"],
+            "input_spikes_per_step": self.input_spikes,
+            "messages_per_step": self.events["message_in"],
+            "messages_exact": self.exact_messages,
+            "hops_per_step": {"ew": self.events["hop_ew"], "ns": self.events["hop_ns"]},
+            "messages_off_chip_per_step": self.events["message_off_chip"],
+            "n_chips": self.placement.n_chips if self.fits else None,
+            "per_core": _per_core(self.placement) if self.fits else None,
+            "energy_by_cost_set": _dicts(self.energy),
+            "energy_parts_pj": {name: dict(p) for name, p in self.parts.items() if name in self.energy},
+            "scenario_parts_pj": {name: dict(p) for name, p in self.parts.items() if name not in self.energy},
+            "time_by_cost_set": _dicts(self.time),
+            "slowest_step_ns": _dicts(self.slowest_ns),
+            "static_pj_per_step": _dicts(self.static),
+            "scenarios_pj_per_step": _dicts(self.scenarios),
+        }
+
+
+def _dicts(ranges: Mapping[str, Range]) -> dict[str, dict[str, float]]:
+    return {name: r.to_dict() for name, r in ranges.items()}
+
+
+def _per_core(placement: Placement) -> dict[str, dict[str, float | int | None]]:
+    """Resource → what the fullest core uses, the mean, the sum, and the limit (null: none known)."""
+    return {
+        name: {
+            "max": int(used.max()),
+            "mean": float(used.mean()),
+            "total": int(used.sum()),
+            "limit": placement.limits[name],
+        }
+        for name, used in placement.use.items()
+    }
+
+
+RATIO_KEYS = (
+    "synops_per_step",
+    "neuron_updates_per_step",
+    "spikes_per_step",
+    "synaptic_memory_bits",
+    "n_cores",
+    "energy_pj_per_step",
+    "time_ns_per_step",
+)
+
+
+def ratios(over: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
+    """``over / under`` key by key; ranges give {low, high} of like with like; null where undefined."""
+    result: dict[str, Any] = {}
+    for key in RATIO_KEYS:
+        a, b = over[key], under[key]
+        if a is None or b is None:
+            result[key] = None
+        elif isinstance(a, dict):
+            result[key] = {end: _ratio(a[end], b[end]) for end in ("low", "high")}
+        else:
+            result[key] = _ratio(a, b)
+    return result
+
+
+def _ratio(a: float, b: float) -> float | None:
+    return a / b if b else None
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectionFigures:
+    """One projection's size and memory, and what it did.
+
+    Attributes:
+        name: the projection's.
+        shape: (n_target, n_source).
+        nnz: nonzero weights.
+        density: nnz / all possible ones.
+        bits: synaptic memory on the chip.
+        csr_bytes: weights in a computer's memory as CSR arrays.
+        dense_bytes: the same as a dense array.
+        n: timesteps of all samples.
+        events: source spikes offered in them.
+        synops: nonzero synapses that those reached.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    nnz: int
+    density: float
+    bits: ProjectionBits
+    csr_bytes: int
+    dense_bytes: int
+    n: int
+    events: int
+    synops: int
+
+    @property
+    def events_per_step(self) -> float:
+        """Source spikes per timestep."""
+        return self.events / self.n
+
+    @property
+    def synops_dense_per_step(self) -> float:
+        """Synaptic operations per timestep with every weight stored: events · n_target."""
+        return self.events * self.shape[0] / self.n
+
+    @property
+    def synops_effective_per_step(self) -> float:
+        """Synaptic operations per timestep on nonzero weights."""
+        return self.synops / self.n
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "nnz": self.nnz,
+            "density": self.density,
+            "format": self.bits.chosen,
+            "bits": self.bits.bits,
+            "dense_bits": self.bits.dense,
+            "indexed_bits": self.bits.indexed,
+            "host_csr_bytes": self.csr_bytes,
+            "host_dense_bytes": self.dense_bytes,
+            "events_per_step": self.events_per_step,
+            "synops_dense_per_step": self.synops_dense_per_step,
+            "synops_effective_per_step": self.synops_effective_per_step,
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimate:
+    """Costs of one network on one chip; ``dense`` and ``sparse`` price the same spikes.
+
+    Attributes:
+        fixed: the network.
+        profile: the chip.
+        n_samples: samples run, 0 without input.
+        n_steps: timesteps per sample, 0 without input.
+        basis: where the activity came from, in words.
+        dense: counts, memory, cores, energy (pJ) and time (ns) with every weight stored.
+        sparse: the same for the network as it is.
+        projections: the sparse counts, one by one.
+        dense_problems: why the dense network cannot be placed, if it cannot.
+    """
+
+    fixed: FixedNetwork
+    profile: HardwareProfile
+    n_samples: int
+    n_steps: int
+    basis: str
+    dense: CostBreakdown
+    sparse: CostBreakdown
+    projections: tuple[ProjectionFigures, ...]
+    dense_problems: tuple[Problem, ...] = ()
+
+    @property
+    def measured(self) -> bool:
+        """True if the counts come from input data, False for the worst case."""
+        return self.n_samples > 0
+
+    @property
+    def n_nonzero(self) -> int:
+        """Nonzero weights of all projections."""
+        return sum(p.nnz for p in self.projections)
+
+    @property
+    def n_weights(self) -> int:
+        """Possible weights of all projections."""
+        return sum(p.shape[0] * p.shape[1] for p in self.projections)
+
+    @property
+    def density(self) -> float:
+        """Nonzero weights / possible weights."""
+        return self.n_nonzero / max(self.n_weights, 1)
+
+    def __repr__(self) -> str:
+        sparse = self.sparse
+        return (
+            f"Estimate({self.profile.name}, {self.basis}: per timestep {sparse.synops_effective:,.0f} SynOps "
+            f"(dense {self.dense.synops_fetched:,.0f}), {sparse.neuron_updates:,.0f} neuron updates; "
+            f"{sparse.placement.synaptic_bits:,} bits on {sparse.placement.n_cores} cores)"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as ``lbi-estimate --json`` prints them; energies in pJ, times in ns, per timestep.
+
+        The keys that the commands promise come first: chip, n_samples, n_steps, basis, dense, sparse, ratio.
+        """
+        profile = self.profile
+        dense, sparse = self.dense.to_dict(dense=True), self.sparse.to_dict(dense=False)
+        return {
+            "chip": profile.name,
+            "n_samples": self.n_samples,
+            "n_steps": self.n_steps,
+            "basis": self.basis,
+            "dense": dense,
+            "sparse": sparse,
+            "ratio": ratios(dense, sparse),
+            "measured": self.measured,
+            "density": self.density,
+            "projections": [projection.to_dict() for projection in self.projections],
+            "neurobench": self.neurobench(),
+            "memory_layouts": self.memory_layouts(),
+            "neuron_state_bits": int(self.fixed.n_neurons * profile.limits.state_per_neuron.number),
+            "scenario_labels": {s.name: {"label": s.label, "note": s.note} for s in profile.scenarios},
+            "cost_sets": {
+                c.name: {"label": c.label, "basis": c.basis, "energy": bool(c.energy)} for c in profile.costs
+            },
+            "dense_problems": [str(problem) for problem in self.dense_problems],
+            "constants": constants(profile),
+            "sources": dict(profile.sources),
+            "notes": self.notes(),
+        }
+
+    def neurobench(self) -> dict[str, float] | None:
+        """NeuroBench's metrics, by its names: SynapticOperations per sample (summed over timesteps), sparsities.
+
+        Its Dense counts every weight in every timestep, whether its source spikes or not. None without input.
+        """
+        if not self.measured:
+            return None
+        fraction = self.sparse.events["spike"] / self.fixed.n_neurons
+        n, nnz = self.n_weights, self.n_nonzero
+        return {
+            "Effective_MACs": 0.0,
+            "Effective_ACs": sum(p.synops for p in self.projections) / self.n_samples,
+            "Dense": float(n * self.n_steps),
+            "ConnectionSparsity": round((n - nnz) / n, 4) if n else 0.0,
+            "ActivationSparsity": 1.0 - fraction,
+        }
+
+    def memory_layouts(self) -> dict[str, dict[str, Any]]:
+        """Synaptic bits under every layout of the chip; the first is the one used, the others are what-ifs."""
+        n_of = sizes(self.fixed)
+        layouts = {}
+        for layout in self.profile.memory:
+            bits = [projection_bits(p, n_of, self.profile, layout) for p in self.fixed.projections]
+            layouts[layout.name] = {
+                "label": layout.label,
+                "dense_bits": sum(b.dense for b in bits),
+                "sparse_bits": sum(b.bits for b in bits),
+                "capacity_bits_per_core": int(layout.capacity.number),
+            }
+        return layouts
+
+    def notes(self) -> list[str]:
+        """What a reader must know to use the figures."""
+        profile, sparse, dense = self.profile, self.sparse, self.dense
+        found = [
+            "Dense and sparse price the same spikes. Dense fetches every weight of a row, zeros too.",
+            f"Neuron updates do not shrink with sparsity: {sparse.neuron_updates:,.0f} per timestep in both.",
+            "Not counted: host and embedded processors, input and output, off-chip links, loading of weights.",
+        ]
+        if not self.measured:
+            found.insert(
+                0, "No input data was given: all figures per timestep are the worst case, not an expectation."
+            )
+        if not profile.has_energy:
+            found.append(
+                f"No energy per event of {profile.title} is published: energy is null, and the scenarios "
+                "are labelled what-ifs."
+            )
+        if not sparse.exact_messages:
+            found.append(
+                "Messages and times are bounds: the run recorded no spikes per neuron "
+                '(simulate with record=("spikes", "active") and pass the input spikes).'
+            )
+        if not dense.fits:
+            found.append("The dense network does not fit this chip at all: no cores and no time for it.")
+        if sparse.placement.n_chips > 1:
+            found.append(
+                "More than one chip: the cost of chip-to-chip links is not published and not counted."
+            )
+        if self.fixed.depth and self.measured:
+            found.append(
+                f"On the chip a sample takes {self.n_steps + self.fixed.depth} timesteps: "
+                f"its own {self.n_steps} and {self.fixed.depth} of pipeline; updates are counted for its own."
+            )
+        return found
+
+
+def constants(profile: HardwareProfile) -> list[dict[str, Any]]:
+    """Every number of the profile, and of the scenarios' cost sets, with unit, source and confidence."""
+    numbers: dict[str, Quantity] = dict(profile.quantities())
+    for scenario in profile.scenarios:
+        if scenario.costs is not None:
+            energy = scenario.costs.energy
+            numbers |= {f"scenarios.{scenario.name}.energy.{event}": value for event, value in energy.items()}
+    return [
+        {
+            "name": name,
+            "value": q.value,
+            "unit": q.unit,
+            "source": q.source,
+            "confidence": q.confidence,
+            "note": q.note,
+        }
+        for name, q in numbers.items()
+    ]
