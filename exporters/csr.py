@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lbi.exporters.loihi import write_json
 
+from lbi.files import plain_json
 from lbi.network.fixed import FixedPopulation, FixedProjection
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def export(job: ExportJob, path: Path) -> None:
     fixed = job.fixed
     for folder in (path, path / "weights"):
         folder.mkdir()
-    write_json(
+    plain_json.write(
         path / "manifest.json",
         {
             "format": MANIFEST[0],

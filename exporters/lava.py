@@ -6,11 +6,10 @@ and ``out`` to wire into a larger application; in Python, ``process`` makes that
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from lbi.exporters.loihi import write_network
 
 from lbi.errors import Problems, require
 from lbi.files import network_h5
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 TITLE = "lava-nc processes: network.h5 and a script that builds and runs them"
 SUFFIX = ".lava"
 TAKES = "fixed"
+
+SCRIPT = "run_lava.py"
 
 MODELS = ("cuba_lif", "integrator", "atrlif")
 """Neuron models for which run_lava.py has a Lava process."""
@@ -52,6 +53,12 @@ def export(job: ExportJob, path: Path) -> None:
     """Write the folder ``path``, which does not exist yet."""
     path.mkdir()
     write_network(job, path)
+
+
+def write_network(job: ExportJob, folder: Path) -> None:
+    """``network.h5``, each projection marked with its memory format, and the script that runs it."""
+    network_h5.write(job.fixed, folder / "network.h5", job.formats)
+    shutil.copyfile(Path(__file__).with_name(SCRIPT), folder / SCRIPT)
 
 
 def process(fixed: FixedNetwork, reset_interval: int | None = None) -> Any:

@@ -6,14 +6,12 @@ lava-nc only) · ``report.json`` and ``summary.txt``. The same network gives the
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lbi.exporters import netx
+from lbi.exporters import lava, netx
 
-from lbi.files import network_h5
+from lbi.files import plain_json
 
 if TYPE_CHECKING:
     from lbi.deploy.job import ExportJob
@@ -26,8 +24,6 @@ TAKES = "fixed"
 REPORT = ("lbi.report", 1)
 """Format and version of report.json."""
 
-SCRIPT = "run_lava.py"
-
 
 def check(job: ExportJob) -> list[Problem]:
     """Nothing but the chip's own limits can keep a network out."""
@@ -36,8 +32,6 @@ def check(job: ExportJob) -> list[Problem]:
 
 def notes(job: ExportJob) -> list[str]:
     """What of the folder is missing or of no use, a line each."""
-    from lbi.exporters import lava
-
     found = [f"run_lava.py cannot run it: {problem}" for problem in lava.check(job)]
     if netx.check(job):
         found.append("no network.net: --target netx --check says why")
@@ -47,7 +41,7 @@ def notes(job: ExportJob) -> list[str]:
 def export(job: ExportJob, path: Path) -> None:
     """Write the folder ``path``, which does not exist yet."""
     path.mkdir()
-    write_network(job, path)
+    lava.write_network(job, path)
     reasons = [str(problem) for problem in netx.check(job)]
     if not reasons:
         netx.export(job, path / "network.net")
@@ -58,17 +52,5 @@ def export(job: ExportJob, path: Path) -> None:
         "provenance": dict(job.fixed.provenance),
         **job.summary,
     }
-    write_json(path / "report.json", report)
+    plain_json.write(path / "report.json", report)
     (path / "summary.txt").write_text(job.text, encoding="utf-8")
-
-
-def write_network(job: ExportJob, folder: Path) -> None:
-    """``network.h5``, each projection marked with its memory format, and the script that runs it."""
-    network_h5.write(job.fixed, folder / "network.h5", job.formats)
-    shutil.copyfile(Path(__file__).with_name(SCRIPT), folder / SCRIPT)
-
-
-def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write JSON that does not depend on the order of insertion."""
-    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")

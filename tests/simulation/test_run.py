@@ -15,7 +15,8 @@ from support.random_fixed import networks, spikes_for
 from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
 from lbi.errors import InputError
 from lbi.simulation import oracle
-from lbi.simulation.layout import DENSE, SPARSE, plan_of, stored_bytes
+from lbi.simulation.layout import plan_of, stored_bytes
+from lbi.simulation.records import DENSE, SPARSE
 from lbi.simulation.run import SaturationWarning, SpikeEvents, simulate
 
 ALL = ("spikes", "active", "u", "v")

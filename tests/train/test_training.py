@@ -18,7 +18,7 @@ from lbi import datasets  # noqa: E402
 from lbi.datasets import SpikeData  # noqa: E402
 from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.train import SpikingNetwork, network_of  # noqa: E402
-from lbi.train.layers.chip_exact import mantissas  # noqa: E402
+from lbi.train.layers.mantissas import mantissas  # noqa: E402
 from lbi.train.session.augment import augment  # noqa: E402
 from lbi.train.session.config import TrainConfig, make_config, response_norm  # noqa: E402
 from lbi.train.session.loop import Trainer, evaluate  # noqa: E402

@@ -1,6 +1,6 @@
-"""The compiled loops of the simulator. All in one file, because numba's disk cache looks no further.
+"""The compiled loops of the simulator: spikes delivered to their targets, neurons updated, activity counted.
 
-Indices in the inner loops are unsigned: with signed ones numba looks for negative ones each time.
+Indices in the inner loops are unsigned: with signed ones, numba tests each for being negative.
 
 Integers are Lava's: int32 with wrap-around where Lava's are. Decays go through float64, which is exact:
 ``state · d`` has at most 44 bits, the division by 4096 moves the exponent only, and the conversion to int
@@ -22,7 +22,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from lbi.simulation.layout import CUBA_LIF, DENSE, LIF_REFRACTORY, Layout
+from lbi.simulation.records import CUBA_LIF, DENSE, LIF_REFRACTORY, Inputs, Layout, Outputs
 from lbi.system.numba_cache import compiled
 
 _TOP = np.int32(1 << 23)
@@ -37,31 +37,6 @@ Counts = tuple[Any, Any, Any]
 _compiled = compiled(nogil=True)
 _inlined = njit(nogil=True, inline="always")
 """Part of its caller: handing over the many arrays of a Layout costs more than most calls do."""
-
-
-class Inputs(NamedTuple):
-    """Input spikes: dense (``is_dense``) or as events sorted by (sample, step).
-
-    spikes: (n_samples, n_steps, n_in) uint8 · pointers: (n_samples · n_steps + 1,) · channels: (n_events,)
-    """
-
-    is_dense: bool
-    n_steps: int
-    spikes: NDArray[np.uint8]
-    pointers: NDArray[np.int64]
-    channels: NDArray[np.int32]
-
-
-class Outputs(NamedTuple):
-    """What the kernel fills; S samples, T steps, P populations in evaluation order, Q sorted projections."""
-
-    n_events: NDArray[np.int64]  # (P + 1, S, T) spikes of each source
-    n_active: NDArray[np.int64]  # (P, S, T)
-    n_synops: NDArray[np.int64]  # (Q, S, T)
-    saturated: NDArray[np.int64]  # (P, S, 4) wraps, step of the first, clips, step of the first
-    flags: NDArray[np.uint8]  # recorded spikes and active, end to end, each (S, T, n)
-    states: NDArray[np.int32]  # recorded state variables, end to end, each (S, T, n)
-    where: NDArray[np.int64]  # (P, 6) where spikes, active and the four states begin; −1: not recorded
 
 
 class Scratch(NamedTuple):
@@ -93,21 +68,6 @@ def scratch_for(layout: Layout) -> Scratch:
         sums=np.zeros(int(sums.max(initial=0)), dtype=np.int32),
         sources=np.zeros(max(layout.n_in, int(layout.n.max())), dtype=np.int32),
     )
-
-
-@_compiled
-def transpose(
-    indptr: Any, columns: Any, values: Any, offset: Any, pointers: Any, weights: Any, indices: Any
-) -> None:
-    """CSR to columns: the target index (row + its offset: one for all, or per synapse) and the weight."""
-    place = pointers[:-1].copy()
-    step = 1 if offset.size > 1 else 0
-    for row in range(indptr.size - 1):
-        for k in range(indptr[row], indptr[row + 1]):
-            at = place[columns[k]]
-            place[columns[k]] = at + 1
-            weights[at] = values[k]
-            indices[at] = row + offset[k * step]
 
 
 @intrinsic

@@ -22,50 +22,13 @@ from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network.graph import INPUT
 from lbi.network.neurons import FixedAtrLif, FixedCubaLif, FixedIntegrator, FixedLifRefractory, FixedNeuron
-
-DENSE, SPARSE = 0, 1
-N_PARAMETERS = 6
-CUBA_LIF, LIF_REFRACTORY, ATRLIF = 0, 1, 2
+from lbi.simulation.records import ATRLIF, CUBA_LIF, DENSE, LIF_REFRACTORY, N_PARAMETERS, SPARSE, Layout
 
 BYTES_PER_SYNAPSE = 8
 """Dense rows are chosen only while the whole network takes no more than this per stored synapse."""
 
 DENSE_NS, SPARSE_NS = 0.025, 0.45
 """Measured: one more target in a dense row (16 per instruction), one more synapse scattered."""
-
-
-class Layout(NamedTuple):
-    """All of a network in flat arrays; P populations in evaluation order, Q projections sorted by source.
-
-    A target's *ring* holds the summed inputs of the next ``n_slots`` steps, slot ``step mod n_slots``.
-    Source 0 is the input, source p + 1 population p.
-    """
-
-    n_in: int
-    n: NDArray[np.int64]  # (P,) neurons
-    model: NDArray[np.int64]  # (P,) model code
-    start: NDArray[np.int64]  # (P + 1,) first neuron in bias and state
-    ring: NDArray[np.int64]  # (P + 1,) first entry in the rings
-    n_slots: NDArray[np.int64]  # (P,)
-    parameters: NDArray[np.int64]  # (P, N_PARAMETERS) by model
-    bias: NDArray[np.int32]  # (N,) effective, in state units
-    first: NDArray[np.int64]  # (P + 2,) first projection of each source
-    target: NDArray[np.int64]  # (Q,) population
-    lag: NDArray[np.int64]  # (Q,) shortest lag
-    n_lags: NDArray[np.int64]  # (Q,) longest lag − shortest + 1
-    shift: NDArray[np.int64]  # (Q,) left shift of a stored weight; negative: shift the sum right
-    factor: NDArray[np.int32]  # (Q,) 2^shift, or 1 where shift is negative
-    format: NDArray[np.int64]  # (Q,) DENSE or SPARSE
-    weight_bytes: NDArray[np.int64]  # (Q,) 1 or 2
-    index_bytes: NDArray[np.int64]  # (Q,) 2 or 4
-    columns: NDArray[np.int64]  # (Q,) where the projection's n_source + 1 column pointers begin
-    weights: NDArray[np.int64]  # (Q,) where its weights begin in weights1 or weights2
-    indices: NDArray[np.int64]  # (Q,) where its indices begin in indices2 or indices4
-    pointers: NDArray[np.uint64]  # column pointers, counting stored synapses from 0 in each projection
-    weights1: NDArray[np.int8]
-    weights2: NDArray[np.int16]
-    indices2: NDArray[np.uint16]
-    indices4: NDArray[np.uint32]
 
 
 class _Columns(NamedTuple):
@@ -243,7 +206,7 @@ def _columns(fixed: FixedNetwork, projection: FixedProjection, dense: bool) -> _
     offset = ((lags - lag) * n_target).astype(np.int32) if lags.ndim else np.zeros(1, dtype=np.int32)
     weights = np.empty(matrix.nnz, dtype=narrow)
     indices = np.empty(matrix.nnz, dtype=wide)
-    from lbi.simulation.kernels import transpose
+    from lbi.simulation.transpose import transpose
 
     transpose(matrix.indptr, matrix.indices, values, offset, pointers, weights, indices)
     return _Columns(SPARSE, shift, lag, n_lags, pointers, weights, indices)

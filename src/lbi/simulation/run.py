@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +22,7 @@ from lbi.network.activity import Activity, PopulationActivity, ProjectionActivit
 from lbi.network.fixed import FixedNetwork, FixedPopulation
 from lbi.simulation.layout import Plan, plan_of
 from lbi.simulation.oracle import check_spikes
-
-if TYPE_CHECKING:
-    from lbi.simulation.kernels import Inputs, Outputs
+from lbi.simulation.records import Inputs, Outputs
 
 FLAGS = ("spikes", "active")
 """What can be recorded of every population, besides its neuron's ``state_variables``."""
@@ -154,8 +152,6 @@ def _pairs(
 
 
 def _inputs(spikes: ArrayLike | SpikeEvents, n_in: int) -> Inputs:
-    from lbi.simulation.kernels import Inputs
-
     no_spikes, no_pointers = np.zeros((0, 0, 0), dtype=np.uint8), np.zeros(1, dtype=np.int64)
     if isinstance(spikes, SpikeEvents):
         problems = Problems()
@@ -222,8 +218,6 @@ def _n_cores() -> int:
 
 
 def _outputs(plan: Plan, n_samples: int, n_steps: int, pairs: set[tuple[str, str]]) -> Outputs:
-    from lbi.simulation.kernels import Outputs
-
     n_populations, n_projections = len(plan.populations), len(plan.projections)
     where = np.full((n_populations, 6), -1, dtype=np.int64)
     sizes = [0, 0]  # of the flags, of the states

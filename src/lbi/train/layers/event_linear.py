@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbi.train.layers.scan import arrays, load_kernels
+from lbi.train.layers.numba_bridge import arrays, load_kernels
 
 MAX_RATE = 0.2
 """Share of set inputs up to which events are faster (about 0.25 where it was measured)."""

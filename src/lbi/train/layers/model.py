@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from lbi.errors import InputError, Problems
 from lbi.network.fixedpoint import DECAY_BITS
 from lbi.network.graph import READOUTS, is_name
-from lbi.train.layers.chip_exact import chip_bias, mantissas
 from lbi.train.layers.event_linear import event_linear
+from lbi.train.layers.mantissas import chip_bias, mantissas
 from lbi.train.layers.scan import scan
 from lbi.train.layers.surrogate import SURROGATES
 from lbi.train.neurons import NEURONS

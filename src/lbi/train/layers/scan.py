@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lbi.errors import Problems, UsageError
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
+from lbi.train.layers.event_linear import weight_gradient
+from lbi.train.layers.numba_bridge import arrays, load_kernels
 from lbi.train.layers.surrogate import SURROGATES
-
-VALUES_PER_THREAD = 1 << 18
-"""Neuron-steps (or events times outputs) below which another thread costs more than it brings."""
 
 
 @dataclass(frozen=True)
@@ -177,25 +175,8 @@ def _in_units(model: NeuronModel, parameters: Tensor) -> Tensor:
 
 
 def _recurrent_gradient(spikes: Tensor, grad_a: Tensor) -> Tensor:
-    from lbi.train.layers.event_linear import weight_gradient
-
     n = spikes.shape[2]
     return weight_gradient(spikes[:, :-1].reshape(-1, n), grad_a[:, 1:].reshape(-1, n))
-
-
-def load_kernels(n_values: int, module: str = "layers.kernels") -> Any:
-    """Compiled kernels of ``lbi.train``, set to as many threads as torch uses, but no more than ``n_values`` keep busy."""
-    import numba
-
-    available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    useful = max(1, n_values // VALUES_PER_THREAD)
-    numba.set_num_threads(min(torch.get_num_threads(), available, useful))
-    return import_module(f"lbi.train.{module}")
-
-
-def arrays(*tensors: Tensor) -> list[np.ndarray]:
-    """The tensors as numpy arrays over the same memory."""
-    return [tensor.detach().numpy() for tensor in tensors]
 
 
 def _check(a: Tensor, recurrent: Tensor | None, surrogate: str, slope: float) -> None:

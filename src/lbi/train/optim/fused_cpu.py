@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from lbi.system.numba_cache import compiled
-from lbi.train.optim.steps import DUAL, SHRINK
+from lbi.train.optim.slot import DUAL, SHRINK
 
 _SHARE = 1 << 17  # elements below which another thread costs more than it brings
 _CHUNK = 1 << 14  # elements: few enough to share evenly, many enough to hide a chunk's start

@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from lbi.errors import Problem, Problems, UsageError
-from lbi.train.optim.plan import Plan, Slot, slot
+from lbi.train.optim.plan import Plan
 from lbi.train.optim.regularizers import Regularizer
+from lbi.train.optim.slot import Slot, slot
 
 
 def param_groups(

@@ -9,20 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lbi.train.optim.plan import Slot
-
-Group = dict[str, Any]
-State = dict[str, Any]
-
-# What a tensor's step has to do with the numbers that it moves.
-PLAIN, DUAL, SHRINK = 0, 1, 2  # θ itself; the dual alone; the dual, then θ entry by entry
+from lbi.train.optim.slot import Group, Slot, State
 
 
 def adabreg(group: Group, slots: list[Slot]) -> None:

@@ -1,0 +1,22 @@
+"""The compiled loop that turns CSR weights into columns by source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lbi.system.numba_cache import compiled
+
+
+@compiled(nogil=True)
+def transpose(
+    indptr: Any, columns: Any, values: Any, offset: Any, pointers: Any, weights: Any, indices: Any
+) -> None:
+    """CSR to columns: the target index (row + its offset: one for all, or per synapse) and the weight."""
+    place = pointers[:-1].copy()
+    step = 1 if offset.size > 1 else 0
+    for row in range(indptr.size - 1):
+        for k in range(indptr[row], indptr[row + 1]):
+            at = place[columns[k]]
+            place[columns[k]] = at + 1
+            weights[at] = values[k]
+            indices[at] = row + offset[k * step]

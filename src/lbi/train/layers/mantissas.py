@@ -1,0 +1,51 @@
+"""Weights and biases as the chip holds them, with straight-through gradients: what chip-exact layers compute with."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from lbi.chip.load import load_profile
+from lbi.errors import Problems
+from lbi.network.fixed import SignMode
+from lbi.network.fixedpoint import ACTIVATION_SHIFT, NumberFormats
+from lbi.network.neurons import CubaLif
+
+CHIP = "loihi2"
+"""The chip whose number formats are trained in (Loihi 1 has the same for weights, decays and biases)."""
+
+GRID = SignMode.MIXED.weight_format
+"""Mantissas of either sign: even, −254 to 254."""
+
+
+def mantissas(weight: Tensor, scale: Tensor) -> Tensor:
+    """Weights (n_out, n_in) as mantissas at scales (n_out,), straight-through; exact zeros stay zeros."""
+    scaled = weight * scale.to(weight.dtype)[:, None]
+    with torch.no_grad():
+        exact = weight.double() * scale[:, None]  # rounds as lbi.quantize does, in double precision
+        rounded = ((exact / GRID.step).round() * GRID.step).clamp(GRID.minimum, GRID.maximum)
+        change = rounded.to(weight.dtype) - scaled
+    straight = scaled + change
+    # scaled + (rounded − scaled) need not be rounded to the last bit: put the whole number in.
+    return straight + (rounded.to(weight.dtype) - straight).detach()
+
+
+def chip_bias(bias: Tensor, scale: Tensor, part: Tensor) -> Tensor:
+    """Biases (n,) in mantissa units, rounded as the neuron model does for the chip, part by part; straight-through."""
+    scaled = bias * scale.to(bias.dtype)
+    exact = torch.zeros_like(scaled)
+    if bool((bias != 0).any()):
+        for k in range(int(part.max()) + 1):
+            mine = part == k
+            values = bias.detach()[mine].double().cpu().numpy()
+            neuron = CubaLif(1.0, 1.0, 1.0, values)
+            fixed = neuron.to_fixed(float(scale[mine][0]), values.size, _formats(), "bias", Problems())
+            exact[mine] = torch.from_numpy(fixed.bias / (1 << ACTIVATION_SHIFT)).to(bias.dtype)
+    return scaled + (exact - scaled).detach()
+
+
+@cache
+def _formats() -> NumberFormats:
+    return load_profile(CHIP).formats

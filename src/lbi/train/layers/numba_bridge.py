@@ -1,0 +1,28 @@
+"""The bridge from torch to kernels compiled by numba: their modules, their threads, tensors as arrays."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+VALUES_PER_THREAD = 1 << 18
+"""Neuron-steps (or events times outputs) below which another thread costs more than it brings."""
+
+
+def load_kernels(n_values: int, module: str = "layers.kernels") -> Any:
+    """Compiled kernels of ``lbi.train``, set to as many threads as torch uses, but no more than ``n_values`` keep busy."""
+    import numba
+
+    available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    useful = max(1, n_values // VALUES_PER_THREAD)
+    numba.set_num_threads(min(torch.get_num_threads(), available, useful))
+    return import_module(f"lbi.train.{module}")
+
+
+def arrays(*tensors: Tensor) -> list[np.ndarray]:
+    """The tensors as numpy arrays over the same memory."""
+    return [tensor.detach().numpy() for tensor in tensors]
