@@ -1,1 +1,1 @@
-"""One file per target of lbi-export: each turns a network into what a backend or a framework reads."""
+"""Exporters, one file per target of lbi-export: each writes a network in the format of a backend or framework."""

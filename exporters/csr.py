@@ -1,7 +1,7 @@
-"""``--target csr``: a folder of plain arrays for your own compiler: scipy loads each matrix in one line.
+"""``--target csr``: a folder of plain arrays, as input for other compilers.
 
-``weights/<projection>.npz`` is what ``scipy.sparse.load_npz`` reads; ``bias/<population>.npy`` are biases in
-state units; ``delay/<projection>.npy`` delays per synapse; ``manifest.json`` holds everything else.
+``weights/<projection>.npz`` can be read with ``scipy.sparse.load_npz``; ``bias_mant/<population>.npy`` holds bias
+mantissas, ``delay/<projection>.npy`` delays per synapse in steps, ``manifest.json`` everything else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MANIFEST = ("lbi.csr", 1)
 
 
 def check(job: ExportJob) -> list[Problem]:
-    """CSR holds any network."""
+    """No reasons: CSR can hold every network."""
     return []
 
 
@@ -73,8 +73,8 @@ def _population(population: FixedPopulation, path: Path) -> dict[str, Any]:
 def _projection(projection: FixedProjection, path: Path) -> dict[str, Any]:
     weights = projection.weights
     file = f"weights/{projection.name}.npz"
-    # The arrays of scipy.sparse.save_npz, which itself writes the time of day into the archive.
-    archive = io.BytesIO()  # numpy leaves a traceback on stderr when a disk is full
+    # The arrays of scipy.sparse.save_npz, which itself would write the time of day into the archive.
+    archive = io.BytesIO()  # on a full disk numpy itself would print a traceback
     np.savez(
         archive,
         format=np.array(b"csr"),

@@ -1,7 +1,7 @@
-"""``--target lava``: the network as lava-nc processes: one file of integers and the script that builds them.
+"""``--target lava``: the network as lava-nc processes, in a file of integers and a script that builds them.
 
-``<name>.lava/run_lava.py`` runs the network, and its ``Network`` is a Lava ``AbstractProcess`` with ports ``inp``
-and ``out`` to wire into a larger application; in Python, ``process`` makes that process from a FixedNetwork.
+``<name>.lava/run_lava.py`` runs the network. Its ``Network`` is a Lava ``AbstractProcess`` with ports ``inp`` and
+``out`` that can be part of a larger application; in Python, ``process`` makes it from a FixedNetwork.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ MODELS = ("cuba_lif", "integrator", "atrlif")
 
 
 def check(job: ExportJob) -> list[Problem]:
-    """Every population whose neuron Lava does not have."""
+    """One problem per population whose neuron model Lava lacks."""
     return check_network(job.fixed)
 
 
 def check_network(fixed: FixedNetwork) -> list[Problem]:
-    """Every population whose neuron Lava does not have."""
+    """One problem per population whose neuron model Lava lacks."""
     problems = Problems()
     for population in fixed.populations:
         problems.check(

@@ -1,7 +1,8 @@
-"""``--target loihi``: a folder with the integers, the script that runs them in Lava, and the report.
+"""``--target loihi``: a folder with the network in integers, a script that runs it in Lava, and a report.
 
-``network.h5`` (the network) · ``network.net`` (Lava-DL netx, where netx can hold it) · ``run_lava.py`` (needs
-lava-nc only) · ``report.json`` and ``summary.txt``. The same network gives the same bytes.
+The files are ``network.h5`` (the network), ``network.net`` (Lava-DL netx, if netx can hold the network),
+``run_lava.py`` (needs lava-nc but not this package), ``report.json`` and ``summary.txt``. The same network gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ REPORT = ("lbi.report", 1)
 
 
 def check(job: ExportJob) -> list[Problem]:
-    """Nothing but the chip's own limits can keep a network out."""
+    """No reasons: any network can be exported, subject to the chip's limits."""
     return []
 
 
 def notes(job: ExportJob) -> list[str]:
-    """What of the folder is missing or of no use, a line each."""
+    """One line for each file of the folder that is missing or cannot be used."""
     found = [f"run_lava.py cannot run it: {problem}" for problem in lava.check(job)]
     if netx.check(job):
         found.append("no network.net: --target netx --check says why")

@@ -1,1 +1,1 @@
-"""One TOML file per chip: limits, number formats, memory formats, costs, each number with its source."""
+"""Chip profiles, one TOML file per chip: limits, number formats, memory layouts and costs, each with its source."""

@@ -1,6 +1,6 @@
-"""Errors that tell the user where, what was found, what is allowed and the fix.
+"""Errors that name the place, what was found, what is allowed and the fix.
 
-A check collects every ``Problem`` it meets and raises once; a ``Rule`` is a check's fixed part, written once.
+A check collects every ``Problem`` and raises once; a ``Rule`` is the fixed part of a check, written once.
 Each error class carries the exit code of the commands (2 usage, 3 invalid or unsupported input, 4 verification
 failed, 5 backend failed, 6 does not fit the chip).
 """
@@ -11,14 +11,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 LONGEST = 1000
-"""Characters shown of each part of a problem."""
+"""Characters of each part of a problem that are shown."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where it is, what was found, what is allowed, the fix.
+    """One thing that is wrong.
 
-    ``code`` is a stable kebab-case word for programs, such as ``weights-not-finite``.
+    Attributes:
+        code: stable kebab-case identifier for programs, such as ``weights-not-finite``.
+        where: the file, option, layer or field concerned.
+        found: what was found there.
+        allowed: what is allowed; empty if that is obvious.
+        remedy: what the user can do; empty if there is nothing.
     """
 
     code: str
@@ -36,7 +41,7 @@ class Problem:
         return "; ".join(map(_printable, parts))
 
     def inside(self, where: str) -> Problem:
-        """The same problem, placed inside ``where``."""
+        """The same problem with ``where`` prefixed to its place."""
         place = where if self.where in ("", where) else f"{where}, {self.where}"
         return replace(self, where=place)
 
@@ -55,7 +60,7 @@ class Rule:
     fix: str = ""
 
     def broken(self, where: str, found: object, **values: object) -> Problem:
-        """The problem of breaking this rule; ``values`` fill the ``{names}``."""
+        """The problem to report when this rule is broken; ``values`` fill the ``{names}``."""
         allowed, fix = self.allowed.format(**values), self.fix.format(**values)
         return Problem(self.code, where, str(found), allowed, fix)
 
@@ -67,7 +72,7 @@ class Rule:
 
 
 def _printable(text: str) -> str:
-    """One line of bounded length that any terminal shows as it is: names and values come from files."""
+    """One line of bounded length without control characters: names and values come from files."""
     line = " ".join(text.split())
     if len(line) > LONGEST:
         line = line[:LONGEST] + " …"
@@ -77,7 +82,7 @@ def _printable(text: str) -> str:
 
 
 class LbiError(Exception):
-    """Base of all errors of this package: a non-empty tuple of problems, found in one pass."""
+    """Base class of this package's errors: a non-empty tuple of problems, found in one pass."""
 
     exit_code = 1
 
@@ -92,25 +97,25 @@ class LbiError(Exception):
 
 
 class UsageError(LbiError, ValueError):
-    """An option has a value that does not exist, or options contradict each other."""
+    """An option has an unknown value, or options contradict each other."""
 
     exit_code = 2
 
 
 class InputError(LbiError, ValueError):
-    """A file, an array or a network is invalid, or holds what is not supported."""
+    """A file, an array or a network is invalid or contains something unsupported."""
 
     exit_code = 3
 
 
 class VerificationError(LbiError, ArithmeticError):
-    """Two backends that must agree spike for spike do not."""
+    """Two backends that must agree spike for spike disagree."""
 
     exit_code = 4
 
 
 class BackendError(LbiError, RuntimeError):
-    """A backend failed, is absent, or ran out of time."""
+    """A backend failed, is absent, or exceeded its time limit."""
 
     exit_code = 5
 
@@ -126,7 +131,7 @@ class FitError(LbiError, ValueError):
 
 
 class Problems:
-    """Collects problems during one pass of checks and raises them together.
+    """Problems collected during one pass of checks, raised together.
 
     >>> problems = Problems()
     >>> problems.check(3 > 2, "not-greater", "here", "3 <= 2")
@@ -154,7 +159,7 @@ class Problems:
         return bool(holds)
 
     def take(self, error: LbiError, inside: str = "") -> None:
-        """Note all problems of an error caught elsewhere, each placed inside ``inside``."""
+        """Note all problems of a caught error, each with ``inside`` prefixed to its place."""
         self._found.extend(problem.inside(inside) if inside else problem for problem in error.problems)
 
     def __bool__(self) -> bool:
@@ -170,9 +175,16 @@ class Problems:
 
 
 def require(package: str, extra: str) -> None:
-    """Raise MissingPackageError, naming the extra to install, if ``package`` cannot be found.
+    """Check that an optional package is installed, without importing it.
 
-    Looks without importing, so that a broken package still shows its own traceback.
+    A package that is installed but broken then fails with its own traceback.
+
+    Args:
+        package: dotted name of the module to find.
+        extra: the extra of this package that brings it.
+
+    Raises:
+        MissingPackageError: naming the extra to install.
     """
     from importlib.util import find_spec
 

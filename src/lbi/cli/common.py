@@ -1,4 +1,4 @@
-"""What the four commands share: one-line errors, exit codes, ``--json``, ``--quiet``, tables."""
+"""Code shared by the commands: one-line errors, exit codes, common options, JSON, progress bars."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EPILOG = (
 
 
 class Command(click.Command):
-    """A click command whose every error is one line per problem, with its exit code."""
+    """A click command that reports errors as one line per problem and ends with the matching exit code."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("epilog", EPILOG)
@@ -37,15 +37,15 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run as the program that this process is."""
+        """Run as a program: install signal handlers, replace characters that the terminal cannot show."""
         signals.install()
-        for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets a question mark
+        for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
         return self.main(*args, **kwargs)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run, and turn whatever happens into lines on stderr and an exit code."""
+        """Run, and turn any exception into lines on stderr and an exit code."""
         kwargs["standalone_mode"] = False
         warnings.showwarning = _warn
         try:
@@ -57,7 +57,7 @@ class Command(click.Command):
             click.echo("interrupted", err=True)
             sys.exit(signals.EXIT_CODE)
         except BrokenPipeError:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the reader has gone; nothing is left to say
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the reader has closed the pipe
             sys.exit(1)
         except Exception as error:
             if "--debug" in sys.argv:
@@ -71,7 +71,7 @@ class Command(click.Command):
         sys.exit(result if isinstance(result, int) else 0)
 
     def _explain(self, error: Exception) -> tuple[int, list[str]]:
-        """Exit code and lines for the user."""
+        """Exit code and error lines of an exception."""
         if isinstance(error, click.ClickException):
             what = _one_line(error.format_message())
             return UsageError.exit_code, [f"usage: {self.name}: {what} (see {self.name} --help)"]
@@ -82,7 +82,7 @@ class Command(click.Command):
             return 1, [f"memory: not enough memory for this input; fix: {remedy}"]
         if isinstance(error, OSError):
             what = os.strerror(error.errno) if error.errno else str(error)
-            remedy = "check the path, its rights and the disk"
+            remedy = "check the path, its permissions and free space"
             return 3, [str(Problem("system", str(error.filename or "system"), what, remedy=remedy))]
         what = f"{type(error).__name__}: {_one_line(str(error))}"
         return 1, [f"internal: {what}; fix: run again with --debug and report it"]
@@ -96,7 +96,7 @@ def _warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Show our own warnings as one line; those of libraries only with --debug."""
+    """Show this package's warnings as one line each; library warnings only with --debug."""
     ours = category.__module__.split(".")[0] == "lbi"
     if ours or "--debug" in sys.argv:
         click.echo(f"warning: {'' if ours else category.__name__ + ': '}{_one_line(str(message))}", err=True)
@@ -107,21 +107,19 @@ def _one_line(text: str) -> str:
 
 
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--json``, ``--quiet``, ``--debug`` and ``--version``; the function gets ``as_json`` and ``quiet``."""
+    """Decorator: add ``--json``, ``--quiet``, ``--debug``, ``--version``; pass on ``as_json`` and ``quiet``."""
     function = click.version_option(__version__, prog_name="lbi", message="%(prog)s %(version)s")(function)
     function = click.option(
         "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
     )(function)
-    function = click.option("--quiet", "-q", is_flag=True, help="No progress and no summary; errors only.")(
-        function
-    )
+    function = click.option("--quiet", "-q", is_flag=True, help="Print errors only.")(function)
     return click.option(
-        "--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there."
+        "--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else."
     )(function)
 
 
 def emit_json(record: dict[str, Any]) -> None:
-    """Print one JSON object on stdout; NaN and infinities are refused rather than written."""
+    """Print one JSON object on stdout; NaN and infinity raise ValueError, since JSON has neither."""
     ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
     click.echo(json.dumps(record, indent=2, ensure_ascii=ascii_only, allow_nan=False, default=_plain))
 
@@ -135,7 +133,7 @@ def _plain(value: Any) -> Any:
 
 
 def console(*, quiet: bool = False, stderr: bool = False) -> Console:
-    """A rich console: honours NO_COLOR, plain text when the stream is no terminal."""
+    """A rich console that honours NO_COLOR and prints plain text when the stream is not a terminal."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -145,7 +143,7 @@ def console(*, quiet: bool = False, stderr: bool = False) -> Console:
 
 @contextmanager
 def progress(description: str, total: int, *, show: bool) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr, on a terminal only; yields ``advance(n=1, note="")``."""
+    """A progress bar on stderr, shown on terminals only; yields ``advance(n=1, note="")``."""
     if not (show and sys.stderr.isatty()):
         yield lambda n=1, note="": None
         return

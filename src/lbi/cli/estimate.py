@@ -1,4 +1,4 @@
-"""``lbi-estimate``: what exports cost on a chip per timestep, dense beside sparse."""
+"""Command ``lbi-estimate``: the cost of exports on a chip per timestep, dense beside sparse."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
-from lbi.cli.inputs import read_samples
-from lbi.errors import FitError, InputError, Problems, UsageError
+from lbi.cli.inputs import ONE_INPUT, read_samples
+from lbi.errors import FitError, InputError, Problems, Rule, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from lbi.costing.report.trace import TraceWriter
     from lbi.costing.result import Estimate
     from lbi.network.fixed import FixedNetwork
+
+TRACED = Rule("options", fix="name the input: --dataset NAME or --spikes FILE.npz")
+AN_EXPORT = Rule("not-an-export", "an export folder, network.h5 or .net", "lbi-export {path} --target loihi")
+SAME_WIDTH = Rule(
+    "spikes-width", "{width}, as the input", "compare exports of the same data set and encoding"
+)
 
 
 @click.command(name="lbi-estimate", cls=Command)
@@ -41,7 +47,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     default=None,
     metavar="DIR",
-    help="Where the data set's files are.",
+    help="Folder with the data set's files.",
 )
 @click.option(
     "--spikes",
@@ -69,7 +75,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     default=None,
     metavar="REPORT.html",
-    help="Write a report: one self-contained page.",
+    help="Write the report as one self-contained page.",
 )
 @common_options
 def main(
@@ -86,8 +92,8 @@ def main(
 ) -> None:
     """Estimate what EXPORT costs per timestep: synaptic operations, memory, cores, energy, time.
 
-    EXPORT is a folder made by lbi-export, its network.h5, or a netx .net; several are run on the same
-    input and compared. Without --dataset or --spikes: static figures and the worst case.
+    EXPORT is a folder made by lbi-export, its network.h5, or a netx .net. Several exports are run on the same
+    input and compared. Without --dataset or --spikes, static figures and the worst case are shown.
     """
     _check_options(dataset, spikes, trace, html)
     networks = _load(exports)
@@ -113,22 +119,15 @@ def _check_options(dataset: str | None, spikes: Path | None, trace: Path | None,
     from lbi.system.atomic import check_writable
 
     problems = Problems()
-    problems.check(
-        dataset is None or spikes is None, "options", "--dataset and --spikes", "both given", "one of them"
-    )
-    problems.check(
-        trace is None or dataset is not None or spikes is not None,
-        "options",
-        "--trace",
-        "no input to trace",
-        remedy="name the input: --dataset NAME or --spikes FILE.npz",
-    )
+    ONE_INPUT.check(problems, dataset is None or spikes is None, "--dataset and --spikes", "both given")
+    has_input = dataset is not None or spikes is not None
+    TRACED.check(problems, trace is None or has_input, "--trace", "no input to trace")
     problems.raise_as(UsageError)
     check_writable(*(path for path in (trace, html) if path is not None))
 
 
 def _load(paths: tuple[Path, ...]) -> list[FixedNetwork]:
-    """The networks of all exports; every unreadable one is reported."""
+    """The networks of all exports; all unreadable ones are reported together."""
     from lbi.deploy import targets
     from lbi.network.fixed import FixedNetwork
 
@@ -140,16 +139,10 @@ def _load(paths: tuple[Path, ...]) -> list[FixedNetwork]:
         except InputError as error:
             problems.take(error)
             continue
-        if problems.check(
-            isinstance(network, FixedNetwork),
-            "not-an-export",
-            str(path),
-            "a float model",
-            "an export folder, network.h5 or .net",
-            f"lbi-export {path} --target loihi",
-        ):
-            assert isinstance(network, FixedNetwork)
+        if isinstance(network, FixedNetwork):
             networks.append(network)
+        else:
+            problems.note(AN_EXPORT.broken(str(path), "a float model", path=path))
     problems.raise_as(InputError)
     return networks
 
@@ -160,13 +153,8 @@ def _check_widths(
     problems = Problems()
     for path, network in zip(paths, networks, strict=True):
         width = networks[0].n_in if data is None else data.shape[2]
-        problems.check(
-            network.n_in == width,
-            "spikes-width",
-            str(path),
-            f"{network.n_in} input channels",
-            f"{width}, as the input",
-            "compare exports of the same data set and encoding",
+        SAME_WIDTH.check(
+            problems, network.n_in == width, str(path), f"{network.n_in} input channels", width=width
         )
     problems.raise_as(InputError)
 
@@ -181,7 +169,7 @@ def _estimate(
     *,
     show: bool,
 ) -> list[Estimate]:
-    """One estimate per network, tracing on the way; the limits that any of them breaks are all reported."""
+    """One estimate per network, with the trace written on the way; all broken chip limits are reported together."""
     from lbi.chip.load import load_profile
     from lbi.costing.estimation import estimate
     from lbi.costing.report.trace import TraceWriter
@@ -217,14 +205,14 @@ def _trace(writer: TraceWriter | None, name: str, network: FixedNetwork, start: 
 
 
 def _names(paths: tuple[Path, ...]) -> list[str]:
-    """A short name per export: its stem, or its folder's for a file inside; numbered where two are alike."""
+    """A short name per export: its stem, or its folder's stem for a file inside; equal names are numbered."""
     inside = {"network.h5", "network.net"}
     stems = [(path.parent.stem if path.name in inside else "") or path.stem for path in paths]
     return [stem if stems.count(stem) == 1 else f"{stem} ({i + 1})" for i, stem in enumerate(stems)]
 
 
 def _record(estimates: list[Estimate], names: list[str]) -> dict[str, Any]:
-    """The estimate of the first export; for several also every export, and the first over each other."""
+    """The JSON record: the first export's estimate; for several, also all estimates and their ratios."""
     from lbi.costing.result import ratios
 
     records = [{"name": name} | estimate.to_dict() for name, estimate in zip(names, estimates, strict=True)]

@@ -1,4 +1,4 @@
-"""``lbi-export``: a model, in the chip's integers, for one target."""
+"""Command ``lbi-export``: convert a model to the chip's integers and write it for one target."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json
-from lbi.errors import FitError, InputError, LbiError, Problem, Problems, UsageError
+from lbi.errors import FitError, InputError, LbiError, Problem, Problems, Rule, UsageError
 
 if TYPE_CHECKING:
     from lbi.deploy.job import ExportJob
     from lbi.deploy.targets import Exporter
+
+SIZES = Rule("input-shape", "sizes such as 1,28,28")
 
 
 def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -37,7 +39,7 @@ def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool
 
 @click.command(name="lbi-export", cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--target", required=True, metavar="NAME", help="Where to: see --list-targets.")
+@click.option("--target", required=True, metavar="NAME", help="Output format; --list-targets shows all.")
 @click.option(
     "--chip", default=None, metavar="CHIP", help="loihi1, loihi2 or a path ending in .toml  [default: loihi2]"
 )
@@ -53,32 +55,32 @@ def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool
     "--check",
     "check_only",
     is_flag=True,
-    help="List every reason why the model cannot go to the target; write nothing.",
+    help="Write nothing; list all reasons why the target cannot hold the model.",
 )
 @click.option(
     "--dt",
     type=float,
     default=None,
     metavar="S",
-    help="Of a .nir MODEL: seconds per timestep, if the file does not say.",
+    help="For a .nir MODEL: seconds per timestep, if the file does not state it.",
 )
 @click.option(
     "--writer",
     default=None,
     metavar="NAME",
-    help="Of a .nir MODEL: the framework that wrote it (nir, snntorch, norse, sinabs).",
+    help="For a .nir MODEL: the framework that wrote it (nir, snntorch, norse, sinabs).",
 )
 @click.option(
     "--arch",
     default=None,
     metavar="FILE.py:FUNCTION",
-    help="Of another framework's .pt: the function that builds its torch model. The file is run.",
+    help="For another framework's .pt: the function that builds its torch model. The file is executed.",
 )
 @click.option(
     "--input-shape",
     default=None,
     metavar="N[,N…]",
-    help="With --arch: the shape of one sample in one step, such as 1,28,28.",
+    help="With --arch: shape of one sample at one step, such as 1,28,28.",
 )
 @click.option(
     "--list-targets",
@@ -86,7 +88,7 @@ def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool
     is_eager=True,
     expose_value=False,
     callback=_list_targets,
-    help="Show the targets, those of other packages too.",
+    help="List all targets, including those of other packages.",
 )
 @common_options
 def main(
@@ -145,12 +147,12 @@ def _sizes(text: str | None) -> tuple[int, ...] | None:
     except ValueError:
         sizes = ()
     if not sizes or min(sizes) < 1:
-        raise UsageError(Problem("input-shape", "--input-shape", repr(text), "sizes such as 1,28,28"))
+        raise UsageError(SIZES.broken("--input-shape", repr(text)))
     return sizes
 
 
 def _reasons(job: ExportJob, exporter: Exporter) -> tuple[list[Problem], list[Problem]]:
-    """Why the target cannot hold the network, and why the chip cannot: all of it, in one pass."""
+    """All reasons why the target cannot hold the network, and all chip limits that it breaks."""
     problems = Problems()
     violations: list[Problem] = []
     try:
@@ -204,7 +206,7 @@ def _show(
     if written:
         out.print(f"wrote {path}: {', '.join(written)}", markup=False, soft_wrap=True)
     elif not reasons and not violations:
-        out.print(f"{exporter.SUFFIX.lstrip('.')}: this model can go there", markup=False, soft_wrap=True)
+        out.print(f"{exporter.SUFFIX.lstrip('.')}: this model can be exported", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The input of lbi-run and lbi-estimate: a data set's test samples, encoded as in training, or a spike file."""
+"""Input of lbi-run and lbi-estimate: a data set's test samples, encoded as in training, or a spike file."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lbi.errors import Rule
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from lbi.network.fixed import FixedNetwork
 
+ONE_INPUT = Rule("options", "one of them")
+
 
 class Samples(NamedTuple):
-    """spikes (n_samples, n_steps, n_in), labels (n_samples,) or None, and what they are, in words."""
+    """Input spikes with their labels.
+
+    Attributes:
+        spikes: (n_samples, n_steps, n_in), 0 and 1.
+        labels: (n_samples,), or None.
+        what: description for people, such as "digits, test set".
+    """
 
     spikes: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
@@ -22,13 +32,13 @@ class Samples(NamedTuple):
 
 
 def trained_dataset(fixed: FixedNetwork) -> str | None:
-    """Name of the data set that the network was trained on, if it says so."""
+    """Name of the data set that the network was trained on, or None if unknown."""
     name = _trained_encoding(fixed).get("name")
     return name if isinstance(name, str) else None
 
 
 def _trained_encoding(fixed: FixedNetwork) -> dict[str, Any]:
-    """Name and encoding of that data set, as far as the file describes them."""
+    """Name and encoding options of that data set, as recorded in the network's provenance."""
     described = fixed.provenance.get("dataset")
     return dict(described) if isinstance(described, Mapping) else {}
 
@@ -40,10 +50,20 @@ def read_samples(
     spikes: Path | None,
     n_samples: int | None,
 ) -> Samples:
-    """The first ``n_samples`` (None: all) of the spike file, or of the data set's test samples.
+    """The first samples of a spike file or of a data set's test set.
 
-    A data set that the network was trained on is encoded as it was then. Raises InputError if the
-    samples do not match the network.
+    Args:
+        fixed: the network. If it was trained on ``dataset``, the samples are encoded as in training.
+        dataset: name of a data set; used if ``spikes`` is None.
+        data_dir: folder with the data set's files.
+        spikes: a spike file (``.npz``).
+        n_samples: how many samples to take; None for all.
+
+    Returns:
+        The samples.
+
+    Raises:
+        InputError: if the samples do not match the network.
     """
     if spikes is not None:
         from lbi.files.spikes_npz import load_spikes

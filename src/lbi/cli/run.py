@@ -1,4 +1,4 @@
-"""``lbi-run``: run an export in Lava, in Lava-DL or in the simulator, and compare them."""
+"""Command ``lbi-run``: run an export in Lava, Lava-DL or the simulator, and compare two of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
-from lbi.cli.inputs import read_samples, trained_dataset
-from lbi.errors import Problem, UsageError, VerificationError
+from lbi.cli.inputs import ONE_INPUT, read_samples, trained_dataset
+from lbi.errors import Problem, Rule, UsageError, VerificationError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 BACKEND_NAMES = ("lava", "netx", "sim")
 
+HAS_INPUT = Rule("no-input", fix="name the input: --dataset NAME or --spikes FILE.npz")
+IDENTICAL = Rule("not-identical", "identical {compared}", "keep the export and the spikes, and report it")
+
 
 @click.command(name="lbi-run", cls=Command)
 @click.argument("export", type=click.Path(path_type=Path))
@@ -35,7 +38,7 @@ BACKEND_NAMES = ("lava", "netx", "sim")
     type=click.Choice(BACKEND_NAMES),
     default="lava",
     show_default=True,
-    help="Real lava-nc processes, Lava-DL's netx, or the bit-exact simulator.",
+    help="lava-nc processes, Lava-DL's netx, or the bit-exact simulator.",
 )
 @click.option(
     "--dataset",
@@ -49,7 +52,7 @@ BACKEND_NAMES = ("lava", "netx", "sim")
     type=click.Path(path_type=Path),
     default=None,
     metavar="DIR",
-    help="Where the data set's files are.",
+    help="Folder with the data set's files.",
 )
 @click.option(
     "--spikes",
@@ -62,7 +65,7 @@ BACKEND_NAMES = ("lava", "netx", "sim")
 @click.option(
     "--verify",
     is_flag=True,
-    help="Run a second backend too, sim (for sim: lava), and compare every output spike.",
+    help="Also run sim (for sim: lava) and compare every output spike.",
 )
 @click.option(
     "--timeout",
@@ -70,7 +73,7 @@ BACKEND_NAMES = ("lava", "netx", "sim")
     default=600.0,
     show_default=True,
     metavar="S",
-    help="Seconds after which a backend that has not answered is ended.",
+    help="Time limit of a backend in seconds.",
 )
 @click.option(
     "-o",
@@ -78,7 +81,7 @@ BACKEND_NAMES = ("lava", "netx", "sim")
     type=click.Path(path_type=Path),
     default=None,
     metavar="OUT.npz",
-    help="Write (or replace) a file of output spikes, predictions and labels.",
+    help="Write output spikes, predictions and labels to a file; an existing one is replaced.",
 )
 @common_options
 def main(
@@ -99,7 +102,7 @@ def main(
     from lbi.system.atomic import check_writable
 
     if dataset is not None and spikes is not None:
-        raise UsageError(Problem("options", "--dataset and --spikes", "both given", "one of them"))
+        raise UsageError(ONE_INPUT.broken("--dataset and --spikes", "both given"))
     if output is not None:
         check_writable(output)
     opened = backends.open_export(export)
@@ -139,17 +142,10 @@ def main(
 
 
 def _dataset(export: Export, dataset: str | None, spikes: Path | None) -> str | None:
-    """The data set to run: the one that was asked for, else the one that the network was trained on."""
+    """The data set to run: the requested one, else the one the network was trained on."""
     name = dataset or trained_dataset(export.fixed)
     if name is None and spikes is None:
-        raise UsageError(
-            Problem(
-                "no-input",
-                export.where,
-                "does not say what it was trained on",
-                remedy="name the input: --dataset NAME or --spikes FILE.npz",
-            )
-        )
+        raise UsageError(HAS_INPUT.broken(export.where, "does not say what it was trained on"))
     return name
 
 
@@ -167,13 +163,11 @@ def _run(
 def _as_problem(divergence: Divergence, backend: str, compared: str) -> Problem:
     from lbi.deploy.backends import other_backend
 
-    return Problem(
-        "not-identical",
+    return IDENTICAL.broken(
         f"{backend} against {other_backend(backend)}",
         f"{divergence.n_different} {compared} differ, the first at sample {divergence.sample}, step"
         f" {divergence.step}, population {divergence.population!r}, neuron {divergence.neuron}",
-        f"identical {compared}",
-        "keep the export and the spikes, and report it",
+        compared=compared,
     )
 
 
@@ -184,7 +178,7 @@ def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
     from lbi.system.atomic import atomic_write
 
-    file = io.BytesIO()  # numpy leaves a traceback on stderr when a disk is full
+    file = io.BytesIO()  # on a full disk numpy itself would print a traceback
     np.savez_compressed(file, **arrays)
     with atomic_write(path) as new:
         new.write_bytes(file.getvalue())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
+from lbi.errors import Rule
 
 if TYPE_CHECKING:
     from lbi.train.session.config import TrainConfig
@@ -34,29 +35,39 @@ FLAGS = (
     "patience",
     "precision",
 )
-"""Flags that are fields of the training configuration under the same name."""
+"""Flags with the names of training configuration fields."""
+
+
+HIDDEN = Rule("option", "whole numbers, separated by commas")
+RESUMED = Rule(
+    "resume", "only --data, --epochs and outputs", "leave out the options that the checkpoint holds"
+)
 
 
 @click.command("lbi-train", cls=Command)
-@click.option("--dataset", help="digits (default), psdigits, shd, ssc, psmnist, or a FILE.npz of your own.")
-@click.option("--data", type=click.Path(), metavar="DIR", help="Where the data set's files are.")
-@click.option("--optimizer", help="adabreg (default) or linbreg: sparse; adam: dense.")
+@click.option("--dataset", help="digits (default), psdigits, shd, ssc, psmnist, or your own FILE.npz.")
+@click.option("--data", type=click.Path(), metavar="DIR", help="Folder with the data set's files.")
+@click.option("--optimizer", help="adabreg (default) or linbreg for sparse training, adam for dense.")
 @click.option(
-    "--density", type=float, metavar="D", help="Share of weights to keep, for the sparse optimizers."
+    "--density", type=float, metavar="D", help="Fraction of weights to keep, for the sparse optimizers."
 )
-@click.option("--epochs", type=int, metavar="N", help="Times to go through the training set.")
+@click.option("--epochs", type=int, metavar="N", help="Passes over the training set.")
 @click.option(
-    "--seed", type=int, metavar="S", help="Of the first weights and the order of samples; 0 if not given."
+    "--seed", type=int, metavar="S", help="Seed of the initial weights and the order of samples  [default: 0]"
 )
 @click.option("--hidden", metavar="N[,N…]", help="Neurons of each hidden population.")
-@click.option("--recurrent/--feedforward", default=None, help="Recurrent hidden populations, or not.")
-@click.option("--neuron", help="Of the hidden populations: cuba_lif (default), or atrlif: adaptive.")
 @click.option(
-    "--readout", help="spike_count (default), or of integrators as output: membrane_max, membrane_mean."
+    "--recurrent/--feedforward", default=None, help="With or without recurrence in hidden populations."
 )
-@click.option("--lr", type=float, help="Learning rate at the start.")
-@click.option("--batch-size", type=int, metavar="N", help="Samples per step of the optimizer.")
-@click.option("--validation", type=float, metavar="SHARE", help="Share of the training set to hold out.")
+@click.option("--neuron", help="Neuron model of hidden populations: cuba_lif (default) or atrlif (adaptive).")
+@click.option(
+    "--readout", help="spike_count (default), or for integrator outputs membrane_max or membrane_mean."
+)
+@click.option("--lr", type=float, help="Initial learning rate.")
+@click.option("--batch-size", type=int, metavar="N", help="Samples per optimizer step.")
+@click.option(
+    "--validation", type=float, metavar="FRACTION", help="Fraction of the training set to hold out."
+)
 @click.option(
     "--patience", type=int, metavar="N", help="Stop after N epochs without a better validation accuracy."
 )
@@ -71,24 +82,24 @@ FLAGS = (
     "assignments",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Any other option, as in a --config file; a wrong NAME lists them.",
+    help="Any other option, as in a --config file; an unknown NAME lists them all.",
 )
 @click.option(
-    "--resume", type=click.Path(path_type=Path), metavar="CKPT", help="Go on from a checkpoint, bit for bit."
+    "--resume", type=click.Path(path_type=Path), metavar="CKPT", help="Resume from a checkpoint, bit for bit."
 )
 @click.option(
     "--from",
     "start",
     type=click.Path(path_type=Path),
     metavar="MODEL",
-    help="Go on from a trained model.pt, with its data set and options unless given.",
+    help="Fine-tune a trained model.pt; options that are left out are taken from it.",
 )
-@click.option("--precision", help="float (default), or chip: the last epochs run the chip's integers.")
+@click.option("--precision", help="float (default), or chip: the last epochs compute in the chip's integers.")
 @click.option(
-    "--metrics", type=click.Path(path_type=Path), metavar="FILE.csv", help="A row of figures per epoch."
+    "--metrics", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write metrics, one row per epoch."
 )
 @click.option(
-    "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="The same for TensorBoard."
+    "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Write metrics for TensorBoard."
 )
 @click.option(
     "--output",
@@ -97,16 +108,16 @@ FLAGS = (
     default=Path("model.pt"),
     show_default=True,
     metavar="MODEL.pt",
-    help="The model to write; OUTPUT.ckpt beside it while training.",
+    help="Output file; during training the checkpoint OUTPUT.ckpt stands beside it.",
 )
 @common_options
 def main(
     output: Path, metrics: Path | None, tensorboard: Path | None, as_json: bool, quiet: bool, **flags: Any
 ) -> None:
-    """Train a spiking network whose weights are mostly absent, on real data turned into spikes.
+    """Train a sparse spiking network on a data set and write it to OUTPUT.
 
-    What is not given is what suits the data set. While it runs, OUTPUT.ckpt holds its state; after an interruption
-    give it to --resume.
+    Options that are left out take the data set's preset. During training, OUTPUT.ckpt holds the state; after an
+    interruption pass it to --resume.
     """
     from lbi.errors import require
 
@@ -126,8 +137,8 @@ def main(
 
 
 def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
-    """The configuration, and what ``prepare`` begins with: ``start`` or ``checkpoint``, or neither."""
-    from lbi.errors import Problem, UsageError
+    """The configuration, and the ``start`` or ``checkpoint`` argument of ``prepare`` if there is one."""
+    from lbi.errors import UsageError
     from lbi.train.session.config import make_config
     from lbi.train.session.run import read_checkpoint, resume_config
     from lbi.train.session.start import Start
@@ -137,9 +148,7 @@ def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
         try:
             options["hidden"] = [int(part) for part in options["hidden"].split(",")]
         except ValueError:
-            raise UsageError(
-                Problem("option", "--hidden", repr(options["hidden"]), "whole numbers, separated by commas")
-            ) from None
+            raise UsageError(HIDDEN.broken("--hidden", repr(options["hidden"]))) from None
     options |= _assignments(flags["assignments"])
     given = flags["dataset"], flags["config"], options
     if flags["resume"] is None:
@@ -151,20 +160,12 @@ def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
     also = {name for name, flag in (("dataset", "dataset"), ("from", "start")) if flags[flag]}
     fixed = sorted((set(options) - {"data", "epochs"}) | also)
     if fixed or flags["config"]:
-        raise UsageError(
-            Problem(
-                "resume",
-                "--resume",
-                f"with {', '.join(fixed) or '--config'}",
-                "only --data, --epochs and outputs",
-                "leave the other options to the checkpoint",
-            )
-        )
+        raise UsageError(RESUMED.broken("--resume", f"with {', '.join(fixed) or '--config'}"))
     return resume_config(checkpoint, options), {"checkpoint": checkpoint}
 
 
 def _assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE pairs, the values read as in TOML; a bare word is a string."""
+    """NAME=VALUE pairs; values are read as JSON, and anything else is a string."""
     import json
 
     options: dict[str, Any] = {}

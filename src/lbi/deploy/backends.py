@@ -1,7 +1,7 @@
-"""What runs an export: real Lava processes, unmodified Lava-DL, or our own simulator — one result for all.
+"""The backends that run an export: lava-nc processes, unmodified Lava-DL, or the simulator, with equal results.
 
-Lava and Lava-DL run in a supervised child (``lbi.system.supervisor``), in the interpreter that ``LBI_LAVA_PYTHON``
-names or else in ours.
+Lava and Lava-DL run in a supervised child process (``lbi.system.supervisor``), in the interpreter named by
+``LBI_LAVA_PYTHON`` or, without that variable, in the current one.
 """
 
 from __future__ import annotations
@@ -18,19 +18,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.deploy import targets
-from lbi.errors import BackendError, InputError, MissingPackageError, Problem, Problems, require
+from lbi.errors import BackendError, InputError, MissingPackageError, Problem, Problems, Rule, require
 from lbi.network.fixed import FixedNetwork
 from lbi.system.atomic import scratch_folder
 
 LAVA_PYTHON = "LBI_LAVA_PYTHON"
-"""Environment variable: the interpreter that has lava-nc (and lava-dl)."""
+"""Environment variable that names the interpreter with lava-nc (and lava-dl)."""
+
+IN_INTEGERS = Rule(
+    "not-an-export",
+    "a folder made by lbi-export, its network.h5, or a .net",
+    "lbi-export {path} --target loihi",
+)
+OUTPUT_SHAPE = Rule("output-shape", "{expected}", "report this")
+HAS_OUTPUT = Rule("no-output", fix="run again with --debug to see what it printed")
 
 
 @dataclass(frozen=True)
 class Export:
-    """An export on disk: its integers, and the files in which they are stored.
+    """An export on disk.
 
-    network_file: ``network.h5`` · net_file: netx ``.net``; None where there is none
+    Attributes:
+        where: the path as given, for errors.
+        fixed: its network in integers.
+        network_file: its ``network.h5``, or None.
+        net_file: its netx ``.net``, or None.
     """
 
     where: str
@@ -41,7 +53,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first output spike or voltage that two backends disagree on: least sample, step, neuron."""
+    """The first output value on which two backends disagree, by sample, then step, then neuron."""
 
     sample: int
     step: int
@@ -52,9 +64,12 @@ class Divergence:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """timeout_s: most seconds a child may take · echo: repeat what it printed on stderr.
+    """Options of a run.
 
-    on_done: called with how many more samples are done, to show progress
+    Attributes:
+        timeout_s: time limit of the child process in seconds.
+        echo: repeat the child's output on stderr.
+        on_done: called with the number of samples completed since the last call.
     """
 
     timeout_s: float = 600.0
@@ -63,19 +78,15 @@ class RunOptions:
 
 
 def open_export(path: str | Path) -> Export:
-    """An export folder, its ``network.h5`` or a ``.net``. Raises InputError for anything else."""
+    """An export folder, its ``network.h5`` or a ``.net``, opened for a run.
+
+    Raises:
+        InputError: for anything else, naming everything that is wrong with the file.
+    """
     path = Path(path)
     network = targets.load(path)
     if not isinstance(network, FixedNetwork):
-        raise InputError(
-            Problem(
-                "not-an-export",
-                str(path),
-                "is a model in floats",
-                "a folder made by lbi-export, its network.h5, or a .net",
-                f"lbi-export {path} --target loihi",
-            )
-        )
+        raise InputError(IN_INTEGERS.broken(str(path), "is a float model", path=path))
     folder = path if path.is_dir() else None
     if folder is not None:
         net = folder / "network.net"
@@ -86,18 +97,26 @@ def open_export(path: str | Path) -> Export:
 
 
 def run(export: Export, spikes: NDArray[np.uint8], backend: str, options: RunOptions) -> NDArray[Any]:
-    """Output (n_samples, n_steps, n_out) of ``spikes`` (n_samples, n_steps, n_in), aligned to the input.
+    """The output of an export for given input spikes, computed by one backend.
 
-    It is ``Activity.output``: spikes uint8, or the voltages int32 of a membrane readout.
+    Args:
+        export: the opened export.
+        spikes: (n_samples, n_steps, n_in), 0 and 1.
+        backend: a key of ``BACKENDS``.
+        options: time limit, echo and progress.
 
-    Raises InputError if the backend cannot hold the network, BackendError if it fails or takes too long.
+    Returns:
+        The same as ``Activity.output``, aligned to the input: (n_samples, n_steps, n_out), spikes as uint8 or, for a
+        membrane readout, voltages as int32.
+
+    Raises:
+        InputError: if the backend cannot hold the network.
+        BackendError: if it fails, is absent or exceeds the time limit.
     """
     output = BACKENDS[backend](export, spikes, options)
     expected = (*spikes.shape[:2], export.fixed.n_out)
     if output.shape != expected:
-        raise BackendError(
-            Problem("output-shape", f"backend {backend}", f"{output.shape}", f"{expected}", "report this")
-        )
+        raise BackendError(OUTPUT_SHAPE.broken(f"backend {backend}", output.shape, expected=expected))
     return output
 
 
@@ -150,7 +169,7 @@ def _run_netx(export: Export, spikes: NDArray[np.uint8], options: RunOptions) ->
 
 
 def _has_input_neurons(path: Path) -> bool:
-    """True for a netx file whose input is a picture that biases neurons, not spikes: then it is written anew."""
+    """True if a netx file feeds its input into neurons as a bias, so that it cannot take spikes as it is."""
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -160,7 +179,7 @@ def _has_input_neurons(path: Path) -> bool:
 def _in_child(
     backend: str, script: str, prepare: Callable[[Path], Path], spikes: NDArray[np.uint8], options: RunOptions
 ) -> NDArray[Any]:
-    """Run one of the exporters' scripts on a copy of the spikes, in a folder of its own."""
+    """Run an exporter's script in a supervised child, with input and output in a scratch folder."""
     from lbi.system.supervisor import run_script
 
     python = os.environ.get(LAVA_PYTHON) or None
@@ -185,21 +204,14 @@ def _in_child(
             while_running=while_running,
         )
         if not (folder / "output.npz").is_file():
-            raise BackendError(
-                Problem(
-                    "no-output",
-                    f"backend {backend}",
-                    "ended without writing its output",
-                    remedy="--debug shows all it printed",
-                )
-            )
+            raise BackendError(HAS_OUTPUT.broken(f"backend {backend}", "ended without writing its output"))
         with np.load(folder / "output.npz", allow_pickle=False) as file:
             output: NDArray[Any] = file["membrane" if "membrane" in file else "spikes"]
         return output
 
 
 def _reader(path: Path, on_done: Callable[[int], None]) -> Callable[[], None]:
-    """A function that hands on the numbers that were appended to a file since it was called last."""
+    """A function that passes on the numbers appended to a file since its last call."""
     n_read = 0
 
     def read() -> None:

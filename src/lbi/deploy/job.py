@@ -1,4 +1,4 @@
-"""What an exporter is handed: the network as it was loaded, its integers, and where they go on the chip."""
+"""The input of an exporter: the network as loaded, its integers, and its placement on the chip."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from lbi.quantization.to_integers import quantize
 
 
 class ExportJob:
-    """One network on its way to a target; everything derived is computed once, when first asked for.
+    """One network to export; everything derived is computed once, on first use.
 
-    network: as loaded, float or already in integers · profile: the chip it is exported for
+    Args:
+        network: as loaded, float or already in integers.
+        profile: the chip it is exported for.
     """
 
     def __init__(self, network: Network | FixedNetwork, profile: HardwareProfile) -> None:
@@ -28,19 +30,23 @@ class ExportJob:
 
     @cached_property
     def fixed(self) -> FixedNetwork:
-        """The integers. Raises InputError naming all that the chip's formats cannot hold."""
+        """The network in integers.
+
+        Raises:
+            InputError: naming all values that the chip's number formats cannot hold.
+        """
         if isinstance(self.network, FixedNetwork):
             return replace(self.network, chip=self.profile.name)
         return quantize(self.network, self.profile)
 
     @cached_property
     def placement(self) -> Placement | None:
-        """The layout on the chip, or None if it does not fit (``violations`` says why)."""
+        """The placement on the chip, or None if the network does not fit (``violations`` says why)."""
         return self._placed[0]
 
     @property
     def violations(self) -> tuple[Problem, ...]:
-        """Every limit of the chip that the network breaks."""
+        """All chip limits that the network breaks."""
         return self._placed[1]
 
     @cached_property
@@ -52,7 +58,7 @@ class ExportJob:
 
     @cached_property
     def memory(self) -> dict[str, ProjectionBits]:
-        """Projection → its synaptic memory, as placed or else by itself."""
+        """Projection → its synaptic memory, as placed; without a placement, counted for one core."""
         if self.placement is not None:
             return dict(self.placement.bits)
         by_name = sizes(self.fixed)
@@ -63,12 +69,12 @@ class ExportJob:
 
     @property
     def formats(self) -> dict[str, str]:
-        """Projection → "dense" or "indexed", the cheaper one on this chip."""
+        """Projection → "dense" or "indexed", whichever takes less memory on this chip."""
         return {name: bits.chosen for name, bits in self.memory.items()}
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Chip, populations, projections, cores and the account of quantization: plain JSON values."""
+        """Chip, populations, projections, cores and the account of quantization, as plain JSON values."""
         fixed = self.fixed
         record: dict[str, Any] = {
             "chip": self.profile.name,
@@ -84,7 +90,7 @@ class ExportJob:
 
     @property
     def text(self) -> str:
-        """The summary for people."""
+        """The summary as a table for people."""
         fixed = self.fixed
         title = (
             f"{fixed.n_in} inputs, {fixed.n_neurons} neurons in {len(fixed.populations)} populations,"

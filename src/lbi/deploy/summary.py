@@ -1,4 +1,4 @@
-"""What an export says about itself: every population and projection, and what quantization did to each."""
+"""The description of an export: its populations and projections, and the effect of quantization on each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def populations(fixed: FixedNetwork) -> list[dict[str, Any]]:
-    """One JSON-able record per population: its integers, latency and scale."""
+    """One record of JSON values per population: its integers, latency and scale."""
     return [
         {
             "name": population.name,
@@ -33,9 +33,15 @@ def populations(fixed: FixedNetwork) -> list[dict[str, Any]]:
 def projections(
     fixed: FixedNetwork, formats: Mapping[str, str], bits: Mapping[str, ProjectionBits]
 ) -> list[dict[str, Any]]:
-    """One JSON-able record per projection.
+    """One record of JSON values per projection.
 
-    formats, bits: by projection name, how the chip stores it and the bits that takes in either format
+    Args:
+        fixed: the network.
+        formats: projection → "dense" or "indexed", as the chip stores it.
+        bits: projection → its synaptic memory in bits, in either format.
+
+    Returns:
+        The records, in the network's order.
     """
     return [
         {
@@ -61,10 +67,15 @@ def projections(
 
 
 def account(network: Network, fixed: FixedNetwork) -> list[dict[str, Any]]:
-    """Float → integer → error, parameter by parameter: ``{where, parameter, float, integer, error}``.
+    """The account of quantization: one record ``{where, parameter, float, integer, error}`` per parameter.
 
-    Errors are what the integer stands for minus the float, in float units; for weights and biases the rms
-    over all values, with the numbers of values and of weights that rounded to zero.
+    Args:
+        network: the float network.
+        fixed: its integers.
+
+    Returns:
+        The records. ``error`` is the value that the integer represents minus the float, in float units; for weights
+        and biases it is the rms over all values. Weights also state how many rounded to zero.
     """
     rows: list[dict[str, Any]] = []
     for before, after in zip(network.populations, fixed.populations, strict=True):
@@ -84,7 +95,7 @@ def account(network: Network, fixed: FixedNetwork) -> list[dict[str, Any]]:
 
 
 def as_text(title: str, records: list[dict[str, Any]], n_cores: int | None) -> str:
-    """The projections as a plain table, for a file and for a terminal."""
+    """The projections as a plain-text table, for a file or a terminal."""
     header = ("projection", "shape", "nnz", "density", "format", "bits", "exponent", "rounded to zero")
     rows = [
         (
@@ -112,7 +123,7 @@ def as_text(title: str, records: list[dict[str, Any]], n_cores: int | None) -> s
 
 
 def _parameters(population: FixedPopulation) -> dict[str, Any]:
-    """The neuron's integers: single values as they are, arrays by their range."""
+    """The neuron's integers: scalars as values, arrays as their range."""
     values: dict[str, Any] = {}
     for name, value in vars(population.neuron).items():
         if isinstance(value, np.ndarray):

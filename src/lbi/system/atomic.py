@@ -1,7 +1,7 @@
-"""Whole files: what is written takes its name only when it is complete, so that a name never holds half a file.
+"""Atomic writes: write to a temporary name, then rename into place.
 
-Killed at any moment, an output is as it was before or as it is after. What ``kill -9`` can leave is a hidden
-``.<name>.<random>.tmp`` beside it, which nothing reads and nothing trips over.
+A process killed at any moment leaves an output as it was before or as it is after. ``kill -9`` can leave a hidden
+``.<name>.<random>.tmp`` beside it, which nothing reads.
 """
 
 from __future__ import annotations
@@ -24,18 +24,26 @@ from lbi.errors import InputError, Problem, Problems
 from lbi.system.signals import on_exit
 
 OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
-"""Why a rename cannot replace: a folder is involved."""
+"""Errors of a rename that cannot replace its target because one of the two is a folder."""
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
-"""Of Linux's renameat2(2)."""
+"""Constants of Linux's renameat2(2)."""
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A new name beside ``path`` to write a file or folder to; it becomes ``path`` when the block ends well.
+    """A temporary name beside ``path`` for a file or folder, renamed to ``path`` when the block succeeds.
 
-    Otherwise it is removed and ``path`` stays as it was. A link is followed.
-    Raises InputError if ``path`` cannot be written.
+    If the block fails, the temporary file is removed and ``path`` stays as it was. A symbolic link is followed.
+
+    Args:
+        path: where the output goes. Its folder must exist.
+
+    Yields:
+        The temporary path to write to.
+
+    Raises:
+        InputError: if ``path`` cannot be written.
     """
     goal = Path(os.path.realpath(path))
     _check_goal(goal, str(path))
@@ -46,12 +54,16 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             _put(new, goal)
         except OSError as error:
             if error.filename is not None and not str(error.filename).startswith((str(new), str(goal))):
-                raise  # of something else that was read or written in the block
+                raise  # concerns another file that the block read or wrote
             raise _not_written(path, error) from error
 
 
 def check_writable(*paths: str | Path) -> None:
-    """Raise InputError, before any work is done, naming every path that no file could be written to."""
+    """Check, before any work is done, that a file can be written to each path.
+
+    Raises:
+        InputError: naming every path that cannot be written.
+    """
     problems = Problems()
     for path in paths:
         try:
@@ -76,7 +88,7 @@ def _try_to_write(path: str | Path) -> None:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder of our own for temporary files, removed after the block."""
+    """A private folder for temporary files, removed after the block."""
     folder = Path(tempfile.gettempdir()) / f"lbi-{secrets.token_hex(6)}"
     with on_exit(partial(remove, folder)):
         folder.mkdir(mode=0o700)
@@ -85,7 +97,7 @@ def scratch_folder() -> Iterator[Path]:
 
 @contextmanager
 def new_hdf5(path: Path) -> Iterator[Any]:
-    """A new HDF5 file, the same bytes for the same content; made in memory, since HDF5 crashes on a full disk."""
+    """A new HDF5 file with the same bytes for the same content, built in memory: HDF5 crashes on a full disk."""
     import h5py
 
     with h5py.File(
@@ -98,7 +110,7 @@ def new_hdf5(path: Path) -> Iterator[Any]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder, as far as it is there and can be."""
+    """Remove a file or folder; errors are ignored."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -110,7 +122,7 @@ def _check_goal(goal: Path, where: str) -> None:
     if not goal.parent.is_dir():
         found = "is a file" if goal.parent.exists() else "no such folder"
         raise InputError(
-            Problem("folder-missing", where, f"{goal.parent}: {found}", remedy="make the folder")
+            Problem("folder-missing", where, f"{goal.parent}: {found}", remedy="create the folder")
         )
     try:
         kind = goal.stat().st_mode
@@ -127,9 +139,9 @@ def _beside(goal: Path) -> Path:
 
 
 def _not_written(path: str | Path, error: OSError) -> InputError:
-    """What the user is told when ``path`` cannot be written."""
+    """The error for a ``path`` that cannot be written."""
     why = os.strerror(error.errno) if error.errno else str(error)
-    remedy = "check the disk and your rights, or write elsewhere"
+    remedy = "check free space and permissions, or choose another path"
     return InputError(Problem("not-written", str(path), why, remedy=remedy))
 
 
@@ -143,7 +155,7 @@ def _put(new: Path, goal: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Swap two names: in one step where the system can, or else in three."""
+    """Swap two names, atomically where the system can, otherwise in three renames."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     names = os.fsencode(one), os.fsencode(other)
     if rename is not None and rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0:

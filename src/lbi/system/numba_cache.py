@@ -1,4 +1,4 @@
-"""numba's compiler, its machine code kept on disk where there is room for it."""
+"""numba compilation with an on-disk cache that tolerates unwritable folders and tracks compiled callees."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numba.core.caching import FunctionCache
 
 
 class _Cache(FunctionCache):
-    """A cache that a full disk or a folder of somebody else's does not turn into an error.
+    """A function cache for which a full disk or an unwritable folder is not an error.
 
-    numba's own knows only the file that a function stands in; this one forgets it too when a file changes from which
-    something was compiled into it.
+    numba's own cache is invalidated by changes of the file that defines the function. This one is also
+    invalidated by changes of any file that defines a compiled function it calls.
     """
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
@@ -32,9 +32,9 @@ class _Cache(FunctionCache):
 
 
 def _sources(function: Any) -> tuple[tuple[str, float, int], ...]:
-    """Name, time and size of every file with a compiled function that ``function`` calls, directly or not."""
+    """Name, modification time and size of each file that defines a compiled callee, direct or indirect."""
     functions = [function]
-    for caller in functions:  # grows meanwhile
+    for caller in functions:  # the list grows during the loop
         for name in caller.__code__.co_names:
             called = getattr(caller.__globals__.get(name), "py_func", None)
             if called is not None and called not in functions:
@@ -45,14 +45,14 @@ def _sources(function: Any) -> tuple[tuple[str, float, int], ...]:
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """``numba.njit(**options)`` with a cache: in NUMBA_CACHE_DIR, else beside the source, else in the home folder.
+    """``numba.njit(**options)`` with a cache in NUMBA_CACHE_DIR, beside the source, or in the home folder.
 
-    Where none of them can be written, every process compiles anew.
+    The first of these that is writable is used. If none is, every process compiles for itself.
     """
 
     def compile_when_called(function: Callable[..., Any]) -> Any:
         dispatcher = njit(**options)(function)
-        with suppress(RuntimeError):  # no folder for it
+        with suppress(RuntimeError):  # no writable folder
             dispatcher._cache = _Cache(function)
         return dispatcher
 

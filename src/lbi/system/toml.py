@@ -1,4 +1,4 @@
-"""TOML texts as tables, whatever is in them."""
+"""Parse untrusted TOML."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ from lbi.errors import InputError, Problem
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
-    """The table of a TOML text; ``where`` names it. Raises InputError for a text that is none.
+    """The table of a TOML text.
 
-    Whole numbers have 64 bits, as TOML 1.0 asks; Python's reader takes any, and some break what prints them.
+    Integers are limited to 64 bits, as TOML 1.0 requires. Python's parser accepts larger ones, and some of those
+    cannot be printed.
+
+    Args:
+        text: the file's content.
+        where: the file's name, for errors.
+
+    Returns:
+        The parsed table.
+
+    Raises:
+        InputError: if the text is not TOML.
     """
     if sys.version_info >= (3, 11):
         import tomllib
@@ -27,6 +38,6 @@ def parse(text: str, where: str) -> dict[str, Any]:
 
 def _check_numbers(value: Any) -> None:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ValueError("a whole number of more than 64 bits")
+        raise ValueError("an integer of more than 64 bits")
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _check_numbers(inner)
