@@ -8,7 +8,7 @@ from torch import nn
 
 from lbi import datasets
 from lbi.datasets import Dataset
-from lbi.errors import UsageError
+from lbi.errors import InputError, UsageError
 from lbi.train import (
     L1,
     AdaBreg,
@@ -312,13 +312,19 @@ def test_a_settled_controller_resumes_settled():
     assert successor.log == controller.log
 
 
-def test_diverged_duals_leave_lamda_alone():
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("what", ["duals", "weights"])
+def test_divergence_ends_control_with_an_error(what, settled):
     optimizer, weight, step = noisy(L1(0.05))
-    controller = DensityController(optimizer, 0.2, every=1)
+    controller = DensityController(optimizer, 0.2, every=2)
     step()
-    optimizer.state[weight]["dual"].fill_(math.nan)
     controller.step()
-    assert optimizer.param_groups[0]["reg"].lamda == 0.05
+    if settled:
+        controller.settle()
+        step()
+    (optimizer.state[weight]["dual"] if what == "duals" else weight.data).view(-1)[:3] = math.nan
+    with pytest.raises(InputError, match=rf"step 2, param_groups\[0\]: 3 {what} are NaN or infinite"):
+        controller.step()
 
 
 def test_errors_name_everything():

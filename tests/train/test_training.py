@@ -272,6 +272,21 @@ def test_a_checkpoint_of_another_network_is_refused(digits):
         Trainer(small(hidden=(16,)), digits).restore(checkpoint)
 
 
+def test_a_last_step_that_leaves_a_nan_is_an_error(digits):
+    trainer = Trainer(small(optimizer="adam", epochs=1), digits)
+    step = trainer.optimizer.step
+
+    def diverging():
+        step()
+        with torch.no_grad():
+            trainer.model.layers["hidden"].weight[3, :2] = float("nan")
+
+    trainer.optimizer.step = diverging
+    trainer.train = trainer.train.subset(slice(0, 8))  # one batch: no later loss tells
+    with pytest.raises(InputError, match=r"diverged: epoch 1, layers\.hidden\.weight: 2 values are NaN"):
+        trainer.run()
+
+
 def test_divergence_is_an_error(digits):
     trainer = Trainer(small(optimizer="adam"), digits)
     with torch.no_grad():

@@ -16,7 +16,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lbi.errors import Problems, UsageError
+from lbi.errors import InputError, Problems, Rule, UsageError
+
+DIVERGED = Rule("diverged", "finite numbers", "lower lr, or clip gradients; a NaN in the loss comes first")
+OPTION = Rule("controller-option", "{allowed}")
+STATE = Rule(
+    "controller-state",
+    "{n_units} units over {n_tensors} weight tensors",
+    "make the optimizer's groups and the controller as they were made when saving",
+)
+OPTIMIZER = Rule(
+    "controller-optimizer",
+    "a LinBreg or AdaBreg with at least one",
+    "give the weights' group a regularizer such as L1(0.1)",
+)
+GROUP = Rule("controller-group", "{names}", "name a group")
+DENSITY = Rule("controller-density", "a number > 0 and ≤ 1")
+LAMDA = Rule("controller-lamda", "a number > 0", "start from some λ, such as propose_lamda's")
+PROPOSE = Rule("propose-option", "{allowed}")
 
 _MOST_FALLS = 16
 _LEAST_LAMDA = 1e-12  # a λ that must fall for ever (a density out of reach) stays a number
@@ -46,25 +63,30 @@ class _Unit:
     groups: list[int]
     density: float
     acting: bool = True
-    falls: int = 0  # looks in a row at which λ fell as far as it might, and not far enough
+    falls: int = 0  # consecutive checks at which λ fell by the maximum step and was still too high
 
 
 class DensityController:
-    """Drives λ so that a share ``density`` of the regularized weights is non-zero, and holds it there.
+    """Controls λ so that a share ``density`` of the regularized weights is non-zero, and stays so.
 
-    Call ``step()`` once after every optimizer step. Every ``every`` steps it counts the non-zero
-    weights. It begins to act when their share leaves density·(1 ± band) and stops within half of
-    that (hysteresis: a share at rest leaves λ alone). Too many weights: λ jumps to the quantile of
-    the dual that gives the density. Too few: λ falls towards it, by a factor e^−rate at most (twice the
-    rate at each further look at which that is not enough), so that the gradients have their say in
-    who enters; the weights that live keep their values meanwhile (their duals move along). Ratios of λ between the groups of one unit stay as they are.
+    Call ``step()`` once after every optimizer step. Every ``every`` steps it counts the non-zero weights. It
+    begins to act when their share leaves density·(1 ± band) and stops within half of that (hysteresis: a share at
+    rest leaves λ alone). Too many weights: λ jumps to the quantile of the dual that gives the density. Too few: λ
+    falls towards it, by a factor e^−rate at most (twice the rate at each further check at which that is not
+    enough), so that gradients decide who enters; living weights keep their values meanwhile (their duals move
+    along). Ratios of λ between the groups of one unit stay as they are. ``log`` holds the DensityRecords.
+    ``overshoot`` (1; set it at any time, ≥ 1) times the density, at most 1, is the aim until it settles.
 
-    optimizer: a LinBreg or AdaBreg; its groups with a regularizer, each with λ > 0, are controlled.
-    density: in (0, 1], for all of them together; or a mapping from group names to densities, which
-    gives each of these groups a λ of its own (make the groups with ``param_groups(per_layer=True)``).
-    every: steps ≥ 1. band, rate: relative, in (0, 1). ``log`` holds the DensityRecords.
-    ``overshoot`` (1; set it at any time, ≥ 1): times the density, at most 1, is what it aims at until it settles.
-    Raises UsageError naming everything that is out of range.
+    Args:
+        optimizer: a LinBreg or AdaBreg; its groups with a regularizer, each with λ > 0, are controlled.
+        density: in (0, 1], for all groups together; or a mapping from group names to densities, which gives each
+            of these groups a λ of its own (make the groups with ``param_groups(per_layer=True)``).
+        every: steps between checks, ≥ 1.
+        band: relative, in (0, 1).
+        rate: relative, in (0, 1).
+
+    Raises:
+        UsageError: naming every option that is out of range.
     """
 
     def __init__(
@@ -88,7 +110,7 @@ class DensityController:
             ("band", band, 0 < band < 1, "a number > 0 and < 1"),
             ("rate", rate, 0 < rate < 1, "a number > 0 and < 1"),
         ):
-            problems.check(holds, "controller-option", f"DensityController.{name}", f"{number}", allowed)
+            OPTION.check(problems, holds, f"DensityController.{name}", number, allowed=allowed)
         self._units = _units(optimizer, density, problems)
         problems.raise_as(UsageError)
         self._support = [_support(p) for unit in self._units for p in self._weights(unit)]
@@ -106,13 +128,20 @@ class DensityController:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Count one optimizer step; look and act when ``every`` of them have passed, or hold the settled support."""
+        """Count one optimizer step; check and act after every ``every`` of them, or hold the settled support.
+
+        Raises:
+            InputError: at a check, if weights or duals are NaN or infinite: training has diverged.
+        """
         self.steps += 1
         if self.settled:
             self._hold()
+            if self.steps % self.every == 0:
+                self._check_finite()
             return
         if self.steps % self.every:
             return
+        self._check_finite()
         supports = iter(self._support)
         renewed: list[Tensor] = []
         for unit in self._units:
@@ -136,6 +165,21 @@ class DensityController:
             self.log.append(DensityRecord(self.steps, unit.name, share, lamda, entered, left))
         self._support = renewed
 
+    def _check_finite(self) -> None:
+        """Raise InputError naming every group with weights or duals that are no numbers: training has diverged."""
+        problems = Problems()
+        for unit in self._units:
+            for i in unit.groups:
+                group = self.optimizer.param_groups[i]
+                for what, tensors in (
+                    ("weights", group["params"]),
+                    ("duals", [self.optimizer.state[p].get("dual") for p in group["params"]]),
+                ):
+                    n_bad = sum(int((~torch.isfinite(t)).sum()) for t in tensors if t is not None)
+                    where = f"step {self.steps}, param_groups[{i}]"
+                    DIVERGED.check(problems, n_bad == 0, where, f"{n_bad} {what} are NaN or infinite")
+        problems.raise_as(InputError)
+
     def _act(self, unit: _Unit) -> None:
         """Move the unit's λ towards the quantile of its duals, and the weights with it."""
         parts = []
@@ -150,8 +194,6 @@ class DensityController:
         wanted, least = _quantile(torch.cat(parts), self._aim(unit)), math.exp(-self.rate * 2**unit.falls)
         unit.falls = min(unit.falls + 1, _MOST_FALLS) if wanted < least else 0
         factor = max(wanted, least)
-        if not math.isfinite(factor):
-            return  # the duals have diverged; the loss tells
         for i in unit.groups:
             _scale_lamda(self.optimizer, self.optimizer.param_groups[i], factor)
 
@@ -159,7 +201,7 @@ class DensityController:
     def settle(self) -> None:
         """Fix the support: the strongest weights, a share ``density`` at most, live on with λ = 0.
 
-        From now on they move as under plain SGD or Adam; ``step()`` keeps all others at 0, and the log has ended.
+        They then move as under plain SGD or Adam; ``step()`` keeps all others at 0, and the log ends.
         """
         self.settled = True
         for unit in self._units:
@@ -200,13 +242,13 @@ class DensityController:
         """Go on as the saved controller would have; load the optimizer's state too."""
         shapes = [(p.shape, p.device) for unit in self._units for p in self._weights(unit)]
         problems = Problems()
-        problems.check(
+        STATE.check(
+            problems,
             len(state["acting"]) == len(self._units) and len(state["support"]) == len(shapes),
-            "controller-state",
             "DensityController.load_state_dict",
             f"{len(state['acting'])} units over {len(state['support'])} weight tensors",
-            f"{len(self._units)} units over {len(shapes)} weight tensors",
-            "make the optimizer's groups and the controller as they were made when saving",
+            n_units=len(self._units),
+            n_tensors=len(shapes),
         )
         problems.raise_as(UsageError)
         self.steps, self.overshoot, self.settled = (
@@ -246,45 +288,25 @@ def _units(
 ) -> list[_Unit]:
     """One unit for all regularized groups, or one for each group that the mapping names."""
     regularized = {i: g for i, g in enumerate(optimizer.param_groups) if g.get("reg") is not None}
-    problems.check(
+    OPTIMIZER.check(
+        problems,
         bool(regularized) and all("delta" in group for group in regularized.values()),
-        "controller-optimizer",
         "DensityController.optimizer",
         f"{type(optimizer).__name__} with {len(regularized)} regularized groups",
-        "a LinBreg or AdaBreg with at least one",
-        "give the weights' group a regularizer such as L1(0.1)",
     )
     if isinstance(density, Mapping):
         names = {str(group.get("name", i)): i for i, group in regularized.items()}
         for name in density:
-            problems.check(
-                name in names,
-                "controller-group",
-                f"density[{name!r}]",
-                "no regularized group of this name",
-                ", ".join(names) or "none has a regularizer",
-                "name a group",
-            )
+            known = ", ".join(names) or "none has a regularizer"
+            found = "no regularized group of this name"
+            GROUP.check(problems, name in names, f"density[{name!r}]", found, names=known)
         units = [_Unit(name, [names[name]], float(d)) for name, d in density.items() if name in names]
     else:
         units = [_Unit("model", list(regularized), float(density))]
     for unit in units:
-        problems.check(
-            0 < unit.density <= 1,
-            "controller-density",
-            f"density of {unit.name}",
-            f"{unit.density}",
-            "a number > 0 and ≤ 1",
-        )
+        DENSITY.check(problems, 0 < unit.density <= 1, f"density of {unit.name}", unit.density)
         for i in unit.groups:
-            problems.check(
-                regularized[i]["reg"].lamda > 0,
-                "controller-lamda",
-                f"param_groups[{i}].reg.lamda",
-                "0",
-                "a number > 0",
-                "start from some λ, such as propose_lamda's",
-            )
+            LAMDA.check(problems, regularized[i]["reg"].lamda > 0, f"param_groups[{i}].reg.lamda", "0")
     return units
 
 
@@ -311,13 +333,9 @@ def propose_lamda(
     """
     problems, where = Problems(), "propose_lamda"
     groups = [group for group in optimizer.param_groups if group.get("reg") is not None]
-    problems.check(
-        0 < density < 1, "propose-option", f"{where}.density", f"{density}", "a number > 0 and < 1"
-    )
-    problems.check(horizon >= 1, "propose-option", f"{where}.horizon", f"{horizon}", "a number of steps ≥ 1")
-    problems.check(
-        bool(groups), "propose-option", f"{where}.optimizer", "no regularized group", "one or more"
-    )
+    PROPOSE.check(problems, 0 < density < 1, f"{where}.density", density, allowed="a number > 0 and < 1")
+    PROPOSE.check(problems, horizon >= 1, f"{where}.horizon", horizon, allowed="a number of steps ≥ 1")
+    PROPOSE.check(problems, bool(groups), f"{where}.optimizer", "no regularized group", allowed="one or more")
     problems.raise_as(UsageError)
     params = [p for group in groups for p in group["params"]]
     sums, squares = [torch.zeros_like(p) for p in params], [torch.zeros_like(p) for p in params]
@@ -329,7 +347,7 @@ def propose_lamda(
                 total += grad
                 square += grad.square()
         n += 1
-    problems.check(n >= 2, "propose-option", f"{where}.losses", f"{n} batches", "2 or more")
+    PROPOSE.check(problems, n >= 2, f"{where}.losses", f"{n} batches", allowed="2 or more")
     problems.raise_as(UsageError)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     moments = iter(zip(sums, squares, strict=True))

@@ -27,18 +27,30 @@ from lbi.errors import Problem, Problems, UsageError
 from lbi.train.optim.plan import Plan
 from lbi.train.optim.regularizers import Regularizer
 from lbi.train.optim.slot import Slot, slot
+from lbi.train.optim.weights import split_parameters
 
 
 def param_groups(
     module: nn.Module, reg: Regularizer | None, *, per_layer: bool = False
 ) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer: weights (2 or more dimensions) under ``reg``, the rest under none.
+    """Parameter groups for a sparse optimizer: weights under ``reg``, all other parameters under no regularizer.
 
-    per_layer: one group per weight tensor, bearing its ``name``, for a λ of its own per layer.
+    Args:
+        module: any torch module; ``split_parameters`` says which of its parameters are weights. Frozen ones
+            (``requires_grad=False``) are left out.
+        reg: regularizer of the weights.
+        per_layer: one group per weight tensor, with its ``name``, for a λ of its own per layer.
+
+    Returns:
+        Groups as torch's optimizers take them, named "weights" (or by tensor) and "rest".
+
+    Raises:
+        UsageError: naming every weight that torch derives from others in a way that does not keep zeros.
     """
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    weights = [(name, p) for name, p in named if p.ndim >= 2]
-    rest = [p for _, p in named if p.ndim < 2]
+    weights, others = (
+        [(name, p) for name, p in part if p.requires_grad] for part in split_parameters(module)
+    )
+    rest = [p for _, p in others]
     if per_layer:
         groups = [{"params": [p], "reg": reg, "name": name} for name, p in weights]
     else:

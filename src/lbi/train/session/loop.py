@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from lbi.datasets import Dataset, SpikeData
 from lbi.datasets.base import stratified_split
-from lbi.errors import InputError, Problem, UsageError
+from lbi.errors import InputError, Problem, Problems, Rule, UsageError
 from lbi.train.layers.chip_exact import set_scales, snap
 from lbi.train.layers.model import SpikingNetwork
 from lbi.train.session import distributed
@@ -31,6 +31,8 @@ from lbi.train.session.resume import check_optimizer, check_progress
 from lbi.train.session.setup import make_controller, make_optimizer
 
 EVALUATION_BATCH = 256
+
+DIVERGED = Rule("diverged", "finite numbers", "lower --lr, or set clip")
 
 
 @dataclass
@@ -140,6 +142,7 @@ class Trainer:
                 sums[key] += record[key] * chosen.size
             if self.on_batch is not None:
                 self.on_batch(record)
+        self._check_finite()
         mean = {key: value / len(self.train) for key, value in sums.items()}
         entry = {
             "epoch": epoch + 1,
@@ -157,6 +160,15 @@ class Trainer:
         self.progress.epoch = epoch + 1
         self.progress.history.append(entry)
 
+    @torch.no_grad()
+    def _check_finite(self) -> None:
+        """Raise InputError naming every parameter that the epoch's last steps made NaN or infinite."""
+        problems, where = Problems(), f"epoch {self.progress.epoch + 1}"
+        for name, p in self.model.named_parameters():
+            n_bad = int((~torch.isfinite(p)).sum())
+            DIVERGED.check(problems, n_bad == 0, f"{where}, {name}", f"{n_bad} values are NaN or infinite")
+        problems.raise_as(InputError)
+
     def _batch(self, chosen: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
         config = self.config
         moved = augment(self.train.spikes[chosen], config.channel_jitter, config.time_shift, rng)
@@ -172,15 +184,8 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
         value, n_right, n_spikes = sums.tolist()
         if not (math.isfinite(value) and math.isfinite(float(norm))):
-            raise InputError(
-                Problem(
-                    "diverged",
-                    f"epoch {self.progress.epoch + 1}",
-                    f"loss {value}, gradient norm {float(norm)}",
-                    "finite numbers",
-                    "lower --lr, or set clip",
-                )
-            )
+            found = f"loss {value}, gradient norm {float(norm)}"
+            raise InputError(DIVERGED.broken(f"epoch {self.progress.epoch + 1}", found))
         self.optimizer.step()
         if self.controller is not None:
             self.controller.step()
