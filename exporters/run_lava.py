@@ -28,8 +28,11 @@ from typing import Any
 import h5py
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyRefPort
+from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.model.sub.model import AbstractSubProcessModel
-from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.ports.ports import InPort, OutPort, RefPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
@@ -38,7 +41,6 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.atrlif.process import ATRLIF
 from lava.proc.dense.process import DelayDense, Dense
-from lava.proc.io.reset import Reset
 from lava.proc.io.sink import Read
 from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
@@ -122,6 +124,39 @@ def _read_projection(name: str, group: Any) -> SimpleNamespace:
     )
 
 
+class PeriodicReset(AbstractProcess):
+    """Sets a variable of another process at the end of some chip steps of every interval.
+
+    Lava's own ``Reset`` does so at one step of an interval only.
+
+    variable: the variable to set · interval: chip steps · steps: range of chip steps, counted from 0 in each
+    interval; those below 0 are the last ones of the interval before · value: what the variable is set to
+    """
+
+    def __init__(self, variable: Var, interval: int, steps: range, value: int = 0) -> None:
+        super().__init__(interval=interval, steps={step % interval for step in steps}, value=value)
+        self.state = RefPort(variable.shape)
+        self.state.connect_var(variable)
+
+
+@implements(proc=PeriodicReset, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyPeriodicReset(PyLoihiProcessModel):
+    """Writes in the management phase, after every process has received the spikes of the step."""
+
+    state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, int)
+
+    def post_guard(self) -> bool:
+        """True in the steps that end with a reset. Lava's time_step counts from 1."""
+        return (self.time_step - 1) % self.proc_params["interval"] in self.proc_params["steps"]
+
+    def run_post_mgmt(self) -> None:
+        """Write, and wait until it is done."""
+        self.state.write(np.full(self.state._shape, self.proc_params["value"], self.state._d_type))
+        self.state.wait()
+
+
 class Network(AbstractProcess):
     """The exported network as one Lava process with ports ``inp`` (n_in,) and ``out`` (n_out,), the output spikes.
 
@@ -163,8 +198,9 @@ class NetworkModel(AbstractSubProcessModel):
             else:
                 neurons[projection.source].s_out.connect(process.s_in)
             process.a_out.connect(neurons[projection.target].a_in)
-            if interval is not None and outlives_sample(network, projection):
-                setattr(self, f"reset_{index}", clearing(network, projection, process, interval))
+            steps = clearing_steps(network, projection)
+            if interval is not None and steps:
+                setattr(self, f"reset_{index}", PeriodicReset(process.a_buff, interval, steps))
         neurons[network.readout.name].s_out.connect(proc.out_ports.out)
         proc.vars.membrane.alias(neurons[network.readout.name].vars.v)
 
@@ -212,24 +248,17 @@ NEURONS = {"cuba_lif": cuba_lif, "integrator": integrator, "atrlif": atrlif}
 variables (with their values at rest) that it does not reset by itself."""
 
 
-def neuron(population: Any, interval: int | None) -> tuple[AbstractProcess, list[Reset]]:
+def neuron(population: Any, interval: int | None) -> tuple[AbstractProcess, list[AbstractProcess]]:
     """The Lava process of a population, and what starts it from rest just before its own time begins."""
     if population.model not in NEURONS:
         raise SystemExit(f"population {population.name!r}: Lava has no {population.model!r}")
     process, at_rest = NEURONS[population.model](population, interval)
     if interval is None:
         return process, []
+    before = range(population.latency - 1, population.latency)
     return process, [
-        at_end_of(population.latency - 1, interval, getattr(process, name), value)
-        for name, value in at_rest.items()
+        PeriodicReset(getattr(process, name), interval, before, value) for name, value in at_rest.items()
     ]
-
-
-def at_end_of(step: int, interval: int, variable: Any, value: int = 0) -> Reset:
-    """A process that sets a variable at the end of chip step ``step`` (from 0) of every interval."""
-    reset = Reset(reset_value=value, interval=interval, offset=step % interval)
-    reset.connect_var(variable)
-    return reset
 
 
 def synapse(projection: Any) -> AbstractProcess:
@@ -249,18 +278,34 @@ def synapse(projection: Any) -> AbstractProcess:
     return DelaySparse(weights=weights, delays=delays, **parameters)
 
 
-def outlives_sample(network: Any, projection: Any) -> bool:
-    """True if spikes of one sample would still arrive when the next has begun."""
-    lag = int(projection.delay.max()) + 1 - network.populations[projection.target].latency
-    if projection.source == "input":  # silent after the sample's last step
-        return lag > network.depth
-    return lag + network.populations[projection.source].latency > 0
+def clearing_steps(network: Any, projection: Any) -> range:
+    """Chip steps of an interval (from 0) at whose end a projection's spikes in flight are discarded.
 
+    A new sample begins at chip step 0 for the input, at X for the source, at Y for the target: their
+    latencies. A spike sent in chip step e with delay d arrives in e + 1 + d, and as ``lag = d + 1 + X − Y ≥ 0``,
+    never in a sample before its own. The spikes to discard are those of the sample before that would arrive
+    in the target's new one: e ≤ X − 1 and e + 1 + d ≥ Y. Discarding at the end of step c removes
+    what was sent in e ≤ c and arrives in e + 1 + d ≥ c + 1: exactly the spikes with e ≤ c ≤ e + d.
 
-def clearing(network: Any, projection: Any, process: Any, interval: int) -> Reset:
-    """A process that empties what is in flight just before the source's own time begins again."""
-    latency = 0 if projection.source == "input" else network.populations[projection.source].latency
-    return at_end_of(latency - 1, interval, process.a_buff)
+    X ≤ Y: c = X − 1 is in [e, e + d], or the spike has arrived before, in the target's old sample. It also
+    removes spikes due in steps X … Y − 1, the old sample's last Y − X ≤ depth steps of the target: they
+    are the padding, of which no output is kept. The new sample has sent nothing yet.
+    X > Y (feedback): the target is in its new sample while the source still sends its old one, so each of c
+    = Y − 1, …, X − 1 is needed. A spike with e ≥ Y − 1 is removed at c = e, an earlier one at c = Y − 1, since
+    it arrives in Y or later. Nothing else is: what arrives before Y is out by then, what is sent from X on
+    comes after the last c. A self-connection (X = Y) is both cases.
+
+    Neurons need no more than one reset, at the end of step Y − 1 (``LIFReset`` does it as Y begins): all they
+    keep is state, and from then on only spikes of the new sample reach it.
+    """
+    target = network.populations[projection.target].latency
+    source, last_sent = 0, -1 - network.depth  # the input is silent in the padding
+    if projection.source != "input":
+        source = network.populations[projection.source].latency
+        last_sent = source - 1
+    if last_sent + 1 + int(projection.delay.max()) < target:
+        return range(0)  # the last spike of a sample arrives before the target's next one
+    return range(min(source, target) - 1, source)
 
 
 def run(path: str | Path, spikes: Any, progress: Path | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""What is exported runs in real Lava and real Lava-DL to the very spikes of the plain oracle."""
+"""An export runs in real Lava and real Lava-DL to the very spikes of the plain oracles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from lbi.exporters import lava, netx
-from support import cases
+from support import cases, chip_oracle, random_chip
 from support.networks import random_spikes
 
 from lbi.files import network_h5
@@ -27,6 +27,9 @@ pytest.importorskip("lava.magma")
 pytestmark = pytest.mark.lava
 
 EXPORTERS = Path(netx.__file__).parent
+RANDOM = {f"random_{number}": number for number in range(10)}
+"""Networks of ``tests/oracle_sweep.py --seed 1 --lava``, which runs hundreds."""
+
 RUNNABLE_BY_NETX = sorted(set(cases.CASES) - set(cases.NETX_REFUSES))
 
 
@@ -52,6 +55,8 @@ def made(name: str):
     """A case, or a net of the lava-dl wheel with input spikes."""
     if name in cases.CASES:
         return cases.make(name)
+    if name in RANDOM:
+        return random_chip.make(1, RANDOM[name], random_chip.IN_LAVA)
     import lava.lib.dl.netx
 
     net = WHEEL_NETS[name]
@@ -78,7 +83,7 @@ def run_all(folder: Path, names: list[str], suffix: str, script: str) -> dict[st
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """``run_all`` by Lava and by netx, side by side; a failure of one is not the other's."""
-    kinds = {"lava": (sorted(cases.CASES), ".h5", "run_lava.py")}
+    kinds = {"lava": ([*sorted(cases.CASES), *RANDOM], ".h5", "run_lava.py")}
     if find_spec("lava.lib") and find_spec("lava.lib.dl"):
         kinds["netx"] = ([*RUNNABLE_BY_NETX, *WHEEL_NETS], ".net", "run_netx.py")
     with ThreadPoolExecutor() as pool:
@@ -108,6 +113,18 @@ def expected(name: str) -> np.ndarray:
 @pytest.mark.parametrize("name", sorted(cases.CASES))
 def test_lava_runs_the_same_spikes(name, lava_outputs):
     assert np.abs(lava_outputs[name].astype(int) - expected(name)).sum() == 0
+
+
+@pytest.mark.parametrize("name", ["feedback", "feedback_over_layers", *RANDOM])
+def test_lava_runs_what_plain_integers_say(name, lava_outputs):
+    """In the chip's own time: each message is taken in only if its source stands in the target's sample."""
+    fixed, spikes = made(name)
+    wanted = np.array(chip_oracle.output(fixed, chip_oracle.run(fixed, spikes)))
+    assert np.abs(lava_outputs[name].astype(int) - wanted).sum() == 0
+
+
+def test_feedback_to_an_earlier_layer_starts_every_sample_from_rest(lava_outputs):
+    assert lava_outputs["feedback"][:, :6, 0].tolist() == [[0, 0, 1, 1, 1, 1]] * cases.N_SAMPLES
 
 
 @pytest.mark.parametrize("name", RUNNABLE_BY_NETX)

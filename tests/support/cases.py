@@ -157,6 +157,35 @@ def convolutional(rng: np.random.Generator) -> FixedNetwork:
     return replace(network, input_shape=shapes[0], populations=populations)
 
 
+def feedback() -> FixedNetwork:
+    """A neuron that its bias drives feeds back to one that begins a step earlier; the input is not needed.
+
+    What ``b`` sends in the last step before its own time must not reach ``a``, whose new sample has begun.
+    """
+    parts = [("input", "a", 0.5, 0), ("a", "b", 0.1, 0), ("b", "a", 2.0, 1)]
+    neurons = {"a": CubaLif(1.0, 0.5, 1.0), "b": CubaLif(1.0, 0.5, 1.0, np.array([2.0]))}
+    return quantize(
+        Network(
+            (1,),
+            tuple(Population(name, (1,), neuron) for name, neuron in neurons.items()),
+            tuple(
+                Projection(f"{source}{target}", source, target, CsrMatrix.from_dense(np.array([[w]])), delay)
+                for source, target, w, delay in parts
+            ),
+            Readout("a"),
+        )
+    )
+
+
+def feedback_over_layers(rng: np.random.Generator) -> FixedNetwork:
+    """From the last of four layers to the first, as fast as the chip can, with slower synapses among them."""
+    network = random_network(rng, (6, 7, 6, 5, 4), density=0.6, bias=True)
+    weights = random_csr(rng, 7, 4, 0.8)
+    delay = rng.choice([3, 3, 3, 5, 9], weights.nnz).astype(np.uint8)
+    back = Projection("back", "layer4", "layer1", weights, delay)
+    return quantize(replace(network, projections=(*network.projections, back)))
+
+
 def adaptive(rng: np.random.Generator) -> FixedNetwork:
     """Recurrent neurons with an adaptive threshold, then a CUBA-LIF layer."""
     network = free_exponents(rng)
@@ -248,6 +277,8 @@ CASES = {
     "parts": in_parts,
     "convolutions": convolutional,
     "adaptive": adaptive,
+    "feedback": lambda _: feedback(),
+    "feedback_over_layers": feedback_over_layers,
     "integrator": beside_an_integrator,
     "constant_currents": constant_currents,
     "membrane_max": lambda rng: membrane(rng, "membrane_max"),
@@ -263,6 +294,8 @@ NETX_REFUSES = {
     "inhibitory": {"netx-inexact"},
     "free_exponents": {"exponent"},
     "adaptive": {"neuron-model", "exponent"},
+    "feedback": {"not-a-chain"},
+    "feedback_over_layers": {"not-a-chain"},
     "integrator": {"readout-inside"},
     "constant_currents": {"not-a-chain"},
     "membrane_max": {"bias-grid"},
