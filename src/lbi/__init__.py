@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
     from lbi.network.graph import Network, Population, Projection, Readout
     from lbi.network.neurons import CubaLif, FixedCubaLif
+    from lbi.network.spikes import SpikeEvents
     from lbi.quantization.to_integers import quantize
-    from lbi.simulation.run import SpikeEvents, simulate
+    from lbi.simulation.run import simulate
 
 __all__ = [
     "Activity",
@@ -74,7 +75,7 @@ ORIGINS = {
     "Projection": "lbi.network.graph",
     "Readout": "lbi.network.graph",
     "SignMode": "lbi.network.fixed",
-    "SpikeEvents": "lbi.simulation.run",
+    "SpikeEvents": "lbi.network.spikes",
     "estimate": "lbi.costing.estimation",
     "load": "lbi.deploy.targets",
     "load_profile": "lbi.chip.load",

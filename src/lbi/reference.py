@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from lbi.simulation.oracle import by_lag, check_spikes, simulate
+from lbi.network.spikes import check_spikes
+from lbi.simulation.oracle import by_lag, simulate
 
 __all__ = ["by_lag", "check_spikes", "simulate"]

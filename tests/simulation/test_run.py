@@ -183,13 +183,13 @@ def test_threads_do_not_change_the_result(rng):
     np.testing.assert_array_equal(simulate(network, spikes[4:5]).output_spikes[0], one.output_spikes[4])
 
 
-@pytest.mark.parametrize("shape", [(0, 5, 2), (3, 0, 2), (0, 0, 2)])
+@pytest.mark.parametrize("shape", [(0, 5, 2), (3, 0, 2), (9, 0, 2), (0, 0, 2)])
 def test_no_samples_or_no_steps(shape):
     activity = simulate(one_layer([[2, 4]]), np.zeros(shape, np.uint8))
     assert activity.output_spikes.shape == (*shape[:2], 1)
     assert activity.n_synops == 0
-    empty = np.zeros(0, int)
-    assert simulate(one_layer([[2, 4]]), SpikeEvents(empty, empty, empty, shape)).n_synops == 0
+    for empty in (np.zeros(0, int), []):
+        assert_equal(simulate(one_layer([[2, 4]]), SpikeEvents(empty, empty, empty, shape)), activity)
 
 
 def test_bool_float_read_only_and_strided_spikes_are_read_alike(rng):
@@ -235,6 +235,15 @@ def test_event_lists_are_checked():
     assert {problem.code for problem in caught.value.problems} == {"events-range", "events-dtype"}
     with pytest.raises(InputError, match="1 repeated events"):
         SpikeEvents(np.array([0, 0]), np.array([1, 1]), np.array([1, 1]), (1, 3, 2))
+    with pytest.raises(
+        InputError, match="1 out of range; allowed: none, where the shape has no place for any"
+    ):
+        SpikeEvents(np.array([0]), np.array([0]), np.array([0]), (1, 0, 2))
+    with pytest.raises(InputError, match=r"events, channel: shape \(1,\); allowed: \(2,\)"):
+        SpikeEvents(np.array([0, 0]), np.array([0, 1]), np.array([1]), (1, 2, 2))
+    for shape in ((1, 2), (1, -1, 2), (1.0, 2, 2), (1 << 30, 1 << 30, 1 << 30)):
+        with pytest.raises(InputError, match="events-sizes: events, shape"):
+            SpikeEvents(np.array([0]), np.array([0]), np.array([0]), shape)
     with pytest.raises(InputError, match="2 channels"):
         simulate(one_layer([[2, 4, 6]]), SpikeEvents(*np.zeros((3, 1), int), (1, 3, 2)))
 

@@ -72,7 +72,7 @@ def read_samples(
         what = spikes.name
     else:
         from lbi import datasets
-        from lbi.simulation.oracle import check_spikes
+        from lbi.network.spikes import check_spikes
 
         assert dataset is not None
         trained = _trained_encoding(fixed)

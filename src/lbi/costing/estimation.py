@@ -148,7 +148,7 @@ def _runs(
     if activity is not None:
         yield 0, activity, _batch(fixed, activity, spikes)
         return
-    from lbi.simulation.oracle import check_spikes
+    from lbi.network.spikes import check_spikes
     from lbi.simulation.run import simulate
 
     inputs = check_spikes(spikes, fixed.n_in)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lbi.errors import InputError, LbiError, Problem, Problems
 from lbi.files.untrusted_npz import read_npz
 from lbi.files.versions import SPIKES_KEYS
-from lbi.simulation.oracle import check_spikes
+from lbi.network.spikes import check_spikes
 
 
 def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:

@@ -11,54 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lbi.errors import InputError, Problems
 from lbi.network.activity import Activity, PopulationActivity, ProjectionActivity
 from lbi.network.fixed import FixedNetwork
 from lbi.network.fixedpoint import shift
 from lbi.network.graph import INPUT, Network
+from lbi.network.spikes import check_spikes
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-
-
-def check_spikes(spikes: ArrayLike, n_in: int, where: str = "spikes") -> NDArray[np.uint8]:
-    """``spikes`` as (n_samples, n_steps, n_in) uint8 of zeros and ones; InputError otherwise."""
-    problems = Problems()
-    array = np.asarray(spikes)
-    if problems.check(
-        array.ndim == 3,
-        "spikes-rank",
-        where,
-        f"shape {array.shape}",
-        "(n_samples, n_steps, n_in)",
-        "one row of channels per step: spikes.reshape(n_samples, n_steps, -1)",
-    ):
-        problems.check(
-            array.shape[2] == n_in,
-            "spikes-width",
-            where,
-            f"{array.shape[2]} channels",
-            f"{n_in}, the network's input",
-            "use the encoding the network was trained with",
-        )
-    if problems.check(
-        array.dtype.kind in "biuf",
-        "spikes-dtype",
-        where,
-        f"type {array.dtype}",
-        "uint8 (or bool) zeros and ones",
-    ):
-        n_bad = array.size - int(np.count_nonzero(array == 0)) - int(np.count_nonzero(array == 1))
-        problems.check(
-            n_bad == 0,
-            "spikes-value",
-            where,
-            f"{n_bad} values that are neither 0 nor 1",
-            "0 and 1: a chip input spikes at most once per timestep",
-            "bin the events to one per step",
-        )
-    problems.raise_as(InputError)
-    return np.ascontiguousarray(array, dtype=np.uint8)
 
 
 def simulate(network: Network | FixedNetwork, spikes: ArrayLike, record: Iterable[str] = ()) -> Activity:

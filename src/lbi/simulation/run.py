@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -20,8 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from lbi.errors import InputError, Problems
 from lbi.network.activity import Activity, PopulationActivity, ProjectionActivity
 from lbi.network.fixed import FixedNetwork, FixedPopulation
+from lbi.network.spikes import SPIKES_WIDTH, SpikeEvents, check_spikes
 from lbi.simulation.layout import Plan, plan_of
-from lbi.simulation.oracle import check_spikes
 from lbi.simulation.records import Inputs, Outputs
 
 FLAGS = ("spikes", "active")
@@ -33,52 +32,6 @@ class SaturationWarning(UserWarning):
 
     ``lbi.simulation.bounds.state_bounds`` tells from the weights which neurons never can.
     """
-
-
-@dataclass(frozen=True, eq=False)
-class SpikeEvents:
-    """Input spikes as a list: event i is a spike of ``channel[i]`` in ``step[i]`` of ``sample[i]``.
-
-    sample, step, channel: (n_events,) integers in any order, no event twice
-    shape: (n_samples, n_steps, n_in)
-    Raises InputError naming all that is out of range.
-    """
-
-    sample: NDArray[Any]
-    step: NDArray[Any]
-    channel: NDArray[Any]
-    shape: tuple[int, int, int]
-
-    def __post_init__(self) -> None:
-        problems = Problems()
-        for name, limit in zip(("sample", "step", "channel"), self.shape, strict=True):
-            array = np.asarray(getattr(self, name))
-            object.__setattr__(self, name, array)
-            where = f"events, {name}"
-            problems.check(
-                array.ndim == 1 and array.size == np.size(self.sample),
-                "events-shape",
-                where,
-                f"shape {array.shape}",
-                f"({np.size(self.sample)},), as sample",
-            )
-            if problems.check(array.dtype.kind in "iu", "events-dtype", where, f"{array.dtype}", "integers"):
-                n_bad = int(np.count_nonzero((array < 0) | (array >= limit)))
-                problems.check(
-                    n_bad == 0, "events-range", where, f"{n_bad} out of range", f"0 to {limit - 1}"
-                )
-        problems.raise_as(InputError)
-        keys = np.ravel_multi_index((self.sample, self.step, self.channel), self.shape)
-        n_twice = keys.size - np.unique(keys).size
-        problems.check(
-            n_twice == 0,
-            "events-twice",
-            "events",
-            f"{n_twice} repeated events",
-            "at most one spike per channel and step",
-            "bin the events to one per step",
-        )
-        problems.raise_as(InputError)
 
 
 def simulate(
@@ -107,15 +60,16 @@ def simulate(
         n_threads is None or n_threads >= 1, "n-threads", "n_threads", f"{n_threads}", "at least 1, or None"
     )
     try:
-        inputs = _inputs(spikes, fixed.n_in)
+        inputs, n_samples = _inputs(spikes, fixed.n_in)
     except InputError as error:
         problems.take(error)
     problems.raise_as(InputError)
     plan = plan_of(fixed)
     read = {"spikes", "v"} if fixed.readout.of_membrane else {"spikes"}
-    outputs = _run(
-        plan, inputs, pairs | {(fixed.readout.population, name) for name in read}, n_threads, on_done
+    outputs = _outputs(
+        plan, n_samples, inputs.n_steps, pairs | {(fixed.readout.population, name) for name in read}
     )
+    _run(plan, inputs, outputs, n_threads, on_done)
     activity = _activity(fixed, plan, outputs, pairs)
     _warn(plan, outputs)
     return activity
@@ -151,42 +105,36 @@ def _pairs(
     return pairs
 
 
-def _inputs(spikes: ArrayLike | SpikeEvents, n_in: int) -> Inputs:
+def _inputs(spikes: ArrayLike | SpikeEvents, n_in: int) -> tuple[Inputs, int]:
+    """The spikes in the kernels' form, and the number of samples, which no row of events tells without steps."""
     no_spikes, no_pointers = np.zeros((0, 0, 0), dtype=np.uint8), np.zeros(1, dtype=np.int64)
     if isinstance(spikes, SpikeEvents):
         problems = Problems()
         n_samples, n_steps, width = spikes.shape
-        problems.check(
-            width == n_in, "spikes-width", "events", f"{width} channels", f"{n_in}, the network's input"
-        )
+        SPIKES_WIDTH.check(problems, width == n_in, "events", f"{width} channels", n_in=n_in)
         problems.raise_as(InputError)
-        row = spikes.sample.astype(np.int64) * n_steps + spikes.step
-        order = np.lexsort((spikes.channel, row))
-        pointers = np.searchsorted(row[order], np.arange(n_samples * n_steps + 1)).astype(np.int64)
-        channels = spikes.channel[order].astype(np.int32)
-        return Inputs(False, n_steps, no_spikes, pointers, channels)
+        return Inputs(False, n_steps, no_spikes, *spikes.by_step()), n_samples
     array = np.asarray(spikes)
     if array.dtype == np.bool_:
         array = array.view(np.uint8)
     usual = array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == n_in
     if not usual or array.max(initial=0) > 1:
         array = check_spikes(array, n_in)
-    array = np.require(array, requirements=("C", "W"))  # numba compiles anew for a read-only array
-    return Inputs(True, array.shape[1], array, no_pointers, np.zeros(0, dtype=np.int32))
+    array = np.require(array, requirements=("C", "W"))  # read-only arrays are another numba type
+    return Inputs(True, array.shape[1], array, no_pointers, np.zeros(0, dtype=np.int32)), array.shape[0]
 
 
 def _run(
     plan: Plan,
     inputs: Inputs,
-    pairs: set[tuple[str, str]],
+    outputs: Outputs,
     n_threads: int | None,
     on_done: Callable[[int], None] | None,
-) -> Outputs:
+) -> None:
+    """Fill ``outputs``, samples in parallel."""
     from lbi.simulation.kernels import run, scratch_for
 
-    layout, n_steps = plan.layout, inputs.n_steps
-    n_samples = inputs.spikes.shape[0] if inputs.is_dense else (inputs.pointers.size - 1) // max(n_steps, 1)
-    outputs = _outputs(plan, n_samples, n_steps, pairs)
+    layout, n_samples = plan.layout, outputs.n_events.shape[1]
     n_workers = min(n_threads or _n_cores(), n_samples)
     bounds = np.linspace(0, n_samples, min(8 * n_workers, n_samples) + 1).astype(int).tolist()
     if n_workers <= 1:
@@ -194,7 +142,7 @@ def _run(
             run(layout, inputs, outputs, scratch_for(layout), begin, end)
             if on_done is not None:
                 on_done(end - begin)
-        return outputs
+        return
     pool = ThreadPoolExecutor(n_workers)
     try:
         running = [
@@ -207,7 +155,6 @@ def _run(
                 on_done(end - begin)
     finally:
         pool.shutdown(cancel_futures=True)
-    return outputs
 
 
 def _n_cores() -> int:
