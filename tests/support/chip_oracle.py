@@ -104,13 +104,17 @@ class Synapses:
         weights, self.exponent = projection.weights, int(projection.weight_exp)
         self.source, self.target, self.n = projection.source, projection.target, weights.shape[0]
         cut = 8 - int(projection.num_weight_bits) + int(projection.sign_mode.name == "MIXED")
+        cut_toward_minus = projection.sign_mode.name != "INHIBITORY"
         data, columns, indptr = (x.tolist() for x in (weights.data, weights.indices, weights.indptr))
         delays = [int(projection.delay)] * len(data) if not hasattr(projection.delay, "tolist") else None
         delays = projection.delay.tolist() if delays is None else delays
         self.leaving: dict[int, list[tuple[int, int, int]]] = {}
         for row in range(self.n):
             for k in range(indptr[row], indptr[row + 1]):
-                mantissa = data[k] >> cut << cut  # truncate_weights
+                # truncate_weights, which turns inhibitory weights round before and after
+                mantissa = (
+                    data[k] >> cut << cut if data[k] > 0 or cut_toward_minus else -(-data[k] >> cut << cut)
+                )
                 self.leaving.setdefault(columns[k], []).append((delays[k], row, mantissa))
 
     def messages(self, spiking: list[int]) -> dict[int, list[int]]:
