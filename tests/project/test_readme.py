@@ -1,4 +1,4 @@
-"""What the README and the tutorial show is true: Python runs, commands print it, options exist, links lead somewhere."""
+"""README and tutorial are true: Python runs, commands print what is shown, options and links exist."""
 
 from __future__ import annotations
 
@@ -90,6 +90,10 @@ def test_readme_shows_what_the_tutorial_shows():
     assert len(shown) == 4
     for line, output in shown.items():
         assert set(output.replace("…", "").splitlines()) <= {"", *there[line].splitlines()}, line
+
+
+def test_readme_fits_a_screen_or_two():
+    assert len(TEXT.splitlines()) <= 110
 
 
 def test_make_targets_exist():
