@@ -2,8 +2,8 @@
 
     python benchmarks/estimate.py --sanafe PYTHON [--scale] [EXPORT ...]
 
-``--sanafe`` names a Python that has the package ``sanafe`` (2.2.9 here; GPL, so it runs as a program of its
-own: benchmarks/sanafe_side.py). Exports made by lbi-export are compared too, on their own test set.
+``--sanafe`` names a Python that has the package ``sanafe`` (2.2.9 here; GPL, so it runs as a separate
+program: benchmarks/sanafe_side.py). Exports made by lbi-export are compared too, on their own test set.
 Prints Markdown; benchmarks/estimate.md is its output.
 """
 
@@ -32,7 +32,7 @@ from lbi.simulation.run import simulate
 def network(
     rng: np.random.Generator, n_in: int, sizes: tuple[int, ...], fan_in: int, recurrent: bool
 ) -> FixedNetwork:
-    """A chain with leaky neurons; every neuron has ``fan_in`` inputs from each source. Raw chip time."""
+    """A chain of leaky neurons with ``fan_in`` inputs from each source, in raw chip time."""
     populations, projections = [], []
     source, n_source = INPUT, n_in
     for i, n in enumerate(sizes):
@@ -66,7 +66,7 @@ def projection(
 
 
 def job(fixed: FixedNetwork, placement: Placement, spikes: np.ndarray, dense: bool, out: Path) -> dict:
-    """What sanafe_side.py needs: groups with cores (column, row, slot), connections, input spikes of one sample."""
+    """The job for sanafe_side.py: groups with cores (column, row, slot), connections, input spikes of one sample."""
     per_tile = int(load_profile("loihi1").mesh.cores_per_tile.number)
 
     def where(core: int) -> list[int]:
@@ -112,7 +112,7 @@ def job(fixed: FixedNetwork, placement: Placement, spikes: np.ndarray, dense: bo
 def run_sanafe(
     python: str, fixed: FixedNetwork, placement: Placement, spikes: np.ndarray, dense: bool
 ) -> dict:
-    """One sample in SANA-FE, in a process of its own."""
+    """The result of one sample in SANA-FE, run in a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         side = Path(__file__).with_name("sanafe_side.py")
@@ -126,7 +126,7 @@ def run_sanafe(
 
 
 def differing_spikes(fixed: FixedNetwork, theirs: dict, recorded: dict) -> int:
-    """Spikes of the populations that only one of the two has."""
+    """Number of population spikes that occur in only one of the two."""
     n_steps = len(theirs["spikes"])
     other = {name: np.zeros((n_steps, fixed.population(name).n), bool) for name, _ in recorded}
     for step, events in enumerate(theirs["spikes"]):
@@ -208,7 +208,7 @@ def load_export(path: Path) -> tuple[FixedNetwork, np.ndarray]:
 
 
 def checkpoint_table() -> None:
-    """Every check point of the profiles: the band our constants give, and what was measured."""
+    """Print each check point of the profiles: the range from our constants, and the measured value."""
     print("\n## Published check points\n")
     print("| workload | costs | ours | measured | ours / measured | verdict |\n|---|---|---|---|---|---|")
     for chip in profile_names():
@@ -238,7 +238,7 @@ def checkpoint_table() -> None:
 
 
 def scale_table() -> None:
-    """Placement of a million neurons and 100 million synapses, connected at random (the worst for sharing)."""
+    """Print the placement of a million neurons with 100 million random synapses (the worst case for sharing)."""
     print("\n## A million neurons, 100 million synapses, connected at random\n")
     print("| chip | cores | chips | seconds |\n|---|---|---|---|")
     rng = np.random.default_rng(0)
@@ -254,7 +254,7 @@ def scale_table() -> None:
 
 
 def main() -> None:
-    """Print all tables that were asked for."""
+    """Print all requested tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,8 +1,8 @@
-"""How long exporting takes, and how much memory: python benchmarks/export.py [--synapses 10000000 …].
+"""Time and memory of an export: python benchmarks/export.py [--synapses 10000000 …].
 
-Each size runs in a process of its own; peak memory is that process's highest, the network's own arrays included.
-The phases are those of ``lbi-export --target loihi``: layout on the chip, network.h5, network.net (dense, as
-netx wants it, gzip included), report. Beside it, what writing the bare arrays with numpy takes here.
+Each size runs in a separate process; peak memory includes the arrays of the network itself.
+The phases are those of ``lbi-export --target loihi``: placement, network.h5, network.net (dense, as netx requires,
+with gzip), report. For comparison, the bare arrays are also written with numpy.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lbi.deploy.job import ExportJob
 
 DENSITY = 0.1
 FAN_OUT = 2
-"""The hidden layer's size over the input's; the third layer is as large as the input."""
+"""Size of the hidden layer relative to the input; the third layer is as large as the input."""
 
 
 def random_matrix(rng: np.random.Generator, n_rows: int, n_cols: int) -> CsrMatrix:

@@ -1,8 +1,8 @@
 """Time of one optimizer step: AdaBreg against torch's Adam and the package bregman-learning.
 
 The model is 13 layers of 439 × 439 weights with biases: 26 tensors, 2,505,373 weights and 5,707 biases in all,
-float32. All optimizers take turns in one process, in blocks of a few steps, so that what else the machine does
-touches them alike; the least time over all blocks counts, and the median is shown beside it.
+float32. All optimizers take turns in one process, in blocks of a few steps, so that other load affects them
+equally. The minimum over all blocks counts; the median is shown beside it.
 
     python benchmarks/optimizers.py [--threads 2] [--seconds 20] [--device cpu|cuda]
 
@@ -45,7 +45,7 @@ def groups(params: list[nn.Parameter], reg: object) -> list[dict[str, object]]:
 
 
 def contenders(device: str) -> dict[str, torch.optim.Optimizer]:
-    """The optimizers under test, each on parameters of its own."""
+    """The optimizers under test, each with its own parameters."""
     found: dict[str, torch.optim.Optimizer] = {
         "torch Adam, fused": torch.optim.Adam(parameters(device), fused=True),
         "torch Adam, foreach": torch.optim.Adam(parameters(device), foreach=True),
@@ -57,14 +57,14 @@ def contenders(device: str) -> dict[str, torch.optim.Optimizer]:
     try:
         import bregman
     except ImportError:
-        print("bregman-learning is not installed: it is left out", file=sys.stderr)
+        print("bregman-learning is not installed and is left out", file=sys.stderr)
     else:
         found["bregman-learning AdaBreg"] = bregman.AdaBreg(groups(parameters(device), bregman.L1(0.05)))
     return found
 
 
 def time_block(step: Callable[[], object], device: str) -> list[float]:
-    """Seconds of each of a few steps in a row, after one that is not counted."""
+    """Seconds of each of several consecutive steps, after one warm-up step."""
     times = []
     for _ in range(BLOCK + 1):
         if device == "cuda":
@@ -78,7 +78,7 @@ def time_block(step: Callable[[], object], device: str) -> list[float]:
 
 
 def main() -> int:
-    """Measure, print, and judge."""
+    """Measure and print; returns 1 if a ratio exceeds its limit."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -4,7 +4,7 @@
 Trains dense Adam, LinBreg, AdaBreg, and magnitude pruning with fine-tuning (dense Adam for the first half of the
 epochs, then the smallest weights are removed and the rest is trained on), quantizes each network for a chip,
 runs the integers on the test set in the bit-exact simulator, and writes table.md, table.csv and plot.png.
-Every finished run is a line in runs.jsonl: start the same command again and it goes on where it stopped.
+Every finished run is a line in runs.jsonl: the same command continues an interrupted series.
 
 usage: paper_table.py --dataset psdigits -o OUT [--data DIR] [--densities 0.25,0.1,0.05] [--seeds 0,1,2]
                       [--optimizers adam,adabreg,linbreg,prune] [--epochs N] [--config FILE.toml]
@@ -46,7 +46,7 @@ COLUMNS = (
 
 
 class PruningTrainer(Trainer):
-    """Dense Adam for half of the epochs; then only the largest share ``density`` of all weights lives on."""
+    """Train with dense Adam for half of the epochs, then keep only the largest fraction ``density`` of all weights."""
 
     masks: list[torch.Tensor] | None = None
 
@@ -69,7 +69,7 @@ class PruningTrainer(Trainer):
 
 
 def one_run(config: TrainConfig, dataset: datasets.Dataset, *, prune: bool) -> dict[str, Any]:
-    """Train, quantize, run the integers; what a line of runs.jsonl holds."""
+    """Train, quantize and run the integers; returns one record of runs.jsonl."""
     started = time.perf_counter()
     trainer = (PruningTrainer if prune else Trainer)(config, dataset)
     trainer.run()
@@ -92,7 +92,7 @@ def one_run(config: TrainConfig, dataset: datasets.Dataset, *, prune: bool) -> d
 
 
 def plan(arguments: argparse.Namespace) -> Iterator[tuple[str, float, int]]:
-    """Every (optimizer, density, seed) of the table, seed by seed, so that an early look is a fair one."""
+    """Every (optimizer, density, seed) of the table, ordered by seed so that partial tables are balanced."""
     for seed in arguments.seeds:
         for optimizer in arguments.optimizers:
             for density in [1.0] if optimizer == "adam" else arguments.densities:
@@ -100,7 +100,7 @@ def plan(arguments: argparse.Namespace) -> Iterator[tuple[str, float, int]]:
 
 
 def load_runs(path: Path) -> dict[str, dict[str, Any]]:
-    """Finished runs by their key; a last line cut off by an interruption is left out."""
+    """Finished runs by key; an incomplete last line is ignored."""
     runs = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -135,7 +135,7 @@ def tabulate(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write(rows: list[dict[str, Any]], out: Path) -> None:
-    """table.csv and table.md."""
+    """Write table.csv and table.md."""
     with (out / "table.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -154,7 +154,7 @@ def write(rows: list[dict[str, Any]], out: Path) -> None:
 
 
 def plot(rows: list[dict[str, Any]], path: Path, title: str) -> bool:
-    """Accuracy against density, if matplotlib is installed."""
+    """Plot accuracy against density, if matplotlib is installed."""
     try:
         import matplotlib
 

@@ -1,4 +1,4 @@
-"""The SANA-FE half of benchmarks/estimate.py: a program of its own, run by a Python that has ``sanafe`` (GPL).
+"""The SANA-FE half of benchmarks/estimate.py: a separate program for a Python that has ``sanafe`` (GPL).
 
 Reads a JSON job from stdin, runs the placed network in SANA-FE with its own Loihi profile, and writes counts
 and energies as JSON to the file named in the job. It imports nothing of lbi, and lbi imports nothing of it.
@@ -11,7 +11,7 @@ import sanafe
 
 
 def build(job):
-    """The network, mapped core by core as the job says; input neurons on a core of their own."""
+    """The network, mapped to cores as in the job; input neurons are on a separate core."""
     arch = sanafe.load_loihi()
     tiles = arch.tiles
     net = sanafe.Network()

@@ -45,7 +45,7 @@ HIDDEN_RATE = 0.05
 
 
 def random_csr(rng: np.random.Generator, n_out: int, n_in: int, density: float) -> CsrMatrix:
-    """Even weights, mostly excitatory, row by row so that a large matrix needs no dense one."""
+    """Even weights, mostly excitatory, made row by row to avoid a large dense matrix."""
     per_row = max(1, round(density * n_in))
     indices = np.empty((n_out, per_row), dtype=np.int32)
     for row in indices:
@@ -96,7 +96,7 @@ def spikes_for(rng: np.random.Generator, n_samples: int, n_in: int, rate: float 
 
 
 def best(run: Callable[[], object], times: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """The shortest of several runs, in seconds: the others were disturbed."""
+    """The shortest of several runs in seconds, as the least disturbed one."""
     durations = []
     for _ in range(times):
         start = clock()
@@ -106,7 +106,7 @@ def best(run: Callable[[], object], times: int, clock: Callable[[], float] = tim
 
 
 def lava_child(job: str, out: str) -> None:
-    """One sample through Lava: every population's spikes, and the seconds it takes, start-up excluded.
+    """One sample in Lava: the spikes of all populations, and the seconds taken without start-up.
 
     The first step starts everything; the rest runs in parts, of which the quickest counts.
     """
@@ -146,7 +146,7 @@ def lava_child(job: str, out: str) -> None:
 
 
 def lava_seconds(fixed: FixedNetwork, spikes: np.ndarray) -> float:
-    """Lava's time for the sample ``spikes`` (N_STEPS, n_in); its spikes must be ours."""
+    """Lava's time for the sample ``spikes`` (N_STEPS, n_in); its spikes must equal the simulator's."""
     from lbi.system.supervisor import run_script
 
     with tempfile.TemporaryDirectory() as folder:

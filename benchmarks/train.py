@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""One training step (forward, backward, Adam) of a spiking network, beside other libraries, in one run.
+"""Time of one training step (forward, backward, Adam), compared with other libraries in one run.
 
 The network is 700–256–20, batch 64, 100 steps, spikes at the rate of spoken digits (5.3 % of inputs set), loss: cross
-entropy on spike counts. ``products`` is what cannot be saved by a better neuron: the two dense matrix products with
-the same loss and optimizer, and no neurons at all. The recurrent variant adds 256 × 256 recurrent weights (for
-``products``: one product per step). Rounds go through all candidates in turn, so that a busy machine hurts all alike;
+entropy on spike counts. ``products`` is the part that no neuron implementation can save: the two dense matrix products with
+the same loss and optimizer, without neurons. The recurrent variant adds 256 × 256 recurrent weights (for
+``products``: one product per step). All candidates take turns in every round, so that other load affects them equally;
 the minimum counts. A peer that is not installed is left out.
 
 usage: train.py [--rounds N] [--threads N] [--rate R] [--device cpu|cuda] [--only NAME,…]
@@ -39,7 +39,7 @@ def training_step(module: nn.Module, forward: Callable[[], Tensor], labels: Tens
 
 
 def products(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
-    """Only the dense products, in the layout that suits them: time first where they go step by step."""
+    """Only the dense products, in their fastest layout: time first where they go step by step."""
     first, second = nn.Linear(N_IN, N_HIDDEN, bias=False), nn.Linear(N_HIDDEN, N_OUT, bias=False)
     feedback = nn.Linear(N_HIDDEN, N_HIDDEN, bias=False)
     module = nn.ModuleList([first, second, *([feedback] if recurrent else [])]).to(x.device)
@@ -59,7 +59,7 @@ def products(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
 
 
 def ours(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
-    """CUBA-LIF of this package, surrogate gradient, spikes as they come (uint8)."""
+    """CUBA-LIF of this package with a surrogate gradient, on uint8 spikes."""
     from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork
 
     hidden = PopulationConfig("hidden", N_HIDDEN, (0.4,), (0.2,), (3.0,), recurrent=recurrent)
@@ -164,7 +164,7 @@ CANDIDATES: dict[str, tuple[Callable[[Tensor, Tensor, bool], Step], str]] = {
 
 
 def measure(steps: dict[str, Step], rounds: int, device: str) -> dict[str, float]:
-    """Seconds per step, the least of ``rounds``; all candidates in turn in every round."""
+    """Seconds per step, the minimum over ``rounds``; all candidates take turns in every round."""
     least = dict.fromkeys(steps, float("inf"))
     for round_ in range(rounds + 2):
         for name, step in steps.items():
@@ -178,7 +178,7 @@ def measure(steps: dict[str, Step], rounds: int, device: str) -> dict[str, float
 
 
 def build(x: Tensor, labels: Tensor, recurrent: bool, only: list[str]) -> dict[str, Step]:
-    """The candidates that are installed and can do this variant; says why another is left out."""
+    """The candidates that are installed and support this variant; prints why others are left out."""
     steps = {}
     for name, (builder, _) in CANDIDATES.items():
         if only and name not in only:
@@ -195,7 +195,7 @@ def build(x: Tensor, labels: Tensor, recurrent: bool, only: list[str]) -> dict[s
 
 
 def main() -> int:
-    """Print a table per variant, and how the promises stand."""
+    """Print one table per variant and compare it with the expected ratios."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -211,7 +211,7 @@ def main() -> int:
     x = (torch.rand(BATCH, STEPS, N_IN) < arguments.rate).to(torch.uint8).to(arguments.device)
     labels = torch.randint(0, N_OUT, (BATCH,), device=arguments.device)
     only = arguments.only.split(",") if arguments.only else []
-    for recurrent, promise in ((False, 4.0), (True, 2.0)):
+    for recurrent, expected in ((False, 4.0), (True, 2.0)):
         print(
             f"{'recurrent' if recurrent else 'feed-forward'}, {arguments.threads} threads, {arguments.device}"
         )
@@ -226,9 +226,9 @@ def main() -> int:
         peers = [times[name] for name in times if name not in ("products", "lbi")]
         if peers and {"products", "lbi"} <= times.keys():
             print(
-                f"  lbi / products: {times['lbi'] / times['products']:.2f} (promised for feed-forward: ≤ 1.25)"
+                f"  lbi / products: {times['lbi'] / times['products']:.2f} (expected for feed-forward: ≤ 1.25)"
             )
-            print(f"  fastest peer / lbi: {min(peers) / times['lbi']:.1f} (promised: ≥ {promise:g})")
+            print(f"  fastest peer / lbi: {min(peers) / times['lbi']:.1f} (expected: ≥ {expected:g})")
     return 0
 
 
