@@ -1,4 +1,4 @@
-"""The events a chip's activity is counted in and priced by: one vocabulary for profiles, counts and costs.
+"""The events in which a chip's activity is counted and priced: one vocabulary for profiles, counts and costs.
 
 Profiles price events by name under ``[costs.*.energy]`` (pJ) and ``[costs.*.time]`` (ns); docs/hardware.md
 defines each event for people who write a profile.

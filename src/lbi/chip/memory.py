@@ -1,7 +1,7 @@
-"""Bits of synaptic memory: what each axon's row of synapses costs in a dense or an indexed format.
+"""Synaptic memory in bits: the size of each axon's row of synapses in a dense or an indexed format.
 
 On a core, every input axon owns a row. With ``n`` synapses of ``b`` bits, blocks of ``B`` synapses, a
-header of ``H`` bits per block, and rows padded to words of ``W`` bits::
+header of ``H`` bits per block, and rows padded to words of ``W`` bits:
 
     row(n, b) = ⌊n / B⌋ · ceil_W(B·b + H) + [n mod B > 0] · ceil_W((n mod B)·b + H),     row(0, b) = 0
     dense   bits of a core = Σ over axons  row(N, w + d)              zeros stored, N targets on the core
@@ -32,9 +32,15 @@ DENSE, INDEXED = "dense", "indexed"
 
 @dataclass(frozen=True)
 class RowFormat:
-    """Everything that decides the bits of one projection's rows under one layout.
+    """The parameters that determine the row sizes of one projection under one layout.
 
-    bits_per_synapse: weight and delay bits, without an index · index_bits: the widths there are
+    Attributes:
+        bits_per_synapse: weight and delay bits, without an index.
+        header: bits per block.
+        word: bits to which blocks are padded.
+        block: synapses that share a header; None for the whole row.
+        index_bits: available index widths, rising.
+        dense_index: index bits that dense rows store too.
     """
 
     bits_per_synapse: int
@@ -72,7 +78,7 @@ class RowFormat:
 
 @dataclass(frozen=True)
 class ProjectionBits:
-    """Synaptic memory of one projection, in bits, over all cores it lands on."""
+    """Synaptic memory of one projection in bits, summed over its cores."""
 
     dense: int
     indexed: int
@@ -85,7 +91,7 @@ class ProjectionBits:
 
 
 def row_format(projection: FixedProjection, layout: MemoryLayout) -> RowFormat:
-    """How a layout stores a projection's synapses; weight bits are rounded up to a width there is."""
+    """The row format of a projection under a layout; weight bits are rounded up to an available width."""
     widths = [int(width) for width in layout.weight_bits.numbers]
     weight = next((width for width in widths if width >= projection.num_weight_bits), widths[-1])
     delay = int(layout.delay.number) if projection.max_delay > 0 else 0
@@ -105,10 +111,18 @@ def projection_bits(
     profile: HardwareProfile,
     layout: MemoryLayout | None = None,
 ) -> ProjectionBits:
-    """Dense and indexed bits of a projection whose target fills core after core with compartments.
+    """Dense and indexed bits of a projection if its target fills one core after the other.
 
-    population_sizes: neurons by name · layout: default the profile's first
-    The cheaper format is chosen, indexed on a tie; dense only if its rows fit the input axons of a core.
+    The smaller format is chosen, indexed on a tie; dense only if its rows fit the input axons of a core.
+
+    Args:
+        projection: the projection.
+        population_sizes: population → neurons, with the input.
+        profile: the chip.
+        layout: memory layout; None for the profile's first.
+
+    Returns:
+        Bits of both formats, and the chosen one.
     """
     rows = row_format(projection, layout or profile.layout)
     n_target, n_source = population_sizes[projection.target], projection.weights.shape[1]
@@ -126,7 +140,7 @@ def projection_bits(
 def synapses_per_axon(
     projection: FixedProjection, start: int, stop: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Sources that reach target rows ``start`` to ``stop`` (rising), and how many synapses each has there."""
+    """Sources (rising) with synapses onto target rows ``start`` to ``stop``, and the synapses of each."""
     weights = projection.weights
     columns = weights.indices[weights.indptr[start] : weights.indptr[stop]]
     if columns.size * 8 < weights.shape[1]:
@@ -139,7 +153,7 @@ def synapses_per_axon(
 
 
 def sizes(fixed: FixedNetwork) -> dict[str, int]:
-    """Neurons by population name, the input's channels included."""
+    """Population → number of neurons, with the input's channels."""
     return {INPUT: fixed.n_in} | {population.name: population.n for population in fixed.populations}
 
 

@@ -1,4 +1,4 @@
-"""Positions on the chip: cores into tiles, tiles on a mesh, so that cores that talk lie close together."""
+"""Positions of cores on the chip's mesh of tiles, arranged so that communicating cores are close."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lbi.chip.profile import HardwareProfile
 
 
 def slot_positions(profile: HardwareProfile, n: int) -> NDArray[np.int64]:
-    """(n, 3) chip, column and row of the first ``n`` core slots: tiles in a snake, row by row."""
+    """(n, 3) chip, column and row of the first ``n`` core slots, with tiles in boustrophedon order."""
     columns, rows, per_tile = (
         int(quantity.number)
         for quantity in (profile.mesh.columns, profile.mesh.rows, profile.mesh.cores_per_tile)
@@ -33,10 +33,17 @@ def hops(positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def arrange(traffic: Any, positions: NDArray[np.int64], n_swaps: int = 1000) -> NDArray[np.int64]:
-    """(n,) a slot for each core, swapping pairs on the same chip while Σ traffic · hops falls.
+    """The slot of each core, improved by swapping pairs on the same chip while Σ traffic · hops falls.
 
-    traffic: CSR (n, n) symmetric axons between cores · positions: (n, 3) of the slots.
-    Each swap is the best there is, the first among equals; at most ``n_swaps`` per chip.
+    Each swap is the best available one, the first on ties.
+
+    Args:
+        traffic: CSR (n, n), symmetric, axons between cores.
+        positions: (n, 3) positions of the slots.
+        n_swaps: maximum number of swaps per chip.
+
+    Returns:
+        (n,) slot of each core.
     """
     slots = np.arange(positions.shape[0])
     for chip in np.unique(positions[:, 0]):

@@ -1,8 +1,8 @@
-"""Cuts populations into pieces that each fit a core, and packs the pieces onto as few cores as it can.
+"""Partition of populations into chunks that fit a core, and packing of chunks onto few cores.
 
-A *chunk* is a run of consecutive neurons of one population; its rows of synapses, in every projection that
-leads into the population, lie on its core. What a chunk takes of a core grows with every neuron, so each
-chunk is the longest run that fits, found by trials that aim at a full core.
+A *chunk* is a run of consecutive neurons of one population. Its core holds its rows of synapses of every
+projection into the population. The resources of a chunk grow with every neuron, so each chunk is the longest run
+that fits, found by interpolation search.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
 
 RESOURCES = ("compartments", "synaptic_bits", "input_axons", "output_axons", "memory_bits")
-"""What neurons take of a core; ``memory_bits`` is synapses, state and axon tables together."""
+"""Resources of a core; ``memory_bits`` is the total of synapses, state and axon tables."""
 
 EVEN_UP_TO = 16
-"""Populations of more chunks are left as cut: evening them out gains less than a chunk in this many."""
+"""Populations with more chunks are not balanced: balancing gains at most one chunk in this many."""
 
 _COMPARTMENTS, _BITS, _INPUTS, _OUTPUTS, _MEMORY = range(5)
 
@@ -45,7 +45,7 @@ class Chunk:
 
 
 def core_limits(profile: HardwareProfile) -> NDArray[np.float64]:
-    """(5,) what a core holds of each resource; infinity where no limit is known."""
+    """(5,) capacity of a core per resource; infinity where no limit is known."""
     limits = profile.limits
     quantities = (
         limits.compartments_per_core,
@@ -58,7 +58,7 @@ def core_limits(profile: HardwareProfile) -> NDArray[np.float64]:
 
 
 class Axons(NamedTuple):
-    """An indexed projection's rows on a chunk's core: their bits, their sources (rising) and synapses each."""
+    """The rows of an indexed projection on a chunk's core: bits, sources (rising), synapses per source."""
 
     bits: int
     sources: NDArray[np.int32]
@@ -68,7 +68,10 @@ class Axons(NamedTuple):
 class Partition:
     """The chunks of a network for one choice of formats.
 
-    formats: projection → "dense" or "indexed"
+    Args:
+        fixed: the network.
+        profile: the chip.
+        formats: projection → "dense" or "indexed".
     """
 
     def __init__(self, fixed: FixedNetwork, profile: HardwareProfile, formats: Mapping[str, str]) -> None:
@@ -82,12 +85,12 @@ class Partition:
             self.incoming[projection.target].setdefault(projection.source, []).append(projection)
         self.outputs = {p.name: np.zeros(p.n, dtype=np.int64) for p in fixed.populations}
         self.chunks: dict[str, list[Chunk]] = {}
-        # Chunks are looked at again and again (cut, packed, traced), and looking costs a pass over their synapses.
+        # Chunks are measured repeatedly (cut, packed, traced), each time with a pass over their synapses.
         self._trials: dict[tuple[str, int, int], Axons] = {}
         self._kept: dict[tuple[str, int, int], Axons] = {}
 
     def measure(self, chunk: Chunk) -> NDArray[np.int64]:
-        """(5,) what a chunk takes of its core; output axons by the destinations known so far."""
+        """(5,) resources that a chunk uses; output axons count the destinations known so far."""
         use = np.zeros(5, dtype=np.int64)
         use[_COMPARTMENTS] = chunk.n
         use[_OUTPUTS] = self.outputs[chunk.population][chunk.start : chunk.stop].sum()
@@ -123,7 +126,7 @@ class Partition:
         return found
 
     def _keep(self, chunk: Chunk) -> None:
-        """Forget all trials but those of a chunk that was chosen."""
+        """Keep the measurements of a chosen chunk and drop those of all other trials."""
         for projections in self.incoming[chunk.population].values():
             for projection in projections:
                 key = (projection.name, chunk.start, chunk.stop)
@@ -132,23 +135,23 @@ class Partition:
         self._trials.clear()
 
     def reached(self, source: str, chunk: Chunk) -> NDArray[Any]:
-        """Neurons of ``source`` that have an axon into a chunk, rising; through however many projections."""
+        """Neurons of ``source`` with an axon into a chunk, rising, over all projections between them."""
         projections = self.incoming[chunk.population].get(source, ())
         return _union([self._rows(projection, chunk)[1] for projection in projections])
 
     def share(self, chunk: Chunk) -> float:
-        """The largest share of a core's resources that a chunk takes; it fits up to 1."""
+        """The largest fraction of a core's resources that a chunk uses; up to 1 it fits."""
         return float((self.measure(chunk) / self.limits).max())
 
     def fits(self, chunk: Chunk) -> bool:
-        """True if a core holds the chunk."""
+        """True if the chunk fits a core."""
         return self.share(chunk) <= 1.0
 
     def cut(self, problems: Problems) -> None:
-        """Find chunks for all populations; what fits no core is noted in ``problems``.
+        """Find chunks for all populations; neurons that fit no core are noted in ``problems``.
 
-        A neuron's output axons depend on how its targets are cut, so cutting repeats with the larger
-        number of destinations until nothing changes; that number only grows, so it ends.
+        A neuron's output axons depend on how its targets are cut. So cutting is repeated with the larger
+        number of destinations until nothing changes; the number only grows, so this terminates.
         """
         todo = list(self.outputs)
         while todo and not problems:
@@ -160,9 +163,9 @@ class Partition:
         self.outputs = self._destinations()
 
     def balanced(self) -> Partition | None:
-        """As many chunks per population, of equal size where those fit; None if that changes nothing.
+        """The partition with equal chunks per population where they fit; None if that changes nothing.
 
-        A timestep lasts as long as the busiest core, so equal chunks are faster than full ones and a rest.
+        A timestep lasts as long as its busiest core, so equal chunks are faster than full ones and a remainder.
         """
         few = {name: chunks for name, chunks in self.chunks.items() if 1 < len(chunks) <= EVEN_UP_TO}
         even = self.chunks | {name: _even(name, chunks) for name, chunks in few.items()}
@@ -193,9 +196,9 @@ class Partition:
         return chunks
 
     def _longest(self, name: str, start: int, n: int, guess: int) -> int:
-        """The largest ``stop`` so that [start, stop) fits; ``start`` if not even one neuron does.
+        """The largest ``stop`` for which [start, stop) fits; ``start`` if not even one neuron does.
 
-        Aims at a full core from the share that the last trial took; halves the interval when that stalls.
+        Extrapolates to a full core from the last trial's usage; every third trial halves the interval.
         """
         good = start
         bad = 1 + int(min(n, start + self.limits[_COMPARTMENTS]))
@@ -215,7 +218,7 @@ class Partition:
         return good
 
     def _report(self, chunk: Chunk, problems: Problems) -> None:
-        """Note every limit that a single neuron breaks."""
+        """Note all limits that a single neuron exceeds."""
         remedies = {
             "synaptic_bits": "a higher sparsity, or fewer weight bits",
             "input_axons": "a higher sparsity, or fewer inputs to the population",
@@ -233,7 +236,7 @@ class Partition:
                 )
 
     def _destinations(self) -> dict[str, NDArray[np.int64]]:
-        """Population → (n,) output axons per neuron: one per chunk it reaches."""
+        """Population → (n,) output axons per neuron, one per chunk reached."""
         outputs = {name: np.zeros(values.size, dtype=np.int64) for name, values in self.outputs.items()}
         for name, chunks in self.chunks.items():
             for source in self.incoming[name]:
@@ -243,7 +246,7 @@ class Partition:
 
 
 def _even(name: str, chunks: Sequence[Chunk]) -> list[Chunk]:
-    """The same neurons in as many chunks, sizes differing by at most one."""
+    """The same neurons in the same number of chunks, with sizes that differ by at most one."""
     n = chunks[-1].stop if chunks else 0
     bounds = [n * i // len(chunks) for i in range(len(chunks) + 1)]
     return [Chunk(name, start, stop) for start, stop in pairwise(bounds)]
@@ -262,10 +265,18 @@ def pack(
     limits: NDArray[np.float64],
     traffic: Any,
 ) -> NDArray[np.int64]:
-    """(n_chunks,) a core for each chunk: largest first, onto the open core it talks to most, else a new one.
+    """The core of each chunk, by first-fit decreasing: onto the open core with most traffic, else a new one.
 
-    uses: (n_chunks, 5) · traffic: CSR (n_chunks, n_chunks) axons between chunks, symmetric.
-    Two chunks of one population never share a core. Axons that chunks on a core would share are not deducted.
+    Two chunks of one population never share a core. Axons that chunks on a core could share are not deducted.
+
+    Args:
+        chunks: the chunks.
+        uses: (n_chunks, 5) resources of each chunk.
+        limits: (5,) capacity of a core.
+        traffic: CSR (n_chunks, n_chunks), symmetric, axons between chunks.
+
+    Returns:
+        (n_chunks,) core of each chunk.
     """
     share = (uses / limits).max(axis=1) if len(chunks) else np.zeros(0)
     order = np.lexsort((np.arange(len(chunks)), -share))

@@ -1,4 +1,4 @@
-"""Where a network goes on a chip: neurons to cores, cores to tiles, chips as many as it takes."""
+"""Placement of a network: neurons on cores, cores on tiles, over as many chips as needed."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ from lbi.network.graph import INPUT
 
 @dataclass(frozen=True, eq=False)
 class AxonTable:
-    """The input axons of one projection, core after core: who reaches a chunk, through how many synapses.
+    """The input axons of one projection, ordered by chunk.
 
-    sources: (n_axons,) source neuron · chunks: (n_axons,) index of the chunk · synapses: (n_axons,) stored
+    Attributes:
+        sources: (n_axons,) source neuron.
+        chunks: (n_axons,) index of the chunk.
+        synapses: (n_axons,) stored synapses of the axon on that chunk.
     """
 
     sources: NDArray[np.int32]
@@ -41,12 +44,19 @@ class AxonTable:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Every neuron's core, every core's place and what it holds.
+    """The core of every neuron, the position of every core, and what it holds.
 
-    chunks: runs of neurons · core_of_chunk: (n_chunks,) · positions: (n_cores, 3) chip, column, row
-    use: resource → (n_cores,); limits: resource → most per core, or None where no limit is known
-    formats: projection → "dense" or "indexed"; bits: projection → its memory as placed
-    axons: projection → its input axons (none recorded for dense projections: every source, every chunk)
+    Attributes:
+        chip: name of the chip.
+        chunks: runs of neurons.
+        core_of_chunk: (n_chunks,) core of each chunk.
+        positions: (n_cores, 3) chip, column, row.
+        use: resource → (n_cores,) amount used.
+        limits: resource → capacity per core, or None where no limit is known.
+        formats: projection → "dense" or "indexed".
+        bits: projection → its memory as placed.
+        axons: projection → its input axons. Dense projections are left out: every source reaches every
+            chunk.
     """
 
     chip: str
@@ -90,10 +100,18 @@ class Placement:
 
 
 def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False) -> Placement:
-    """Lay a network out on a chip: as few cores as it can, then little spike traffic; deterministic.
+    """Place a network on a chip, deterministically: few cores first, then little spike traffic.
 
-    dense: store every projection as a full matrix, as the network would be without sparsity.
-    Raises FitError naming every limit that is broken and what would mend it.
+    Args:
+        fixed: the network.
+        profile: the chip.
+        dense: store every projection as a full matrix, as without sparsity.
+
+    Returns:
+        The placement.
+
+    Raises:
+        FitError: naming all limits that are exceeded, each with a fix.
     """
     problems = Problems(() if dense else rules.check(fixed, profile))
     partition = _partition(fixed, profile, dense, problems)
@@ -131,7 +149,7 @@ def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False)
 
 @dataclass(frozen=True, eq=False)
 class _Packed:
-    """Chunks on numbered cores, which have no place yet."""
+    """Chunks on numbered cores that have no position yet."""
 
     chunks: tuple[Chunk, ...]
     axons: dict[str, AxonTable]
@@ -159,7 +177,7 @@ def _pack(partition: Partition) -> _Packed:
 
 
 def _partition(fixed: FixedNetwork, profile: HardwareProfile, dense: bool, problems: Problems) -> Partition:
-    """Chunks with the cheaper formats; if those do not fit, with the indexed format throughout."""
+    """The partition with the smaller format per projection; if that does not fit, with indexed formats only."""
     if dense:
         partition = Partition(fixed, profile, {projection.name: DENSE for projection in fixed.projections})
         partition.cut(problems)
@@ -176,7 +194,7 @@ def _partition(fixed: FixedNetwork, profile: HardwareProfile, dense: bool, probl
         found = Problems()
         partition.cut(found)
     for problem in found:
-        problems.add(problem.code, problem.where, problem.found, problem.allowed, problem.remedy)
+        problems.note(problem)
     return partition
 
 
@@ -193,7 +211,7 @@ def _axon_table(partition: Partition, name: str, chunks: tuple[Chunk, ...]) -> A
 
 
 def _traffic(fixed: FixedNetwork, chunks: tuple[Chunk, ...], axons: Mapping[str, AxonTable]) -> Any:
-    """CSR (n_chunks, n_chunks): axons between chunks, both ways together; the input is nobody's chunk."""
+    """CSR (n_chunks, n_chunks) of axons between chunks, summed over both directions, without the input."""
     from scipy.sparse import csr_matrix
 
     n = len(chunks)
@@ -219,7 +237,7 @@ def _traffic(fixed: FixedNetwork, chunks: tuple[Chunk, ...], axons: Mapping[str,
 
 
 def _in_order(core_of_chunk: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Cores renumbered by their first chunk: neighbours in the network are neighbours on the snake."""
+    """Cores renumbered by their first chunk, so that neighbours in the network get neighbouring slots."""
     _, first = np.unique(core_of_chunk, return_index=True)
     rank = np.empty(first.size, dtype=np.int64)
     rank[np.argsort(first, kind="stable")] = np.arange(first.size)
@@ -227,7 +245,7 @@ def _in_order(core_of_chunk: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _sum_blocks(traffic: Any, core_of: NDArray[np.int64], n_cores: int) -> Any:
-    """CSR (n_cores, n_cores): traffic between cores; what stays within a core is on the diagonal."""
+    """CSR (n_cores, n_cores) of traffic between cores; traffic within a core is on the diagonal."""
     from scipy.sparse import csr_matrix
 
     member = csr_matrix(
@@ -252,7 +270,7 @@ def _check_system(n_cores: int, profile: HardwareProfile, problems: Problems) ->
 def _merge_axons(
     partition: Partition, chunks: tuple[Chunk, ...], core_of_chunk: NDArray[np.int64], use: NDArray[np.int64]
 ) -> None:
-    """Deduct, in place, axons counted once per chunk where chunks on one core have the same source neuron."""
+    """Deduct, in place, axons that are counted per chunk but shared by chunks on one core."""
     inputs, outputs, memory = (
         RESOURCES.index(name) for name in ("input_axons", "output_axons", "memory_bits")
     )

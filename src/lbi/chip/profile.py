@@ -16,9 +16,14 @@ CONFIDENCES = ("published", "derived", "third-party", "inferred", "assumption", 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number of a chip: value and unit, who says so, and how far to trust it.
+    """One number of a chip, with its unit, source and confidence.
 
-    value: a number, a tuple of numbers or of names, or None where ``confidence`` is "not published"
+    Attributes:
+        value: a number, a tuple of numbers or of names, or None where ``confidence`` is "not published".
+        unit: the unit.
+        source: keys of the profile's sources, each with a place.
+        confidence: one of ``CONFIDENCES``.
+        note: conditions, arithmetic, doubts; may be empty.
     """
 
     value: float | tuple[float, ...] | tuple[str, ...] | None
@@ -29,12 +34,12 @@ class Quantity:
 
     @property
     def known(self) -> bool:
-        """False for a number that nobody published."""
+        """False for a number that has not been published."""
         return self.value is not None
 
     @property
     def number(self) -> float:
-        """The single number; 0 where it is not published (callers that price by it say so)."""
+        """The single number; 0 where it is not published, which reports state."""
         if self.value is None:
             return 0.0
         if isinstance(self.value, tuple):
@@ -51,7 +56,7 @@ class Quantity:
 
     @property
     def limit(self) -> int | None:
-        """As a limit: a whole number, or None for "no limit is known"."""
+        """The value as a limit: an integer, or None if no limit is known."""
         return None if self.value is None else int(self.number)
 
     def __str__(self) -> str:
@@ -65,7 +70,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a core, a chip and a system hold; a Quantity without value is a limit that is not known."""
+    """Capacities of a core, a chip and a system; a Quantity without a value is an unknown limit."""
 
     cores_per_chip: Quantity
     chips_per_system: Quantity
@@ -88,9 +93,11 @@ class Mesh:
 
 @dataclass(frozen=True)
 class MemoryLayout:
-    """How one axon's row of synapses is stored; ``lbi.chip.memory`` has the formula.
+    """The storage of one axon's row of synapses; ``lbi.chip.memory`` has the formula.
 
-    capacity: bits per core · block: synapses that share a header (None: the whole row)
+    Attributes:
+        capacity: bits per core.
+        block: synapses that share a header (None: the whole row).
     """
 
     name: str
@@ -109,7 +116,9 @@ class MemoryLayout:
 class CostSet:
     """Energy in pJ and time in ns per event, one consistent set from one origin.
 
-    energy, time: event name → Quantity; events are named in docs/hardware.md. Empty energy: not published.
+    Attributes:
+        energy: event name → Quantity in pJ; empty if not published.
+        time: event name → Quantity in ns. ``lbi.chip.events`` names the events.
     """
 
     name: str
@@ -121,7 +130,7 @@ class CostSet:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A labelled what-if for energy: another chip's costs, or a range per synaptic operation."""
+    """A hypothetical energy model with a label: another chip's costs, or a range per synaptic operation."""
 
     name: str
     label: str
@@ -132,7 +141,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class StaticPower:
-    """Power drawn without any activity, by one boundary of measurement."""
+    """Power without any activity, for one boundary of measurement."""
 
     name: str
     label: str
@@ -154,12 +163,21 @@ class CheckPoint:
 
 @dataclass(frozen=True)
 class HardwareProfile:
-    """One chip, as its file says (docs/hardware.md): every number is a ``Quantity`` with unit, source and confidence.
+    """One chip as described in its file (docs/hardware.md); every number is a ``Quantity``.
 
-    name: what ``--chip`` takes · title: for people · sources: the keys that quantities cite → full references
-    limits: cores, neurons, axons and memory · models: neuron models the chip runs · mesh: tiles
-    formats: ranges of the integers · memory: layouts of synapses, the first is used · costs: pJ and ns per event
-    scenarios: labelled what-ifs · static: power at rest, mW · checkpoints: published measurements to hold against
+    Attributes:
+        name: value of ``--chip``.
+        title: name for people.
+        sources: the keys that quantities cite → full references.
+        limits: cores, neurons, axons and memory.
+        models: neuron models the chip runs.
+        mesh: tiles.
+        formats: ranges of the integers.
+        memory: layouts of synapses, of which the first is used.
+        costs: pJ and ns per event.
+        scenarios: hypothetical energy models.
+        static: power without activity in mW.
+        checkpoints: published measurements for comparison.
     """
 
     name: str
@@ -175,16 +193,16 @@ class HardwareProfile:
     static: tuple[StaticPower, ...]
     checkpoints: tuple[CheckPoint, ...]
     origin: Mapping[str, Quantity]
-    """Every quantity of the file by its dotted name, number formats included, for reports."""
+    """All quantities of the file by dotted name, including number formats, for reports."""
 
     @property
     def layout(self) -> MemoryLayout:
-        """The memory layout that placement and headline figures use: the file's first."""
+        """The memory layout used by placement and main figures: the first of the file."""
         return self.memory[0]
 
     @property
     def has_energy(self) -> bool:
-        """True if any cost set of the chip itself prices energy."""
+        """True if any cost set of the chip itself has energies."""
         return any(costs.energy for costs in self.costs)
 
     def supports(self, model: str) -> bool:

@@ -1,7 +1,6 @@
-"""What a chip demands of a network, one small function per rule; ``check`` reports every violation.
+"""Limits of a chip on single numbers and neurons, one function per rule; ``check`` reports all violations.
 
-Rules look at each number and each neuron by itself. What only shows when neurons share a core is
-``lbi.chip.placement``'s part; it begins with these.
+Limits that concern neurons sharing a core are checked by ``lbi.chip.placement``, which calls these rules first.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def projection_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: 
 
 
 def fan_in(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
-    """Every neuron's synapses fit one core: an input axon and a row of memory per source that reaches it."""
+    """The synapses of every neuron fit one core, with an input axon and a memory row per source."""
     axon_limit = profile.limits.input_axons_per_core.limit
     capacity = int(profile.layout.capacity.number)
     for population in fixed.populations:
@@ -124,7 +123,7 @@ def fan_in(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) ->
 
 
 def _n_sources(projections: list[FixedProjection]) -> NDArray[np.int64]:
-    """(n_target,) sources that reach each neuron, through one or several projections from the same source."""
+    """(n_target,) sources per neuron, over all projections from the same source."""
     if len(projections) == 1:
         return projections[0].weights.fan_in()
     patterns = [projection.weights.to_scipy() for projection in projections]
@@ -137,7 +136,7 @@ RULES: tuple[Rule, ...] = (neuron_models, neuron_numbers, projection_numbers, fa
 
 
 def check(fixed: FixedNetwork, profile: HardwareProfile) -> list[Problem]:
-    """Every violation of the chip's limits by a single number or neuron; empty if there is none."""
+    """All violations of the chip's limits by single numbers or neurons; empty if there are none."""
     problems = Problems()
     for rule in RULES:
         rule(fixed, profile, problems)

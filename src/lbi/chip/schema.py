@@ -1,4 +1,4 @@
-"""The schema of a chip's TOML file: which keys, which units, which values; all problems in one pass."""
+"""The schema of a chip's TOML file: keys, units and values, checked in one pass."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def read_profile(text: str, where: str, cost_sets_of: CostSetsOf) -> HardwarePro
 
 
 class _Reader:
-    """Walks one file, noting problems and every quantity by its dotted name."""
+    """Reader of one file that collects problems, and quantities by dotted name."""
 
     def __init__(self, where: str, cost_sets_of: CostSetsOf) -> None:
         self.where = where
@@ -215,7 +215,7 @@ class _Reader:
         return NumberFormats(**formats)
 
     def quantity(self, table: dict[str, Any], path: str, key: str, unit: str) -> Quantity:
-        """One ``{ value, unit, source, confidence, note }``; a placeholder where it is wrong."""
+        """One ``{ value, unit, source, confidence, note }`` record; a placeholder if it is wrong."""
         path = _join(path, key)
         entry = table.get(key)
         if entry is None:
@@ -261,7 +261,7 @@ class _Reader:
         return value
 
     def record(self, entry: dict[str, Any], path: str, unit: str, value: Any) -> Quantity:
-        """The Quantity of a checked value, its unit, source and confidence checked too."""
+        """The Quantity of a checked value, after checks of its unit, source and confidence."""
         units = (unit, "mW/core") if unit == "mW/chip" else (unit,)
         found = entry.get("unit")
         if found is None:
