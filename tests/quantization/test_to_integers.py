@@ -10,7 +10,7 @@ from support.networks import random_network, random_spikes
 
 from lbi import CsrMatrix, CubaLif, Network, Population, Projection, Readout, quantize
 from lbi.errors import InputError, UsageError
-from lbi.network.neurons import Integrator
+from lbi.network.neurons import AtrLif, Integrator, LifRefractory
 from lbi.quantization.to_floats import dequantize
 from lbi.simulation import oracle
 from lbi.simulation.run import simulate
@@ -131,6 +131,77 @@ def test_parameters_off_the_chip_are_all_named():
         quantize(Network((2,), populations, projections, Readout("b")))
     codes = [problem.code for problem in caught.value.problems]
     assert codes == ["current-decay-range", "voltage-decay-range", "bias-range", "delay-range"]
+
+
+def one_neuron(weights, neuron, **meta) -> Network:
+    projection = Projection("w", "input", "a", CsrMatrix.from_dense(np.array([weights], dtype=float)))
+    readout = Readout("a", "membrane_mean" if isinstance(neuron, Integrator) else "spike_count")
+    return Network((len(weights),), (Population("a", (1,), neuron),), (projection,), readout, meta)
+
+
+@pytest.mark.parametrize(
+    "neuron", [CubaLif(0.5, 0.5, 1.0), LifRefractory(0.5, 0.5, 1.0), AtrLif(0.5, 0.5, 0.5, 0.5, 1.0, 0.5)]
+)
+@pytest.mark.parametrize("exponents", ["zero", "free"])
+def test_a_threshold_that_rounds_to_zero_is_refused(neuron, exponents):
+    """Scale 255 / 1000 or less: the chip's neuron would spike on any input above 0."""
+    with pytest.raises(
+        InputError,
+        match=r"population 'a': threshold 1 beside weights of 1 to 1000 is 0\.2\d on the chip, which rounds to 0;"
+        r".*larger threshold, or clip the weights into it to less than 510$",
+    ):
+        quantize(one_neuron([1000, 1], neuron), exponents=exponents)
+    assert quantize(one_neuron([509, 1], CubaLif(0.5, 0.5, 1.0))).populations[0].neuron.vth == 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "neuron", "found"),
+    [
+        ([1e300, 1e300], CubaLif(0.5, 0.5, 1.0), ["a largest weight of 1e+300"]),
+        ([-1e300, 1], Integrator(0.5, 0.5), ["a largest weight of 1e+300"]),
+        ([1, 1], CubaLif(0.5, 0.5, 1.0, np.array([1e300])), ["a bias of 1e+300"]),
+        ([1, 1], CubaLif(0.5, 0.5, 1e-310), ["threshold 1e-310"]),
+        ([1, 1], AtrLif(0.5, 0.5, 0.5, 0.5, 1.0, 1e200), ["threshold_step 1e+200"]),
+        ([1e-310, -1e-320], Integrator(0.5, 0.5), ["a largest weight of 1e-310"]),
+        (
+            [1e300, 1],
+            CubaLif(0.5, 0.5, 1e300, np.array([-1e305])),
+            ["a bias of 1e+305", "threshold 1e+300", "a largest weight of 1e+300"],
+        ),
+    ],
+)
+def test_magnitudes_that_floats_cannot_square_are_each_one_error(weights, neuron, found):
+    """Warnings are errors here: none comes first."""
+    with pytest.raises(InputError, match="float-range") as caught:
+        quantize(one_neuron(weights, neuron))
+    assert [problem.found for problem in caught.value.problems] == found
+
+
+@pytest.mark.parametrize("magnitude", [1e-29, 1e-9, 1e9, 1e29])
+def test_a_networks_unit_does_not_matter(magnitude):
+    neuron = CubaLif(0.5, 0.5, 1.5 * magnitude, np.array([0.25 * magnitude]))
+    fixed = quantize(one_neuron([magnitude, -0.5 * magnitude], neuron))
+    scale = fixed.populations[0].scale * magnitude
+    assert fixed.populations[0].neuron.vth == round(1.5 * scale)
+    assert fixed.projections[0].weights.data.tolist() == [2 * round(scale / 2), -2 * round(scale / 4)]
+    assert abs(int(fixed.populations[0].neuron.bias[0]) - 16 * scale) <= 0.5
+
+
+@pytest.mark.parametrize("scale", [0, -3.0, np.inf, np.nan, 1e300, "64", True, [1.0]])
+def test_a_given_scale_must_be_a_number_in_range(scale):
+    with pytest.raises(InputError, match=r"scale: population 'a', meta, scales: .*quantize then finds one"):
+        quantize(one_neuron([1, 1], CubaLif(0.5, 0.5, 1.0), scales={"a": scale}))
+
+
+def test_a_given_scale_that_would_clip_is_refused():
+    with pytest.raises(InputError, match=r"scales: 200000; allowed: up to 131072, where the threshold fits"):
+        quantize(one_neuron([0.01], CubaLif(0.5, 0.5, 1.0), scales={"a": 200000}))
+    with pytest.raises(InputError, match=r"scales: 40000; allowed: up to 32768, where projection 'w' fits"):
+        quantize(one_neuron([1.0], CubaLif(0.5, 0.5, 1.0), scales={"a": 40000}))
+    with pytest.raises(InputError, match=r"meta, scales: list"):
+        quantize(one_neuron([1.0], CubaLif(0.5, 0.5, 1.0), scales=[1.0]))
+    kept = quantize(one_neuron([1.0], CubaLif(0.5, 0.5, 1.0), scales={"a": 131.0})).populations[0]
+    assert (kept.scale, kept.neuron.vth) == (131.0, 131)
 
 
 def test_unknown_chip_is_a_usage_error(rng):

@@ -11,11 +11,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problems
+from lbi.errors import InputError, Problems, Rule
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixedpoint import IntFormat
 from lbi.network.graph import INPUT, Readout, check_graph
 from lbi.network.neurons import FixedNeuron
+
+LATENCY = Rule("latency", "at least 0", "count chip timesteps from the input")
+SCALE = Rule("scale", "a finite number above 0", "give mantissa units per float unit")
+WEIGHTS_DTYPE = Rule("weights-dtype", "integers", "quantize the network first: lbi.quantize")
+WEIGHTS_RANGE = Rule("weights-range", "{mode} {grid}", "round to the grid, or give another sign mode")
+WEIGHT_EXP = Rule("weight-exp", "−8 to 7", "scale the mantissas instead")
+WEIGHT_BITS = Rule("weight-bits", "1 to 8", "lbi.network.fixed.num_weight_bits gives the fewest")
+BITS_TOO_FEW = Rule(
+    "weight-bits",
+    "multiples of {step}, all that {bits} bits hold in sign mode {mode}: Lava cuts the rest",
+    "store {needed} bits",
+)
+DELAY_VALUE = Rule("delay-value", "0 to 62", "shorten the delay")
+LAG = Rule(
+    "lag",
+    "delay + 1 + latency(source) ≥ latency(target)",
+    "give the target a smaller latency or the projection a longer delay",
+)
 
 
 class SignMode(IntEnum):
@@ -120,49 +138,21 @@ class FixedNetwork:
 
     def _check_numbers(self) -> None:
         problems = Problems()
-        check = problems.check
         for population in self.populations:
             where = f"population {population.name!r}"
-            check(population.latency >= 0, "latency", where, f"{population.latency}", "at least 0")
-            check(
-                bool(np.isfinite(population.scale)) and population.scale > 0,
-                "scale",
-                where,
-                f"{population.scale}",
-                "a finite number above 0",
-            )
+            LATENCY.check(problems, population.latency >= 0, where, population.latency)
+            scale = population.scale
+            SCALE.check(problems, bool(np.isfinite(scale)) and scale > 0, where, f"{scale}")
         for projection in self.projections:
+            _check_weights(projection, problems)
             where = f"projection {projection.name!r}"
-            grid = projection.sign_mode.lava_format
-            data = projection.weights.data
-            check(data.dtype.kind in "iu", "weights-dtype", where, f"{data.dtype}", "integers")
-            n_off = int(np.count_nonzero(~grid.holds(data))) if data.dtype.kind in "iu" else 0
-            check(
-                n_off == 0,
-                "weights-range",
-                where,
-                f"{n_off} mantissas off the grid",
-                f"{projection.sign_mode.name} {grid}",
-            )
-            check(
-                -8 <= projection.weight_exp <= 7, "weight-exp", where, f"{projection.weight_exp}", "−8 to 7"
-            )
-            check(
-                1 <= projection.num_weight_bits <= 8,
-                "weight-bits",
-                where,
-                f"{projection.num_weight_bits}",
-                "1 to 8",
-            )
-            check(projection.max_delay <= 62, "delay-value", where, f"{projection.max_delay}", "0 to 62")
+            DELAY_VALUE.check(problems, projection.max_delay <= 62, where, projection.max_delay)
             lags = self.lag(projection)
-            check(
+            LAG.check(
+                problems,
                 lags.size == 0 or int(lags.min()) >= 0,
-                "lag",
                 where,
                 f"arrives {-int(lags.min(initial=0))} steps after it is due",
-                "delay + 1 + latency(source) ≥ latency(target)",
-                "give the target a smaller latency or the projection a longer delay",
             )
         problems.raise_as(InputError)
 
@@ -212,6 +202,33 @@ class FixedNetwork:
         while len(order) < len(before):
             order += [name for name in before if name not in order and before[name] <= set(order)]
         return tuple(order)
+
+
+def _check_weights(projection: FixedProjection, problems: Problems) -> None:
+    """Note mantissas off the grid of their sign mode, or that the stored bits do not hold."""
+    where = f"projection {projection.name!r}"
+    mode, data, bits = projection.sign_mode, projection.weights.data, projection.num_weight_bits
+    WEIGHT_EXP.check(problems, -8 <= projection.weight_exp <= 7, where, projection.weight_exp)
+    in_range = WEIGHT_BITS.check(problems, 1 <= bits <= 8, where, bits)
+    if not WEIGHTS_DTYPE.check(problems, data.dtype.kind in "iu", where, data.dtype):
+        return
+    n_off = int(np.count_nonzero(~mode.lava_format.holds(data)))
+    fits = WEIGHTS_RANGE.check(
+        problems, n_off == 0, where, f"{n_off} mantissas off the grid", mode=mode.name, grid=mode.lava_format
+    )
+    if fits and in_range and num_weight_bits(data, mode) > bits:
+        step = 1 << (8 - bits + (1 if mode is SignMode.MIXED else 0))
+        n_cut = int(np.count_nonzero(data % step))
+        BITS_TOO_FEW.check(
+            problems,
+            False,
+            where,
+            f"{n_cut} of {data.size} mantissas need more than {bits} bits",
+            step=step,
+            bits=bits,
+            mode=mode.name,
+            needed=num_weight_bits(data, mode),
+        )
 
 
 def num_weight_bits(data: NDArray[Any], sign_mode: SignMode) -> int:

@@ -7,6 +7,7 @@ bias and threshold stay in proportion. The search tries many s and keeps the one
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from lbi.chip.load import load_profile
 from lbi.chip.profile import HardwareProfile
-from lbi.errors import InputError, Problems
+from lbi.errors import InputError, Problems, Rule
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, STATE_LIMIT
 from lbi.network.graph import INPUT, Network, Population, Projection
@@ -35,6 +36,35 @@ INTEGRATED_STEPS = 256
 every one of so many steps. More input may saturate it, and the simulator then warns."""
 
 
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Magnitudes between which no product, square or quotient of the search leaves the range of float64."""
+
+FLOAT_RANGE = Rule(
+    "float-range",
+    f"magnitudes of {SMALLEST:g} to {LARGEST:g}",
+    "multiply the weights into the population, its bias and its threshold by one number",
+)
+SCALE = Rule(
+    "scale",
+    f"a number of {SMALLEST:g} to {LARGEST:g}",
+    "leave the scale out of the network's meta: quantize then finds one",
+)
+THRESHOLD_TOO_SMALL = Rule(
+    "threshold-rounds-to-zero",
+    "a threshold of at least half a mantissa at the scale that its inputs leave",
+    "train with a larger threshold, or clip the weights{bias} into it to less than {most:.3g}",
+)
+SCALE_TOO_LARGE = Rule(
+    "scale-too-large",
+    "up to {most:.6g}, where {what} fits",
+    "leave the scale out of the network's meta: quantize then finds one",
+)
+FEEDBACK_TOO_FAST = Rule(
+    "feedback-too-fast", "a delay of at least {least}", "train with that delay on the projection"
+)
+DELAY_RANGE = Rule("delay-range", "{formats}", "shorten the delay or the paths that meet here")
+
+
 def quantize(
     network: Network,
     chip: str | HardwareProfile = "loihi2",
@@ -50,18 +80,25 @@ def quantize(
     exponents: "zero" keeps every ``weight_exp`` at 0, all that netx can hold; "free" gives each projection
     its own, which keeps more of a projection whose weights are much smaller than its neighbour's.
 
-    Raises InputError naming every parameter the chip cannot hold.
+    Raises InputError naming every parameter the chip cannot hold, every threshold that rounds to 0, and every
+    magnitude out of 1e-30 to 1e30.
     """
     profile = load_profile(chip) if isinstance(chip, str) else chip
     problems = Problems()
+    _check_magnitudes(network, problems)
+    named = _named_scales(network, problems)
+    problems.raise_as(InputError)  # what is out of range cannot be computed with
     latencies = _latencies(network)
     populations, projections = [], []
     for population in network.populations:
         into = [projection for projection in network.projections if projection.target == population.name]
         # A network trained in integers names its scales: then rounding changes nothing.
-        scale = network.meta.get("scales", {}).get(population.name) or _best_scale(
-            population, into, profile, free=exponents == "free"
-        )
+        if population.name in named:
+            scale = named[population.name]
+            _check_scale(population, into, scale, profile, problems)
+        else:
+            scale = _best_scale(population, into, profile, free=exponents == "free")
+        _check_threshold(population, into, scale, problems)
         where = f"population {population.name!r}"
         neuron = population.neuron.to_fixed(scale, population.n, profile.formats, where, problems)
         latency = latencies[population.name]
@@ -81,6 +118,84 @@ def quantize(
         readout=network.readout,
         chip=profile.name,
         provenance=dict(network.meta),
+    )
+
+
+def _check_magnitudes(network: Network, problems: Problems) -> None:
+    """Note thresholds, biases and largest weights that float64 cannot square or divide by."""
+    for population in network.populations:
+        where, neuron = f"population {population.name!r}", population.neuron
+        bias = 0.0 if neuron.bias is None else float(np.abs(neuron.bias).max(initial=0.0))
+        FLOAT_RANGE.check(problems, bias <= LARGEST, where, f"a bias of {bias:g}")
+        for level in neuron.levels:
+            value = abs(float(getattr(neuron, level)))
+            FLOAT_RANGE.check(
+                problems, value == 0 or SMALLEST <= value <= LARGEST, where, f"{level} {value:g}"
+            )
+    for projection in network.projections:
+        peak = float(np.abs(projection.weights.data).max(initial=0.0))
+        FLOAT_RANGE.check(
+            problems,
+            projection.weights.nnz == 0 or SMALLEST <= peak <= LARGEST,
+            f"projection {projection.name!r}",
+            f"a largest weight of {peak:g}",
+        )
+
+
+def _named_scales(network: Network, problems: Problems) -> dict[str, float]:
+    """The scales that ``network.meta`` names, by population."""
+    named = network.meta.get("scales", {})
+    if not SCALE.check(problems, isinstance(named, Mapping), "meta, scales", f"{type(named).__name__}"):
+        return {}
+    scales = {}
+    for population in network.populations:
+        value = named.get(population.name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and SCALE.check(
+            problems,
+            number and SMALLEST <= value <= LARGEST,
+            f"population {population.name!r}, meta, scales",
+            repr(value),
+        ):
+            scales[population.name] = float(value)
+    return scales
+
+
+def _check_scale(
+    population: Population, into: list[Projection], scale: float, profile: HardwareProfile, problems: Problems
+) -> None:
+    """Note a given scale at which the threshold or a weight would be clipped."""
+    where, threshold = f"population {population.name!r}, meta, scales", population.neuron.threshold
+    most = np.inf if threshold is None else (profile.formats.threshold.maximum + 0.5) / threshold
+    SCALE_TOO_LARGE.check(problems, scale < most, where, f"{scale:g}", most=most, what="the threshold")
+    for projection in into:
+        if projection.weights.nnz:
+            peak, limit = _largest(projection)
+            most = (limit + 1) * 2.0**profile.formats.weight_exponent.maximum / peak
+            what = f"projection {projection.name!r}"
+            SCALE_TOO_LARGE.check(problems, scale < most, where, f"{scale:g}", most=most, what=what)
+
+
+def _check_threshold(
+    population: Population, into: list[Projection], scale: float, problems: Problems
+) -> None:
+    """Note a threshold that is 0 in chip integers: the neuron would spike on any input above 0."""
+    threshold = population.neuron.threshold
+    if threshold is None or round(threshold * scale) > 0:
+        return
+    data = np.concatenate([np.zeros(0), *(np.abs(projection.weights.data) for projection in into)])
+    inputs = f"weights of {data.min():g} to {data.max():g}" if data.size else "no weights"
+    bias = population.neuron.bias
+    if bias is not None and np.any(bias):
+        inputs += f" and biases up to {np.abs(bias).max():g}"
+    largest = max((_largest(projection)[1] for projection in into if projection.weights.nnz), default=255)
+    THRESHOLD_TOO_SMALL.check(
+        problems,
+        False,
+        f"population {population.name!r}",
+        f"threshold {threshold:g} beside {inputs} is {threshold * scale:.2g} on the chip, which rounds to 0",
+        bias="" if bias is None else " and biases",
+        most=2 * largest * threshold,
     )
 
 
@@ -109,22 +224,17 @@ def _chip_delay(
     allowed = profile.formats.delay
     shortest, longest = int(np.min(delay, initial=0)), int(np.max(delay, initial=0))
     where = f"projection {projection.name!r}"
-    if shortest < 0:
-        problems.add(
-            "feedback-too-fast",
-            where,
-            f"feeds back from {projection.source!r} to {projection.target!r} {-shortest} steps faster than"
-            " spikes travel on the chip, where every projection takes a step",
-            f"a delay of at least {latencies[projection.source] - latencies[projection.target]}",
-            "train with that delay on the projection",
-        )
-    problems.check(
-        longest <= allowed.maximum,
-        "delay-range",
+    least = latencies[projection.source] - latencies[projection.target]
+    FEEDBACK_TOO_FAST.check(
+        problems,
+        shortest >= 0,
         where,
-        f"a delay of {longest} chip steps",
-        f"{allowed}",
-        "shorten the delay or the paths that meet here",
+        f"feeds back from {projection.source!r} to {projection.target!r} {-shortest} steps faster than"
+        " spikes travel on the chip, where every projection takes a step",
+        least=least,
+    )
+    DELAY_RANGE.check(
+        problems, longest <= allowed.maximum, where, f"a delay of {longest} chip steps", formats=allowed
     )
     if delay.ndim == 0:
         return max(0, min(int(delay), allowed.maximum))
