@@ -299,7 +299,7 @@ def test_options_are_checked_together(tmp_path):
     with pytest.raises(UsageError, match="slope") as caught:
         TrainConfig(slope=0, lr=-1, optimizer="sgd", hidden=(0,))
     assert len(caught.value.problems) == 4
-    with pytest.raises(UsageError, match="float"):
+    with pytest.raises(UsageError, match="option-type: lr: 'fast'; allowed: a number, above 0"):
         make_config("digits", None, {"lr": "fast"})
     (tmp_path / "bad.toml").write_text("lr = = 2")
     with pytest.raises(InputError, match="toml-syntax"):

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass
-from dataclasses import fields as dataclass_fields
+from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from lbi.errors import InputError, Problems
+from lbi import records
+from lbi.errors import InputError, Problems, Rule
 from lbi.network.fixedpoint import DECAY_BITS
 from lbi.network.graph import READOUTS, is_name
 from lbi.train.layers.event_linear import event_linear
@@ -27,6 +27,10 @@ from lbi.train.neurons import NEURONS
 
 GRID = 1 << DECAY_BITS
 """Decays are whole multiples of 1/4096."""
+
+_OF_FILE = Rule("config", "{allowed}", "write the file with this version of lbi-snn, or train it again")
+IN_FILE = records.Rules(missing=_OF_FILE, unknown=_OF_FILE, kind=_OF_FILE, value=_OF_FILE)
+"""The rules that a configuration read from a file breaks where its fields are wrong."""
 
 
 @dataclass(frozen=True)
@@ -149,18 +153,7 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ModelConfig:
         """The inverse of ``to_dict``; raises InputError for fields that are missing, unknown or of a wrong type."""
-        problems = Problems()
-        entries = fields.get("populations", ())
-        if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
-            problems.add("config", "config, populations", f"{entries!r}", "a list of dictionaries", _REMEDY)
-            problems.raise_as(InputError)
-        populations = [
-            _arguments(PopulationConfig, entry, f"config, population {entry.get('name', index)!r}", problems)
-            for index, entry in enumerate(entries)
-        ]
-        values = _arguments(cls, fields, "config", problems)
-        problems.raise_as(InputError)
-        return cls(**{**values, "populations": tuple(PopulationConfig(**entry) for entry in populations)})
+        return records.parse(cls, fields, records.Place("config", IN_FILE), InputError)
 
 
 PARAMETERS = (
@@ -216,58 +209,6 @@ def _check_neuron(population: PopulationConfig, where: str, problems: Problems) 
                 f"{value}",
                 "above 0" if name == "threshold" else "0 or more",
             )
-
-
-_REMEDY = "write the file with this version of lbi-snn, or train it again"
-
-
-def _arguments(record: Any, fields: Mapping[str, Any], where: str, problems: Problems) -> dict[str, Any]:
-    """The record's arguments from plain values; numbers and flags are converted, so that 1 and 1.0 are the same."""
-    converted = {}
-    for field in dataclass_fields(record):
-        if field.name not in fields:
-            has_default = field.default is not MISSING
-            problems.check(has_default, "config", where, f"has no {field.name!r}", "every field", _REMEDY)
-    for name, value in fields.items():
-        field = record.__dataclass_fields__.get(name)
-        if not problems.check(
-            field is not None,
-            "config",
-            where,
-            f"has {name!r}, which this version does not know",
-            ", ".join(record.__dataclass_fields__),
-            _REMEDY,
-        ):
-            continue
-        allowed, convert = _KINDS.get(field.type, ("", lambda value: value))
-        try:
-            converted[name] = convert(value)
-        except (TypeError, ValueError, OverflowError, RuntimeError):  # the last: a tensor is no number
-            problems.add("config", f"{where}, {name}", f"{value!r}", allowed, _REMEDY)
-    return converted
-
-
-def _number(kind: type) -> Any:
-    """Conversion to int or float that loses nothing."""
-
-    def convert(value: Any) -> Any:
-        number = kind(value)
-        if isinstance(value, str) or number != value:
-            raise ValueError(value)
-        return number
-
-    return convert
-
-
-_KINDS: dict[str, tuple[str, Any]] = {
-    "int": ("a whole number", _number(int)),
-    "float": ("a number", _number(float)),
-    "bool": ("true or false", bool),
-    "str": ("a name", str),
-    "tuple[int, ...]": ("a list of whole numbers", lambda values: tuple(map(_number(int), values))),
-    "tuple[float, ...]": ("a list of numbers, one per part", lambda values: tuple(map(float, values))),
-}
-"""A field's type → what it must be, and the conversion from plain values."""
 
 
 class PopulationLayer(nn.Module):

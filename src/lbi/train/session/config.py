@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from lbi.errors import InputError, Problem, Problems, UsageError
+from annotated_types import Ge, Gt, Interval
+
+from lbi import records
+from lbi.errors import InputError, Problems, Rule, UsageError
 from lbi.network.graph import READOUTS
+from lbi.records import OneOf, Place, Rules, Takes
 from lbi.system import toml
 from lbi.train.layers.model import GRID, ModelConfig, PopulationConfig
 from lbi.train.layers.surrogate import SURROGATES
@@ -22,7 +26,30 @@ from lbi.train.neurons import NEURONS
 OPTIMIZERS = ("adam", "linbreg", "adabreg")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("float", "chip")
-SPIKING = tuple(name for name, model in NEURONS.items() if model.spikes)
+SPIKING: tuple[str, ...] = tuple(name for name, model in NEURONS.items() if model.spikes)
+
+Size = Annotated[int, Interval(ge=1, le=65536)]
+Count = Annotated[int, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Interval(gt=0, le=1)]
+ShareBelowOne = Annotated[float, Interval(ge=0, lt=1)]
+CurrentDecay = Annotated[float, Interval(ge=1 / GRID, le=1), Takes("1/4096 up to 1")]
+VoltageDecay = Annotated[float, Interval(ge=1 / GRID, lt=1), Takes("1/4096 up to below 1")]
+
+OPTIONS = Place(
+    rules=Rules(
+        unknown=Rule("unknown-option", "{allowed}"),
+        kind=Rule("option-type", "{allowed}"),
+        value=Rule("option", "{allowed}"),
+    ),
+    whole="options",
+)
+"""How wrong options are told."""
+
+DECAYS = Rule("option", "one or more, one per part of a hidden population")
+PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
+UNREADABLE = Rule("config-unreadable", "a TOML file")
 
 
 @dataclass(frozen=True)
@@ -72,125 +99,76 @@ class TrainConfig:
     data: str | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict)
     # network
-    hidden: tuple[int, ...] = (128,)
+    hidden: tuple[Size, ...] = (128,)
     recurrent: bool = False
-    neuron: str = "cuba_lif"
-    current_decay: tuple[float, ...] = (0.5,)
-    voltage_decay: tuple[float, ...] = (0.25,)
-    output_current_decay: float = 0.5
-    output_voltage_decay: float = 0.1
-    threshold: float = 1.0
-    threshold_step: float = 0.1
-    threshold_decay: float = 0.05
-    refractory_decay: float = 0.25
+    neuron: Annotated[str, OneOf(SPIKING)] = "cuba_lif"
+    current_decay: tuple[CurrentDecay, ...] = (0.5,)
+    voltage_decay: tuple[VoltageDecay, ...] = (0.25,)
+    output_current_decay: CurrentDecay = 0.5
+    output_voltage_decay: VoltageDecay = 0.1
+    threshold: Positive = 1.0
+    threshold_step: NotNegative = 0.1
+    threshold_decay: ShareBelowOne = 0.05
+    refractory_decay: ShareBelowOne = 0.25
     train_decays: bool = False
     bias: bool = False
-    readout: str = "spike_count"
-    surrogate: str = "fast_sigmoid"
-    slope: float = 5.0
+    readout: Annotated[str, OneOf(READOUTS)] = "spike_count"
+    surrogate: Annotated[str, OneOf(tuple(SURROGATES))] = "fast_sigmoid"
+    slope: Positive = 5.0
     # optimization
-    precision: str = "float"
-    chip_from: float = 0.7
-    optimizer: str = "adabreg"
-    density: float = 0.2
-    lr: float = 2e-2
-    schedule: str = "cosine"
-    epochs: int = 20
-    batch_size: int = 64
-    gain: float = 0.5
-    dropout: float = 0.0
-    clip: float = 1.0
-    delta: float = 1.0
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    initial_density: float = 0.1
-    shrink: float = 0.6
-    settle: float = 0.2
-    lamda: float = 0.1
-    seed: int = 0
+    precision: Annotated[str, OneOf(PRECISIONS)] = "float"
+    chip_from: Annotated[
+        float, Interval(ge=0, le=1), Takes("0 to 1: the share of epochs after which integers take over")
+    ] = 0.7
+    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "adabreg"
+    density: Share = 0.2
+    lr: Positive = 2e-2
+    schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
+    epochs: Count = 20
+    batch_size: Annotated[int, Ge(1)] = 64
+    gain: Positive = 0.5
+    dropout: ShareBelowOne = 0.0
+    clip: NotNegative = 1.0
+    delta: Positive = 1.0
+    momentum: ShareBelowOne = 0.9
+    weight_decay: NotNegative = 0.0
+    initial_density: Share = 0.1
+    shrink: Annotated[
+        Share,
+        Takes("above 0, up to 1: the share of epochs in which a larger initial_density falls to density"),
+    ] = 0.6
+    settle: Annotated[
+        ShareBelowOne, Takes("0 up to below 1: the share of epochs at the end with a fixed set of weights")
+    ] = 0.2
+    lamda: Positive = 0.1
+    seed: Count = 0
     # data
-    validation: float = 0.0
-    patience: int = 0
-    channel_jitter: float = 0.0
-    time_shift: int = 0
+    validation: ShareBelowOne = 0.0
+    patience: Count = 0
+    channel_jitter: NotNegative = 0.0
+    time_shift: Count = 0
     # activity: firing rates in spikes per neuron and step
-    rate_low: float = 0.0
-    rate_high: float = 1.0
-    activity: float = 0.0
-    synops: float = 0.0
+    rate_low: NotNegative = 0.0
+    rate_high: NotNegative = 1.0
+    activity: NotNegative = 0.0
+    synops: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(int(n) for n in self.hidden))
-        n_parts = max(len(self.current_decay), len(self.voltage_decay))
+        n_parts = 1
+        for name in ("hidden", "current_decay", "voltage_decay"):
+            if isinstance(getattr(self, name), list | tuple):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+                n_parts = max(n_parts, len(getattr(self, name)) if name != "hidden" else 1)
         for name in ("current_decay", "voltage_decay"):
-            decays = tuple(float(decay) for decay in getattr(self, name))
-            object.__setattr__(self, name, decays * n_parts if len(decays) == 1 else decays)
+            decays = getattr(self, name)
+            if isinstance(decays, tuple) and len(decays) == 1:
+                object.__setattr__(self, name, decays * n_parts)
         problems = Problems()
-        for name, (holds, allowed) in self._rules().items():
-            problems.check(bool(holds), "option", name, f"{getattr(self, name)!r}", allowed)
+        if records.check(self, OPTIONS, problems):
+            n = len(self.current_decay)
+            DECAYS.check(problems, n >= 1, "current_decay", "no value")
+            PARTS.check(problems, len(self.voltage_decay) == n, "voltage_decay", self.voltage_decay, n=n)
         problems.raise_as(UsageError)
-
-    def _rules(self) -> dict[str, tuple[bool, str]]:
-        rules: dict[str, tuple[bool, str]] = {
-            "hidden": (all(1 <= n <= 65536 for n in self.hidden), "sizes of 1 to 65536"),
-            "current_decay": (
-                all(1 / GRID <= d <= 1 for d in self.current_decay) and bool(self.current_decay),
-                "1/4096 up to 1",
-            ),
-            "voltage_decay": (
-                all(1 / GRID <= d < 1 for d in self.voltage_decay)
-                and len(self.voltage_decay) == len(self.current_decay),
-                "1/4096 up to below 1, as many as current decays (one per part of a hidden population)",
-            ),
-            "neuron": (self.neuron in SPIKING, ", ".join(SPIKING)),
-            "threshold_decay": (0 <= self.threshold_decay < 1, "0 up to below 1"),
-            "refractory_decay": (0 <= self.refractory_decay < 1, "0 up to below 1"),
-            "output_current_decay": (1 / GRID <= self.output_current_decay <= 1, "1/4096 up to 1"),
-            "output_voltage_decay": (1 / GRID <= self.output_voltage_decay < 1, "1/4096 up to below 1"),
-            "readout": (self.readout in READOUTS, ", ".join(READOUTS)),
-            "surrogate": (self.surrogate in SURROGATES, ", ".join(SURROGATES)),
-            "optimizer": (self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS)),
-            "precision": (self.precision in PRECISIONS, ", ".join(PRECISIONS)),
-            "chip_from": (
-                0 <= self.chip_from <= 1,
-                "0 to 1: the share of epochs after which integers take over",
-            ),
-            "schedule": (self.schedule in SCHEDULES, ", ".join(SCHEDULES)),
-            "density": (0 < self.density <= 1, "above 0, up to 1"),
-            "initial_density": (0 < self.initial_density <= 1, "above 0, up to 1"),
-            "shrink": (
-                0 < self.shrink <= 1,
-                "above 0, up to 1: the share of epochs in which a larger initial_density falls to density",
-            ),
-            "settle": (
-                0 <= self.settle < 1,
-                "0 up to below 1: the share of epochs at the end with a fixed set of weights",
-            ),
-            "epochs": (self.epochs >= 0, "0 or more"),
-            "seed": (0 <= self.seed < 2**63, "0 or more"),
-            "validation": (0 <= self.validation < 1, "0 up to below 1"),
-            "dropout": (0 <= self.dropout < 1, "0 up to below 1"),
-            "momentum": (0 <= self.momentum < 1, "0 up to below 1"),
-            "batch_size": (self.batch_size >= 1, "1 or more"),
-            "patience": (self.patience >= 0, "0 or more"),
-        }
-        for name in ("lr", "slope", "gain", "threshold", "delta", "lamda"):
-            value = getattr(self, name)
-            rules[name] = (math.isfinite(value) and value > 0, "above 0")
-        for name in (
-            "clip",
-            "threshold_step",
-            "weight_decay",
-            "channel_jitter",
-            "time_shift",
-            "activity",
-            "synops",
-            "rate_low",
-            "rate_high",
-        ):
-            value = getattr(self, name)
-            rules[name] = (math.isfinite(value) and value >= 0, "0 or more")
-        return rules
 
     def model(self, input_shape: tuple[int, ...], n_classes: int) -> ModelConfig:
         """The network for a data set of that input and that many classes."""
@@ -323,21 +301,12 @@ def make_config(
 
     Raises InputError for an unreadable file, UsageError for unknown or wrong values.
     """
-    given = {**(saved or {}), **(_read_toml(file) if file else {}), **options}
+    own = _read_toml(file) if file else {}
+    given = {**(saved or {}), **own, **options}
     name = dataset or given.get("dataset", TrainConfig.dataset)
-    known = {entry.name: entry.type for entry in fields(TrainConfig)}
     problems = Problems()
-    for key, value in given.items():
-        if problems.check(
-            key in known, "unknown-option", str(file or "options"), repr(key), ", ".join(known)
-        ):
-            problems.check(
-                _fits(value, str(known[key])),
-                "option-type",
-                f"{file or 'options'}, {key}",
-                f"{value!r}",
-                str(known[key]),
-            )
+    for values, place in ((own, replace(OPTIONS, where=str(file))), ({**(saved or {}), **options}, OPTIONS)):
+        records.arguments(TrainConfig, values, place, problems, partial=True)
     problems.raise_as(UsageError)
     presets = PRESETS.get(str(name), {})
     optimizer = str(given.get("optimizer", TrainConfig.optimizer))
@@ -347,26 +316,9 @@ def make_config(
     return TrainConfig(**chosen)
 
 
-def _fits(value: Any, kind: str) -> bool:
-    if kind == "float":
-        return isinstance(value, float) or _fits(value, "int")
-    if kind == "int":
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-    if kind == "bool":
-        return isinstance(value, bool)
-    if kind.startswith("tuple"):
-        inner = kind[len("tuple[") :].split(",")[0]
-        return isinstance(value, list | tuple) and all(_fits(entry, inner) for entry in value)
-    if kind.startswith("Mapping"):
-        return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
-    return isinstance(value, str) or (value is None and "None" in kind)
-
-
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            Problem("config-unreadable", str(file), f"cannot be read ({error})", "a TOML file")
-        ) from error
+        raise InputError(UNREADABLE.broken(str(file), f"cannot be read ({error})")) from error
     return toml.parse(text, str(file))

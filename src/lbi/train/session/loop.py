@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,31 +18,23 @@ from torch.nn.functional import cross_entropy
 
 from lbi.datasets import Dataset, SpikeData
 from lbi.datasets.base import stratified_split
-from lbi.errors import InputError, Problem, Problems, Rule, UsageError
+from lbi.errors import InputError, Problems, Rule, UsageError
 from lbi.train.layers.chip_exact import set_scales, snap
 from lbi.train.layers.model import SpikingNetwork
 from lbi.train.session import distributed
 from lbi.train.session.augment import augment
 from lbi.train.session.config import TrainConfig
 from lbi.train.session.losses import activity_loss
+from lbi.train.session.progress import Progress
 from lbi.train.session.readout import predict, scores
-from lbi.train.session.resume import check_optimizer, check_progress
+from lbi.train.session.resume import check_optimizer, checked_progress
 from lbi.train.session.setup import make_controller, make_optimizer
 
 EVALUATION_BATCH = 256
 
 DIVERGED = Rule("diverged", "finite numbers", "lower --lr, or set clip")
-
-
-@dataclass
-class Progress:
-    """What a run has reached: epochs done, a record per epoch, the best validation accuracy and its weights."""
-
-    epoch: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: float = -1.0
-    best_epoch: int = 0
-    best_state: dict[str, Tensor] | None = None
+OTHER_RUN = Rule("checkpoint", "a checkpoint of the same network and optimizer")
+NO_VALIDATION = Rule("option", "a validation share above 0", "add --validation 0.1")
 
 
 class Trainer:
@@ -243,39 +234,26 @@ class Trainer:
         """
         try:
             check_optimizer(checkpoint["optimizer"], self.optimizer)
-            check_progress(checkpoint["progress"], self.model.config)
+            progress = checked_progress(checkpoint["progress"], self.model.config)
             self.model.load_state_dict(checkpoint["model"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             if self.controller is not None:
                 self.controller.load_state_dict(checkpoint["controller"])
             self.start_density = float(checkpoint["start_density"])
-            self.progress = Progress(**checkpoint["progress"])
+            self.progress = progress
         except InputError:
             raise
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
-            raise InputError(
-                Problem(
-                    "checkpoint",
-                    "--resume",
-                    f"does not fit this run ({' '.join(str(error).split())[:200]})",
-                    "a checkpoint of the same network and optimizer",
-                )
-            ) from error
+            found = f"does not fit this run ({' '.join(str(error).split())[:200]})"
+            raise InputError(OTHER_RUN.broken("--resume", found)) from error
 
 
 def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData | None]:
     """Training and validation samples: the data set's own, or a stratified share that is the same for every seed."""
     if config.validation == 0:
         if config.patience and dataset.validation is None:
-            raise UsageError(
-                Problem(
-                    "option",
-                    "patience",
-                    f"{config.patience}, but {dataset.name} has no validation samples",
-                    "a validation share above 0",
-                    "add --validation 0.1",
-                )
-            )
+            found = f"{config.patience}, but {dataset.name} has no validation samples"
+            raise UsageError(NO_VALIDATION.broken("patience", found))
         return dataset.train, dataset.validation if config.patience else None
     train, held_out = stratified_split(dataset.train.labels, config.validation, np.random.default_rng(1))
     return dataset.train.subset(train), dataset.train.subset(held_out)

@@ -1,4 +1,4 @@
-"""What a checkpoint must hold before a run goes on from it: torch takes an optimizer's state without a look."""
+"""Validate a checkpoint before resuming; torch does not."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lbi import records
 from lbi.datasets import Dataset
-from lbi.errors import InputError, Problems
+from lbi.errors import InputError, Problems, Rule
+from lbi.records import Place, Rules
 from lbi.train.layers.model import ModelConfig
 from lbi.train.model_pt import check_state
+from lbi.train.session.progress import LARGEST, Progress
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 """State that Adam and AdaBreg keep for a parameter, all of it or none."""
 
-LARGEST = 1e38
-"""What options and figures stay below: single precision ends there, and NaN is not below."""
-
 KNOWN = MOMENTS | {"dual", "momentum_buffer"}
+
+OTHER_NETWORK = Rule("checkpoint", "{n_in} and {n_out}, the data set's")
+OTHER_GROUPS = Rule("checkpoint", "{n} groups and their state")
+OTHER_OPTIONS = Rule("checkpoint", "{names}")
+OTHER_STATE = Rule("checkpoint", "finite numbers of shape {shape}")
+_AS_SAVED = Rule("checkpoint", "{allowed}, as it was saved")
+PROGRESS = Place(
+    "--resume, progress", Rules(missing=_AS_SAVED, unknown=_AS_SAVED, kind=_AS_SAVED, value=_AS_SAVED)
+)
 
 
 def checked_network(checkpoint: Mapping[str, Any], dataset: Dataset) -> ModelConfig:
@@ -30,12 +39,13 @@ def checked_network(checkpoint: Mapping[str, Any], dataset: Dataset) -> ModelCon
     config = ModelConfig.from_dict(checkpoint["network"])
     found, wanted = (config.n_in, config.populations[-1].n), (dataset.n_in, dataset.n_classes)
     problems = Problems()
-    problems.check(
+    OTHER_NETWORK.check(
+        problems,
         found == wanted,
-        "checkpoint",
         "--resume, network",
         f"{found[0]} inputs and {found[1]} outputs",
-        f"{wanted[0]} and {wanted[1]}, the data set's",
+        n_in=wanted[0],
+        n_out=wanted[1],
     )
     problems.raise_as(InputError)
     check_state(config, checkpoint["model"], "--resume, model")
@@ -48,9 +58,7 @@ def check_optimizer(packed: Mapping[str, Any], optimizer: torch.optim.Optimizer)
     own = optimizer.state_dict()["param_groups"]
     groups, states = packed.get("param_groups"), packed.get("state")
     fits = isinstance(groups, list) and len(groups) == len(own) and isinstance(states, Mapping)
-    if problems.check(
-        fits, "checkpoint", "--resume, optimizer", "other groups", f"{len(own)} groups and their state"
-    ):
+    if OTHER_GROUPS.check(problems, fits, "--resume, optimizer", "other groups", n=len(own)):
         assert isinstance(groups, list)
         assert isinstance(states, Mapping)
         shapes = {
@@ -63,17 +71,14 @@ def check_optimizer(packed: Mapping[str, Any], optimizer: torch.optim.Optimizer)
                 key in group and _alike(group[key], value) for key, value in expected.items()
             )
             fits = fits and set(group) == set(expected) and group["params"] == expected["params"]
-            problems.check(
-                fits, "checkpoint", f"--resume, optimizer, group {i}", "other options", ", ".join(expected)
-            )
+            where = f"--resume, optimizer, group {i}"
+            OTHER_OPTIONS.check(problems, fits, where, "other options", names=", ".join(expected))
         for key, state in states.items():
             where = f"--resume, optimizer, parameter {key!r}"
             fits = key in shapes and isinstance(state, Mapping) and set(state) <= KNOWN
             fits = fits and set(state) & MOMENTS in (set(), MOMENTS)
             fits = fits and all(_is_state(name, value, shapes[key]) for name, value in state.items())
-            problems.check(
-                fits, "checkpoint", where, "another state", f"finite numbers of shape {shapes.get(key)}"
-            )
+            OTHER_STATE.check(problems, fits, where, "another state", shape=shapes.get(key))
     problems.raise_as(InputError)
 
 
@@ -107,25 +112,20 @@ def _is_state(name: str, value: Any, shape: tuple[int, ...]) -> bool:
     )
 
 
-def check_progress(progress: Mapping[str, Any], config: ModelConfig) -> None:
-    """Raise InputError unless ``Progress(**progress)`` can go on for a model of ``config``."""
-    problems = Problems()
-    for name, holds in (
-        ("epoch", lambda n: isinstance(n, int) and n >= 0),
-        ("best_epoch", lambda n: isinstance(n, int) and n >= 0),
-        ("best", lambda x: _alike(x, 0.0)),
-        ("history", lambda rows: isinstance(rows, list) and all(map(_is_record, rows))),
-        ("best_state", lambda state: state is None or isinstance(state, dict)),
-    ):
-        value = progress.get(name)
-        problems.check(
-            holds(value), "checkpoint", f"--resume, progress, {name}", f"{value!r}", "as it was saved"
-        )
-    problems.raise_as(InputError)
-    if progress["best_state"] is not None:
-        check_state(config, progress["best_state"], "--resume, best_state")
+def checked_progress(saved: Any, config: ModelConfig) -> Progress:
+    """The progress in a checkpoint.
 
+    Args:
+        saved: plain values, as ``dataclasses.asdict`` of a ``Progress``.
+        config: the network trained.
 
-def _is_record(row: Any) -> bool:
-    """A row of figures by name."""
-    return isinstance(row, dict) and all(isinstance(k, str) and _alike(v, 0.0) for k, v in row.items())
+    Returns:
+        The progress to go on from.
+
+    Raises:
+        InputError: naming every field that is wrong, and every tensor of the best state.
+    """
+    progress = records.parse(Progress, saved, PROGRESS, InputError)
+    if progress.best_state is not None:
+        check_state(config, progress.best_state, "--resume, best_state")
+    return progress

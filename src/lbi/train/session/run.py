@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lbi import datasets
-from lbi.errors import InputError, Problem
+from lbi.errors import InputError, Rule
 from lbi.system.atomic import check_writable
 from lbi.train import untrusted_torch
 from lbi.train.layers.chip_exact import leave_chip
@@ -31,6 +31,8 @@ SMALL_BATCH = 1 << 19
 
 CHECKPOINT_EVERY_S = 20.0
 """Seconds of training that an interruption may cost."""
+
+INCOMPLETE = Rule("checkpoint", "a complete checkpoint")
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     ]
     missing += [] if isinstance(content.get("controller", ""), dict | None) else ["controller"]
     if missing:
-        raise InputError(
-            Problem("checkpoint", str(path), f"lacks {', '.join(missing)}", "a whole checkpoint")
-        )
+        raise InputError(INCOMPLETE.broken(str(path), f"lacks {', '.join(missing)}"))
     return content
 
 

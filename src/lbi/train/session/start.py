@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lbi.datasets import Dataset
-from lbi.errors import InputError, Problem, UsageError
+from lbi.errors import InputError, Rule, UsageError
 from lbi.train.layers.model import SpikingNetwork
 from lbi.train.model_pt import load_module
 from lbi.train.session.config import TrainConfig, make_config
@@ -33,6 +33,16 @@ NETWORK = (
     "slope",
 )
 """Options that the model's own network answers."""
+
+NO_DATASET = Rule("from-dataset", "one", "add --dataset")
+OTHER_NETWORK = Rule(
+    "from-network", "the network of {path}", "leave these options out, or start a new training without --from"
+)
+OTHER_DATASET = Rule(
+    "from-dataset",
+    "{n_in} and {n_out}, as {name} in this encoding",
+    "give the data set and encoding that it was trained on",
+)
 
 
 @dataclass(frozen=True)
@@ -59,22 +69,13 @@ class Start:
         if dataset not in (None, name):
             saved.pop("encoding")
         if dataset is None and name is None:
-            raise UsageError(
-                Problem("from-dataset", "--from", f"{self.path} names no data set", "one", "add --dataset")
-            )
+            raise UsageError(NO_DATASET.broken("--from", f"{self.path} names no data set"))
         config = make_config(dataset or name, file, options, saved)
         unchanged = make_config(dataset or name, None, {}, saved)
         other = [key for key in NETWORK if getattr(config, key) != getattr(unchanged, key)]
         if other:
-            raise UsageError(
-                Problem(
-                    "from-network",
-                    "--from",
-                    f"with another {', '.join(other)}",
-                    f"the network of {self.path}",
-                    "leave these options out, or train anew without --from",
-                )
-            )
+            found = f"with another {', '.join(other)}"
+            raise UsageError(OTHER_NETWORK.broken("--from", found, path=self.path))
         return config
 
     def check(self, dataset: Dataset) -> None:
@@ -84,11 +85,11 @@ class Start:
         wanted = math.prod(dataset.input_shape), dataset.n_classes
         if found != wanted:
             raise InputError(
-                Problem(
-                    "from-dataset",
+                OTHER_DATASET.broken(
                     str(self.path),
                     f"has {found[0]} inputs and {found[1]} classes",
-                    f"{wanted[0]} and {wanted[1]}, as {dataset.name} in this encoding",
-                    "give the data set and encoding that it was trained on",
+                    n_in=wanted[0],
+                    n_out=wanted[1],
+                    name=dataset.name,
                 )
             )
