@@ -1,1 +1,1 @@
-"""What ``lbi.estimate`` is made of: exact counts, models of cost, and their sums as figures and JSON."""
+"""The parts of ``lbi.estimate``: exact counts, cost models, and their results as figures and JSON."""

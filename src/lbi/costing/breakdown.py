@@ -1,4 +1,4 @@
-"""Counts what one configuration (dense or sparse) did over a run, and prices it with every cost set of the chip."""
+"""Counts of one configuration (dense or sparse) over a run, priced with every cost set of the chip."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lbi.network.graph import INPUT
 
 
 class Counter:
-    """Sums over batches of what one configuration did."""
+    """Sums of one configuration's events over batches."""
 
     def __init__(self, network: PlacedNetwork, profile: HardwareProfile) -> None:
         self.network = network
@@ -34,7 +34,7 @@ class Counter:
         self.times = {costs.name: _Times() for costs in profile.costs}
 
     def add(self, batch: Batch) -> None:
-        """Count a batch with every neuron's spikes: exact per core."""
+        """Add a batch with all neurons' spikes, counted exactly per core."""
         loads = self.network.count(batch)
         self._add(loads)
         self.n_steps += batch.shape[0] * batch.shape[1]
@@ -46,7 +46,7 @@ class Counter:
             self.times[costs.name].add(*step_times(costs, loads))
 
     def add_totals(self, activity: Activity) -> None:
-        """Count a run of which only totals per population are known: messages and times are bounds."""
+        """Add a run with totals per population only; messages and times are bounds then."""
         self.exact_messages = False
         whole, parts = _loads_by_population(self.network, activity)
         self._add(whole)
@@ -125,7 +125,7 @@ def to_breakdown(counter: Counter, placed: bool) -> CostBreakdown:
 
 
 def _priced(costs: CostSet, events: Mapping[str, float], exact: bool) -> Range:
-    """Energy in pJ per timestep; where messages are only bounded, from none of them to all."""
+    """Energy in pJ per timestep; if messages are only bounded, the range from none to all of them."""
     high = energy(costs, events) or 0.0
     if exact:
         return Range(high, high)
@@ -138,7 +138,7 @@ def _energy_series(costs: CostSet, per_step: Mapping[str, NDArray[np.float64]]) 
 
 
 def _static(profile: HardwareProfile, placement: Placement, time: Range | None) -> dict[str, Range]:
-    """Static energy per timestep, a line of its own: power · time, over the chips or cores used."""
+    """Static energy per timestep, power · time over the chips or cores used, reported separately."""
     if time is None:
         return {}
     static = {}
@@ -162,10 +162,10 @@ def _scenarios(profile: HardwareProfile, events: Mapping[str, float], exact: boo
 
 
 def _loads_by_population(network: PlacedNetwork, activity: Activity) -> tuple[Loads, list[Loads]]:
-    """All counts on one imagined core, and each population's spread evenly over its cores.
+    """All counts on one hypothetical core, and each population's spread evenly over its cores.
 
-    The first bounds the busiest core from above, the second from below. Messages are at most one for
-    each event and core of the target.
+    The first bounds the busiest core from above, the second from below. Messages are bounded by one per
+    event and core of the target.
     """
     fixed, placement = network.fixed, network.placement
     latency = {name: fixed.latency(name) for name in (INPUT, *activity.populations)}

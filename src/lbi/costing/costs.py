@@ -1,7 +1,7 @@
-"""Models of cost: counts of events priced with one set of constants. Counting itself is lbi.costing.counts'.
+"""Cost models: energy and time of counted events, with one set of constants (``lbi.costing.counts`` counts).
 
-Energy of a run and time of a timestep, by facts that Davies et al., IEEE Micro 38(1), 2018, Table 2 give per
-event; a constant that is not published counts as 0, and reports say so::
+The constants per event are of the kind given by Davies et al., IEEE Micro 38(1), 2018, Table 2. A constant that is
+not published counts as 0, and reports state it:
 
     E = Σ events · energy per event                                                             [pJ]
     T_low  = max over cores max(Σ synapse events · time, Σ neuron events · time) + barrier_low      [ns]
@@ -25,7 +25,7 @@ from lbi.costing.counts import Loads
 def energy_parts(costs: CostSet, events: Mapping[str, float]) -> dict[str, float]:
     """Energy in pJ by part, for counts of events.
 
-    Input messages enter as messages within a tile that a neuron sent: where they come from is not known.
+    Input messages count as messages within a tile, because their origin is unknown.
     """
     counted = dict(events)
     from_input = events.get("message_from_input", 0)
@@ -40,7 +40,7 @@ def energy_parts(costs: CostSet, events: Mapping[str, float]) -> dict[str, float
 
 
 def energy(costs: CostSet, events: Mapping[str, float]) -> float | None:
-    """Energy in pJ for counts of events; None where the set prices no energy."""
+    """Energy in pJ for counts of events; None if the set has no energies."""
     return sum(energy_parts(costs, events).values()) if costs.energy else None
 
 
@@ -68,6 +68,6 @@ def static_pj(power_mw: float, time_ns: float) -> float:
 
 
 def price_lists(profile: HardwareProfile) -> dict[str, tuple[str, CostSet]]:
-    """Name → (label, costs) of all that prices each event's energy: the chip's cost sets, or else its what-ifs."""
+    """Name → (label, costs) of the chip's cost sets with energies; if there are none, of its what-if scenarios."""
     own = {costs.name: (costs.label, costs) for costs in profile.costs if costs.energy}
     return own or {s.name: (f"what-if: {s.label}", s.costs) for s in profile.scenarios if s.costs is not None}

@@ -1,4 +1,4 @@
-"""Exact counts of what happened on each core in each timestep, from the spikes of a run and a placement.
+"""Exact counts of events on each core in each timestep, from the spikes of a run and a placement.
 
 Events are named as costs are (docs/hardware.md). On the cores: ``synop_dense``, ``synop_indexed`` (entries
 *fetched* in the stored format: a dense row is read whole, zeros too), ``update_active``,
@@ -46,7 +46,7 @@ class Batch:
 
 
 def split(batch: Batch, n_cores: int) -> Iterator[Batch]:
-    """The batch in parts whose counts take at most about 200 MB."""
+    """The batch in parts whose counts take about 200 MB at most."""
     per_sample = batch.n_chip_steps * n_cores * len(CORE_EVENTS) * 8
     n = max(1, int(200e6 // max(per_sample, 1)))
     for start in range(0, batch.shape[0], n):
@@ -60,7 +60,12 @@ def split(batch: Batch, n_cores: int) -> Iterator[Batch]:
 
 @dataclass(frozen=True, eq=False)
 class Loads:
-    """cores: core event → (n_samples, n_chip_steps, n_cores) int64 · traffic: event → (n_samples, n_chip_steps)."""
+    """Counts of a batch.
+
+    Attributes:
+        cores: core event → (n_samples, n_chip_steps, n_cores) int64.
+        traffic: event between cores → (n_samples, n_chip_steps) int64.
+    """
 
     cores: dict[str, NDArray[np.int64]]
     traffic: dict[str, NDArray[np.int64]]
@@ -68,10 +73,13 @@ class Loads:
 
 @dataclass(eq=False)
 class Source:
-    """A population or the input, as what its spikes do on the cores.
+    """The effects on the cores of spikes of one population or of the input.
 
-    fetched: event → (n_source, n_cores) synapses fetched per spike · reached: (n_source, n_cores) 0 or 1
-    traffic: (n_source, len(TRAFFIC_EVENTS)) · sent: (n_source, n_cores) messages from a neuron's core; all CSR
+    Attributes:
+        fetched: event → (n_source, n_cores) synapses fetched per spike.
+        reached: (n_source, n_cores) 0 or 1.
+        traffic: (n_source, len(TRAFFIC_EVENTS)).
+        sent: (n_source, n_cores) messages from a neuron's core. All are CSR.
     """
 
     name: str
@@ -83,7 +91,7 @@ class Source:
 
 @dataclass(eq=False)
 class PlacedNetwork:
-    """A placed network, ready to count on: what each source's spikes do, and where the neurons are."""
+    """A placed network, prepared for counting: the effects of each source's spikes, the neurons of each core."""
 
     fixed: FixedNetwork
     placement: Placement
@@ -187,7 +195,7 @@ class PlacedNetwork:
 def _traffic_kinds(
     positions: NDArray[np.int64], source: NDArray[Any], target: NDArray[Any]
 ) -> tuple[NDArray[np.int64], ...]:
-    """Per message, in the order of TRAFFIC_EVENTS up to "message_off_chip": within its tile, hops, off the chip."""
+    """Traffic counts per message, in the order of TRAFFIC_EVENTS up to "message_off_chip"."""
     here, there = positions[source], positions[target]
     same_chip = here[:, 0] == there[:, 0]
     east_west = np.abs(here[:, 1] - there[:, 1]) * same_chip

@@ -1,7 +1,7 @@
-"""What a network costs on a chip, dense beside sparse, from the same spikes.
+"""Cost of a network on a chip, dense beside sparse, from the same spikes.
 
-*Sparse* stores each projection in the cheaper of the chip's formats. *Dense* is the same network with
-every weight stored and fetched, zeros too: what it would cost without sparsity. Spikes and neuron updates
+*Sparse* stores each projection in the smaller of the chip's formats. *Dense* is the same network with
+all weights stored and fetched, including zeros: its cost without sparsity. Spikes and neuron updates
 are the same in both, so only synapses, memory, cores and messages differ.
 """
 
@@ -41,18 +41,26 @@ def estimate(
     basis: str = "",
     on_activity: OnActivity | None = None,
 ) -> Estimate:
-    """Estimate a network's cost on ``chip``: energies in pJ, times in ns, as bands.
+    """Estimate a network's cost on ``chip``: energies in pJ and times in ns, as ranges.
 
-    activity: a run of the network, best with ``record=("spikes", "active")``. With ``spikes`` too, counts per
-        core are exact; without, or without a record, totals are exact and messages and times per step are
-        bounds from the counts per population
-    chip: name, TOML file or profile; default: the one the network was quantized for
-    spikes: its input, (n_samples, n_steps, n_in); without ``activity``, the network is simulated here, some
-        samples at a time. Without either: static figures and the worst case, and ``basis`` says so
-    basis: where the activity came from, in words, for reports
-    on_activity: called with (first sample, activity) for every part of the run
+    Args:
+        fixed: the network.
+        activity: a run of the network, best with ``record=("spikes", "active")``. Together with
+            ``spikes``, counts per core are exact; otherwise totals are exact, and messages and times per
+            step are bounds from the counts per population.
+        chip: name, TOML file or profile; None for the chip that the network was quantized for.
+        spikes: its input, (n_samples, n_steps, n_in); without ``activity``, the network is simulated
+            here, some samples at a time. Without either, the result is
+            static figures and the worst case, as ``basis`` states.
+        basis: description of the activity's origin, for reports.
+        on_activity: called with (first sample, activity) for every part of the run.
 
-    Raises FitError if the sparse network does not fit the chip, InputError for unusable spikes.
+    Returns:
+        Costs of the dense and of the sparse network for the same spikes.
+
+    Raises:
+        FitError: if the sparse network does not fit the chip.
+        InputError: for unusable spikes.
     """
     profile = chip if isinstance(chip, HardwareProfile) else load_profile(chip or fixed.chip)
     sparse_place = place(fixed, profile)
@@ -193,7 +201,7 @@ def _add_worst_case(fixed: FixedNetwork, counters: list[Counter]) -> None:
 
 
 def _place_dense(fixed: FixedNetwork, profile: HardwareProfile) -> tuple[Placement, tuple[Problem, ...]]:
-    """The dense network's placement; where it fits no cores, all of it on one imagined core to count on."""
+    """The placement of the dense network; if it does not fit, one hypothetical core that holds everything."""
     try:
         return place(fixed, profile, dense=True), ()
     except FitError as error:

@@ -1,4 +1,4 @@
-"""An estimate: what a network costs on a chip, dense beside sparse, and the same as plain JSON values."""
+"""An estimate: the cost of a network on a chip, dense beside sparse, with conversion to plain JSON values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lbi.network.fixed import FixedNetwork
 
 @dataclass(frozen=True)
 class Range:
-    """A lower and an upper figure."""
+    """A range from a lower to an upper value."""
 
     low: float
     high: float
@@ -29,7 +29,7 @@ class Range:
 
 
 def hull(ranges: Mapping[str, Range]) -> Range | None:
-    """The least range that holds all of ``ranges``; None for none."""
+    """The smallest range that contains all of ``ranges``; None if there are none."""
     if not ranges:
         return None
     return Range(min(r.low for r in ranges.values()), max(r.high for r in ranges.values()))
@@ -94,7 +94,7 @@ class CostBreakdown:
 
     @property
     def energy_range(self) -> Range | None:
-        """From the cheapest to the dearest cost set, in pJ; None where the chip's energy is not published."""
+        """Energy in pJ from the lowest to the highest cost set; None if the chip's energy is not published."""
         return hull(self.energy)
 
     @property
@@ -139,7 +139,7 @@ def _dicts(ranges: Mapping[str, Range]) -> dict[str, dict[str, float]]:
 
 
 def _per_core(placement: Placement) -> dict[str, dict[str, float | int | None]]:
-    """Resource → what the fullest core uses, the mean, the sum, and the limit (null: none known)."""
+    """Resource → maximum over cores, mean, sum, and limit (None if unknown)."""
     return {
         name: {
             "max": int(used.max()),
@@ -163,7 +163,7 @@ RATIO_KEYS = (
 
 
 def ratios(over: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
-    """``over / under`` key by key; ranges give {low, high} of like with like; null where undefined."""
+    """``over / under`` key by key; ranges are divided end by end; None where undefined."""
     result: dict[str, Any] = {}
     for key in RATIO_KEYS:
         a, b = over[key], under[key]
@@ -182,7 +182,7 @@ def _ratio(a: float, b: float) -> float | None:
 
 @dataclass(frozen=True, eq=False)
 class ProjectionFigures:
-    """One projection's size and memory, and what it did.
+    """Size, memory and activity of one projection.
 
     Attributes:
         name: the projection's.
@@ -299,7 +299,7 @@ class Estimate:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, as ``lbi-estimate --json`` prints them; energies in pJ, times in ns, per timestep.
 
-        The keys that the commands promise come first: chip, n_samples, n_steps, basis, dense, sparse, ratio.
+        The documented keys of the commands come first: chip, n_samples, n_steps, basis, dense, sparse, ratio.
         """
         profile = self.profile
         dense, sparse = self.dense.to_dict(dense=True), self.sparse.to_dict(dense=False)
@@ -330,7 +330,7 @@ class Estimate:
     def neurobench(self) -> dict[str, float] | None:
         """NeuroBench's metrics, by its names: SynapticOperations per sample (summed over timesteps), sparsities.
 
-        Its Dense counts every weight in every timestep, whether its source spikes or not. None without input.
+        Its Dense counts all weights in every timestep, with or without a spike of the source. None without input.
         """
         if not self.measured:
             return None
@@ -345,7 +345,7 @@ class Estimate:
         }
 
     def memory_layouts(self) -> dict[str, dict[str, Any]]:
-        """Synaptic bits under every layout of the chip; the first is the one used, the others are what-ifs."""
+        """Synaptic bits under every layout of the chip: the one used first, then what-ifs."""
         n_of = sizes(self.fixed)
         layouts = {}
         for layout in self.profile.memory:
@@ -359,7 +359,7 @@ class Estimate:
         return layouts
 
     def notes(self) -> list[str]:
-        """What a reader must know to use the figures."""
+        """Notes on the interpretation of the figures."""
         profile, sparse, dense = self.profile, self.sparse, self.dense
         found = [
             "Dense and sparse price the same spikes. Dense fetches every weight of a row, zeros too.",

@@ -1,4 +1,4 @@
-"""What a run did: exact counts per sample, timestep, population and projection, and the output spikes."""
+"""Activity of a run: exact counts per sample, timestep, population and projection, and the output."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 class PopulationActivity:
     """Counts of one population, each (n_samples, n_steps) int64, steps in the population's own time.
 
-    spikes: spikes emitted · active: neurons updated with input, bias or nonzero state (the others are
-    *inactive* updates) · n_wraps, n_clips: how often the current wrapped and the voltage saturated
+    Attributes:
+        spikes: spikes emitted.
+        active: neurons updated with input, bias or nonzero state; all others are *inactive* updates.
+        n_wraps: number of times a current wrapped.
+        n_clips: number of times a voltage saturated.
     """
 
     spikes: NDArray[np.int64]
@@ -28,8 +31,11 @@ class PopulationActivity:
 class ProjectionActivity:
     """Counts of one projection, each (n_samples, n_steps) int64, steps in the *source's* own time.
 
-    events: source spikes offered to the projection · synops: stored (nonzero) synapses they reached.
-    In a dense format every event reaches ``n_target`` synapses: dense synops = events · n_target.
+    In a dense format every event reaches ``n_target`` synapses, so dense SynOps are events · n_target.
+
+    Attributes:
+        events: source spikes offered to the projection.
+        synops: stored (nonzero) synapses that they reached.
     """
 
     events: NDArray[np.int64]
@@ -40,10 +46,15 @@ class ProjectionActivity:
 class Activity:
     """The record of ``lbi.simulate``: outputs aligned to the input, step for step.
 
-    output_spikes: (n_samples, n_steps, n_out) uint8, the readout population
-    output_membrane: its voltages after each step, int32 (float64 of a float network); None if spikes are read
-    populations, projections: counts by name · input_spikes: (n_samples, n_steps) int64, input events
-    recorded: (population, variable) → (n_samples, n_steps, n): "spikes" uint8, "active" uint8, "u"/"v" int32
+    Attributes:
+        output_spikes: (n_samples, n_steps, n_out) uint8, the readout population.
+        output_membrane: its voltages after each step, int32 (float64 of a float network); None if spikes
+            are read.
+        populations: counts by name.
+        projections: counts by name.
+        input_spikes: (n_samples, n_steps) int64, input events.
+        recorded: (population, variable) → (n_samples, n_steps, n): "spikes" uint8, "active" uint8,
+            "u"/"v" int32.
     """
 
     output_spikes: NDArray[np.uint8]
@@ -55,7 +66,7 @@ class Activity:
 
     @property
     def output(self) -> NDArray[Any]:
-        """(n_samples, n_steps, n_out), what the readout reads: voltages of integrators, else spikes."""
+        """(n_samples, n_steps, n_out) input of the readout: voltages of integrators, otherwise spikes."""
         return self.output_spikes if self.output_membrane is None else self.output_membrane
 
     @property
@@ -75,5 +86,5 @@ class Activity:
 
     @property
     def n_spikes(self) -> int:
-        """Spikes emitted by all populations (the input's not counted)."""
+        """Spikes emitted by all populations, without the input."""
         return int(sum(population.spikes.sum() for population in self.populations.values()))

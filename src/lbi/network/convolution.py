@@ -1,6 +1,6 @@
-"""2-D convolutions as the sparse matrices that they are, and back.
+"""Conversion of 2-D convolutions to sparse matrices and back.
 
-Places are numbered channel by channel, row by row (C order of (channels, height, width)), as in torch.
+Positions are numbered in C order of (channels, height, width), as in torch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ Shape = tuple[int, ...]
 class Convolution(NamedTuple):
     """A 2-D convolution; pairs are (height, width).
 
-    kernel: (n_out, n_in / groups, height, width)
+    Attributes:
+        kernel: (n_out, n_in / groups, height, width).
+        stride: (height, width).
+        padding: (height, width), zeros on either side.
+        dilation: (height, width).
+        groups: number of groups of channels.
     """
 
     kernel: NDArray[Any]
@@ -31,7 +36,11 @@ class Convolution(NamedTuple):
     groups: int = 1
 
     def check(self, shape: Shape) -> None:
-        """Raise InputError unless an input of that shape (channels, height, width) has an output, of bounded size."""
+        """Check that an input of that shape (channels, height, width) has an output of bounded size.
+
+        Raises:
+            InputError: if it has not.
+        """
         steps = f"stride {self.stride}, padding {self.padding}, dilation {self.dilation}"
         problems = Problems()
         if problems.check(
@@ -63,7 +72,7 @@ class Convolution(NamedTuple):
 
 
 def expand(convolution: Convolution, shape: Shape) -> CsrMatrix:
-    """The convolution of an input (channels, height, width) as a matrix, zeros of the kernel left out.
+    """The matrix of a convolution of an input (channels, height, width), without zeros of the kernel.
 
     ``out[k, y, x] = Σ kernel[k, c, i, j] · in[c, y · stride + i · dilation − padding, …]``
     """
@@ -106,9 +115,17 @@ def _geometry(
 
 
 def find(matrix: CsrMatrix, before: Shape, after: Shape) -> Convolution | None:
-    """The convolution from ``before`` to ``after``, both (channels, height, width), that ``matrix`` is, if it is one.
+    """The convolution that a matrix is equal to, or None if there is none.
 
-    Groups and dilation come out as zeros of the kernel. ``expand`` of the result is ``matrix`` again.
+    Groups and dilation are represented by zeros of the kernel. ``expand`` of the result is ``matrix`` again.
+
+    Args:
+        matrix: (n_after, n_before).
+        before: (channels, height, width) of the source.
+        after: (channels, height, width) of the target.
+
+    Returns:
+        The convolution, or None.
     """
     if len(before) != 3 or len(after) != 3 or matrix.nnz == 0:
         return None
@@ -124,14 +141,14 @@ def find(matrix: CsrMatrix, before: Shape, after: Shape) -> Convolution | None:
     found = Convolution(kernel, (stride_y, stride_x), (padding_y, padding_x))
     if not np.array_equal(kernel[taps], matrix.data):
         return None
-    # Every synapse is one of the convolution's; it is the convolution if that has no more.
+    # All synapses belong to the convolution; they are equal if the convolution has no others.
     per_tap = np.bincount(_geometry(found, before, (after[1], after[2]))[0], minlength=height * width)
     n_synapses = int(np.count_nonzero(kernel, axis=(0, 1)).reshape(-1) @ per_tap)
     return found if n_synapses == matrix.nnz else None
 
 
 def _axis(outs: NDArray[Any], ins: NDArray[Any], n_before: int, n_after: int) -> tuple[int, int, int] | None:
-    """(stride, padding, size) along one axis with the smallest kernel that reaches all pairs of places."""
+    """(stride, padding, size) along one axis of the smallest kernel that covers all pairs of positions."""
     pairs = np.zeros((n_after, n_before), dtype=bool)
     pairs[outs, ins] = True
     out, source = np.nonzero(pairs)
@@ -140,7 +157,9 @@ def _axis(outs: NDArray[Any], ins: NDArray[Any], n_before: int, n_after: int) ->
     offsets = source - out * stride
     low, high = int(offsets.min()), int(offsets.max())
     for padding in range(max(0, -low), n_before + 1):
-        longest = n_before + 2 * padding - stride * (n_after - 1)  # of the sizes that give n_after places
+        longest = (
+            n_before + 2 * padding - stride * (n_after - 1)
+        )  # the largest size that gives n_after positions
         size = max(high + padding + 1, longest - stride + 1)
         if size <= longest:
             return stride, padding, size

@@ -1,4 +1,4 @@
-"""Compressed sparse rows, canonical: the one form in which weights travel from training to the chip."""
+"""Canonical compressed sparse rows: the form of weights from training to the chip."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 class CsrMatrix:
     """A canonical CSR matrix ``(n_rows, n_cols)``: row ``i`` holds ``data[indptr[i]:indptr[i+1]]``.
 
-    Canonical: indices rise within each row, no duplicates, no stored zeros, all values finite.
+    Canonical means: indices rise within each row, without duplicates or stored zeros; all values are finite.
     Rows are post-synaptic neurons, columns pre-synaptic ones.
 
-    data: (nnz,) float or int · indices: (nnz,) int32 · indptr: (n_rows + 1,) int64
-    Raises InputError naming every broken rule.
+    Attributes:
+        data: (nnz,) float or int.
+        indices: (nnz,) int32.
+        indptr: (n_rows + 1,) int64.
+        shape: (n_rows, n_cols).
+
+    Raises:
+        InputError: naming every broken rule.
     """
 
     data: NDArray[Any]
@@ -107,7 +113,7 @@ class CsrMatrix:
         return self.nnz / self.size if self.size else 0.0
 
     def row_of(self) -> NDArray[np.int32]:
-        """(nnz,) the row of each stored value."""
+        """(nnz,) row of each stored value."""
         return np.repeat(np.arange(self.shape[0], dtype=np.int32), np.diff(self.indptr))
 
     def fan_in(self) -> NDArray[np.int64]:
@@ -119,7 +125,7 @@ class CsrMatrix:
         return np.bincount(self.indices, minlength=self.shape[1]).astype(np.int64)
 
     def with_data(self, data: ArrayLike) -> tuple[CsrMatrix, NDArray[np.intp]]:
-        """The same pattern with new values, zeros dropped; and which old entries were kept."""
+        """The same pattern with new values, without their zeros, and the positions of the kept entries."""
         values = np.asarray(data)
         kept = np.flatnonzero(values)
         if kept.size == values.size:
@@ -130,7 +136,17 @@ class CsrMatrix:
 
     @classmethod
     def from_dense(cls, dense: ArrayLike) -> CsrMatrix:
-        """From a 2-D array; exact zeros are not stored. Raises InputError for NaN."""
+        """A matrix from a 2-D array; exact zeros are not stored.
+
+        Args:
+            dense: (n_rows, n_cols).
+
+        Returns:
+            The matrix.
+
+        Raises:
+            InputError: for another rank, and for NaN or infinite values.
+        """
         dense = np.asarray(dense)
         if dense.ndim != 2:
             problems = Problems()
@@ -143,14 +159,14 @@ class CsrMatrix:
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> CsrMatrix:
-        """From any scipy sparse matrix; duplicates are summed, stored zeros dropped."""
+        """A matrix from any scipy sparse matrix; duplicates are summed and stored zeros dropped."""
         csr = matrix.tocsr(copy=True)
         csr.sum_duplicates()
         csr.eliminate_zeros()
         return cls(csr.data, csr.indices, csr.indptr, csr.shape)
 
     def to_scipy(self) -> csr_matrix:
-        """As ``scipy.sparse.csr_matrix`` (Lava takes no ``csr_array``), data copied."""
+        """A copy as ``scipy.sparse.csr_matrix`` (Lava does not accept ``csr_array``)."""
         from scipy.sparse import csr_matrix
 
         index = np.int32 if self.nnz < 2**31 else np.int64
@@ -159,7 +175,7 @@ class CsrMatrix:
         )
 
     def to_dense(self) -> NDArray[Any]:
-        """As a 2-D array of the same type."""
+        """The matrix as a 2-D array of the same type."""
         dense = np.zeros(self.shape, dtype=self.data.dtype)
         dense[self.row_of(), self.indices] = self.data
         return dense

@@ -15,17 +15,20 @@ from lbi.network.csr import CsrMatrix
 from lbi.network.neurons import Neuron
 
 INPUT = "input"
-"""The name of the spike source that feeds a network."""
+"""Name of the spike source that feeds a network."""
 
 READOUTS = ("spike_count", "membrane_max", "membrane_mean")
-"""How an output population's activity becomes a class; the membrane is read of integrators alone."""
+"""Ways to turn an output population's activity into a class; only integrators are read by membrane."""
 
 
 @dataclass(frozen=True)
 class Population:
     """A named group of neurons that share one neuron model (``lbi.network.neurons``).
 
-    shape: for display and files; neurons are numbered in C order
+    Attributes:
+        name: unique in its network.
+        shape: for display and files; neurons are numbered in C order.
+        neuron: the model's parameters.
     """
 
     name: str
@@ -42,7 +45,12 @@ class Population:
 class Projection:
     """Synapses from ``source`` (a population or ``"input"``) to ``target``, possibly itself.
 
-    weights: CSR (n_target, n_source), float · delay: extra timesteps, one int for all synapses or (nnz,)
+    Attributes:
+        name: unique in its network.
+        source: a population or ``"input"``.
+        target: a population.
+        weights: CSR (n_target, n_source), float.
+        delay: extra timesteps, one int for all synapses or (nnz,).
     """
 
     name: str
@@ -53,15 +61,18 @@ class Projection:
 
     @property
     def max_delay(self) -> int:
-        """The longest extra delay of any synapse, in timesteps."""
+        """The longest extra delay of all synapses, in timesteps."""
         return int(np.max(self.delay, initial=0))
 
 
 @dataclass(frozen=True)
 class Readout:
-    """How the output becomes a class: the neuron with the largest score, lowest index on ties.
+    """The rule that turns output into a class: the neuron with the largest score, the lowest index on ties.
 
-    spike_count: its spikes · membrane_max, membrane_mean: its voltage's largest value, or sum, over the sample
+    Attributes:
+        population: the output population.
+        kind: the score: ``spike_count``, the number of spikes; ``membrane_max``, the maximum of the voltage over
+            the sample; ``membrane_mean``, its sum.
     """
 
     population: str
@@ -75,7 +86,7 @@ class Readout:
 
     @property
     def of_membrane(self) -> bool:
-        """True if voltages are read, not spikes."""
+        """True if voltages are read instead of spikes."""
         return self.kind != "spike_count"
 
     def classify(self, output: NDArray[Any]) -> NDArray[np.int64]:
@@ -92,8 +103,15 @@ class Network:
     At step t a population sees the spikes of step t of the input and of populations before it, and the
     spikes of step t−1 of itself and of populations after it (plus the projection's delay).
 
-    meta: plain JSON values that travel with the network (data set, encoding, training summary).
-    Raises InputError naming everything that is inconsistent.
+    Attributes:
+        input_shape: shape of the input; channels are numbered in C order.
+        populations: in order of evaluation.
+        projections: in any order.
+        readout: how output becomes a class.
+        meta: plain JSON values that accompany the network (data set, encoding, training summary).
+
+    Raises:
+        InputError: naming everything that is inconsistent.
     """
 
     input_shape: tuple[int, ...]
@@ -121,19 +139,16 @@ class Network:
         return sum(projection.weights.nnz for projection in self.projections)
 
     def population(self, name: str) -> Population:
-        """The population of that name, which must exist."""
+        """The population of that name; it must exist."""
         return next(population for population in self.populations if population.name == name)
 
     def is_forward(self, projection: Projection) -> bool:
-        """True if the source is evaluated before the target in a timestep.
-
-        Else its spikes are seen a step later.
-        """
+        """True if the source is evaluated before the target in a timestep; if not, its spikes arrive a step later."""
         order = {population.name: i for i, population in enumerate(self.populations)}
         return projection.source == INPUT or order[projection.source] < order[projection.target]
 
     def lag(self, projection: Projection) -> NDArray[np.int64]:
-        """Steps by which the projection's spikes arrive later: () for all, or (nnz,)."""
+        """Steps after which the projection's spikes arrive: () for all synapses, or (nnz,)."""
         return np.asarray(projection.delay, dtype=np.int64) + (0 if self.is_forward(projection) else 1)
 
     def evaluation_order(self) -> tuple[str, ...]:
@@ -142,7 +157,14 @@ class Network:
 
 
 def check_graph(network: Any) -> None:
-    """Raise InputError naming all that is inconsistent in a Network or FixedNetwork's graph."""
+    """Check the graph of a Network or FixedNetwork.
+
+    Args:
+        network: the network.
+
+    Raises:
+        InputError: naming all inconsistencies.
+    """
     problems = Problems()
     problems.check(network.n_in > 0, "input-shape", "input", f"{network.input_shape}", "at least one channel")
     problems.check(bool(network.populations), "no-population", "network", "no population", "at least one")
@@ -242,7 +264,7 @@ def _check_readout(network: Any, check: Callable[..., bool]) -> None:
 
 
 def is_name(name: object) -> bool:
-    """True for a name that is safe as an HDF5 group and in a file name."""
+    """True for a name that is safe as an HDF5 group and as part of a file name."""
     return (
         isinstance(name, str)
         and 0 < len(name) <= 128

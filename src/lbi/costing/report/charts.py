@@ -1,4 +1,4 @@
-"""The report's pictures, as SVG or PNG text to inline; nothing is shown, stored or fetched."""
+"""The report's charts as inline SVG or PNG text."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def synops_over_time(estimate: Estimate) -> str:
 
 
 def energy_over_time(estimate: Estimate, names: tuple[str, ...]) -> str:
-    """Dynamic energy per chip timestep in nJ: the band from one cost set to the other, dense and sparse."""
+    """Dynamic energy per chip timestep in nJ, as the range between cost sets, dense and sparse."""
     with _figure(9.2, 2.8) as figure:
         axes = figure.subplots()
         for side, color, label in _sides(estimate):
@@ -91,7 +91,7 @@ def _sides(estimate: Estimate) -> tuple[tuple[Any, str, str], ...]:
 
 
 def _spread(estimate: Estimate) -> bool:
-    """True if dense and sparse lie so far apart that only a logarithmic axis shows both."""
+    """True if dense and sparse differ so much that a logarithmic axis is needed."""
     dense, sparse = estimate.dense.series.synops.max(), estimate.sparse.series.synops.max()
     return bool(sparse > 0 and dense / sparse > 20)
 
@@ -108,7 +108,7 @@ def _finish(axes: Any, label: str, *, log: bool) -> None:
 
 
 def energy_parts(estimate: Estimate) -> str:
-    """Where the dynamic energy goes, for each price list: dense and sparse as stacked bars in nJ."""
+    """Parts of the dynamic energy per cost set, dense and sparse, as stacked bars in nJ."""
     rows = [
         (f"{kind}, {label.split(' (')[0]}", side.parts[name])
         for name, (label, _) in price_lists(estimate.profile).items()

@@ -1,4 +1,4 @@
-"""An estimate's figures as words and numbers for people: the same lines on a terminal and in the report."""
+"""Text lines with an estimate's figures, shared by the terminal and the report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lbi.costing.costs import price_lists
 from lbi.costing.result import CostBreakdown, Estimate, Range
 
 Write = Callable[[float], str]
-"""Writes a number with its unit."""
+"""Function that formats a number with its unit."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,22 @@ class Line:
 
 
 def count(value: float) -> str:
-    """A count: whole if it is whole or large, else two decimals."""
+    """A count as text: without decimals if it is whole or large, otherwise with two."""
     return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:,.2f}"
 
 
 def energy(pj: float) -> str:
-    """Energy in the unit that fits, pJ to J."""
+    """Energy as text in the fitting unit from pJ to J."""
     return _scaled(pj, ("pJ", "nJ", "µJ", "mJ", "J"))
 
 
 def duration(ns: float) -> str:
-    """A time in the unit that fits: ns, µs, ms, s."""
+    """Time as text in the fitting unit from ns to s."""
     return _scaled(ns, ("ns", "µs", "ms", "s"))
 
 
 def bits(value: float) -> str:
-    """Bits, and the same in the unit of bytes that fits."""
+    """Bits as text, with the same in KiB, MiB or GiB."""
     size, units = value / 8192, ["KiB", "MiB", "GiB"]
     while size >= 1024 and len(units) > 1:
         size, _ = size / 1024, units.pop(0)
@@ -77,7 +77,7 @@ def times(a: float | None, b: float | None) -> str:
 
 
 def range_times(a: Range | None, b: Range | None) -> str:
-    """Like with like: low over low, high over high."""
+    """Ratio of two ranges, low over low and high over high."""
     if a is None or b is None or not b.low or not b.high:
         return ""
     low, high = sorted((a.low / b.low, a.high / b.high))
