@@ -37,7 +37,8 @@ class Rules:
         unknown: a name that is no field's.
         kind: a value of a wrong type.
         value: a value out of range.
-        at_parent: True to place the fault at the record, not at its field.
+        at_parent: True to place the fault of a value at the record, not at its field.
+        names_in_path: True to place unknown and missing fields at their own path, not at the record.
 
     Rules may use ``{allowed}``, what the field takes in words.
     """
@@ -47,6 +48,7 @@ class Rules:
     kind: Rule = WRONG_TYPE
     value: Rule = IMPOSSIBLE_VALUE
     at_parent: bool = False
+    names_in_path: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,15 +161,16 @@ class Table:
             near = get_close_matches(str(name), self.hints, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             found = f"has {name!r}, which this version does not know{hint}"
-            path: tuple[str, ...] = (str(name),) if self.rules.at_parent else ()
-            yield Fault(path, _broken(self.rules.unknown, found, ", ".join(self.hints)))
+            problem = _broken(self.rules.unknown, found, ", ".join(self.hints))
+            yield Fault((str(name),) if self.rules.names_in_path else (), problem)
             return
         annotation = self.hints[name]
         rules = next((m for m in _metadata(annotation) if isinstance(m, Rules)), self.rules)
         if entry["type"] == "missing":
-            yield Fault((), _broken(rules.missing, f"has no {name!r}", describe(annotation)))
+            problem = _broken(rules.missing, f"has no {name!r}", describe(annotation))
+            yield Fault((str(name),) if rules.names_in_path else (), problem)
             return
-        path = _path(str(name), within, values.get(name))
+        path = () if rules.at_parent else _path(str(name), within, values.get(name))
         cause = entry.get("ctx", {}).get("error")
         if isinstance(cause, RecordError):
             yield from (fault.inside(*path) for fault in cause.faults)
@@ -178,7 +181,7 @@ class Table:
             wrong_kind = wrong_kind and entry["type"] not in ("literal_error", "value_error")
             rule = rules.kind if wrong_kind else rules.value
             words = describe(_inner(annotation, within), kind=wrong_kind)
-            yield Fault(() if rules.at_parent else path, _broken(rule, f"{entry['input']!r}", words))
+            yield Fault(path, _broken(rule, f"{entry['input']!r}", words))
 
 
 def _broken(rule: Rule, found: str, allowed: str) -> Problem:
@@ -228,7 +231,7 @@ def _strict_kinds() -> dict[Any, Any]:
 
 def _strict(hint: Any, rules: Rules) -> Any:
     """The annotation as pydantic takes it, without conversions between kinds of values."""
-    from pydantic import AfterValidator, PlainValidator
+    from pydantic import AfterValidator, PlainValidator, WrapValidator
     from pydantic_core import PydanticCustomError
 
     metadata = _metadata(hint)
@@ -253,6 +256,8 @@ def _strict(hint: Any, rules: Rules) -> Any:
         result = _strict(Annotated[Any, Reader(_record_reader(bare, rules))], rules)  # type: ignore[arg-type]
     elif origin in (tuple, list):
         result = origin[tuple(_strict(a, rules) if a is not Ellipsis else a for a in arguments)]
+    elif set(arguments) == {int, float}:
+        result = Annotated[_strict_kinds()[float], WrapValidator(_as_given)]
     elif origin in (Union, UnionType):
         result = Union[tuple(_strict(argument, rules) for argument in arguments)]  # noqa: UP007  (of a variable number)
     elif origin is not None and issubclass(origin if isinstance(origin, type) else object, Mapping):
@@ -263,6 +268,12 @@ def _strict(hint: Any, rules: Rules) -> Any:
         if not isinstance(entry, Takes | OneOf | Rules):
             result = Annotated[result, entry]
     return result
+
+
+def _as_given(value: Any, check: Callable[[Any], float]) -> Any:
+    """The number itself: a whole number stays one."""
+    checked = check(value)
+    return value if isinstance(value, int) else checked
 
 
 def _record_reader(kind: type[Record], rules: Rules) -> Callable[[Any, Any], Record]:
@@ -288,6 +299,8 @@ def describe(hint: Any, *, kind: bool = True) -> str:
     origin, arguments = get_origin(bare), get_args(bare)
     if origin is Literal:
         return ", ".join(map(str, arguments))
+    if set(arguments) == {int, float}:
+        return describe(float)
     if origin in (Union, UnionType):
         return " or ".join("nothing" if a is NoneType else describe(a) for a in arguments)
     if origin in (tuple, list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import pytest
 
 from lbi.chip.events import ENERGY, TIME
 from lbi.chip.load import load_profile, parse_profile, profile_names
-from lbi.chip.profile import CONFIDENCES
-from lbi.chip.schema import FORMATS, LIMITS, MEMORY, MESH
+from lbi.chip.profile import CONFIDENCES, Limits, MemoryLayout, Mesh
 from lbi.errors import InputError, UsageError
+from lbi.network.fixedpoint import NumberFormats
 
 CHIPS = profile_names()
 LOIHI1 = (files("lbi.hardware") / "loihi1.toml").read_text(encoding="utf-8")
@@ -157,6 +158,7 @@ def test_missing_file_is_one_problem():
 
 def test_the_documentation_names_every_key():
     text = (Path(__file__).parents[2] / "docs" / "hardware.md").read_text(encoding="utf-8")
-    keys = {*LIMITS, *MESH, *FORMATS, *MEMORY, *ENERGY, *TIME, *CONFIDENCES}
+    records = (Limits, Mesh, NumberFormats, MemoryLayout)
+    keys = {*(field.name for kind in records for field in fields(kind)), *ENERGY, *TIME, *CONFIDENCES}
     missing = [key for key in keys if f"`{key}`" not in text]
     assert missing == []

@@ -7,8 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Annotated, Any
 
+from annotated_types import Ge, Gt, MinLen, Predicate
+
+from lbi.errors import Rule
 from lbi.network.fixedpoint import NumberFormats
+from lbi.records import Takes
 
 CONFIDENCES = ("published", "derived", "third-party", "inferred", "assumption", "not published")
 """How far a number can be trusted, best first; "derived" is arithmetic on published numbers."""
@@ -68,27 +73,71 @@ class Quantity:
         return f"{value:,.10g} {self.unit}"
 
 
+def _rises(numbers: tuple[float, ...]) -> bool:
+    return list(numbers) == sorted(numbers)
+
+
+COUNT = Annotated[int, Ge(1), Takes("a whole number of at least 1")]
+COUNT_OR_NONE = Annotated[int, Ge(0), Takes("a whole number of at least 0")]
+COST = Annotated[int | float, Ge(0), Takes("a finite number of at least 0")]
+RISING = Annotated[
+    tuple[Annotated[float, Gt(0)], ...],
+    MinLen(1),
+    Predicate(_rises),
+    Takes("a rising list of numbers above 0"),
+]
+NAMES = Annotated[tuple[str, ...], MinLen(1), Takes('a list of model names, or ["*"]')]
+
+KNOWN = Rule("missing-value", "a value; an assumption will do")
+"""The rule that a quantity without value breaks where one is needed."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a quantity of a chip's file takes.
+
+    Attributes:
+        units: the units it may be given in.
+        value: annotation of its value.
+        known: the rule it breaks without value; None if it may be unpublished.
+    """
+
+    units: tuple[str, ...]
+    value: Any = COUNT
+    known: Rule | None = None
+
+
+Cores = Annotated[Quantity, Measure(("cores",))]
+Bits = Annotated[Quantity, Measure(("bits",))]
+Axons = Annotated[Quantity, Measure(("axons",))]
+Tiles = Annotated[Quantity, Measure(("tiles",))]
+LayoutBits = Annotated[Quantity, Measure(("bits",), COUNT, KNOWN)]
+LayoutExtraBits = Annotated[Quantity, Measure(("bits",), COUNT_OR_NONE, KNOWN)]
+LayoutWidths = Annotated[Quantity, Measure(("bits",), RISING, KNOWN)]
+Updates = Annotated[Quantity | None, Measure(("updates",), RISING)]
+
+
 @dataclass(frozen=True)
 class Limits:
     """Capacities of a core, a chip and a system; a Quantity without a value is an unknown limit."""
 
-    cores_per_chip: Quantity
-    chips_per_system: Quantity
-    compartments_per_core: Quantity
-    input_axons_per_core: Quantity
-    output_axons_per_core: Quantity
-    core_memory: Quantity
-    state_per_neuron: Quantity
-    axon_entry: Quantity
+    cores_per_chip: Cores
+    chips_per_system: Annotated[Quantity, Measure(("chips",))]
+    compartments_per_core: Annotated[Quantity, Measure(("compartments",))]
+    input_axons_per_core: Axons
+    output_axons_per_core: Axons
+    core_memory: Bits
+    state_per_neuron: Bits
+    axon_entry: Bits
 
 
 @dataclass(frozen=True)
 class Mesh:
     """The network on chip: ``columns × rows`` tiles, each with ``cores_per_tile`` cores, XY routing."""
 
-    columns: Quantity
-    rows: Quantity
-    cores_per_tile: Quantity
+    columns: Tiles
+    rows: Tiles
+    cores_per_tile: Cores
 
 
 @dataclass(frozen=True)
@@ -102,14 +151,14 @@ class MemoryLayout:
 
     name: str
     label: str
-    capacity: Quantity
-    word: Quantity
-    header: Quantity
-    block: Quantity
-    weight_bits: Quantity
-    index_bits: Quantity
-    dense_index: Quantity
-    delay: Quantity
+    capacity: LayoutBits
+    word: LayoutBits
+    header: LayoutExtraBits
+    block: Annotated[Quantity, Measure(("synapses",))]
+    weight_bits: LayoutWidths
+    index_bits: LayoutWidths
+    dense_index: LayoutExtraBits
+    delay: LayoutExtraBits
 
 
 @dataclass(frozen=True)
@@ -136,7 +185,7 @@ class Scenario:
     label: str
     note: str
     costs: CostSet | None
-    energy_per_synop: Quantity | None
+    energy_per_synop: Annotated[Quantity | None, Measure(("pJ",), RISING)]
 
 
 @dataclass(frozen=True)
@@ -145,7 +194,7 @@ class StaticPower:
 
     name: str
     label: str
-    power: Quantity
+    power: Annotated[Quantity, Measure(("mW/chip", "mW/core"), COST)]
 
 
 @dataclass(frozen=True)
@@ -155,10 +204,10 @@ class CheckPoint:
     name: str
     label: str
     costs: CostSet
-    synops: Quantity
-    updates_active: Quantity | None
-    updates_inactive: Quantity | None
-    measured: Quantity
+    synops: Annotated[Quantity, Measure(("synops",), RISING)]
+    updates_active: Updates
+    updates_inactive: Updates
+    measured: Annotated[Quantity, Measure(("pJ",), COST)]
 
 
 @dataclass(frozen=True)
@@ -184,7 +233,7 @@ class HardwareProfile:
     title: str
     sources: Mapping[str, str]
     limits: Limits
-    models: Quantity
+    models: Annotated[Quantity, Measure(("models",), NAMES)]
     mesh: Mesh
     formats: NumberFormats
     memory: tuple[MemoryLayout, ...]

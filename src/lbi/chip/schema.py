@@ -1,46 +1,45 @@
-"""The schema of a chip's TOML file: keys, units and values, checked in one pass."""
+"""The schema of a chip's TOML file: keys, units and values; all faults are told in one pass.
+
+The annotations of the records in ``lbi.chip.profile`` say what each quantity takes. This module adds what a
+quantity needs besides its value (unit, source, confidence), and the references between parts of a file.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Annotated, Any, Literal, get_type_hints
+
+from annotated_types import Interval, MinLen
 
 from lbi.chip.events import ENERGY, ESSENTIAL, TIME
 from lbi.chip.profile import (
     CONFIDENCES,
+    COST,
     CheckPoint,
     CostSet,
     HardwareProfile,
     Limits,
+    Measure,
     MemoryLayout,
     Mesh,
     Quantity,
     Scenario,
     StaticPower,
 )
-from lbi.errors import InputError, LbiError, Problems
+from lbi.errors import InputError, LbiError, Problems, Rule
 from lbi.network.fixedpoint import IntFormat, NumberFormats
+from lbi.records import Fault, OneOf, Place, Reader, RecordError, Rules, Table, Takes
 from lbi.system import toml
 
 VERSION = 1
+"""Version of the schema, the file's ``schema``."""
 
-LIMITS = {
-    "cores_per_chip": "cores",
-    "chips_per_system": "chips",
-    "compartments_per_core": "compartments",
-    "input_axons_per_core": "axons",
-    "output_axons_per_core": "axons",
-    "core_memory": "bits",
-    "state_per_neuron": "bits",
-    "axon_entry": "bits",
-}
-"""Limit → unit. All are counts of at least 1."""
+UNPUBLISHED = "not published"
+"""The confidence of a quantity without a value."""
 
-MESH = {"columns": "tiles", "rows": "tiles", "cores_per_tile": "cores"}
-
-FORMATS = {
+FORMAT_UNITS = {
     "decay": "1/4096",
     "threshold": "mantissa",
     "bias_mantissa": "mantissa",
@@ -48,47 +47,35 @@ FORMATS = {
     "weight_exponent": "bits",
     "delay": "steps",
 }
-
-MEMORY = {
-    "capacity": "bits",
-    "word": "bits",
-    "header": "bits",
-    "block": "synapses",
-    "weight_bits": "bits",
-    "index_bits": "bits",
-    "dense_index": "bits",
-    "delay": "bits",
-}
-
-_LISTS = (
-    "weight_bits",
-    "index_bits",
-    "models",
-    "energy_per_synop",
-    "synops",
-    "updates_active",
-    "updates_inactive",
-)
-_MAY_BE_ZERO = ("header", "dense_index", "delay")
-_TOP = (
-    "schema",
-    "name",
-    "title",
-    "sources",
-    "limits",
-    "neurons",
-    "mesh",
-    "formats",
-    "memory",
-    "costs",
-    "scenarios",
-    "static",
-    "checkpoints",
-)
-
+"""Number format → unit."""
 
 CostSetsOf = Callable[[str], Mapping[str, CostSet]]
 """Built-in chip → its cost sets by name."""
+
+_NOT_TEXT = Rule("not-text", "{allowed}")
+TEXT = Rules(kind=_NOT_TEXT, value=_NOT_TEXT)
+NOT_A_TABLE = Rule("not-a-table", "a table")
+TABLE = Rules(kind=NOT_A_TABLE, names_in_path=True)
+NOT_A_QUANTITY = Rule("not-a-quantity", "{{ value, unit, source, confidence }}")
+_SCHEMA_VERSION = Rule("schema-version", "{allowed}")
+SCHEMA_VERSION = Rules(missing=_SCHEMA_VERSION, kind=_SCHEMA_VERSION, value=_SCHEMA_VERSION)
+MISSING_VALUE = Rule("missing-value", f'a value, or confidence = "{UNPUBLISHED}"')
+MUST_BE_PRICED = Rule("missing-value", "a value", "{fix}label an assumption")
+NOT_KNOWN = Rule("impossible-value", "no value, or another confidence")
+UNKNOWN_SOURCE = Rule("unknown-source", "begins with one of {names}")
+UNKNOWN_COSTS = Rule("unknown-costs", "{names}")
+ONE_PRICE = Rule("scenario", "either costs or energy_per_synop")
+
+_VALUE = Rule("impossible-value", "{allowed}")
+_UNIT = Rule("wrong-unit", "{allowed}")
+_SOURCE = Rule("missing-source", "keys of [sources], each with a place, apart by ';'")
+_CONFIDENCE = Rule("confidence", "{allowed}")
+VALUE = Rules(missing=MISSING_VALUE, kind=_VALUE, value=_VALUE, at_parent=True)
+UNIT = Rules(missing=Rule("missing-unit", "{allowed}"), kind=_UNIT, value=_UNIT, at_parent=True)
+SOURCE = Rules(missing=_SOURCE, kind=_SOURCE, value=_SOURCE, at_parent=True)
+CONFIDENCE = Rules(missing=_CONFIDENCE, kind=_CONFIDENCE, value=_CONFIDENCE, at_parent=True)
+
+Text = Annotated[str, MinLen(1), Takes("a text that is not empty"), TEXT]
 
 
 def read_profile(text: str, where: str, cost_sets_of: CostSetsOf) -> HardwareProfile:
@@ -105,288 +92,253 @@ def read_profile(text: str, where: str, cost_sets_of: CostSetsOf) -> HardwarePro
     Raises:
         InputError: naming everything that is wrong.
     """
-    return _Reader(where, cost_sets_of).profile(toml.parse(text, where))
+    table = toml.parse(text, where)
+    context = _Context(table, cost_sets_of)
+    problems = Problems()
+    try:
+        values = _file().read(table, context)
+    except RecordError as error:
+        Place(where, TABLE, separator=".").note(error, problems)
+    problems.raise_as(InputError)
+    return _profile(values, context)
 
 
-class _Reader:
-    """Reader of one file that collects problems, and quantities by dotted name."""
+class _Context:
+    """What parts of a file refer to: its sources, its cost sets, those of other chips."""
 
-    def __init__(self, where: str, cost_sets_of: CostSetsOf) -> None:
-        self.where = where
+    def __init__(self, table: Mapping[str, Any], cost_sets_of: CostSetsOf) -> None:
+        self.sources = _keys(table.get("sources"))
+        self.own_costs = _keys(table.get("costs"))
         self.cost_sets_of = cost_sets_of
-        self.problems = Problems()
-        self.sources: dict[str, str] = {}
-        self.origin: dict[str, Quantity] = {}
 
-    def profile(self, table: dict[str, Any]) -> HardwareProfile:
-        check = self.problems.check
-        self.keys(table, "", _TOP, required=_TOP[:-3])
-        check(
-            table.get("schema") == VERSION,
-            "schema-version",
-            f"{self.where}, schema",
-            f"{table.get('schema')!r}",
-            f"{VERSION}",
-        )
-        name, title = (self.text(table, "", key) for key in ("name", "title"))
-        self.sources = {
-            key: value
-            for key, value in self.table(table, "sources").items()
-            if check(
-                isinstance(value, str) and bool(value),
-                "not-text",
-                f"{self.where}, [sources] {key}",
-                f"{value!r}",
-                "a reference",
-            )
-        }
-        neurons = self.table(table, "neurons")
-        self.keys(neurons, "neurons", ("models",), required=("models",))
-        values: dict[str, Any] = {
-            "limits": self.group(table, "limits", LIMITS, Limits),
-            "models": self.quantity(neurons, "neurons", "models", "models"),
-            "mesh": self.group(table, "mesh", MESH, Mesh),
-            "formats": self.formats(table),
-            "memory": self.each(table, "memory", self.layout),
-            "costs": self.each(table, "costs", self.costs),
-        }
-        check(
-            bool(table.get("memory")), "missing-key", f"{self.where}, [memory]", "no layout", "at least one"
-        )
-        self.known_costs = {costs.name: costs for costs in values["costs"] if costs is not None}
-        values["static"] = self.each(table, "static", self.static)
-        values["scenarios"] = self.each(table, "scenarios", self.scenario)
-        values["checkpoints"] = self.each(table, "checkpoints", self.checkpoint)
-        self.problems.raise_as(InputError)
-        return HardwareProfile(name=name, title=title, sources=self.sources, origin=self.origin, **values)
-
-    def add(self, code: str, path: str, found: str, allowed: str, remedy: str = "") -> None:
-        self.problems.add(code, f"{self.where}, {path}", found, allowed, remedy)
-
-    def keys(
-        self, table: dict[str, Any], path: str, known: Iterable[str], required: Iterable[str] = ()
-    ) -> None:
-        known = tuple(known)
-        for key in table:
-            if key not in known:
-                self.add("unknown-key", _join(path, key), "not in the schema", ", ".join(known))
-        for key in required:
-            if key not in table:
-                self.add("missing-key", _join(path, key), "absent", "required")
-
-    def table(self, table: dict[str, Any], key: str, path: str = "") -> dict[str, Any]:
-        value = table.get(key, {})
-        if isinstance(value, dict):
-            return value
-        self.add("not-a-table", f"[{_join(path, key)}]", f"{value!r}", "a table")
-        return {}
-
-    def text(self, table: dict[str, Any], path: str, key: str) -> str:
-        value = table.get(key, "")
-        if not (isinstance(value, str) and value):
-            self.add("not-text", _join(path, key), f"{value!r}", "a text that is not empty")
-        return str(value)
-
-    def each(self, table: dict[str, Any], section: str, read: Any) -> tuple[Any, ...]:
-        entries = self.table(table, section)
-        return tuple(read(name, self.table(entries, name, section)) for name in entries)
-
-    def group(self, table: dict[str, Any], section: str, units: dict[str, str], kind: Any) -> Any:
-        entries = self.table(table, section)
-        self.keys(entries, section, units, required=units)
-        return kind(**{key: self.quantity(entries, section, key, unit) for key, unit in units.items()})
-
-    def formats(self, table: dict[str, Any]) -> NumberFormats:
-        entries = self.table(table, "formats")
-        self.keys(entries, "formats", FORMATS, required=FORMATS)
-        formats = {}
-        for key, unit in FORMATS.items():
-            path, entry = f"formats.{key}", self.table(entries, key, "formats")
-            if key in entries:
-                self.keys(entry, path, ("min", "max", "unit", "source", "confidence", "note"), ("min", "max"))
-            low, high = entry.get("min", 0), entry.get("max", 0)
-            most = 63 if key.endswith("exponent") else 2**31
-            if not (_is_whole(low) and _is_whole(high) and -most <= low <= high <= most):
-                allowed = f"whole numbers, −{most} ≤ min ≤ max ≤ {most}"
-                self.add("impossible-value", path, f"min {low!r}, max {high!r}", allowed)
-                low = high = 0
-            self.record(entry, path, unit, (float(low), float(high)))
-            formats[key] = IntFormat(low, high)
-        return NumberFormats(**formats)
-
-    def quantity(self, table: dict[str, Any], path: str, key: str, unit: str) -> Quantity:
-        """One ``{ value, unit, source, confidence, note }`` record; a placeholder if it is wrong."""
-        path = _join(path, key)
-        entry = table.get(key)
-        if entry is None:
-            return Quantity(None, unit, "", "not published")
-        if not isinstance(entry, dict):
-            self.add("not-a-quantity", path, f"{entry!r}", "{ value, unit, source, confidence }")
-            return Quantity(None, unit, "", "not published")
-        self.keys(entry, path, ("value", "unit", "source", "confidence", "note"))
-        value = entry.get("value")
-        unpublished = entry.get("confidence") == "not published"
-        if unpublished and value is not None:
-            self.add(
-                "impossible-value", path, f"{value!r}, yet not published", "no value, or another confidence"
-            )
-        elif not unpublished and value is None:
-            self.add("missing-value", path, "no value", 'a value, or confidence = "not published"')
-        elif value is not None:
-            value = self.value(value, path, key)
-        return self.record(entry, path, unit, value)
-
-    def value(self, value: Any, path: str, key: str) -> Any:
-        """A checked number, or a tuple where the key takes a list."""
-        if key == "models":
-            if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
-                return tuple(value)
-            self.add("impossible-value", path, f"{value!r}", 'a list of model names, or ["*"]')
-            return None
-        if key in _LISTS:
-            numbers = value if isinstance(value, list) and all(map(_is_number, value)) else []
-            if numbers and numbers[0] > 0 and numbers == sorted(numbers):
-                return tuple(float(number) for number in numbers)
-            self.add("impossible-value", path, f"{value!r}", "a rising list of numbers above 0")
-            return None
-        is_cost = path.startswith("costs.")
-        lowest = (
-            0 if is_cost or key in _MAY_BE_ZERO else 1 if path.startswith(("limits", "memory", "mesh")) else 0
-        )
-        whole = path.startswith(("limits", "memory", "mesh"))
-        if not _is_number(value) or value < lowest or (whole and not _is_whole(value)):
-            kind = "whole number" if whole else "finite number"
-            self.add("impossible-value", path, f"{value!r}", f"a {kind} of at least {lowest}")
-            return None
-        return value
-
-    def record(self, entry: dict[str, Any], path: str, unit: str, value: Any) -> Quantity:
-        """The Quantity of a checked value, after checks of its unit, source and confidence."""
-        units = (unit, "mW/core") if unit == "mW/chip" else (unit,)
-        found = entry.get("unit")
-        if found is None:
-            self.add("missing-unit", path, "no unit", " or ".join(units))
-        elif found not in units:
-            self.add("wrong-unit", path, f"{found!r}", " or ".join(units))
-        confidence = entry.get("confidence")
-        if confidence not in CONFIDENCES:
-            self.add("confidence", path, f"{confidence!r}", ", ".join(CONFIDENCES))
-        source = entry.get("source")
+    def check_source(self, source: Any) -> str:
+        """A quantity's source: keys of [sources], each with a place."""
         if not (isinstance(source, str) and source):
-            self.add(
-                "missing-source", path, f"{source!r}", "keys of [sources], each with a place, apart by ';'"
+            raise RecordError(Fault((), _SOURCE.broken("", repr(source))))
+        names = ", ".join(self.sources)
+        unknown = [
+            part.strip() for part in source.split(";") if (part.split() or [""])[0] not in self.sources
+        ]
+        if unknown:
+            raise RecordError(
+                *(Fault((), UNKNOWN_SOURCE.broken("", repr(part), names=names)) for part in unknown)
             )
-        else:
-            for part in source.split(";"):
-                if not part.split() or part.split()[0] not in self.sources:
-                    self.add(
-                        "unknown-source",
-                        path,
-                        f"{part.strip()!r}",
-                        f"begins with one of {', '.join(self.sources)}",
-                    )
-        note = entry.get("note", "")
-        if not isinstance(note, str):
-            self.add("not-text", f"{path}.note", f"{note!r}", "a text")
-        quantity = Quantity(value, str(found or unit), str(source), str(confidence), str(note))
-        self.origin[path] = quantity
-        return quantity
+        return source
 
-    def layout(self, name: str, table: dict[str, Any]) -> MemoryLayout:
-        path = f"memory.{name}"
-        self.keys(table, path, ("label", *MEMORY), required=("label", *MEMORY))
-        numbers = {key: self.quantity(table, path, key, unit) for key, unit in MEMORY.items()}
-        for key in MEMORY:
-            if key != "block" and key in table and not numbers[key].known and not self.problems:
-                self.add("missing-value", f"{path}.{key}", "not published", "a value; an assumption will do")
-        return MemoryLayout(name=name, label=self.text(table, path, "label"), **numbers)
-
-    def costs(self, name: str, table: dict[str, Any]) -> CostSet:
-        path = f"costs.{name}"
-        self.keys(table, path, ("label", "basis", "energy", "time"), required=("label", "basis"))
-        priced = {}
-        for section, events, unit in (("energy", ENERGY, "pJ"), ("time", TIME, "ns")):
-            entries = self.table(table, section, path)
-            where = f"{path}.{section}"
-            self.keys(entries, where, events, required=events if entries or section == "time" else ())
-            priced[section] = {
-                key: self.quantity(entries, where, key, unit) for key in events if key in entries
-            }
-            for key in ESSENTIAL:
-                if key in priced[section] and priced[section][key].confidence == "not published":
-                    self.add(
-                        "missing-value",
-                        f"{where}.{key}",
-                        "not published",
-                        "a value",
-                        f"{'leave the table empty, or ' if section == 'energy' else ''}label an assumption",
-                    )
-        return CostSet(name, self.text(table, path, "label"), self.text(table, path, "basis"), **priced)
-
-    def static(self, name: str, table: dict[str, Any]) -> StaticPower:
-        path = f"static.{name}"
-        self.keys(table, path, ("label", "power"), required=("label", "power"))
-        return StaticPower(
-            name, self.text(table, path, "label"), self.quantity(table, path, "power", "mW/chip")
-        )
-
-    def cost_set(self, reference: Any, path: str) -> CostSet:
-        """The cost set of a name, or of ``chip:name`` for a built-in chip's."""
+    def check_costs(self, reference: Any) -> str:
+        """A reference to a cost set: a name of this file, or ``chip:name`` for a built-in chip's."""
         chip, _, name = str(reference).rpartition(":")
-        known: Mapping[str, CostSet] = self.known_costs
-        if chip:
-            try:
-                known = self.cost_sets_of(chip)
-            except LbiError as error:
-                self.problems.take(error)
-                known = {}
-        if name in known:
-            return known[name]
-        self.add("unknown-costs", f"{path}.costs", f"{reference!r}", ", ".join(known) or "a chip's cost set")
-        return CostSet(name, "", "", {}, {})
-
-    def scenario(self, name: str, table: dict[str, Any]) -> Scenario:
-        path = f"scenarios.{name}"
-        self.keys(table, path, ("label", "note", "costs", "energy_per_synop"), required=("label", "note"))
-        if ("costs" in table) == ("energy_per_synop" in table):
-            self.add("scenario", path, "needs one way to price", "either costs or energy_per_synop")
-        per_synop = "energy_per_synop" in table
-        return Scenario(
-            name,
-            self.text(table, path, "label"),
-            self.text(table, path, "note"),
-            costs=self.cost_set(table["costs"], path) if "costs" in table else None,
-            energy_per_synop=self.quantity(table, path, "energy_per_synop", "pJ") if per_synop else None,
-        )
-
-    def checkpoint(self, name: str, table: dict[str, Any]) -> CheckPoint:
-        path = f"checkpoints.{name}"
-        units = {
-            "synops": "synops",
-            "updates_active": "updates",
-            "updates_inactive": "updates",
-            "measured": "pJ",
-        }
-        self.keys(table, path, ("label", "costs", *units), required=("label", "costs", "synops", "measured"))
-        numbers = {
-            key: self.quantity(table, path, key, unit) if key in table else None
-            for key, unit in units.items()
-        }
-        costs = self.cost_set(table.get("costs"), path)
-        return CheckPoint(name=name, label=self.text(table, path, "label"), costs=costs, **numbers)  # type: ignore[arg-type]
+        known = self.cost_sets_of(chip) if chip else self.own_costs
+        if name not in known:
+            names = ", ".join(known) or "a chip's cost set"
+            raise RecordError(Fault((), UNKNOWN_COSTS.broken("", repr(reference), names=names)))
+        return str(reference)
 
 
-def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
+def _keys(table: Any) -> tuple[str, ...]:
+    return tuple(table) if isinstance(table, dict) else ()
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _read_source(value: Any, context: _Context) -> str:
+    return context.check_source(value)
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _read_costs(value: Any, context: _Context) -> str:
+    try:
+        return context.check_costs(value)
+    except LbiError as error:  # of the other chip
+        raise RecordError(*(Fault((), problem) for problem in error.problems)) from error
 
 
-_RECORDS = ((Limits, LIMITS), (Mesh, MESH), (NumberFormats, FORMATS))
-assert all({field.name for field in fields(kind)} == set(names) for kind, names in _RECORDS)
+COSTS = Annotated[str, Reader(_read_costs)]
+
+
+def _refuse(value: Any, _context: Any) -> None:
+    found = f"{value!r}, yet {UNPUBLISHED}"
+    raise RecordError(Fault((), NOT_KNOWN.broken("", found)))
+
+
+@cache
+def _entry(measure: Measure, published: bool) -> Table:
+    """The keys of a quantity; one that is not published has no value."""
+    value = measure.value if published else Annotated[Any, Reader(_refuse)]
+    hints = {
+        "value": Annotated[value, VALUE],
+        "unit": Annotated[str, OneOf(measure.units), UNIT],
+        "source": Annotated[str, Reader(_read_source), SOURCE],
+        "confidence": Annotated[str, OneOf(CONFIDENCES), CONFIDENCE],
+        "note": Annotated[str, TEXT],
+    }
+    optional = {"note"} if published else {"note", "value"}
+    return Table(hints, frozenset(hints) - optional, TABLE)
+
+
+def _quantity(measure: Measure) -> Any:
+    """The annotation of a quantity, ``{ value, unit, source, confidence, note }``."""
+
+    def read(entry: Any, context: _Context) -> Quantity:
+        if not isinstance(entry, dict):
+            raise RecordError(Fault((), NOT_A_QUANTITY.broken("", repr(entry))))
+        published = entry.get("confidence") != UNPUBLISHED
+        values = _entry(measure, published).read(entry, context)
+        if not published and measure.known is not None:
+            raise RecordError(Fault((), measure.known.broken("", UNPUBLISHED)))
+        return Quantity(**({"value": None} | values))
+
+    return Annotated[Any, Reader(read)]
+
+
+def _format(name: str, unit: str) -> Any:
+    """The annotation of a number format, ``{ min, max, unit, source, confidence, note }``."""
+    most = 63 if name.endswith("exponent") else 2**31
+    whole = Annotated[int, Interval(ge=-most, le=most), VALUE]
+    keys = {"min": whole, "max": whole} | dict(_entry(Measure((unit,)), True).hints)
+    del keys["value"]
+    table = Table(keys, frozenset(keys) - {"note"}, TABLE)
+
+    def read(entry: Any, context: _Context) -> Quantity:
+        values = table.read(entry, context)
+        low, high = values.pop("min"), values.pop("max")
+        if low > high:
+            allowed = f"whole numbers, −{most} ≤ min ≤ max ≤ {most}"
+            raise RecordError(Fault((), _VALUE.broken("", f"min {low}, max {high}", allowed=allowed)))
+        return Quantity((float(low), float(high)), **values)
+
+    return Annotated[Any, Reader(read)]
+
+
+def _table(hints: Mapping[str, Any], optional: tuple[str, ...] = ()) -> Any:
+    return Annotated[Any, Reader(Table(hints, frozenset(hints) - set(optional), TABLE).read)]
+
+
+def _each(hint: Any) -> Any:
+    """The annotation of a table of named entries."""
+    return dict.__class_getitem__((str, hint))
+
+
+def _measured(kind: type) -> dict[str, Any]:
+    """The quantities among a record's fields, by the measures in its annotations."""
+    found = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        for measure in getattr(hint, "__metadata__", ()):
+            if isinstance(measure, Measure):
+                found[name] = _quantity(measure)
+    return found
+
+
+def _priced(section: str, events: tuple[str, ...], unit: str) -> Any:
+    """The annotation of a table of prices: all events, or none where energy is not published."""
+    fix = "leave the table empty, or " if section == "energy" else ""
+    rule = replace(MUST_BE_PRICED, fix=MUST_BE_PRICED.fix.format(fix=fix))
+    measures = {name: Measure((unit,), COST, rule if name in ESSENTIAL else None) for name in events}
+    table = Table({name: _quantity(m) for name, m in measures.items()}, frozenset(events), TABLE)
+
+    def read(entry: Any, context: _Context) -> dict[str, Any]:
+        return {} if entry == {} and section == "energy" else table.read(entry, context)
+
+    return Annotated[Any, Reader(read)]
+
+
+def _scenario() -> Any:
+    hints = {"label": Text, "note": Text, "costs": COSTS, **_measured(Scenario)}
+    table = Table(hints, frozenset({"label", "note"}), TABLE)
+
+    def read(entry: Any, context: _Context) -> dict[str, Any]:
+        faults = []
+        if isinstance(entry, dict) and ("costs" in entry) == ("energy_per_synop" in entry):
+            faults.append(Fault((), ONE_PRICE.broken("", "needs one way to price")))
+        try:
+            values = table.read(entry, context)
+        except RecordError as error:
+            raise RecordError(*faults, *error.faults) from None
+        if faults:
+            raise RecordError(*faults)
+        return values
+
+    return Annotated[Any, Reader(read)]
+
+
+@cache
+def _file() -> Table:
+    """The whole file."""
+    costs = {
+        "label": Text,
+        "basis": Text,
+        "energy": _priced("energy", ENERGY, "pJ"),
+        "time": _priced("time", TIME, "ns"),
+    }
+    checkpoint = {"label": Text, "costs": COSTS, **_measured(CheckPoint)}
+    hints = {
+        "schema": Annotated[Literal[1], SCHEMA_VERSION],
+        "name": Text,
+        "title": Text,
+        "sources": Annotated[dict[str, Annotated[str, MinLen(1)]], TEXT],
+        "limits": _table(_measured(Limits)),
+        "neurons": _table(_measured(HardwareProfile)),
+        "mesh": _table(_measured(Mesh)),
+        "formats": _table({name: _format(name, unit) for name, unit in FORMAT_UNITS.items()}),
+        "memory": Annotated[
+            _each(_table({"label": Text, **_measured(MemoryLayout)})),
+            MinLen(1),
+            Takes("at least one layout"),
+        ],
+        "costs": _each(_table(costs, ("energy",))),
+        "static": _each(_table({"label": Text, **_measured(StaticPower)})),
+        "scenarios": _each(_scenario()),
+        "checkpoints": _each(_table(checkpoint, ("updates_active", "updates_inactive"))),
+    }
+    return Table(hints, frozenset(hints) - {"static", "scenarios", "checkpoints"}, TABLE)
+
+
+def _profile(values: dict[str, Any], context: _Context) -> HardwareProfile:
+    """The records of a file's checked values."""
+    costs = [
+        CostSet(name, entry["label"], entry["basis"], entry.get("energy", {}), entry["time"])
+        for name, entry in values["costs"].items()
+    ]
+    own = {entry.name: entry for entry in costs}
+
+    def cost_set(reference: str) -> CostSet:
+        chip, _, name = reference.rpartition(":")
+        return (context.cost_sets_of(chip) if chip else own)[name]
+
+    absent = {"costs": None, "energy_per_synop": None}
+    scenarios = [
+        Scenario(**({"name": name} | absent | entry | {"costs": _maybe(cost_set, entry.get("costs"))}))
+        for name, entry in values.get("scenarios", {}).items()
+    ]
+    no_updates = {"updates_active": None, "updates_inactive": None}
+    checkpoints = [
+        CheckPoint(**({"name": name} | no_updates | entry | {"costs": cost_set(entry["costs"])}))
+        for name, entry in values.get("checkpoints", {}).items()
+    ]
+    formats = {name: IntFormat(*map(int, entry.numbers)) for name, entry in values["formats"].items()}
+    return HardwareProfile(
+        name=values["name"],
+        title=values["title"],
+        sources=values["sources"],
+        limits=Limits(**values["limits"]),
+        models=values["neurons"]["models"],
+        mesh=Mesh(**values["mesh"]),
+        formats=NumberFormats(**formats),
+        memory=tuple(MemoryLayout(name=name, **entry) for name, entry in values["memory"].items()),
+        costs=tuple(costs),
+        scenarios=tuple(scenarios),
+        static=tuple(StaticPower(name=name, **entry) for name, entry in values.get("static", {}).items()),
+        checkpoints=tuple(checkpoints),
+        origin=dict(_quantities(values)),
+    )
+
+
+def _maybe(function: Callable[[str], Any], value: str | None) -> Any:
+    return None if value is None else function(value)
+
+
+def _quantities(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Quantity]]:
+    """Dotted name → quantity, in the order of the schema."""
+    for key, value in values.items():
+        name = f"{path}{key}"
+        if isinstance(value, Quantity):
+            yield name, value
+        elif isinstance(value, Mapping):
+            yield from _quantities(value, f"{name}.")
