@@ -107,7 +107,8 @@ def main(
         check_writable(output)
     opened = backends.open_export(export)
     data, labels, _ = read_samples(opened.fixed, _dataset(opened, dataset, spikes), data_dir, spikes, samples)
-    options = backends.RunOptions(timeout_s=timeout, echo="--debug" in sys.argv)
+    # With --verify one of the two backends is the simulator, which warns of saturation itself.
+    options = backends.RunOptions(timeout_s=timeout, echo="--debug" in sys.argv, watch=not verify)
     show = not (as_json or quiet)
     started = time.perf_counter()
     result = _run(opened, data, backend, options, show)

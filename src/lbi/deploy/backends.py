@@ -70,11 +70,13 @@ class RunOptions:
         timeout_s: time limit of the child process in seconds.
         echo: repeat the child's output on stderr.
         on_done: called with the number of samples completed since the last call.
+        watch: warn where currents wrapped or voltages saturated, whichever backend runs.
     """
 
     timeout_s: float = 600.0
     echo: bool = False
     on_done: Callable[[int], None] | None = None
+    watch: bool = True
 
 
 def open_export(path: str | Path) -> Export:
@@ -112,12 +114,31 @@ def run(export: Export, spikes: NDArray[np.uint8], backend: str, options: RunOpt
     Raises:
         InputError: if the backend cannot hold the network.
         BackendError: if it fails, is absent or exceeds the time limit.
+
+    Warns:
+        SaturationWarning: where currents wrapped or voltages saturated.
     """
     output = BACKENDS[backend](export, spikes, options)
     expected = (*spikes.shape[:2], export.fixed.n_out)
     if output.shape != expected:
         raise BackendError(OUTPUT_SHAPE.broken(f"backend {backend}", output.shape, expected=expected))
+    if options.watch and backend != "sim":
+        _warn_of_saturation(export.fixed, spikes)
     return output
+
+
+def _warn_of_saturation(fixed: FixedNetwork, spikes: NDArray[np.uint8]) -> None:
+    """Warn as the simulator does of states that left their range; Lava keeps no count of them.
+
+    The simulator's states equal Lava's, so its counts on the same samples are Lava's. It runs only where the weights
+    do not rule out every wrap and saturation, and takes a small part of Lava's time.
+    """
+    from lbi.simulation.bounds import state_bounds
+    from lbi.simulation.run import simulate
+
+    bounds = state_bounds(fixed, spikes.shape[1]).values()
+    if any(bound.may_wrap.any() or bound.may_clip.any() for bound in bounds):
+        simulate(fixed, spikes)
 
 
 def other_backend(backend: str) -> str:
