@@ -1,13 +1,16 @@
 """``--target nir``: the float network as NIR (``.nir``), with the time step it is meant for.
 
-A population becomes ``CubaLIF``, or ``LIF`` where its current has no memory (integrators: ``CubaLI``, ``LI``), with time constants τ = dt / decay
-and with R and w_in such that one Euler step of ``dt`` is the trained step::
+A population becomes ``CubaLIF`` (an integrator ``CubaLI``, or ``LI`` where its current has no memory), with time
+constants τ = dt / decay and with R and w_in such that one Euler step of ``dt`` is the trained step::
 
     (1 − dt/τ_syn) = 1 − current_decay      (dt/τ_syn) w_in = 1
     (1 − dt/τ_mem) = 1 − voltage_decay      (dt/τ_mem) R = 1      (dt/τ_mem) v_leak = bias
 
-which is also how snnTorch writes and reads it. NIR knows dense matrices only: exact zeros are written, and
-dropped again when ``lbi`` reads the file. ``metadata/lbi`` holds dt, the order of evaluation, the readout and the provenance.
+which is how snnTorch, norse and spikingjelly read it. A current without memory has τ_syn = dt, since norse ignores R of
+``LIF``; its bias is an ``Affine``'s, since readers refuse or misread ``v_leak``. With dt = 1 (steps, as sinabs counts) it is
+a ``LIF``. NIR knows dense matrices only: exact zeros are written, and dropped again when ``lbi`` reads the file. Nodes
+are named with letters, digits and ``_``; "input" and "output" are the ends, as other readers expect. ``metadata/lbi`` holds
+dt, the order of evaluation, the populations' names, the readout and the provenance.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problems, require
+from lbi.errors import InputError, Problems, Rule, UsageError, require
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import INPUT, Network, Population, Projection
 from lbi.quantization.to_floats import dequantize
@@ -41,90 +44,181 @@ NO_LEAK = 2.0**60
 
 MODELS = ("cuba_lif", "integrator")
 
+SILENT_SOURCE = Rule("no-spikes", "no projection from there", "remove the projection")
+MODEL = Rule("neuron-model", ", ".join(map(repr, MODELS)), "use --target loihi or csr")
+STEP = Rule("time-step", "seconds above 0", "give --dt in seconds, such as 0.001")
+
 
 def check(job: ExportJob) -> list[Problem]:
     """Every population that NIR has no node for, and synapses that would carry an integrator's voltage there."""
     problems = Problems()
     silent = {p.name for p in job.network.populations if p.neuron.model == "integrator"}
     for projection in job.network.projections:
-        problems.check(
-            projection.source not in silent,
-            "no-spikes",
-            f"projection {projection.name!r}",
-            f"leads out of {projection.source!r}, which never spikes; in NIR it would carry its voltage",
-            "none from there",
-            "remove the projection",
-        )
+        found = f"leads out of {projection.source!r}, which never spikes; in NIR it would carry its voltage"
+        where = f"projection {projection.name!r}"
+        SILENT_SOURCE.check(problems, projection.source not in silent, where, found)
     for population in job.network.populations:
         model = population.neuron.model
-        problems.check(
-            model in MODELS,
-            "neuron-model",
-            f"population {population.name!r}",
-            f"NIR has no node for {model!r}",
-            ", ".join(map(repr, MODELS)),
-            "use --target loihi or csr",
-        )
+        where = f"population {population.name!r}"
+        MODEL.check(problems, model in MODELS, where, f"NIR has no node for {model!r}")
     return list(problems)
 
 
+def notes(job: ExportJob) -> list[str]:
+    """The time step, and what other readers do not take over."""
+    network = _floats(job)
+    dt = _step(network, job.dt)
+    found = [
+        f"time step {dt:g} s; snnTorch reads 0.0001 s, spikingjelly and norse what from_nir is given as dt"
+        " (by default 0.0001 and 0.001)"
+    ]
+    biased = [p.name for p in network.populations if _leaks_to_bias(p)]
+    if biased:
+        names = ", ".join(map(repr, biased))
+        found.append(
+            f"biases of {names} are v_leak, which snnTorch refuses and norse adds to the current too"
+        )
+    if any(np.any(projection.delay) for projection in network.projections):
+        found.append("delays are Delay nodes, which snnTorch, norse and spikingjelly do not read")
+    return found
+
+
 def export(job: ExportJob, path: Path) -> None:
-    """Write the ``.nir`` file. Raises InputError with every reason why it cannot be."""
+    """Write the ``.nir`` file ``path``.
+
+    Raises:
+        InputError: with every reason why NIR cannot hold the network.
+        UsageError: for a time step that is not above 0.
+    """
     require("nir", "nir")
     import nir
 
     Problems(check(job)).raise_as(InputError)
-    network = dequantize(job.network) if isinstance(job.network, FixedNetwork) else job.network
+    network = _floats(job)
     file = io.BytesIO()  # HDF5 crashes on a full disk
-    nir.write(file, graph(network))
+    nir.write(file, graph(network, job.dt))
     path.write_bytes(file.getvalue())
 
 
 def graph(network: Network, dt: float | None = None) -> Any:
-    """The network as ``nir.NIRGraph``; dt: seconds per step, default the network's own or ``DT``."""
+    """The network as a ``nir.NIRGraph``.
+
+    Args:
+        network: float, of neuron models in ``MODELS``.
+        dt: seconds per step; default the network's own (``meta["nir"]["dt"]``) or ``DT``.
+
+    Raises:
+        UsageError: for a time step that is not above 0.
+    """
     import nir
 
-    step = float(dt or dict(network.meta.get("nir", {})).get("dt", DT))
-    source = _unused("input", network)
-    nodes: dict[str, Any] = {source: nir.Input(input_type={"input": np.array(network.input_shape)})}
-    edges: list[tuple[str, str]] = []
-    start = source
-    if len(network.input_shape) > 1:
-        start = _unused("flatten", network)
-        nodes[start] = nir.Flatten(
-            input_type={"input": np.array(network.input_shape)}, start_dim=0, end_dim=-1
-        )
-        edges.append((source, start))
+    step = _step(network, dt)
+    build = _Build(step, network.n_in)
+    shape = np.array(network.input_shape)
+    build.nodes["input"] = nir.Input(input_type={"input": shape})
+    if len(network.input_shape) > 1:  # counted from the end, so that a reader's batch dimension stays
+        build.start = build.add("flatten", nir.Flatten({"input": shape}, start_dim=-shape.size, end_dim=-1))
+        build.edges.append(("input", build.start))
     for population in network.populations:
-        nodes[population.name] = _neuron(population, step)
+        build.names[population.name] = build.add(population.name, _neuron(population, step))
+    biased = {p.name: p.neuron.bias for p in network.populations if p.neuron.bias is not None}
+    for name in [population.name for population in network.populations if _leaks_to_bias(population)]:
+        del biased[name]
     for projection in network.projections:
-        first = start if projection.source == INPUT else projection.source
-        _add_projection(nodes, edges, first, projection, step, network)
+        build.projection(projection, biased)
     for population in network.populations:
-        if not any(end == population.name for _, end in edges):  # NIR takes it for an input otherwise
-            silent = _unused_node(f"nothing_to_{population.name}", nodes, network)
-            nodes[silent] = nir.Linear(weight=np.zeros((population.n, network.n_in)))
-            edges += [(start, silent), (silent, population.name)]
-    sink = _unused("output", network)
+        node = build.names[population.name]
+        if population.name in biased or not any(end == node for _, end in build.edges):
+            build.no_input(population, biased.get(population.name))
     n_out = network.population(network.readout.population).n
-    nodes[sink] = nir.Output(output_type={"output": np.array([n_out])})
-    edges.append((network.readout.population, sink))
+    build.nodes["output"] = nir.Output(output_type={"output": np.array([n_out])})
+    build.edges.append((build.names[network.readout.population], "output"))
     entry = {
         "dt": step,
-        "order": [population.name for population in network.populations],
+        "names": {node: name for name, node in build.names.items()},
+        "order": [build.names[population.name] for population in network.populations],
         "readout": network.readout.kind,
         "meta": {key: value for key, value in network.meta.items() if key != "nir"},
     }
     text = json.dumps(entry, sort_keys=True, allow_nan=False)
-    return nir.NIRGraph(nodes=nodes, edges=edges, metadata={"lbi": text})
+    return nir.NIRGraph(nodes=build.nodes, edges=build.edges, metadata={"lbi": text})
 
 
-def _unused(name: str, network: Network) -> str:
-    taken = {population.name for population in network.populations}
-    taken |= {projection.name for projection in network.projections}
-    while name in taken:
-        name += "_"
-    return name
+def _floats(job: ExportJob) -> Network:
+    return dequantize(job.network) if isinstance(job.network, FixedNetwork) else job.network
+
+
+def _step(network: Network, given: float | None) -> float:
+    step = float(dict(network.meta.get("nir", {})).get("dt", DT) if given is None else given)
+    if not (np.isfinite(step) and step > 0):
+        raise UsageError(STEP.broken("--dt", step))
+    return step
+
+
+def _leaks_to_bias(population: Population) -> bool:
+    """True where the bias must be ``v_leak``: it drives a voltage whose current has a memory."""
+    neuron = population.neuron
+    return neuron.bias is not None and bool(np.any(neuron.bias)) and neuron.current_decay != 1.0
+
+
+class _Build:
+    """A graph in the making: its nodes by name, its edges, and the node of each population.
+
+    Args:
+        dt: seconds per step.
+        n_in: number of input channels.
+    """
+
+    def __init__(self, dt: float, n_in: int) -> None:
+        self.dt, self.n_in = dt, n_in
+        self.nodes: dict[str, Any] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.names: dict[str, str] = {}
+        self.start = "input"
+
+    def add(self, wanted: str, node: Any) -> str:
+        """Add a node under a name that Python and other readers take, and return that name."""
+        name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in wanted)
+        name = f"n{name}" if not name or name[0].isdigit() else name
+        while name in self.nodes or name in ("input", "output"):
+            name += "_"
+        self.nodes[name] = node
+        return name
+
+    def projection(self, projection: Projection, biased: dict[str, NDArray[np.float64]]) -> None:
+        """A ``Linear`` per delay that occurs, behind a ``Delay`` if it is not 0.
+
+        The first one without a delay takes its target's bias out of ``biased``, as ``Affine``.
+        """
+        import nir
+
+        start = self.start if projection.source == INPUT else self.names[projection.source]
+        end = self.names[projection.target]
+        weights = projection.weights
+        delays = np.broadcast_to(projection.delay, weights.data.shape)
+        distinct = np.unique(delays) if delays.size else np.zeros(1, dtype=np.int64)
+        kind = weights.data.dtype if weights.data.dtype.kind == "f" else np.float64
+        for delay in distinct:
+            dense = np.zeros(weights.shape, dtype=kind)
+            here = delays == delay
+            dense[weights.row_of()[here], weights.indices[here]] = weights.data[here]
+            bias = None if delay else biased.pop(projection.target, None)
+            node = nir.Linear(dense) if bias is None else nir.Affine(dense, np.asarray(bias, np.float64))
+            name = self.add(projection.name if distinct.size == 1 else f"{projection.name}_{delay}", node)
+            if delay:
+                waiting = nir.Delay(delay=np.full(weights.shape[1], float(delay) * self.dt))
+                late = self.add(f"{name}_delay", waiting)
+                self.edges.append((start, late))
+            self.edges += [(late if delay else start, name), (name, end)]
+
+    def no_input(self, population: Population, bias: NDArray[np.float64] | None) -> None:
+        """Feed a population with zeros (NIR would take it for an input), and with a bias that has no other place."""
+        import nir
+
+        dense = np.zeros((population.n, self.n_in))
+        node = nir.Linear(dense) if bias is None else nir.Affine(dense, np.asarray(bias, np.float64))
+        name = self.add(f"nothing_to_{population.name}", node)
+        self.edges += [(self.start, name), (name, self.names[population.name])]
 
 
 def _neuron(population: Population, dt: float) -> Any:
@@ -137,49 +231,12 @@ def _neuron(population: Population, dt: float) -> Any:
 
     slow = 1 / neuron.voltage_decay if neuron.voltage_decay else NO_LEAK
     fast = 1 / neuron.current_decay if neuron.current_decay else NO_LEAK
-    bias = np.zeros(n) if neuron.bias is None else neuron.bias
+    bias = neuron.bias if neuron.bias is not None and _leaks_to_bias(population) else np.zeros(n)
     shared = {"r": filled(slow), "v_leak": bias * slow}
     if neuron.threshold is not None:
         shared |= {"v_threshold": filled(neuron.threshold), "v_reset": np.zeros(n)}
-    if neuron.current_decay == 1.0:
+    if neuron.current_decay == 1.0 and (neuron.threshold is None or dt == 1.0):
         kind = nir.LI if neuron.threshold is None else nir.LIF
         return kind(tau=filled(dt * slow), **shared)
     kind = nir.CubaLI if neuron.threshold is None else nir.CubaLIF
     return kind(tau_syn=filled(dt * fast), tau_mem=filled(dt * slow), w_in=filled(fast), **shared)
-
-
-def _add_projection(
-    nodes: dict[str, Any],
-    edges: list[tuple[str, str]],
-    start: str,
-    projection: Projection,
-    dt: float,
-    network: Network,
-) -> None:
-    """A ``Linear`` per projection; behind a ``Delay`` where there is one, one of each per delay that occurs."""
-    import nir
-
-    weights = projection.weights
-    delays = np.broadcast_to(projection.delay, weights.data.shape)
-    distinct = np.unique(delays) if delays.size else np.zeros(1, dtype=np.int64)
-    for delay in distinct:
-        name = projection.name if distinct.size == 1 else f"{projection.name}_{delay}"
-        name = _unused_node(name, nodes, network)
-        dense = np.zeros(
-            weights.shape, dtype=weights.data.dtype if weights.data.dtype.kind == "f" else np.float64
-        )
-        here = delays == delay
-        dense[weights.row_of()[here], weights.indices[here]] = weights.data[here]
-        nodes[name] = nir.Linear(weight=dense)
-        if delay:
-            late = _unused_node(f"{name}_delay", nodes, network)
-            nodes[late] = nir.Delay(delay=np.full(weights.shape[1], float(delay) * dt))
-            edges += [(start, late), (late, name), (name, projection.target)]
-        else:
-            edges += [(start, name), (name, projection.target)]
-
-
-def _unused_node(name: str, nodes: dict[str, Any], network: Network) -> str:
-    while name in nodes or any(name == population.name for population in network.populations):
-        name += "_"
-    return name

@@ -62,13 +62,13 @@ def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool
     type=float,
     default=None,
     metavar="S",
-    help="For a .nir MODEL: seconds per timestep, if the file does not state it.",
+    help="Seconds per timestep: of a .nir MODEL, if the file does not decide it; of --target nir, to write.  [default there: 0.0001]",
 )
 @click.option(
     "--writer",
     default=None,
     metavar="NAME",
-    help="For a .nir MODEL: the framework that wrote it (nir, snntorch, norse, sinabs).",
+    help="For a .nir MODEL: the framework that wrote it: nir (as specified), snntorch, norse, sinabs, spikingjelly, rockpool.",
 )
 @click.option(
     "--arch",
@@ -109,13 +109,15 @@ def main(
     from lbi.chip.load import load_profile
     from lbi.deploy import targets
     from lbi.deploy.job import ExportJob
+    from lbi.network.graph import Network
 
     exporter = targets.exporter(target)
     chosen = None if chip is None else load_profile(chip)
-    options = {"dt": dt, "writer": writer, "arch": arch, "input_shape": _sizes(input_shape)}
+    read_dt = None if target == "nir" and model.suffix != ".nir" else dt  # else it is for writing
+    options = {"dt": read_dt, "writer": writer, "arch": arch, "input_shape": _sizes(input_shape)}
     network = targets.load(model, **{name: value for name, value in options.items() if value is not None})
     profile = chosen or load_profile(getattr(network, "chip", None) or "loihi2")
-    job = ExportJob(network, profile)
+    job = ExportJob(network, profile, dt)
     path = output or model.with_name(
         model.name.removesuffix(".net").removesuffix(model.suffix) + exporter.SUFFIX
     )
@@ -128,10 +130,17 @@ def main(
         targets.write(job, exporter, path, force=force)
     written = [] if check_only else _files(path)
     notes = [] if reasons or violations or not hasattr(exporter, "notes") else exporter.notes(job)
+    source = (
+        dict(network.meta.get("nir", {})) if model.suffix == ".nir" and isinstance(network, Network) else {}
+    )
     if as_json:
         record = _record(job, target, path, written, reasons, violations)
-        emit_json({**record, "notes": notes})
+        read = [*source.pop("notes", []), *notes]
+        emit_json({**record, "notes": read, **({"nir": source} if source else {})})
     elif not quiet:
+        if source:
+            step = f"{model} read with a time step of {source['dt']:g} s ({source['dt_from']})"
+            console().print(step, markup=False, soft_wrap=True)
         _show(job, exporter, path, written, reasons, violations)
         for note in notes:
             console().print(note, markup=False, soft_wrap=True)

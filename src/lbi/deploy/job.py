@@ -22,11 +22,15 @@ class ExportJob:
     Args:
         network: as loaded, float or already in integers.
         profile: the chip it is exported for.
+        dt: seconds per timestep that the user states, for targets that write time constants.
     """
 
-    def __init__(self, network: Network | FixedNetwork, profile: HardwareProfile) -> None:
+    def __init__(
+        self, network: Network | FixedNetwork, profile: HardwareProfile, dt: float | None = None
+    ) -> None:
         self.network = network
         self.profile = profile
+        self.dt = dt
 
     @cached_property
     def fixed(self) -> FixedNetwork:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lbi.errors import InputError, Problem, Problems
+from lbi.errors import InputError, Problems, Rule
 
-NEURON_KINDS = ("CubaLIF", "LIF", "IF", "CubaLI", "LI", "I")
+SPIKING = ("CubaLIF", "LIF", "IF")
+NEURON_KINDS = (*SPIKING, "CubaLI", "LI", "I")
+
+ONE_END = {what: Rule(f"one-{what}", "one", "join them into one") for what in ("input", "output")}
+EDGE = Rule("nir-edge", "{nodes}", "write the file with edges between its own nodes only")
+CYCLE = Rule("cycle", "a neuron in every cycle", "put neurons into the loop, or take the edge out")
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes by name (subgraphs resolved, as ``outer.inner``), edges between them, and the two ends."""
+    """A NIR graph without nesting: nodes by name (inner ones as ``outer.inner``), edges, and the two ends."""
 
     nodes: dict[str, Any]
     edges: tuple[tuple[str, str], ...]
@@ -32,10 +37,11 @@ class Graph:
         return [(name, node) for name, node in self.nodes.items() if type(node).__name__ in NEURON_KINDS]
 
     def order(self, given: tuple[str, ...] = ()) -> list[str]:
-        """Neuron names so that, but for feedback, every source comes before its target.
+        """Neuron names, every source before its target except for feedback.
 
-        ``given`` is taken if it names exactly these neurons. Else an edge is feedback if it leads to a node
-        from which the walk from the input has come.
+        Args:
+            given: an order to take if it names exactly these neurons. Without it, an edge is feedback if it leads
+                back to a node on the path by which a depth-first walk from the input came.
         """
         neurons = {name for name, _ in self.neurons()}
         if set(given) == neurons:
@@ -60,20 +66,25 @@ class Graph:
 
 
 def flatten(graph: Any, where: str) -> Graph:
-    """Resolve subgraphs; raises InputError unless there is one input, one output, and no cycle without neurons."""
+    """The graph with its subgraphs resolved.
+
+    Args:
+        graph: a ``nir.NIRGraph``, which may hold others.
+        where: the file, for messages.
+
+    Raises:
+        InputError: unless there is one input, one output, and a neuron in every cycle.
+    """
     nodes, edges = _resolve(graph, "")
     inputs = [name for name, node in nodes.items() if type(node).__name__ == "Input"]
     outputs = [name for name, node in nodes.items() if type(node).__name__ == "Output"]
     problems = Problems()
     for found, what in ((inputs, "input"), (outputs, "output")):
-        problems.check(
-            len(found) == 1, f"one-{what}", where, f"{len(found)} {what} nodes", "one", "join them into one"
-        )
+        ONE_END[what].check(problems, len(found) == 1, where, f"{len(found)} {what} nodes")
     problems.raise_as(InputError)
     for name in sorted({end for edge in edges for end in edge} - set(nodes)):
-        problems.add(
-            "nir-edge", where, f"an edge to or from {name!r}, which is no node", ", ".join(map(repr, nodes))
-        )
+        known = ", ".join(map(repr, nodes))
+        problems.note(EDGE.broken(where, f"an edge to or from {name!r}, which is no node", nodes=known))
     problems.raise_as(InputError)
     flat = Graph(nodes, tuple(dict.fromkeys(edges)), inputs[0], outputs[0])
     _check_cycles(flat, where)
@@ -121,14 +132,8 @@ def _check_cycles(graph: Graph, where: str) -> None:
             name, depth = stack.pop()
             del path[depth:]
             if name in path:
-                raise InputError(
-                    Problem(
-                        "cycle",
-                        f"{where}, node {name!r}",
-                        "flows into itself without a neuron between",
-                        "a neuron in every cycle",
-                    )
-                )
+                found = "flows into itself without a neuron between"
+                raise InputError(CYCLE.broken(f"{where}, node {name!r}", found))
             if name in done or name in neurons:
                 continue
             done.add(name)

@@ -1,0 +1,132 @@
+"""What each kind of NIR node does in one step: parameters of neurons, and linear maps of signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lbi.errors import InputError, Rule
+from lbi.importers.nir_time import Writer
+from lbi.importers.signal import Signal
+
+DELAY = Rule("delay-value", "whole steps", "round the delays, or choose another dt")
+KERNEL = Rule(
+    "shape-mismatch",
+    "(n_out, n_in, size) for (n_in, size), or the same with two sizes",
+    "flatten or reshape before writing the file so that the convolution gets its channels",
+)
+PADDING = Rule("padding", "numbers", "write the padding as numbers")
+
+Parameters = tuple[Any, Any, Any, Any]
+"""current decay, voltage decay, gain from input to voltage, constant drive of the voltage; all per step"""
+
+
+def _share(dt: float, tau: NDArray[np.float64], writer: Writer) -> Any:
+    """The part of its input that a leaky state takes in."""
+    return 1.0 if writer.full_voltage else (writer.share or writer.decay)(dt, tau)
+
+
+def _cuba_lif(node: Any, dt: float, writer: Writer) -> Parameters:
+    alpha, beta = writer.decay(dt, floats(node.tau_syn)), writer.decay(dt, floats(node.tau_mem))
+    into_current = (1.0 if writer.full_current else alpha) * node.w_in
+    return alpha, beta, into_current * _share(dt, floats(node.tau_mem), writer) * node.r, beta * node.v_leak
+
+
+def _lif(node: Any, dt: float, writer: Writer) -> Parameters:
+    tau = floats(node.tau)
+    beta = writer.decay(dt, tau)
+    return 1.0, beta, _share(dt, tau, writer) * node.r, beta * node.v_leak
+
+
+def _if(node: Any, dt: float, writer: Writer) -> Parameters:
+    return 1.0, 0.0, (1.0 if writer.full_current else dt) * floats(node.r), 0.0
+
+
+NEURONS: dict[str, Callable[[Any, float, Writer], Parameters]] = {
+    "CubaLIF": _cuba_lif,
+    "LIF": _lif,
+    "IF": _if,
+    "CubaLI": _cuba_lif,
+    "LI": _lif,
+    "I": _if,
+}
+
+
+def _delay(node: Any, signal: Signal, dt: float) -> Signal:
+    steps = floats(node.delay) / dt
+    whole = np.rint(steps)
+    if np.any(np.abs(steps - whole) > 1e-3) or np.any(whole < 0):
+        found = f"{steps.min():g} to {steps.max():g} steps of {dt:g} s"
+        raise InputError(DELAY.broken("delay", found))
+    return signal.delayed(whole.astype(np.int64))
+
+
+def _conv(node: Any, signal: Signal, _dt: float) -> Signal:
+    kernel = floats(node.weight)
+    flat = kernel.ndim == 3  # one-dimensional: as an image of one row
+    shape = signal.shape
+    if kernel.ndim not in (3, 4) or len(shape) != kernel.ndim - 1:
+        raise InputError(KERNEL.broken("a convolution", f"a kernel {kernel.shape} for {shape}"))
+    if flat:
+        kernel, signal = kernel[:, :, None, :], signal.reshaped((*shape[:-1], 1, shape[-1]))
+    stride, dilation = _pair(node.stride, flat, 1), _pair(node.dilation, flat, 1)
+    padding = text(node.padding) or node.padding
+    if isinstance(padding, str):
+        if padding == "same" and any(stride[k] != 1 or kernel.shape[2 + k] % 2 == 0 for k in range(2)):
+            raise InputError(PADDING.broken("convolution", "'same' with a stride or an even kernel"))
+        padding = (
+            tuple(d * (kernel.shape[2 + k] - 1) // 2 for k, d in enumerate(dilation))
+            if padding == "same"
+            else 0
+        )
+        flat_padding = padding
+    else:
+        flat_padding = _pair(padding, flat, 0)
+    out = signal.conv2d(
+        kernel, node.bias, stride=stride, padding=flat_padding, dilation=dilation, groups=int(node.groups)
+    )
+    return out.reshaped((out.shape[0], out.shape[2])) if flat else out
+
+
+def _pair(value: Any, flat: bool, other: int) -> tuple[int, int]:
+    values = np.asarray(value).reshape(-1)
+    return (other, int(values[0])) if flat else (int(values[0]), int(values[-1]))
+
+
+def _flatten(node: Any, signal: Signal, _dt: float) -> Signal:
+    return signal.flattened(int(node.start_dim), int(node.end_dim))
+
+
+LINEAR: dict[str, Callable[[Any, Signal, float], Signal]] = {
+    "Linear": lambda node, signal, _dt: signal.linear(node.weight),
+    "Affine": lambda node, signal, _dt: signal.linear(node.weight, node.bias),
+    "Scale": lambda node, signal, _dt: signal.scaled(node.scale),
+    "Conv1d": _conv,
+    "Conv2d": _conv,
+    "SumPool2d": lambda node, signal, _dt: signal.pool2d(node.kernel_size, node.stride, node.padding),
+    "AvgPool2d": lambda node, signal, _dt: signal.pool2d(
+        node.kernel_size, node.stride, node.padding, mean=True
+    ),
+    "Flatten": _flatten,
+    "Delay": _delay,
+}
+"""Node type → function of (node, what flows in, dt)."""
+
+
+def text(value: Any) -> str:
+    """A text as h5py gives it; empty for anything else."""
+    return (
+        value.decode("utf-8", "replace")
+        if isinstance(value, bytes)
+        else value
+        if isinstance(value, str)
+        else ""
+    )
+
+
+def floats(values: ArrayLike) -> NDArray[np.float64]:
+    """Values as an array of doubles."""
+    return np.asarray(values, dtype=np.float64)
