@@ -1,1 +1,1 @@
-"""How networks and spikes are kept on disk: writers, readers and guards against untrusted files."""
+"""File formats of networks and spikes: writers, readers, and guards against untrusted files."""

@@ -1,7 +1,7 @@
 """``network.h5``: a FixedNetwork in HDF5, byte for byte the same for the same network.
 
-Layout in docs/formats.md. Weights follow the AnnData CSR convention, so ``anndata.io.read_elem`` and
-one line of scipy read them. Nothing is pickled; a file is read only if its format and version are ours.
+docs/formats.md describes the layout. Weights follow the AnnData CSR convention, so ``anndata.io.read_elem`` and
+one line of scipy can read them. Nothing is pickled; files of unknown formats and versions are refused.
 """
 
 from __future__ import annotations
@@ -25,13 +25,27 @@ from lbi.system.atomic import atomic_write, new_hdf5
 
 
 def save(network: FixedNetwork, path: str | Path) -> None:
-    """Write ``network`` to ``path``, which at any moment is whole. Raises InputError if it cannot be written."""
+    """Write a network to a file, atomically.
+
+    Args:
+        network: the network.
+        path: file to write or replace.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
     with atomic_write(path) as new:
         write(network, new)
 
 
 def write(network: FixedNetwork, path: Path, formats: Mapping[str, str] | None = None) -> None:
-    """Write ``network`` to a new file; formats: projection → memory format ("dense", "indexed") to note with it."""
+    """Write a network to a new file.
+
+    Args:
+        network: the network.
+        path: file to write; must not exist.
+        formats: projection → memory format ("dense", "indexed") to store with it.
+    """
     with new_hdf5(path) as file:
         _write(network, file)
         for name, memory_format in (formats or {}).items():
@@ -72,7 +86,17 @@ def _write(network: FixedNetwork, file: Any) -> None:
 
 
 def load(path: str | Path) -> FixedNetwork:
-    """Read ``network.h5``. Raises InputError naming all that is missing or inconsistent."""
+    """The network of a ``network.h5``.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: naming everything that is missing or inconsistent.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(Problem("file-missing", str(path), "no such file", remedy="check the path"))
@@ -114,7 +138,7 @@ def _read(file: Any, where: str) -> FixedNetwork:
 
 
 def _provenance(entry: str) -> dict[str, Any]:
-    """Plain JSON values, so that they can be written again."""
+    """Provenance as plain JSON values, which can be written again."""
     found = json.loads(entry)
     if not isinstance(found, dict):
         raise ValueError("provenance: not a JSON object")
@@ -123,7 +147,7 @@ def _provenance(entry: str) -> dict[str, Any]:
 
 
 def _each(parent: Any, read: Callable[[str, Any], Any], where: str, problems: Problems) -> list[Any]:
-    """Read every member, noting what is wrong with each under its own name."""
+    """All members of a group; problems are noted under each member's name."""
     items = []
     for name in parent:
         try:

@@ -14,9 +14,17 @@ from lbi.network.spikes import check_spikes
 
 
 def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
-    """Spikes and labels (or None) of a file for a network of ``n_in`` inputs.
+    """Spikes and labels of a spike file.
 
-    Raises InputError naming all that is wrong: file, arrays, width, type, values.
+    Args:
+        path: the ``.npz``.
+        n_in: number of inputs of the network.
+
+    Returns:
+        Spikes (n_samples, n_steps, n_in), and labels (n_samples,) or None.
+
+    Raises:
+        InputError: naming everything that is wrong with the file, its arrays, width, type or values.
     """
     path = Path(path)
     where = str(path)

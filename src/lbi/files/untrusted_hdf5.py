@@ -1,7 +1,7 @@
-"""Opening an HDF5 file that may be damaged or hostile, and reading numbers and texts from it.
+"""Guarded reading of numbers and texts from HDF5 files that may be damaged or malicious.
 
-What libhdf5 and h5py take in their stride is refused before anything is read: links that leave the file or
-lead in circles, data sets that claim more than the file can hold, and a heap on which libhdf5 never ends.
+Some contents that libhdf5 and h5py accept are refused before anything is read: links that leave the file or form
+circles, data sets that claim more than the file can hold, and heaps on which libhdf5 does not terminate.
 """
 
 from __future__ import annotations
@@ -24,8 +24,17 @@ from lbi.limits import most_elements
 def open_tree(path: Path, problem: Problem) -> Iterator[Any]:
     """The file as ``h5py.File``, a tree of groups and data sets, for reading.
 
-    Raises InputError for a file that is no such tree, in full; and ``problem``, with the reason added to what was
-    found, for whatever h5py raises inside the ``with``: what that is in a damaged file nobody says.
+    Args:
+        path: the file.
+        problem: the problem to raise if reading fails.
+
+    Yields:
+        The open file.
+
+    Raises:
+        InputError: with all problems of a file that is not such a tree; and with ``problem``, extended by the
+            reason, for any exception that h5py raises inside the ``with`` block, since the types of exceptions
+            for damaged files are not documented.
     """
     import h5py
 
@@ -45,7 +54,7 @@ def open_tree(path: Path, problem: Problem) -> Iterator[Any]:
 
 
 def numbers(group: Any, key: str) -> NDArray[Any]:
-    """A data set of numbers or truth values; raises ValueError for anything else."""
+    """The values of a data set of numbers or booleans; raises ValueError for anything else."""
     values = _dataset(group, key)[()]
     if not isinstance(values, (np.ndarray, np.generic)) or values.dtype.kind not in "biuf":
         raise ValueError(f"{key}: not numbers")
@@ -53,7 +62,7 @@ def numbers(group: Any, key: str) -> NDArray[Any]:
 
 
 def text(value: Any) -> str:
-    """A text as h5py gives it, as bytes or str."""
+    """A text that h5py returns as bytes or str."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
@@ -75,7 +84,7 @@ def _dataset(group: Any, key: str) -> Any:
 
 
 def _check_tree(file: Any, path: Path) -> None:
-    """Raise InputError unless all links are names of one object each, and the data sets fit the file."""
+    """Check that every object has one hard link and that the data sets fit the file; raises InputError."""
     import h5py
 
     problems = Problems()
@@ -117,10 +126,10 @@ def _check_tree(file: Any, path: Path) -> None:
 
 
 def _check_heaps(path: Path) -> None:
-    """Raise ValueError for a collection of variable-length values on which libhdf5 would not end.
+    """Raise ValueError for a heap of variable-length values on which libhdf5 would not terminate.
 
     HDF5 File Format Specification 3.0, III.E: a header of 16 bytes, then objects of a 16-byte header and their
-    size, rounded up to 8; the last, of index 0, is free space and counts its header. libhdf5 steps by size unasked.
+    size, rounded up to 8; the last, of index 0, is free space and counts its header. libhdf5 advances by the size without checking it.
     """
     if path.stat().st_size == 0:
         return

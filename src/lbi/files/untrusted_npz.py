@@ -1,4 +1,4 @@
-"""Reading ``.npz`` archives, which may be damaged or hostile, without unpickling or unfolding what is too large."""
+"""Guarded reading of ``.npz`` archives that may be damaged or malicious: no pickles, bounded expansion."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 FREE_BYTES = 1 << 29
-"""Bytes of arrays that an archive of any size may unfold to."""
+"""Bytes of arrays to which any archive may expand."""
 
 EXPANSION = 64
-"""Bytes of arrays for each byte of a larger archive: spikes are mostly zeros and pack well."""
+"""Bytes of arrays per byte of a larger archive: spikes are mostly zeros and compress well."""
 
 
 def read_npz(
     path: Path, wanted: Sequence[str] | None = None
 ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
-    """Arrays by name (those of ``wanted``, or all), and the names of all.
+    """The arrays of an archive.
 
-    Raises ValueError, saying why, for whatever is no archive of plain arrays.
+    Args:
+        path: the archive.
+        wanted: names of arrays to read; None for all.
+
+    Returns:
+        Arrays by name, and the names of all arrays.
+
+    Raises:
+        ValueError: with the reason, if the file is not an archive of plain arrays.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -38,12 +46,12 @@ def read_npz(
             return {name: _array(archive, entries[name]) for name in chosen}, tuple(entries)
     except MemoryError:
         raise
-    except Exception as error:  # what zipfile and numpy raise for damaged bytes is written nowhere
+    except Exception as error:  # the exceptions of zipfile and numpy for damaged bytes are not documented
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
-    """One member; its header must claim what is there, before room is made for it."""
+    """One member, whose header is checked against its size before memory is allocated."""
     with archive.open(entry) as stream:
         version = npy.read_magic(stream)
         readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}

@@ -1,4 +1,4 @@
-"""Names and versions of the files this package writes; their layout is in docs/formats.md."""
+"""Names and versions of the file formats; docs/formats.md describes their layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a chip's integers back to floats: the network that the integers stand for."""
+"""Conversion of a chip's integers to the float network that they represent."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ from lbi.network.graph import INPUT, Network, Population, Projection
 
 
 def dequantize(fixed: FixedNetwork) -> Network:
-    """The float network whose parameters are exactly what the integers stand for.
+    """The float network whose parameters are exactly the values that the integers represent.
 
-    Its spikes may differ from the integers' where those round. Raises InputError for a raw chip graph whose
-    populations are listed against the order of their signals.
+    Its spikes can differ from those of the integers, which round.
+
+    Args:
+        fixed: the network in integers.
+
+    Returns:
+        The float network.
+
+    Raises:
+        InputError: for a raw chip graph whose populations are not listed in signal order.
     """
     order = {INPUT: -1} | {population.name: i for i, population in enumerate(fixed.populations)}
     return Network(

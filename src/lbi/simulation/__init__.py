@@ -1,1 +1,1 @@
-"""The machinery of ``lbi.simulate``: the memory layout of a network and the compiled kernels over it."""
+"""The simulator behind ``lbi.simulate``: memory layout of a network, compiled kernels, and the oracle."""

@@ -23,7 +23,9 @@ _UNITY = 1 << DECAY_BITS
 class StateBound:
     """What a population's states cannot leave; infinite where nothing is proved.
 
-    current, voltage: (lowest, highest), each (n,) float64, before wrapping and clipping, in state units
+    Attributes:
+        current: (lowest, highest), each (n,) float64, before wrapping and clipping, in state units.
+        voltage: (lowest, highest), each (n,) float64, before wrapping and clipping, in state units.
     """
 
     current: tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -24,13 +24,13 @@ from lbi.simulation.layout import Plan, plan_of
 from lbi.simulation.records import Inputs, Outputs
 
 FLAGS = ("spikes", "active")
-"""What can be recorded of every population, besides its neuron's ``state_variables``."""
+"""Variables that every population can record, besides its neuron's ``state_variables``."""
 
 
 class SaturationWarning(UserWarning):
-    """A current wrapped or a voltage saturated: the integers left the range that training assumed.
+    """Warning that a current wrapped or a voltage saturated: the integers left the range assumed in training.
 
-    ``lbi.simulation.bounds.state_bounds`` tells from the weights which neurons never can.
+    ``lbi.simulation.bounds.state_bounds`` computes from the weights which neurons cannot.
     """
 
 
@@ -42,17 +42,24 @@ def simulate(
     n_threads: int | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> Activity:
-    """Run every sample from rest, spike for spike and state for state as Lava's fixed-point models.
+    """The activity of a network for given input, equal to Lava's fixed-point models in spikes and states.
 
-    spikes: (n_samples, n_steps, n_in) zeros and ones, or SpikeEvents
-    record: "spikes", "active" or a state variable, for all populations that have it, or (population,
-        variable) pairs; "u" and "v" are the states after the step, a spike's reset included
-    n_threads: samples run in parallel on this many threads; None: as many as this process has cores
-    on_done: called with how many more samples are done, to show progress
+    Every sample starts from rest. Steps are in each population's own time (see ``FixedNetwork``), so outputs are aligned
+    to the input. A SaturationWarning tells where currents wrapped or voltages saturated.
 
-    Steps count in each population's own time (FixedNetwork): outputs are aligned to the input.
-    Raises InputError naming all that is wrong with the spikes and the names to record.
-    Warns with SaturationWarning where currents wrapped or voltages saturated.
+    Args:
+        fixed: the network.
+        spikes: (n_samples, n_steps, n_in) zeros and ones, or SpikeEvents.
+        record: variables to record: "spikes", "active" or a state variable, for all populations that have it; or
+            (population, variable) pairs. "u" and "v" are the states after the step, including a spike's reset.
+        n_threads: number of threads over which samples are distributed; None for one per available core.
+        on_done: called with the number of samples completed since the last call.
+
+    Returns:
+        Outputs, counts and recorded variables.
+
+    Raises:
+        InputError: naming everything that is wrong with the spikes and the names to record.
     """
     problems = Problems()
     pairs = _pairs(fixed, record, problems)

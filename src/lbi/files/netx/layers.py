@@ -1,7 +1,7 @@
-"""A network as the chain of layers that a netx file holds, with every reason why it is none.
+"""A network as netx's chain of layers, or all reasons why it is not one.
 
-A layer is one population, or several that stand side by side: parts with decays and thresholds of their own,
-which netx takes neuron by neuron. A projection that is a convolution becomes one again.
+A layer is one population, or several in parallel: parts with different decays and thresholds, which netx takes
+per neuron. A projection that equals a convolution becomes one again.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ OTHER_TARGET = "use --target lava or loihi, which take any graph"
 class Synapses(NamedTuple):
     """All synapses from one layer to another, or to itself.
 
-    where: the projections they come from, for messages
-    weights: (n, n_source) int16, the exponents multiplied in
-    delay: () or (nnz,), in netx's latencies, where every layer is one step behind the layer before
+    Attributes:
+        where: the projections they come from, for errors.
+        weights: (n, n_source) int16, with the exponents multiplied in.
+        delay: () or (nnz,), relative to netx's latencies, in which every layer is one step behind the one before.
     """
 
     where: str
@@ -35,9 +36,13 @@ class Synapses(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One netx layer: populations side by side, what feeds them, and their recurrence if they have one.
+    """One netx layer: populations in parallel, their forward synapses, and their recurrence if there is any.
 
-    convolution: what the forward synapses are, if netx is to have them as such
+    Attributes:
+        populations: the populations, in order.
+        forward: synapses from the layer before.
+        recurrent: synapses within the layer, or None.
+        convolution: the forward synapses as a convolution, if netx is to store them as one.
     """
 
     populations: tuple[FixedPopulation, ...]
@@ -52,7 +57,7 @@ class Layer(NamedTuple):
 
 
 def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
-    """The layers in order; notes everything that is not a chain, or no integer of netx's."""
+    """The layers in order; notes everything that is not a chain or that netx's integers cannot hold."""
     fed = {projection.target for projection in network.projections}
     alone = [population.name for population in network.populations if population.name not in fed]
     for name in alone:
@@ -104,7 +109,7 @@ def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
 
 
 def _groups(network: FixedNetwork, alone: list[str]) -> list[tuple[FixedPopulation, ...]]:
-    """Populations of one latency that follow each other are one layer, if all are fed from outside of it; without ``alone``."""
+    """Groups of consecutive populations with one latency and with input from outside the group, without ``alone``."""
     groups: list[tuple[FixedPopulation, ...]] = []
     chained = (population for population in network.populations if population.name not in alone)
     for _, run in groupby(chained, key=lambda population: population.latency):
@@ -122,7 +127,7 @@ def _forward(
     places: list[tuple[str, int]],
     problems: Problems,
 ) -> Synapses | None:
-    """What feeds a layer; a layer that nothing feeds is noted."""
+    """The forward synapses of a layer; a layer without any is noted."""
     names = ", ".join(repr(name) for name, _ in places)
     if problems.check(
         bool(projections),
@@ -154,13 +159,13 @@ def _joined(
     places: list[tuple[str, int]],
     problems: Problems,
 ) -> Synapses | None:
-    """The projections side by side as one matrix of integers; None if they have no weight, or are no such matrix."""
+    """The projections joined into one matrix of integers; None if they have no weights or cannot be joined."""
     projections = [projection for projection in projections if projection.weights.nnz]
     if not projections:
         return None
     column, row = _offsets(before), _offsets(places)
     shape = (sum(n for _, n in places), sum(n for _, n in before))
-    back = 1 if before is places else 0  # a spike's lag in the trained network's time; one step passes anyway
+    back = 1 if before is places else 0  # lag in trained time; one step passes in any case
     scaled = [_scaled(projection, problems) for projection in projections]
     delays = [np.asarray(network.lag(projection)) - back for projection in projections]
     first = projections[0]
@@ -184,7 +189,7 @@ def _offsets(places: list[tuple[str, int]]) -> dict[str, int]:
 
 
 def _scaled(projection: FixedProjection, problems: Problems) -> NDArray[np.int16] | None:
-    """Integers with the exponent multiplied in: it has no place in the file.
+    """Integers with the exponent multiplied in, since the file cannot hold one.
 
     Exact for a positive one, and for a negative one if no set bit is lost (then the shift of the sum equals the
     sum of the shifted).
@@ -213,7 +218,7 @@ def _summed(
     shape: tuple[int, int],
     problems: Problems,
 ) -> Synapses | None:
-    """The matrix of entries in any order, what stands in one place summed; None if that has two delays."""
+    """The matrix of entries in any order, with duplicates summed; None if duplicates have different delays."""
     place = rows.astype(np.int64) * shape[1] + columns
     order = np.argsort(place, kind="stable")
     place, late = place[order], late[order]

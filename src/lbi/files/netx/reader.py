@@ -45,17 +45,24 @@ def load(
     input_bias: ArrayLike | None = None,
     aligned: bool = True,
 ) -> FixedNetwork:
-    """Read a ``.net`` file.
+    """The network of a ``.net`` file.
 
-    n_layers: read only the first layers, as netx's ``num_layers``
-    input_bias: where the first layer has neurons of its own, the bias mantissas (channels, height, width)
-        that drive them, one sample's picture, as Lava-DL sets ``in_layer.neuron.bias_mant``; the network then
-        takes no spikes. Without it, input spikes are a picture of zeros and ones: a spike adds the layer's
-        ``weight`` to its ``bias``.
-    aligned: each layer starts its samples one step after the layer before, as netx's ``reset_interval`` with
-        ``reset_offset=1``, and outputs are aligned to the input; False: raw chip time, no reset
+    Args:
+        path: the file.
+        n_layers: number of layers to read, as netx's ``num_layers``; None for all.
+        input_bias: if the input layer has neurons, bias mantissas (channels, height, width) that drive them with
+            one sample's image, as Lava-DL sets ``in_layer.neuron.bias_mant``; the network then takes no spikes.
+            Without it, input spikes are an image of zeros and ones: a spike adds the layer's ``weight`` to its
+            ``bias``.
+        aligned: True if each layer starts its samples one step after the layer before, as with netx's
+            ``reset_interval`` and ``reset_offset=1``, so that outputs are aligned to the input; False for raw chip
+            time without reset.
 
-    Raises InputError naming every reason why netx could not run the file, or not as it was trained.
+    Returns:
+        The network.
+
+    Raises:
+        InputError: naming all reasons why netx could not run the file, or would not run it as it was trained.
     """
     path = Path(path)
     reader = _Reader(str(path), None if input_bias is None else np.asarray(input_bias))

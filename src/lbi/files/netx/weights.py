@@ -1,7 +1,7 @@
-"""The weights that Lava computes with when it runs a netx layer, which are not always those in the file.
+"""The weights that Lava computes with when it runs a netx layer; they can differ from those in the file.
 
-netx shifts a dense layer's matrix left as far as 8 bits go and undoes that with the exponent; Lava then
-decides the sign mode itself, clips, and cuts low bits. Convolutions pass unchanged.
+netx shifts a dense layer's matrix left as far as 8 bits allow and compensates with the exponent. Lava then
+chooses the sign mode itself, clips, and drops low bits. Convolutions are not changed.
 Source: lava-dl 0.6.0 ``netx/utils.py::optimize_weight_bits``, ``netx/blocks/process.py``; lava-nc 0.10.0
 ``utils/weightutils.py``, ``proc/dense/models.py``, ``proc/conv/{models,utils}.py``.
 """
@@ -18,17 +18,17 @@ from lbi.network.fixed import SignMode
 Integers = NDArray[np.int64]
 
 BIAS_EXPONENT = 6
-"""netx gives every neuron this bias exponent; the file holds the mantissa alone."""
+"""Bias exponent that netx gives every neuron; the file holds only the mantissa."""
 
 LONGEST_DELAY = 62
-"""netx cuts longer ones."""
+"""The longest delay; netx truncates longer ones."""
 
 NEVER = 1 << 17
-"""A threshold mantissa that no voltage exceeds: shifted by 6, it is one more than a voltage can be."""
+"""A threshold mantissa that no voltage exceeds: shifted by 6, it is one above the largest voltage."""
 
 
 class Shifted(NamedTuple):
-    """A dense layer's matrix as netx hands it to Lava."""
+    """A dense layer's matrix as netx passes it to Lava."""
 
     weights: Integers
     weight_exp: int
@@ -36,7 +36,7 @@ class Shifted(NamedTuple):
 
 
 def shift_left(weights: Integers) -> Shifted | None:
-    """``optimize_weight_bits``; None where it fails (all zero) or leaves nothing (one sign, beyond 8 bits)."""
+    """The result of ``optimize_weight_bits``; None if it fails (all zero) or yields nothing (one sign, beyond 8 bits)."""
     largest, smallest = int(weights.max()), int(weights.min())
     if (largest > 254 and smallest < 0) or (smallest < -256 and largest > 0):
         weights = np.clip(weights, -256, 254)
@@ -59,7 +59,7 @@ def shift_left(weights: Integers) -> Shifted | None:
 
 
 def lava_reads(weights: Integers, num_weight_bits: int) -> tuple[Integers, SignMode]:
-    """What a Lava synapse without a stated sign mode makes of a matrix, and the mode it decides on."""
+    """The matrix that a Lava synapse without a given sign mode computes with, and the mode it chooses."""
     if weights.min() >= 0:
         mode = SignMode.EXCITATORY
     elif weights.max() <= 0:
@@ -69,6 +69,6 @@ def lava_reads(weights: Integers, num_weight_bits: int) -> tuple[Integers, SignM
     sign = -1 if mode is SignMode.INHIBITORY else 1
     clipped = np.clip(sign * weights, -256 if mode is SignMode.MIXED else 0, 255)
     cut = 8 - num_weight_bits + (1 if mode is SignMode.MIXED else 0)
-    if cut < 0:  # numpy's shift left by a negative count leaves nothing
+    if cut < 0:  # in numpy a left shift by a negative count gives 0
         return np.zeros_like(weights), mode
     return sign * ((clipped >> cut) << cut), mode

@@ -60,7 +60,7 @@ def event_product(indptr, indices, w_t, out):
 def event_weight_gradient(indptr, indices, grad, grad_w_t, n_chunks):
     """grad_w_t[j] = Σ grad[r] over the events j of all rows r; threads take chunks of columns.
 
-    grad: (n_rows, n_out); grad_w_t: (n_in, n_out)
+    ``grad`` is (n_rows, n_out), ``grad_w_t`` (n_in, n_out).
     """
     n_rows, n_out = grad.shape
     for chunk in prange(n_chunks):

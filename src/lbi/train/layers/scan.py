@@ -24,22 +24,24 @@ from lbi.train.layers.surrogate import SURROGATES
 
 @dataclass(frozen=True)
 class NeuronModel:
-    """What training knows of a neuron model: a row of ``lbi.train.neurons.NEURONS``.
-
-    name: that of its records in ``lbi.network.neurons``
-    decays: their fields that are shares lost per step; trained, on the chip's grid
-    levels: their fields in weight units; not trained
-    n_traces: arrays (n_samples, n_steps, n) that a forward pass writes: spikes, voltages before reset, …
-    n_carried: gradients (n_samples, n) that the backward pass hands from step to step
-    reference: ``scan`` in plain PyTorch, gradients by autograd
-    spikes: False for an integrator, which can only be read out; it has no recurrence
-    cuda: ``neurons/<name>_cuda.py`` has a ``CudaScan``, taken for tensors on a GPU
+    """The training side of a neuron model: a row of ``lbi.train.neurons.NEURONS``.
 
     ``neurons/<name>_kernels.py`` holds ``forward``, ``forward_chip`` (the chip's integers), ``backward`` (without
     recurrence), ``step_backward`` (one step of it, with ``fed_back``, the gradient (n_samples, n) that the step's
     spikes get through the recurrent weights) and ``parameter_gradients`` (of decays and bias, per sample), for
     ``neuron`` (n_parameters, n): kept per step for each decay, levels, bias; ``traces`` (n_traces, n_samples, n_steps,
     n), ``carried`` (n_carried, n_samples, n) and ``grads`` (n_decays + 1, n_samples, n).
+
+    Attributes:
+        name: the model's name in ``lbi.network.neurons``.
+        decays: fields that are fractions lost per step; trained, on the chip's grid.
+        levels: fields in weight units; not trained.
+        n_traces: number of arrays (n_samples, n_steps, n) that a forward pass writes, such as spikes and voltages
+            before reset.
+        n_carried: number of gradients (n_samples, n) that the backward pass carries from step to step.
+        reference: ``scan`` in plain PyTorch, gradients by autograd.
+        spikes: False for an integrator, which can only be read out; it has no recurrence.
+        cuda: True if ``neurons/<name>_cuda.py`` has a ``CudaScan``, which is used for tensors on a GPU.
     """
 
     name: str
@@ -69,9 +71,15 @@ def scan(
 ) -> tuple[Tensor, Tensor]:
     """Spikes and voltages before reset, each like the synaptic input ``a`` (n_samples, n_steps, n).
 
-    neuron: (n,) each, in the model's order · recurrent: (n, n), rows post-synaptic, or None; sees the previous step
-    chip: in the chip's integers; a, recurrent and levels are then whole numbers of mantissa units, the bias of
-    1/64 of them, what is kept per step of 1/4096; the gradients are the float scan's
+    Args:
+        model: the neuron model.
+        a: synaptic input, (n_samples, n_steps, n).
+        neuron: parameters in the model's order, (n,) each.
+        recurrent: (n, n), rows post-synaptic, or None; it receives the spikes of the previous step.
+        surrogate: name of the surrogate gradient.
+        slope: its slope.
+        chip: compute in the chip's integers. Input, recurrent weights and levels are then whole mantissa units, the
+            bias is in 1/64 of them, and factors per step are in 1/4096; gradients are those of the float scan.
     """
     if chip or (a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64)):
         return FusedScan.apply(model, chip, surrogate, slope, a, recurrent, *neuron)

@@ -1,7 +1,7 @@
-"""Aim at a density instead of guessing λ: a controller, a first proposal, and the log of the support.
+"""Control of the density: a controller that adjusts λ, an initial proposal for λ, and a log of the support.
 
-A Bregman optimizer's dual v tells at any time which λ would give which density: a weight lives where
-``reg.strength(v) > λ``. So the λ of a wanted density is a quantile, and needs no gains to tune.
+A Bregman optimizer's dual v determines which λ gives which density: a weight is nonzero where
+``reg.strength(v) > λ``. So the λ of a wanted density is a quantile, and there are no gains to tune.
 (Aloradi, Tenbrinck, Habets, Roith, arXiv:2605.07892, adapt λ by feedback on the sparsity instead.)
 """
 
@@ -36,15 +36,20 @@ LAMDA = Rule("controller-lamda", "a number > 0", "start from some λ, such as pr
 PROPOSE = Rule("propose-option", "{allowed}")
 
 _MOST_FALLS = 16
-_LEAST_LAMDA = 1e-12  # a λ that must fall for ever (a density out of reach) stays a number
+_LEAST_LAMDA = 1e-12  # keeps λ positive if a density cannot be reached
 
 
 @dataclass(frozen=True)
 class DensityRecord:
-    """One line of the log: the state after ``step`` optimizer steps, over one unit of control.
+    """One line of the log: the state of one unit of control after ``step`` optimizer steps.
 
-    unit: "model", or the group's name. density: non-zero weights / weights. lamda: its first group's
-    λ, after control. entered, left: weights that became non-zero, or zero, since the last record.
+    Attributes:
+        step: optimizer steps so far.
+        unit: "model", or the group's name.
+        density: non-zero weights / weights.
+        lamda: λ of the unit's first group, after control.
+        entered: weights that became non-zero since the last record.
+        left: weights that became zero since the last record.
     """
 
     step: int
@@ -57,7 +62,7 @@ class DensityRecord:
 
 @dataclass
 class _Unit:
-    """Groups whose λ move together, by a common factor, towards one density."""
+    """Groups whose λ change by a common factor, towards one density."""
 
     name: str
     groups: list[int]
@@ -67,20 +72,21 @@ class _Unit:
 
 
 class DensityController:
-    """Controls λ so that a share ``density`` of the regularized weights is non-zero, and stays so.
+    """A controller that adjusts λ until a fraction ``density`` of the regularized weights is non-zero.
 
     Call ``step()`` once after every optimizer step. Every ``every`` steps it counts the non-zero weights. It
-    begins to act when their share leaves density·(1 ± band) and stops within half of that (hysteresis: a share at
-    rest leaves λ alone). Too many weights: λ jumps to the quantile of the dual that gives the density. Too few: λ
-    falls towards it, by a factor e^−rate at most (twice the rate at each further check at which that is not
-    enough), so that gradients decide who enters; living weights keep their values meanwhile (their duals move
-    along). Ratios of λ between the groups of one unit stay as they are. ``log`` holds the DensityRecords.
-    ``overshoot`` (1; set it at any time, ≥ 1) times the density, at most 1, is the aim until it settles.
+    starts to act when their fraction leaves density·(1 ± band) and stops within half of that band (hysteresis). If
+    there are too many weights, λ is set to the quantile of the dual that gives the density. If there are too few,
+    λ falls towards it by a factor of e^−rate at most (twice the rate at each further check at which that is not
+    enough), so that gradients select the weights that enter; the values of non-zero weights stay the same, since
+    their duals are moved along. Ratios of λ between the groups of one unit are kept. ``log`` holds the
+    DensityRecords. Until it settles, the aim is the density times ``overshoot`` (≥ 1, can be set at any time), at
+    most 1.
 
     Args:
         optimizer: a LinBreg or AdaBreg; its groups with a regularizer, each with λ > 0, are controlled.
         density: in (0, 1], for all groups together; or a mapping from group names to densities, which gives each
-            of these groups a λ of its own (make the groups with ``param_groups(per_layer=True)``).
+            of these groups its own λ (make the groups with ``param_groups(per_layer=True)``).
         every: steps between checks, ≥ 1.
         band: relative, in (0, 1).
         rate: relative, in (0, 1).
@@ -122,13 +128,13 @@ class DensityController:
         return min(1.0, self.overshoot * unit.density)
 
     def density(self) -> float:
-        """The share of non-zero weights at present, over all controlled groups."""
+        """The current fraction of non-zero weights over all controlled groups."""
         weights = [p for unit in self._units for p in self._weights(unit)]
         return sum(int(torch.count_nonzero(p)) for p in weights) / sum(p.numel() for p in weights)
 
     @torch.no_grad()
     def step(self) -> None:
-        """Count one optimizer step; check and act after every ``every`` of them, or hold the settled support.
+        """Count one optimizer step; every ``every`` steps check and act, or hold the settled support.
 
         Raises:
             InputError: at a check, if weights or duals are NaN or infinite: training has diverged.
@@ -166,7 +172,7 @@ class DensityController:
         self._support = renewed
 
     def _check_finite(self) -> None:
-        """Raise InputError naming every group with weights or duals that are no numbers: training has diverged."""
+        """Raise InputError naming every group with NaN or infinite weights or duals: training has diverged."""
         problems = Problems()
         for unit in self._units:
             for i in unit.groups:
@@ -181,7 +187,7 @@ class DensityController:
         problems.raise_as(InputError)
 
     def _act(self, unit: _Unit) -> None:
-        """Move the unit's λ towards the quantile of its duals, and the weights with it."""
+        """Move the unit's λ towards the quantile of its duals, and update the weights."""
         parts = []
         for i in unit.groups:
             group = self.optimizer.param_groups[i]
@@ -199,9 +205,9 @@ class DensityController:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Fix the support: the strongest weights, a share ``density`` at most, live on with λ = 0.
+        """Fix the support: keep the strongest weights, a fraction ``density`` at most, and set λ = 0.
 
-        They then move as under plain SGD or Adam; ``step()`` keeps all others at 0, and the log ends.
+        From then on these weights move as under plain SGD or Adam; ``step()`` keeps all others at 0, and the log ends.
         """
         self.settled = True
         for unit in self._units:
@@ -227,7 +233,7 @@ class DensityController:
             self.optimizer.state[p]["dual"].mul_(support)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain types and bit-packed supports: loads with ``weights_only=True``. λ is the optimizer's."""
+        """The state in plain types and bit-packed supports, loadable with ``weights_only=True``; λ is in the optimizer's."""
         return {
             "steps": self.steps,
             "overshoot": self.overshoot,
@@ -239,7 +245,7 @@ class DensityController:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on as the saved controller would have; load the optimizer's state too."""
+        """Continue from a saved state; the optimizer's state must be loaded too."""
         shapes = [(p.shape, p.device) for unit in self._units for p in self._weights(unit)]
         problems = Problems()
         STATE.check(
@@ -266,7 +272,7 @@ class DensityController:
 
 
 def _scale_lamda(optimizer: torch.optim.Optimizer, group: dict[str, Any], factor: float) -> None:
-    """Set λ ← λ·factor and θ ← prox(δv); a falling λ takes living weights' duals along, θ unchanged."""
+    """Set λ ← λ·factor and θ ← prox(δv); if λ falls, duals of non-zero weights are moved so that θ is unchanged."""
     old, delta = group["reg"], float(group["delta"])
     new = group["reg"] = old.with_lamda(max(old.lamda * factor, _LEAST_LAMDA))
     for p in group["params"]:
@@ -274,7 +280,7 @@ def _scale_lamda(optimizer: torch.optim.Optimizer, group: dict[str, Any], factor
         if dual is None:
             continue
         if factor < 1:
-            # Where θ lives, v = θ/δ + sub_grad(θ); where it does not, v is all there is.
+            # Where θ is not 0, v = θ/δ + sub_grad(θ); where it is 0, v stays.
             dual.add_(torch.where(p != 0, new.sub_grad(p) - old.sub_grad(p), torch.zeros_like(p)))
         p.copy_(new.prox(dual * delta, delta))
 
@@ -317,19 +323,28 @@ def propose_lamda(
     horizon: int = 200,
     generator: torch.Generator | None = None,
 ) -> float:
-    """A λ with which about ``density`` of all weights would enter within ``horizon`` steps; sets nothing.
+    """A λ at which about ``density`` of all weights would enter within ``horizon`` steps.
 
-    losses: the scalar losses of two or more first batches, taken one by one (a generator that runs
-    the model on each). Their n gradients give per weight a mean and a variance σ²; that mean is
-    shrunk, since most of it is noise: with τ² the variance of true means over a tensor, to
-    μ = mean·τ²/(τ² + σ²/n), uncertain by ν² = τ²·(σ²/n)/(τ² + σ²/n). A dual that starts at 0 is then
-    after h steps at N(−lr·h·μ, lr²·(h²ν² + hσ²)): drift and diffusion (for AdaBreg with gradients
-    in units of √mean(g²); for LinBreg with lr/(1 − momentum)). One draw of these duals, from
-    ``generator`` (a CPU one; None: seed 0), and λ is the (1 − density) quantile of their strength.
+    The n gradients of the losses give per weight a mean and a variance σ². Most of the mean is noise, so it is shrunk:
+    with τ² the variance of true means over a tensor, to μ = mean·τ²/(τ² + σ²/n), with variance
+    ν² = τ²·(σ²/n)/(τ² + σ²/n). A dual that starts at 0 is then distributed after h steps as
+    N(−lr·h·μ, lr²·(h²ν² + hσ²)), drift and diffusion (for AdaBreg with gradients in units of √mean(g²); for LinBreg
+    with lr/(1 − momentum)). λ is the (1 − density) quantile of the strength of one draw of these duals. Gradients
+    shrink during training, so weights enter later than predicted; a controller corrects this. Weights, gradients
+    and state are not changed.
 
-    Gradients fade as training succeeds, so entries come later than that, or a controller sees to
-    it. Leaves weights, gradients and state as they are. density: in (0, 1). horizon ≥ 1. Raises
-    UsageError for fewer than two batches, no regularized group, or values out of range.
+    Args:
+        optimizer: a LinBreg or AdaBreg.
+        losses: the scalar losses of the first two or more batches, such as a generator that runs the model on each.
+        density: fraction of weights, in (0, 1).
+        horizon: optimizer steps, at least 1.
+        generator: CPU generator for the draw; None for seed 0.
+
+    Returns:
+        λ.
+
+    Raises:
+        UsageError: for fewer than two batches, no regularized group, or values out of range.
     """
     problems, where = Problems(), "propose_lamda"
     groups = [group for group in optimizer.param_groups if group.get("reg") is not None]
@@ -363,7 +378,7 @@ def propose_lamda(
 def _displacement(
     group: dict[str, Any], mean: Tensor, square: Tensor, n: int, horizon: int, generator: torch.Generator
 ) -> Tensor:
-    """A draw of where duals that start at 0 are after ``horizon`` steps, from n gradients' two moments."""
+    """A draw of duals after ``horizon`` steps from 0, based on the first two moments of n gradients."""
     lr = float(group["lr"])
     if "betas" in group:
         unit = square.sqrt() + float(group["eps"])
@@ -379,6 +394,6 @@ def _displacement(
 
 
 def _quantile(strengths: Tensor, density: float) -> float:
-    """The number that a share ``density`` of the entries exceeds (short of ties)."""
+    """The number that a fraction ``density`` of the entries exceeds (except for ties)."""
     rank = min(max(round((1 - density) * strengths.numel()), 1), strengths.numel())
     return float(strengths.kthvalue(rank).values)

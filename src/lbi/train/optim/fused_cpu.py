@@ -1,10 +1,10 @@
-"""One pass over memory per optimizer step on a CPU (numba): all tensors of all groups in one call.
+"""Fused optimizer steps for CPUs (numba): one pass over the memory of all tensors of all groups.
 
-The kernels walk the tensors' own memory, cut into chunks that the threads share, and do the very
-operations of ``steps``, one IEEE rounding each (no fast-math, no contraction), so the bits depend
-neither on the path nor on the number of threads. AdaBreg reads g, m, s, v and writes m, s, v, θ: 36 bytes
-per float32 weight, as a line of θ is fetched to be written, where fused Adam moves 28. When the tensors
-outgrow the caches, θ is written past them: 32 bytes, and no room taken from the others.
+The kernels work on the tensors' memory in chunks that are distributed over threads. They do the operations of
+``steps`` with one IEEE rounding each (no fast-math, no contraction), so the result depends neither on the path nor
+on the number of threads. AdaBreg reads g, m, s, v and writes m, s, v, θ: 36 bytes per float32 weight, since a
+cache line of θ is fetched before it is written; fused Adam moves 28. When the tensors exceed the caches, θ is
+written with non-temporal stores: 32 bytes, and it displaces nothing from the caches.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch import Tensor
 from lbi.system.numba_cache import compiled
 from lbi.train.optim.slot import DUAL, SHRINK
 
-_SHARE = 1 << 17  # elements below which another thread costs more than it brings
-_CHUNK = 1 << 14  # elements: few enough to share evenly, many enough to hide a chunk's start
+_SHARE = 1 << 17  # elements below which another thread costs more than it gains
+_CHUNK = 1 << 14  # elements: few enough to balance, many enough to hide a chunk's overhead
 _LINE = 64  # bytes of a cache line
-_CACHED = 1 << 25  # bytes of tensors that a cache may keep from one step to the next
-_STREAM = 3  # mode of a kernel: SHRINK, with θ written past the caches
+_CACHED = 1 << 25  # bytes of tensors that caches may keep between steps
+_STREAM = 3  # kernel mode: SHRINK, with θ written by non-temporal stores
 _TYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -43,10 +43,13 @@ def _pointer(typing_context, address, like):  # type: ignore[no-untyped-def] # n
 
 @intrinsic
 def _stream_line(typing_context, at, offset, numbers):  # type: ignore[no-untyped-def]
-    """AdaBreg's step without decay on one cache line: ``_adam``'s loop in vector code, θ written past the caches.
+    """AdaBreg's step without decay on one cache line: ``_adam``'s loop in vector code with non-temporal stores of θ.
 
-    at: addresses of θ, g, m, s, v, θ's a multiple of the line. offset: bytes from there. numbers: δ, low,
-    high, scale, β₁, 1−β₁, β₂, 1−β₂, ε, alpha, correction.
+    Args:
+        typing_context: numba's.
+        at: addresses of θ (a multiple of the line), g, m, s, v.
+        offset: bytes from there.
+        numbers: δ, low, high, scale, β₁, 1−β₁, β₂, 1−β₂, ε, alpha, correction.
     """
     signature = types.void(at, offset, numbers)
 
@@ -87,7 +90,7 @@ def _stream_line(typing_context, at, offset, numbers):  # type: ignore[no-untype
 
 @intrinsic
 def _fence(typing_context):  # type: ignore[no-untyped-def]
-    """What was written past the caches is in memory before anything after this."""
+    """Memory fence: non-temporal stores before it are visible to everything after it."""
 
     def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
         builder.fence("seq_cst")
@@ -105,9 +108,14 @@ def _shrink(x, low, high, scale):  # type: ignore[no-untyped-def]
 def _adam(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-untyped-def]
     """AdaBreg on the dual v, or Adam on θ itself, for every chunk.
 
-    chunks, starts: a chunk's tensor and first element. sizes, modes: (n,). addresses: (n, 5) of θ, g,
-    m, s, v. scalars: (n, 12): δ, low, high, scale, lr·decay, β₁, 1−β₁, β₂, 1−β₂, ε, alpha, correction.
-    _STREAM asks for lr·decay = 0 and a θ that begins with a cache line (and so do its chunks).
+    Args:
+        chunks: tensor of each chunk.
+        starts: first element of each chunk.
+        sizes: (n,) elements of each tensor.
+        modes: (n,) PLAIN, DUAL, SHRINK or _STREAM.
+        addresses: (n, 5) of θ, g, m, s, v.
+        scalars: (n, 12): δ, low, high, scale, lr·decay, β₁, 1−β₁, β₂, 1−β₂, ε, alpha, correction. _STREAM
+            requires lr·decay = 0 and θ and its chunks to start at a cache line.
     """
     for chunk in prange(len(chunks)):
         k = chunks[chunk]
@@ -142,7 +150,7 @@ def _adam(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-
                 s[i] = s[i] * b2 + g[i] * g[i] * c2
                 direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
                 v[i] = (v[i] - theta[i] * decay) - direction
-        else:  # v is θ: through one name only, or the compiler must assume that they overlap
+        else:  # v is θ: one name only, otherwise the compiler must assume overlap
             for i in range(n):
                 m[i] = m[i] * b1 + g[i] * c1
                 s[i] = s[i] * b2 + g[i] * g[i] * c2
@@ -183,7 +191,7 @@ _KERNELS = {"adabreg": _adam, "linbreg": _sgd}
 
 
 def fusable(tensors: Sequence[Tensor]) -> bool:
-    """Whether the kernels can walk one parameter's tensors: contiguous, on the CPU, of one float type and size."""
+    """True if the kernels can process a parameter's tensors: contiguous, on the CPU, of one float type and size."""
     dtype, n = tensors[0].dtype, tensors[0].numel()
     return dtype in _TYPES and all(
         t.dtype is dtype and t.is_cpu and t.is_contiguous() and t.numel() == n for t in tensors
@@ -194,7 +202,7 @@ Geometry = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 
 
 def geometry(params: Sequence[Tensor]) -> Geometry:
-    """Chunks, their first elements, sizes, and the number of threads that pays: all but the addresses."""
+    """Chunks, their first elements, sizes and a suitable number of threads: everything except the addresses."""
     sizes = np.array([p.numel() for p in params], np.int64)
     counts = -(-sizes // _CHUNK)
     chunks = np.repeat(np.arange(len(sizes)), counts)
@@ -211,10 +219,15 @@ def run(
     scalars: np.ndarray,
     which: np.ndarray,
 ) -> None:
-    """The step ``kind`` ("adabreg", "linbreg") on parameters of one type.
+    """One step on parameters of one type.
 
-    tensors: per parameter. place: their ``geometry``. modes (k,), scalars (k, ·): recipes; which
-    (n_parameters,): the recipe of each.
+    Args:
+        kind: "adabreg" or "linbreg".
+        tensors: the tensors of each parameter.
+        place: their ``geometry``.
+        modes: (k,) mode of each recipe.
+        scalars: (k, ·) scalars of each recipe.
+        which: (n_parameters,) recipe of each parameter.
     """
     addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)
     chunks, starts, sizes, threads = place

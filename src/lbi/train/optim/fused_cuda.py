@@ -1,6 +1,6 @@
-"""The fused optimizer step for CUDA (Triton): all tensors of all groups in one launch.
+"""Fused optimizer steps for CUDA (Triton): all tensors of all groups in one launch.
 
-The same operations in the same order as ``steps`` and ``fused_cpu``: multiplications and additions are
+Operations and their order are those of ``steps`` and ``fused_cpu``: multiplications and additions are
 not contracted (``enable_fp_fusion=False``), divisions and roots are correctly rounded. float32 only.
 
 A launch reads a table of int64: per chunk the number of its tensor's row; then the rows: mode, size,
@@ -33,13 +33,13 @@ def _shrink(x, low, high, scale):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _tensor(row, role):  # type: ignore[no-untyped-def]
-    """A row's tensor of that role (0: θ), as a pointer to float32."""
+    """The tensor of a role (0: θ) of a row, as a pointer to float32."""
     return tl.load(row + 3 + role).to(tl.pointer_type(tl.float32))
 
 
 @triton.jit
 def _place(table, width: tl.constexpr, chunk_size: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Of this program: its row, the row's number, its elements, and which of them exist."""
+    """The row of this program, the row's number, its elements, and a mask of those that exist."""
     chunk = tl.program_id(0)
     k = tl.load(table + chunk)
     row = table + tl.num_programs(0) + width * k
@@ -93,7 +93,7 @@ _KERNELS = {"adabreg": _adam, "linbreg": _sgd}
 
 
 def fusable(tensors: Sequence[Tensor]) -> bool:
-    """Whether the kernels can walk one parameter's tensors: contiguous float32 of one size on one GPU."""
+    """True if the kernels can process a parameter's tensors: contiguous float32 of one size on one GPU."""
     device, n = tensors[0].device, tensors[0].numel()
     return all(
         t.dtype is torch.float32 and t.device == device and t.is_contiguous() and t.numel() == n
@@ -105,7 +105,7 @@ Geometry = tuple[np.ndarray, np.ndarray]
 
 
 def geometry(params: Sequence[Tensor]) -> Geometry:
-    """The tensor of each chunk, and per tensor its size and first chunk: all but the addresses."""
+    """The tensor of each chunk, and the size and first chunk of each tensor: everything except the addresses."""
     sizes = np.array([p.numel() for p in params], np.int64)
     counts = -(-sizes // _CHUNK)
     return np.repeat(np.arange(len(sizes)), counts), np.stack([sizes, np.cumsum(counts) - counts], 1)

@@ -1,4 +1,4 @@
-"""LinBreg, AdaBreg and ProxSGD: optimizers that train sparse weights, used as torch's own are.
+"""LinBreg, AdaBreg and ProxSGD: optimizers for sparse weights with the interface of torch's optimizers.
 
 A Bregman optimizer moves a dual v and reads the weights off it (Bungert, Roith, Tenbrinck, Burger,
 "A Bregman Learning Framework for Sparse Neural Networks", JMLR 23, 2022, arXiv:2105.04319; for
@@ -59,20 +59,21 @@ def param_groups(
 
 
 class SparseOptimizer(torch.optim.Optimizer):
-    """What the three share: checks, closures, plain state dicts, the plan of a step."""
+    """Base class of the three: checks, closures, plain state dicts, cached dispatch of a step."""
 
-    _kind: str  # the step in ``steps`` and in the kernels
-    _own: tuple[str, ...]  # the method's tensors in a parameter's state
+    _kind: str  # name of the step in ``steps`` and in the kernels
+    _own: tuple[str, ...]  # names of the method's tensors in a parameter's state
     _plan: Plan | None = None
 
     def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
-        """Bring a parameter's state into being, or up to what the group has become."""
+        """Create a parameter's state, or adapt it to changed options of its group."""
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters; options that are left out take the optimizer's defaults.
 
-        Raises UsageError naming every option that is out of range.
+        Raises:
+            UsageError: naming every option that is out of range.
         """
         self._check({**self.defaults, **param_group}, f"param_groups[{len(self.param_groups)}]")
         super().add_param_group(param_group)
@@ -109,9 +110,16 @@ class SparseOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step for every parameter that has a gradient; returns the closure's loss, if one is given.
+        """Do one step for every parameter that has a gradient.
 
-        Raises UsageError for sparse or complex gradients, before anything is changed.
+        Args:
+            closure: re-evaluates the model and returns the loss.
+
+        Returns:
+            The closure's loss, or None without a closure.
+
+        Raises:
+            UsageError: for sparse or complex gradients, before anything is changed.
         """
         loss = None
         if closure is not None:
@@ -142,7 +150,7 @@ class SparseOptimizer(torch.optim.Optimizer):
         return Plan(self._kind, self.param_groups, slots)
 
     def regularization(self) -> float:
-        """Σ J(θ) over all groups with a regularizer, at the present weights."""
+        """Σ J(θ) over all groups with a regularizer, at the current weights."""
         return sum(
             float(group["reg"].value(p.detach()))
             for group in self.param_groups
@@ -151,7 +159,7 @@ class SparseOptimizer(torch.optim.Optimizer):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain types only, regularizers too: loads with ``weights_only=True``."""
+        """The state as tensors and plain types, including regularizers: loadable with ``weights_only=True``."""
         packed = super().state_dict()
         packed["param_groups"] = [
             {**group, "reg": None if group["reg"] is None else group["reg"].to_dict()}
@@ -160,7 +168,7 @@ class SparseOptimizer(torch.optim.Optimizer):
         return packed
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a saved state, λ included; training goes on bit for bit as it would have."""
+        """Load a saved state, including λ; training continues bit for bit."""
         super().load_state_dict(state_dict)
         for i, group in enumerate(self.param_groups):
             if isinstance(group["reg"], dict):
@@ -169,7 +177,7 @@ class SparseOptimizer(torch.optim.Optimizer):
 
 
 def _momentum_for(param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
-    """The momentum's buffer, 0 at first; none without momentum."""
+    """The momentum buffer, initially 0; None without momentum."""
     if group["momentum"] == 0:
         state.pop("momentum_buffer", None)
     elif "momentum_buffer" not in state:
@@ -198,10 +206,10 @@ class _Bregman(SparseOptimizer):
 
     @torch.no_grad()
     def reset_duals(self) -> None:
-        """Take the duals anew from the weights: v = θ/δ + p, p ∈ ∂J(θ).
+        """Recompute the duals from the weights: v = θ/δ + p, p ∈ ∂J(θ).
 
-        Call it after writing into the weights by hand (loading, clipping, masking); otherwise the
-        next step takes them from the old duals again.
+        This is needed after weights were changed directly (loading, clipping, masking); otherwise the next step
+        restores them from the old duals.
         """
         for group in self.param_groups:
             for p in group["params"]:
@@ -214,17 +222,26 @@ class _Bregman(SparseOptimizer):
 class LinBreg(_Bregman):
     """Linearized Bregman iterations, with momentum as in ``torch.optim.SGD``.
 
-    Per step, with gradient g (Bungert et al., Algorithms 1 and 2)::
+    Per step, with gradient g (Bungert et al., Algorithms 1 and 2):
 
         b ← momentum·b + g  (b = g at first);   v ← v − lr·(b + weight_decay·θ);   θ ← prox_{δJ}(δ·v)
 
-    The paper's momentum, m ← β·m + (1 − β)·τ·g and v ← v − m, is this one with momentum = β and
+    The paper's momentum, m ← β·m + (1 − β)·τ·g and v ← v − m, is the same with momentum = β and
     lr = (1 − β)·τ. With ``reg=None``: θ ← θ − lr·(b + weight_decay·θ), torch's SGD (δ unused; weight
     decay decoupled, that is, outside the momentum).
 
-    params: tensors, or groups as dicts. lr ≥ 0. reg: a Regularizer or None. delta > 0: step of the
-    elastic net around J; larger is sparser for the same λ·lr, and weights move δ times as fast as
-    their dual. fused: see ``AdaBreg``.
+    Args:
+        params: tensors, or groups as dicts.
+        lr: learning rate, at least 0.
+        reg: regularizer J, or None.
+        delta: step δ > 0 of the elastic net around J. Larger is sparser for the same λ·lr, and weights move δ
+            times as fast as their dual.
+        momentum: in [0, 1).
+        weight_decay: decoupled weight decay, at least 0.
+        fused: see ``AdaBreg``.
+
+    Raises:
+        UsageError: naming every option that is out of range.
     """
 
     def __init__(
@@ -258,7 +275,7 @@ class LinBreg(_Bregman):
 class AdaBreg(_Bregman):
     """Adam's direction in the Bregman dual (Bungert et al., Algorithm 3), weight decay decoupled.
 
-    Per step k = 1, 2, ..., with gradient g::
+    Per step k = 1, 2, ..., with gradient g:
 
         m ← β₁m + (1−β₁)g;   s ← β₂s + (1−β₂)g²
         v ← v − lr·m/(1−β₁ᵏ) / (√(s/(1−β₂ᵏ)) + ε) − lr·weight_decay·θ
@@ -266,11 +283,20 @@ class AdaBreg(_Bregman):
 
     With ``reg=None``: θ ← θ − lr·(...), torch's Adam, or AdamW with weight decay (δ unused).
 
-    params: tensors, or groups as dicts. lr ≥ 0. reg: a Regularizer or None. delta > 0: step of the
-    elastic net around J; weights move δ times as fast as their dual. betas in [0, 1). eps > 0.
-    fused: None takes the one-pass kernel on a CPU where it pays and numba is installed; True takes
-    it always, and on CUDA the Triton kernel (not yet run on a GPU, see ``fused_cuda``); False takes
-    torch's foreach operations, which give the same numbers.
+    Args:
+        params: tensors, or groups as dicts.
+        lr: learning rate, at least 0.
+        reg: regularizer J, or None.
+        delta: step δ > 0 of the elastic net around J; weights move δ times as fast as their dual.
+        betas: β₁ and β₂, in [0, 1).
+        eps: ε > 0.
+        weight_decay: decoupled weight decay, at least 0.
+        fused: None uses the one-pass kernel on a CPU if it is faster and numba is installed; True always uses it,
+            and on CUDA the Triton kernel (see ``fused_cuda``); False uses torch's foreach operations, which give
+            the same numbers.
+
+    Raises:
+        UsageError: naming every option that is out of range.
     """
 
     def __init__(
@@ -309,14 +335,19 @@ class AdaBreg(_Bregman):
 class ProxSGD(SparseOptimizer):
     """Proximal gradient descent (ISTA when the gradient is exact): the baseline without a dual.
 
-    Per step, with gradient g (Bungert et al., Section 1)::
+    Per step, with gradient g (Bungert et al., Section 1):
 
         b ← momentum·b + g  (b = g at first);   θ ← prox_{lr·J}(θ − lr·(b + weight_decay·θ))
 
-    With ``reg=None``: torch's SGD. It shrinks every weight towards 0 in every step, so what it
-    finds is biased, where the Bregman iterations are not.
+    With ``reg=None``: torch's SGD. It shrinks all weights towards 0 in every step, so its solutions are
+    biased, unlike those of Bregman iterations.
 
-    params: tensors, or groups as dicts. lr ≥ 0. reg: a Regularizer or None.
+    Args:
+        params: tensors, or groups as dicts.
+        lr: learning rate, at least 0.
+        reg: regularizer J, or None.
+        momentum: in [0, 1).
+        weight_decay: decoupled weight decay, at least 0.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Who steps which parameter: the plan of an optimizer step, kept as long as its tensors stay the same.
+"""Cached dispatch of an optimizer step, rebuilt when parameters, gradients or options change.
 
-Making a plan looks at every tensor's type, layout and state; keeping one costs a few pointer
-comparisons, which matters beside kernels that take well under a millisecond.
+Building a plan inspects the type, layout and state of every tensor; reusing one costs a few pointer comparisons.
+The difference matters beside kernels that take well under a millisecond.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ from lbi.errors import require
 from lbi.train.optim import steps
 from lbi.train.optim.slot import DUAL, PLAIN, SHRINK, Group, Slot, State
 
-_WORTHWHILE = 1 << 15  # weights from which ``fused=None`` loads the compiled kernels
+_WORTHWHILE = 1 << 15  # number of weights from which ``fused=None`` loads the compiled kernels
 
 
 @dataclass(slots=True)
 class _Part:
-    """Slots that one call steps: by ``engine``'s kernel, or without one by torch's foreach operations.
+    """Slots processed by one call: by ``engine``'s kernel, or without an engine by torch's foreach operations.
 
-    recipes: a slot for each group and step count among them; which: (n_slots,) the recipe of each.
-    geometry: what the engine keeps about the tensors' sizes.
+    Attributes:
+        engine: module with compiled kernels, or None.
+        slots: the slots.
+        recipes: one slot for each combination of group and step count.
+        which: (n_slots,) recipe of each slot.
+        geometry: the engine's description of the tensors' sizes.
     """
 
     engine: Any
@@ -43,14 +47,14 @@ class Plan:
     """The step ``kind`` ("adabreg", "linbreg", "proxsgd") on the parameters of all groups that have a gradient."""
 
     def __init__(self, kind: str, groups: list[Group], slots: list[Slot | None]) -> None:
-        """slots: for every parameter of every group, in order, its slot, or None without a gradient."""
+        """Build the plan; ``slots`` holds one slot per parameter in order, None for parameters without a gradient."""
         self._kind = kind
         self._slots = slots
         self._signature = [_signature(group) for group in groups]
         self._parts = list(_parts(kind, [s for s in slots if s is not None]))
 
     def refresh(self, groups: list[Group], states: defaultdict[Tensor, State]) -> bool:
-        """Take up the present gradients; False if anything else has changed and a new plan is due."""
+        """Use the current gradients; False if anything else has changed, so that a new plan is needed."""
         if self._signature != [_signature(group) for group in groups]:
             return False
         slots = iter(self._slots)
@@ -87,7 +91,7 @@ class Plan:
 
 
 def _signature(group: Group) -> tuple[Any, ...]:
-    """What of a group decides which tensors its step takes, and on which path."""
+    """The options of a group that determine the tensors and the path of its step."""
     return (
         id(group),
         len(group["params"]),
@@ -98,9 +102,9 @@ def _signature(group: Group) -> tuple[Any, ...]:
 
 
 def _parts(kind: str, slots: list[Slot]) -> Iterable[_Part]:
-    """One part per device and type for the kernels; what they cannot take goes to foreach.
+    """One part per device and type for the kernels; all other slots go to foreach.
 
-    On a CPU foreach gets tensors one by one, for the caches' sake; elsewhere a whole group.
+    On a CPU foreach gets tensors one by one, to stay within the caches; elsewhere a whole group.
     """
     engines = _engines(slots) if kind in {"adabreg", "linbreg"} else {}
     found: dict[Any, list[Slot]] = {}
@@ -142,7 +146,7 @@ def _engines(slots: list[Slot]) -> dict[tuple[bool | None, str], Any]:
 
 
 def _pays(slots: list[Slot]) -> bool:
-    """Whether ``fused=None`` means the CPU's kernels: numba is there, and they are loaded or worth it."""
+    """True if ``fused=None`` selects the CPU kernels: numba is installed, and they are loaded or worth loading."""
     if "lbi.train.optim.fused_cpu" in sys.modules:
         return True
     n = sum(s.tensors[0].numel() for s in slots if s.group["fused"] is None and s.tensors[0].is_cpu)
@@ -150,7 +154,7 @@ def _pays(slots: list[Slot]) -> bool:
 
 
 def _recipe(member: Slot) -> tuple[int, list[float]]:
-    """What a kernel is to do with such a slot, and its scalars: δ, low, high, scale, lr·decay, the method's."""
+    """The kernel mode and the scalars of a slot: δ, low, high, scale, lr·decay, and those of the method."""
     group = member.group
     reg, delta = group["reg"], float(group["delta"])
     shrinkage = None if reg is None else reg.shrinkage(delta)

@@ -1,12 +1,12 @@
 """Convex regularizers J for sparse training: value, proximal map, one subgradient.
 
-Each one is defined by its proximal map, for a step δ > 0::
+Each one is defined by its proximal map, for a step δ > 0:
 
     prox(x, δ) = argmin_y  ½‖y − x‖² + δ·J(y)
 
-The optimizers need nothing else: a Bregman optimizer keeps a dual v and sets θ = prox(δ·v, δ).
-They are frozen: to change λ, replace the object (``group["reg"] = group["reg"].with_lamda(0.2)``),
-so that groups can share one and a scheduler cannot change a neighbour by accident.
+This is all that the optimizers need: a Bregman optimizer keeps a dual v and sets θ = prox(δ·v, δ).
+Regularizers are frozen. To change λ, replace the object (``group["reg"] = group["reg"].with_lamda(0.2)``); so
+groups can share one, and a scheduler cannot change another group by accident.
 
 The names ``lamda``, ``prox`` and ``sub_grad`` are those of the Bregman papers' code
 (Bungert, Roith, Tenbrinck, Burger, JMLR 23, 2022, arXiv:2105.04319).
@@ -31,9 +31,13 @@ _DIMS = {"rows": 0, "channels": 0, "columns": 1}
 class Regularizer(ABC):
     """J(x) = λ·R(x) + (elastic/2)·‖x‖² (+ ∞ where x < 0, if ``nonneg``), with R chosen by the subclass.
 
-    lamda: weight λ ≥ 0 of the sparsifying part R. elastic: weight ≥ 0 of the squared norm.
-    nonneg: admit non-negative weights only (an excitatory projection).
-    Raises UsageError naming every field that is out of range.
+    Attributes:
+        lamda: weight λ ≥ 0 of the sparsifying part R.
+        elastic: weight ≥ 0 of the squared norm.
+        nonneg: admit non-negative weights only (an excitatory projection).
+
+    Raises:
+        UsageError: naming every field that is out of range.
     """
 
     lamda: float
@@ -71,7 +75,7 @@ class Regularizer(ABC):
 
     @abstractmethod
     def prox(self, x: Tensor, delta: float = 1.0) -> Tensor:
-        """argmin_y ½‖y − x‖² + delta·J(y), same shape as x; x is left as it is."""
+        """argmin_y ½‖y − x‖² + delta·J(y), same shape as x; x is not changed."""
 
     @abstractmethod
     def sub_grad(self, x: Tensor) -> Tensor:
@@ -82,13 +86,13 @@ class Regularizer(ABC):
 
     @abstractmethod
     def strength(self, v: Tensor) -> Tensor:
-        """Per entry, the λ from which on prox(δ·v, δ) is 0 there, same shape as v; any δ, any elastic.
+        """The λ per entry from which prox(δ·v, δ) is 0 there, same shape as v, for any δ and elastic.
 
-        The density that some λ would give is the mean of ``strength(v) > λ``.
+        The density for a given λ is the mean of ``strength(v) > λ``.
         """
 
     def shrinkage(self, delta: float) -> tuple[float, float] | None:
-        """(threshold, scale) if the prox acts entry by entry as soft-threshold, then scale; else None."""
+        """(threshold, scale) if the prox acts entry by entry as soft-threshold, then scale; otherwise None."""
         return None
 
     def with_lamda(self, lamda: float) -> Regularizer:
@@ -96,12 +100,12 @@ class Regularizer(ABC):
         return replace(self, lamda=lamda)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only (what an optimizer's state_dict holds)."""
+        """The fields as plain types, as an optimizer's state_dict holds them."""
         return {"kind": type(self).__name__, **asdict(self)}
 
     @staticmethod
     def from_dict(fields: dict[str, Any]) -> Regularizer:
-        """The inverse of ``to_dict``; raises UsageError for a kind that no subclass bears."""
+        """The inverse of ``to_dict``; raises UsageError for an unknown kind."""
         rest = dict(fields)
         kind = rest.pop("kind", None)
         problems = Problems()
@@ -165,19 +169,19 @@ class L1(Regularizer):
 
 @dataclass(frozen=True)
 class GroupL1(Regularizer):
-    """J(x) = λ·Σ_g √n_g·‖x_g‖₂ + (elastic/2)·‖x‖² (+ ∞ where x < 0, if ``nonneg``): whole groups vanish.
+    """J(x) = λ·Σ_g √n_g·‖x_g‖₂ + (elastic/2)·‖x‖² (+ ∞ where x < 0, if ``nonneg``): whole groups become 0.
 
     prox(x, δ) = argmin_y ½‖y − x‖² + δ·J(y): with z = x (its positive part if ``nonneg``),
     y_g = z_g · max(1 − δλ√n_g / ‖z_g‖, 0) / (1 + δ·elastic); n_g is the group's number of entries
     (Bungert et al., JMLR 2022, eq. (2.4) up to notation).
 
-    over: what a group is, for a weight (n_out, n_in, ...):
-      "rows"      all that enters one neuron (its fan-in); a convolution's output channel;
-      "channels"  the same, under a convolution's name;
-      "columns"   all that leaves one axon (its fan-out); a convolution's input channel;
-      "kernels"   a convolution's (output, input) pair; for a matrix, each entry;
-      (h, w)      tiles of h × w of the matrix (n_out, rest), those at the edge smaller.
-    A bias (n,) is taken as a matrix (n, 1).
+    A bias (n,) is treated as a matrix (n, 1).
+
+    Attributes:
+        over: the groups of a weight (n_out, n_in, ...). "rows": the inputs of one neuron, or an output channel
+            of a convolution. "channels": another name for "rows". "columns": the outputs of one axon, or an input
+            channel of a convolution. "kernels": each (output, input) pair of a convolution, or each entry of a
+            matrix. (h, w): tiles of h × w of the matrix (n_out, rest), smaller at the edges.
     """
 
     over: str | tuple[int, int] = "rows"
@@ -219,7 +223,7 @@ class GroupL1(Regularizer):
     def value(self, x: Tensor) -> Tensor:
         """λ·Σ_g √n_g‖x_g‖ + (elastic/2)‖x‖², 0-d; ∞ where ``nonneg`` is violated."""
         norms, sizes = self.group_norms(x)
-        # Every entry of a group bears its norm: √n·‖x_g‖ = Σ over the n entries of ‖x_g‖ / √n.
+        # The norm is distributed over the entries of a group: √n·‖x_g‖ = Σ over the n entries of ‖x_g‖ / √n.
         per_entry = (norms / sizes.sqrt()).expand_as(x)
         return self.lamda * per_entry.sum() + self._common_value(x)
 

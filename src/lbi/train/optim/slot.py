@@ -11,16 +11,20 @@ from torch import Tensor
 Group = dict[str, Any]
 State = dict[str, Any]
 
-# What a tensor's step has to do with the numbers that it moves.
+# The quantity that a step updates.
 PLAIN, DUAL, SHRINK = 0, 1, 2  # θ itself; the dual alone; the dual, then θ entry by entry
 
 
 @dataclass(slots=True)
 class Slot:
-    """One parameter: its group, state and tensors: θ, its gradient, the method's own, what moves (v, or θ).
+    """One parameter with its group, its state and the tensors of its step.
 
-    keys: the state's name of each tensor from the third on; None where θ or the gradient stands in.
-    form: what the plan relies on besides (see ``_form``); step: the state's count of steps, if it has one.
+    The tensors are θ, its gradient, those of the method, and the one that is updated (v or θ).
+
+    Attributes:
+        keys: the state's name of each tensor from the third on; None where θ or the gradient takes its place.
+        form: further properties that the plan relies on (see ``_form``).
+        step: the state's step count, if it has one.
     """
 
     group: Group
@@ -31,7 +35,7 @@ class Slot:
     step: int | None
 
     def refresh(self) -> bool:
-        """Take up the present gradient; False if anything else is not as it was planned."""
+        """Use the current gradient; False if anything else differs from the plan."""
         p, grad = self.tensors[0], self.tensors[0].grad
         if grad is None or _form(p, grad) != self.form or self.state.get("step") != self.step:
             return False
@@ -42,13 +46,13 @@ class Slot:
         return True
 
     def advance(self) -> None:
-        """Count a step that is about to be done."""
+        """Count a step before it is done."""
         if self.step is not None:
             self.step += 1
             self.state["step"] = self.step
 
     def release(self) -> None:
-        """Let go of the gradient: between steps its memory is the user's to free."""
+        """Drop the reference to the gradient, so that its memory can be freed between steps."""
         self._put_for_gradient(self.tensors[0])
 
     def _put_for_gradient(self, tensor: Tensor) -> None:
@@ -59,7 +63,7 @@ class Slot:
 
 
 def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...]) -> Slot:
-    """The slot of a parameter with a gradient; ``own``: the method's tensors in the state."""
+    """The slot of a parameter with a gradient; ``own`` names the method's tensors in the state."""
     assert p.grad is not None
     if group["reg"] is None or "delta" not in group:
         moved, moved_key = p, None
@@ -71,7 +75,7 @@ def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...]) -> Slot:
 
 
 def _form(p: Tensor, grad: Tensor) -> tuple[Any, ...]:
-    """Where a parameter is, and how it and its gradient are laid out (``.data`` may change under a tensor)."""
+    """Address and layout of a parameter and its gradient (``.data`` can be replaced under a tensor)."""
     return (
         p.data_ptr(),
         p.numel(),

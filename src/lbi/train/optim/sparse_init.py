@@ -1,4 +1,4 @@
-"""Sparse initialization: a network that starts almost empty, yet passes signals on.
+"""Sparse initialization: a network with few weights that still propagates signals.
 
 Bungert, Roith, Tenbrinck, Burger, JMLR 23, 2022 (arXiv:2105.04319), Section 4.1: a dense
 initialization with variance σ² is masked entry by entry with probability density, and scaled by
@@ -34,7 +34,7 @@ def sparse_init_(
     density: float | Mapping[str, float],
     generator: torch.Generator | None = None,
 ) -> nn.Module | Tensor:
-    """Sparse initialization of present weights, in place: θ ← θ·mask/√density, mask ~ Bernoulli(density).
+    """Sparse initialization of existing weights, in place: θ ← θ·mask/√density, mask ~ Bernoulli(density).
 
     Call it before the optimizer is made, or call the optimizer's ``reset_duals`` after it.
 

@@ -1,4 +1,4 @@
-"""The arithmetic of an optimizer step in torch's ``_foreach_`` operations, in place; it works everywhere.
+"""The arithmetic of an optimizer step in torch's ``_foreach_`` operations, in place, on any device.
 
 The compiled kernels (``fused_cpu``; ``fused_cuda`` if asked for) give the same bits on a CPU: every
 operation is a single IEEE multiplication, addition, division or square root, in the same order in
@@ -48,7 +48,7 @@ STEPS: dict[str, Callable[[Group, list[Slot]], None]] = {
 
 
 def scalars(group: Group, state: State) -> list[float]:
-    """What a kernel needs to know of a tensor beside its prox: lr·decay, then the method's own."""
+    """A kernel's scalars for one tensor apart from its prox: lr·decay, then those of the method."""
     lr = float(group["lr"])
     decay = lr * float(group["weight_decay"])
     if "betas" not in group:
@@ -58,7 +58,7 @@ def scalars(group: Group, state: State) -> list[float]:
 
 
 def read_off(group: Group, params: list[Tensor], duals: list[Tensor]) -> None:
-    """θ ← prox(δv), if there is a regularizer."""
+    """Set θ ← prox(δv), if there is a regularizer."""
     if group["reg"] is not None:
         delta = float(group["delta"])
         for p, dual in zip(params, duals, strict=True):
@@ -96,7 +96,7 @@ def _adam_direction(
 
 
 def _sqrt(tensors: list[Tensor]) -> list[Tensor]:
-    """√x, correctly rounded: on a CPU numpy's, since torch's may be off in the last place there."""
+    """√x, correctly rounded: numpy's on a CPU, where torch's can be wrong in the last bit."""
     if not (tensors[0].is_cpu and tensors[0].dtype in (torch.float32, torch.float64)):
         return list(torch._foreach_sqrt(tensors))
     roots = [torch.empty_like(x) for x in tensors]

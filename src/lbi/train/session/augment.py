@@ -9,10 +9,17 @@ from numpy.typing import NDArray
 def augment(
     spikes: NDArray[np.uint8], channel_jitter: float, time_shift: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Each sample moved by one whole number of channels and of steps; what leaves the frame is lost.
+    """Samples shifted by random whole numbers of channels and steps; spikes that leave the frame are dropped.
 
-    spikes: (n_samples, n_steps, n_in); channel_jitter: standard deviation of the channel shift, in channels
-    (Cramer et al., IEEE TNNLS 33(7), 2022, Section IV-D, jitter by their σ too); time_shift: largest shift, in steps.
+    Args:
+        spikes: (n_samples, n_steps, n_in).
+        channel_jitter: standard deviation of the channel shift, in channels (Cramer et al., IEEE TNNLS
+            33(7), 2022, Section IV-D, jitter by their σ too).
+        time_shift: largest shift, in steps.
+        rng: source of the shifts.
+
+    Returns:
+        The shifted spikes, of the same shape.
     """
     n_samples = spikes.shape[0]
     if channel_jitter == 0 and time_shift == 0:
