@@ -12,7 +12,7 @@ MODERN_VENV := .venv-modern
 
 DOCS_VENV := .venv-docs
 
-.PHONY: setup demo test test-modern lint docs lock clean
+.PHONY: setup demo test test-modern lint docs lock schemas clean
 
 setup: $(READY)
 
@@ -86,6 +86,10 @@ lock:
 	$(LOCK_310) requirements/peers.in -c requirements/py310.txt -o requirements/peers.txt
 	$(LOCK) --python-version $(MODERN) requirements/modern.in -o requirements/modern.txt
 	$(LOCK) --python-version 3.10 requirements/docs.in -c requirements/py310.txt -o requirements/docs.txt
+
+# docs/schema/*.json, from the types in src/lbi/cli/json_records.py.
+schemas: setup
+	$(BIN)/python docs/_tools/schemas.py
 
 clean:
 	rm -rf $(VENV) $(MODERN_VENV) $(DOCS_VENV) build dist demo site .pytest_cache .mypy_cache .ruff_cache

@@ -17,7 +17,7 @@ LOIHI1 = load_profile("loihi1")
 
 def network(delay: int = 0, weight_exp: int = 0, bits: int = 8, **neuron: int) -> FixedNetwork:
     parameters = {"du": 100, "dv": 100, "vth": 100, "bias_mant": np.full(3, 5, np.int32), **neuron}
-    weights = CsrMatrix.from_dense(np.full((3, 2), 2, np.int16))
+    weights = CsrMatrix.from_dense(np.full((3, 2), 32, np.int16))
     return FixedNetwork(
         (2,),
         (FixedPopulation("a", (3,), FixedCubaLif(**parameters)),),

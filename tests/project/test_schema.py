@@ -16,6 +16,7 @@ import pytest
 from support import cases
 from support.command import call
 
+from lbi.cli import json_schema
 from lbi.deploy import backends
 from lbi.files import network_h5
 from lbi.simulation import oracle
@@ -28,6 +29,11 @@ NAMES = ("train", "export", "run", "estimate")
 
 def schema(name: str) -> dict[str, Any]:
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_files_are_made_from_the_types(name):
+    assert schema(name) == json_schema.schema(name), "run `make schemas`"
 
 
 def parts(node: Any) -> list[dict[str, Any]]:

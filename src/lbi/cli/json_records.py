@@ -1,0 +1,471 @@
+"""The JSON objects that the commands print with ``--json``, as types.
+
+``docs/schema/*.json`` is made from this module (``make schemas``), and tests hold the commands' output to it. The text
+under each key is its description in the schema. The commands do not load this module.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Interval, Len
+from typing_extensions import NotRequired, TypedDict
+
+Number = float
+Count = Annotated[int, Ge(0)]
+Amount = Annotated[float, Ge(0)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+
+
+class Accuracy(TypedDict):
+    """Correct classifications, by part of the data set."""
+
+    train: Share
+    """On the training set, by the deployed readout (share, 0 to 1)"""
+    test: Share
+    """On the test set (share, 0 to 1)"""
+    validation: NotRequired[Share]
+    """On the held-out part of the training set; only with --validation (share, 0 to 1)"""
+
+
+class TrainRecord(TypedDict):
+    """What ``lbi-train --json`` prints."""
+
+    dataset: str
+    """Data set trained on: its name, or the path of a .npz"""
+    optimizer: str
+    """adabreg, linbreg or adam"""
+    seed: Count
+    """Seed of initialization and order of samples"""
+    n_weights: Count
+    """Weights the network could have (count)"""
+    n_active: Count
+    """Weights that are not zero (count)"""
+    density: Share
+    """n_active / n_weights, of the layers whose density is asked for (share, 0 to 1)"""
+    accuracy: Accuracy
+    """Correct classifications, by data set part"""
+    epochs: Count
+    """Epochs trained, those before a --resume included (count)"""
+    firing_rate: Share
+    """Neurons that spike per timestep, in the last epoch (share, 0 to 1)"""
+    seconds: Amount
+    """Wall time of training and evaluation (s)"""
+    model: str
+    """Path of the model that was written"""
+
+
+class Extremes(TypedDict):
+    """The least and the greatest value of an array."""
+
+    min: int
+    """Least value"""
+    max: int
+    """Greatest value"""
+
+
+class ExportedPopulation(TypedDict, extra_items=int | bool | Extremes):  # type: ignore[call-arg]
+    """One population, with the integer parameters of its neuron model beside these keys."""
+
+    name: str
+    """Name"""
+    shape: Annotated[list[Count], Len(1)]
+    """Neurons, by axis (counts)"""
+    model: str
+    """Neuron model, such as cuba_lif"""
+    latency: Count
+    """Chip step at which the population's own step 0 takes place (timesteps)"""
+    scale: Amount
+    """Chip units per float unit of voltage and weight"""
+
+
+class MemoryBits(TypedDict):
+    """Synaptic memory of a projection in either format."""
+
+    dense: Count
+    """Stored dense (bits)"""
+    indexed: Count
+    """Stored with indices (bits)"""
+
+
+class ExportedProjection(TypedDict):
+    """One projection as the chip stores it."""
+
+    name: str
+    """Name"""
+    source: str
+    """Population, or input, that spikes come from"""
+    target: str
+    """Population that they go to"""
+    shape: Annotated[list[Count], Len(2, 2)]
+    """Neurons of target and of source (counts)"""
+    nnz: Count
+    """Stored synapses: nonzero weights (count)"""
+    density: Share
+    """nnz / all possible synapses (share, 0 to 1)"""
+    format: Literal["dense", "indexed"]
+    """How the chip stores the weights"""
+    bits: Count
+    """Width of a weight (bits)"""
+    weight_exp: Annotated[int, Ge(-32)]
+    """Exponent: the sum of mantissas is shifted left by it (bits; negative: right)"""
+    sign_mode: Literal["mixed", "excitatory", "inhibitory"]
+    """Signs that the mantissas may have"""
+    max_delay: Count
+    """Longest delay (timesteps)"""
+    n_rounded_to_zero: Count
+    """Weights that quantization made zero (count)"""
+    memory_bits: MemoryBits
+    """Synaptic memory in either format (bits)"""
+
+
+class QuantizedParameter(TypedDict):
+    """The effect of quantization on one parameter."""
+
+    where: str
+    """Population or projection"""
+    parameter: str
+    """Parameter, by its float name"""
+    float: Number | str
+    """Value before, in float units; of arrays what they hold"""
+    integer: int | str
+    """Value after, in chip units; of arrays what they hold"""
+    error: Number | None
+    """What the integer stands for minus the float, in float units; of arrays the root mean square"""
+    n_rounded_to_zero: NotRequired[Count]
+    """Weights that quantization made zero (count); of weights only"""
+
+
+class ExportRecord(TypedDict):
+    """What ``lbi-export --json`` prints."""
+
+    target: str
+    """Target exported to, as in --target"""
+    chip: str
+    """Chip exported for: loihi1, loihi2 or the name in a .toml"""
+    path: str
+    """File or folder written, or that would be written with --check"""
+    files: list[str]
+    """Files written, relative to path; empty with --check"""
+    fits: bool
+    """Whether the target and the chip can hold the network"""
+    violations: list[str]
+    """Why not: one line per problem; empty if it fits"""
+    notes: list[str]
+    """What the export lacks or cannot do, such as a backend that cannot run it: one line each"""
+    populations: list[ExportedPopulation]
+    """Populations; empty if the network has no integers for this chip"""
+    projections: list[ExportedProjection]
+    """Projections; empty if the network has no integers for this chip"""
+    n_cores: Count | None
+    """Neuron cores used (count); null if the network does not fit"""
+    account: NotRequired[list[QuantizedParameter]]
+    """What quantization did to each parameter; only if MODEL was in floats"""
+
+
+class Divergence(TypedDict):
+    """The first output in which two backends differ."""
+
+    sample: Count
+    """Sample (from 0)"""
+    step: Count
+    """Timestep within the sample (from 0)"""
+    population: str
+    """Readout population"""
+    neuron: Count
+    """Neuron within the population (from 0)"""
+    n_different: Annotated[int, Ge(1)]
+    """Outputs that differ, in all samples (count)"""
+
+
+class RunRecord(TypedDict):
+    """What ``lbi-run --json`` prints."""
+
+    backend: Literal["lava", "netx", "sim"]
+    """What ran the network"""
+    n_samples: Annotated[int, Ge(1)]
+    """Samples run (count)"""
+    n_steps: Count
+    """Timesteps per sample (count)"""
+    accuracy: Share | None
+    """Correct classifications; null without labels (share, 0 to 1)"""
+    n_output_spikes: Count
+    """Spikes of the readout population, all samples (count); 0 where a membrane is read out"""
+    seconds: Amount
+    """Wall time of the backend, its start included (s)"""
+    verified: bool | None
+    """Whether both backends gave the same output, bit for bit; null without --verify"""
+    verified_with: str | None
+    """The other backend; null without --verify"""
+    first_divergence: Divergence | None
+    """The first output that differs; null if none does, or without --verify"""
+
+
+class Range(TypedDict):
+    """A lower and an upper figure."""
+
+    low: Amount
+    """Lower end"""
+    high: Amount
+    """Upper end"""
+
+
+class Hops(TypedDict):
+    """Messages passed on by the mesh, per timestep."""
+
+    ew: Amount
+    """East-west (count)"""
+    ns: Amount
+    """North-south (count)"""
+
+
+class CoreUse(TypedDict):
+    """The use of one resource of the cores."""
+
+    max: Count
+    """Of the fullest core"""
+    mean: Amount
+    """Mean over cores"""
+    total: Count
+    """Of all cores"""
+    limit: Count | None
+    """Of a core; null if none is known"""
+
+
+class Costs(TypedDict):
+    """The cost of one configuration per timestep."""
+
+    synops_per_step: Amount
+    """Synaptic operations per timestep (count): of all synapses (dense), of the nonzero ones (sparse)"""
+    neuron_updates_per_step: Amount
+    """Neuron updates per timestep (count)"""
+    spikes_per_step: Amount
+    """Spikes of all populations per timestep (count)"""
+    synaptic_memory_bits: Count
+    """Synaptic memory of the whole network (bits)"""
+    n_cores: Count | None
+    """Neuron cores (count); null if it does not fit"""
+    energy_pj_per_step: Range | None
+    """Dynamic energy per timestep (pJ); null where no cost set of the chip gives energies"""
+    time_ns_per_step: Range | None
+    """Time per timestep (ns); null where no cost set gives times"""
+    synops_fetched_per_step: Amount
+    """Synapses read from memory per timestep, explicit zeros included (count)"""
+    synops_effective_per_step: Amount
+    """Synaptic operations with a nonzero weight per timestep (count)"""
+    active_updates_per_step: Amount
+    """Updates of neurons with input or state per timestep (count)"""
+    inactive_updates_per_step: Amount
+    """Updates of neurons with neither per timestep (count)"""
+    input_spikes_per_step: Amount
+    """Spikes of the input per timestep (count)"""
+    messages_per_step: Amount
+    """Spike messages that arrive at cores per timestep (count)"""
+    messages_exact: bool
+    """Whether messages were counted spike by spike, not from mean rates"""
+    hops_per_step: Hops
+    """Steps of messages in the mesh per timestep (count)"""
+    messages_off_chip_per_step: Amount
+    """Messages that leave their chip per timestep (count)"""
+    n_chips: Count | None
+    """Chips (count); null if it does not fit"""
+    per_core: dict[str, CoreUse] | None
+    """Resource → its use by the cores (bits or counts, as named); null if it does not fit"""
+    energy_by_cost_set: dict[str, Range]
+    """Cost set → dynamic energy per timestep (pJ)"""
+    energy_parts_pj: dict[str, dict[str, Amount]]
+    """Cost set → part of the dynamic energy → its middle value per timestep (pJ)"""
+    scenario_parts_pj: dict[str, dict[str, Amount]]
+    """Scenario → part of the dynamic energy → its middle value per timestep (pJ)"""
+    time_by_cost_set: dict[str, Range]
+    """Cost set → time per timestep (ns)"""
+    slowest_step_ns: dict[str, Range]
+    """Cost set → time of the slowest timestep (ns)"""
+    static_pj_per_step: dict[str, Range]
+    """Source → static energy per timestep, kept apart from the dynamic one (pJ)"""
+    scenarios_pj_per_step: dict[str, Range]
+    """Scenario (not a statement on the chip) → dynamic energy per timestep (pJ)"""
+
+
+class Ratios(TypedDict):
+    """One configuration over another, figure by figure; null where undefined."""
+
+    synops_per_step: Amount | None
+    """Synaptic operations per timestep (ratio); null where undefined"""
+    neuron_updates_per_step: Amount | None
+    """Neuron updates per timestep (ratio); null where undefined"""
+    spikes_per_step: Amount | None
+    """Spikes of all populations per timestep (ratio); null where undefined"""
+    synaptic_memory_bits: Amount | None
+    """Synaptic memory of the whole network (ratio); null where undefined"""
+    n_cores: Amount | None
+    """Neuron cores (ratio); null where undefined"""
+    energy_pj_per_step: Range | None
+    """Dynamic energy per timestep: low over low, high over high (ratio); null where undefined"""
+    time_ns_per_step: Range | None
+    """Time per timestep: low over low, high over high (ratio); null where undefined"""
+
+
+class ProjectionCosts(TypedDict):
+    """One projection: its size and what it did."""
+
+    name: str
+    """Name"""
+    shape: Annotated[list[Count], Len(2, 2)]
+    """Neurons of target and of source (counts)"""
+    nnz: Count
+    """Nonzero weights (count)"""
+    density: Share
+    """nnz / all possible synapses (share, 0 to 1)"""
+    format: Literal["dense", "indexed"]
+    """How the chip stores it"""
+    bits: Count
+    """Synaptic memory as stored (bits)"""
+    dense_bits: Count
+    """Stored dense (bits)"""
+    indexed_bits: Count
+    """Stored with indices (bits)"""
+    host_csr_bytes: Count
+    """Stored as CSR arrays on the host (bytes)"""
+    host_dense_bytes: Count
+    """Stored as a dense array on the host (bytes)"""
+    events_per_step: Amount
+    """Spikes that reach it per timestep (count)"""
+    synops_dense_per_step: Amount
+    """Synaptic operations per timestep if every synapse were stored (count)"""
+    synops_effective_per_step: Amount
+    """Synaptic operations per timestep with a nonzero weight (count)"""
+
+
+class NeuroBench(TypedDict):
+    """NeuroBench's metrics under its names."""
+
+    Effective_MACs: Amount
+    """Multiply-accumulates per sample (count)"""
+    Effective_ACs: Amount
+    """Accumulates with a nonzero weight per sample (count)"""
+    Dense: Amount
+    """Synapses times timesteps per sample (count)"""
+    ConnectionSparsity: Share
+    """Zero weights (share, 0 to 1)"""
+    ActivationSparsity: Share
+    """Neurons that do not spike in a timestep (share, 0 to 1)"""
+
+
+class MemoryUse(TypedDict):
+    """Synaptic memory in one layout of the chip."""
+
+    label: str
+    """Name for people"""
+    dense_bits: Count
+    """All projections stored dense (bits)"""
+    sparse_bits: Count
+    """Each projection in its cheaper format (bits)"""
+    capacity_bits_per_core: Count
+    """Synaptic memory of a core (bits)"""
+
+
+class ScenarioLabel(TypedDict):
+    """A hypothetical energy model."""
+
+    label: str
+    """Name for people"""
+    note: str
+    """What is assumed"""
+
+
+class CostSetLabel(TypedDict):
+    """A set of costs per event."""
+
+    label: str
+    """Name for people"""
+    basis: str
+    """Where the figures come from"""
+    energy: bool
+    """Whether it gives energies"""
+
+
+class Constant(TypedDict):
+    """One number of the chip's description."""
+
+    name: str
+    """Place in the chip's .toml"""
+    value: float | list[float | str] | None
+    """Value, in the unit given: a number, [low, high] for a range, a list of names, or null where nothing is known"""
+    unit: str
+    """Unit"""
+    source: str
+    """Keys of sources"""
+    confidence: str
+    """published, derived, third-party, inferred, assumption or not published"""
+    note: str
+    """Remark; may be empty"""
+
+
+class Comparison(TypedDict):
+    """One export over another."""
+
+    of: str
+    """Name of the first export"""
+    to: str
+    """Name of another one"""
+    ratio: Ratios
+    """First over other, each as stored"""
+
+
+class EstimateRecord(TypedDict):
+    """What ``lbi-estimate --json`` prints: the first export's estimate, and with several all of them."""
+
+    name: str
+    """Short name of the export: its stem"""
+    chip: str
+    """Chip estimated for"""
+    n_samples: Count
+    """Samples run (count); 0 without input"""
+    n_steps: Count
+    """Timesteps per sample (count); 0 without input"""
+    basis: str
+    """Basis of the figures, in words: measured on which input, or the worst case"""
+    dense: Costs
+    """The network with every possible synapse stored"""
+    sparse: Costs
+    """The network as it is"""
+    ratio: Ratios
+    """dense over sparse"""
+    measured: bool
+    """Whether an input was run"""
+    density: Share
+    """Nonzero weights / all possible ones, all projections (share, 0 to 1)"""
+    projections: list[ProjectionCosts]
+    """Every projection"""
+    neurobench: NeuroBench | None
+    """NeuroBench's metrics under its names; null without input"""
+    memory_layouts: dict[str, MemoryUse]
+    """Memory layout → memory of the network in it; the first is the one used"""
+    neuron_state_bits: Count
+    """Memory of the neurons' states (bits)"""
+    scenario_labels: dict[str, ScenarioLabel]
+    """Scenario → what it is"""
+    cost_sets: dict[str, CostSetLabel]
+    """Cost set → what it is"""
+    dense_problems: list[str]
+    """Why the dense network does not fit, one line each; empty if it does"""
+    constants: list[Constant]
+    """Every number of the chip's description that was used"""
+    sources: dict[str, str]
+    """Key → publication"""
+    notes: list[str]
+    """What to know when reading the figures"""
+    exports: NotRequired[list[EstimateRecord]]
+    """All exports, the first included; only with several"""
+    comparison: NotRequired[list[Comparison]]
+    """The first export against each other one; only with several"""
+
+
+RECORDS: dict[str, Any] = {
+    "train": TrainRecord,
+    "export": ExportRecord,
+    "run": RunRecord,
+    "estimate": EstimateRecord,
+}
+"""Command → what it prints."""
