@@ -136,6 +136,17 @@ class QuantizedParameter(TypedDict):
     """Weights that quantization made zero (count); of weights only"""
 
 
+class NirSource(TypedDict):
+    """How a .nir MODEL was read."""
+
+    dt: Amount
+    """Time step (s)"""
+    dt_from: str
+    """What decided it, in words"""
+    writer: str
+    """Framework that wrote the file, or nir"""
+
+
 class ExportRecord(TypedDict):
     """What ``lbi-export --json`` prints."""
 
@@ -161,6 +172,8 @@ class ExportRecord(TypedDict):
     """Neuron cores used (count); null if the network does not fit"""
     account: NotRequired[list[QuantizedParameter]]
     """What quantization did to each parameter; only if MODEL was in floats"""
+    nir: NotRequired[NirSource]
+    """How MODEL was read; only if it is a .nir file"""
 
 
 class Divergence(TypedDict):
