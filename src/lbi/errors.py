@@ -96,6 +96,10 @@ class LbiError(Exception):
         return "\n".join(str(problem) for problem in self.problems)
 
 
+class LbiWarning(UserWarning):
+    """Base of all warnings of this package; the commands print them whatever Python's filters say."""
+
+
 class UsageError(LbiError, ValueError):
     """An option has an unknown value, or options contradict each other."""
 

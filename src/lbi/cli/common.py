@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from lbi._version import __version__
-from lbi.errors import LbiError, Problem, UsageError
+from lbi.errors import LbiError, LbiWarning, Problem, UsageError
 from lbi.system import signals
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class Command(click.Command):
         """Run, and turn any exception into lines on stderr and an exit code."""
         kwargs["standalone_mode"] = False
         warnings.showwarning = _warn
+        warnings.simplefilter(
+            "always", LbiWarning
+        )  # output of the command, which PYTHONWARNINGS must not hide
         try:
             result = super().main(*args, **kwargs)
             sys.stdout.flush()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Rule, UsageError
+from lbi.errors import InputError, LbiWarning, Rule, UsageError
 from lbi.importers.nir_graph import SPIKING, Graph
 
 USUAL_DT = 1e-4
@@ -103,7 +103,7 @@ ROCKPOOL = Rule(
 )
 
 
-class NirWarning(UserWarning):
+class NirWarning(LbiWarning):
     """A NIR file may not hold all that its writer's model does."""
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lbi.errors import InputError, Problems
+from lbi.errors import InputError, LbiWarning, Problems
 from lbi.network.activity import Activity, PopulationActivity, ProjectionActivity
 from lbi.network.fixed import FixedNetwork, FixedPopulation
 from lbi.network.spikes import SPIKES_WIDTH, SpikeEvents, check_spikes
@@ -27,7 +27,7 @@ FLAGS = ("spikes", "active")
 """Variables that every population can record, besides its neuron's ``state_variables``."""
 
 
-class SaturationWarning(UserWarning):
+class SaturationWarning(LbiWarning):
     """Warning that a current wrapped or a voltage saturated: the integers left the range assumed in training.
 
     ``lbi.simulation.bounds.state_bounds`` computes from the weights which neurons cannot.

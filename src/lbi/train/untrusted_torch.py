@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from lbi.errors import InputError, Problem, Problems
+from lbi.errors import InputError, LbiWarning, Problem, Problems
 from lbi.limits import most_elements
 from lbi.system.atomic import atomic_write
 
@@ -30,7 +30,7 @@ UNFOLDED = 1 << 27
 """Bytes that a small file's entries may unfold to; torch itself does not compress."""
 
 
-class UnsafeTorchWarning(UserWarning):
+class UnsafeTorchWarning(LbiWarning):
     """The installed torch has a known hole in ``torch.load(weights_only=True)``."""
 
 
