@@ -1,6 +1,6 @@
-"""From ``model.pt`` to the float ``Network``: the way out of torch.
+"""Conversion of ``model.pt`` to the float ``Network``.
 
-Exact zeros become absent synapses. State as pruning and weight normalization leave it is folded first:
+Exact zeros become absent synapses. Parametrizations by pruning and weight normalization are folded first:
 ``weight_orig · weight_mask`` (torch.nn.utils.prune), and g·v/‖v‖ of ``weight_norm``, old style and parametrized.
 """
 
@@ -31,8 +31,8 @@ _FOLDS = (
 
 
 def save_model(model: SpikingNetwork, path: str | Path, meta: Mapping[str, Any] | None = None) -> None:
-    """Write ``model.pt``; meta: plain JSON values (``dataset``: name and encoding, ``training``: summary)."""
-    # Fresh objects: what is one string or two to Python would show in the bytes.
+    """Write ``model.pt``; ``meta`` holds plain JSON values (``dataset``: name and encoding, ``training``: summary)."""
+    # Fresh objects: whether equal strings are one object would otherwise change the bytes.
     plain = json.loads(
         json.dumps({"config": model.config.to_dict(), "meta": dict(meta or {})}, allow_nan=False)
     )
@@ -48,14 +48,21 @@ def save_model(model: SpikingNetwork, path: str | Path, meta: Mapping[str, Any] 
 def load_model(path: str | Path) -> Network:
     """The float network in a ``model.pt``.
 
-    Raises InputError naming all that is wrong: a missing, truncated or foreign file, NaN, wrong shapes.
+    Args:
+        path: the file.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: naming everything that is wrong: a missing, truncated or foreign file, NaN, wrong shapes.
     """
     content = untrusted_torch.read(path, MODEL)
     return to_network(*_parts(content, str(path)))
 
 
 def load_module(path: str | Path) -> tuple[SpikingNetwork, dict[str, Any]]:
-    """The trainable network in a ``model.pt`` and its meta, to go on training; raises as ``load_model``."""
+    """The trainable network in a ``model.pt`` and its meta, for further training; raises as ``load_model``."""
     content = untrusted_torch.read(path, MODEL)
     config, state, meta = _parts(content, str(path))
     to_network(config, state, meta)
@@ -99,7 +106,7 @@ def _parts(content: dict[str, Any], where: str) -> tuple[ModelConfig, dict[str, 
 
 
 def _is_meta(meta: Any) -> bool:
-    """True for plain JSON values, the data set and the training described by dictionaries."""
+    """True for plain JSON values in which data set and training are dictionaries."""
     try:
         plain = isinstance(meta, dict) and json.loads(json.dumps(meta, allow_nan=False)) == meta
     except (TypeError, ValueError, RecursionError):
@@ -111,7 +118,7 @@ def _is_meta(meta: Any) -> bool:
 
 
 def fold(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state with pruning masks multiplied out, weight normalization folded, sparse tensors made dense."""
+    """The state with pruning masks multiplied in, weight normalization folded and sparse tensors made dense."""
     folded = {
         str(key): value.to_dense()
         if isinstance(value, Tensor) and value.layout is not torch.strided
@@ -151,7 +158,7 @@ def _weight_norm(v: Tensor, g: Tensor) -> Tensor:
 
 
 def check_state(config: ModelConfig, state: Mapping[str, Any], where: str) -> None:
-    """Raise InputError for every tensor that is missing, unexpected, mis-shaped or not finite."""
+    """Raise InputError naming all tensors that are missing, unexpected, of a wrong shape or not finite."""
     problems = Problems()
     expected = SpikingNetwork.state_shapes(config)
     for name in sorted(set(expected) | set(state), key=str):
@@ -181,7 +188,7 @@ def check_state(config: ModelConfig, state: Mapping[str, Any], where: str) -> No
 
 
 def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str, Any]) -> Network:
-    """The float network of a configuration and its state, checked."""
+    """The float network of a configuration and its state, after checks of both."""
     populations: list[Population] = []
     projections: list[Projection] = []
     sources = {INPUT: slice(0, config.n_in)}
@@ -206,7 +213,7 @@ def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str,
 
 
 def _scales(config: ModelConfig, state: Mapping[str, Tensor]) -> dict[str, float]:
-    """Population name → scale, for a network that was trained in a chip's integers; else empty."""
+    """Population → scale for a network trained in a chip's integers; otherwise empty."""
     found: dict[str, float] = {}
     for layer in config.populations:
         found |= dict(zip(layer.parts, state[f"layers.{layer.name}.scale"].tolist(), strict=True))
@@ -234,7 +241,7 @@ def _populations(layer: PopulationConfig, state: Mapping[str, Tensor]) -> list[P
 def _projections(
     sources: Mapping[str, slice], targets: Mapping[str, slice], weight: Tensor, *, recurrent: bool
 ) -> list[Projection]:
-    """The blocks of a weight matrix. Recurrence sees the previous step, also where its source is evaluated first."""
+    """The blocks of a weight matrix; recurrence receives the previous step even if its source is evaluated first."""
     order = list(targets)
     array = _array(weight)
     return [

@@ -1,7 +1,7 @@
 """Reading and writing ``torch.save`` files of plain types and tensors: models and checkpoints.
 
-Reading never unpickles anything else (``weights_only=True``, always), and says in one line what a file
-is that it cannot take: a pickled module, a TorchScript archive, a truncated download.
+Nothing else is ever unpickled (``weights_only=True``, always). A file that cannot be read, such as a pickled
+module, a TorchScript archive or a truncated download, is named in a one-line error.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from lbi.limits import most_elements
 from lbi.system.atomic import atomic_write
 
 SAFE_TORCH = (2, 10)
-"""Before this version ``weights_only=True`` has published holes: CVE-2025-32434, CVE-2026-24747."""
+"""First version without published vulnerabilities of ``weights_only=True`` (CVE-2025-32434, CVE-2026-24747)."""
 
 
 UNFOLDED = 1 << 27
-"""Bytes that a small file's entries may unfold to; torch itself does not compress."""
+"""Bytes to which the entries of a small file may expand; torch itself does not compress."""
 
 
 class UnsafeTorchWarning(LbiWarning):
-    """The installed torch has a known hole in ``torch.load(weights_only=True)``."""
+    """Warning that the installed torch has a known vulnerability in ``torch.load(weights_only=True)``."""
 
 
 def write(content: dict[str, Any], path: str | Path) -> None:
-    """Write ``content`` to ``path``; the same content gives the same bytes. Raises InputError if it cannot."""
+    """Write ``content`` to ``path`` atomically; the same content gives the same bytes. Raises InputError on failure."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_write(path) as new:
@@ -83,7 +83,7 @@ def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
 
 
 def load_plain(path: str | Path) -> Any:
-    """Whatever plain types and tensors a torch file holds. Raises InputError for anything else."""
+    """The plain types and tensors of a torch file. Raises InputError for anything else."""
     return _load(Path(path), "torch")
 
 
@@ -106,13 +106,13 @@ def _load(path: Path, name: str) -> Any:
     try:
         _refuse_archive(path, name)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about formats that are refused below anyway
+            warnings.simplefilter("ignore")  # torch warns about formats that are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except pickle.UnpicklingError as error:
         raise _pickled(where, name, error) from error
-    except Exception as error:  # what zipfile and torch raise for damaged bytes is written nowhere
+    except Exception as error:  # the exceptions of zipfile and torch for damaged bytes are not documented
         size = path.stat().st_size
         raise InputError(
             Problem(
@@ -228,7 +228,7 @@ def _pickled(where: str, name: str, error: pickle.UnpicklingError) -> InputError
 
 
 def _first_sentence(error: Exception) -> str:
-    """What torch says, without the page that follows; some of its messages are a bare number."""
+    """The first sentence of a torch error; some of torch's messages are only a number."""
     sentence = re.split(r"\.\s|\n", str(error).strip())[0].rstrip(".")
     return sentence if re.search("[a-z]", sentence) else type(error).__name__
 

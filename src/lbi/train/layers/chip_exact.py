@@ -1,7 +1,7 @@
 """Chip-exact training: the forward pass is the chip's integer arithmetic, the backward pass a surrogate.
 
-Weights stay floats underneath. Each forward pass rounds them to mantissas (straight-through: the gradient of the
-rounded weight is taken for the weight's own) and runs the chip's equations on them, so the spikes in training are
+The weights stay floats. Each forward pass rounds them to mantissas (straight-through: the gradient of the
+rounded weight is used for the weight itself) and runs the chip's equations on them, so the spikes in training are
 those of ``lbi.simulate`` and of Lava. All quantities are in mantissa units here: thresholds are ``vth``, states are
 the chip's over 64, which floats hold exactly.
 """
@@ -18,9 +18,10 @@ from lbi.train.model_pt import network_of
 
 @torch.no_grad()
 def set_scales(model: SpikingNetwork, chip: str = CHIP) -> None:
-    """Take every population's scale from ``lbi.quantize`` of the model as it is; its weights may then reach ±254.
+    """Set every population's scale to that of ``lbi.quantize`` for the current model; weights can then reach ±254.
 
-    Raises InputError naming what the chip cannot hold.
+    Raises:
+        InputError: naming everything that the chip cannot hold.
     """
     leave_chip(model)
     fixed = quantize(network_of(model), chip)
@@ -30,14 +31,14 @@ def set_scales(model: SpikingNetwork, chip: str = CHIP) -> None:
 
 @torch.no_grad()
 def leave_chip(model: SpikingNetwork) -> None:
-    """Train in floats from here on."""
+    """Return to training in floats."""
     for layer in model.populations():
         layer.scale.zero_()
 
 
 @torch.no_grad()
 def snap(model: SpikingNetwork) -> None:
-    """Put the weights on their mantissas, in float units: what the chip will hold is what the file shows."""
+    """Round the weights to their mantissas, in float units, so that the file holds the chip's values."""
     for layer in model.populations():
         scale = layer.scale[layer.part]
         for weight in (layer.weight, layer.recurrent):

@@ -1,8 +1,8 @@
-"""Products with spikes that cost what the spikes cost: ``spikes @ weight.T`` and its gradients.
+"""Event-driven products with spikes: ``spikes @ weight.T`` and its gradients.
 
-With 5 % of the inputs set, adding up the columns that spiked is several times faster than the dense product;
-above ``MAX_RATE`` the dense product wins and is taken. Which one runs depends on the data only, so that
-results repeat.
+With 5 % of the inputs set, adding the columns of spiking inputs is several times faster than the dense product;
+above ``MAX_RATE`` the dense product is faster and is used. The choice depends only on the data, so
+results are reproducible.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from torch import Tensor
 from lbi.train.layers.numba_bridge import arrays, load_kernels
 
 MAX_RATE = 0.2
-"""Share of set inputs up to which events are faster (about 0.25 where it was measured)."""
+"""Fraction of set inputs up to which events are used (the measured break-even is about 0.25)."""
 
 MIN_OUTPUTS = 32
-"""Rows shorter than this do not fill vector registers: a dense product is taken."""
+"""Output size below which rows do not fill vector registers and the dense product is used."""
 
 Events = tuple[Tensor, Tensor]
-"""indptr (n_rows + 1,) int64 and indices int32: the columns that are set, row by row."""
+"""Set columns of each row: indptr (n_rows + 1,) int64 and indices int32."""
 
 
 def event_linear(spikes: Tensor, weight: Tensor) -> Tensor:
-    """``spikes @ weight.T`` for spikes (n_samples, n_steps, n_in) of 0 and 1, any type; weight (n_out, n_in).
+    """``spikes @ weight.T`` for spikes (n_samples, n_steps, n_in) of 0 and 1, any type, and weight (n_out, n_in).
 
-    Differentiable in both (in ``spikes`` if they are floats). Result: (n_samples, n_steps, n_out).
+    The result (n_samples, n_steps, n_out) is differentiable in weight, and in spikes if they are floats.
     """
     if weight.device.type != "cpu":
         return spikes.to(weight.dtype) @ weight.T
@@ -58,7 +58,7 @@ class _EventLinear(torch.autograd.Function):
 
 
 def pack(rows: Tensor, n_out: int) -> Events | None:
-    """The events of rows (n_rows, n_in), or None where a dense product with n_out columns is faster."""
+    """The events of rows (n_rows, n_in), or None if a dense product with n_out columns is faster."""
     if n_out < MIN_OUTPUTS:
         return None
     kernels = load_kernels(rows.numel())
@@ -75,7 +75,7 @@ def pack(rows: Tensor, n_out: int) -> Events | None:
 
 
 def product(dense: Tensor | None, events: Events | None, weight: Tensor) -> Tensor:
-    """The product (n_rows, n_out) from whichever form of the input there is."""
+    """The product (n_rows, n_out), from events or from dense rows."""
     if events is None:
         assert dense is not None
         return dense @ weight.T

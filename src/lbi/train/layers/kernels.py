@@ -1,7 +1,7 @@
-"""The compiled loops of training on a CPU (numba): packing spikes and event-driven products.
+"""Compiled loops of training on a CPU (numba): packing of spikes and event-driven products.
 
-Threads share the rows, or the columns (weight gradients), so every sum has one order whatever the number of
-threads, and results repeat bit for bit. ``float32`` and ``float64`` alike; no fast-math. Neuron scans: ``neurons/``.
+Threads are assigned rows, or columns for weight gradients, so the order of every sum and every bit of the result
+are independent of the number of threads. ``float32`` and ``float64``; no fast-math. Neuron scans are in ``neurons/``.
 """
 
 # Compiled code is typed by numba, by what it is called with:

@@ -1,4 +1,4 @@
-"""Weights and biases as the chip holds them, with straight-through gradients: what chip-exact layers compute with."""
+"""Weights and biases in the chip's mantissas with straight-through gradients, for chip-exact layers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lbi.network.fixedpoint import ACTIVATION_SHIFT, NumberFormats
 from lbi.network.neurons import CubaLif
 
 CHIP = "loihi2"
-"""The chip whose number formats are trained in (Loihi 1 has the same for weights, decays and biases)."""
+"""The chip whose number formats are used (those of Loihi 1 are the same for weights, decays and biases)."""
 
 GRID = SignMode.MIXED.weight_format
-"""Mantissas of either sign: even, −254 to 254."""
+"""Mantissas of mixed sign: even, −254 to 254."""
 
 
 def mantissas(weight: Tensor, scale: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def mantissas(weight: Tensor, scale: Tensor) -> Tensor:
         rounded = ((exact / GRID.step).round() * GRID.step).clamp(GRID.minimum, GRID.maximum)
         change = rounded.to(weight.dtype) - scaled
     straight = scaled + change
-    # scaled + (rounded − scaled) need not be rounded to the last bit: put the whole number in.
+    # scaled + (rounded − scaled) can differ from rounded in the last bit: use the integer itself.
     return straight + (rounded.to(weight.dtype) - straight).detach()
 
 

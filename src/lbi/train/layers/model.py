@@ -1,7 +1,7 @@
-"""The trainable network: a chain of populations of one neuron model each, with recurrence or without.
+"""The trainable network: a chain of populations, each of one neuron model, with or without recurrence.
 
-Decays and thresholds are a population's, decays on the chip's grid of 1/4096: what ``lbi.network.graph.Network`` holds
-and the chip runs.
+As in ``lbi.network.graph.Network`` and on the chip, decays and thresholds are shared by a population, and decays are
+multiples of 1/4096.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from lbi.train.layers.surrogate import SURROGATES
 from lbi.train.neurons import NEURONS
 
 GRID = 1 << DECAY_BITS
-"""Decays are whole multiples of 1/4096."""
+"""Decays are multiples of 1/GRID."""
 
 _OF_FILE = Rule("config", "{allowed}", "write the file with this version of lbi-snn, or train it again")
 IN_FILE = records.Rules(missing=_OF_FILE, unknown=_OF_FILE, kind=_OF_FILE, value=_OF_FILE)
-"""The rules that a configuration read from a file breaks where its fields are wrong."""
+"""Rules for the fields of a configuration read from a file."""
 
 
 @dataclass(frozen=True)
 class PopulationConfig:
-    """A layer of neurons in one or more parts, each with its own decays and threshold: a population on the chip.
+    """A layer of neurons in one or more parts, each with its own decays and threshold; a part is a population on the chip.
 
-    neuron: a row of ``lbi.train.neurons.NEURONS``, which says which decays (fractions lost per step, where training
-    starts if ``train_decays``) and levels (threshold, threshold_step) it has: one entry per part, none for the others.
-    The n neurons are shared out evenly, the first parts taking what is left over.
+    ``neuron`` names a row of ``lbi.train.neurons.NEURONS``, which determines its decays (fractions lost per step; the
+    initial values if ``train_decays``) and levels (threshold, threshold_step). These have one entry per part, and
+    fields of other models have none. The n neurons are distributed evenly, with the remainder in the first parts.
     """
 
     name: str
@@ -63,7 +63,7 @@ class PopulationConfig:
 
     @property
     def parts(self) -> dict[str, slice]:
-        """Population name → its neurons: the layer's own name, or with several parts ``name_1``, ``name_2``, …."""
+        """Population → its neurons: the layer's name, or with several parts ``name_1``, ``name_2``, …."""
         ends = list(accumulate(self.sizes, initial=0))
         names = (
             [self.name] if len(self.sizes) == 1 else [f"{self.name}_{i + 1}" for i in range(len(self.sizes))]
@@ -73,9 +73,10 @@ class PopulationConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A chain of populations on an input; the last one is read out. See ``lbi.train.layers.surrogate`` for the slope.
+    """A chain of populations, of which the last is read out; ``lbi.train.layers.surrogate`` explains the slope.
 
-    Raises InputError naming all that is out of range.
+    Raises:
+        InputError: naming everything that is out of range.
     """
 
     input_shape: tuple[int, ...]
@@ -143,7 +144,7 @@ class ModelConfig:
         return math.prod(self.input_shape)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only."""
+        """The fields as plain types."""
         return {
             **asdict(self),
             "input_shape": list(self.input_shape),
@@ -164,7 +165,7 @@ PARAMETERS = (
     "threshold",
     "threshold_step",
 )
-"""Fields of PopulationConfig with one entry per part, if the neuron model has them."""
+"""Fields of PopulationConfig with one entry per part if the neuron model has them."""
 
 
 def _check_neuron(population: PopulationConfig, where: str, problems: Problems) -> None:
@@ -212,12 +213,12 @@ def _check_neuron(population: PopulationConfig, where: str, problems: Problems) 
 
 
 class PopulationLayer(nn.Module):
-    """One layer and what feeds it: ``weight`` (n, n_source), ``recurrent`` (n, n) or None, decays, bias.
+    """One layer with its input: ``weight`` (n, n_source), ``recurrent`` (n, n) or None, decays, bias.
 
-    scale: (n_parts,) float64, mantissa units per float unit; 0 while training is in floats (``lbi.train.layers.chip_exact``).
-    The neuron model's decays are stored in units of 1/4096 (``current_decay`` and so on: (n_parts,) float64, so that
-    they hold the grid exactly); training rounds them to whole units and passes gradients straight through.
-    Its levels (``threshold`` and so on) are buffers (n,).
+    ``scale``, (n_parts,) float64, holds mantissa units per float unit, or 0 while training is in floats
+    (``lbi.train.layers.chip_exact``). Decays (``current_decay`` and others) are (n_parts,) float64 in units of 1/4096,
+    so that they represent the grid exactly; the forward pass rounds them to whole units, and gradients pass straight
+    through. Levels (``threshold`` and others) are buffers (n,).
     """
 
     config: PopulationConfig
@@ -250,7 +251,7 @@ class PopulationLayer(nn.Module):
                 self.register_buffer(name, units)
 
     def kept(self, name: str, dtype: torch.dtype) -> Tensor:
-        """(n,) kept per step for the decay of that name; on the grid, differentiable."""
+        """(n,) factor kept per step for the decay of that name; on the grid, differentiable."""
         units = getattr(self, name)
         on_grid = units + (on_grid_units(units.detach(), name) - units.detach())
         return (1.0 - on_grid / GRID).to(dtype)[self.part]
@@ -275,17 +276,17 @@ class PopulationLayer(nn.Module):
 
     @property
     def on_chip(self) -> bool:
-        """True if the forward pass is the chip's integers: a scale is set for every part."""
+        """True if the forward pass computes in the chip's integers, that is, if every part has a scale."""
         return bool((self.scale > 0).all())
 
 
 def decay_range(name: str) -> tuple[int, int]:
-    """The smallest and largest decay of that name that the chip takes, in units of 1/4096."""
+    """The smallest and largest decay of that name on the chip, in units of 1/4096."""
     return (1, GRID) if name == "current_decay" else (0, GRID - 1)
 
 
 def on_grid_units(units: Tensor, name: str) -> Tensor:
-    """Decays in units of 1/4096, rounded and clamped to what the chip takes."""
+    """Decays in units of 1/4096, rounded and clamped to the chip's range."""
     return units.round().clamp(*decay_range(name))
 
 
@@ -296,7 +297,7 @@ def _uniform(n_out: int, n_in: int, gain: float, generator: torch.Generator) -> 
 
 
 class SpikingNetwork(nn.Module):
-    """The chain of ``config``; weights drawn by ``seed``."""
+    """The network of a ``ModelConfig``, with weights drawn from a seed."""
 
     def __init__(self, config: ModelConfig, seed: int = 0) -> None:
         super().__init__()
@@ -312,7 +313,7 @@ class SpikingNetwork(nn.Module):
 
     @staticmethod
     def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-        """Name → shape of all that ``state_dict`` holds, without room being made for it."""
+        """Name → shape of the entries of ``state_dict``, computed without allocating them."""
         shapes: dict[str, tuple[int, ...]] = {}
         n_source = config.n_in
         for population in config.populations:
@@ -332,7 +333,12 @@ class SpikingNetwork(nn.Module):
     def forward(self, spikes: Tensor, dropout: float = 0.0) -> list[tuple[Tensor, Tensor]]:
         """(spikes, voltages before reset) of every population, each (n_samples, n_steps, n).
 
-        spikes: (n_samples, n_steps, n_in) of 0 and 1, any type · dropout: share of hidden neurons silenced per sample
+        Args:
+            spikes: (n_samples, n_steps, n_in) of 0 and 1, any type.
+            dropout: fraction of hidden neurons silenced per sample.
+
+        Returns:
+            One pair per population, in order.
         """
         run = []
         for i, layer in enumerate(self.layers.values()):

@@ -1,4 +1,4 @@
-"""The bridge from torch to kernels compiled by numba: their modules, their threads, tensors as arrays."""
+"""Bridge from torch to numba kernels: loading of modules, number of threads, tensors as arrays."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 VALUES_PER_THREAD = 1 << 18
-"""Neuron-steps (or events times outputs) below which another thread costs more than it brings."""
+"""Neuron-steps (or events times outputs) below which another thread costs more than it gains."""
 
 
 def load_kernels(n_values: int, module: str = "layers.kernels") -> Any:
-    """Compiled kernels of ``lbi.train``, set to as many threads as torch uses, but no more than ``n_values`` keep busy."""
+    """A module of compiled kernels, with as many threads as torch uses but no more than ``n_values`` keep busy."""
     import numba
 
     available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
@@ -24,5 +24,5 @@ def load_kernels(n_values: int, module: str = "layers.kernels") -> Any:
 
 
 def arrays(*tensors: Tensor) -> list[np.ndarray]:
-    """The tensors as numpy arrays over the same memory."""
+    """The tensors as numpy arrays that share their memory."""
     return [tensor.detach().numpy() for tensor in tensors]

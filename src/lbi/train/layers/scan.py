@@ -1,8 +1,8 @@
 """A population over a whole sequence as one differentiable operation, for every neuron model in ``neurons/``.
 
-On a CPU all steps run in one compiled kernel each way; with recurrence the backward pass takes one matrix product
-and one kernel per step. CUBA-LIF has the like for CUDA. Each model's ``reference`` is the same in plain PyTorch: the
-definition, and what runs elsewhere.
+On a CPU, one compiled kernel runs all steps in each direction; with recurrence the backward pass needs one matrix
+product and one kernel per step. CUBA-LIF has such kernels for CUDA. Each model's ``reference`` is the same in plain
+PyTorch: it is the definition, and it runs on all other devices.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def scan_decays(
     surrogate: str,
     slope: float,
 ) -> Tensor:
-    """The spikes of ``scan`` from decays (lost per step) and levels, scalars or (n,); checks all arguments."""
+    """The spikes of ``scan`` for decays (fractions lost per step) and levels, scalars or (n,), with checked arguments."""
     _check(a, recurrent, surrogate, slope)
     n = a.shape[2]
     neuron = [
@@ -111,7 +111,7 @@ def scan_decays(
 
 
 class FusedScan(torch.autograd.Function):
-    """``scan`` on a CPU: one compiled kernel forward, one backward (with recurrence one per step)."""
+    """``scan`` on a CPU: one compiled kernel forward and one backward (with recurrence, one per step)."""
 
     @staticmethod
     def forward(
@@ -141,7 +141,7 @@ class FusedScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
-        """Gradients of a, recurrent, what is kept per step, and the bias."""
+        """Gradients of a, recurrent, the factors kept per step, and the bias."""
         model, kind, slope = ctx.options
         if grad_s is None and grad_v is None:
             return (None,) * (6 + model.n_parameters)
@@ -176,7 +176,7 @@ class FusedScan(torch.autograd.Function):
 
 
 def _in_units(model: NeuronModel, parameters: Tensor) -> Tensor:
-    """int64: kept per step in 4096ths, levels in mantissa units, bias in state units."""
+    """Parameters as int64: factors kept per step in 4096ths, levels in mantissa units, bias in state units."""
     n_decays, n_levels = len(model.decays), len(model.levels)
     factors = [1 << DECAY_BITS] * n_decays + [1] * n_levels + [1 << ACTIVATION_SHIFT]
     return (parameters.double() * torch.tensor(factors)[:, None]).round().long()

@@ -1,6 +1,6 @@
-"""Surrogate derivatives of the spike function, the same for the fused kernels and the plain reference.
+"""Surrogate derivatives of the spike function, shared by the fused kernels and the plain reference.
 
-The forward pass fires at v > threshold (adaptive neurons: v ≥ threshold); the backward pass takes, with x = slope · (v − threshold) / threshold,
+The forward pass fires at v > threshold (adaptive neurons: v ≥ threshold); the backward pass uses, with x = slope · (v − threshold) / threshold,
 
     ds/dv = h(x) / threshold,    h(0) = 1
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 SURROGATES = ("fast_sigmoid", "arctan", "boxcar")
-"""Names; a kernel knows them by their place here."""
+"""Names of the surrogates; kernels identify them by position."""
 
 
 def derivative(v: Tensor, threshold: Tensor | float, surrogate: str, slope: float) -> Tensor:
@@ -33,7 +33,7 @@ def derivative(v: Tensor, threshold: Tensor | float, surrogate: str, slope: floa
 
 
 class Spike(torch.autograd.Function):
-    """s = 1 where v > threshold, else 0; backward as ``derivative``. The threshold gets no gradient."""
+    """Spike function s = 1 where v > threshold, else 0, with ``derivative`` as gradient of v and none of the threshold."""
 
     @staticmethod
     def forward(

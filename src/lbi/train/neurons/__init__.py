@@ -8,6 +8,6 @@ from lbi.train.neurons.cuba_lif import CUBA_LIF, cuba_lif
 from lbi.train.neurons.integrator import INTEGRATOR
 
 NEURONS = {model.name: model for model in (CUBA_LIF, ATRLIF, INTEGRATOR)}
-"""Model name → what training knows of it."""
+"""Model name → its training side."""
 
 __all__ = ["ATRLIF", "CUBA_LIF", "INTEGRATOR", "NEURONS", "atrlif", "cuba_lif"]

@@ -1,4 +1,4 @@
-"""What the compiled scans of all neuron models share: recurrence, the surrogate's derivative, the chip's integer steps."""
+"""Functions shared by the compiled scans of all neuron models: recurrence, surrogate derivative, integer steps."""
 
 # Compiled code is typed by numba, by what it is called with:
 # mypy: disable-error-code="no-untyped-def"
@@ -14,7 +14,7 @@ LIMIT = np.int64(1 << 23)
 
 @njit(inline="always")
 def surrogate(v, threshold, slope, kind, zero, one):
-    """``lbi.train.layers.surrogate.derivative``; kind: the place in ``SURROGATES``."""
+    """``lbi.train.layers.surrogate.derivative``; ``kind`` is the position in ``SURROGATES``."""
     x = slope * (v - threshold) / threshold
     if kind == 0:
         h = one / ((one + abs(x)) * (one + abs(x)))
@@ -61,7 +61,7 @@ def nonzeros(spikes, found):
 
 @njit(inline="always")
 def add_recurrent(total, w_rec_t, spikes, fired):
-    """Add to ``total`` (n,) the rows of ``w_rec_t`` (n, n) whose neurons spiked; fired (n + 1,): room for their numbers."""
+    """Add to ``total`` (n,) the rows of ``w_rec_t`` (n, n) whose neurons spiked; ``fired`` (n + 1,) is working memory."""
     for k in range(nonzeros(spikes, fired)):
         weights = w_rec_t[fired[k]]
         for i in range(weights.size):

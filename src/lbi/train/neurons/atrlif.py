@@ -1,9 +1,9 @@
 """The adaptive neuron in training: ``lbi.network.neurons.AtrLif`` with a surrogate gradient.
 
-A spike raises the threshold by a step and the refractoriness by twice the threshold; both decay. What gradients pass:
-the refractoriness is this neuron's reset, and as with CUBA-LIF the spike in it is taken as a constant; the adaptive
-threshold is its slow memory, and gradients do pass through the spikes that raised it (Bellec et al., NeurIPS 2018,
-arXiv:1803.09574). SLAYER's ALIF lets neither pass.
+A spike raises the threshold by a step and the refractoriness by twice the threshold; both decay. The refractoriness
+is this neuron's reset, and as with CUBA-LIF the spike in it is treated as a constant. The adaptive threshold is its
+slow memory, and gradients pass through the spikes that raised it (Bellec et al., NeurIPS 2018,
+arXiv:1803.09574). In SLAYER's ALIF, gradients pass through neither.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ def atrlif(
         r[t]  = r*[t] + 2·(θ*[t] + threshold),  θ[t] = θ*[t] + threshold_step  where s[t]
 
     Decays are fractions lost per step in [0, 1], scalars or (n,), and get gradients, as do ``bias`` (n,) and
-    ``recurrent`` (n, n), rows post-synaptic; threshold and threshold_step get none. surrogate: see
-    ``lbi.train.layers.surrogate``, of v − r* − θ*. Raises UsageError naming every argument that does not fit.
+    ``recurrent`` (n, n), rows post-synaptic; threshold and threshold_step get none. The surrogate is of
+    v − r* − θ* (``lbi.train.layers.surrogate``).
+
+    Raises:
+        UsageError: naming all unsuitable arguments.
     """
     decays = (current_decay, voltage_decay, threshold_decay, refractory_decay)
     return scan_decays(ATRLIF, a, recurrent, decays, (threshold, threshold_step), bias, surrogate, slope)

@@ -1,8 +1,8 @@
-"""The adaptive neuron over all steps, compiled for a CPU; what each function is for: ``lbi.train.layers.scan.NeuronModel``.
+"""The adaptive neuron over all steps, compiled for a CPU; ``lbi.train.layers.scan.NeuronModel`` describes the functions.
 
-Arrays and threads as in ``cuba_lif_kernels``. neuron: kept per step of current, voltage, threshold, refractoriness;
-threshold, threshold_step, bias · traces: spikes, v, w = v − r* − θ* (what is held against the
-threshold), θ* (its excess), all before the spike changes θ and r
+Arrays and threads as in ``cuba_lif_kernels``. ``neuron`` holds the factors kept per step of current, voltage, threshold and
+refractoriness, then threshold, threshold_step and bias. ``traces`` holds spikes, v, w = v − r* − θ* (compared with
+the threshold) and θ* (its excess), all before the spike changes θ and r.
 """
 
 # Compiled code is typed by numba, by what it is called with:
@@ -90,7 +90,7 @@ def forward_chip(a, w_rec_t, neuron, traces):
 
 @compiled(parallel=True)
 def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
-    """Without recurrence. Which gradients pass: ``lbi.train.neurons.atrlif``."""
+    """Backward pass without recurrence; ``lbi.train.neurons.atrlif`` says through which spikes gradients pass."""
     s_out, w_out = traces[0], traces[2]
     n_samples, n_steps, n = w_out.shape
     with_v = grad_v.shape[0] > 0
@@ -205,7 +205,7 @@ def _backward_row(
 
 @compiled(parallel=True)
 def parameter_gradients(traces, grad_v, grad_a, neuron, grads):
-    """Of the four kept shares and the bias; all other gradients and states follow from grad_a and the traces.
+    """Gradients of the four factors and the bias; all other gradients and states follow from grad_a and the traces.
 
     dL/du = grad_a, dL/dv = grad_a[t] − alpha·grad_a[t + 1], dL/dw = dL/dv − beta·dL/dv[t + 1] − grad_v
     """

@@ -1,4 +1,4 @@
-"""CUBA-LIF in training: ``lbi.network.neurons.CubaLif`` with a surrogate gradient; reset and threshold pass none."""
+"""CUBA-LIF in training: ``lbi.network.neurons.CubaLif`` with a surrogate gradient, none through reset and threshold."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ def cuba_lif(
         v[t] = (1 − voltage_decay)·v[t−1] + u[t] + bias;   s[t] = v[t] > threshold;   v[t] = 0 where s[t]
 
     Decays are fractions lost per step in [0, 1], scalars or (n,), and get gradients, as do ``bias`` (n,) and
-    ``recurrent`` (n, n), rows post-synaptic. The reset and the threshold pass no gradient. surrogate: see
-    ``lbi.train.layers.surrogate``. Raises UsageError naming every argument that does not fit.
+    ``recurrent`` (n, n), rows post-synaptic. No gradient passes through reset and threshold.
+    ``lbi.train.layers.surrogate`` lists the surrogates.
+
+    Raises:
+        UsageError: naming all unsuitable arguments.
     """
     decays = (current_decay, voltage_decay)
     return scan_decays(CUBA_LIF, a, recurrent, decays, (threshold,), bias, surrogate, slope)

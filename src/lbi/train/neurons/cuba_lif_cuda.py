@@ -1,7 +1,7 @@
-"""CUBA-LIF over all steps on CUDA (Triton): one fused kernel each way; with recurrence, per step, one and a matrix product.
+"""CUBA-LIF over all steps on CUDA (Triton): one fused kernel per direction; with recurrence, one kernel per step.
 
-The same equations as ``cuba_lif_kernels``. A program walks one sample's block of neurons through time, its states in
-registers. Checked in Triton's interpreter on a CPU only; it has not run on a GPU yet.
+The equations are those of ``cuba_lif_kernels``. A program processes a block of neurons of one sample over time, with
+its states in registers. Checked in Triton's interpreter on a CPU only; it has not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class CudaScan(torch.autograd.Function):
 
 
 def _spans(n_steps: int, recurrent: Tensor | None) -> list[tuple[int, int]]:
-    """Steps of each launch: all in one, or with recurrence one by one."""
+    """Steps of each launch: all at once, or with recurrence one by one."""
     return [(0, n_steps)] if recurrent is None else [(t, t + 1) for t in range(n_steps)]
 
 

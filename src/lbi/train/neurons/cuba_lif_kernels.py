@@ -1,9 +1,8 @@
-"""CUBA-LIF over all steps, compiled for a CPU; what each function is for: ``lbi.train.layers.scan.NeuronModel``.
+"""CUBA-LIF over all steps, compiled for a CPU; ``lbi.train.layers.scan.NeuronModel`` describes the functions.
 
-Arrays are (sample, time, neuron), C-contiguous; state lives in registers and first-level cache. Threads share the
-samples, so every sum has one order whatever their number. ``float32`` and ``float64`` alike; no fast-math.
-
-neuron: alpha, beta (kept per step), threshold, bias · traces: spikes, voltages before reset
+Arrays are (sample, time, neuron), C-contiguous; states stay in registers and first-level cache. Samples are
+distributed over threads, so the order of every sum is independent of their number. ``float32`` and ``float64``; no
+fast-math. ``neuron`` holds alpha, beta (kept per step), threshold and bias; ``traces`` spikes and voltages before reset.
 """
 
 # Compiled code is typed by numba, by what it is called with:

@@ -1,7 +1,7 @@
-"""The leaky integrator over all steps, compiled for a CPU; what each function is for: ``lbi.train.layers.scan.NeuronModel``.
+"""The leaky integrator over all steps, compiled for a CPU; ``lbi.train.layers.scan.NeuronModel`` describes the functions.
 
-Arrays and threads as in ``cuba_lif_kernels``; there is no recurrence. neuron: alpha, beta (kept per step), bias
-traces: spikes (all 0), voltages
+Arrays and threads as in ``cuba_lif_kernels``; there is no recurrence. ``neuron`` holds alpha, beta (kept per step)
+and bias; ``traces`` spikes (all 0) and voltages.
 """
 
 # Compiled code is typed by numba, by what it is called with:
@@ -18,7 +18,7 @@ from lbi.train.neurons.arithmetic import current, voltage
 
 @compiled(parallel=True)
 def forward(a, w_rec_t, neuron, traces):
-    """w_rec_t is not read."""
+    """Forward pass; ``w_rec_t`` is not used."""
     n_samples, n_steps, n = a.shape
     alpha, beta, bias = neuron[0], neuron[1], neuron[2]
     s_out, v_out = traces[0], traces[1]
@@ -54,7 +54,7 @@ def forward_chip(a, w_rec_t, neuron, traces):
 
 @compiled(parallel=True)
 def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
-    """Only voltages pass gradients."""
+    """Backward pass; gradients pass through voltages only."""
     n_samples, n_steps, n = grad_a.shape
     alpha, beta = neuron[0], neuron[1]
     with_v = grad_v.shape[0] > 0

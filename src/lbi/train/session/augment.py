@@ -1,4 +1,4 @@
-"""Augmentation of event data, as is usual on spoken digits: shift in time, shift and jitter over channels."""
+"""Augmentation of event data, as usual for spoken digits: shifts in time and over channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training run is told: one flat record of plain values, with defaults per data set.
+"""Configuration of a training run: one flat record of plain values, with defaults per data set.
 
 The defaults were chosen on a validation split of the training set (docs/results.md says how).
 A configuration file is TOML with these names as keys; flags of the command override it.
@@ -45,7 +45,7 @@ OPTIONS = Place(
     ),
     whole="options",
 )
-"""How wrong options are told."""
+"""Rules for wrong options."""
 
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
@@ -54,45 +54,61 @@ UNREADABLE = Rule("config-unreadable", "a TOML file")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All options of a run; the commands' defaults per data set stand in ``PRESETS``.
+    """All options of a training run; ``PRESETS`` holds the defaults per data set.
 
-    dataset: a name of ``lbi.datasets`` or a ``.npz`` file · data: folder of its files
-    encoding: options of the data set, as in ``lbi.datasets.load``
+    Attributes:
+        dataset: a name of ``lbi.datasets`` or a ``.npz`` file.
+        data: folder with the data set's files.
+        encoding: options of the data set, as in ``lbi.datasets.load``.
+        hidden: neurons of each hidden population.
+        recurrent: whether hidden populations are recurrent.
+        neuron: model of hidden populations, "cuba_lif" or "atrlif" (adaptive threshold and refractoriness).
+        current_decay: fraction lost per timestep, a multiple of 1/4096; several values split each hidden population
+            into parts.
+        voltage_decay: the same for the voltage.
+        output_current_decay: current decay of the output.
+        output_voltage_decay: voltage decay of the output.
+        threshold: in units of ``response_norm``.
+        threshold_step: increase of the threshold by a spike (atrlif), in thresholds.
+        threshold_decay: fraction of this increase lost per timestep.
+        refractory_decay: fraction of the refractoriness lost per timestep.
+        train_decays: whether decays are trained.
+        bias: whether neurons have a bias.
+        readout: how outputs become a class, see ``lbi.Readout``.
+        surrogate: derivative of the spike, see ``lbi.train.layers.surrogate``.
+        slope: its slope.
+        precision: "float", or "chip" to compute in the chip's integers for the last epochs.
+        chip_from: fraction of the epochs after which the chip's integers are used.
+        optimizer: "adabreg", "linbreg" or "adam".
+        density: fraction of weights to keep (not for adam).
+        lr: initial learning rate.
+        schedule: "cosine" (to 0) or "constant".
+        epochs: passes over the training set.
+        batch_size: samples per optimizer step.
+        gain: factor on the readout's scores in the cross-entropy.
+        dropout: fraction of hidden neurons silenced.
+        clip: largest norm of the gradient; 0 for no limit.
+        delta: see ``AdaBreg`` and ``LinBreg``.
+        momentum: see ``LinBreg``.
+        weight_decay: see ``AdaBreg`` and ``LinBreg``.
+        initial_density: fraction of weights with which a sparse run starts; from there it grows or falls to
+            ``density``.
+        shrink: fraction of the epochs in which a larger ``initial_density`` falls to ``density``, fast at first.
+        settle: fraction of the epochs, at the end, in which the set of weights is fixed at ``density`` or a little
+            below; with 0 the density is reached only approximately.
+        lamda: initial λ.
+        seed: seed of weights, order, augmentation and dropout.
+        validation: fraction of the training set to hold out.
+        patience: epochs without a better validation accuracy after which to stop; 0 for never.
+        channel_jitter: standard deviation of a sample's shift over channels.
+        time_shift: largest shift of a sample in timesteps.
+        rate_low: lowest rate without penalty, in spikes per neuron and timestep.
+        rate_high: highest rate without penalty.
+        activity: weight of the squared distance to these rates.
+        synops: weight of the synaptic operations, relative to those of a dense network.
 
-    Network
-
-    hidden: neurons of each hidden population · recurrent: each feeds itself, too
-    neuron: of the hidden populations, "cuba_lif" or "atrlif" (adaptive threshold and refractoriness)
-    current_decay, voltage_decay: fractions lost per timestep, on the grid of 1/4096; several values split
-        each hidden population into parts
-    output_current_decay, output_voltage_decay: the same for the output
-    threshold: in units of ``response_norm``
-    threshold_step: by which a spike raises it (atrlif), in thresholds
-    threshold_decay, refractory_decay: fractions of the raise, and of the refractoriness, lost per timestep
-    train_decays: decays get gradients, too
-    bias: every neuron has one · readout: how outputs become a class, see ``lbi.Readout``
-    surrogate, slope: derivative of the spike, see ``lbi.train.layers.surrogate``
-
-    Training
-
-    precision: "float", or "chip": from the share ``chip_from`` of the epochs on, the forward pass runs the
-        chip's integers
-    optimizer: "adabreg", "linbreg" or "adam" · density: share of weights to keep (not for adam)
-    lr: at the start · schedule: "cosine" (to 0) or "constant" · epochs, batch_size: passes, samples per step
-    gain: factor on the readout's counts in the cross-entropy · dropout: share of hidden neurons silenced
-    clip: largest norm of the gradient, 0 for any · delta, momentum, weight_decay: see ``AdaBreg``, ``LinBreg``
-    initial_density: share of weights that a sparse run starts with; the network grows to ``density``, or falls there
-        over the share ``shrink`` of the epochs, fast at first · lamda: λ at the start
-    settle: share of epochs at the end in which the set of weights is fixed, at ``density`` or a little below; with 0
-        the density is only about what was asked for
-    seed: of weights, order, augmentation and dropout
-    validation: share of the training set to hold out
-    patience: epochs without a better validation accuracy after which to stop, 0 for never
-    channel_jitter: standard deviation of a sample's shift over channels · time_shift: its largest, in timesteps
-    rate_low, rate_high: spikes per neuron and timestep that cost nothing · activity: weight of what is
-        outside, squared · synops: weight of the synaptic operations, as a share of dense ones
-
-    Raises UsageError naming every option that is out of range.
+    Raises:
+        UsageError: naming every option that is out of range.
     """
 
     dataset: str = "digits"
@@ -171,7 +187,7 @@ class TrainConfig:
         problems.raise_as(UsageError)
 
     def model(self, input_shape: tuple[int, ...], n_classes: int) -> ModelConfig:
-        """The network for a data set of that input and that many classes."""
+        """The network for a data set with the given input and number of classes."""
 
         def layer(
             name: str,
@@ -221,7 +237,7 @@ class TrainConfig:
         return ModelConfig(input_shape, (*hidden, output), self.readout, self.surrogate, self.slope)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only."""
+        """The fields as plain types."""
         plain = {
             key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
         }
@@ -229,9 +245,9 @@ class TrainConfig:
 
 
 def response_norm(current_decay: float, voltage_decay: float) -> float:
-    """√Σ h² with h the voltage's response to one unit of input: how much it swings for input of norm 1.
+    """√Σ h², with h the voltage's response to one unit of input: its amplitude for input of norm 1.
 
-    Thresholds in units of it let populations of any time constants start with weights of one size.
+    Thresholds in this unit allow the same weight initialization for all time constants.
     """
     alpha, beta = 1 - current_decay, 1 - voltage_decay
     # The closed form of the sum for h[k] = Σ_i alpha^i·beta^(k−i).
@@ -285,13 +301,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "shd": _SPOKEN,
     "ssc": {**_SPOKEN, "": {**_SPOKEN[""], "channel_jitter": 2.0}},
 }
-"""Data set → optimizer ("" for all; "…, few": at density ``FEW`` or less) → defaults that differ from ``TrainConfig``'s.
+"""Data set → optimizer ("" for all; "…, few": at density ``FEW`` or less) → defaults that differ from those of ``TrainConfig``.
 
-psmnist and ssc are untried.
+Those of psmnist and ssc have not been tried.
 """
 
 FEW = 0.05
-"""Density up to which a data set's settings for few weights hold."""
+"""Density up to which a data set's settings for few weights apply."""
 
 
 def make_config(

@@ -1,7 +1,7 @@
-"""Data-parallel training under ``torchrun``: the same global batch, shared out; nothing to do without it.
+"""Data-parallel training under ``torchrun``: one global batch, distributed over processes.
 
-Every process draws the same order and the same augmentation, takes its share of each batch, and the gradients
-are added up (torch.distributed, gloo on a CPU). All processes then take the same optimizer step.
+Every process draws the same order and augmentation and takes its share of each batch; gradients are summed
+(torch.distributed, gloo on a CPU), and all processes take the same optimizer step. Without torchrun nothing happens.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import distributed, nn
 
 
 def start() -> None:
-    """Join the process group that ``torchrun`` set up, if it did."""
+    """Join the process group of ``torchrun``, if there is one."""
     if "RANK" in os.environ and "MASTER_ADDR" in os.environ and not distributed.is_initialized():
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
@@ -25,17 +25,17 @@ def stop() -> None:
 
 
 def rank() -> int:
-    """Which process this is; 0 writes files and prints."""
+    """Number of this process; process 0 writes files and prints."""
     return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
 
 
 def n_processes() -> int:
-    """How many processes train together."""
+    """Number of processes."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def share(n: int) -> slice:
-    """What this process takes of a batch of ``n``."""
+    """The slice of a batch of ``n`` samples that this process takes."""
     return slice(rank() * n // n_processes(), (rank() + 1) * n // n_processes())
 
 

@@ -1,7 +1,7 @@
 """The training loop: epochs over spikes, evaluation, early stop, checkpoints that resume bit for bit.
 
-Everything random in an epoch (order, augmentation, dropout) is drawn from (seed, epoch), so a run that is
-resumed at the start of an epoch goes on exactly as it would have.
+All random choices of an epoch (order, augmentation, dropout) are drawn from (seed, epoch), so a run that is
+resumed at the start of an epoch continues exactly.
 """
 
 from __future__ import annotations
@@ -40,9 +40,12 @@ NO_VALIDATION = Rule("option", "a validation share above 0", "add --validation 0
 class Trainer:
     """One run: model, optimizer, density control and data of a ``TrainConfig``.
 
-    on_batch: called after every batch with its record (loss, accuracy, density, rate), for progress bars.
-    on_epoch: called after every epoch with its record, for metrics and checkpoints.
-    model: the network to train, with weights to go on from (default: a new one).
+    Args:
+        config: all options.
+        dataset: the data.
+        on_batch: called after every batch with its record (loss, accuracy, density, rate), for progress bars.
+        on_epoch: called after every epoch with the trainer, for metrics and checkpoints.
+        model: a trained network to continue from; None for a new one.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class Trainer:
         return self.progress
 
     def _enter_chip(self) -> None:
-        """With ``precision="chip"``, go over to the chip's integers when it is time."""
+        """With ``precision="chip"``, switch to the chip's integers at the configured epoch."""
         config = self.config
         due = self.progress.epoch >= round(config.chip_from * config.epochs)
         if (
@@ -101,7 +104,7 @@ class Trainer:
             self.progress.best, self.progress.best_epoch = -1.0, self.progress.epoch
 
     def _steer(self, *, ended: bool = False) -> None:
-        """Set the density that is aimed at in this epoch; for the last share ``settle`` of them, fix which weights live."""
+        """Set the density to aim for in this epoch; in the last fraction ``settle`` of the epochs, fix the support."""
         config, controller = self.config, self.controller
         if controller is None or controller.settled:
             return
@@ -190,7 +193,7 @@ class Trainer:
 
     @torch.no_grad()
     def _sums(self, loss: Tensor, run: list[tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
-        """(3,) float64: loss, right answers and spikes of this process's share of a batch."""
+        """(3,) float64 sums of loss, correct answers and spikes over this process's share of a batch."""
         n_spikes = sum(spikes.sum(dtype=torch.float64) for spikes, _ in run)
         n_right = (predict(self.model, run) == labels).sum().double()
         return torch.stack([loss.detach().double(), n_right, torch.as_tensor(n_spikes)])
@@ -205,11 +208,11 @@ class Trainer:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def density(self) -> float:
-        """Share of weights that are not 0, over all projections."""
+        """Fraction of weights that are not 0, over all projections."""
         return self.model.n_active() / self.model.n_weights()
 
     def checkpoint(self) -> dict[str, Any]:
-        """All that a resumed run needs, in plain types and tensors."""
+        """The complete state for resuming, in plain types and tensors."""
         progress = self.progress
         return {
             "config": self.config.to_dict(),
@@ -228,9 +231,10 @@ class Trainer:
         }
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Take over a checkpoint's state; the run goes on bit for bit as it would have.
+        """Load a checkpoint's state; the run continues bit for bit.
 
-        Raises InputError for a checkpoint of another network or optimizer.
+        Raises:
+            InputError: for a checkpoint of another network or optimizer.
         """
         try:
             check_optimizer(checkpoint["optimizer"], self.optimizer)
@@ -249,7 +253,7 @@ class Trainer:
 
 
 def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData | None]:
-    """Training and validation samples: the data set's own, or a stratified share that is the same for every seed."""
+    """Training and validation samples: those of the data set, or a stratified split that is the same for every seed."""
     if config.validation == 0:
         if config.patience and dataset.validation is None:
             found = f"{config.patience}, but {dataset.name} has no validation samples"
@@ -261,7 +265,7 @@ def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData |
 
 @torch.no_grad()
 def evaluate(model: SpikingNetwork, data: SpikeData) -> float:
-    """Accuracy in [0, 1], by the readout that is deployed."""
+    """Accuracy in [0, 1] with the deployed readout."""
     n_right = 0
     for start in range(0, len(data), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)

@@ -1,4 +1,4 @@
-"""Terms of the loss beside the classes': neurons that are dead or burst, and what the chip will pay."""
+"""Additional loss terms: firing rates outside a range, and synaptic operations."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def activity_loss(model: SpikingNetwork, run: list[tuple[Tensor, Tensor]], config: TrainConfig) -> Tensor:
     """``activity`` · Σ over hidden populations of mean((rate_low − r)₊² + (r − rate_high)₊²) + ``synops`` · S.
 
-    r: (n,) mean spikes per step of each neuron over the batch · S: synaptic operations of the hidden spikes
-    per sample and step on the weights that are stored now, over those of a dense network that always fires
+    Here r (n,) is the mean number of spikes per step of each neuron over the batch, and S the synaptic operations of
+    hidden spikes per sample and step on non-zero weights, relative to a dense network that always fires.
     """
     total = run[-1][0].new_zeros(())
     if config.activity == 0 and config.synops == 0:

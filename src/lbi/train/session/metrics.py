@@ -1,4 +1,4 @@
-"""A run's figures per epoch: to a CSV file, and to TensorBoard where that is installed."""
+"""Metrics per epoch, written to a CSV file and to TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lbi.errors import require
 from lbi.system.atomic import atomic_write
 
 COLUMNS = ("epoch", "loss", "accuracy", "validation", "rate", "density", "lr", "seconds")
-"""Of the CSV file; ``validation`` is empty without a validation split."""
+"""Columns of the CSV file; ``validation`` is empty without a validation split."""
 
 
 class Metrics:
-    """Writes one row per epoch; a context manager. first_epoch > 0 (a resumed run) appends to the CSV file.
+    """Context manager that writes one row per epoch; with first_epoch > 0 (a resumed run) it appends.
 
-    Rows of epochs that a resumed run does again are dropped, so that the file reads as of one run.
+    Rows of epochs that a resumed run repeats are dropped, so that the file reads like that of one run.
     """
 
     def __init__(self, path: Path | None, tensorboard: Path | None, first_epoch: int = 0) -> None:
@@ -34,7 +34,7 @@ class Metrics:
             self._board = SummaryWriter(str(tensorboard))
 
     def write(self, record: Mapping[str, float]) -> None:
-        """Add an epoch's record; the files can be read while the run goes on."""
+        """Add an epoch's record; the files can be read during the run."""
         if self._path is not None:
             self._rows.append(record)
             self._write_file(self._path)

@@ -1,4 +1,4 @@
-"""How far a training run has come: what a checkpoint keeps besides the model and the optimizer."""
+"""Progress of a training run: the part of a checkpoint besides model and optimizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from annotated_types import Ge, Interval
 from lbi.records import Takes
 
 LARGEST = 1e38
-"""Bound of options and figures: the end of single precision."""
+"""Upper bound of options and figures: the largest single-precision number."""
 
 Figure = Annotated[int | float, Interval(gt=-LARGEST, lt=LARGEST), Takes("a finite number")]
 Count = Annotated[int, Ge(0)]
@@ -18,7 +18,7 @@ Count = Annotated[int, Ge(0)]
 
 @dataclass
 class Progress:
-    """What a run has reached.
+    """The progress of a run.
 
     Attributes:
         epoch: epochs done.

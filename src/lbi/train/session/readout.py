@@ -1,4 +1,4 @@
-"""What an output becomes in training: scores for the loss, and the class that the deployed readout gives."""
+"""Readout in training: scores for the loss, and the class of the deployed readout."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from lbi.train.layers.model import SpikingNetwork
 from lbi.train.session.config import response_norm
 
 Run = list[tuple[Tensor, Tensor]]
-"""What ``SpikingNetwork.forward`` gives: spikes and voltages of every population."""
+"""The result of ``SpikingNetwork.forward``: spikes and voltages of every population."""
 
 
 def scores(model: SpikingNetwork, run: Run) -> Tensor:
-    """(n_samples, n_out): spike counts, or the largest or mean voltage in units of ``response_norm``."""
+    """Scores (n_samples, n_out): spike counts, or maximum or mean voltage in units of ``response_norm``."""
     spikes, voltages = run[-1]
     if model.config.readout == "spike_count":
         return spikes.sum(1)

@@ -17,7 +17,7 @@ from lbi.train.model_pt import check_state
 from lbi.train.session.progress import LARGEST, Progress
 
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
-"""State that Adam and AdaBreg keep for a parameter, all of it or none."""
+"""Entries that Adam and AdaBreg keep per parameter, all or none."""
 
 KNOWN = MOMENTS | {"dual", "momentum_buffer"}
 
@@ -32,9 +32,10 @@ PROGRESS = Place(
 
 
 def checked_network(checkpoint: Mapping[str, Any], dataset: Dataset) -> ModelConfig:
-    """The network that a checkpoint describes, before room is made for what it claims.
+    """The network that a checkpoint describes, checked before memory is allocated for it.
 
-    Raises InputError unless its tensors are those of that network, and it takes and tells apart what ``dataset`` holds.
+    Raises:
+        InputError: unless its tensors match that network, and its input and classes match ``dataset``.
     """
     config = ModelConfig.from_dict(checkpoint["network"])
     found, wanted = (config.n_in, config.populations[-1].n), (dataset.n_in, dataset.n_classes)
@@ -83,7 +84,7 @@ def check_optimizer(packed: Mapping[str, Any], optimizer: torch.optim.Optimizer)
 
 
 def _alike(value: Any, expected: Any) -> bool:
-    """True for a value of the same kind: numbers are one, and finite; true and false are two."""
+    """True for two values of the same kind; numbers must be finite, and booleans are not numbers."""
     if isinstance(expected, bool):
         return value is expected
     if not isinstance(expected, int | float):
@@ -106,7 +107,7 @@ def _is_state(name: str, value: Any, shape: tuple[int, ...]) -> bool:
         isinstance(value, Tensor)
         and tuple(value.shape) == wanted
         and value.layout is torch.strided
-        and value.is_contiguous()  # an expanded one cannot be written to
+        and value.is_contiguous()  # an expanded tensor cannot be written to
         and value.is_floating_point()
         and bool(torch.isfinite(value).all())
     )
@@ -120,7 +121,7 @@ def checked_progress(saved: Any, config: ModelConfig) -> Progress:
         config: the network trained.
 
     Returns:
-        The progress to go on from.
+        The progress to continue from.
 
     Raises:
         InputError: naming every field that is wrong, and every tensor of the best state.

@@ -1,4 +1,4 @@
-"""One training run from configuration to ``model.pt``: what ``lbi-train`` does, for use from Python too."""
+"""One training run from configuration to ``model.pt``, as ``lbi-train`` does it, for use from Python."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SMALL_BATCH = 1 << 19
 """Neuron-steps per batch below which one thread is fastest."""
 
 CHECKPOINT_EVERY_S = 20.0
-"""Seconds of training that an interruption may cost."""
+"""Seconds of training that an interruption can lose."""
 
 INCOMPLETE = Rule("checkpoint", "a complete checkpoint")
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a run writes: the model, its checkpoint while it runs, and metrics."""
+    """Output files of a run: the model, its checkpoint during the run, and metrics."""
 
     model: Path
     metrics: Path | None = None
@@ -45,16 +45,16 @@ class Outputs:
 
     @property
     def checkpoint(self) -> Path:
-        """Beside the model; removed when the run ends well."""
+        """The checkpoint beside the model, removed after a successful run."""
         return self.model.with_name(self.model.name + ".ckpt")
 
     def check(self) -> None:
-        """Raise InputError, before any work, naming every file that could not be written."""
+        """Raise InputError, before any work, naming all files that cannot be written."""
         check_writable(*(path for path in (self.model, self.checkpoint, self.metrics) if path is not None))
 
 
 def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainConfig:
-    """The checkpoint's configuration with the few options that may change on the way (``data``, ``epochs``)."""
+    """The checkpoint's configuration with the options that may change (``data``, ``epochs``)."""
     return make_config(None, None, {**checkpoint["config"], **options})
 
 
@@ -64,11 +64,18 @@ def prepare(
     checkpoint: dict[str, Any] | None = None,
     start: Start | None = None,
 ) -> Trainer:
-    """Load the data and build what is trained.
+    """A trainer with its data loaded and its network built.
 
-    checkpoint: content of a checkpoint file to go on from · start: a trained model to begin with
+    Under ``torchrun`` every process calls this and then ``complete``; the first one writes.
 
-    Under ``torchrun`` every process calls this, and then ``complete``; the first one writes.
+    Args:
+        config: all options.
+        outputs: files to write.
+        checkpoint: content of a checkpoint to resume from.
+        start: a trained model to start from.
+
+    Returns:
+        The trainer.
     """
     distributed.start()
     outputs.check()
@@ -85,14 +92,14 @@ def prepare(
         trainer.restore(checkpoint)
     n_neurons = trainer.model.config.n_in + sum(layer.config.n for layer in trainer.model.populations())
     if config.batch_size * trainer.dataset.n_steps * n_neurons < SMALL_BATCH:
-        torch.set_num_threads(1)  # waiting for each other would take longer than the work
+        torch.set_num_threads(1)  # synchronizing threads would take longer than the work
     return trainer
 
 
 def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
     """Train to the end, write the model, and return the record that ``lbi-train --json`` prints.
 
-    While it runs, a checkpoint is written at least every ``CHECKPOINT_EVERY_S`` seconds (or epoch, if longer).
+    A checkpoint is written at least every ``CHECKPOINT_EVERY_S`` seconds (or epoch, if longer).
     """
     started = last_saved = time.perf_counter()
     writes = distributed.rank() == 0
@@ -118,7 +125,7 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
 
 
 def describe(trainer: Trainer, record: dict[str, Any]) -> dict[str, Any]:
-    """The meta of ``model.pt``: data set with encoding, and training; the same run gives the same bytes."""
+    """The meta of ``model.pt``: data set with encoding, and training; without anything that differs between equal runs."""
     dataset = trainer.dataset
     config = {key: value for key, value in trainer.config.to_dict().items() if key != "data"}
     training = {key: value for key, value in record.items() if key != "seconds"}
@@ -129,7 +136,7 @@ def describe(trainer: Trainer, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def save_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Write what ``--resume`` reads."""
+    """Write a checkpoint for ``--resume``."""
     untrusted_torch.write({"format": CHECKPOINT[0], "version": CHECKPOINT[1], **trainer.checkpoint()}, path)
 
 

@@ -17,7 +17,7 @@ from lbi.train.session.config import TrainConfig
 def make_optimizer(
     config: TrainConfig, model: SpikingNetwork, *, fresh: bool = True
 ) -> torch.optim.Optimizer:
-    """Adam (decoupled weight decay) on dense weights, or a Bregman optimizer on those thinned out to ``initial_density`` if ``fresh``."""
+    """Adam (decoupled weight decay) on dense weights, or a Bregman optimizer; if ``fresh``, with weights sparsified."""
     if config.optimizer == "adam":
         return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     if fresh:

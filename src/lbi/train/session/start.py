@@ -1,4 +1,4 @@
-"""Training that starts from a trained ``model.pt``: its network, and its configuration where no other is given."""
+"""Fine-tuning of a trained ``model.pt``: its network, and its configuration as default."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NETWORK = (
     "surrogate",
     "slope",
 )
-"""Options that the model's own network answers."""
+"""Options that are determined by the model's network."""
 
 NO_DATASET = Rule("from-dataset", "one", "add --dataset")
 OTHER_NETWORK = Rule(
@@ -47,7 +47,7 @@ OTHER_DATASET = Rule(
 
 @dataclass(frozen=True)
 class Start:
-    """A trained network to go on from, and what its file says about its training."""
+    """A trained network to start from, with the description of its training."""
 
     path: Path
     model: SpikingNetwork
@@ -55,13 +55,14 @@ class Start:
 
     @classmethod
     def read(cls, path: Path) -> Start:
-        """Raises InputError for a file that is no ``model.pt``."""
+        """The start from a ``model.pt``; raises InputError for any other file."""
         return cls(path, *load_module(path))
 
     def config(self, dataset: str | None, file: Path | None, options: Mapping[str, Any]) -> TrainConfig:
-        """The file's configuration, changed by a TOML file and options; the chip's integers from the first epoch.
+        """The model's configuration, changed by a TOML file and options; chip precision starts in the first epoch.
 
-        Raises UsageError for options that contradict the network, or if nothing names a data set.
+        Raises:
+            UsageError: for options that contradict the network, or if no data set is named.
         """
         own = dict(self.meta.get("dataset", {}))
         name = own.pop("name", None)
@@ -79,7 +80,7 @@ class Start:
         return config
 
     def check(self, dataset: Dataset) -> None:
-        """Raise InputError if the network's input or classes are not the data set's."""
+        """Raise InputError if the network's input or classes differ from those of the data set."""
         network = self.model.config
         found = network.n_in, network.populations[-1].n
         wanted = math.prod(dataset.input_shape), dataset.n_classes
