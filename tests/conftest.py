@@ -12,12 +12,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from lbi.system import lava_compat
+
 # Started in the background or under nohup, we would hand ignored signals on to the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-# Without torch (newer Pythons, `make test-modern`) the tests of training are left out; all others run.
+# Tests import Lava in this process, too; on newer Pythons it needs its patches.
+lava_compat.install()
+
+# Without torch the tests of training are left out; all others run.
 TORCH_IMPORT = re.compile(
     r"^(import torch|from torch|import lbi\.train|from lbi\.train|from support import peers|from support.peers)",
     re.MULTILINE,

@@ -4,7 +4,8 @@
 
 Names the shared memory that the script makes with PREFIX, so that it can be found and freed; ends the whole
 process group when the parent is gone; and ends the script when a process that it has started dies of an
-exception, which Lava would wait for without end. Standard library only.
+exception, which Lava would wait for without end. Lava itself is patched for newer Pythons (``lava_compat``). Standard
+library only.
 """
 
 import os
@@ -29,6 +30,7 @@ def main() -> None:
     import runpy
     import threading
 
+    patch_lava(os.path.join(here, "lava_compat.py"))
     # Lava offers no say in the names; 14 letters are a limit of macOS, which has no /dev/shm.
     if os.path.isdir("/dev/shm"):
         names: Any = shared_memory
@@ -39,6 +41,17 @@ def main() -> None:
     threading.Thread(target=watch, args=(int(parent), prefix, failures), daemon=True).start()
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name="__main__")
+
+
+def patch_lava(path: str) -> None:
+    """Install the patches of the file beside this one; the interpreter may lack the package that holds it."""
+    import importlib.util
+
+    spec: Any = importlib.util.spec_from_file_location("lava_compat", path)
+    # Dataclasses look their module up by name.
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.install()
 
 
 def report_failures(report: int) -> None:
