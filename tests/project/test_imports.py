@@ -9,7 +9,7 @@ import pytest
 from support.import_graph import edges, imports, modules
 
 LAYERS = (
-    ("errors", "limits", "records", "hardware", "_version"),
+    ("errors", "limits", "records", "tables", "hardware", "_version"),
     ("system",),
     ("network",),
     ("chip",),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lbi import tables
 from lbi.network.fixed import FixedNetwork, FixedPopulation
 from lbi.network.fixedpoint import ACTIVATION_SHIFT
 from lbi.network.graph import Network, Population
@@ -110,16 +111,12 @@ def as_text(title: str, records: list[dict[str, Any]], n_cores: int | None) -> s
         )
         for record in records
     ]
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
-    ]
+    table = tables.plain(tables.make(header, rows, left=range(len(header))))
     nnz = sum(record["nnz"] for record in records)
     size = sum(record["shape"][0] * record["shape"][1] for record in records)
     total = f"{nnz:,} of {size:,} synapses ({nnz / size if size else 0:.2%})"
     cores = "" if n_cores is None else f", {n_cores} core{'s' if n_cores != 1 else ''}"
-    return "\n".join([title, "", *lines, "", total + cores, ""])
+    return "\n".join([title, "", table, "", total + cores, ""])
 
 
 def _parameters(population: FixedPopulation) -> dict[str, Any]:
