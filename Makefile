@@ -22,7 +22,7 @@ define install
 	echo "setting up $(1) with $$python"; \
 	"$$python" -m venv --clear $(1)
 	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 2>/dev/null \
-	  || echo "uv is not to be had: using pip"
+	  || echo "uv not found; falling back to pip"
 	$(call pip,$(1),$(4))
 	@touch $(1)/.pins
 endef
@@ -78,7 +78,7 @@ lint: setup
 docs: $(DOCS_VENV)/.pins
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
 
-# Resolves the pins anew (needs uv); addresses never enter the file.
+# Resolves all pins (needs uv); index addresses are not written to the files.
 LOCK := uv pip compile -q --no-header --no-emit-index-url --generate-hashes --python-platform x86_64-manylinux_2_28
 LOCK_310 := $(LOCK) --python-version 3.10 --override requirements/overrides.in
 lock:

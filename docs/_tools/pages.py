@@ -1,7 +1,7 @@
-"""What the site shows that is not written in docs/: the README, the commands' help, the chips' numbers.
+"""Pages of the site that are not in docs/: the README, the commands' help, the chips' numbers.
 
-MkDocs calls the functions named ``on_*``. Pages keep the links that work in the repository; here they are
-turned to the pages that the site makes of those files.
+MkDocs calls the functions named ``on_*``. Links in the pages are those that work in the repository; here they are
+rewritten to the pages made of those files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LINK = re.compile(r'(\]\(|(?:src|srcset|href)=")([^)"#:\s]+)(?=[)"#])')
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages that are written elsewhere."""
+    """Add the pages from outside docs/."""
     benchmarks = sorted(f"benchmarks/{path.name}" for path in ROOT.glob("benchmarks/*.md"))
     for path, uri in (PAGES | dict(zip(benchmarks, benchmarks, strict=True))).items():
         files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
@@ -37,7 +37,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Turn the links, and fill in what is generated."""
+    """Rewrite links and insert generated parts."""
     for marker, make in (("<!-- commands -->", commands), ("<!-- chips -->", chips)):
         if marker in markdown:
             markdown = markdown.replace(marker, "\n".join(make()))
@@ -99,7 +99,7 @@ def quantities(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, d
 
 
 def value(quantity: dict[str, Any]) -> str:
-    """A number with its unit; a dash for one that nobody has published."""
+    """A number with its unit; a dash for one that is not published."""
     if "min" in quantity:
         text = f"{quantity['min']} to {quantity['max']}"
     elif "value" in quantity:
@@ -111,7 +111,7 @@ def value(quantity: dict[str, Any]) -> str:
 
 
 class Addresses(HTMLParser):
-    """What a page loads or leads to."""
+    """Collector of the addresses that a page loads or links to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Addresses(HTMLParser):
 
 
 def on_post_build(config: Any) -> None:
-    """Fail if a page loads or leads to what is not in the site."""
+    """Fail if a page loads or links to anything outside the site."""
     site = Path(config.site_dir)
     broken = []
     for page in site.rglob("*.html"):

@@ -198,7 +198,7 @@ def test_a_backend_that_fails(export, tmp_path, monkeypatch):
     done = call(lbi_run, network, "--spikes", spikes)
     assert done.code == 5
     assert done.errors == [
-        "error: child-failed: backend lava: failed with exit code 7: no lava here; fix: --debug shows all it printed"
+        "error: child-failed: backend lava: failed with exit code 7: no lava here; fix: run again with --debug to see its output"
     ]
 
 

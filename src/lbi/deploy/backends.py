@@ -31,7 +31,7 @@ IN_INTEGERS = Rule(
     "lbi-export {path} --target loihi",
 )
 OUTPUT_SHAPE = Rule("output-shape", "{expected}", "report this")
-HAS_OUTPUT = Rule("no-output", fix="run again with --debug to see what it printed")
+HAS_OUTPUT = Rule("no-output", fix="run again with --debug to see its output")
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What the package needs of the operating system: atomic writes, signals, supervised processes, caches."""
+"""Operating-system services: atomic writes, signals, supervised processes, compilation cache, TOML."""

@@ -1,8 +1,8 @@
-"""Run a script in a child that cannot hang, leak or outlive us.
+"""Supervised child processes that cannot hang, leak or outlive their parent.
 
-Lava hangs when a process model fails, never exits without ``stop()``, and leaves its shared memory behind
-when killed. So a script that uses it gets its own session, a time limit, and a clean end: whatever happens
-— success, error, time-out, Ctrl-C, our own death — no process of its group and no shared memory is left.
+Lava hangs when a process model fails, never exits without ``stop()``, and leaves shared memory behind when killed. So
+a script that uses it gets its own session and a time limit. After success, an error, a time-out, Ctrl-C or the death of
+the parent, no process of its group and no shared memory is left.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from lbi.system import supervised_child
 from lbi.system.signals import on_exit
 
 POLL_S = 0.02
-"""How often we look whether the child has ended."""
+"""Seconds between checks whether the child has ended."""
 
 TAIL_LINES = 3
-"""Last lines of a failed child's output that go into the error."""
+"""Number of last lines of a failed child's output in the error."""
 
 
 def run_script(
@@ -40,13 +40,19 @@ def run_script(
     echo: bool = False,
     while_running: Callable[[], None] | None = None,
 ) -> None:
-    """Run ``python script arguments…`` and return when it has ended well.
+    """Run ``python script arguments…`` in a supervised child and wait for it to succeed.
 
-    where: names the child in errors · python: the interpreter, which may lack this package (default: ours)
-    echo: afterwards repeat on stderr all that the child printed
-    while_running: called again and again until the child has ended
+    Args:
+        script: the script; it runs in its own folder.
+        arguments: its arguments.
+        where: name of the child in errors.
+        timeout_s: time limit in seconds.
+        python: the interpreter, which may lack this package; None for the current one.
+        echo: repeat the child's output on stderr afterwards.
+        while_running: called repeatedly until the child has ended.
 
-    Raises BackendError with the child's last lines if it fails, and "timed out after N s" if it takes longer.
+    Raises:
+        BackendError: with the child's last lines if it fails, and with "timed out after N s" if it exceeds the limit.
     """
     prefix = f"lbi{secrets.token_hex(6)}-"
     ours = [supervised_child.__file__, prefix, str(os.getpid())]
@@ -95,16 +101,21 @@ def run_script(
             f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
         )
         raise BackendError(
-            Problem("child-failed", where, f"{ended}{_tail(output)}", remedy="--debug shows all it printed")
+            Problem(
+                "child-failed",
+                where,
+                f"{ended}{_tail(output)}",
+                remedy="run again with --debug to see its output",
+            )
         )
 
 
 def _wait(
     process: subprocess.Popen[bytes], timeout_s: float, while_running: Callable[[], None] | None
 ) -> bool:
-    """True when the child has ended, False once the time is up.
+    """True when the child has ended, False when the time limit is reached.
 
-    An ended child is not reaped yet: so its number still names its group, and nobody else's.
+    An ended child is not reaped yet, so its process id cannot be reused and still identifies its group.
     """
     deadline = time.monotonic() + timeout_s
     while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -118,9 +129,9 @@ def _wait(
 
 
 def _end(group: int, prefix: str) -> None:
-    """Kill all that is left of the child's process group, see it off, and free its shared memory.
+    """Kill the child's process group, wait for it, unlink its shared memory.
 
-    The child is not reaped, nor a lock of ``subprocess`` taken: this may run within a signal handler, and twice.
+    This may run inside a signal handler, and twice, so it neither reaps the child nor takes a lock of ``subprocess``.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
         os.killpg(group, signal.SIGKILL)
@@ -132,7 +143,7 @@ def _end(group: int, prefix: str) -> None:
 
 
 def _is_alive(group: int) -> bool:
-    """True if a process of the group is left; a zombie that nobody has reaped yet does not count."""
+    """True if a process of the group is alive; zombies do not count."""
     try:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):
