@@ -37,7 +37,7 @@ def show(out: Console, estimates: list[Estimate], names: list[str]) -> None:
 def _one(out: Console, estimate: Estimate, name: str) -> None:
     out.print()
     out.print(f"{name} on {estimate.profile.title}", markup=False, style="bold")
-    out.print(f"{estimate.basis}; energy and time are bands, not single figures", markup=False)
+    out.print(f"{estimate.basis}; energy and time are ranges, not single figures", markup=False)
     lines = headline(estimate)
     rows = [(line.label, line.dense, line.sparse, line.ratio) for line in lines]
     dim = [number for number, line in enumerate(lines) if line.hypothetical]

@@ -244,7 +244,7 @@ class ProjectionFigures:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimate:
-    """Costs of one network on one chip; ``dense`` and ``sparse`` price the same spikes.
+    """Costs of one network on one chip; ``dense`` and ``sparse`` are costs of the same spikes.
 
     Attributes:
         fixed: the network.
@@ -362,7 +362,7 @@ class Estimate:
         """Notes on the interpretation of the figures."""
         profile, sparse, dense = self.profile, self.sparse, self.dense
         found = [
-            "Dense and sparse price the same spikes. Dense fetches every weight of a row, zeros too.",
+            "Dense and sparse costs are of the same spikes. Dense rows are fetched with their zeros.",
             f"Neuron updates do not shrink with sparsity: {sparse.neuron_updates:,.0f} per timestep in both.",
             "Not counted: host and embedded processors, input and output, off-chip links, loading of weights.",
         ]
@@ -373,7 +373,7 @@ class Estimate:
         if not profile.has_energy:
             found.append(
                 f"No energy per event of {profile.title} is published: energy is null, and the scenarios "
-                "are labelled what-ifs."
+                "are hypothetical."
             )
         if not sparse.exact_messages:
             found.append(
@@ -381,15 +381,15 @@ class Estimate:
                 '(simulate with record=("spikes", "active") and pass the input spikes).'
             )
         if not dense.fits:
-            found.append("The dense network does not fit this chip at all: no cores and no time for it.")
+            found.append("The dense network does not fit this chip, so it has no cores and no time.")
         if sparse.placement.n_chips > 1:
             found.append(
-                "More than one chip: the cost of chip-to-chip links is not published and not counted."
+                "The network takes several chips; the cost of chip-to-chip links is not published and not counted."
             )
         if self.fixed.depth and self.measured:
             found.append(
                 f"On the chip a sample takes {self.n_steps + self.fixed.depth} timesteps: "
-                f"its own {self.n_steps} and {self.fixed.depth} of pipeline; updates are counted for its own."
+                f"its own {self.n_steps} and {self.fixed.depth} of pipeline; updates are counted for the {self.n_steps}."
             )
         return found
 

@@ -85,7 +85,7 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
         "where": where_it_goes(estimate),
         "synops": Markup(charts.synops_over_time(estimate)) if estimate.measured else None,
         "energy": Markup(energy) if energy else None,
-        "energy_title": f"Dynamic energy over time: {'the band between ' * (len(lists) > 1)}{labels}",
+        "energy_title": f"Dynamic energy over time: {'the range between ' * (len(lists) > 1)}{labels}",
         "parts": Markup(charts.energy_parts(estimate)) if lists else None,
         "bars": Markup(charts.projection_bars(estimate)),
         "cores": Markup(charts.core_map(estimate)),
