@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lbi import datasets
-from lbi.datasets.base import SpikeData, stratified_split
+from lbi.datasets.base import DataWarning, SpikeData, stratified_split
 from lbi.datasets.encodings import latency, on_off, population, rate, thermometer
 from lbi.errors import InputError, UsageError
 
@@ -162,8 +162,66 @@ def test_broken_shd_files_are_told_apart(shd):
         _ = datasets.load("shd", shd).train
     assert [problem.where.split()[-1] for problem in caught.value.problems] == ["0", "1", "2"]
     shd_file(shd / "shd_train.h5", [([0.1], [1], 20)])
-    with pytest.raises(InputError, match="class 20"):
+    with pytest.raises(InputError, match="1 of 1 labels are 20; allowed: 0 to 19"):
         _ = datasets.load("shd", shd).train
+
+
+def events_file(path, seconds, n_samples=20):
+    """Samples of 50 events over ``seconds``."""
+    rng = np.random.default_rng(0)
+    shd_file(
+        path, [(np.linspace(0, seconds, 50), rng.integers(0, 700, 50), i % 20) for i in range(n_samples)]
+    )
+
+
+def in_other_units(path, factor, dtype):
+    with h5py.File(path, "r+") as file:
+        old = file["spikes/times"][()]
+        del file["spikes/times"]
+        new = file.create_dataset("spikes/times", (len(old),), dtype=h5py.vlen_dtype(dtype))
+        for i, sample in enumerate(old):
+            new[i] = (sample.astype(float) * factor).astype(dtype)
+
+
+@pytest.mark.parametrize(("factor", "dtype", "named"), [(1e3, "f4", r"ms / 1e3"), (1e6, "i8", r"µs / 1e6")])
+def test_times_that_are_not_seconds_are_refused_with_counts(factor, dtype, named, shd):
+    events_file(shd / "shd_train.h5", 1.0)
+    assert datasets.load("shd", shd).train.spikes.any()
+    in_other_units(shd / "shd_train.h5", factor, dtype)
+    with pytest.raises(
+        InputError, match=rf"data-times: .*9\d\d of 1000 events are behind.*seconds \({named}\)"
+    ):
+        _ = datasets.load("shd", shd).train
+
+
+def test_most_events_cut_is_a_warning_with_counts(shd):
+    events_file(shd / "shd_train.h5", 1.0)
+    with pytest.warns(DataWarning, match=r"8\d\d of 1000 events are behind the last step.*10 steps of 12 ms"):
+        data = datasets.load("shd", shd, n_steps=10).train
+    assert data.spikes.any()
+
+
+def test_a_split_without_an_event_is_refused(shd):
+    shd_file(shd / "shd_train.h5", [([], [], 0), ([], [], 1)])
+    with pytest.raises(InputError, match=r"data-empty: .*2 samples, no event"):
+        _ = datasets.load("shd", shd).train
+
+
+def test_test_classes_that_training_lacks_are_an_error_before_training(tmp_path):
+    spikes = np.zeros((6, 3, 4), np.uint8)
+    np.savez(
+        tmp_path / "own.npz",
+        spikes=spikes,
+        labels=np.arange(6) % 3,
+        test_spikes=spikes,
+        test_labels=np.array([0, 1, 3, 3, 4, 2]),
+    )
+    data = datasets.load(str(tmp_path / "own.npz"))
+    with pytest.raises(
+        InputError, match=r"labels-untrained: .*test: 3 of 6 samples are of classes 3, 4, which"
+    ):
+        data.check_classes(data.train)
+    data.check_classes(data.test)
 
 
 def idx(array, magic=b"\x00\x00\x08"):
@@ -243,7 +301,23 @@ def test_npz_of_ones_own(tmp_path, rng):
         ({"spikes": np.full((2, 3, 4), 0.5), "labels": np.zeros(2, int)}, "0 and 1"),
         ({"spikes": np.zeros((2, 3, 4), np.uint8), "labels": np.zeros(3, int)}, r"\(3,\)"),
         ({"spikes": np.zeros((2, 3, 4), np.uint8), "labels": np.array([0, -1])}, "-1"),
-        ({"spikes": np.zeros((2, 3, 4), np.uint8), "labels": np.array([0.0, 1.0])}, "float64"),
+        (
+            {"spikes": np.zeros((2, 3, 4), np.uint8), "labels": np.array([0.0, 1.0])},
+            r"float64.*labels\.astype\(int\)",
+        ),
+        ({"spikes": np.zeros((2, 3, 4), np.uint8), "labels": np.eye(2)}, r"\(2, 2\).*labels\.argmax\(1\)"),
+        ({"spikes": np.zeros((3, 2, 4), np.uint8), "labels": np.zeros(2, int)}, r"spikes\.swapaxes\(0, 1\)"),
+        ({"data": np.zeros((2, 3, 4)), "targets": np.zeros(2)}, r"spikes=a\['data'\], labels=a\['targets'\]"),
+        ({"spikes": np.zeros((2, 3, 4), np.uint8), "labels": np.array(["yes", "no"])}, "return_inverse"),
+        (
+            {
+                "spikes": np.zeros((4, 3, 4), np.uint8),
+                "labels": np.array([100_000, 250_000] * 2),
+                "test_spikes": np.zeros((1, 3, 4), np.uint8),
+                "test_labels": np.array([100_000]),
+            },
+            "labels-value: .*up to 250000, for 2 classes; .*fix: number them with",
+        ),
         ({"spikes": np.zeros((0, 3, 4), np.uint8), "labels": np.zeros(0, int)}, "no samples"),
         ({"spikes": np.array([None]), "labels": np.zeros(1, int)}, "pickled"),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lbi.errors import Rule
+from lbi.errors import InputError, Problems, Rule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,3 +81,13 @@ def read_samples(
         array, labels = check_spikes(test.spikes, fixed.n_in, f"data set {dataset}"), test.labels
         what = f"{dataset}, test set"
     return Samples(array[:n_samples], None if labels is None else labels[:n_samples], what)
+
+
+def check_labels(samples: Samples, fixed: FixedNetwork) -> None:
+    """Raise InputError for labels that no output of the network stands for: no accuracy follows from them."""
+    from lbi.files.labels import check_range
+
+    problems = Problems()
+    if samples.labels is not None:
+        check_range(samples.labels, fixed.n_out, f"{samples.what}, labels", problems)
+    problems.raise_as(InputError)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
-from lbi.cli.inputs import ONE_INPUT, read_samples, trained_dataset
+from lbi.cli.inputs import ONE_INPUT, check_labels, read_samples, trained_dataset
 from lbi.errors import Problem, Rule, UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def main(
     if output is not None:
         check_writable(output)
     opened = backends.open_export(export)
-    data, labels, _ = read_samples(opened.fixed, _dataset(opened, dataset, spikes), data_dir, spikes, samples)
+    chosen = read_samples(opened.fixed, _dataset(opened, dataset, spikes), data_dir, spikes, samples)
+    check_labels(chosen, opened.fixed)
+    data, labels, _ = chosen
     # With --verify one of the two backends is the simulator, which warns of saturation itself.
     options = backends.RunOptions(timeout_s=timeout, echo="--debug" in sys.argv, watch=not verify)
     show = not (as_json or quiet)

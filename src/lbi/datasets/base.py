@@ -12,7 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.datasets.encodings import VALUE_CODES
-from lbi.errors import InputError, Problems
+from lbi.errors import InputError, LbiWarning, Problems, Rule, UsageError
+from lbi.files.labels import check_range
+
+SPIKES_SHAPE = Rule(
+    "spikes-shape",
+    "uint8 (n_samples, n_steps, n_in)",
+    "one row of channels per step: spikes.reshape(n_samples, n_steps, -1).astype(numpy.uint8)",
+)
+SPIKES_VALUE = Rule("spikes-value", "0 and 1", "bin the events to one per step and channel: spikes > 0")
+SAMPLE_SHAPE = Rule(
+    "spikes-shape", "(n_steps, n_in) = {expected}", "encode all splits with the same steps and channels"
+)
+LABELS_SHAPE = Rule("labels-shape", "{shape}", "give a label per sample")
+LABELS_BELOW = Rule(
+    "labels-value", "classes from 0", "leave samples without a class out, and number the classes from 0"
+)
+CLASSES = Rule(
+    "labels-untrained",
+    "classes that training has samples of",
+    "train on samples of every class, or leave these out of the test",
+)
+OPTION = Rule("encoding-option", "{allowed}", "choose one that is allowed")
+
+
+class DataWarning(LbiWarning):
+    """Data that can be read, but hardly as they were meant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,30 +55,21 @@ class SpikeData:
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int64))
         problems = Problems()
         spikes, labels = self.spikes, self.labels
-        problems.check(
+        SPIKES_SHAPE.check(
+            problems,
             spikes.ndim == 3 and spikes.dtype == np.uint8,
-            "spikes-shape",
             "spikes",
             f"{spikes.dtype} {spikes.shape}",
-            "uint8 (n_samples, n_steps, n_in)",
         )
-        problems.check(
-            labels.shape == spikes.shape[:1],
-            "labels-shape",
-            "labels",
-            f"{labels.shape}",
-            f"{spikes.shape[:1]}",
-        )
-        problems.check(
-            labels.size == 0 or int(labels.min()) >= 0,
-            "labels-value",
-            "labels",
-            f"{labels.min(initial=0)}",
-            "classes from 0",
-        )
+        if LABELS_SHAPE.check(
+            problems, labels.shape == spikes.shape[:1], "labels", labels.shape, shape=spikes.shape[:1]
+        ):
+            n_below = int(np.count_nonzero(labels < 0))
+            found = f"{n_below} of {labels.size} below 0, the least {labels.min(initial=0)}"
+            LABELS_BELOW.check(problems, n_below == 0, "labels", found)
         problems.raise_as(InputError)
         if spikes.size and int(spikes.max()) > 1:
-            problems.add("spikes-value", "spikes", f"values up to {spikes.max()}", "0 and 1")
+            problems.note(SPIKES_VALUE.broken("spikes", f"values up to {spikes.max()}"))
         problems.raise_as(InputError)
 
     def __len__(self) -> int:
@@ -116,23 +132,29 @@ class Dataset:
         if not isinstance(data, SpikeData):
             data = self._splits[name] = data()
         problems = Problems()
-        expected = (self.n_steps, self.n_in)
-        problems.check(
-            data.spikes.shape[1:] == expected,
-            "spikes-shape",
-            f"data set {self.name}, {name}",
-            f"samples of {data.spikes.shape[1:]}",
-            f"(n_steps, n_in) = {expected}",
-        )
-        problems.check(
-            data.labels.max(initial=0) < self.n_classes,
-            "labels-value",
-            f"data set {self.name}, {name}",
-            f"class {data.labels.max(initial=0)}",
-            f"0 to {self.n_classes - 1}",
-        )
+        expected, where = (self.n_steps, self.n_in), f"data set {self.name}, {name}"
+        found = f"samples of {data.spikes.shape[1:]}"
+        SAMPLE_SHAPE.check(problems, data.spikes.shape[1:] == expected, where, found, expected=expected)
+        check_range(data.labels, self.n_classes, f"{where}, labels", problems)
         problems.raise_as(InputError)
         return data
+
+    def check_classes(self, train: SpikeData) -> None:
+        """Raise InputError for classes that cannot be learned: of the test set, but not among ``train``'s samples.
+
+        Args:
+            train: the samples to train on, after a share for validation is taken out.
+        """
+        learned, problems = np.unique(train.labels), Problems()
+        for name in ("test", "validation"):
+            data = self.test if name == "test" else self.validation
+            if data is not None:
+                missing = np.setdiff1d(data.labels, learned)
+                n_samples = int(np.isin(data.labels, missing).sum())
+                shown = ", ".join(map(str, missing[:5])) + (" …" if missing.size > 5 else "")
+                found = f"{n_samples} of {len(data)} samples are of classes {shown}, which training lacks"
+                CLASSES.check(problems, missing.size == 0, f"data set {self.name}, {name}", found)
+        problems.raise_as(InputError)
 
 
 def signature_of(loader: Callable[..., Any]) -> tuple[str, ...]:
@@ -154,11 +176,9 @@ def stratified_split(
 
 def check_options(**checks: tuple[Any, bool, str]) -> None:
     """Raise UsageError for every option whose (value, holds, allowed) does not hold."""
-    from lbi.errors import UsageError
-
     problems = Problems()
     for option, (value, holds, allowed) in checks.items():
-        problems.check(holds, "encoding-option", option, f"{value!r}", allowed)
+        OPTION.check(problems, holds, option, repr(value), allowed=allowed)
     problems.raise_as(UsageError)
 
 

@@ -7,6 +7,7 @@ Cramer, Stradmann, Schemmel, Zenke, IEEE TNNLS 33(7), 2022, DOI 10.1109/TNNLS.20
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.datasets.base import Dataset, SpikeData, check_options
-from lbi.errors import InputError, Problem, Problems
+from lbi.datasets.base import Dataset, DataWarning, SpikeData, check_options
+from lbi.errors import InputError, Problems, Rule
 from lbi.files.untrusted_hdf5 import numbers, open_tree
 
 N_UNITS = 700
@@ -23,6 +24,31 @@ N_UNITS = 700
 
 REFERENCE_BYTES = 16
 """What a sample's list of events takes in a file at least: where the events are."""
+
+FAR = 10
+"""Times the span of all steps: samples that last longer, and lie behind the last step, are not in seconds."""
+
+NO_FOLDER = Rule(
+    "data-missing",
+    "a folder with {files}",
+    "get them {origin}, unpack them, and give the folder with --data",
+)
+NO_FILE = Rule("data-missing", "{file}", "get it {origin}, and unpack it there")
+UNREADABLE = Rule("data-broken", "a whole file", "it may be truncated: get it again")
+LACKS = Rule("data-broken", "spikes/times, spikes/units, labels", "write all three, as SHD's authors do")
+SHAPES = Rule("data-broken", "one of each per sample", "write as many times and units as labels (integers)")
+CLAIMED = Rule("data-broken", "{most} in a file of this size", "it may be damaged: get it again")
+EVENTS = Rule(
+    "data-broken",
+    "as many finite times from 0 as units of 0 to {most}",
+    "write the events of each sample as two lists of one length",
+)
+SECONDS = Rule(
+    "data-times",
+    "seconds, most of them in the {n_steps} steps of {step_ms:g} ms",
+    "write times in seconds{factor}, or choose n_steps and step_ms that cover them",
+)
+NO_EVENTS = Rule("data-empty", "at least one event", "check how the file was written")
 
 SOURCE = "zenkelab.org/resources/spiking-heidelberg-datasets-shd"
 
@@ -84,87 +110,101 @@ def _dataset(
 
 
 def find_files(name: str, data_dir: Path | None, files: dict[str, str], origin: str) -> dict[str, Path]:
-    """Split → path of its file under ``data_dir`` (or its subfolder of that name, as other loaders lay it out).
+    """Split → path of its file.
 
-    Raises InputError naming every file that is missing, where to get it and where to put it.
+    Args:
+        name: the data set; also a subfolder of ``data_dir``, as other loaders lay it out.
+        data_dir: the user's folder.
+        files: split → file name.
+        origin: where the files come from, for messages.
+
+    Raises:
+        InputError: naming every file that is missing, where to get it and where to put it.
     """
     problems = Problems()
     if data_dir is None:
-        problems.add(
-            "data-missing",
-            f"data set {name}",
-            "no folder given",
-            "a folder with " + ", ".join(files.values()),
-            f"get them {origin}, unpack them, and give the folder with --data",
-        )
+        names = ", ".join(files.values())
+        problems.note(NO_FOLDER.broken(f"data set {name}", "no folder given", files=names, origin=origin))
         problems.raise_as(InputError)
     assert data_dir is not None
     found = {}
     for split, file in files.items():
         places = (data_dir / file, data_dir / name.upper() / file, data_dir / name / file)
         path = next((place for place in places if os.path.isfile(place)), None)
-        if path is None:
-            problems.add(
-                "data-missing",
-                str(data_dir / file),
-                "does not exist",
-                file,
-                f"get it {origin}, and unpack it there",
-            )
-        else:
+        where = str(data_dir / file)
+        if NO_FILE.check(problems, path is not None, where, "does not exist", file=file, origin=origin):
+            assert path is not None
             found[split] = path
     problems.raise_as(InputError)
     return found
 
 
 def read(path: Path, n_steps: int, step_s: float, n_channels: int) -> SpikeData:
-    """Bin a file's events: spikes (n_samples, n_steps, n_channels), labels.
+    """Spikes (n_samples, n_steps, n_channels) and labels of a file: its events, binned.
 
-    Raises InputError for a file that is truncated, lacks a part, or holds events out of range.
+    Args:
+        path: the HDF5 file.
+        n_steps: steps of each sample; later events are cut.
+        step_s: seconds per step.
+        n_channels: channels that the 700 units are merged into.
+
+    Raises:
+        InputError: for a file that is truncated, lacks a part, holds events out of range, or times that are not
+            seconds.
+
+    Warns:
+        DataWarning: if most events are cut.
     """
-    broken = Problem(
-        "data-broken",
-        str(path),
-        "is not readable as HDF5",
-        "a whole file",
-        "it may be truncated: get it again",
-    )
-    with open_tree(path, broken) as file:
+    with open_tree(path, UNREADABLE.broken(str(path), "is not readable as HDF5")) as file:
         missing = [key for key in ("spikes/times", "spikes/units", "labels") if key not in file]
         if missing:
-            raise InputError(
-                Problem(
-                    "data-broken",
-                    str(path),
-                    f"lacks {', '.join(missing)}",
-                    "spikes/times, spikes/units, labels",
-                )
-            )
+            raise InputError(LACKS.broken(str(path), f"lacks {', '.join(missing)}"))
         labels = numbers(file, "labels")
         times, units = (file[key][()] for key in ("spikes/times", "spikes/units"))
     problems = Problems()
     shapes = [np.shape(part) for part in (times, units, labels)]
-    problems.check(
+    SHAPES.check(
+        problems,
         shapes[0] == shapes[1] == shapes[2] and labels.ndim == 1 and labels.dtype.kind in "iu",
-        "data-broken",
         str(path),
         f"times {shapes[0]}, units {shapes[1]}, labels {labels.dtype} {shapes[2]}",
-        "one of each per sample",
     )
     n_most = path.stat().st_size // REFERENCE_BYTES
-    problems.check(
-        len(shapes[2]) != 1 or shapes[2][0] <= n_most,
-        "data-broken",
-        str(path),
-        f"{shapes[2]} samples claimed",
-        f"{n_most} in a file of this size",
-    )
+    fits = len(shapes[2]) != 1 or shapes[2][0] <= n_most
+    CLAIMED.check(problems, fits, str(path), f"{shapes[2]} samples claimed", most=n_most)
     problems.raise_as(InputError)
     spikes = np.zeros((len(labels), n_steps, n_channels), dtype=np.uint8)
+    ends = np.zeros((len(labels), 3))
     for sample, (when, unit) in enumerate(zip(times, units, strict=True)):
-        _bin(when, unit, spikes[sample], step_s, f"{path}, sample {sample}", problems)
+        ends[sample] = _bin(when, unit, spikes[sample], step_s, f"{path}, sample {sample}", problems)
     problems.raise_as(InputError)
+    _check_times(str(path), ends, n_steps, step_s)
     return SpikeData(spikes, labels.astype(np.int64))
+
+
+def _check_times(where: str, ends: NDArray[np.float64], n_steps: int, step_s: float) -> None:
+    """Raise InputError for times that are not seconds, warn where most are behind the last step.
+
+    Args:
+        where: the file.
+        ends: (n_samples, 3), the number of events, of those in a step, and the last time.
+        n_steps: steps of each sample.
+        step_s: seconds per step.
+    """
+    problems = Problems()
+    n_events, n_kept = int(ends[:, 0].sum()), int(ends[:, 1].sum())
+    if ends.shape[0] and not NO_EVENTS.check(problems, n_events > 0, where, f"{len(ends)} samples, no event"):
+        problems.raise_as(InputError)
+    if 2 * n_kept >= n_events:
+        return
+    lasts = ends[ends[:, 0] > 0, 2]
+    last = float(np.median(lasts))
+    factor = "" if last < FAR * n_steps * step_s else " (ms / 1e3)" if last < 1e5 else " (µs / 1e6)"
+    found = f"{n_events - n_kept} of {n_events} events are behind the last step; samples end at {last:g} s (median)"
+    problem = SECONDS.broken(where, found, n_steps=n_steps, step_ms=1000 * step_s, factor=factor)
+    if n_kept == 0 or factor:
+        raise InputError(problem)
+    warnings.warn(str(problem), DataWarning, stacklevel=2)
 
 
 def _bin(
@@ -174,8 +214,8 @@ def _bin(
     step_s: float,
     where: str,
     problems: Problems,
-) -> None:
-    """Set ``out`` (n_steps, n_channels) where there is an event."""
+) -> tuple[int, int, float]:
+    """Set ``out`` (n_steps, n_channels) where there is an event; all events, those in a step, and the last time."""
     n_steps, n_channels = out.shape
     when, unit = np.asarray(when), np.asarray(unit)
     fits = (
@@ -184,13 +224,10 @@ def _bin(
     seconds = when.astype(np.float64) if fits else np.zeros(0)  # float16 overflows when it is scaled
     fits = fits and bool(np.all(np.isfinite(seconds))) and seconds.min(initial=0.0) >= 0
     fits = fits and (unit.size == 0 or 0 <= int(unit.min()) <= int(unit.max()) < N_UNITS)
-    if problems.check(
-        fits,
-        "data-broken",
-        where,
-        f"{when.size} times, {unit.size} units, or values out of range",
-        f"as many finite times from 0 as units of 0 to {N_UNITS - 1}",
-    ):
-        step = np.minimum(seconds / step_s, n_steps).astype(np.int64)
-        kept = step < n_steps
-        out[step[kept], unit[kept].astype(np.int64) * n_channels // N_UNITS] = 1
+    found = f"{when.size} times, {unit.size} units, or values out of range"
+    if not EVENTS.check(problems, fits, where, found, most=N_UNITS - 1):
+        return 0, 0, 0.0
+    step = np.minimum(seconds / step_s, n_steps).astype(np.int64)
+    kept = step < n_steps
+    out[step[kept], unit[kept].astype(np.int64) * n_channels // N_UNITS] = 1
+    return when.size, int(kept.sum()), float(seconds.max(initial=0.0))

@@ -10,13 +10,43 @@ from pathlib import Path
 
 import numpy as np
 
-from lbi.datasets.base import Dataset, SpikeData, check_options, stratified_split
-from lbi.errors import InputError, Problem, Problems
+from lbi.datasets.base import SPIKES_VALUE, Dataset, SpikeData, check_options, stratified_split
+from lbi.errors import InputError, Problems, Rule
+from lbi.files.labels import check_shape
+from lbi.files.spikes_npz import rename
 from lbi.files.untrusted_npz import read_npz
+
+EMPTY = Rule("data-empty", "some in each", "add samples, or choose another test_share")
+MISSING = Rule("data-missing", "a .npz file", "check the path")
+BROKEN = Rule(
+    "data-broken",
+    "an .npz file without pickled objects",
+    "write it with numpy.savez; samples of unequal length are padded with zeros",
+)
+LACKS = Rule("data-broken", "{key!r} among the arrays, which are {names}", "{fix}")
+TYPE = Rule("data-broken", "uint8", "write numbers: spikes.astype(numpy.uint8)")
+MANY = Rule(
+    "labels-value",
+    "classes numbered from 0: a network has an output for each number up to the largest",
+    "number them with numpy.unique(labels, return_inverse=True)[1]",
+)
+
+FEW_CLASSES, SPARE = 1000, 10
+"""Outputs that any labels may ask for, and how many times their distinct values beyond."""
 
 
 def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0) -> Dataset:
-    """The file as a data set of that name; test_share, split_seed: for files without a test set."""
+    """A ``.npz`` file as a data set, named as its path.
+
+    Args:
+        path: the file.
+        test_share: share of every class that becomes the test set, for files without one.
+        split_seed: draws that share.
+
+    Raises:
+        InputError: for a file that is missing or broken, and for spikes or labels that no network takes.
+        UsageError: for options out of range.
+    """
     check_options(
         test_share=(
             test_share,
@@ -34,14 +64,17 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
         kept, held_out = stratified_split(train.labels, test_share, np.random.default_rng(split_seed))
         train, test = train.subset(kept), train.subset(held_out)
     problems = Problems()
-    problems.check(
-        len(train) > 0 and len(test) > 0, "data-empty", str(path), "no samples in a split", "some in each"
-    )
+    EMPTY.check(problems, len(train) > 0 and len(test) > 0, str(path), "no samples in a split")
+    problems.raise_as(InputError)
+    labels = np.concatenate([train.labels, test.labels])
+    n_classes, n_distinct = 1 + int(labels.max()), np.unique(labels).size
+    found = f"up to {labels.max()}, for {n_distinct} classes"
+    MANY.check(problems, n_classes <= max(FEW_CLASSES, SPARE * n_distinct), f"{path}, labels", found)
     problems.raise_as(InputError)
     return Dataset(
         str(path),
         {"train": train, "test": test},
-        n_classes=1 + int(max(train.labels.max(), test.labels.max())),
+        n_classes=n_classes,
         n_steps=train.spikes.shape[1],
         input_shape=(train.spikes.shape[2],),
         encoding={"test_share": test_share, "split_seed": split_seed},
@@ -50,44 +83,27 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     if not os.path.isfile(path):  # False for a name too long, too
-        raise InputError(
-            Problem("data-missing", str(path), "does not exist", "a .npz file", "check the path")
-        )
+        raise InputError(MISSING.broken(str(path), "does not exist"))
     try:
         return read_npz(path)[0]
     except ValueError as error:
-        raise InputError(
-            Problem(
-                "data-broken", str(path), f"is not readable ({error})", "an .npz file without pickled objects"
-            )
-        ) from error
+        raise InputError(BROKEN.broken(str(path), f"is not readable ({error})")) from error
 
 
 def _samples(arrays: dict[str, np.ndarray], prefix: str, path: Path) -> SpikeData:
     problems = Problems()
+    names = ", ".join(arrays) or "none"
     for key in (f"{prefix}spikes", f"{prefix}labels"):
-        problems.check(
-            key in arrays, "data-broken", str(path), f"lacks {key!r}", f"has {', '.join(arrays) or 'nothing'}"
-        )
+        found = f"lacks {key!r}"
+        LACKS.check(problems, key in arrays, str(path), found, key=key, names=names, fix=rename(arrays))
     problems.raise_as(InputError)
     spikes, labels = arrays[f"{prefix}spikes"], arrays[f"{prefix}labels"]
-    for key, array, kinds in ((f"{prefix}spikes", spikes, "buif"), (f"{prefix}labels", labels, "ui")):
-        problems.check(
-            array.dtype.kind in kinds,
-            "data-broken",
-            f"{path}, {key}",
-            f"type {array.dtype}",
-            "uint8" if key.endswith("spikes") else "integers",
-        )
+    where = f"{path}, {prefix}spikes"
+    if TYPE.check(problems, spikes.dtype.kind in "buif", where, f"type {spikes.dtype}") and (
+        spikes.dtype != np.uint8
+    ):
+        n_other = spikes.size - int(np.count_nonzero(spikes == 0)) - int(np.count_nonzero(spikes == 1))
+        SPIKES_VALUE.check(problems, n_other == 0, where, f"{n_other} values beside 0 and 1")
+    check_shape(labels, spikes, f"{path}, {prefix}labels", problems)
     problems.raise_as(InputError)
-    if spikes.dtype != np.uint8:
-        problems.check(
-            bool(np.isin(spikes, (0, 1)).all()),
-            "spikes-value",
-            f"{path}, {prefix}spikes",
-            "values beside 0 and 1",
-            "0 and 1",
-        )
-        problems.raise_as(InputError)
-        spikes = spikes.astype(np.uint8)
-    return SpikeData(spikes, labels)
+    return SpikeData(spikes.astype(np.uint8), labels)

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, LbiError, Problem, Problems
+from lbi.errors import InputError, LbiError, Problems, Rule
+from lbi.files.labels import check_shape
 from lbi.files.untrusted_npz import read_npz
 from lbi.files.versions import SPIKES_KEYS
 from lbi.network.spikes import check_spikes
+
+MISSING = Rule("file-missing", "", "check the path")
+DAMAGED = Rule(
+    "file-damaged",
+    ".npz with spikes and optional labels",
+    "write it with numpy.savez(path, spikes=…, labels=…); samples of unequal length are padded with zeros",
+)
+NO_SPIKES = Rule("spikes-missing", "spikes, and optional labels", "{fix}")
+AXES = Rule(
+    "spikes-axes", "(n_samples, n_steps, n_in)", "the channels are the last axis: spikes.swapaxes(1, 2)"
+)
+EMPTY = Rule("spikes-empty", "at least one sample and one step", "write at least one")
+
+OTHER_NAMES = (("data", "targets"), ("x", "y"), ("X", "Y"), ("events", "labels"), ("arr_0", "arr_1"))
+"""Names under which other tools store samples and labels."""
 
 
 def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
@@ -29,54 +46,41 @@ def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray
     path = Path(path)
     where = str(path)
     if not path.is_file():
-        raise InputError(Problem("file-missing", where, "no such file", remedy="check the path"))
+        raise InputError(MISSING.broken(where, "no such file"))
     try:
         arrays, found = read_npz(path, SPIKES_KEYS)
     except ValueError as error:
         reason = "one array, a .npy" if _is_npy(path) else f"not a readable spike file ({error})"
-        raise InputError(
-            Problem(
-                "file-damaged",
-                where,
-                reason,
-                ".npz with spikes and optional labels",
-                "write it with numpy.savez(path, spikes=…, labels=…)",
-            )
-        ) from error
+        raise InputError(DAMAGED.broken(where, reason)) from error
     if "spikes" not in arrays:
-        raise InputError(
-            Problem(
-                "spikes-missing", where, f"arrays {', '.join(found) or 'none'}", "spikes, and optional labels"
-            )
-        )
+        names = ", ".join(found) or "none"
+        raise InputError(NO_SPIKES.broken(where, f"arrays {names}", fix=rename(found)))
     problems = Problems()
-    spikes = None
+    spikes, given = None, arrays["spikes"]
+    if given.ndim == 3 and given.shape[1] == n_in != given.shape[2]:
+        problems.note(AXES.broken(where, f"shape {given.shape} for {n_in} channels"))
+        given = given.swapaxes(1, 2)
     try:
-        spikes = check_spikes(arrays["spikes"], n_in, where)
+        spikes = check_spikes(given, n_in, where)
     except LbiError as error:
         problems.take(error)
     labels = arrays.get("labels")
     if labels is not None:
-        n_samples = arrays["spikes"].shape[:1]
-        problems.check(
-            labels.shape == n_samples and labels.dtype.kind in "iu",
-            "labels-shape",
-            f"{where}, labels",
-            f"{labels.dtype} {labels.shape}",
-            f"integers {n_samples}",
-            "a label per sample; samples are the first axis of spikes, steps the second",
-        )
+        check_shape(labels, arrays["spikes"], f"{where}, labels", problems)
     if spikes is not None:
-        problems.check(
-            spikes.shape[0] > 0 and spikes.shape[1] > 0,
-            "spikes-empty",
-            where,
-            f"shape {spikes.shape}",
-            "at least one sample and one step",
-        )
+        EMPTY.check(problems, spikes.shape[0] > 0 and spikes.shape[1] > 0, where, f"shape {spikes.shape}")
     problems.raise_as(InputError)
     assert spikes is not None
     return spikes, None if labels is None else labels.astype(np.int64)
+
+
+def rename(found: Any) -> str:
+    """The call that gives the arrays of a file the names that are read."""
+    for spikes, labels in OTHER_NAMES:
+        if spikes in found:
+            rest = f", labels=a[{labels!r}]" if labels in found else ""
+            return f"name them so: a = numpy.load(path); numpy.savez(path, spikes=a[{spikes!r}]{rest})"
+    return "write it with numpy.savez(path, spikes=…, labels=…)"
 
 
 def _is_npy(path: Path) -> bool:

@@ -57,7 +57,11 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
         readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
         shape, _, dtype = readers.get(version, npy.read_array_header_2_0)(stream)
         n_bytes = dtype.itemsize * np.prod(np.array(shape, dtype=object))
-        if dtype.hasobject or n_bytes != entry.file_size - stream.tell() or len(shape) > 32:
+        if dtype.hasobject:
+            raise ValueError(
+                f"{entry.filename}: an array of Python objects, {dtype} {shape}, needs unpickling"
+            )
+        if n_bytes != entry.file_size - stream.tell() or len(shape) > 32:
             raise ValueError(f"{entry.filename}: {dtype} {shape} claimed, which is not what it holds")
     with archive.open(entry) as stream:
         return np.asarray(npy.read_array(stream, allow_pickle=False))

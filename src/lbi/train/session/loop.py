@@ -62,6 +62,7 @@ class Trainer:
         self.on_batch = on_batch
         self.on_epoch = on_epoch
         self.train, self.validation = split(dataset, config)
+        dataset.check_classes(self.train)
         self.model = model or SpikingNetwork(
             config.model(dataset.input_shape, dataset.n_classes), config.seed
         )
