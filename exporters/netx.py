@@ -1,8 +1,8 @@
 """``--target netx``: a Lava-DL ``.net`` (HDF5) that unmodified lava-dl 0.6.0 loads and runs spike for spike.
 
-netx re-derives sign mode, exponent and bits of every layer from the integers in the file, and Lava derives
-the sign mode once more; for some matrices the two disagree and values come out wrong. So the derivation is
-repeated here, layer by layer, and a network that would not come out exactly is refused.
+netx derives sign mode, exponent and bits of every layer from the integers in the file, and Lava derives
+the sign mode again; for some matrices the two disagree and values are wrong. So the derivation is
+repeated here for every layer, and a network that would not run exactly is refused.
 Source: lava-dl 0.6.0 ``netx/hdf5.py`` and ``netx/utils.py``, lava-nc 0.10.0 ``utils/weightutils.py``.
 """
 
@@ -29,24 +29,24 @@ SUFFIX = ".net"
 TAKES = "fixed"
 
 MODELS = ("cuba_lif", "integrator")
-"""Neuron models that netx's CUBA neuron can be."""
+"""Neuron models that netx's CUBA neuron can represent."""
 
 BLOCK_ELEMENTS = 1 << 23
-"""Weights that are made dense at a time while writing."""
+"""Number of weights that are made dense at a time while writing."""
 
 
 def check(job: ExportJob) -> list[Problem]:
-    """Every reason why netx cannot hold the network; empty if it can."""
+    """All reasons why netx cannot hold the network; empty if it can."""
     return check_network(job.fixed)
 
 
 def export(job: ExportJob, path: Path) -> None:
-    """Write the ``.net`` file. Raises InputError with every reason why it cannot be."""
+    """Write the ``.net`` file. Raises InputError with all reasons if netx cannot hold the network."""
     write(job.fixed, path)
 
 
 def check_network(network: FixedNetwork) -> list[Problem]:
-    """Every reason why netx cannot hold ``network``; empty if it can."""
+    """All reasons why netx cannot hold ``network``; empty if it can."""
     problems = Problems()
     for layer in chain(network, problems):
         _check_delays(layer, problems)
@@ -57,7 +57,7 @@ def check_network(network: FixedNetwork) -> list[Problem]:
 
 
 def write(network: FixedNetwork, path: Path) -> None:
-    """Write ``network`` as ``.net``. Raises InputError with every reason why it cannot be."""
+    """Write ``network`` as ``.net``. Raises InputError with all reasons if netx cannot hold it."""
     Problems(check_network(network)).raise_as(InputError)
     with new_hdf5(path) as file:
         groups = file.create_group("layer", track_order=True)
@@ -80,7 +80,7 @@ def write(network: FixedNetwork, path: Path) -> None:
 
 
 def current_decay(du: int) -> int:
-    """``iDecay`` of the file for Lava's ``du``: netx subtracts one, Lava's neuron adds one again."""
+    """The file's ``iDecay`` for Lava's ``du``: netx subtracts one, and Lava's neuron adds one."""
     return du + 1
 
 
@@ -130,12 +130,12 @@ def _check_delays(layer: Layer, problems: Problems) -> None:
 
 
 def _check_weights(layer: Layer, problems: Problems) -> None:
-    """Note weights that netx and Lava would change; they take those of a convolution as they are."""
+    """Note weights that netx and Lava would change; those of convolutions are kept."""
     if layer.convolution is not None:
         return
     matrices = [synapses for synapses in (layer.forward, layer.recurrent) if synapses is not None]
     stored = [_values(synapses) for synapses in matrices]
-    # A recurrent layer's exponent and bits come from both matrices side by side.
+    # Exponent and bits of a recurrent layer are derived from both matrices together.
     shifted = shift_left(np.unique(np.concatenate(stored)))
     if shifted is None:
         raise AssertionError("weights within −255 to 255, not all zero, can be shifted")
@@ -215,7 +215,7 @@ def _write_neuron(layer: Layer, group: Any) -> None:
     sizes = [population.n for population in layer.populations]
 
     def shared(values: list[int]) -> Any:
-        """One number for all neurons, or one for each."""
+        """One number if all neurons share it, otherwise one per neuron."""
         return values[0] if len(set(values)) == 1 else np.repeat(values, sizes)
 
     parameters: dict[str, Any] = {

@@ -2,9 +2,9 @@
 
     python run_netx.py network.net --spikes test.npz -o out.npz
 
-All samples run one after the other, each padded by the number of layers. netx resets its neurons between
-them (with ``reset_offset=1``: with 0 the last input of a sample leaks into the next); what is still in
-flight in recurrent and delayed synapses it would keep, so Lava's own Reset empties those.
+Samples run one after the other, each padded by the number of layers. netx resets its neurons between
+them (with ``reset_offset=1``: with 0 the last input of a sample leaks into the next). It does not clear spikes in
+flight in recurrent and delayed synapses, so Lava's own Reset does.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
 
 PIECES = 50
-"""Runs into which Lava is divided where progress is to be seen: it can be asked between runs only."""
+"""Number of runs into which samples are divided to report progress, which is possible only between runs."""
 
 
 def run(path: Path, spikes: Any, sparse: bool = False, progress: Path | None = None) -> Any:
-    """Output (n_samples, n_steps, n_out) of ``spikes`` (n_samples, n_steps, n_in).
+    """The output (n_samples, n_steps, n_out) for input ``spikes`` (n_samples, n_steps, n_in).
 
-    Spikes uint8; if the last layer's neurons never spike, their voltages int32. Neurons of more than one dimension
+    These are spikes (uint8) or, if the last layer's neurons never spike, voltages (int32). Neurons of more than one dimension
     are flattened in C order of (channel, height, width).
-    progress: a file to which the numbers of samples done are appended, line by line
+    Numbers of completed samples are appended to the file ``progress``, one per line.
     """
-    # Not at the top: Lava imports every file beside a process in search of models, and this takes seconds.
+    # Not at the top: Lava imports all files beside a process to search for models, and this takes seconds.
     from lava.lib.dl.netx.hdf5 import Network
 
     n_samples, n_steps, _ = spikes.shape
     depth = len(Network(net_config=str(path), sparse_fc_layer=sparse))
     period = n_steps + depth
     network = Network(net_config=str(path), reset_interval=period, reset_offset=1, sparse_fc_layer=sparse)
-    network.net_config.f.close()  # netx leaves the file open
+    network.net_config.f.close()  # netx does not close the file
     shape = network.inp.shape  # (width, height, channel) or (n,)
     padded = np.zeros((n_samples, period, *shape[::-1]), dtype=np.int32)
     padded[:, :n_steps] = spikes.reshape(n_samples, n_steps, *shape[::-1])
@@ -70,12 +70,12 @@ def run(path: Path, spikes: Any, sparse: bool = False, progress: Path | None = N
 
 
 def integrates(network: Any) -> bool:
-    """True if the last layer's threshold is netx's for a layer without neurons: no voltage exceeds it."""
+    """True if the last layer has netx's threshold for layers without neurons, which no voltage exceeds."""
     return int(network.layers[-1].neuron.vth.init) >= 1 << 17
 
 
 def _in_flight(network: Any) -> list[tuple[Any, int]]:
-    """Buffers in which a spike may outlive its sample, and the step (from 0) at whose end to empty them."""
+    """Buffers in which a spike can outlive its sample, each with the step (from 0) after which to clear it."""
     found = []
     for index, layer in enumerate(network.layers):
         if hasattr(layer, "synapse_rec"):

@@ -405,7 +405,7 @@ def test_integrators_end_a_network(kind, rng):
     assert network.readout.kind == "membrane_mean"
     np.testing.assert_allclose(activity.output, np.stack(expected, axis=1), rtol=0, atol=1e-9)
     inside = {**nodes, "more": nir.Linear(np.ones((3, 4))), "b": lif(3)}
-    with pytest.raises(InputError, match=r"no-spikes: layer 'b': takes in the voltages of 'out'"):
+    with pytest.raises(InputError, match=r"no-spikes: layer 'b': receives the voltages of 'out'"):
         from_graph(graph_of(inside, list(itertools.pairwise(["input", *inside, "output"])), (8,), 3), dt=dt)
 
 

@@ -1,4 +1,4 @@
-"""Builds a ``Network`` layer by layer from what other frameworks hold: neurons with their own conventions."""
+"""Builder that assembles a ``Network`` layer by layer from other frameworks' neurons and their conventions."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from lbi.network.graph import INPUT, Network, Population, Projection, Readout
 from lbi.network.neurons import CubaLif, Integrator, LifRefractory, Neuron
 
 ALWAYS = "always_on"
-"""Name of the neuron that spikes in every step: a constant input to a current is its synapse."""
+"""Name of the neuron that spikes in every step; a constant input to a current is a synapse from it."""
 
 MOST_PARTS = 16
-"""Populations into which a layer is split at most, where its neurons differ in their decays."""
+"""Maximum number of populations into which a layer is split if its neurons differ in their decays."""
 
 Parts = dict[str, NDArray[np.intp]]
-"""Population name → the neurons of the layer that it holds."""
+"""Population → its neurons in the layer."""
 
 
 class Builder:
-    """Collects layers of neurons in their order of evaluation; ``network()`` ends it.
+    """Collector of neuron layers in order of evaluation; ``network()`` returns the result.
 
-    A layer is a population, or, where its neurons differ in their decays, one for each pair of decays:
-    ``name_1``, ``name_2``, … in the order in which they occur. ``parts``: layer → population → its neurons.
-
-    Raises InputError, at the end, naming everything that could not be taken over.
+    A layer is a population or, if its neurons differ in their decays, one population per pair of decays:
+    ``name_1``, ``name_2``, … in order of occurrence. ``parts`` maps layer → population → its neurons. Problems are
+    collected and raised by ``network()``.
     """
 
     def __init__(self, input_shape: Sequence[int]) -> None:
@@ -53,10 +52,10 @@ class Builder:
         voltage_bias: ArrayLike = 0.0,
         refractory_period: int = 0,
     ) -> Signal:
-        """Add a layer fed by ``signal``; returns its spikes. Parameters: numbers, or arrays of its shape.
+        """Add a layer with input ``signal`` and return its spikes; parameters are numbers or arrays of its shape.
 
-        Infinite thresholds make integrators. Finite ones may differ (weights and biases are scaled to one).
-        A constant in the signal enters the current: as bias where the current has no memory, else from a
+        Infinite thresholds make integrators. Finite thresholds may differ (weights and biases are scaled to one).
+        A constant in the signal enters the current: as a bias if the current has no memory, otherwise from a
         neuron that spikes in every step.
         """
         alpha, beta, thresholds, bias = (
@@ -96,7 +95,7 @@ class Builder:
         return Signal.spikes(name, signal.shape)
 
     def _parts(self, name: str, alpha: NDArray[Any], beta: NDArray[Any], where: str) -> Parts:
-        """The layer's populations: one for each pair of decays."""
+        """The populations of a layer, one per pair of decays."""
         decays, first, pair = np.unique(
             np.stack([alpha, beta]), axis=1, return_index=True, return_inverse=True
         )
@@ -128,9 +127,18 @@ class Builder:
             return CubaLif(1.0, 1.0, 1.0)
 
     def network(self, readout: str | None = None, meta: Mapping[str, Any] | None = None) -> Network:
-        """The network; ``readout``: the layer that is read (default: the last).
+        """The network of all layers.
 
-        meta: its ``parts`` say, for every layer in parts, which part each neuron is in (from 1).
+        Args:
+            readout: the output layer; None for the last.
+            meta: plain JSON values for ``Network.meta``. ``parts`` is added for layers in several parts: the part,
+                from 1, of each neuron.
+
+        Returns:
+            The network.
+
+        Raises:
+            InputError: naming everything that cannot be imported.
         """
         check = self.problems.check
         check(bool(self.parts), "no-neurons", "model", "no spiking layer", "at least one", "add one")
@@ -148,7 +156,7 @@ class Builder:
                 self.problems.add(
                     "no-spikes",
                     f"layer {target!r}",
-                    f"takes in the voltages of {source!r}",
+                    f"receives the voltages of {source!r}",
                     "spikes",
                     "end the model with the layer that is read by its voltage",
                 )
@@ -161,7 +169,7 @@ class Builder:
         return self.assembled(read, {**(meta or {}), **({"parts": split} if split else {})})
 
     def assembled(self, read: str, meta: Mapping[str, Any] | None = None) -> Network:
-        """The network as it is so far, read at the layer ``read`` (its first part)."""
+        """The network of the layers so far, with the readout at layer ``read`` (its first part)."""
         populations = list(self._populations)
         if any(np.any(signal.constant) for signal in self._signals.values()):
             populations.insert(0, Population(ALWAYS, (1,), CubaLif(1.0, 0.5, 0.5, np.ones(1))))
@@ -175,7 +183,7 @@ class Builder:
         return Network(self.input_shape, tuple(populations), tuple(projections), readout, dict(meta or {}))
 
     def _into(self, target: str, signal: Signal, order: Mapping[str, int]) -> list[Projection]:
-        """The projections of what flows into a population."""
+        """The projections into a population."""
         found: dict[str, list[Term]] = {}
         for term in signal.terms:
             parts = self.parts.get(term.source, {term.source: np.arange(term.matrix.shape[1])})
@@ -192,7 +200,7 @@ class Builder:
 
 
 def _part_numbers(parts: Parts, n: int) -> list[int]:
-    """Which part, from 1, each of a layer's n neurons is in."""
+    """The part, from 1, of each of a layer's n neurons."""
     numbers = np.zeros(n, dtype=int)
     for number, neurons in enumerate(parts.values(), start=1):
         numbers[neurons] = number
@@ -200,9 +208,9 @@ def _part_numbers(parts: Parts, n: int) -> list[int]:
 
 
 def _projections(source: str, target: str, terms: list[Term], back: bool) -> list[Projection]:
-    """One projection if no synapse has two delays, else one per delay.
+    """One projection if no synapse has two delays, otherwise one per delay.
 
-    A ``Term`` counts its delay from the step of the spike; a projection that leads back is a step late as such.
+    A ``Term`` counts its delay from the step of the spike; feedback projections already take one step.
     """
     name = f"{source}_to_{target}"
     delays = [term.delay - (1 if back else 0) for term in terms]

@@ -1,7 +1,7 @@
-"""NIR files (``.nir``) as float networks, with the time step spelled out.
+"""Import of NIR files (``.nir``) as float networks, with an explicit time step.
 
-NIR gives differential equations, with time constants in no agreed unit; a network of steps follows only with a step
-``dt`` (``nir_time``). For every neuron node, one step of Euler's method::
+NIR defines differential equations with time constants in no agreed unit; a network in steps follows only with a step
+``dt`` (``nir_time``). Every neuron node takes one step of Euler's method:
 
     CubaLIF   I[t] = (1 − dt/τ_syn) I[t−1] + (dt/τ_syn) w_in S[t]
               v[t] = (1 − dt/τ_mem) v[t−1] + (dt/τ_mem) (v_leak + R I[t])
@@ -10,7 +10,7 @@ NIR gives differential equations, with time constants in no agreed unit; a netwo
 
 and CubaLI, LI, I the same without spikes, to end a network: their voltage is read. That is ``CubaLif`` with
 current_decay dt/τ_syn, voltage_decay dt/τ_mem and the gains multiplied into the weights. Source: Pedersen et al.,
-Nature Communications 15, 8122 (2024), doi:10.1038/s41467-024-52259-9. Not every writer means that: ``WRITERS``.
+Nature Communications 15, 8122 (2024), doi:10.1038/s41467-024-52259-9. Some writers mean something else: ``WRITERS``.
 """
 
 from __future__ import annotations
@@ -72,15 +72,15 @@ def load(path: str | Path, dt: float | None = None, writer: str | None = None) -
 
     Args:
         path: the file.
-        dt: seconds per step. Default: the file's own (ours state it), else what the file decides (``nir_time``).
-        writer: one of ``WRITERS``, for files of a framework that means something else than the specification.
+        dt: seconds per step; None for the one that the file states or implies (``nir_time``).
+        writer: one of ``WRITERS``, for files of a framework that deviates from the specification.
 
     Returns:
-        The float network; ``meta["nir"]`` says ``dt``, ``dt_from``, ``writer`` and ``notes``, lines on what the file
-        may not hold.
+        The float network. ``meta["nir"]`` holds ``dt``, ``dt_from``, ``writer`` and ``notes``, lines on properties of
+        the model that the file may not contain.
 
     Raises:
-        InputError: naming every node that cannot be imported, and a file that decides no time step.
+        InputError: naming every node that cannot be imported, and a missing time step.
         UsageError: for an unknown writer, or a step that is not above 0.
 
     Warns:
@@ -96,7 +96,7 @@ def load(path: str | Path, dt: float | None = None, writer: str | None = None) -
         try:
             graph = nir.read(path)
         except (ValueError, AttributeError, AssertionError, TypeError):
-            graph = nir.read(path, type_check=False)  # files older than NIR's types
+            graph = nir.read(path, type_check=False)  # files from before NIR's types
     return from_graph(graph, str(path), dt, writer)
 
 
@@ -132,7 +132,7 @@ def from_graph(
 
 
 def _check_nodes(graph: Graph, where: str) -> Problems:
-    """What cannot be imported, whichever way signals flow."""
+    """Note nodes that cannot be imported in any graph."""
     problems = Problems()
     for name, node in graph.nodes.items():
         kind = type(node).__name__
@@ -186,10 +186,10 @@ def _own_metadata(graph: Any) -> dict[str, Any]:
 
 
 def _check_scales(meta: dict[str, Any], network: Network, where: str) -> list[str]:
-    """Scales that a file states, checked against its weights; removed from ``meta``, with a note, if they do not fit.
+    """Check the scales in a file against its weights; if they do not fit, they are removed from ``meta`` with a note.
 
-    A network trained in integers states them so that rounding changes nothing: scale · weight is an integer.
-    Raises InputError for what is no scale.
+    A network trained in integers states scales so that rounding changes nothing: scale · weight is an integer.
+    Raises InputError for values that are not scales.
     """
     scales, names = meta["scales"], [population.name for population in network.populations]
     holds = isinstance(scales, dict) and all(
@@ -209,7 +209,7 @@ def _check_scales(meta: dict[str, Any], network: Network, where: str) -> list[st
 
 
 class _Reader:
-    """Walks the flat graph: linear nodes become signals, neuron nodes populations."""
+    """Reader of a flat graph that turns linear nodes into signals and neuron nodes into populations."""
 
     def __init__(self, graph: Graph, where: str, step: TimeStep, names: dict[str, str]) -> None:
         self.graph, self.where, self.names = graph, where, names
@@ -253,7 +253,7 @@ class _Reader:
         return None
 
     def _labels(self, nodes: list[str]) -> dict[str, str]:
-        """Population names of neuron nodes: those that our writer noted, else the nodes' own, made valid and unique.
+        """Population names of neuron nodes: those that this package noted, otherwise node names, made valid and unique.
 
         A layer in parts is ``name_1``, ``name_2`` …, so no other node keeps a name of that form.
         """
@@ -270,7 +270,7 @@ class _Reader:
         return labels
 
     def _into(self, node: str, target: str) -> Signal:
-        """The sum of everything that flows into a node, seen from ``target``'s step."""
+        """The sum of all inputs of a node, relative to ``target``'s step."""
         parts = [self._out_of(name, target) for name in self.graph.before(node)]
         if not parts:
             raise InputError(UNCONNECTED.broken(node, "nothing flows in"))
@@ -291,7 +291,7 @@ class _Reader:
         return LINEAR[type(node).__name__](node, self._into(name, target), self.dt)
 
     def _neuron_shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a node that is not built yet: from its parameters, else from its forward input."""
+        """The shape of a node that has not been built, from its parameters or from its forward input."""
         node = self.graph.nodes[name]
         shape = np.shape(node.r)
         if np.prod(shape, dtype=int) > 1:
@@ -327,7 +327,7 @@ class _Reader:
 
 
 def _threshold(node: Any, writer: Writer) -> NDArray[np.float64]:
-    """What a voltage must exceed: the next smaller number where a neuron spikes at its threshold itself."""
+    """The value that a voltage must exceed: the next smaller number if the neuron fires at v = threshold."""
     values = floats(getattr(node, "v_threshold", np.inf))
     if not writer.at_threshold or not np.all(np.isfinite(values)):
         return values
@@ -339,7 +339,7 @@ _ALONE = ("groups", "start_dim", "end_dim")
 
 
 def _is_numbers(value: Any) -> bool:
-    """True for finite numbers, alone or in an array, and for a parameter that is left out."""
+    """True for a finite number, an array of finite numbers, or None."""
     array = np.asarray(value)
     return value is None or (
         array.dtype.kind in "biuf" and array.size > 0 and bool(np.all(np.isfinite(array)))
@@ -352,7 +352,7 @@ def _brief(value: Any) -> str:
 
 
 def _clean(decays: Any) -> NDArray[np.float64]:
-    """Decays from float32 time constants: what differs in the last digits is one value, and 1 is 1."""
+    """Decays from float32 time constants, with values that differ only by rounding made equal."""
     values = np.atleast_1d(np.asarray(decays, dtype=np.float64))
     if values.size and np.ptp(values) <= 1e-6:
         values = values[:1]

@@ -1,4 +1,4 @@
-"""A NIR graph without nesting, and an order in which its neurons are evaluated within a step."""
+"""NIR graphs without nesting, and the order of evaluation of their neurons within a step."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Graph:
         return [end for start, end in self.edges if start == name]
 
     def neurons(self) -> list[tuple[str, Any]]:
-        """Neuron nodes with their names."""
+        """Neuron nodes by name."""
         return [(name, node) for name, node in self.nodes.items() if type(node).__name__ in NEURON_KINDS]
 
     def order(self, given: tuple[str, ...] = ()) -> list[str]:
         """Neuron names, every source before its target except for feedback.
 
         Args:
-            given: an order to take if it names exactly these neurons. Without it, an edge is feedback if it leads
-                back to a node on the path by which a depth-first walk from the input came.
+            given: an order that is used if it names exactly these neurons. Otherwise, edges to a node on the current
+                path of a depth-first search from the input are feedback.
         """
         neurons = {name for name, _ in self.neurons()}
         if set(given) == neurons:
@@ -92,7 +92,7 @@ def flatten(graph: Any, where: str) -> Graph:
 
 
 def _resolve(graph: Any, prefix: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """All nodes and edges with full names; an inner Input or Output is replaced by what stands before it."""
+    """All nodes and edges with full names; inner Input and Output nodes are replaced by their predecessors."""
     nodes: dict[str, Any] = {}
     edges = [(f"{prefix}{start}", f"{prefix}{end}") for start, end in graph.edges]
     for key, node in graph.nodes.items():
@@ -122,7 +122,7 @@ def _spliced(
 
 
 def _check_cycles(graph: Graph, where: str) -> None:
-    """A cycle that no neuron breaks has no meaning in steps."""
+    """Note cycles without a neuron, which have no meaning in steps."""
     neurons = {name for name, _ in graph.neurons()}
     done: set[str] = set()
     for start in graph.nodes:

@@ -1,4 +1,4 @@
-"""What each kind of NIR node does in one step: parameters of neurons, and linear maps of signals."""
+"""The effect of each kind of NIR node in one step: parameters of neurons, and linear maps of signals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Parameters = tuple[Any, Any, Any, Any]
 
 
 def _share(dt: float, tau: NDArray[np.float64], writer: Writer) -> Any:
-    """The part of its input that a leaky state takes in."""
+    """The fraction of its input that a leaky state receives."""
     return 1.0 if writer.full_voltage else (writer.share or writer.decay)(dt, tau)
 
 
@@ -66,7 +66,7 @@ def _delay(node: Any, signal: Signal, dt: float) -> Signal:
 
 def _conv(node: Any, signal: Signal, _dt: float) -> Signal:
     kernel = floats(node.weight)
-    flat = kernel.ndim == 3  # one-dimensional: as an image of one row
+    flat = kernel.ndim == 3  # one-dimensional: an image with one row
     shape = signal.shape
     if kernel.ndim not in (3, 4) or len(shape) != kernel.ndim - 1:
         raise InputError(KERNEL.broken("a convolution", f"a kernel {kernel.shape} for {shape}"))
@@ -113,11 +113,11 @@ LINEAR: dict[str, Callable[[Any, Signal, float], Signal]] = {
     "Flatten": _flatten,
     "Delay": _delay,
 }
-"""Node type → function of (node, what flows in, dt)."""
+"""Node type → function of (node, input signal, dt)."""
 
 
 def text(value: Any) -> str:
-    """A text as h5py gives it; empty for anything else."""
+    """A text that h5py returns as bytes or str; empty for anything else."""
     return (
         value.decode("utf-8", "replace")
         if isinstance(value, bytes)

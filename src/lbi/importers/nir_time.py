@@ -1,8 +1,7 @@
-"""The time step of a NIR file, how its writer means it, and what the format does not hold of that writer's model.
+"""The time step of a NIR file, the conventions of its writer, and the properties that the format cannot hold.
 
-NIR has no time step. It follows from a file only where R = τ/dt for neurons of several different τ, or where the
-file says who wrote it: its own metadata, or a writer's constant. One τ for all neurons decides nothing, since R
-may be a resistance.
+NIR has no time step. It follows from a file only if R = τ/dt for neurons with several different τ, or if the file
+identifies its writer by metadata or by a constant. A single τ is not enough, since R may be a resistance.
 Sources: snntorch 1.0.0 ``export_nir.py``, norse 1.1.0 ``torch/utils/export_nir.py``, sinabs 3.1.3 ``nir.py``,
 spikingjelly 2.0.0 ``activation_based/nir_exchange``, rockpool 3.1.0 ``nn/modules/torch/nir.py``.
 """
@@ -19,20 +18,20 @@ from lbi.errors import InputError, LbiWarning, Rule, UsageError
 from lbi.importers.nir_graph import SPIKING, Graph
 
 USUAL_DT = 1e-4
-"""Seconds per step that snnTorch hard-codes and spikingjelly takes by default."""
+"""Seconds per step that snnTorch hard-codes and spikingjelly has as default."""
 
 
 class Writer(NamedTuple):
-    """How a framework's NIR files are meant.
+    """The conventions of a framework's NIR files.
 
     Attributes:
-        dt: seconds per step, None if it follows from the file.
-        decay: share lost per step, from (dt, τ).
+        dt: seconds per step; None if it follows from the file.
+        decay: fraction lost per step, as a function of (dt, τ).
         full_current: input enters the current without the factor dt/τ_syn.
         full_voltage: the current enters the voltage without the factor dt/τ_mem.
-        share: factor of the current that enters the voltage, from (dt, τ), if it is not the decay.
-        at_threshold: a neuron spikes at its threshold itself, not only above.
-        loses: what the model may do and the file does not say; empty if nothing.
+        share: factor of the current that enters the voltage, as a function of (dt, τ), if it is not the decay.
+        at_threshold: a neuron fires at v ≥ threshold, not only above it.
+        loses: properties of the model that the file does not contain; may be empty.
     """
 
     dt: float | None
@@ -87,7 +86,7 @@ WRITERS = {
         loses="reset by subtraction, several spikes a step, biases, recurrent weights, noise",
     ),
 }
-"""``writer`` → how to read its files."""
+"""``writer`` → its conventions."""
 
 WRITER = Rule("unknown-writer", ", ".join(WRITERS), "name the framework that wrote the file, or leave it out")
 TIME_STEP = Rule("time-step", "seconds above 0", "give the seconds that a step of the trained model took")
@@ -104,11 +103,11 @@ ROCKPOOL = Rule(
 
 
 class NirWarning(LbiWarning):
-    """A NIR file may not hold all that its writer's model does."""
+    """Warning that a NIR file may not describe its writer's model completely."""
 
 
 class TimeStep(NamedTuple):
-    """Seconds per step, where they come from in words, and the key in ``WRITERS`` of how the file is read."""
+    """Seconds per step, their origin in words, and the key in ``WRITERS`` by which the file is read."""
 
     seconds: float
     source: str
@@ -123,13 +122,13 @@ def time_step(
     Args:
         graph: the file, flat.
         where: the file, for messages.
-        given: seconds that the user states.
-        own: seconds that the file's own metadata states.
-        writer: key of ``WRITERS`` that the user states.
+        given: seconds given by the user.
+        own: seconds in the file's metadata.
+        writer: key of ``WRITERS`` given by the user.
 
     Raises:
         UsageError: for a step that is not above 0, or an unknown writer.
-        InputError: if nothing states or decides the step.
+        InputError: if the step is neither given nor implied.
     """
     if writer is not None and writer not in WRITERS:
         raise UsageError(WRITER.broken("writer", repr(writer)))
@@ -168,11 +167,11 @@ def _undecided(graph: Graph) -> str:
 
 
 def losses(graph: Graph, step: TimeStep) -> list[str]:
-    """What a file may not hold of the model that it was written from: one line per writer that it looks like.
+    """Properties of the original model that a file may not contain: one line per writer that it resembles.
 
     Args:
         graph: the file, flat; not one of this package's own.
-        step: how the file is read.
+        step: time step and conventions by which the file is read.
     """
     found = [step.writer] if step.writer != "nir" else []
     if not found and _looks_like_snntorch(graph):
@@ -231,7 +230,7 @@ def _looks_like_sinabs(graph: Graph) -> bool:
 
 
 def _resistances_tell(graph: Graph) -> bool:
-    """False where every R is 1, as writers have it that know no R."""
+    """False if every R is 1, as in files of writers without R."""
     return bool(np.any(_spread(graph, "r") != 1))
 
 
@@ -282,7 +281,7 @@ def _joined(parts: list[Any]) -> NDArray[np.float64]:
 
 
 def _common(steps: NDArray[np.float64]) -> float | None:
-    """The one step that all agree on, None if they do not."""
+    """The step on which all values agree, or None."""
     if not steps.size or not np.all(np.isfinite(steps)) or not np.all(steps > 0):
         return None
     return float(np.median(steps)) if np.ptp(steps) <= 1e-4 * steps.max() else None

@@ -1,7 +1,7 @@
-"""What flows between neurons: a sum of delayed spikes through sparse matrices, plus a constant.
+"""Signals between neurons: sums of delayed spikes through sparse matrices, plus a constant.
 
-Other frameworks put any number of linear modules between two neuron layers. A ``Signal`` follows them
-symbolically, and ends as one sparse matrix per source and delay; exact zeros never become synapses.
+Other frameworks have any number of linear modules between two neuron layers. A ``Signal`` composes them
+symbolically into one sparse matrix per source and delay; exact zeros never become synapses.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Signal:
-    """``Σ matrix · spikes(source, t − delay) + constant``, of this shape (C order).
+    """``Σ matrix · spikes(source, t − delay) + constant``, in C order of its shape.
 
-    terms: at most one per source and delay · constant: (n,)
+    Attributes:
+        shape: shape of the value.
+        terms: at most one per source and delay.
+        constant: (n,).
     """
 
     shape: tuple[int, ...]
@@ -53,7 +56,7 @@ class Signal:
 
     @classmethod
     def nothing(cls, shape: Sequence[int]) -> Signal:
-        """Silence of a shape."""
+        """The zero signal of a shape."""
         return cls(tuple(shape), (), np.zeros(prod(shape)))
 
     def __add__(self, other: Signal) -> Signal:
@@ -64,7 +67,7 @@ class Signal:
     def linear(
         self, weights: Any, bias: ArrayLike | None = None, shape: Sequence[int] | None = None
     ) -> Signal:
-        """``weights @ self + bias``; weights: (n_out, n) array or scipy sparse matrix."""
+        """``weights @ self + bias``, with weights (n_out, n) as array or scipy sparse matrix."""
         if np.ndim(weights) != 2:
             raise _mismatch("weights", ("n_out", self.n), np.shape(weights))
         matrix = csr_matrix(weights, dtype=np.float64)
@@ -80,32 +83,32 @@ class Signal:
         return Signal(tuple(shape or (matrix.shape[0],)), terms, constant)
 
     def scaled(self, factors: ArrayLike) -> Signal:
-        """Element-wise product with a number or an array that broadcasts to the shape."""
+        """The element-wise product with a number or a broadcastable array."""
         return self.linear(diags(wide(factors, self.shape)), shape=self.shape)
 
     def plus(self, constant: ArrayLike) -> Signal:
-        """Element-wise sum with a number or an array that broadcasts to the shape."""
+        """The element-wise sum with a number or a broadcastable array."""
         return Signal(self.shape, self.terms, self.constant + wide(constant, self.shape))
 
     def rows(self, chosen: NDArray[np.intp]) -> Signal:
-        """The values of these numbers (C order), as one dimension; the signal itself if they are all of them."""
+        """The values at the given indices (C order) as one dimension; the signal itself if these are all."""
         if chosen.size == self.n:
             return self
         terms = tuple(term._replace(matrix=term.matrix[chosen]) for term in self.terms)
         return Signal((chosen.size,), terms, self.constant[chosen])
 
     def reshaped(self, shape: Sequence[int]) -> Signal:
-        """The same values under another shape."""
+        """The same values in another shape."""
         return Signal(tuple(int(size) for size in shape), self.terms, self.constant)
 
     def flattened(self, start: int = 0, end: int = -1) -> Signal:
-        """Dimensions ``start`` to ``end`` (both included) as one."""
+        """The signal with dimensions ``start`` to ``end`` (inclusive) merged."""
         start, end = start % len(self.shape), end % len(self.shape)
         middle = prod(self.shape[start : end + 1])
         return self.reshaped((*self.shape[:start], middle, *self.shape[end + 1 :]))
 
     def delayed(self, steps: ArrayLike) -> Signal:
-        """Later by whole steps: a number, or an array that broadcasts to the shape."""
+        """The signal delayed by whole steps, a number or a broadcastable array."""
         late = wide(steps, self.shape).astype(np.int64)
         if np.any(self.constant):
             raise InputError(
@@ -133,7 +136,7 @@ class Signal:
         dilation: Any = 1,
         groups: int = 1,
     ) -> Signal:
-        """A convolution of (channels, height, width) as torch's; kernel: (n_out, channels / groups, h, w)."""
+        """The convolution of (channels, height, width) as in torch, with kernel (n_out, channels / groups, h, w)."""
         fits = len(self.shape) == 3 and kernel.ndim == 4 and self.shape[0] == kernel.shape[1] * groups
         if not fits or groups < 1 or kernel.shape[0] % groups:
             raise _mismatch("a convolution", ("channels", "height", "width"), self.shape)
@@ -147,7 +150,7 @@ class Signal:
         return self.linear(matrix, biases, shape)
 
     def pool2d(self, kernel: Any, stride: Any, padding: Any = 0, *, mean: bool = False) -> Signal:
-        """Sum or mean over windows of each channel."""
+        """The sum or mean over windows of each channel."""
         height, width = pair(kernel)
         if len(self.shape) != 3 or min(height, width) < 1 or height * width > FREE_ELEMENTS:
             raise _mismatch(
@@ -159,7 +162,7 @@ class Signal:
 
 
 def wide(values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """One number per value of that shape (C order) from one for all, or an array that broadcasts to it."""
+    """One number per value of a shape (C order), from a number or a broadcastable array."""
     array = np.asarray(values, dtype=np.float64)
     try:
         return np.broadcast_to(array, shape).reshape(-1)
@@ -168,7 +171,7 @@ def wide(values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def pair(value: Any) -> tuple[int, int]:
-    """One number or two, as two."""
+    """One or two numbers as a pair."""
     values = np.asarray(value).reshape(-1)
     if values.size not in (1, 2):
         raise _mismatch("a convolution's or window's sizes", (2,), values.shape)
@@ -176,7 +179,7 @@ def pair(value: Any) -> tuple[int, int]:
 
 
 def _merged(terms: tuple[Term, ...]) -> tuple[Term, ...]:
-    """One term per source and delay, without stored zeros; empty ones dropped."""
+    """Terms merged to one per source and delay, without stored zeros and empty terms."""
     sums: dict[tuple[str, int], csr_matrix] = {}
     for term in terms:
         key = (term.source, term.delay)

@@ -1,8 +1,8 @@
-"""Run Lava 0.10.0 on Python 3.11 to 3.14 and on NumPy 2, with its files untouched.
+"""Import patches for Lava 0.10.0 on Python 3.11 to 3.14 and on NumPy 2; its files are not changed.
 
-lava-nc and lava-dl are archived and declare ``python < 3.11`` and ``numpy < 2``. Four places in them stand in the way;
-each has a ``Patch`` here, applied to the text of the module while it is imported. On Python 3.10 with NumPy 1 none is needed
-and Lava is imported as it is. A script of your own runs unchanged with
+lava-nc and lava-dl are archived and declare ``python < 3.11`` and ``numpy < 2``. Four places in them fail there;
+each has a ``Patch`` here, applied to the text of the module while it is imported. On Python 3.10 with NumPy 1 none is
+needed. Other scripts run unchanged with
 
     python -m lbi.system.lava_compat my_script.py [ARGUMENT ...]
 

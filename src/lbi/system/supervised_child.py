@@ -1,11 +1,10 @@
-"""Start a script as a supervised child: run by path, in an interpreter that may lack this package.
+"""Entry point of supervised children: runs a script by path, in an interpreter that may lack this package.
 
     python child.py PREFIX PARENT_PID SCRIPT [ARGUMENT ...]
 
-Names the shared memory that the script makes with PREFIX, so that it can be found and freed; ends the whole
-process group when the parent is gone; and ends the script when a process that it has started dies of an
-exception, which Lava would wait for without end. Lava itself is patched for newer Pythons (``lava_compat``). Standard
-library only.
+Shared memory of the script gets names with PREFIX, so that it can be found and freed. The whole process group ends
+when the parent is gone. The script ends when a process started by it dies of an exception, for which Lava would wait
+forever. Lava is patched for newer Pythons (``lava_compat``). Standard library only.
 """
 
 import os
@@ -13,17 +12,17 @@ import sys
 from typing import Any
 
 FAILED = 70
-"""Exit code when a process of the script's own died of an exception (EX_SOFTWARE of sysexits.h)."""
+"""Exit code after an exception in a process that the script started (EX_SOFTWARE of sysexits.h)."""
 
 
 GONE_S = 1.0
-"""How long killed processes may take to disappear before their shared memory is freed."""
+"""Seconds that killed processes may take to disappear before their shared memory is freed."""
 
 
 def main() -> None:
     """Run SCRIPT as ``__main__``."""
     prefix, parent, script, *arguments = sys.argv[1:]
-    # Started by path, Python would look for modules beside this file first (profile.py is also a stdlib name).
+    # A script started by path would first import modules from beside this file.
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(os.path.abspath(script)), *(path for path in sys.path if path != here)]
     import multiprocessing.shared_memory as shared_memory
@@ -31,7 +30,7 @@ def main() -> None:
     import threading
 
     patch_lava(os.path.join(here, "lava_compat.py"))
-    # Lava offers no say in the names; 14 letters are a limit of macOS, which has no /dev/shm.
+    # Lava has no option for the names. macOS, which has no /dev/shm, limits them to 14 characters.
     if os.path.isdir("/dev/shm"):
         names: Any = shared_memory
         names._SHM_NAME_PREFIX = "/" + prefix
@@ -55,7 +54,7 @@ def patch_lava(path: str) -> None:
 
 
 def report_failures(report: int) -> None:
-    """Let every process started from here print its exception and write to ``report`` (Lava catches it)."""
+    """Make every process started from here print its exception, which Lava would swallow, and write to ``report``."""
     import traceback
     from multiprocessing.process import BaseProcess
 
@@ -77,7 +76,7 @@ def report_failures(report: int) -> None:
 def watch(parent: int, prefix: str, failures: int) -> None:
     """End this process group when ``parent`` no longer is the parent, and this process after a failure.
 
-    The last one out frees the shared memory: a process in a session of its own, when the group is dead.
+    A process in a separate session then frees the shared memory, when the group is dead.
     """
     import select
     import signal
@@ -97,7 +96,7 @@ def watch(parent: int, prefix: str, failures: int) -> None:
 
 
 def free_shared_memory(prefix: str) -> int:
-    """Unlink every shared memory block of that prefix; returns how many there were."""
+    """Unlink all shared memory blocks of that prefix and return their number."""
     if not os.path.isdir("/dev/shm"):
         return 0
     names = [name for name in os.listdir("/dev/shm") if name.startswith(prefix)]

@@ -1,7 +1,7 @@
-"""Lava-DL netx files (``.net``) as integer networks: what ``lava.lib.dl.netx.hdf5.Network`` makes Lava run.
+"""Reader of Lava-DL netx files (``.net``): the integer network that ``lava.lib.dl.netx.hdf5.Network`` runs.
 
-Weights are those that Lava computes with (``netx_weights``). Neurons are numbered channel by channel, row by
-row (the order of the file and of torch); Lava's own order is (width, height, channel).
+Weights are those that Lava computes with (``lbi.files.netx.weights``). Neurons are numbered in C order of (channel,
+height, width), as in the file and in torch; Lava's own order is (width, height, channel).
 Source: lava-dl 0.6.0 ``netx/hdf5.py``, ``netx/utils.py``, ``netx/blocks/process.py``.
 """
 
@@ -26,14 +26,14 @@ from lbi.network.graph import INPUT, Readout
 from lbi.network.neurons import FixedCubaLif, FixedIntegrator
 
 DEFAULT_NEURON = {"iDecay": 0, "vDecay": 4096, "vThMant": NEVER}
-"""netx's neuron for a dense layer without one: a current that never leaks, a voltage equal to it."""
+"""netx's neuron for a dense layer without neurons: a current without leak, and a voltage equal to it."""
 
 MOST_PARTS = 16
-"""Populations into which a layer is split at most, where its neurons differ."""
+"""Maximum number of populations into which a layer is split if its neurons differ."""
 
 Neuron = FixedCubaLif | FixedIntegrator
 Part = tuple[NDArray[np.intp], Neuron]
-"""Neurons of a layer that are alike, and what they are."""
+"""Equal neurons of a layer: their indices and their parameters."""
 
 RUNS = "input, dense, dense_rec, conv, flatten; pool is read as a convolution"
 
@@ -98,7 +98,7 @@ class _Group:
         return int(values[0]), int(values[-1])
 
     def shape(self) -> tuple[int, ...]:
-        """The layer's sizes; raises ValueError for those of no layer that is in the file."""
+        """The sizes of the layer; raises ValueError if they are impossible."""
         sizes = tuple(self.integers("shape").reshape(-1).tolist())
         if min(sizes, default=0) < 1 or prod(sizes) > MOST_NEURONS:
             raise ValueError(f"shape: {sizes} instead of 1 to {MOST_NEURONS} neurons")
@@ -113,7 +113,7 @@ class _Group:
 
 @dataclass
 class _Reader:
-    """Collects layers into a network, and everything that stands against it."""
+    """Reader that collects layers into a network, and all problems."""
 
     path: str
     input_bias: NDArray[Any] | None
@@ -245,7 +245,7 @@ class _Reader:
         return picture.reshape(-1).astype(np.int64) if fits else np.zeros(prod(shape), dtype=np.int64)
 
     def _spikes_as_picture(self, layer: _Group, weight: int, name: str, n: int, where: str) -> None:
-        """A spike adds ``weight`` as the bias would: exact where the current keeps nothing of the step before."""
+        """Synapses by which a spike adds ``weight`` like a bias; exact if the current has no memory."""
         decay = _Group(subgroup(layer.group, "neuron")).integer("iDecay", 0)
         self.problems.check(
             decay == 4096,
@@ -307,7 +307,7 @@ class _Reader:
             return
         delays = self._delays(layer, weights.shape, where)
         exponent = shifted.weight_exp
-        if delays is not None and recurrent:  # netx forgets the exponent, and has one delay matrix for both
+        if delays is not None and recurrent:  # netx drops the exponent, and has one delay matrix for both
             exponent = 0
             check(n == before, "netx-delay", f"{where}, delay", "delays in a recurrent layer", "n_in = n_out")
         source = self.layers[-1][0] if self.layers else INPUT
@@ -339,7 +339,7 @@ class _Reader:
         kernel = layer.integers("weight")
         kernel = kernel.reshape(kernel.shape[:4])
         groups = 1 if pool else layer.integer("groups")
-        if pool and good:  # one kernel for every channel, each on its own
+        if pool and good:  # one kernel per channel
             kernel, groups = np.repeat(kernel.reshape(1, 1, *kernel.shape[-2:]), before[0], axis=0), before[0]
         convolution = Convolution(
             kernel, layer.pair("stride"), layer.pair("padding"), layer.pair("dilation"), groups
@@ -404,9 +404,9 @@ class _Reader:
         exponent: int = 0,
         delay: Any = 0,
     ) -> None:
-        """Add synapses. Odd weights among both signs, which Lava keeps here, become projections of their own.
+        """Add synapses; odd weights in a mixed-sign matrix, which Lava keeps here, become separate projections.
 
-        They occur with exponent 0 only, where the sum of the parts is the sum of all.
+        They occur only with exponent 0, where the sum over the parts equals the total.
         """
         odd = weights.data % 2 != 0
         if mode is SignMode.MIXED and np.any(odd):
@@ -436,7 +436,7 @@ class _Reader:
         )
 
     def _before(self, n_in: int, where: str) -> int:
-        """Neurons of the layer before; a dense layer takes a conv layer's only after a flatten."""
+        """Number of neurons of the layer before; between conv and dense layers a flatten is required."""
         if self.shape is None:
             self.shape = self.input_shape = (n_in,)
         self.problems.check(
@@ -479,7 +479,7 @@ class _Reader:
         return np.broadcast_to(delay, shape)
 
     def _neuron(self, layer: _Group, mantissas: NDArray[np.int64], where: str) -> list[Part] | None:
-        """The layer's neurons, those that are alike together, in the order in which they occur."""
+        """The layer's neurons, grouped by equal parameters in order of occurrence."""
         values = self._neuron_values(layer, mantissas.size, where)
         if values is None or not self.problems.check(
             mantissas.min() >= -4096 and mantissas.max() <= 4095,
