@@ -17,7 +17,6 @@ from lbi.train import (
     LinBreg,
     ProxSGD,
     param_groups,
-    propose_lamda,
     sparse_init_,
 )
 from lbi.train.session.config import make_config
@@ -342,45 +341,3 @@ def test_errors_name_everything():
 
 
 # --- the proposal -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("density", [0.3, 0.1, 0.03])
-@pytest.mark.parametrize("kind", ["adabreg", "linbreg", "linbreg-momentum"])
-def test_proposed_lamda_gives_about_the_density_after_the_horizon(kind, density):
-    # Gradients that stay as they were in the first batches: the model of the proposal, exactly.
-    shape, horizon = (100, 80), 150
-    generator = torch.Generator().manual_seed(1)
-    pull = 0.2 * torch.randn(shape, generator=generator) * torch.rand(shape, generator=generator)
-    noise = 0.5 + torch.rand(shape, generator=generator)
-    weight = torch.zeros(shape, requires_grad=True)
-    bias = torch.zeros(3, requires_grad=True)
-    groups = [{"params": [weight], "reg": L1(1.0)}, {"params": [bias]}]
-    optimizer = {
-        "adabreg": lambda: AdaBreg(groups, lr=0.004),
-        "linbreg": lambda: LinBreg(groups, lr=0.1),
-        "linbreg-momentum": lambda: LinBreg(groups, lr=0.02, momentum=0.9),
-    }[kind]()
-
-    def loss():
-        return (weight * (pull + noise * torch.randn(shape, generator=generator))).sum() + bias.sum()
-
-    lamda = propose_lamda(optimizer, (loss() for _ in range(40)), density, horizon)
-    assert weight.grad is None
-    assert not optimizer.state
-    assert optimizer.param_groups[0]["reg"] == L1(1.0)
-    optimizer.param_groups[0]["reg"] = L1(lamda)
-    for _ in range(horizon):
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-    assert density / 1.5 < float((weight != 0).float().mean()) < density * 1.5
-
-
-def test_proposal_checks_its_input():
-    optimizer, weight, _ = noisy(L1(0.1))
-    with pytest.raises(UsageError, match=r"(?s)density: 1\.0;.*horizon: 0;"):
-        propose_lamda(optimizer, [], 1.0, 0)
-    with pytest.raises(UsageError, match="losses: 1 batches; allowed: 2 or more"):
-        propose_lamda(optimizer, [weight.sum()])
-    with pytest.raises(UsageError, match="no regularized group"):
-        propose_lamda(AdaBreg([weight]), [weight.sum()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from lbi.errors import InputError, Problems, Rule
@@ -124,18 +125,9 @@ def _spliced(
 def _check_cycles(graph: Graph, where: str) -> None:
     """Note cycles without a neuron, which have no meaning in steps."""
     neurons = {name for name, _ in graph.neurons()}
-    done: set[str] = set()
-    for start in graph.nodes:
-        path: list[str] = []
-        stack = [(start, 0)]
-        while stack:
-            name, depth = stack.pop()
-            del path[depth:]
-            if name in path:
-                found = "flows into itself without a neuron between"
-                raise InputError(CYCLE.broken(f"{where}, node {name!r}", found))
-            if name in done or name in neurons:
-                continue
-            done.add(name)
-            path.append(name)
-            stack += [(end, len(path)) for end in graph.after(name)]
+    plain = [name for name in graph.nodes if name not in neurons]
+    try:
+        TopologicalSorter({name: set(graph.after(name)) - neurons for name in plain}).prepare()
+    except CycleError as error:
+        found = "flows into itself without a neuron between"
+        raise InputError(CYCLE.broken(f"{where}, node {error.args[1][0]!r}", found)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from graphlib import TopologicalSorter
 from math import prod
 from typing import Any
 
@@ -199,8 +200,12 @@ class FixedNetwork:
             if projection.source != INPUT and np.any(self.lag(projection) == 0):
                 before[projection.target].add(projection.source)
         order: list[str] = []
-        while len(order) < len(before):
-            order += [name for name in before if name not in order and before[name] <= set(order)]
+        sorter, rank = TopologicalSorter(before), {name: i for i, name in enumerate(before)}
+        sorter.prepare()
+        while sorter.is_active():
+            ready = sorted(sorter.get_ready(), key=rank.__getitem__)
+            sorter.done(*ready)
+            order += ready
         return tuple(order)
 
 

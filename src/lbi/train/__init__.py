@@ -3,7 +3,7 @@
 from lbi.train.layers.model import ModelConfig, PopulationConfig, SpikingNetwork
 from lbi.train.model_pt import load_model, network_of, save_model
 from lbi.train.neurons import atrlif, cuba_lif
-from lbi.train.optim.density import DensityController, DensityRecord, propose_lamda
+from lbi.train.optim.density import DensityController, DensityRecord
 from lbi.train.optim.optimizers import AdaBreg, LinBreg, ProxSGD, param_groups
 from lbi.train.optim.regularizers import L1, GroupL1, Regularizer
 from lbi.train.optim.sparse_init import sparse_init_
@@ -25,7 +25,6 @@ __all__ = [
     "load_model",
     "network_of",
     "param_groups",
-    "propose_lamda",
     "save_model",
     "sparse_init_",
 ]

@@ -1,4 +1,4 @@
-"""Control of the density: a controller that adjusts λ, an initial proposal for λ, and a log of the support.
+"""Control of the density: a controller that adjusts λ, and a log of the support.
 
 A Bregman optimizer's dual v determines which λ gives which density: a weight is nonzero where
 ``reg.strength(v) > λ``. So the λ of a wanted density is a quantile, and there are no gains to tune.
@@ -8,7 +8,7 @@ A Bregman optimizer's dual v determines which λ gives which density: a weight i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -32,8 +32,7 @@ OPTIMIZER = Rule(
 )
 GROUP = Rule("controller-group", "{names}", "name a group")
 DENSITY = Rule("controller-density", "a number > 0 and ≤ 1")
-LAMDA = Rule("controller-lamda", "a number > 0", "start from some λ, such as propose_lamda's")
-PROPOSE = Rule("propose-option", "{allowed}")
+LAMDA = Rule("controller-lamda", "a number > 0", "give the regularizer a λ to start from")
 
 _MOST_FALLS = 16
 _LEAST_LAMDA = 1e-12  # keeps λ positive if a density cannot be reached
@@ -314,83 +313,6 @@ def _units(
         for i in unit.groups:
             LAMDA.check(problems, regularized[i]["reg"].lamda > 0, f"param_groups[{i}].reg.lamda", "0")
     return units
-
-
-def propose_lamda(
-    optimizer: torch.optim.Optimizer,
-    losses: Iterable[Tensor],
-    density: float = 0.1,
-    horizon: int = 200,
-    generator: torch.Generator | None = None,
-) -> float:
-    """A λ at which about ``density`` of all weights would enter within ``horizon`` steps.
-
-    The n gradients of the losses give per weight a mean and a variance σ². Most of the mean is noise, so it is shrunk:
-    with τ² the variance of true means over a tensor, to μ = mean·τ²/(τ² + σ²/n), with variance
-    ν² = τ²·(σ²/n)/(τ² + σ²/n). A dual that starts at 0 is then distributed after h steps as
-    N(−lr·h·μ, lr²·(h²ν² + hσ²)), drift and diffusion (for AdaBreg with gradients in units of √mean(g²); for LinBreg
-    with lr/(1 − momentum)). λ is the (1 − density) quantile of the strength of one draw of these duals. Gradients
-    shrink during training, so weights enter later than predicted; a controller corrects this. Weights, gradients
-    and state are not changed.
-
-    Args:
-        optimizer: a LinBreg or AdaBreg.
-        losses: the scalar losses of the first two or more batches, such as a generator that runs the model on each.
-        density: fraction of weights, in (0, 1).
-        horizon: optimizer steps, at least 1.
-        generator: CPU generator for the draw; None for seed 0.
-
-    Returns:
-        λ.
-
-    Raises:
-        UsageError: for fewer than two batches, no regularized group, or values out of range.
-    """
-    problems, where = Problems(), "propose_lamda"
-    groups = [group for group in optimizer.param_groups if group.get("reg") is not None]
-    PROPOSE.check(problems, 0 < density < 1, f"{where}.density", density, allowed="a number > 0 and < 1")
-    PROPOSE.check(problems, horizon >= 1, f"{where}.horizon", horizon, allowed="a number of steps ≥ 1")
-    PROPOSE.check(problems, bool(groups), f"{where}.optimizer", "no regularized group", allowed="one or more")
-    problems.raise_as(UsageError)
-    params = [p for group in groups for p in group["params"]]
-    sums, squares = [torch.zeros_like(p) for p in params], [torch.zeros_like(p) for p in params]
-    n = 0
-    for loss in losses:
-        grads = torch.autograd.grad(loss, params, allow_unused=True)
-        for grad, total, square in zip(grads, sums, squares, strict=True):
-            if grad is not None:
-                total += grad
-                square += grad.square()
-        n += 1
-    PROPOSE.check(problems, n >= 2, f"{where}.losses", f"{n} batches", allowed="2 or more")
-    problems.raise_as(UsageError)
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
-    moments = iter(zip(sums, squares, strict=True))
-    strengths = []
-    for group in groups:
-        for _ in group["params"]:
-            total, square = next(moments)
-            moved = _displacement(group, total / n, square / n, n, horizon, generator)
-            strengths.append(group["reg"].strength(moved).ravel())
-    return _quantile(torch.cat(strengths), density)
-
-
-def _displacement(
-    group: dict[str, Any], mean: Tensor, square: Tensor, n: int, horizon: int, generator: torch.Generator
-) -> Tensor:
-    """A draw of duals after ``horizon`` steps from 0, based on the first two moments of n gradients."""
-    lr = float(group["lr"])
-    if "betas" in group:
-        unit = square.sqrt() + float(group["eps"])
-        mean, square = mean / unit, square / unit.square()
-    else:
-        lr /= 1 - float(group["momentum"])
-    variance = (square - mean.square()).clamp_(min=0) * (n / (n - 1))
-    spread = (mean.square() - variance / n).mean().clamp_(min=0)
-    trust = spread / (spread + variance / n).clamp_(min=torch.finfo(mean.dtype).tiny)
-    deviation = (horizon**2 * trust * variance / n + horizon * variance).sqrt_()
-    noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
-    return -lr * (horizon * trust * mean + deviation * noise)
 
 
 def _quantile(strengths: Tensor, density: float) -> float:
