@@ -1,8 +1,8 @@
-"""Data sets as spikes: every chip takes binary events per timestep, so that is what a data set is here.
+"""Data sets as spikes: chips take binary events per timestep, so a data set consists of them.
 
-``load(name, data_dir, **encoding)`` gives the same spikes for the same arguments on any machine; the
-encoding in full stands in ``Dataset.encoding`` and travels with a trained model, so that the commands
-that run it later encode new input as the training did. To add a data set: its file, and its row below.
+``load(name, data_dir, **encoding)`` gives the same spikes for the same arguments on any machine. The full encoding is
+in ``Dataset.encoding`` and is stored with a trained model, so that commands encode new input as in training. To add
+a data set, add its file and its row below.
 """
 
 from __future__ import annotations
@@ -27,9 +27,17 @@ DATASETS: dict[str, str] = {
 def load(name: str, data_dir: str | Path | None = None, /, **encoding: Any) -> Dataset:
     """The data set of that name, encoded into spikes.
 
-    data_dir: where its files are (for those that do not come with a package), or a ``.npz`` file
-    encoding: options of the data set; ``load(d.name, data_dir, **d.encoding)`` gives ``d`` again
-    Raises UsageError for an unknown name or option, InputError for files that are missing or broken.
+    Args:
+        name: a key of ``DATASETS``, or the path of a ``.npz`` file.
+        data_dir: folder with its files, for data sets that do not come with a package.
+        **encoding: options of the data set; ``load(d.name, data_dir, **d.encoding)`` gives ``d`` again.
+
+    Returns:
+        The data set.
+
+    Raises:
+        UsageError: for an unknown name or option.
+        InputError: for files that are missing or broken.
     """
     if name.endswith(".npz"):
         from lbi.datasets.npz import load_npz

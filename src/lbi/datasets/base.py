@@ -1,4 +1,4 @@
-"""What a data set is: spikes and labels, split in two, and the encoding that made them."""
+"""Records of a data set: spikes and labels, split into training and test, and their encoding."""
 
 from __future__ import annotations
 
@@ -37,14 +37,19 @@ OPTION = Rule("encoding-option", "{allowed}", "choose one that is allowed")
 
 
 class DataWarning(LbiWarning):
-    """Data that can be read, but hardly as they were meant."""
+    """Warning of data that can be read but are probably in another unit or form than intended."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpikeData:
-    """Samples: spikes (n_samples, n_steps, n_in) uint8, 0 or 1; labels (n_samples,) int64.
+    """Samples with labels.
 
-    Raises InputError naming all that is mis-shaped.
+    Attributes:
+        spikes: (n_samples, n_steps, n_in) uint8, 0 or 1.
+        labels: (n_samples,) int64.
+
+    Raises:
+        InputError: naming all arrays of wrong shape or type.
     """
 
     spikes: NDArray[np.uint8]
@@ -76,16 +81,19 @@ class SpikeData:
         return self.spikes.shape[0]
 
     def subset(self, indices: Any) -> SpikeData:
-        """The samples at ``indices`` (anything that numpy indexes the first axis with)."""
+        """The samples at ``indices``, any numpy index of the first axis."""
         return SpikeData(self.spikes[indices], self.labels[indices])
 
 
 class Dataset:
-    """A data set in spikes; ``load(name, data_dir, **encoding)`` makes it again.
+    """A data set in spikes; ``load(name, data_dir, **encoding)`` makes the same again.
 
-    train, test, validation (None where the data set defines none): given as SpikeData, or as a function that
-    reads it, called once on first use · n_in, n_steps: channels and timesteps of every sample
-    input_shape: for display and hardware layout, product n_in · step_s: seconds per timestep, where it means something
+    The splits are given as SpikeData or as functions that read it, called once on first use; ``validation`` is None if
+    the data set defines none. ``n_in`` and ``n_steps`` are channels and timesteps of every sample.
+
+    Args:
+        input_shape: shape of the input for display and hardware placement, with product n_in.
+        step_s: seconds per timestep, or None if it has no meaning.
     """
 
     def __init__(
@@ -140,10 +148,10 @@ class Dataset:
         return data
 
     def check_classes(self, train: SpikeData) -> None:
-        """Raise InputError for classes that cannot be learned: of the test set, but not among ``train``'s samples.
+        """Raise InputError for classes of the test set without training samples.
 
         Args:
-            train: the samples to train on, after a share for validation is taken out.
+            train: the training samples, without those held out for validation.
         """
         learned, problems = np.unique(train.labels), Problems()
         for name in ("test", "validation"):
@@ -158,7 +166,7 @@ class Dataset:
 
 
 def signature_of(loader: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of the encoding options that a loader takes."""
+    """Names of a loader's encoding options."""
     return tuple(inspect.signature(loader).parameters)[1:]
 
 
@@ -183,7 +191,7 @@ def check_options(**checks: tuple[Any, bool, str]) -> None:
 
 
 def pixel_options(code: str, n_levels: int, order_seed: int) -> dict[str, tuple[Any, bool, str]]:
-    """What ``check_options`` is to check where an image is shown one pixel a step."""
+    """The checks, for ``check_options``, of data sets that show one pixel per step."""
     return {
         "code": (code, code in VALUE_CODES, ", ".join(VALUE_CODES)),
         "n_levels": (

@@ -1,8 +1,8 @@
-"""Real handwritten digits that come with scikit-learn (UCI Optical Recognition of Handwritten Digits).
+"""Handwritten digits from scikit-learn (UCI Optical Recognition of Handwritten Digits).
 
 1,797 images of 8 × 8 pixels, grey values 0 to 16 (Alpaydin, Kaynak 1998, DOI 10.24432/C50P49). A fixed
 stratified quarter is the test set. ``digits`` shows a static image; ``psdigits`` shows its 64 pixels one by
-one in a fixed random order, a small sister of permuted sequential MNIST (Le, Jaitly, Hinton, arXiv:1504.00941).
+one in a fixed random order, a small version of permuted sequential MNIST (Le, Jaitly, Hinton, arXiv:1504.00941).
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ _TEST_FRACTION = 0.25
 
 
 def load_digits(_data_dir: Path | None = None, *, code: str = "rate", n_steps: int = 16) -> Dataset:
-    """Static images, 64 channels.
+    """Static images with 64 channels.
 
-    code: "latency" (one spike per pixel, bright early) or "rate" (evenly spaced, up to one a step)
-    n_steps: timesteps per image
+    Args:
+        code: "latency" (one spike per pixel, bright early) or "rate" (evenly spaced, up to one per step).
+        n_steps: timesteps per image.
     """
     check_options(
         code=(code, code in IMAGE_CODES, ", ".join(IMAGE_CODES)),
@@ -38,10 +39,13 @@ def load_digits(_data_dir: Path | None = None, *, code: str = "rate", n_steps: i
 def load_psdigits(
     _data_dir: Path | None = None, *, code: str = "thermometer", n_levels: int = 16, order_seed: int = 0
 ) -> Dataset:
-    """64 steps, one pixel each.
+    """Images shown in 64 steps of one pixel.
 
-    code: how a grey value becomes spikes: "thermometer", "population" or "on_off" (``lbi.datasets.encodings``)
-    n_levels: channels · order_seed: draws the order of the pixels
+    Args:
+        code: how a grey value becomes spikes: "thermometer", "population" or "on_off"
+            (``lbi.datasets.encodings``).
+        n_levels: channels.
+        order_seed: seed of the order of pixels.
     """
     check_options(**pixel_options(code, n_levels, order_seed))
     images, labels = _images()

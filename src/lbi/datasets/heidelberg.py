@@ -23,7 +23,7 @@ N_UNITS = 700
 """Cochlea channels in the files."""
 
 REFERENCE_BYTES = 16
-"""What a sample's list of events takes in a file at least: where the events are."""
+"""Smallest number of bytes per sample in a file: the reference to its events."""
 
 FAR = 10
 """Times the span of all steps: samples that last longer, and lie behind the last step, are not in seconds."""
@@ -58,7 +58,11 @@ def load_shd(
 ) -> Dataset:
     """Spoken digits, 20 classes: a channel is 1 in a step if any of its units fired in it; later events are cut.
 
-    n_channels: 700 units merged into this many channels of neighbours.
+    Args:
+        data_dir: folder with the files.
+        n_steps: timesteps per sample.
+        step_ms: milliseconds per timestep.
+        n_channels: number of channels into which neighbouring units of the 700 are merged.
     """
     files = {"train": "shd_train.h5", "test": "shd_test.h5"}
     return _dataset("shd", data_dir, files, 20, n_steps, step_ms, n_channels)
@@ -69,7 +73,7 @@ def load_ssc(
 ) -> Dataset:
     """Speech commands, 35 classes, with their own validation set; options as for ``load_shd``.
 
-    All of it takes n_steps · n_channels bytes for each of 105,829 samples: 1.5 GB with these defaults.
+    The data set takes n_steps · n_channels bytes for each of 105,829 samples: 1.5 GB with these defaults.
     """
     files = {"train": "ssc_train.h5", "validation": "ssc_valid.h5", "test": "ssc_test.h5"}
     return _dataset("ssc", data_dir, files, 35, n_steps, step_ms, n_channels)

@@ -35,9 +35,9 @@ def load_psmnist(
     order_seed: int = 0,
     max_samples: int = 0,
 ) -> Dataset:
-    """Handwritten digits pixel by pixel; max_samples > 0 takes the first so many of each split.
+    """Handwritten digits pixel by pixel; max_samples > 0 limits the samples of each split.
 
-    All of it takes 784 · n_levels bytes per sample: 0.4 GB with these defaults.
+    The data set takes 784 · n_levels bytes per sample: 0.4 GB with these defaults.
     """
     check_options(
         **pixel_options(code, n_levels, order_seed),
@@ -110,7 +110,8 @@ def _find(data_dir: Path | None) -> dict[str, tuple[Path, Path]]:
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """An IDX file of unsigned bytes: two zero bytes, 0x08, the rank, big-endian sizes, then the values.
 
-    Raises InputError if it is truncated or of another type.
+    Raises:
+        InputError: if it is truncated or of another type.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

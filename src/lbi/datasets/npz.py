@@ -1,6 +1,6 @@
-"""A user's own spikes: ``.npz`` with ``spikes`` (n_samples, n_steps, n_in) uint8 and ``labels`` (n_samples,).
+"""Spikes from a user's file: ``.npz`` with ``spikes`` (n_samples, n_steps, n_in) uint8 and ``labels`` (n_samples,).
 
-With ``test_spikes`` and ``test_labels`` beside them, these are the test set; else a stratified share is.
+``test_spikes`` and ``test_labels``, if present, are the test set; otherwise a stratified share is held out.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
     Args:
         path: the file.
         test_share: share of every class that becomes the test set, for files without one.
-        split_seed: draws that share.
+        split_seed: seed of the split.
 
     Raises:
         InputError: for a file that is missing or broken, and for spikes or labels that no network takes.
@@ -82,7 +82,7 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    if not os.path.isfile(path):  # False for a name too long, too
+    if not os.path.isfile(path):  # also False for a name that is too long
         raise InputError(MISSING.broken(str(path), "does not exist"))
     try:
         return read_npz(path)[0]

@@ -1,6 +1,6 @@
-"""The slow, obvious simulation: one numpy line per equation, for float and integer networks alike.
+"""The reference simulation: one numpy line per equation, for float and integer networks.
 
-It is the oracle that the compiled simulator is tested against, and the way to run a float network.
+The compiled simulator is tested against it, and float networks run in it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 
 
 def simulate(network: Network | FixedNetwork, spikes: ArrayLike, record: Iterable[str] = ()) -> Activity:
-    """Run every sample of ``spikes`` (n_samples, n_steps, n_in) from rest.
+    """The activity of a network, in which every sample starts from rest.
 
-    record: variables to keep for all populations: "spikes", "active" and the neuron's state variables.
-    Equations: those of the neuron models (``lbi.network.neurons``), and docs/architecture.md for time.
+    The equations are those of the neuron models (``lbi.network.neurons``); docs/architecture.md explains time.
+
+    Args:
+        network: a float or integer network.
+        spikes: (n_samples, n_steps, n_in), 0 and 1.
+        record: variables to record for all populations: "spikes", "active" and state variables of the neuron.
+
+    Returns:
+        Outputs, counts and recorded variables.
     """
     spikes = check_spikes(spikes, network.n_in)
     n_samples, n_steps, _ = spikes.shape
@@ -93,7 +100,7 @@ def _activity(
 
 
 def by_lag(network: Any, projection: Any) -> list[tuple[int, csr_matrix]]:
-    """The projection's weights apart by lag, shortest first: Lava shifts each delay's sum on its own."""
+    """The projection's weights per lag, shortest first: Lava shifts the sum of each delay separately."""
     lags = network.lag(projection)
     weights = projection.weights.to_scipy()
     if weights.dtype.kind in "iu":

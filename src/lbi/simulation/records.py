@@ -54,7 +54,10 @@ class Layout(NamedTuple):
 class Inputs(NamedTuple):
     """Input spikes: dense (``is_dense``) or as events sorted by (sample, step).
 
-    spikes: (n_samples, n_steps, n_in) uint8 · pointers: (n_samples · n_steps + 1,) · channels: (n_events,)
+    Attributes:
+        spikes: (n_samples, n_steps, n_in) uint8.
+        pointers: (n_samples · n_steps + 1,).
+        channels: (n_events,).
     """
 
     is_dense: bool
