@@ -1,12 +1,12 @@
 """Checks of untrusted plain values (TOML, JSON, checkpoints) against the annotations of a record.
 
-A record is a dataclass whose annotations say what each field takes, in the vocabulary of ``annotated_types``::
+A record is a dataclass whose annotations say what each field accepts, in the vocabulary of ``annotated_types``:
 
     density: Annotated[float, Interval(gt=0, le=1)] = 0.2
 
-pydantic does the checking and is loaded on first use. All faults of a value are reported in one pass, each with
-its path. Numbers and flags are not converted (``true`` is no number, ``"3"`` neither), except whole numbers to floats
-and lists to tuples. NaN, infinity and whole numbers of more than 64 bits are refused.
+pydantic does the checks and is loaded on first use. All faults of a value are reported in one pass, each with
+its path. Values are not converted (neither ``true`` nor ``"3"`` is a number), except integers to floats
+and lists to tuples. NaN, infinity and integers of more than 64 bits are refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ IMPOSSIBLE_VALUE = Rule("impossible-value", "{allowed}")
 
 @dataclass(frozen=True)
 class Rules:
-    """The rules that the faults of a field, or of all fields of a record, break.
+    """The rules for faults of a field, or of all fields of a record.
 
     Attributes:
         missing: no value for a field without default.
@@ -40,7 +40,7 @@ class Rules:
         at_parent: True to place the fault of a value at the record, not at its field.
         names_in_path: True to place unknown and missing fields at their own path, not at the record.
 
-    Rules may use ``{allowed}``, what the field takes in words.
+    Rules may use ``{allowed}``, a description of what the field accepts.
     """
 
     missing: Rule = MISSING_KEY
@@ -53,14 +53,14 @@ class Rules:
 
 @dataclass(frozen=True)
 class Takes:
-    """What a field takes, in words, where its annotation would not say it well."""
+    """A description of what a field accepts, in place of the one made from its annotation."""
 
     words: str
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """The names that a text field takes, where they are not known before the program runs."""
+    """The names that a text field accepts, for names that are only known at run time."""
 
     names: tuple[str, ...]
 
@@ -84,7 +84,7 @@ class Fault:
     problem: Problem
 
     def inside(self, *path: str) -> Fault:
-        """The same fault, seen from further out."""
+        """The same fault with a prefix to its path."""
         return Fault((*path, *self.path), self.problem)
 
 
@@ -103,7 +103,7 @@ class Table:
     Attributes:
         hints: field → annotation.
         required: fields without default.
-        rules: what faults break where a field has no ``Rules`` of its own.
+        rules: for faults of fields without their own ``Rules``.
     """
 
     hints: Mapping[str, Any]
@@ -155,7 +155,7 @@ class Table:
         return adapter
 
     def _faults(self, entry: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Fault]:
-        """The faults that one of pydantic's errors tells of."""
+        """The faults described by one of pydantic's errors."""
         name, within = entry["loc"][0], list(entry["loc"][1:])
         if entry["type"] == "extra_forbidden":
             near = get_close_matches(str(name), self.hints, n=1)
@@ -189,7 +189,7 @@ def _broken(rule: Rule, found: str, allowed: str) -> Problem:
 
 
 def _path(name: str, within: list[Any], value: Any) -> tuple[str, ...]:
-    """Names on the way to a fault: entries of a list go by their own name if they have one."""
+    """Names on the path to a fault; entries of a list are named by their own name if they have one."""
     path: list[str] = [name]
     for step in within:
         entry = value[step] if isinstance(value, list | tuple | Mapping) else None
@@ -230,7 +230,7 @@ def _strict_kinds() -> dict[Any, Any]:
 
 
 def _strict(hint: Any, rules: Rules) -> Any:
-    """The annotation as pydantic takes it, without conversions between kinds of values."""
+    """The annotation in pydantic's form, without conversions between kinds of values."""
     from pydantic import AfterValidator, PlainValidator, WrapValidator
     from pydantic_core import PydanticCustomError
 
@@ -271,7 +271,7 @@ def _strict(hint: Any, rules: Rules) -> Any:
 
 
 def _as_given(value: Any, check: Callable[[Any], float]) -> Any:
-    """The number itself: a whole number stays one."""
+    """The number itself; an integer stays an integer."""
     checked = check(value)
     return value if isinstance(value, int) else checked
 
@@ -289,7 +289,7 @@ NOUNS = {int: "whole number", float: "number", bool: "flag", str: "text", Any: "
 
 
 def describe(hint: Any, *, kind: bool = True) -> str:
-    """What an annotation takes, in words: "a whole number of 0 or more"; only "0 or more" without ``kind``."""
+    """A description of what an annotation accepts: "a whole number of 0 or more"; without ``kind``, "0 or more"."""
     for entry in _metadata(hint):
         if isinstance(entry, Takes):
             return entry.words
@@ -334,7 +334,7 @@ def _bounds(hint: Any) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value comes from, and how its faults are told.
+    """The origin of a value, and the form of its faults.
 
     Attributes:
         where: name of the file; empty where a field's name says enough.
@@ -365,7 +365,7 @@ def arguments(
         kind: a dataclass with annotations.
         values: a plain mapping.
         place: where it comes from.
-        problems: takes note of all that is wrong.
+        problems: receives all faults.
         partial: True if no field is required.
 
     Returns:
@@ -390,13 +390,13 @@ def parse(kind: type[Record], values: Any, place: Place, error: type[LbiError]) 
         kind: a dataclass with annotations.
         values: a plain mapping.
         place: where it comes from.
-        error: what is raised.
+        error: type of the error.
 
     Returns:
         The record.
 
     Raises:
-        LbiError: ``error``, naming all that is wrong.
+        LbiError: of type ``error``, naming all faults.
     """
     problems = Problems()
     checked = arguments(kind, values, place, problems)
@@ -405,7 +405,7 @@ def parse(kind: type[Record], values: Any, place: Place, error: type[LbiError]) 
 
 
 def check(record: Any, place: Place, problems: Problems) -> bool:
-    """Note what is wrong with the fields of a record that was made by hand; returns False if anything is."""
+    """Note the faults of a record that was constructed directly; returns False if there are any."""
     values = {entry.name: getattr(record, entry.name) for entry in fields(record) if entry.init}
     before = len(list(problems))
     arguments(type(record), values, place, problems)
