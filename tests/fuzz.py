@@ -1,4 +1,4 @@
-"""Feed every reader with changed files: each must give a result or a documented error, soon and in little memory.
+"""Fuzz all readers with changed files: each must return or raise a documented error, in bounded time and memory.
 
     python tests/fuzz.py --inputs 100000 --seed 1             # all readers, as docs/robustness.md reports
     python tests/fuzz.py --replay netx:1234 --seed 1          # one input again, with its traceback

@@ -1,4 +1,4 @@
-"""Kill every command at random moments and check that nothing is half written, lost, orphaned or in the way.
+"""Kill every command at random moments and check that no output, process or file is damaged or left over.
 
     python tests/kill_test.py --kills 50 [--commands train export run estimate] [--seed 0]
 

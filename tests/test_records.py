@@ -1,4 +1,4 @@
-"""Plain values are checked against annotations, and every fault is told in one pass with its path."""
+"""Plain values are checked against annotations, and all faults are reported in one pass with their paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables keep every figure, whatever the width, and write cells as they are."""
+"""Tables keep all figures at any width and print cells literally."""
 
 from __future__ import annotations
 

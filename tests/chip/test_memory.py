@@ -1,4 +1,4 @@
-"""Bits of synaptic memory: against nengo-loihi's count, a worked example, and loops over axons."""
+"""Synaptic memory in bits: against nengo-loihi's counts, a worked example, and loops over axons."""
 
 from __future__ import annotations
 

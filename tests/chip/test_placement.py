@@ -1,4 +1,4 @@
-"""Placement: no limit broken, no synapse lost, the same every time; counted again here with plain loops."""
+"""Placement keeps all limits, loses no synapse and is deterministic; recounted here with plain loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chips as data: what comes with the package is complete, and a wrong file is refused with all its faults."""
+"""Chip profiles: the built-in ones are complete, and a wrong file is refused with all its faults."""
 
 from __future__ import annotations
 

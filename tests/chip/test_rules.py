@@ -1,4 +1,4 @@
-"""Rules: each number a chip cannot hold is named, all of them in one pass."""
+"""Rules: every number that a chip cannot hold is named, all in one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``lbi-estimate`` as users call it: JSON, table, comparison, trace, and what happens to wrong input."""
+"""``lbi-estimate`` as users call it: JSON, table, comparison, trace, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lbi-export: what it writes, what it says, and that bad input leaves nothing behind."""
+"""``lbi-export``: its files, its output, and that bad input leaves nothing behind."""
 
 from __future__ import annotations
 

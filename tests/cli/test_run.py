@@ -1,4 +1,4 @@
-"""lbi-run: three backends with one result, the comparison between them, and input that is refused in one pass."""
+"""``lbi-run``: three backends with equal results, their comparison, and all input errors in one pass."""
 
 from __future__ import annotations
 

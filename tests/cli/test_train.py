@@ -1,4 +1,4 @@
-"""lbi-train as it is started: what it prints and writes, several processes, and fine-tuning of a trained model."""
+"""``lbi-train``: its output and files, several processes, and fine-tuning of a trained model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimates: networks counted and priced by hand, per-core counts against plain loops, and the peers' counts."""
+"""Estimates: networks counted and priced by hand, counts per core against plain loops and against peers."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_timed_by_hand(two_layers):
     band = record["sparse"]["time_ns_per_step"]
     assert band["low"] == time["low"]
     assert band["high"] == record["sparse"]["time_by_cost_set"]["sanafe"]["high"]
-    # static energy, a line of its own: 104 mW · ns = pJ
+    # static energy, listed separately: 104 mW · ns = pJ
     static = record["sparse"]["static_pj_per_step"]["frady2020"]
     assert static == pytest.approx({"low": 104 * band["low"], "high": 104 * band["high"]})
 

@@ -1,4 +1,4 @@
-"""The report: one page that fetches nothing, shows both sides, and names every constant with its source."""
+"""The report is one self-contained page that shows both sides and the source of every constant."""
 
 from __future__ import annotations
 

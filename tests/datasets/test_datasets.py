@@ -1,4 +1,4 @@
-"""Data sets: codes by hand, and loaders on small files in the real formats."""
+"""Data sets: encodings by hand, and loaders on small files in the real formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backends warn of saturation alike, whichever of them ran."""
+"""All backends give the same saturation warnings."""
 
 from __future__ import annotations
 

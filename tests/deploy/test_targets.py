@@ -1,4 +1,4 @@
-"""The table of targets, targets from other packages, and everything that ``lbi.load`` reads or refuses."""
+"""The table of targets, targets from other packages, and the files that ``lbi.load`` reads or refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An export runs in real Lava and real Lava-DL to the very spikes of the plain oracles."""
+"""Exports run in Lava and Lava-DL with the same spikes as the plain oracles."""
 
 from __future__ import annotations
 

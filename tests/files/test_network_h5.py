@@ -1,4 +1,4 @@
-"""network.h5 gives back what was saved, is the same bytes each time, and refuses damage clearly."""
+"""``network.h5`` returns what was saved, has reproducible bytes, and damage is a clear error."""
 
 from dataclasses import fields, replace
 

@@ -1,4 +1,4 @@
-"""Netx files read and simulated: equal to what lava-dl loads and Lava computes, and to its ground truths."""
+"""Netx files, read and simulated, equal what lava-dl loads and Lava computes."""
 
 from __future__ import annotations
 

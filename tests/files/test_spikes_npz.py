@@ -1,4 +1,4 @@
-"""Spike files as people write them: read, or refused with the line that mends them."""
+"""Spike files as users write them are read, or refused with the line that fixes them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""docs/formats.md and the writer agree: every documented name is there, and nothing else."""
+"""docs/formats.md lists exactly the names that the writers write."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""NIR in and out: the right decays from every writer's files, ours in every reader, and nothing dropped."""
+"""NIR import and export: correct decays from all writers, our files in all readers, and nothing dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cycles of a NIR graph: one through a neuron is feedback, one through weights alone has no meaning in steps."""
+"""Cycles of NIR graphs: through a neuron they are feedback, through weights alone they are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What NIR does not say: the time step, and a writer's own habits. Right, asked for, or named; never guessed."""
+"""Time steps and writers' conventions of NIR files are known, asked for or named, never guessed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SLAYER blocks: the spikes of their own forward pass, one step earlier per block (the chip's latency)."""
+"""SLAYER blocks give the spikes of their own forward pass, one step earlier per block (the chip's latency)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models of other frameworks: the same spikes as their own forward pass, or a refusal that names the module."""
+"""Models of other frameworks give the spikes of their own forward pass, or a refusal that names the module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolutions as matrices: torch's own results, and found again in the matrix."""
+"""Convolutions as matrices equal torch's results, and are recovered from the matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two network records check themselves and name everything that is wrong."""
+"""The two network records check themselves and name all errors."""
 
 from dataclasses import replace
 

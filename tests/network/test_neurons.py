@@ -1,4 +1,4 @@
-"""Every integer neuron model: its registry row, its ranges, its file, and one spike by hand."""
+"""Every neuron model in integers: its registry row, its ranges, its file, and one spike by hand."""
 
 from __future__ import annotations
 

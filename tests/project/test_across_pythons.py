@@ -1,4 +1,4 @@
-"""A Python without Lava runs exports in the Lava of another one: ``make test-modern`` names it."""
+"""A Python without Lava runs exports in another Python's Lava, as ``make test-modern`` sets up."""
 
 import os
 

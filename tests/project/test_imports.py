@@ -1,4 +1,4 @@
-"""Imports run one way, without a circle, and a light door stays light."""
+"""Imports run one way, without circles, and light modules load nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The notebooks run top to bottom, and git holds them without outputs."""
+"""The notebooks run from top to bottom and are committed without outputs."""
 
 from __future__ import annotations
 

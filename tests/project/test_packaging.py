@@ -1,4 +1,4 @@
-"""The wheel holds what the tree holds and nothing under generic names; installed with what it declares, it works elsewhere."""
+"""The wheel holds the tree's files under one name, and works where only its declared dependencies are installed."""
 
 from __future__ import annotations
 

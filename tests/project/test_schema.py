@@ -1,4 +1,4 @@
-"""What ``--json`` prints is what docs/schema describes, to the last key."""
+"""The output of ``--json`` has exactly the keys of docs/schema."""
 
 from __future__ import annotations
 

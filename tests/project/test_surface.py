@@ -1,4 +1,4 @@
-"""The commands on odd networks, in odd places and on odd terminals: the same results, no traceback."""
+"""The commands on unusual networks, paths and terminals: the same results, no traceback."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def folder(tmp_path):
 def start(
     name: str, folder: Path, *options: str, python: tuple[str, ...] = (), **more
 ) -> subprocess.Popen[str]:
-    """The command as a program of its own, its files named by their whole paths."""
+    """The command as a separate process, with absolute paths."""
     paths = [
         str(folder / word) if word.endswith((".h5", ".npz", ".csv", ".loihi")) else word
         for word in COMMANDS[name]

@@ -1,4 +1,4 @@
-"""Quantization keeps zeros, proportions and timing; what the chip cannot hold is named."""
+"""Quantization keeps zeros, proportions and timing, and names what the chip cannot hold."""
 
 from dataclasses import replace
 

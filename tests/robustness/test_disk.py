@@ -1,4 +1,4 @@
-"""No room, no right, no folder: each command says so in one line, and what was there before stays as it was."""
+"""Full disks, missing rights and missing folders give one line each, and existing files stay unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged and hostile files: a first part of what ``tests/fuzz.py`` runs, and what it once found, pinned."""
+"""Damaged and malicious files: a first part of ``tests/fuzz.py``, and its earlier findings."""
 
 from __future__ import annotations
 

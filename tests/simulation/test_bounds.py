@@ -1,4 +1,4 @@
-"""The static bounds hold on every run, and are tight where the arithmetic is simple."""
+"""The static bounds hold in every run and are tight where the arithmetic is simple."""
 
 from __future__ import annotations
 

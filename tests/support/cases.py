@@ -1,4 +1,4 @@
-"""The family of integer networks that every exporter must carry, spike for spike, or refuse with its reason."""
+"""Integer networks that every exporter must reproduce spike for spike, or refuse with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lava's equations in plain Python integers, in the chip's own time: an oracle that shares no code with the simulator.
+"""Lava's equations in plain Python integers and chip time, as an oracle without code of the simulator.
 
 Every chip step updates every population, from messages that were posted one step or more before. Each message carries
 the sample in which its source stood; a population takes in only those of its own sample. Slow on purpose: one

@@ -1,4 +1,4 @@
-"""Call a command as a user does, in this process: exit code, stdout and the lines of stderr."""
+"""Call of a command in this process, as a user does: exit code, stdout and the lines of stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hand-made integer networks whose every spike can be told without running them (imported by path)."""
+"""Hand-made integer networks with known spikes (imported by path)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which module of the package imports which, read from the source."""
+"""The import graph of the package, read from the source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lava's own fixed-point ProcessModels, driven step by step in this process: no runtime, no messages.
+"""Lava's fixed-point ProcessModels, stepped in this process without runtime and messages.
 
 Models are built from their Processes as ``lava.magma.compiler.builders.py_builder`` does (arrays take the
 declared type, scalars stay as they are), and messages carry int32, the type of Lava's channels.

@@ -1,4 +1,4 @@
-"""Run by a supervised child: a pickled network and one sample through real Lava processes and messages.
+"""Script for a supervised child: runs a pickled network on one sample in real Lava processes.
 
 ``python lava_real.py JOB.pickle OUT.npz``; JOB holds (FixedNetwork, spikes (n_steps, n_in)), OUT gets each
 population's u, v and spikes under "population/variable", (n_steps, n).

@@ -1,4 +1,4 @@
-"""A netx file loaded by lava-dl itself, its process models driven step by step in this process."""
+"""A netx file loaded by lava-dl, with its process models stepped in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small models of other frameworks: how each is built, and how its own forward pass runs over time."""
+"""Small models of other frameworks with their own forward passes over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random integer networks and spikes that reach for the edges: extreme weights, wraps, clips, all lags."""
+"""Random integer networks and spikes with edge cases: extreme weights, wraps, clips, all lags."""
 
 from __future__ import annotations
 

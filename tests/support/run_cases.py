@@ -1,4 +1,4 @@
-"""Run many exports in one child, since importing Lava-DL alone takes seconds.
+"""Run many exports in one child, because importing Lava-DL takes seconds.
 
     python run_cases.py RUN_SCRIPT SUFFIX FOLDER
 

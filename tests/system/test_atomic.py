@@ -1,4 +1,4 @@
-"""An output is at any moment what it was or what it will be, and a signal ends a command with nothing left behind."""
+"""Atomic writes leave the old or the new output, and a signal ends a command with nothing left behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_folder(path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["out", "a b", "größe", "x" * 255, "ü" * 127])
-def test_a_file_takes_its_name_when_it_is_complete(name, tmp_path):
+def test_a_file_gets_its_name_when_it_is_complete(name, tmp_path):
     for text in ("first", "second"):
         with atomic_write(tmp_path / name) as new:
             new.write_text(text)
@@ -40,7 +40,7 @@ def test_a_file_takes_its_name_when_it_is_complete(name, tmp_path):
 
 
 @pytest.mark.parametrize("exchange", ["by the system", "in steps"])
-def test_a_folder_takes_the_place_of_whatever_was_there(exchange, tmp_path, monkeypatch):
+def test_a_folder_replaces_a_file_or_a_folder(exchange, tmp_path, monkeypatch):
     if exchange == "in steps":
         monkeypatch.setattr(atomic.ctypes, "CDLL", lambda _name: object())
     goal = tmp_path / "out"
@@ -67,7 +67,7 @@ def fail_half_way(goal: Path, error: BaseException) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 @pytest.mark.parametrize("error", [FULL, ValueError("no"), KeyboardInterrupt()])
-def test_an_error_leaves_the_old_and_nothing_else(kind, error, tmp_path):
+def test_an_error_leaves_the_old_output_and_nothing_else(kind, error, tmp_path):
     goal = tmp_path / "out"
     if kind == "file":
         goal.write_text("old")
@@ -128,7 +128,7 @@ def test_a_link_is_followed(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_written_is_said_before_any_work(path, message, tmp_path, monkeypatch):
+def test_unwritable_paths_are_reported_before_any_work(path, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
     with pytest.raises(InputError, match=message):
@@ -138,7 +138,7 @@ def test_what_cannot_be_written_is_said_before_any_work(path, message, tmp_path,
     assert listing(tmp_path) == ["file"]
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_a_folder_is_not_a_file(tmp_path):
     with pytest.raises(InputError, match="is-a-folder"):
         check_writable(tmp_path)
 
@@ -149,7 +149,7 @@ def test_a_scratch_folder_is_gone_afterwards():
     assert not folder.exists()
 
 
-# A command in the middle of its work, as the tests below end it.
+# A command that is busy when the tests below end it.
 BUSY = """
 import sys, time
 from lbi.system import signals
@@ -171,14 +171,14 @@ finally:
 """
 
 
-def heed_signals():
-    """The tests may run in the background or under nohup, whose ignored signals a child inherits."""
+def default_signals():
+    """Undo ignored signals, which a child inherits from tests run in the background or under nohup."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
-def test_a_signal_ends_a_command_at_once_and_tidily(name, tmp_path):
+def test_a_signal_ends_a_command_at_once_and_cleans_up(name, tmp_path):
     write_folder(tmp_path / "out", "old")
     busy = subprocess.Popen(
         [sys.executable, "-c", BUSY],
@@ -186,7 +186,7 @@ def test_a_signal_ends_a_command_at_once_and_tidily(name, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_signals,
+        preexec_fn=default_signals,
     )
     assert busy.stdout.readline() == "ready\n"
     (note,) = tmp_path.glob(".out.*.tmp/scratch")
@@ -204,8 +204,8 @@ def test_a_signal_ends_a_command_at_once_and_tidily(name, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_full_disk_or_a_foreign_folder_is_no_place_for_machine_code(tmp_path):
-    """Compiled all the same, with no folder to be found for a cache, and with one that nothing can be written to."""
+def test_compilation_works_without_a_writable_cache(tmp_path):
+    """Without any folder for the cache, and with one on a full disk."""
     (tmp_path / "square.py").write_text(
         "from lbi.system.numba_cache import compiled\n@compiled()\ndef square(x):\n    return x * x\n"
     )
@@ -230,8 +230,8 @@ def test_a_full_disk_or_a_foreign_folder_is_no_place_for_machine_code(tmp_path):
     assert found == [["49", "_Cache"], ["49", "NullCache"]]
 
 
-def test_machine_code_is_made_anew_when_what_is_compiled_into_it_changes(tmp_path):
-    """Not only after a change of the file that the function stands in, which is all that numba looks at."""
+def test_the_cache_is_invalidated_when_a_compiled_callee_changes(tmp_path):
+    """numba itself only checks the file that defines the function."""
     (tmp_path / "outer.py").write_text(
         "from lbi.system.numba_cache import compiled\nfrom inner import inner\n@compiled()\ndef outer(x):\n    return inner(x)\n"
     )
@@ -254,7 +254,7 @@ def test_machine_code_is_made_anew_when_what_is_compiled_into_it_changes(tmp_pat
     assert found == [["14", "0"], ["14", "1"], ["210", "0"]]
 
 
-def test_a_signal_that_we_were_started_to_ignore_is_ignored(tmp_path):
+def test_signals_that_are_ignored_at_the_start_stay_ignored(tmp_path):
     """As under nohup."""
     code = BUSY.replace("time.sleep(60)", "sys.exit(0)")
     code = f"import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{code}"

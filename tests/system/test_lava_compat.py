@@ -1,4 +1,4 @@
-"""Lava runs on Pythons and NumPys that it was never made for, and each patch is there for a reason."""
+"""Lava runs on newer Pythons and NumPys, and every patch is needed."""
 
 from __future__ import annotations
 

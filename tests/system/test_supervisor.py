@@ -1,4 +1,4 @@
-"""A supervised child cannot hang, leak or outlive us; what it said comes back in one clear problem."""
+"""Supervised children cannot hang, leak or outlive their parent; their failures are one clear problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What chip-exact training prints is what runs: the trained network in real Lava, spike for spike."""
+"""The chip-exact accuracy of training is that of the trained network in Lava, spike for spike."""
 
 from __future__ import annotations
 

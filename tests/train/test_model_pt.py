@@ -1,4 +1,4 @@
-"""model.pt: what is written, and what every other file that could stand in its place is told."""
+"""``model.pt``: its content, and the errors for all other files in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fused kernels of training against their definition in plain PyTorch, by autograd in float64."""
+"""The fused training kernels against their definition in plain PyTorch with autograd in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The optimizers among torch's own tools: closures, clipping, AMP, compile, checkpoints, kill and resume, DDP."""
+"""The optimizers with torch's tools: closures, clipping, AMP, compile, checkpoints, kill and resume, DDP."""
 
 import copy
 import io

@@ -1,4 +1,4 @@
-"""The plan of a step is kept between steps: whatever a user does in between must be seen by the next one."""
+"""The cached plan of a step is rebuilt after every change that a user can make between steps."""
 
 import copy
 import weakref
@@ -77,7 +77,7 @@ DISTURBANCES = {
     "momentum": lambda o: o.param_groups[0].update(momentum=0.3),
     "foreach": lambda o: o.param_groups[0].update(fused=False),
     "state loaded": lambda o: o.load_state_dict(copy.deepcopy(o.state_dict())),
-    "duals taken anew": lambda o: o.reset_duals(),
+    "duals recomputed": lambda o: o.reset_duals(),
 }
 
 GRADIENTS = {

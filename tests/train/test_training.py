@@ -1,4 +1,4 @@
-"""The loop end to end on real digits: resume, repeat, sparsity, chip-exact accuracy, and its parts by hand."""
+"""Training end to end on real digits: resume, reproducibility, sparsity, chip-exact accuracy, and parts by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which parameters are weights: models as people build them, sparse at the density asked for, or refused."""
+"""The weights found in common models: trained to the requested density, or refused."""
 
 import pytest
 import torch

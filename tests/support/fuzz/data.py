@@ -1,4 +1,4 @@
-"""Spike files and data sets for the fuzzer: whole ones, their changes, and the use of what was read."""
+"""Spike files and data sets for the fuzzer: valid ones, changes to them, and their use."""
 
 from __future__ import annotations
 

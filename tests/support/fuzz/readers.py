@@ -1,4 +1,4 @@
-"""Every reader of the package with whole files for it to start from, their changes, and one step further."""
+"""All readers of the package, with valid files to start from, changes to them, and their use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that readers do not expect, and changes to nested dictionaries and lists, to bytes and to zip archives."""
+"""Unexpected values for readers, and changes to nested dictionaries and lists, bytes and zip archives."""
 
 from __future__ import annotations
 
