@@ -6,14 +6,15 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
+from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
-from lbi.errors import Problems, require
+from lbi.errors import Problems, Rule, require
 from lbi.files import network_h5
 from lbi.network.fixed import FixedNetwork
+from lbi.network.neurons import MODELS
 
 if TYPE_CHECKING:
     from lbi.deploy.job import ExportJob
@@ -25,8 +26,13 @@ TAKES = "fixed"
 
 SCRIPT = "run_lava.py"
 
-MODELS = ("cuba_lif", "integrator", "atrlif")
-"""Neuron models for which run_lava.py has a Lava process."""
+NEURON_MODEL = Rule(
+    "neuron-model",
+    "{models}",
+    "lbi-run --backend sim runs it; train snnTorch's Synaptic with reset_delay=False for a cuba_lif",
+)
+
+_PLACE = "PROCESSES: dict[str, Any] = {}\n"
 
 
 def check(job: ExportJob) -> list[Problem]:
@@ -36,15 +42,15 @@ def check(job: ExportJob) -> list[Problem]:
 
 def check_network(fixed: FixedNetwork) -> list[Problem]:
     """One problem per population whose neuron model Lava lacks."""
-    problems = Problems()
+    problems, known = Problems(), processes()
     for population in fixed.populations:
-        problems.check(
-            population.neuron.model in MODELS,
-            "neuron-model",
+        model = population.neuron.model
+        NEURON_MODEL.check(
+            problems,
+            model in known,
             f"population {population.name!r}",
-            f"Lava has no process for {population.neuron.model!r}",
-            ", ".join(map(repr, MODELS)),
-            "lbi-run --backend sim runs it; train snnTorch's Synaptic with reset_delay=False for a cuba_lif",
+            f"Lava has no process for {model!r}",
+            models=", ".join(map(repr, known)),
         )
     return list(problems)
 
@@ -58,7 +64,27 @@ def export(job: ExportJob, path: Path) -> None:
 def write_network(job: ExportJob, folder: Path) -> None:
     """``network.h5``, each projection marked with its memory format, and the script that runs it."""
     network_h5.write(job.fixed, folder / "network.h5", job.formats)
-    shutil.copyfile(Path(__file__).with_name(SCRIPT), folder / SCRIPT)
+    write_script(folder / SCRIPT)
+
+
+def processes() -> dict[str, dict[str, object]]:
+    """The Lava process of every neuron model that has one, as data.
+
+    Returns:
+        Neuron model → its ``LavaProcess`` in plain types.
+    """
+    return {name: model.lava.to_dict() for name, model in MODELS.items() if model.lava is not None}
+
+
+def write_script(path: Path) -> None:
+    """Write ``run_lava.py`` with the processes of all neuron models filled in.
+
+    Args:
+        path: The file to write.
+    """
+    text = Path(__file__).with_name(SCRIPT).read_text(encoding="utf-8")
+    table = pformat(processes(), width=100, sort_dicts=False)
+    path.write_text(text.replace(_PLACE, _PLACE.replace("{}", table)), encoding="utf-8")
 
 
 def process(fixed: FixedNetwork, reset_interval: int | None = None) -> Any:
@@ -69,9 +95,10 @@ def process(fixed: FixedNetwork, reset_interval: int | None = None) -> Any:
     Raises MissingPackageError without lava-nc.
     """
     require("lava.magma", "lava")
-    from lbi.exporters.run_lava import Network
+    from lbi.exporters import run_lava
 
+    run_lava.PROCESSES.update(processes())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.h5"
         network_h5.save(fixed, path)
-        return Network(path=path, reset_interval=reset_interval)
+        return run_lava.Network(path=path, reset_interval=reset_interval)

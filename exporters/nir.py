@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from lbi.errors import InputError, Problems, Rule, UsageError, require
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import INPUT, Network, Population, Projection
+from lbi.network.neurons import MODELS
 from lbi.quantization.to_floats import dequantize
 
 if TYPE_CHECKING:
@@ -42,17 +43,16 @@ DT = 1e-4
 NO_LEAK = 2.0**60
 """τ/dt of a decay of 0: 1 − 2^−60 is 1 in floating point, and 2^60 · 2^−60 is 1."""
 
-MODELS = ("cuba_lif", "integrator")
 
 SILENT_SOURCE = Rule("no-spikes", "no projection from there", "remove the projection")
-MODEL = Rule("neuron-model", ", ".join(map(repr, MODELS)), "use --target loihi or csr")
+MODEL = Rule("neuron-model", "{models}", "use --target loihi or csr")
 STEP = Rule("time-step", "seconds above 0", "give --dt in seconds, such as 0.001")
 
 
 def check(job: ExportJob) -> list[Problem]:
     """Every population that NIR has no node for, and synapses that would carry an integrator's voltage there."""
     problems = Problems()
-    silent = {p.name for p in job.network.populations if p.neuron.model == "integrator"}
+    silent = {p.name for p in job.network.populations if not p.neuron.spikes}
     for projection in job.network.projections:
         found = f"leads out of {projection.source!r}, which never spikes; in NIR it would carry its voltage"
         where = f"projection {projection.name!r}"
@@ -60,7 +60,9 @@ def check(job: ExportJob) -> list[Problem]:
     for population in job.network.populations:
         model = population.neuron.model
         where = f"population {population.name!r}"
-        MODEL.check(problems, model in MODELS, where, f"NIR has no node for {model!r}")
+        held = [name for name, entry in MODELS.items() if entry.nir]
+        found = f"NIR has no node for {model!r}"
+        MODEL.check(problems, model in held, where, found, models=", ".join(map(repr, held)))
     return list(problems)
 
 
@@ -229,14 +231,22 @@ def _neuron(population: Population, dt: float) -> Any:
     def filled(value: float) -> NDArray[np.float64]:
         return np.full(n, value)
 
+    current_decay = getattr(neuron, "current_decay", 1.0)
     slow = 1 / neuron.voltage_decay if neuron.voltage_decay else NO_LEAK
-    fast = 1 / neuron.current_decay if neuron.current_decay else NO_LEAK
+    fast = 1 / current_decay if current_decay else NO_LEAK
     bias = neuron.bias if neuron.bias is not None and _leaks_to_bias(population) else np.zeros(n)
-    shared = {"r": filled(slow), "v_leak": bias * slow}
+    values = {
+        "tau": filled(dt * slow),
+        "tau_mem": filled(dt * slow),
+        "tau_syn": filled(dt * fast),
+        "w_in": filled(fast),
+        "r": filled(slow),
+        "v_leak": bias * slow,
+        "v_reset": np.zeros(n),
+    }
     if neuron.threshold is not None:
-        shared |= {"v_threshold": filled(neuron.threshold), "v_reset": np.zeros(n)}
-    if neuron.current_decay == 1.0 and (neuron.threshold is None or dt == 1.0):
-        kind = nir.LI if neuron.threshold is None else nir.LIF
-        return kind(tau=filled(dt * slow), **shared)
-    kind = nir.CubaLI if neuron.threshold is None else nir.CubaLIF
-    return kind(tau_syn=filled(dt * fast), tau_mem=filled(dt * slow), w_in=filled(fast), **shared)
+        values["v_threshold"] = filled(neuron.threshold)
+    without_current = current_decay == 1.0 and (neuron.threshold is None or dt == 1.0)
+    names = MODELS[neuron.model].nir
+    kind = getattr(nir, names[-1] if without_current else names[0])
+    return kind(**{name: value for name, value in values.items() if name in kind.__dataclass_fields__})

@@ -23,6 +23,7 @@ import os
 import sys
 import threading
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import decode_source
 from multiprocessing import active_children
@@ -142,16 +143,22 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-from lava.proc.atrlif.process import ATRLIF
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.io.sink import Read
 from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
-from lava.proc.lif.process import LIF, LIFReset
 from lava.proc.sparse.process import DelaySparse, Sparse
 from lava.utils.weightutils import SignMode
 
 FORMAT, VERSION = "lbi.fixed_network", 1
+
+PROCESSES: dict[str, Any] = {}
+"""Neuron model in the file → its Lava process, filled in by the exporter.
+
+process: class · resetting: class that also starts from rest every ``reset_interval`` steps, or ""
+arguments: of the class · at_rest: variables that it does not reset by itself, and their values at rest
+A value is a constant, or (parameter in the file, factor).
+"""
 
 SOURCE_ELEMENTS = 1 << 25
 """Input values (4 bytes each, copied a few times by Lava) that one Lava run is given at most."""
@@ -307,54 +314,35 @@ class NetworkModel(AbstractSubProcessModel):
         proc.vars.membrane.alias(neurons[network.readout.name].vars.v)
 
 
-def cuba_lif(population: Any, interval: int | None) -> tuple[AbstractProcess, dict[str, int]]:
-    """``LIF``, or ``LIFReset`` that starts from rest where the population's own time begins."""
-    parameters = {
-        "shape": (population.n,),
-        "du": int(population.du),
-        "dv": int(population.dv),
-        "vth": int(population.vth),
-        "bias_mant": population.bias_mant,
-        "bias_exp": int(population.bias_exp),
-    }
-    if interval is None:
-        return LIF(**parameters), {}
-    # Lava's time_step counts from 1.
-    return LIFReset(**parameters, reset_interval=interval, reset_offset=population.latency + 1), {}
+def named(path: str) -> Any:
+    """The class of a dotted name."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
 
 
-def integrator(population: Any, interval: int | None) -> tuple[AbstractProcess, dict[str, int]]:
-    """``LIF`` whose threshold, shifted by 6, is one more than a voltage can be."""
-    return cuba_lif(SimpleNamespace(**vars(population), vth=1 << 17), interval)
-
-
-def atrlif(population: Any, interval: int | None) -> tuple[AbstractProcess, dict[str, int]]:
-    """``ATRLIF``, which takes its decays as fractions and keeps its threshold shifted by 6."""
-    decays = {
-        name: getattr(population, name) / 4096 for name in ("delta_i", "delta_v", "delta_theta", "delta_r")
-    }
-    process = ATRLIF(
-        shape=(population.n,),
-        **decays,
-        theta=int(population.theta_0),
-        theta_0=int(population.theta_0),
-        theta_step=int(population.theta_step),
-        bias_mant=population.bias_mant,
-        bias_exp=int(population.bias_exp),
-    )
-    return process, {"i": 0, "v": 0, "theta": int(population.theta_0) << 6, "r": 0}
-
-
-NEURONS = {"cuba_lif": cuba_lif, "integrator": integrator, "atrlif": atrlif}
-"""Neuron model in the file → function of (population, reset interval) giving its Lava process, and the
-variables (with their values at rest) that it does not reset by itself."""
+def term(value: Any, population: Any) -> Any:
+    """A constant, or a parameter of the population times a factor."""
+    if not isinstance(value, tuple):
+        return value
+    name, factor = value
+    parameter = getattr(population, name)
+    return parameter * factor if np.ndim(parameter) else parameter.item() * factor
 
 
 def neuron(population: Any, interval: int | None) -> tuple[AbstractProcess, list[AbstractProcess]]:
     """The Lava process of a population, and what starts it from rest just before its own time begins."""
-    if population.model not in NEURONS:
-        raise SystemExit(f"population {population.name!r}: Lava has no {population.model!r}")
-    process, at_rest = NEURONS[population.model](population, interval)
+    if population.model not in PROCESSES:
+        raise SystemExit(
+            f"population {population.name!r}: no Lava process for {population.model!r} in this script"
+        )
+    entry = PROCESSES[population.model]
+    arguments = {name: term(value, population) for name, value in entry["arguments"].items()}
+    if interval is not None and entry["resetting"]:
+        # Lava's time_step counts from 1.
+        own_time = {"reset_interval": interval, "reset_offset": population.latency + 1}
+        return named(entry["resetting"])(shape=(population.n,), **arguments, **own_time), []
+    process = named(entry["process"])(shape=(population.n,), **arguments)
+    at_rest = {name: term(value, population) for name, value in entry["at_rest"].items()}
     if interval is None:
         return process, []
     before = range(population.latency - 1, population.latency)

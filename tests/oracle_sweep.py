@@ -11,7 +11,6 @@ exit code 1 if there is any.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 import warnings
@@ -50,7 +49,7 @@ def lava_outputs(cases: dict[int, tuple], folder: Path) -> dict[int, np.ndarray]
     for number, (fixed, spikes) in cases.items():
         network_h5.save(fixed, folder / f"{number}.h5")
         np.savez(folder / f"{number}.npz", spikes=spikes)
-    shutil.copyfile(Path(lava.__file__).parent / "run_lava.py", folder / "run_lava.py")
+    lava.write_script(folder / "run_lava.py")
     runner = Path(__file__).parent / "support" / "run_cases.py"
     run_script(runner, [str(folder / "run_lava.py"), ".h5", str(folder)], where="lava", timeout_s=TIMEOUT_S)
     return {number: np.load(folder / f"{number}.out.npz")["output"] for number in cases}

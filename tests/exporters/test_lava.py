@@ -75,7 +75,10 @@ def run_all(folder: Path, names: list[str], suffix: str, script: str) -> dict[st
         (network_h5.save if suffix == ".h5" else netx.write)(fixed, path)
         np.savez(path.with_suffix(".npz"), spikes=spikes)
     runner = Path(__file__).parents[1] / "support" / "run_cases.py"
-    shutil.copyfile(EXPORTERS / script, folder / script)  # beside lava.py it would find that instead of Lava
+    if script == lava.SCRIPT:
+        lava.write_script(folder / script)
+    else:  # beside lava.py it would find that instead of Lava
+        shutil.copyfile(EXPORTERS / script, folder / script)
     run_script(runner, [str(folder / script), suffix, str(folder)], where=script, timeout_s=400)
     return {name: np.load(folder / f"{name}.out.npz")["output"] for name in names}
 
@@ -197,7 +200,7 @@ def test_script_runs_without_this_package(tmp_path):
     """In the export folder, with an interpreter that refuses to import lbi."""
     fixed, spikes = cases.make("recurrent_bias")
     network_h5.save(fixed, tmp_path / "network.h5")
-    (tmp_path / "run_lava.py").write_bytes((EXPORTERS / "run_lava.py").read_bytes())
+    lava.write_script(tmp_path / "run_lava.py")
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['lbi'] = None\n")
     labels = oracle.simulate(fixed, spikes).output_spikes.sum(axis=1).argmax(axis=1)
     np.savez(tmp_path / "in.npz", spikes=spikes, labels=labels)
@@ -233,7 +236,7 @@ if __name__ == "__main__":
     np.savez("out.npz", spikes=run_lava.run("network.h5", np.load("in.npz")["spikes"]), sizes=sizes)
 """
     (tmp_path / "split.py").write_text(code)
-    shutil.copyfile(EXPORTERS / "run_lava.py", tmp_path / "run_lava.py")
+    lava.write_script(tmp_path / "run_lava.py")
     run_script(tmp_path / "split.py", [], where="split", timeout_s=100)
     with np.load(tmp_path / "out.npz") as out:
         assert out["sizes"].tolist() == [2, 2]

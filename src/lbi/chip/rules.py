@@ -35,21 +35,17 @@ def neuron_models(fixed: FixedNetwork, profile: HardwareProfile, problems: Probl
 
 
 def neuron_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
-    """Decays, thresholds and biases are within the chip's formats."""
-    formats: dict[str, IntFormat] = {
-        "du": profile.formats.decay,
-        "dv": profile.formats.decay,
-        "vth": profile.formats.threshold,
-        "bias_mant": profile.formats.bias_mantissa,
-        "bias_exp": profile.formats.bias_exponent,
-    }
+    """Every integer parameter of every neuron model is within the chip's format for it."""
     for population in fixed.populations:
-        for name, allowed in formats.items():
-            values = np.asarray(getattr(population.neuron, name, allowed.minimum))
+        for entry in population.neuron.integers:
+            if not entry.chip_format:
+                continue
+            allowed: IntFormat = getattr(profile.formats, entry.chip_format)
+            values = np.asarray(getattr(population.neuron, entry.name))
             if values.size and not bool(np.all(allowed.holds(values))):
                 problems.add(
-                    f"{name.replace('_', '-')}-range",
-                    f"population {population.name!r}, {name}",
+                    f"{entry.name.replace('_', '-')}-range",
+                    f"population {population.name!r}, {entry.name}",
                     f"{values.min()} to {values.max()}" if values.ndim else f"{values}",
                     f"{allowed}",
                     f"quantize for {profile.name}: lbi-export --chip {profile.name}",

@@ -174,7 +174,7 @@ def _run_lava(export: Export, spikes: NDArray[np.uint8], options: RunOptions) ->
         network_h5.save(export.fixed, folder / "network.h5")
         return folder / "network.h5"
 
-    return _in_child("lava", "run_lava.py", prepare, spikes, options)
+    return _in_child("lava", lava.SCRIPT, lava.write_script, prepare, spikes, options)
 
 
 def _run_netx(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[Any]:
@@ -186,7 +186,10 @@ def _run_netx(export: Export, spikes: NDArray[np.uint8], options: RunOptions) ->
         netx.write(export.fixed, folder / "network.net")
         return folder / "network.net"
 
-    return _in_child("netx", "run_netx.py", prepare, spikes, options)
+    def write_script(path: Path) -> None:
+        shutil.copyfile(str(files("lbi.exporters") / path.name), path)
+
+    return _in_child("netx", "run_netx.py", write_script, prepare, spikes, options)
 
 
 def _has_input_neurons(path: Path) -> bool:
@@ -198,7 +201,12 @@ def _has_input_neurons(path: Path) -> bool:
 
 
 def _in_child(
-    backend: str, script: str, prepare: Callable[[Path], Path], spikes: NDArray[np.uint8], options: RunOptions
+    backend: str,
+    script: str,
+    write_script: Callable[[Path], None],
+    prepare: Callable[[Path], Path],
+    spikes: NDArray[np.uint8],
+    options: RunOptions,
 ) -> NDArray[Any]:
     """Run an exporter's script in a supervised child, with input and output in a scratch folder."""
     from lbi.system.supervisor import run_script
@@ -208,7 +216,7 @@ def _in_child(
         _require_lava(backend)
     with scratch_folder() as folder:
         network = prepare(folder)
-        shutil.copyfile(str(files("lbi.exporters") / script), folder / script)
+        write_script(folder / script)
         np.savez(folder / "input.npz", spikes=spikes)
         arguments = [str(network), "--spikes", str(folder / "input.npz"), "-o", str(folder / "output.npz")]
         while_running = None

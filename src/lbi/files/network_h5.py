@@ -20,7 +20,7 @@ from lbi.files.versions import FIXED_NETWORK
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
 from lbi.network.graph import Readout
-from lbi.network.neurons import FIXED_MODELS
+from lbi.network.neurons import MODELS
 from lbi.system.atomic import atomic_write, new_hdf5
 
 
@@ -163,9 +163,9 @@ def _each(parent: Any, read: Callable[[str, Any], Any], where: str, problems: Pr
 
 def _read_population(name: str, group: Any) -> FixedPopulation:
     model = text(group.attrs["model"])
-    if model not in FIXED_MODELS:
-        raise InputError(Problem("neuron-model", "model", repr(model), ", ".join(map(repr, FIXED_MODELS))))
-    record = FIXED_MODELS[model]
+    if model not in MODELS:
+        raise InputError(Problem("neuron-model", "model", repr(model), ", ".join(map(repr, MODELS))))
+    record = MODELS[model].integers
     parameters: dict[str, Any] = {field.name: numbers(group, field.name) for field in fields(record)}
     return FixedPopulation(
         name=name,

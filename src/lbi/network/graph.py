@@ -81,7 +81,7 @@ class Readout:
     @classmethod
     def of(cls, population: Any) -> Readout:
         """The usual readout of a population: ``spike_count``, or ``membrane_mean`` of integrators."""
-        kind = "membrane_mean" if population.neuron.model == "integrator" else "spike_count"
+        kind = "spike_count" if population.neuron.spikes else "membrane_mean"
         return cls(population.name, kind)
 
     @property
@@ -253,9 +253,10 @@ def _check_readout(network: Any, check: Callable[..., bool]) -> None:
         ", ".join(map(repr, READOUTS)),
     )
     if known and valid:
-        model = network.population(readout.population).neuron.model
+        neuron = network.population(readout.population).neuron
+        model = neuron.model
         check(
-            readout.of_membrane == (model == "integrator"),
+            readout.of_membrane != neuron.spikes,
             "readout-kind",
             "readout",
             f"{readout.kind!r} of a population of {model!r}",

@@ -2,7 +2,9 @@
 
 If every source of a neuron's positive synapses spikes in every step, its input is A a step, and the current
 stays at or below ``U = (A << 6) · 4096 / (du + 1)``: from ``u ≤ U`` follows ``u · (4096 − (du + 1)) / 4096 +
-(A << 6) ≤ U``. The same holds for negative synapses, since decay truncates toward zero, and for voltages.
+(A << 6) ≤ U``. The same holds for negative synapses, since decay truncates toward zero, and for voltages. It holds for
+every neuron model of the form ``u ← trunc0(u · (4096 − lost) / 4096) + (a << 6)``, ``v ← trunc0(v · (4096 − lost) / 4096) + u +
+bias``; ``leaks`` of its integer record tells what is lost, and from where a voltage is reset to 0.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from numpy.typing import NDArray
 
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, STATE_LIMIT
-from lbi.network.neurons import FixedAtrLif, FixedIntegrator
 
 _UNITY = 1 << DECAY_BITS
 
@@ -46,7 +47,7 @@ def state_bounds(fixed: FixedNetwork, n_steps: int | None = None) -> dict[str, S
     """Bounds of every population's current and voltage, for samples of ``n_steps`` (None: of any length)."""
     low = {population.name: np.zeros(population.n) for population in fixed.populations}
     high = {population.name: np.zeros(population.n) for population in fixed.populations}
-    silent = {p.name for p in fixed.populations if isinstance(p.neuron, FixedIntegrator)}
+    silent = {p.name for p in fixed.populations if not p.neuron.spikes}
     for projection in fixed.projections:
         if projection.source not in silent:
             low[projection.target] += _extreme_input(projection, -1)
@@ -73,17 +74,23 @@ def _bound(
 ) -> StateBound:
     neuron = population.neuron
     unit = 1 << ACTIVATION_SHIFT
-    du, dv = (neuron.delta_i, neuron.delta_v) if isinstance(neuron, FixedAtrLif) else (neuron.du, neuron.dv)
-    current = (_sustained(low * unit, du + 1, n_steps), _sustained(high * unit, du + 1, n_steps))
+    leaks = neuron.leaks()
+    if leaks is None:
+        unknown = np.full(population.n, np.inf)
+        return StateBound((-unknown, unknown), (-unknown, unknown))
+    current = (
+        _sustained(low * unit, leaks.current, n_steps),
+        _sustained(high * unit, leaks.current, n_steps),
+    )
     # A current that wraps may take any value of its 24 bits, or more where 32 bits overflow.
     wraps = (current[1] > STATE_LIMIT) | (current[0] <= -STATE_LIMIT)
     step_low = np.minimum(np.where(wraps, -np.inf, current[0] + neuron.bias), 0)
     step_high = np.maximum(np.where(wraps, np.inf, current[1] + neuron.bias), 0)
-    if isinstance(neuron, FixedAtrLif | FixedIntegrator):
-        highest = _sustained(step_high, dv, n_steps)
-    else:  # what is above threshold is reset
-        highest = (neuron.vth << ACTIVATION_SHIFT) * (_UNITY - dv) / _UNITY + step_high
-    return StateBound(current, (_sustained(step_low, dv, n_steps), highest))
+    if leaks.reset_above is None:
+        highest = _sustained(step_high, leaks.voltage, n_steps)
+    else:
+        highest = leaks.reset_above * (_UNITY - leaks.voltage) / _UNITY + step_high
+    return StateBound(current, (_sustained(step_low, leaks.voltage, n_steps), highest))
 
 
 def _sustained(step: NDArray[np.float64], decay: int, n_steps: int | None) -> NDArray[np.float64]:

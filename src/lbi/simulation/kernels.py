@@ -22,7 +22,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from lbi.simulation.records import CUBA_LIF, DENSE, LIF_REFRACTORY, Inputs, Layout, Outputs
+from lbi.simulation.records import ATRLIF, CUBA_LIF, DENSE, LIF_REFRACTORY, Inputs, Layout, Outputs
 from lbi.system.numba_cache import compiled
 
 _TOP = np.int32(1 << 23)
@@ -402,11 +402,12 @@ def update(layout: Layout, outputs: Outputs, scratch: Scratch, p: int, sample: i
     u, v, x, y = scratch.u[s:t], scratch.v[s:t], scratch.x[s:t], scratch.y[s:t]
     bias, parameters = layout.bias[s:t], layout.parameters[p]
     spikes, active = scratch.spikes[s:t], scratch.active[s:t]
+    counts = (np.int32(0), np.int32(0), np.int32(0))
     if layout.model[p] == CUBA_LIF:
         counts = cuba_lif(a, u, v, bias, parameters, spikes, active)
     elif layout.model[p] == LIF_REFRACTORY:
         counts = lif_refractory(a, u, v, x, bias, parameters, spikes, active)
-    else:
+    elif layout.model[p] == ATRLIF:
         counts = atrlif(a, u, v, x, y, bias, parameters, spikes, active)
     outputs.n_active[p, sample, step] = counts[0]
     saturated = outputs.saturated[p, sample]

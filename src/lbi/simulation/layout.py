@@ -12,6 +12,7 @@ SPARSE      weight and target index: uint16, or uint32 otherwise; with several d
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +22,10 @@ from lbi.errors import InputError, Problems
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network.graph import INPUT
-from lbi.network.neurons import FixedAtrLif, FixedCubaLif, FixedIntegrator, FixedLifRefractory, FixedNeuron
+from lbi.network.neurons import FixedNeuron
 from lbi.simulation.records import ATRLIF, CUBA_LIF, DENSE, LIF_REFRACTORY, N_PARAMETERS, SPARSE, Layout
+
+_UNITY = 1 << DECAY_BITS
 
 BYTES_PER_SYNAPSE = 8
 """Dense rows are chosen only while the whole network takes no more than this per stored synapse."""
@@ -225,33 +228,59 @@ def _check_index(projection: FixedProjection, size: int) -> None:
     problems.raise_as(InputError)
 
 
+def is_compiled(fixed: FixedNetwork) -> bool:
+    """Whether every population's neuron model has a compiled kernel.
+
+    Args:
+        fixed: The network to run.
+
+    Returns:
+        False if a population has to be run by its model's slow step.
+    """
+    return all(population.neuron.model in COMPILED for population in fixed.populations)
+
+
 def _parameters(neuron: FixedNeuron) -> tuple[int, list[int]]:
-    """Model code and its kernel's parameters: decays as what is left in 1/4096, thresholds in state units."""
-    unity = 1 << DECAY_BITS
-    match neuron:
-        case FixedCubaLif():
-            model = CUBA_LIF
-            values = [unity - (neuron.du + 1), unity - neuron.dv, neuron.vth << ACTIVATION_SHIFT]
-        case FixedIntegrator():
-            model = CUBA_LIF
-            values = [unity - (neuron.du + 1), unity - neuron.dv, (1 << 31) - 1]  # above every voltage
-        case FixedLifRefractory():
-            model = LIF_REFRACTORY
-            values = [unity - (neuron.du + 1), unity - neuron.dv, neuron.vth << ACTIVATION_SHIFT]
-            values += [neuron.refractory_period]
-        case FixedAtrLif():
-            model = ATRLIF
-            values = [
-                unity - (neuron.delta_i + 1),
-                unity - neuron.delta_v,
-                neuron.theta_0 << ACTIVATION_SHIFT,
-            ]
-            values += [
-                unity - neuron.delta_theta,
-                unity - neuron.delta_r,
-                neuron.theta_step << ACTIVATION_SHIFT,
-            ]
-    return model, values + [0] * (N_PARAMETERS - len(values))
+    """Model code and its kernel's parameters, filled up with zeros."""
+    code, parameters_of = COMPILED[neuron.model]
+    values = parameters_of(neuron)
+    return code, values + [0] * (N_PARAMETERS - len(values))
+
+
+def _cuba_lif(neuron: FixedNeuron) -> list[int]:
+    return [_UNITY - (neuron.du + 1), _UNITY - neuron.dv, neuron.vth << ACTIVATION_SHIFT]
+
+
+def _integrator(neuron: FixedNeuron) -> list[int]:
+    above_every_voltage = (1 << 31) - 1
+    return [_UNITY - (neuron.du + 1), _UNITY - neuron.dv, above_every_voltage]
+
+
+def _lif_refractory(neuron: FixedNeuron) -> list[int]:
+    return [*_cuba_lif(neuron), neuron.refractory_period]
+
+
+def _atrlif(neuron: FixedNeuron) -> list[int]:
+    return [
+        _UNITY - (neuron.delta_i + 1),
+        _UNITY - neuron.delta_v,
+        neuron.theta_0 << ACTIVATION_SHIFT,
+        _UNITY - neuron.delta_theta,
+        _UNITY - neuron.delta_r,
+        neuron.theta_step << ACTIVATION_SHIFT,
+    ]
+
+
+COMPILED: dict[str, tuple[int, Callable[[FixedNeuron], list[int]]]] = {
+    "cuba_lif": (CUBA_LIF, _cuba_lif),
+    "integrator": (CUBA_LIF, _integrator),
+    "lif_refractory": (LIF_REFRACTORY, _lif_refractory),
+    "atrlif": (ATRLIF, _atrlif),
+}
+"""Neuron model → code of its compiled kernel, and the kernel's parameters.
+
+Decays are what is left in 1/4096, thresholds are in state units. Other models run by their slow step.
+"""
 
 
 def _pool(parts: list[Any], dtype: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:

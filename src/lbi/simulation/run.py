@@ -20,8 +20,9 @@ from lbi.errors import InputError, LbiWarning, Problems
 from lbi.network.activity import Activity, PopulationActivity, ProjectionActivity
 from lbi.network.fixed import FixedNetwork, FixedPopulation
 from lbi.network.spikes import SPIKES_WIDTH, SpikeEvents, check_spikes
-from lbi.simulation.layout import Plan, plan_of
+from lbi.simulation.layout import Plan, is_compiled, plan_of
 from lbi.simulation.records import Inputs, Outputs
+from lbi.simulation.slow import run_slowly
 
 FLAGS = ("spikes", "active")
 """Variables that every population can record, besides its neuron's ``state_variables``."""
@@ -47,6 +48,9 @@ def simulate(
     Every sample starts from rest. Steps are in each population's own time (see ``FixedNetwork``), so outputs are aligned
     to the input. A SaturationWarning tells where currents wrapped or voltages saturated.
 
+    A network with a neuron model that has no compiled kernel runs by the models' slow steps: the same spikes and states, on
+    one thread, without counts or warnings of saturation.
+
     Args:
         fixed: the network.
         spikes: (n_samples, n_steps, n_in) zeros and ones, or SpikeEvents.
@@ -71,6 +75,8 @@ def simulate(
     except InputError as error:
         problems.take(error)
     problems.raise_as(InputError)
+    if not is_compiled(fixed):
+        return run_slowly(fixed, inputs, n_samples, pairs, on_done)
     plan = plan_of(fixed)
     read = {"spikes", "v"} if fixed.readout.of_membrane else {"spikes"}
     outputs = _outputs(

@@ -1,38 +1,45 @@
-"""Neuron models, one file each: float parameters as trained, integer parameters as on the chip.
+"""Neuron models, one file each, and their registry.
 
-A file holds two frozen records, ``<Model>`` (float) and ``Fixed<Model>`` (integers), each with
-``step``, the model's equations on plain arrays, ``to_fixed`` or ``to_float``, and in the integer one ``integer_name``: for
-each float parameter, the name of the integer made from it. ``parameters`` has what all of them share. To add a model,
-add its file and its row below; the compiled kernel of the simulator and the Lava process that runs it are found
-by ``model``.
+A model's file holds two frozen records, ``<Model>`` (float parameters, as trained) and ``Fixed<Model>`` (integers, as
+on the chip), each with the model's equations, and ends with its row ``MODEL``. All the rest follows from it: the
+checks against a chip's number formats, bounds on the state, the file, the Lava process, the NIR node, training in plain
+PyTorch, the options of ``lbi-train``. Compiled kernels are optional: for the simulator in ``lbi.simulation``, for training
+in ``lbi.train.neurons``; a model without them runs and trains by its slow equations.
+
+To add a model, add its file, its row in ``MODELS`` and its rows in docs/formats.md;
+``tests/network/test_neuron_conformance.py`` then covers it.
 """
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
+from lbi.network.neurons import atrlif, cuba_lif, integrator, lif_refractory
 from lbi.network.neurons.atrlif import AtrLif, FixedAtrLif
 from lbi.network.neurons.cuba_lif import CubaLif, FixedCubaLif
 from lbi.network.neurons.integrator import FixedIntegrator, Integrator
 from lbi.network.neurons.lif_refractory import FixedLifRefractory, LifRefractory
+from lbi.network.neurons.model import LavaProcess, NeuronModel
+from lbi.network.neurons.parameters import FixedParameters, FloatParameters
 
-Neuron: TypeAlias = CubaLif | LifRefractory | AtrLif | Integrator
-
-FLOAT_MODELS: dict[str, type[Neuron]] = {
-    model.model: model for model in (CubaLif, LifRefractory, AtrLif, Integrator)
+MODELS: dict[str, NeuronModel] = {
+    model.name: model for model in (cuba_lif.MODEL, lif_refractory.MODEL, atrlif.MODEL, integrator.MODEL)
 }
-"""Model name → float record."""
+"""The registry: model name → all that the package knows of it."""
 
-FixedNeuron: TypeAlias = FixedCubaLif | FixedLifRefractory | FixedAtrLif | FixedIntegrator
+Neuron: TypeAlias = FloatParameters
+FixedNeuron: TypeAlias = FixedParameters
 
-FIXED_MODELS: dict[str, type[FixedNeuron]] = {
-    model.model: model for model in (FixedCubaLif, FixedLifRefractory, FixedAtrLif, FixedIntegrator)
-}
-"""Model name → integer record."""
+FLOAT_MODELS: dict[str, type[FloatParameters]] = {name: model.floats for name, model in MODELS.items()}
+"""Model name → float record, for the models of this package."""
+
+FIXED_MODELS: dict[str, type[FixedParameters]] = {name: model.integers for name, model in MODELS.items()}
+"""Model name → integer record, for the models of this package."""
 
 __all__ = [
     "FIXED_MODELS",
     "FLOAT_MODELS",
+    "MODELS",
     "AtrLif",
     "CubaLif",
     "FixedAtrLif",
@@ -41,6 +48,8 @@ __all__ = [
     "FixedLifRefractory",
     "FixedNeuron",
     "Integrator",
+    "LavaProcess",
     "LifRefractory",
     "Neuron",
+    "NeuronModel",
 ]

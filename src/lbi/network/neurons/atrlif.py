@@ -5,17 +5,23 @@ Reference: lava-nc 0.10.0 ``proc/atrlif/models.py`` (``PyATRLIFModelFixed``), af
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import Problems
-from lbi.network.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
+from lbi.errors import Problems, Rule
+from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, clip24, decay, wrap24
+from lbi.network.neurons.model import LavaProcess, NeuronModel
 from lbi.network.neurons.parameters import (
+    BIAS,
+    Arithmetic,
     FixedParameters,
     FloatParameters,
+    IntField,
+    Leaks,
     State,
     bias_to_fixed,
     bias_to_float,
@@ -26,6 +32,10 @@ from lbi.network.neurons.parameters import (
 
 if TYPE_CHECKING:
     from lbi.network.fixedpoint import NumberFormats
+
+
+STEP = Rule("threshold-step-range", "a finite number of at least 0")
+CHIP_STEP = Rule("threshold-step-range", "up to {highest}", "train with a smaller threshold step")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,29 +69,41 @@ class AtrLif(FloatParameters):
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "theta", "r")
     decays = ("current_decay", "voltage_decay", "threshold_decay", "refractory_decay")
     levels = ("threshold", "threshold_step")
+    options: ClassVar[Mapping[str, float]] = {
+        "threshold_step": 0.1,
+        "threshold_decay": 0.05,
+        "refractory_decay": 0.25,
+    }
 
     def _check(self, problems: Problems) -> None:
         super()._check(problems)
         check_threshold(self.threshold, problems)
-        problems.check(
-            bool(np.isfinite(self.threshold_step)) and self.threshold_step >= 0,
-            "threshold-step-range",
-            "threshold_step",
-            f"{self.threshold_step}",
-            "a finite number of at least 0",
-        )
+        holds = bool(np.isfinite(self.threshold_step)) and self.threshold_step >= 0
+        STEP.check(problems, holds, "threshold_step", self.threshold_step)
 
-    def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Advance ``state`` (u, v, theta, r: (..., n), changed in place) by one timestep; returns the spikes."""
-        u, v, theta, r = state["u"], state["v"], state["theta"], state["r"]
-        u[...] = u * (1.0 - self.current_decay) + a
-        v[...] = v * (1.0 - self.voltage_decay) + u + (0.0 if self.bias is None else self.bias)
-        theta[...] = theta * (1.0 - self.threshold_decay)
-        r[...] = r * (1.0 - self.refractory_decay)
-        spikes = v - r - theta >= self.threshold
-        r[...] = np.where(spikes, r + 2.0 * (theta + self.threshold), r)
-        theta[...] = np.where(spikes, theta + self.threshold_step, theta)
-        return spikes
+    @staticmethod
+    def advance(
+        ops: Arithmetic,
+        state: Mapping[str, Any],
+        a: Any,
+        kept: Mapping[str, Any],
+        levels: Mapping[str, Any],
+        bias: Any,
+    ) -> tuple[dict[str, Any], Any, Any]:
+        """The equations above.
+
+        The refractoriness is this neuron's reset, so the spike in it passes no gradient, as with CUBA-LIF. The
+        adaptive threshold is the neuron's slow memory, and gradients pass through the spikes that raised it
+        (Bellec et al., NeurIPS 2018, arXiv:1803.09574). SLAYER's ALIF lets neither pass.
+        """
+        u = kept["current_decay"] * state["u"] + a
+        v = kept["voltage_decay"] * state["v"] + u + bias
+        theta = kept["threshold_decay"] * state["theta"]
+        r = kept["refractory_decay"] * state["r"]
+        spikes = ops.at_least(v - r - theta, levels["threshold"])
+        r = r + 2.0 * (theta + levels["threshold"]) * ops.constant(spikes)
+        theta = theta + levels["threshold_step"] * spikes
+        return {"u": u, "v": v, "theta": theta, "r": r}, spikes, v
 
     def to_fixed(
         self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
@@ -93,14 +115,8 @@ class AtrLif(FloatParameters):
         delta_i, delta_v, delta_theta, delta_r = decays_to_fixed(self, formats, where, problems)
         highest = formats.threshold.maximum
         theta_0, theta_step = (round(value * scale) for value in (self.threshold, self.threshold_step))
-        problems.check(
-            theta_step <= highest,
-            "threshold-step-range",
-            where,
-            f"threshold_step {self.threshold_step:g}, on the chip {theta_step}",
-            f"up to {highest}",
-            "train with a smaller threshold step",
-        )
+        found = f"threshold_step {self.threshold_step:g}, on the chip {theta_step}"
+        CHIP_STEP.check(problems, theta_step <= highest, where, found, highest=highest)
         bias_mant, bias_exp = bias_to_fixed(self.bias, scale, n, formats, where, problems)
         levels = min(theta_0, highest), min(theta_step, highest)
         return FixedAtrLif(delta_i, delta_v, delta_theta, delta_r, *levels, bias_mant, bias_exp)
@@ -138,23 +154,19 @@ class FixedAtrLif(FixedParameters):
 
     model: ClassVar[str] = "atrlif"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "theta", "r")
-    integer_name: ClassVar[dict[str, str]] = {
-        "current_decay": "delta_i",
-        "voltage_decay": "delta_v",
-        "threshold_decay": "delta_theta",
-        "refractory_decay": "delta_r",
-        "threshold": "theta_0",
-        "threshold_step": "theta_step",
-    }
-    ranges = (
-        ("delta_i", 0, 4095),
-        ("delta_v", 0, 4096),
-        ("delta_theta", 0, 4096),
-        ("delta_r", 0, 4096),
-        ("theta_0", 0, 131071),
-        ("theta_step", 0, 131071),
-        ("bias_exp", 0, 7),
+    integers = (
+        IntField("delta_i", 0, 4095, "decay", of="current_decay"),
+        IntField("delta_v", 0, 4096, "decay", of="voltage_decay"),
+        IntField("delta_theta", 0, 4096, "decay", of="threshold_decay"),
+        IntField("delta_r", 0, 4096, "decay", of="refractory_decay"),
+        IntField("theta_0", 0, 131071, "threshold", of="threshold"),
+        IntField("theta_step", 0, 131071, "threshold", of="threshold_step"),
+        *BIAS,
     )
+
+    def leaks(self) -> Leaks:
+        """The voltage is never reset."""
+        return Leaks(self.delta_i + 1, self.delta_v)
 
     def to_float(self, scale: float) -> AtrLif:
         """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
@@ -182,3 +194,18 @@ class FixedAtrLif(FixedParameters):
         r[...] = np.where(spikes, r + 2 * threshold, r)
         theta[...] = np.where(spikes, theta + (self.theta_step << ACTIVATION_SHIFT), theta)
         return spikes
+
+
+DELTAS = ("delta_i", "delta_v", "delta_theta", "delta_r")
+
+LAVA = LavaProcess(
+    process="lava.proc.atrlif.process.ATRLIF",
+    arguments={
+        **{name: (name, 1 / (1 << DECAY_BITS)) for name in DELTAS},
+        "theta": ("theta_0", 1),
+        **{name: (name, 1) for name in ("theta_0", "theta_step", "bias_mant", "bias_exp")},
+    },
+    at_rest={"i": 0, "v": 0, "theta": ("theta_0", 1 << ACTIVATION_SHIFT), "r": 0},
+)
+
+MODEL = NeuronModel(AtrLif, FixedAtrLif, lava=LAVA)

@@ -5,17 +5,23 @@ Reference: Davies et al., IEEE Micro 38(1), 2018, equations 1–2; lava-nc 0.10.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import Problems
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
+from lbi.network.neurons.model import LavaProcess, NeuronModel
 from lbi.network.neurons.parameters import (
+    BIAS,
+    Arithmetic,
     FixedParameters,
     FloatParameters,
+    IntField,
+    Leaks,
     State,
     bias_to_fixed,
     bias_to_float,
@@ -54,14 +60,20 @@ class CubaLif(FloatParameters):
         super()._check(problems)
         check_threshold(self.threshold, problems)
 
-    def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Advance ``state`` (u, v: (..., n), changed in place) by one timestep; returns the spikes."""
-        u, v = state["u"], state["v"]
-        u[...] = u * (1.0 - self.current_decay) + a
-        v[...] = v * (1.0 - self.voltage_decay) + u + (0.0 if self.bias is None else self.bias)
-        spikes = v > self.threshold
-        v[spikes] = 0.0
-        return spikes
+    @staticmethod
+    def advance(
+        ops: Arithmetic,
+        state: Mapping[str, Any],
+        a: Any,
+        kept: Mapping[str, Any],
+        levels: Mapping[str, Any],
+        bias: Any,
+    ) -> tuple[dict[str, Any], Any, Any]:
+        """The equations above; the reset passes no gradient."""
+        u = kept["current_decay"] * state["u"] + a
+        v = kept["voltage_decay"] * state["v"] + u + bias
+        spikes = ops.above(v, levels["threshold"])
+        return {"u": u, "v": v * (1.0 - ops.constant(spikes))}, spikes, v
 
     def to_fixed(
         self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
@@ -99,12 +111,16 @@ class FixedCubaLif(FixedParameters):
 
     model: ClassVar[str] = "cuba_lif"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
-    integer_name: ClassVar[dict[str, str]] = {
-        "current_decay": "du",
-        "voltage_decay": "dv",
-        "threshold": "vth",
-    }
-    ranges = (("du", -1, 4095), ("dv", 0, 4096), ("vth", 0, 131071), ("bias_exp", 0, 7))
+    integers = (
+        IntField("du", -1, 4095, "decay", of="current_decay"),
+        IntField("dv", 0, 4096, "decay", of="voltage_decay"),
+        IntField("vth", 0, 131071, "threshold", of="threshold"),
+        *BIAS,
+    )
+
+    def leaks(self) -> Leaks:
+        """A voltage above the threshold is reset."""
+        return Leaks(self.du + 1, self.dv, reset_above=self.vth << ACTIVATION_SHIFT)
 
     def to_float(self, scale: float) -> CubaLif:
         """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
@@ -122,3 +138,12 @@ class FixedCubaLif(FixedParameters):
         spikes = v > (self.vth << ACTIVATION_SHIFT)
         v[spikes] = 0
         return spikes
+
+
+LIF = LavaProcess(
+    process="lava.proc.lif.process.LIF",
+    resetting="lava.proc.lif.process.LIFReset",
+    arguments={name: (name, 1) for name in ("du", "dv", "vth", "bias_mant", "bias_exp")},
+)
+
+MODEL = NeuronModel(CubaLif, FixedCubaLif, lava=LIF, nir=("CubaLIF", "LIF"))

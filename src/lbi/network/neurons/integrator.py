@@ -7,17 +7,23 @@ Reference: lava-nc 0.10.0 ``proc/lif/models.py``; lava-dl 0.6.0 ``netx/hdf5.py``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import Problems
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
+from lbi.network.neurons.model import LavaProcess, NeuronModel
 from lbi.network.neurons.parameters import (
+    BIAS,
+    Arithmetic,
     FixedParameters,
     FloatParameters,
+    IntField,
+    Leaks,
     State,
     bias_to_fixed,
     bias_to_float,
@@ -53,13 +59,21 @@ class Integrator(FloatParameters):
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
     threshold: ClassVar[None] = None
     levels = ()
+    spikes = False
 
-    def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Advance ``state`` (u, v: (..., n), changed in place) by one timestep; no spikes."""
-        u, v = state["u"], state["v"]
-        u[...] = u * (1.0 - self.current_decay) + a
-        v[...] = v * (1.0 - self.voltage_decay) + u + (0.0 if self.bias is None else self.bias)
-        return np.zeros(v.shape, dtype=np.bool_)
+    @staticmethod
+    def advance(
+        ops: Arithmetic,
+        state: Mapping[str, Any],
+        a: Any,
+        kept: Mapping[str, Any],
+        levels: Mapping[str, Any],
+        bias: Any,
+    ) -> tuple[dict[str, Any], Any, Any]:
+        """The equations above, without a spike."""
+        u = kept["current_decay"] * state["u"] + a
+        v = kept["voltage_decay"] * state["v"] + u + bias
+        return {"u": u, "v": v}, ops.never(v), v
 
     def to_fixed(
         self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
@@ -93,8 +107,16 @@ class FixedIntegrator(FixedParameters):
 
     model: ClassVar[str] = "integrator"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v")
-    integer_name: ClassVar[dict[str, str]] = {"current_decay": "du", "voltage_decay": "dv"}
-    ranges = (("du", -1, 4095), ("dv", 0, 4096), ("bias_exp", 0, 7))
+    spikes = False
+    integers = (
+        IntField("du", -1, 4095, "decay", of="current_decay"),
+        IntField("dv", 0, 4096, "decay", of="voltage_decay"),
+        *BIAS,
+    )
+
+    def leaks(self) -> Leaks:
+        """The voltage is never reset."""
+        return Leaks(self.du + 1, self.dv)
 
     def to_float(self, scale: float) -> Integrator:
         """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
@@ -107,3 +129,12 @@ class FixedIntegrator(FixedParameters):
         u[...] = wrap24(decay(u, self.du + 1) + (a.astype(np.int32) << ACTIVATION_SHIFT))
         v[...] = clip24(decay(v, self.dv).astype(np.int64) + u + self.bias)
         return np.zeros(v.shape, dtype=np.bool_)
+
+
+LIF = LavaProcess(
+    process="lava.proc.lif.process.LIF",
+    resetting="lava.proc.lif.process.LIFReset",
+    arguments={**{name: (name, 1) for name in ("du", "dv", "bias_mant", "bias_exp")}, "vth": NEVER},
+)
+
+MODEL = NeuronModel(Integrator, FixedIntegrator, lava=LIF, nir=("CubaLI", "LI"))

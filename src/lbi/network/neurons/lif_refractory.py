@@ -6,19 +6,33 @@ period is taken as it is; current, voltage and threshold are those of the fixed-
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import Problems
+from lbi.errors import Problems, Rule
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
 from lbi.network.neurons.cuba_lif import CubaLif
-from lbi.network.neurons.parameters import FixedParameters, State, bias_to_float, decays_to_float
+from lbi.network.neurons.model import NeuronModel
+from lbi.network.neurons.parameters import (
+    BIAS,
+    Arithmetic,
+    FixedParameters,
+    IntField,
+    Leaks,
+    State,
+    bias_to_float,
+    decays_to_float,
+)
 
 if TYPE_CHECKING:
     from lbi.network.fixedpoint import NumberFormats
+
+
+PERIOD = Rule("refractory_period-range", "1 to 63")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,31 +53,32 @@ class LifRefractory(CubaLif):
 
     model: ClassVar[str] = "lif_refractory"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "wait")
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "refractory_period", int(self.refractory_period))
-        super().__post_init__()
+    periods = ("refractory_period",)
+    options: ClassVar[Mapping[str, float]] = {"refractory_period": 1}
 
     def _check(self, problems: Problems) -> None:
         super()._check(problems)
-        problems.check(
-            1 <= self.refractory_period <= 63,
-            "refractory_period-range",
-            "refractory_period",
-            f"{self.refractory_period}",
-            "1 to 63",
-        )
+        PERIOD.check(problems, 1 <= self.refractory_period <= 63, "refractory_period", self.refractory_period)
 
-    def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Advance ``state`` (u, v, wait: (..., n), changed in place) by one timestep; returns the spikes."""
-        u, v, wait = state["u"], state["v"], state["wait"]
-        u[...] = u * (1.0 - self.current_decay) + a
-        moved = v * (1.0 - self.voltage_decay) + u + (0.0 if self.bias is None else self.bias)
-        v[...] = np.where(wait > 0, v, moved)
-        spikes = v > self.threshold
-        v[spikes] = 0.0
-        wait[...] = np.where(spikes, self.refractory_period, np.maximum(wait - 1, 0))
-        return spikes
+    @staticmethod
+    def advance(
+        ops: Arithmetic,
+        state: Mapping[str, Any],
+        a: Any,
+        kept: Mapping[str, Any],
+        levels: Mapping[str, Any],
+        bias: Any,
+    ) -> tuple[dict[str, Any], Any, Any]:
+        """The equations above; the reset and the waiting pass no gradient."""
+        u = kept["current_decay"] * state["u"] + a
+        waiting = state["wait"] > 0
+        moved = kept["voltage_decay"] * state["v"] + u + bias
+        v = ops.where(waiting, state["v"], moved)
+        spikes = ops.above(v, levels["threshold"])
+        fired = ops.constant(spikes)
+        left = ops.where(waiting, state["wait"] - 1, state["wait"])
+        wait = ops.where(fired > 0, levels["refractory_period"] + 0 * left, left)
+        return {"u": u, "v": v * (1.0 - fired), "wait": wait}, spikes, v
 
     def to_fixed(  # type: ignore[override]
         self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
@@ -103,18 +118,17 @@ class FixedLifRefractory(FixedParameters):
 
     model: ClassVar[str] = "lif_refractory"
     state_variables: ClassVar[tuple[str, ...]] = ("u", "v", "wait")
-    integer_name: ClassVar[dict[str, str]] = {
-        "current_decay": "du",
-        "voltage_decay": "dv",
-        "threshold": "vth",
-    }
-    ranges = (
-        ("du", 0, 4095),
-        ("dv", 0, 4096),
-        ("vth", 0, 131071),
-        ("refractory_period", 1, 63),
-        ("bias_exp", 0, 7),
+    integers = (
+        IntField("du", 0, 4095, "decay", of="current_decay"),
+        IntField("dv", 0, 4096, "decay", of="voltage_decay"),
+        IntField("vth", 0, 131071, "threshold", of="threshold"),
+        IntField("refractory_period", 1, 63),
+        *BIAS,
     )
+
+    def leaks(self) -> Leaks:
+        """A voltage above the threshold is reset."""
+        return Leaks(self.du + 1, self.dv, reset_above=self.vth << ACTIVATION_SHIFT)
 
     def to_float(self, scale: float) -> LifRefractory:
         """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
@@ -132,3 +146,6 @@ class FixedLifRefractory(FixedParameters):
         v[spikes] = 0
         wait[...] = np.where(spikes, self.refractory_period, np.maximum(wait - 1, 0))
         return spikes
+
+
+MODEL = NeuronModel(LifRefractory, FixedLifRefractory)

@@ -1,13 +1,15 @@
-"""What the neuron models share: their state, how parameters are checked, and how they become integers and floats again."""
+"""What the neuron models share: the bases of their records, and how parameters become integers and floats again."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problems
+from lbi.errors import InputError, Problems, Rule
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 
 if TYPE_CHECKING:
@@ -15,20 +17,133 @@ if TYPE_CHECKING:
 
 State = dict[str, NDArray[Any]]
 
+DECAY = Rule("decay-range", "0 to 1 (lost per step)")
+FINITE_BIAS = Rule("not-finite", "finite numbers")
+THRESHOLD = Rule("threshold-range", "a finite number above 0")
+CHIP_BIAS = Rule(
+    "bias-range", "up to {largest} at exponent {exponent}", "train with smaller biases or a smaller threshold"
+)
+
+
+@dataclass(frozen=True)
+class IntField:
+    """An integer parameter of a neuron model, or one array of them per population.
+
+    Attributes:
+        name: The field of the integer record.
+        low: The least value that Lava's fixed-point model is defined on.
+        high: The largest such value.
+        chip_format: The field of ``NumberFormats`` that the value must fit on a chip; empty if chips do not differ.
+        of: The parameter of the float record that it is the integer of, for the account of an export.
+    """
+
+    name: str
+    low: int
+    high: int
+    chip_format: str = ""
+    of: str = ""
+
+
+BIAS = (
+    IntField("bias_mant", -4096, 4095, "bias_mantissa"),
+    IntField("bias_exp", 0, 7, "bias_exponent"),
+)
+"""The bias of every model: signed 13-bit mantissas on one unsigned 3-bit exponent."""
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """What keeps the current ``u`` and the voltage ``v`` of a model bounded, whatever the input.
+
+    Attributes:
+        current: 4096ths of the current that are lost per step.
+        voltage: 4096ths of the voltage that are lost per step.
+        reset_above: State value above which a voltage is reset to 0; None if it never is.
+    """
+
+    current: int
+    voltage: int
+    reset_above: int | None = None
+
+
+class Arithmetic(Protocol):
+    """The operations of a float model's equations that differ between numpy and a framework with gradients."""
+
+    def above(self, x: Any, threshold: Any) -> Any:
+        """1 where x > threshold, else 0; differentiable by a surrogate."""
+
+    def at_least(self, x: Any, threshold: Any) -> Any:
+        """1 where x ≥ threshold, else 0; differentiable by a surrogate."""
+
+    def constant(self, x: Any) -> Any:
+        """The same values, through which no gradient passes."""
+
+    def never(self, x: Any) -> Any:
+        """0 everywhere, for neurons that do not spike; the shape of x."""
+
+    def where(self, condition: Any, x: Any, y: Any) -> Any:
+        """x where the condition holds, else y."""  # noqa: D403
+
+
+class NumpyArithmetic:
+    """``Arithmetic`` on numpy arrays; spikes are booleans."""
+
+    def above(self, x: Any, threshold: Any) -> Any:
+        """True where x > threshold."""
+        return x > threshold
+
+    def at_least(self, x: Any, threshold: Any) -> Any:
+        """True where x ≥ threshold."""
+        return x >= threshold
+
+    def constant(self, x: Any) -> Any:
+        """The array itself: numpy has no gradients."""
+        return x
+
+    def never(self, x: Any) -> Any:
+        """False everywhere."""
+        return np.zeros(np.shape(x), dtype=np.bool_)
+
+    def where(self, condition: Any, x: Any, y: Any) -> Any:
+        """``numpy.where``."""
+        return np.where(condition, x, y)
+
 
 class FloatParameters:
     """Base of the float records: decays are fractions, the bias is a frozen array of finite numbers or None.
 
-    decays: parameters that are fractions lost per timestep, the current's first · levels: those in weight units
+    Attributes:
+        model: The model's name in files and options.
+        state_variables: The state of a neuron, ``u`` and ``v`` first.
+        decays: Parameters that are fractions lost per timestep.
+        levels: Parameters in weight units.
+        periods: Parameters that are whole numbers of timesteps.
+        options: The parameters that training sets by options of their own → their default. Levels count in thresholds.
+        spikes: False for a model that never spikes and is read by its voltage.
     """
 
+    model: ClassVar[str]
+    state_variables: ClassVar[tuple[str, ...]]
     decays: ClassVar[tuple[str, ...]] = ("current_decay", "voltage_decay")
     levels: ClassVar[tuple[str, ...]] = ("threshold",)
+    periods: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[Mapping[str, float]] = {}
+    spikes: ClassVar[bool] = True
     bias: NDArray[np.float64] | None
+
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, Any]]
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+        def __getattr__(self, name: str) -> Any:
+            """A parameter of the model."""
 
     def __post_init__(self) -> None:
         for name in (*self.decays, *self.levels):
             object.__setattr__(self, name, float(getattr(self, name)))
+        for name in self.periods:
+            object.__setattr__(self, name, int(getattr(self, name)))
         if self.bias is not None:
             object.__setattr__(self, "bias", frozen(self.bias, np.float64))
         problems = Problems()
@@ -38,37 +153,113 @@ class FloatParameters:
     def _check(self, problems: Problems) -> None:
         for name in self.decays:
             value = getattr(self, name)
-            problems.check(0.0 <= value <= 1.0, "decay-range", name, f"{value}", "0 to 1 (lost per step)")
+            DECAY.check(problems, 0.0 <= value <= 1.0, name, value)
         n_bad = 0 if self.bias is None else int(np.count_nonzero(~np.isfinite(self.bias)))
-        problems.check(n_bad == 0, "not-finite", "bias", f"{n_bad} NaN or infinite values", "finite numbers")
+        FINITE_BIAS.check(problems, n_bad == 0, "bias", f"{n_bad} NaN or infinite values")
+
+    @staticmethod
+    def advance(
+        ops: Arithmetic,
+        state: Mapping[str, Any],
+        a: Any,
+        kept: Mapping[str, Any],
+        levels: Mapping[str, Any],
+        bias: Any,
+    ) -> tuple[dict[str, Any], Any, Any]:
+        """The model's equations for one timestep, on numpy arrays and on tensors with gradients alike.
+
+        Args:
+            ops: The operations that differ between the two.
+            state: The state variables after the step before, each (..., n).
+            a: Synaptic input (..., n), in weight units.
+            kept: Name of each decay → share kept per step, a number or (n,).
+            levels: Name of each level and period → its value, a number or (n,).
+            bias: A number or (n,), in weight units per step.
+
+        Returns:
+            The state variables after the step, the spikes, and the voltage before a reset, each (..., n).
+        """
+        raise NotImplementedError
+
+    def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Advance ``state`` by one timestep.
+
+        Args:
+            state: The state variables, each (..., n) float64; changed in place.
+            a: Synaptic input (..., n), in weight units.
+
+        Returns:
+            The spikes (..., n).
+        """
+        kept = {name: 1.0 - getattr(self, name) for name in self.decays}
+        levels = {name: getattr(self, name) for name in (*self.levels, *self.periods)}
+        bias = 0.0 if self.bias is None else self.bias
+        new, spikes, _ = self.advance(NumpyArithmetic(), state, a, kept, levels, bias)
+        for name in self.state_variables:
+            state[name][...] = new[name]
+        return np.asarray(spikes, dtype=np.bool_)
+
+    def to_fixed(
+        self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
+    ) -> FixedParameters:
+        """The neuron in chip integers; what is out of the chip's range is noted and clipped.
+
+        Args:
+            scale: Mantissa units (of weight exponent 0) per float unit.
+            n: Neurons of the population.
+            formats: The chip's number formats.
+            where: The population, for messages.
+            problems: Where to note what the chip cannot hold.
+
+        Returns:
+            The integer record of the model.
+        """
+        raise NotImplementedError
 
 
 class FixedParameters:
     """Base of the integer records: every parameter in its range, the bias as mantissas on one exponent.
 
-    ranges: (parameter, lowest, highest) that Lava's fixed-point model is defined on; a chip may allow less
+    Attributes:
+        model: The model's name in files and options.
+        state_variables: The state of a neuron, ``u`` and ``v`` first.
+        integers: The integer parameters, with the range that Lava's model is defined on; a chip may allow less.
+        spikes: False for a model that never spikes and is read by its voltage.
     """
 
-    ranges: ClassVar[tuple[tuple[str, int, int], ...]]
+    model: ClassVar[str]
+    state_variables: ClassVar[tuple[str, ...]]
+    integers: ClassVar[tuple[IntField, ...]]
+    spikes: ClassVar[bool] = True
     bias_mant: NDArray[np.int32]
     bias_exp: int
 
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, Any]]
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+        def __getattr__(self, name: str) -> Any:
+            """A parameter of the model."""
+
     def __post_init__(self) -> None:
-        for name, _, _ in self.ranges:
-            object.__setattr__(self, name, int(getattr(self, name)))
-        object.__setattr__(self, "bias_mant", frozen(self.bias_mant, np.int32))
+        for entry in self.integers:
+            value = getattr(self, entry.name)
+            object.__setattr__(
+                self, entry.name, frozen(value, np.int32) if entry.name == "bias_mant" else int(value)
+            )
         problems = Problems()
-        for name, low, high in self.ranges:
-            value = getattr(self, name)
-            problems.check(low <= value <= high, f"{name}-range", name, f"{value}", f"{low} to {high}")
-        if self.bias_mant.size:
-            low, high = int(self.bias_mant.min()), int(self.bias_mant.max())
+        for entry in self.integers:
+            values = np.asarray(getattr(self, entry.name))
+            if not values.size:
+                continue
+            low, high = values.min(), values.max()
             problems.check(
-                low >= -4096 and high <= 4095,
-                "bias_mant-range",
-                "bias_mant",
-                f"{low} to {high}",
-                "−4096 to 4095",
+                bool(entry.low <= low and high <= entry.high),
+                f"{entry.name}-range",
+                entry.name,
+                f"{low} to {high}" if values.ndim else f"{low}",
+                f"{entry.low} to {entry.high}",
             )
         problems.raise_as(InputError)
 
@@ -76,6 +267,42 @@ class FixedParameters:
     def bias(self) -> NDArray[np.int32]:
         """(n,) the effective bias, ``bias_mant << bias_exp``, in state units."""
         return self.bias_mant << self.bias_exp
+
+    @property
+    def integer_name(self) -> dict[str, str]:
+        """Parameter of the float record → the integer that stands for it."""
+        return {entry.of: entry.name for entry in self.integers if entry.of}
+
+    def leaks(self) -> Leaks | None:
+        """What keeps current and voltage bounded; None where nothing is proved.
+
+        Returns:
+            Leaks of a model whose current and voltage follow the equations in ``lbi.simulation.bounds``.
+        """
+        return None
+
+    def step(self, state: State, a: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Advance ``state`` by one timestep in the chip's integers.
+
+        Args:
+            state: The state variables, each (..., n) int32; changed in place.
+            a: The sum of all projections' shifted inputs (..., n), in mantissa units.
+
+        Returns:
+            The spikes (..., n).
+        """
+        raise NotImplementedError
+
+    def to_float(self, scale: float) -> FloatParameters:
+        """The float neuron whose parameters are exactly these.
+
+        Args:
+            scale: Mantissa units per float unit.
+
+        Returns:
+            The float record of the model.
+        """
+        raise NotImplementedError
 
 
 def frozen(array: Any, dtype: Any) -> NDArray[Any]:
@@ -87,13 +314,7 @@ def frozen(array: Any, dtype: Any) -> NDArray[Any]:
 
 def check_threshold(threshold: float, problems: Problems) -> None:
     """Note a threshold that is not finite or not above 0."""
-    problems.check(
-        bool(np.isfinite(threshold)) and threshold > 0,
-        "threshold-range",
-        "threshold",
-        f"{threshold}",
-        "a finite number above 0",
-    )
+    THRESHOLD.check(problems, bool(np.isfinite(threshold)) and threshold > 0, "threshold", threshold)
 
 
 def decays_to_fixed(
@@ -141,13 +362,8 @@ def bias_to_fixed(
         if round(peak / (1 << exponent)) <= largest:
             break
     else:
-        problems.add(
-            "bias-range",
-            where,
-            f"bias {np.abs(bias).max():g} needs mantissa {peak / (1 << exponent):.0f}",
-            f"up to {largest} at exponent {exponent}",
-            "train with smaller biases or a smaller threshold",
-        )
+        needed = f"bias {np.abs(bias).max():g} needs mantissa {peak / (1 << exponent):.0f}"
+        problems.note(CHIP_BIAS.broken(where, needed, largest=largest, exponent=exponent))
     return formats.bias_mantissa.round(target / (1 << exponent)).astype(np.int32), exponent
 
 
