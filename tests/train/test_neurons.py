@@ -16,10 +16,12 @@ from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork, atrlif, cub
 from lbi.train.layers.event_linear import event_linear, pack, weight_gradient  # noqa: E402
 from lbi.train.layers.scan import scan  # noqa: E402
 from lbi.train.layers.surrogate import SURROGATES, derivative  # noqa: E402
-from lbi.train.neurons import ATRLIF, CUBA_LIF, INTEGRATOR, NEURONS  # noqa: E402
-from lbi.train.session.config import SPIKING  # noqa: E402
+from lbi.train.neurons import ATRLIF, COMPILED, CUBA_LIF, INTEGRATOR, NEURONS  # noqa: E402
 
 N_SAMPLES, N_STEPS, N = 5, 13, 9
+
+SPIKING = [name for name, model in NEURONS.items() if model.spikes]
+WITH_KERNELS = [model for model in COMPILED.values() if model.spikes]
 
 # Both sides do the same additions in another order: a few hundred terms, each of relative error 2^-53.
 FLOAT64 = {"rtol": 1e-10, "atol": 1e-12}
@@ -46,7 +48,7 @@ def flat(a, w, neuron):
     return [x for x in (a, w, *neuron) if x is not None and x.requires_grad]
 
 
-@pytest.mark.parametrize("model", [NEURONS[name] for name in SPIKING], ids=SPIKING)
+@pytest.mark.parametrize("model", WITH_KERNELS, ids=lambda model: model.name)
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("outputs", ["spikes", "voltages", "both"])
@@ -57,7 +59,7 @@ def test_gradients_equal_autograd_through_the_plain_loop(model, surrogate, recur
     weights = [torch.randn(N_SAMPLES, N_STEPS, N, generator=g, dtype=torch.float64) for _ in range(2)]
     chosen = {"spikes": (1.0, 0.0), "voltages": (0.0, 1.0), "both": (1.0, 1.0)}[outputs]
     results = []
-    for run in (scan(model, a, w, neuron, surrogate, 2.5), model.reference(a, w, *neuron, surrogate, 2.5)):
+    for run in (scan(model, a, w, neuron, surrogate, 2.5), model.reference(a, w, neuron, surrogate, 2.5)):
         loss = sum(share * (w * x).sum() for share, w, x in zip(chosen, weights, run, strict=True) if share)
         results.append((run, torch.autograd.grad(loss, wanted, allow_unused=True)))
     (fused, fused_grads), (plain, plain_grads) = results
@@ -93,7 +95,7 @@ def test_the_cuda_kernels_equal_autograd_through_the_plain_loop(surrogate, recur
     g = torch.Generator().manual_seed(9)
     weights = [torch.randn(N_SAMPLES, N_STEPS, N, generator=g, dtype=torch.float64) for _ in range(2)]
     results = []
-    for run in (cuda_scan(surrogate, 2.5, a, w, *neuron), CUBA_LIF.reference(a, w, *neuron, surrogate, 2.5)):
+    for run in (cuda_scan(surrogate, 2.5, a, w, *neuron), CUBA_LIF.reference(a, w, neuron, surrogate, 2.5)):
         loss = sum((weight * x).sum() for weight, x in zip(weights, run, strict=True))
         results.append((*run, *torch.autograd.grad(loss, flat(a, w, neuron))))
     assert torch.equal(results[0][0], results[1][0])
@@ -109,7 +111,7 @@ def test_an_integrators_gradients_equal_autograd(dtype):
     results = []
     for run in (
         scan(INTEGRATOR, a, None, neuron, "boxcar", 1.0),
-        INTEGRATOR.reference(a, None, *neuron, "boxcar", 1.0),
+        INTEGRATOR.reference(a, None, neuron, "boxcar", 1.0),
     ):
         assert not run[0].any()
         results.append((run[1], *torch.autograd.grad((upstream * run[1]).sum(), flat(a, None, neuron))))
@@ -177,13 +179,13 @@ def test_surrogates_by_hand(surrogate, x, expected):
     assert derivative(v, threshold, surrogate, slope).item() == expected / threshold
 
 
-@pytest.mark.parametrize("model", [NEURONS[name] for name in SPIKING], ids=SPIKING)
+@pytest.mark.parametrize("model", WITH_KERNELS, ids=lambda model: model.name)
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_float32_keeps_to_float64(model, recurrent):
     a, w, neuron = random_scan(model, 5, recurrent, torch.float32)
     spikes, voltages = scan(model, a, w, neuron, "arctan", 2.0)
-    wide = [None if x is None else x.detach().double() for x in (a, w, *neuron)]
-    wide_spikes, wide_voltages = model.reference(*wide, "arctan", 2.0)
+    wide_a, wide_w, *wide = [None if x is None else x.detach().double() for x in (a, w, *neuron)]
+    wide_spikes, wide_voltages = model.reference(wide_a, wide_w, wide, "arctan", 2.0)
     assert spikes.dtype == voltages.dtype == torch.float32
     assert torch.equal(spikes.double(), wide_spikes)
     # 13 steps of at most ~20 additions of values up to ~8, each with relative error 2^-24
@@ -253,6 +255,14 @@ def adaptation(parts):
     return {"neuron": "atrlif", **{name: (value,) * parts for name, value in values.items()}}
 
 
+def of_model(neuron, parts):
+    """The fields of a PopulationConfig that give its neurons a model, with that model's own options."""
+    if neuron == "atrlif":
+        return adaptation(parts)
+    options = NEURONS[neuron].record.options
+    return {"neuron": neuron, "options": {name: (value,) * parts for name, value in options.items()}}
+
+
 @pytest.mark.parametrize("neuron", SPIKING)
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("recurrent", [False, True])
@@ -269,7 +279,7 @@ def test_a_trained_network_is_the_extracted_network(neuron, parts, recurrent):
                 (2.0,) * parts,
                 recurrent=recurrent,
                 bias=True,
-                **(adaptation(parts) if neuron == "atrlif" else {}),
+                **of_model(neuron, parts),
             ),
             PopulationConfig("output", 4, (0.5,), (0.1,), (1.0,)),
         ),
@@ -289,7 +299,7 @@ def test_a_trained_network_is_the_extracted_network(neuron, parts, recurrent):
 
 @pytest.mark.parametrize("neuron", SPIKING)
 def test_trained_decays_stay_on_the_chips_grid(neuron):
-    more = adaptation(1) if neuron == "atrlif" else {}
+    more = of_model(neuron, 1)
     population = PopulationConfig("output", 3, (0.5,), (0.25,), (1.0,), train_decays=True, **more)
     model = SpikingNetwork(ModelConfig((4,), (population,)))
     x = (torch.rand(8, 20, 4, generator=torch.Generator().manual_seed(0)) < 0.5).to(torch.uint8)

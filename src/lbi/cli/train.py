@@ -14,6 +14,7 @@ import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
 from lbi.errors import Rule
+from lbi.network.neurons import MODELS
 
 if TYPE_CHECKING:
     from lbi.train.session.config import TrainConfig
@@ -59,7 +60,10 @@ RESUMED = Rule(
 @click.option(
     "--recurrent/--feedforward", default=None, help="With or without recurrence in hidden populations."
 )
-@click.option("--neuron", help="Neuron model of hidden populations: cuba_lif (default) or atrlif (adaptive).")
+@click.option(
+    "--neuron",
+    help=f"Neuron model of hidden populations: {', '.join(n for n, m in MODELS.items() if m.floats.spikes)} (default cuba_lif).",
+)
 @click.option(
     "--readout", help="spike_count (default), or for integrator outputs membrane_max or membrane_mean."
 )

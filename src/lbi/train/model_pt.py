@@ -7,7 +7,7 @@ Exact zeros become absent synapses. Parametrizations by pruning and weight norma
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from lbi.errors import InputError, Problem, Problems
 from lbi.files.versions import MODEL
 from lbi.network.csr import CsrMatrix
 from lbi.network.graph import INPUT, Network, Population, Projection, Readout
-from lbi.network.neurons import FLOAT_MODELS
 from lbi.train import untrusted_torch
 from lbi.train.layers.model import GRID, ModelConfig, PopulationConfig, SpikingNetwork, on_grid_units
 from lbi.train.neurons import NEURONS
@@ -222,14 +221,16 @@ def _scales(config: ModelConfig, state: Mapping[str, Tensor]) -> dict[str, float
 
 def _populations(layer: PopulationConfig, state: Mapping[str, Tensor]) -> list[Population]:
     model = NEURONS[layer.neuron]
-    values = {name: (on_grid_units(state[name], name) / GRID).tolist() for name in model.decays}
-    values |= {name: getattr(layer, name) for name in model.levels}
+    values: dict[str, Sequence[float]] = {
+        name: (on_grid_units(state[name], name) / GRID).tolist() for name in model.decays
+    }
+    values |= {name: layer.parameter(name) for name in model.fixed}
     bias = None if "bias" not in state else _array(state["bias"])
     return [
         Population(
             name,
             (part.stop - part.start,),
-            FLOAT_MODELS[layer.neuron](
+            model.record(
                 **{key: entries[i] for key, entries in values.items()},
                 bias=None if bias is None else bias[part],
             ),

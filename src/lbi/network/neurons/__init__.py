@@ -47,6 +47,8 @@ __all__ = [
     "FixedIntegrator",
     "FixedLifRefractory",
     "FixedNeuron",
+    "FixedParameters",
+    "FloatParameters",
     "Integrator",
     "LavaProcess",
     "LifRefractory",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from itertools import accumulate
 from typing import Any, cast
 
@@ -33,32 +34,81 @@ IN_FILE = records.Rules(missing=_OF_FILE, unknown=_OF_FILE, kind=_OF_FILE, value
 """Rules for the fields of a configuration read from a file."""
 
 
-@dataclass(frozen=True)
+PERIOD = Rule("period-range", "a whole number of timesteps, 1 or more")
+
+
+@dataclass(frozen=True, init=False)
 class PopulationConfig:
     """A layer of neurons in one or more parts, each with its own decays and threshold; a part is a population on the chip.
 
-    ``neuron`` names a row of ``lbi.train.neurons.NEURONS``, which determines its decays (fractions lost per step; the
-    initial values if ``train_decays``) and levels (threshold, threshold_step). These have one entry per part, and
-    fields of other models have none. The n neurons are distributed evenly, with the remainder in the first parts.
+    Every parameter of the neuron model has one entry per part; decays are fractions lost per step, where training starts if
+    ``train_decays``. The n neurons are shared out evenly, the first parts taking what is left over.
+
+    Attributes:
+        name: Name of the population.
+        n: Its neurons.
+        current_decay: One entry per part; none if the model has no such parameter.
+        voltage_decay: The same.
+        threshold: The same, in weight units.
+        recurrent: Whether the population feeds itself.
+        bias: Whether every neuron has a bias.
+        train_decays: Whether decays are trained.
+        neuron: Name of the neuron model, a row of ``lbi.train.neurons.NEURONS``.
+        options: The model's other parameters by name, which are also accepted as keyword arguments.
     """
 
     name: str
     n: int
-    current_decay: tuple[float, ...]
-    voltage_decay: tuple[float, ...]
+    current_decay: tuple[float, ...] = ()
+    voltage_decay: tuple[float, ...] = ()
     threshold: tuple[float, ...] = (1.0,)
     recurrent: bool = False
     bias: bool = False
     train_decays: bool = False
     neuron: str = "cuba_lif"
-    threshold_decay: tuple[float, ...] = ()
-    refractory_decay: tuple[float, ...] = ()
-    threshold_step: tuple[float, ...] = ()
+    options: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        name: str,
+        n: int,
+        current_decay: tuple[float, ...] = (),
+        voltage_decay: tuple[float, ...] = (),
+        threshold: tuple[float, ...] = (1.0,),
+        recurrent: bool = False,
+        bias: bool = False,
+        train_decays: bool = False,
+        neuron: str = "cuba_lif",
+        options: Mapping[str, tuple[float, ...]] | None = None,
+        **parameters: tuple[float, ...],
+    ) -> None:
+        given = {**(options or {}), **parameters}
+        values = (name, n, current_decay, voltage_decay, threshold, recurrent, bias, train_decays, neuron)
+        for entry, value in zip(dataclass_fields(self), (*values, given), strict=True):
+            object.__setattr__(self, entry.name, value)
+
+    def parameter(self, name: str) -> tuple[float, ...]:
+        """The entries of a parameter of the neuron model.
+
+        Args:
+            name: ``current_decay``, ``voltage_decay``, ``threshold`` or one of the options.
+
+        Returns:
+            One entry per part; none if it is not given.
+        """
+        return tuple(getattr(self, name)) if name in SHARED else tuple(self.options.get(name, ()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only; the options stand beside the other fields, under their own names."""
+        plain = asdict(self)
+        options = plain.pop("options")
+        return {**plain, **dict.fromkeys(ALWAYS_WRITTEN, ()), **options}
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Neurons of each part."""
-        k = max(1, len(self.current_decay))
+        given = (len(self.current_decay), len(self.voltage_decay), *map(len, self.options.values()))
+        k = next((n_entries for n_entries in given if n_entries), 1)
         return tuple(self.n // k + (1 if i < self.n % k else 0) for i in range(k))
 
     @property
@@ -110,7 +160,7 @@ class ModelConfig:
                 "letters, digits, '_', '-'; not 'input'",
             )
             check(
-                population.n >= max(1, len(population.current_decay)),
+                population.n >= len(population.sizes),
                 "population-shape",
                 where,
                 f"{population.n} neurons",
@@ -148,24 +198,32 @@ class ModelConfig:
         return {
             **asdict(self),
             "input_shape": list(self.input_shape),
-            "populations": [asdict(population) for population in self.populations],
+            "populations": [population.to_dict() for population in self.populations],
         }
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ModelConfig:
         """The inverse of ``to_dict``; raises InputError for fields that are missing, unknown or of a wrong type."""
+        entries = fields.get("populations")
+        if isinstance(entries, list | tuple):
+            fields = {**fields, "populations": [_gathered(entry) for entry in entries]}
         return records.parse(cls, fields, records.Place("config", IN_FILE), InputError)
 
 
-PARAMETERS = (
-    "current_decay",
-    "voltage_decay",
-    "threshold_decay",
-    "refractory_decay",
-    "threshold",
-    "threshold_step",
-)
-"""Fields of PopulationConfig with one entry per part if the neuron model has them."""
+SHARED = ("current_decay", "voltage_decay", "threshold")
+"""Parameters of neuron models that are fields of their own in PopulationConfig."""
+
+ALWAYS_WRITTEN = ("threshold_decay", "refractory_decay", "threshold_step")
+"""Parameters that files hold for every model, without entries where it has none of them: version 1 of ``model.pt``."""
+
+
+def _gathered(entry: Any) -> Any:
+    """A population of a file with the parameters of its neuron model gathered under ``options``."""
+    if not isinstance(entry, Mapping):
+        return entry
+    known = {name for model in NEURONS.values() for name in model.parameters} - set(SHARED)
+    options = {name: value for name, value in entry.items() if name in known and value not in ([], ())}
+    return {**{name: value for name, value in entry.items() if name not in known}, "options": options}
 
 
 def _check_neuron(population: PopulationConfig, where: str, problems: Problems) -> None:
@@ -180,9 +238,10 @@ def _check_neuron(population: PopulationConfig, where: str, problems: Problems) 
         f"recurrent {population.neuron!r}",
         "neurons that spike",
     )
-    own = (*model.decays, *model.levels)
-    counts = {name: len(getattr(population, name)) for name in PARAMETERS}
-    k = max(1, len(population.current_decay))
+    own = model.parameters
+    names = dict.fromkeys((*SHARED, *own, *population.options))
+    counts = {name: len(population.parameter(name)) for name in names}
+    k = len(population.sizes)
     problems.check(
         all(count == (k if name in own else 0) for name, count in counts.items()),
         "parts",
@@ -192,7 +251,7 @@ def _check_neuron(population: PopulationConfig, where: str, problems: Problems) 
     )
     for name in model.decays:
         low, high = decay_range(name)
-        for value in getattr(population, name):
+        for value in population.parameter(name):
             problems.check(
                 low / GRID <= value <= high / GRID,
                 "decay-range",
@@ -201,7 +260,7 @@ def _check_neuron(population: PopulationConfig, where: str, problems: Problems) 
                 f"{low}/{GRID} to {high}/{GRID} (lost per step)",
             )
     for name in model.levels:
-        for value in getattr(population, name):
+        for value in population.parameter(name):
             holds = math.isfinite(value) and (value > 0 or (value == 0 and name != "threshold"))
             problems.check(
                 holds,
@@ -210,6 +269,9 @@ def _check_neuron(population: PopulationConfig, where: str, problems: Problems) 
                 f"{value}",
                 "above 0" if name == "threshold" else "0 or more",
             )
+    for name in model.record.periods:
+        for value in population.parameter(name):
+            PERIOD.check(problems, value >= 1 and value == int(value), f"{where}, {name}", value)
 
 
 class PopulationLayer(nn.Module):
@@ -239,12 +301,12 @@ class PopulationLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.n)) if config.bias else None
         sizes = torch.tensor(config.sizes)
         self.register_buffer("part", torch.arange(len(sizes)).repeat_interleave(sizes), persistent=False)
-        for name in self.neuron.levels:
-            level = torch.tensor(getattr(config, name), dtype=torch.float64)[self.part]
+        for name in self.neuron.fixed:
+            level = torch.tensor(config.parameter(name), dtype=torch.float64)[self.part]
             self.register_buffer(name, level, persistent=False)
         self.register_buffer("scale", torch.zeros(len(sizes), dtype=torch.float64))
         for name in self.neuron.decays:
-            units = (torch.tensor(getattr(config, name), dtype=torch.float64) * GRID).round()
+            units = (torch.tensor(config.parameter(name), dtype=torch.float64) * GRID).round()
             if config.train_decays:
                 self.register_parameter(name, nn.Parameter(units))
             else:
@@ -260,7 +322,7 @@ class PopulationLayer(nn.Module):
         """Spikes and voltages before reset, each (n_samples, n_steps, n), from spikes of the source."""
         dtype = self.weight.dtype
         kept = [self.kept(name, dtype) for name in self.neuron.decays]
-        levels = [getattr(self, name) for name in self.neuron.levels]
+        levels = [getattr(self, name) for name in self.neuron.fixed]
         bias = self.weight.new_zeros(self.config.n) if self.bias is None else self.bias
         if not self.on_chip:
             neuron = [*kept, *(level.to(dtype) for level in levels), bias]

@@ -1,13 +1,13 @@
-"""A population over a whole sequence as one differentiable operation, for every neuron model in ``neurons/``.
+"""A population over a whole sequence as one differentiable operation, for every neuron model.
 
-On a CPU, one compiled kernel runs all steps in each direction; with recurrence the backward pass needs one matrix
-product and one kernel per step. CUBA-LIF has such kernels for CUDA. Each model's ``reference`` is the same in plain
-PyTorch: it is the definition, and it runs on all other devices.
+On a CPU, models with compiled kernels run all steps in one kernel each way; with recurrence the backward pass takes one
+matrix product and one kernel per step. CUBA-LIF also has kernels for CUDA. Every model has ``reference``, the equations of
+its float record in plain PyTorch: the definition that the kernels are tested against, and what runs where they do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -17,46 +17,123 @@ from torch import Tensor
 
 from lbi.errors import Problems, UsageError
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
+from lbi.network.neurons import FloatParameters
 from lbi.train.layers.event_linear import weight_gradient
 from lbi.train.layers.numba_bridge import arrays, load_kernels
-from lbi.train.layers.surrogate import SURROGATES
+from lbi.train.layers.surrogate import SURROGATES, Spike
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The compiled kernels of a neuron model: ``lbi/train/neurons/<model>_kernels.py``.
+
+    The module holds ``forward``, ``forward_chip`` (the chip's integers), ``backward`` (without recurrence),
+    ``step_backward`` (one step of it, with ``fed_back``, the gradient (n_samples, n) that the step's spikes get through
+    the recurrent weights) and ``parameter_gradients`` (of decays and bias, per sample), for ``neuron`` (n_parameters, n):
+    kept per step for each decay, levels, bias; ``traces`` (n_traces, n_samples, n_steps, n), ``carried`` (n_carried,
+    n_samples, n) and ``grads`` (n_decays + 1, n_samples, n).
+
+    Attributes:
+        n_traces: Arrays (n_samples, n_steps, n) that a forward pass writes: spikes, voltages before reset, …
+        n_carried: Gradients (n_samples, n) that the backward pass hands from step to step.
+        cuda: Whether ``<model>_cuda.py`` has a ``CudaScan``, which is used for tensors on a GPU.
+    """
+
+    n_traces: int
+    n_carried: int
+    cuda: bool = False
 
 
 @dataclass(frozen=True)
 class NeuronModel:
-    """The training side of a neuron model: a row of ``lbi.train.neurons.NEURONS``.
-
-    ``neurons/<name>_kernels.py`` holds ``forward``, ``forward_chip`` (the chip's integers), ``backward`` (without
-    recurrence), ``step_backward`` (one step of it, with ``fed_back``, the gradient (n_samples, n) that the step's
-    spikes get through the recurrent weights) and ``parameter_gradients`` (of decays and bias, per sample), for
-    ``neuron`` (n_parameters, n): kept per step for each decay, levels, bias; ``traces`` (n_traces, n_samples, n_steps,
-    n), ``carried`` (n_carried, n_samples, n) and ``grads`` (n_decays + 1, n_samples, n).
+    """A neuron model in training: a row of ``lbi.train.neurons.NEURONS``.
 
     Attributes:
-        name: the model's name in ``lbi.network.neurons``.
-        decays: fields that are fractions lost per step; trained, on the chip's grid.
-        levels: fields in weight units; not trained.
-        n_traces: number of arrays (n_samples, n_steps, n) that a forward pass writes, such as spikes and voltages
-            before reset.
-        n_carried: number of gradients (n_samples, n) that the backward pass carries from step to step.
-        reference: ``scan`` in plain PyTorch, gradients by autograd.
-        spikes: False for an integrator, which can only be read out; it has no recurrence.
-        cuda: True if ``neurons/<name>_cuda.py`` has a ``CudaScan``, which is used for tensors on a GPU.
+        record: Its float record in ``lbi.network.neurons``, which holds the equations.
+        kernels: Its compiled kernels; None to train by ``reference``, in floats only.
     """
 
-    name: str
-    decays: tuple[str, ...]
-    levels: tuple[str, ...]
-    n_traces: int
-    n_carried: int
-    reference: Callable[..., tuple[Tensor, Tensor]]
-    spikes: bool = True
-    cuda: bool = False
+    record: type[FloatParameters]
+    kernels: Kernels | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.record.model
+
+    @property
+    def decays(self) -> tuple[str, ...]:
+        """Parameters that are shares lost per step; trained, on the chip's grid."""
+        return self.record.decays
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Parameters in weight units; not trained."""
+        return self.record.levels
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Levels, and parameters that are whole numbers of timesteps; not trained."""
+        return (*self.record.levels, *self.record.periods)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """All parameters but the bias, in the order of ``scan``."""
+        return (*self.decays, *self.fixed)
+
+    @property
+    def spikes(self) -> bool:
+        """False for an integrator, which can only be read out; it has no recurrence."""
+        return self.record.spikes
 
     @property
     def n_parameters(self) -> int:
-        """Rows of ``neuron``."""
-        return len(self.decays) + len(self.levels) + 1
+        """Rows of ``neuron``: the parameters and the bias."""
+        return len(self.parameters) + 1
+
+    def reference(
+        self, a: Tensor, recurrent: Tensor | None, neuron: Sequence[Tensor], surrogate: str, slope: float
+    ) -> tuple[Tensor, Tensor]:
+        """``scan`` step by step in plain PyTorch, on any device; gradients by autograd."""
+        ops = TorchArithmetic(surrogate, slope)
+        kept = dict(zip(self.decays, neuron[: len(self.decays)], strict=True))
+        levels = dict(zip(self.fixed, neuron[len(self.decays) : -1], strict=True))
+        state: dict[str, Any] = {name: torch.zeros_like(a[:, 0]) for name in self.record.state_variables}
+        spikes, voltages = [torch.zeros_like(a[:, 0])], []
+        for t in range(a.shape[1]):
+            arriving = a[:, t] if recurrent is None else a[:, t] + spikes[-1] @ recurrent.T
+            state, fired, voltage = self.record.advance(ops, state, arriving, kept, levels, neuron[-1])
+            spikes.append(fired)
+            voltages.append(voltage)
+        return torch.stack(spikes[1:], 1), torch.stack(voltages, 1)
+
+
+class TorchArithmetic:
+    """``lbi.network.neurons.parameters.Arithmetic`` on tensors: spikes have a surrogate derivative."""
+
+    def __init__(self, surrogate: str, slope: float) -> None:
+        self.surrogate = surrogate
+        self.slope = slope
+
+    def above(self, x: Tensor, threshold: Tensor) -> Tensor:
+        """1 where x > threshold, else 0."""
+        return Spike.apply(x, threshold, self.surrogate, self.slope)
+
+    def at_least(self, x: Tensor, threshold: Tensor) -> Tensor:
+        """1 where x ≥ threshold, else 0."""
+        return Spike.apply(x, threshold, self.surrogate, self.slope, True)
+
+    def constant(self, x: Tensor) -> Tensor:
+        """The same values, through which no gradient passes."""
+        return x.detach()
+
+    def never(self, x: Tensor) -> Tensor:
+        """0 everywhere."""
+        return torch.zeros_like(x)
+
+    def where(self, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """``torch.where``."""
+        return torch.where(condition, x, y)
 
 
 def scan(
@@ -81,12 +158,13 @@ def scan(
         chip: compute in the chip's integers. Input, recurrent weights and levels are then whole mantissa units, the
             bias is in 1/64 of them, and factors per step are in 1/4096; gradients are those of the float scan.
     """
-    if chip or (a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64)):
+    whole = a.dtype in (torch.float32, torch.float64)
+    if model.kernels is not None and (chip or (a.device.type == "cpu" and whole)):
         return FusedScan.apply(model, chip, surrogate, slope, a, recurrent, *neuron)
-    if model.cuda and a.is_cuda and a.dtype in (torch.float32, torch.float64):
+    if model.kernels is not None and model.kernels.cuda and a.is_cuda and whole:
         fused = import_module(f"lbi.train.neurons.{model.name}_cuda").CudaScan
         return fused.apply(surrogate, slope, a, recurrent, *neuron)
-    return model.reference(a, recurrent, *neuron, surrogate, slope)
+    return model.reference(a, recurrent, neuron, surrogate, slope)
 
 
 def scan_decays(
@@ -125,10 +203,11 @@ class FusedScan(torch.autograd.Function):
         *neuron: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Spikes and voltages before reset; see ``scan`` for the arguments."""
+        assert model.kernels is not None
         kernels = load_kernels(a.numel(), f"neurons.{model.name}_kernels")
         a = a.contiguous()
         parameters = torch.stack(neuron)
-        traces = a.new_empty(model.n_traces, *a.shape)
+        traces = a.new_empty(model.kernels.n_traces, *a.shape)
         by_source = a.new_empty(0, 0) if recurrent is None else recurrent.T.contiguous()
         if chip:
             kernels.forward_chip(*arrays(a, by_source, _in_units(model, parameters), traces))
@@ -158,7 +237,7 @@ class FusedScan(torch.autograd.Function):
         else:
             n_samples, n_steps, n = spikes.shape
             fed_back = spikes.new_zeros(n_samples, n)
-            inner = arrays(spikes.new_zeros(model.n_carried, n_samples, n), grad_a)
+            inner = arrays(spikes.new_zeros(model.kernels.n_carried, n_samples, n), grad_a)
             given, weights = [*given, *arrays(fed_back)], recurrent.detach()
             for t in range(n_steps - 1, -1, -1):
                 kernels.step_backward(*given, *neuron, *inner, t)

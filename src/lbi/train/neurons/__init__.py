@@ -1,13 +1,37 @@
-"""The neuron models that can be trained, one file each, and one with its compiled kernels.
+"""The neuron models in training: every model of ``lbi.network.neurons.MODELS``, some with compiled kernels.
 
-To add a model, add both files and its row below; its records are in ``lbi.network.neurons``.
+A model without kernels trains by the equations of its float record in plain PyTorch. Kernels take a file
+``<model>_kernels.py`` and a row in ``COMPILED``.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from lbi.network.neurons import MODELS
+from lbi.train.layers.scan import NeuronModel
 from lbi.train.neurons.atrlif import ATRLIF, atrlif
 from lbi.train.neurons.cuba_lif import CUBA_LIF, cuba_lif
 from lbi.train.neurons.integrator import INTEGRATOR
 
-NEURONS = {model.name: model for model in (CUBA_LIF, ATRLIF, INTEGRATOR)}
-"""Model name → its training side."""
+COMPILED = {model.name: model for model in (CUBA_LIF, ATRLIF, INTEGRATOR)}
+"""Model name → the model with its compiled kernels."""
 
-__all__ = ["ATRLIF", "CUBA_LIF", "INTEGRATOR", "NEURONS", "atrlif", "cuba_lif"]
+
+class _Models(Mapping[str, NeuronModel]):
+    """All registered models, with compiled kernels where there are any."""
+
+    def __getitem__(self, name: str) -> NeuronModel:
+        return COMPILED.get(name) or NeuronModel(MODELS[name].floats)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MODELS)
+
+    def __len__(self) -> int:
+        return len(MODELS)
+
+
+NEURONS = _Models()
+"""Model name → the model in training."""
+
+__all__ = ["ATRLIF", "COMPILED", "CUBA_LIF", "INTEGRATOR", "NEURONS", "atrlif", "cuba_lif"]

@@ -8,11 +8,10 @@ arXiv:1803.09574). In SLAYER's ALIF, gradients pass through neither.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from lbi.train.layers.scan import NeuronModel, scan_decays
-from lbi.train.layers.surrogate import Spike
+from lbi.network.neurons import AtrLif
+from lbi.train.layers.scan import Kernels, NeuronModel, scan_decays
 
 
 def atrlif(
@@ -50,39 +49,4 @@ def atrlif(
     return scan_decays(ATRLIF, a, recurrent, decays, (threshold, threshold_step), bias, surrogate, slope)
 
 
-def reference(
-    a: Tensor,
-    recurrent: Tensor | None,
-    alpha: Tensor,
-    beta: Tensor,
-    keep_theta: Tensor,
-    keep_r: Tensor,
-    threshold: Tensor,
-    threshold_step: Tensor,
-    bias: Tensor,
-    surrogate: str,
-    slope: float,
-) -> tuple[Tensor, Tensor]:
-    """``lbi.train.layers.scan.scan`` step by step; alpha, beta, keep_theta, keep_r: kept per step."""
-    u = v = theta = r = s = torch.zeros_like(a[:, 0])
-    spikes, voltages = [], []
-    for t in range(a.shape[1]):
-        u = alpha * u + a[:, t] + (0.0 if recurrent is None else s @ recurrent.T)
-        v = beta * v + u + bias
-        theta, r = keep_theta * theta, keep_r * r
-        s = Spike.apply(v - r - theta, threshold, surrogate, slope, True)
-        r = r + 2.0 * (theta + threshold) * s.detach()
-        theta = theta + threshold_step * s
-        spikes.append(s)
-        voltages.append(v)
-    return torch.stack(spikes, 1), torch.stack(voltages, 1)
-
-
-ATRLIF = NeuronModel(
-    name="atrlif",
-    decays=("current_decay", "voltage_decay", "threshold_decay", "refractory_decay"),
-    levels=("threshold", "threshold_step"),
-    n_traces=4,
-    n_carried=4,
-    reference=reference,
-)
+ATRLIF = NeuronModel(AtrLif, Kernels(n_traces=4, n_carried=4))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from lbi.train.layers.scan import NeuronModel, scan_decays
-from lbi.train.layers.surrogate import Spike
+from lbi.network.neurons import CubaLif
+from lbi.train.layers.scan import Kernels, NeuronModel, scan_decays
 
 
 def cuba_lif(
@@ -38,35 +37,4 @@ def cuba_lif(
     return scan_decays(CUBA_LIF, a, recurrent, decays, (threshold,), bias, surrogate, slope)
 
 
-def reference(
-    a: Tensor,
-    recurrent: Tensor | None,
-    alpha: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    bias: Tensor,
-    surrogate: str,
-    slope: float,
-) -> tuple[Tensor, Tensor]:
-    """``lbi.train.layers.scan.scan`` step by step; alpha, beta: kept per step."""
-    u = v = s = torch.zeros_like(a[:, 0])
-    spikes, voltages = [], []
-    for t in range(a.shape[1]):
-        u = alpha * u + a[:, t] + (0.0 if recurrent is None else s @ recurrent.T)
-        before_reset = beta * v + u + bias
-        s = Spike.apply(before_reset, threshold, surrogate, slope)
-        v = before_reset * (1.0 - s.detach())
-        spikes.append(s)
-        voltages.append(before_reset)
-    return torch.stack(spikes, 1), torch.stack(voltages, 1)
-
-
-CUBA_LIF = NeuronModel(
-    name="cuba_lif",
-    decays=("current_decay", "voltage_decay"),
-    levels=("threshold",),
-    n_traces=2,
-    n_carried=2,
-    reference=reference,
-    cuda=True,
-)
+CUBA_LIF = NeuronModel(CubaLif, Kernels(n_traces=2, n_carried=2, cuda=True))

@@ -19,14 +19,13 @@ from lbi.errors import InputError, Problems, Rule, UsageError
 from lbi.network.graph import READOUTS
 from lbi.records import OneOf, Place, Rules, Takes
 from lbi.system import toml
-from lbi.train.layers.model import GRID, ModelConfig, PopulationConfig
+from lbi.train.layers.model import ALWAYS_WRITTEN, GRID, SHARED, ModelConfig, PopulationConfig
 from lbi.train.layers.surrogate import SURROGATES
 from lbi.train.neurons import NEURONS
 
 OPTIMIZERS = ("adam", "linbreg", "adabreg")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("float", "chip")
-SPIKING: tuple[str, ...] = tuple(name for name, model in NEURONS.items() if model.spikes)
 
 Size = Annotated[int, Interval(ge=1, le=65536)]
 Count = Annotated[int, Ge(0)]
@@ -34,6 +33,7 @@ Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Interval(gt=0, le=1)]
 ShareBelowOne = Annotated[float, Interval(ge=0, lt=1)]
+Period = Annotated[int, Ge(1)]
 CurrentDecay = Annotated[float, Interval(ge=1 / GRID, le=1), Takes("1/4096 up to 1")]
 VoltageDecay = Annotated[float, Interval(ge=1 / GRID, lt=1), Takes("1/4096 up to below 1")]
 
@@ -47,6 +47,10 @@ OPTIONS = Place(
 )
 """Rules for wrong options."""
 
+NEURON = Rule("option", "{names}")
+CHIP_PRECISION = Rule(
+    "option", "float: the chip's integers are trained by compiled kernels", "leave precision at float"
+)
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
 UNREADABLE = Rule("config-unreadable", "a TOML file")
@@ -62,16 +66,16 @@ class TrainConfig:
         encoding: options of the data set, as in ``lbi.datasets.load``.
         hidden: neurons of each hidden population.
         recurrent: whether hidden populations are recurrent.
-        neuron: model of hidden populations, "cuba_lif" or "atrlif" (adaptive threshold and refractoriness).
+        neuron: model of hidden populations, a row of ``lbi.network.neurons.MODELS`` that spikes.
         current_decay: fraction lost per timestep, a multiple of 1/4096; several values split each hidden population
             into parts.
         voltage_decay: the same for the voltage.
         output_current_decay: current decay of the output.
         output_voltage_decay: voltage decay of the output.
         threshold: in units of ``response_norm``.
-        threshold_step: increase of the threshold by a spike (atrlif), in thresholds.
-        threshold_decay: fraction of this increase lost per timestep.
-        refractory_decay: fraction of the refractoriness lost per timestep.
+        neuron_options: further parameters of that model, each also an option of its own name. atrlif has threshold_step
+            (increase of the threshold by a spike, in thresholds), threshold_decay and refractory_decay (fractions of
+            this increase and of the refractoriness lost per timestep); lif_refractory has refractory_period (timesteps).
         train_decays: whether decays are trained.
         bias: whether neurons have a bias.
         readout: how outputs become a class, see ``lbi.Readout``.
@@ -117,15 +121,13 @@ class TrainConfig:
     # network
     hidden: tuple[Size, ...] = (128,)
     recurrent: bool = False
-    neuron: Annotated[str, OneOf(SPIKING)] = "cuba_lif"
+    neuron: str = "cuba_lif"
     current_decay: tuple[CurrentDecay, ...] = (0.5,)
     voltage_decay: tuple[VoltageDecay, ...] = (0.25,)
     output_current_decay: CurrentDecay = 0.5
     output_voltage_decay: VoltageDecay = 0.1
     threshold: Positive = 1.0
-    threshold_step: NotNegative = 0.1
-    threshold_decay: ShareBelowOne = 0.05
-    refractory_decay: ShareBelowOne = 0.25
+    neuron_options: Mapping[str, float] = field(default_factory=dict)
     train_decays: bool = False
     bias: bool = False
     readout: Annotated[str, OneOf(READOUTS)] = "spike_count"
@@ -179,12 +181,30 @@ class TrainConfig:
             decays = getattr(self, name)
             if isinstance(decays, tuple) and len(decays) == 1:
                 object.__setattr__(self, name, decays * n_parts)
+        if isinstance(self.neuron_options, Mapping):
+            object.__setattr__(self, "neuron_options", {**default_options(), **self.neuron_options})
         problems = Problems()
         if records.check(self, OPTIONS, problems):
+            self._check_neuron(problems)
             n = len(self.current_decay)
             DECAYS.check(problems, n >= 1, "current_decay", "no value")
             PARTS.check(problems, len(self.voltage_decay) == n, "voltage_decay", self.voltage_decay, n=n)
         problems.raise_as(UsageError)
+
+    def _check_neuron(self, problems: Problems) -> None:
+        names = spiking()
+        if not NEURON.check(
+            problems, self.neuron in names, "neuron", repr(self.neuron), names=", ".join(names)
+        ):
+            return
+        table = records.Table(option_hints(), frozenset(), OPTIONS.rules)
+        try:
+            table.read(self.neuron_options)
+        except records.RecordError as faults:
+            OPTIONS.note(faults, problems)
+        compiled = NEURONS[self.neuron].kernels is not None
+        holds = self.precision == "float" or compiled
+        CHIP_PRECISION.check(problems, holds, "precision", f"'chip' with {self.neuron!r}")
 
     def model(self, input_shape: tuple[int, ...], n_classes: int) -> ModelConfig:
         """The network for a data set with the given input and number of classes."""
@@ -197,19 +217,22 @@ class TrainConfig:
             voltage: tuple[float, ...],
             recurrent: bool,
         ) -> PopulationConfig:
+            model = NEURONS[neuron]
+            if "current_decay" not in model.parameters:
+                current = (1.0,) * len(voltage)  # its current has no memory
             threshold = tuple(
                 self.threshold * response_norm(*decays) for decays in zip(current, voltage, strict=True)
             )
-            values = {
+            own: dict[str, tuple[float, ...]] = {
                 "current_decay": current,
                 "voltage_decay": voltage,
                 "threshold": threshold,
-                "threshold_step": tuple(self.threshold_step * level for level in threshold),
-                "threshold_decay": (self.threshold_decay,) * len(threshold),
-                "refractory_decay": (self.refractory_decay,) * len(threshold),
             }
-            parameters = (*NEURONS[neuron].decays, *NEURONS[neuron].levels)
-            own = {key: value if key in parameters else () for key, value in values.items()}
+            for key, value in self.neuron_options.items():
+                in_thresholds = key in model.levels
+                own[key] = tuple(value * level if in_thresholds else value for level in threshold)
+            options = {key: value for key, value in own.items() if key in model.parameters}
+            shared = {key: options.pop(key, ()) for key in SHARED}
             return PopulationConfig(
                 name,
                 n,
@@ -217,7 +240,8 @@ class TrainConfig:
                 bias=self.bias,
                 train_decays=self.train_decays,
                 neuron=neuron,
-                **own,
+                options=options,
+                **shared,
             )
 
         hidden = [
@@ -237,11 +261,20 @@ class TrainConfig:
         return ModelConfig(input_shape, (*hidden, output), self.readout, self.surrogate, self.slope)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain types."""
+        """Plain types only; options of the neuron model stand beside the others, under their own names."""
         plain = {
             key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
         }
-        return {**plain, "encoding": dict(self.encoding)}
+        plain["encoding"] = dict(self.encoding)
+        flat: dict[str, Any] = {}
+        for key, value in plain.items():
+            flat |= self._own_options() if key == "neuron_options" else {key: value}
+        return flat
+
+    def _own_options(self) -> dict[str, float]:
+        """The options of the hidden neurons' model, and those that files hold for every model."""
+        own = ("threshold_step", *ALWAYS_WRITTEN, *NEURONS[self.neuron].parameters)
+        return {name: self.neuron_options[name] for name in dict.fromkeys(own) if name in self.neuron_options}
 
 
 def response_norm(current_decay: float, voltage_decay: float) -> float:
@@ -321,15 +354,61 @@ def make_config(
     given = {**(saved or {}), **own, **options}
     name = dataset or given.get("dataset", TrainConfig.dataset)
     problems = Problems()
+    known = {**records.Table.of(TrainConfig, OPTIONS.rules).hints, **option_hints()}
+    table = records.Table(known, frozenset(), OPTIONS.rules)
     for values, place in ((own, replace(OPTIONS, where=str(file))), ({**(saved or {}), **options}, OPTIONS)):
-        records.arguments(TrainConfig, values, place, problems, partial=True)
+        try:
+            table.read(values)
+        except records.RecordError as faults:
+            place.note(faults, problems)
     problems.raise_as(UsageError)
+    given = _gathered(given)
     presets = PRESETS.get(str(name), {})
     optimizer = str(given.get("optimizer", TrainConfig.optimizer))
     chosen = {**presets.get("", {}), **presets.get(optimizer, {}), **given, "dataset": str(name)}
     if chosen.get("density", TrainConfig.density) <= FEW:
         chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
     return TrainConfig(**chosen)
+
+
+def spiking() -> tuple[str, ...]:
+    """The neuron models that hidden populations can have.
+
+    Returns:
+        Names, in the order of the registry.
+    """
+    return tuple(name for name, model in NEURONS.items() if model.spikes)
+
+
+def default_options() -> dict[str, float]:
+    """The options of all neuron models with their defaults.
+
+    Returns:
+        Option → default.
+    """
+    return {name: value for model in NEURONS.values() for name, value in model.record.options.items()}
+
+
+def option_hints() -> dict[str, Any]:
+    """What each option of a neuron model takes.
+
+    Returns:
+        Option → annotation.
+    """
+    hints: dict[str, Any] = {}
+    for model in NEURONS.values():
+        for name in model.record.options:
+            is_period = name in model.record.periods
+            hints[name] = Period if is_period else NotNegative if name in model.levels else ShareBelowOne
+    return hints
+
+
+def _gathered(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with those of the neuron model gathered under ``neuron_options``."""
+    names = default_options()
+    rest = {name: value for name, value in given.items() if name not in names}
+    own = {name: value for name, value in given.items() if name in names}
+    return {**rest, "neuron_options": {**rest.get("neuron_options", {}), **own}}
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
