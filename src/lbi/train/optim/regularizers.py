@@ -16,13 +16,19 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lbi.errors import Problems, UsageError
+from lbi.errors import Problems, Rule, UsageError
+
+UNKNOWN = Rule("regularizer-unknown", "{names}", "import the module that defines it before loading")
+OPTION = Rule("regularizer-option", "{names}", "see lbi.train.Regularizer and its subclasses")
+KIND = Rule("regularizer-option", "numbers, flags and names", "see lbi.train.Regularizer and its subclasses")
 
 _DIMS = {"rows": 0, "channels": 0, "columns": 1}
 
@@ -109,16 +115,40 @@ class Regularizer(ABC):
         rest = dict(fields)
         kind = rest.pop("kind", None)
         problems = Problems()
-        problems.check(
-            kind in Regularizer.kinds,
-            "regularizer-unknown",
-            "kind",
-            f"{kind!r}",
-            ", ".join(sorted(Regularizer.kinds)),
-            "import the module that defines it before loading",
-        )
+        names = ", ".join(sorted(Regularizer.kinds))
+        UNKNOWN.check(problems, kind in Regularizer.kinds, "kind", repr(kind), names=names)
         problems.raise_as(UsageError)
         return Regularizer.kinds[str(kind)](**rest)
+
+    @staticmethod
+    def named(name: str, lamda: float, options: Mapping[str, Any]) -> Regularizer:
+        """The regularizer that options of a run describe.
+
+        Args:
+            name: A key of ``kinds``.
+            lamda: Its weight λ.
+            options: Its other fields.
+
+        Returns:
+            A new regularizer.
+
+        Raises:
+            UsageError: If there is no such regularizer, field or value.
+        """
+        problems = Problems()
+        known = name in Regularizer.kinds
+        names = ", ".join(sorted(Regularizer.kinds))
+        if UNKNOWN.check(problems, known, "regularizer", repr(name), names=names):
+            own = [entry.name for entry in dataclass_fields(Regularizer.kinds[name]) if entry.name != "lamda"]
+            for key in options:
+                OPTION.check(problems, key in own, "regularizer_options", repr(key), names=", ".join(own))
+        problems.raise_as(UsageError)
+        try:
+            return Regularizer.kinds[name](lamda, **options)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(KIND.broken("regularizer_options", repr(dict(options)))) from error
 
     def _feasible(self, x: Tensor) -> Tensor:
         return x.clamp(min=0) if self.nonneg else x

@@ -22,8 +22,9 @@ from lbi.system import toml
 from lbi.train.layers.model import ALWAYS_WRITTEN, GRID, SHARED, ModelConfig, PopulationConfig
 from lbi.train.layers.surrogate import SURROGATES
 from lbi.train.neurons import NEURONS
+from lbi.train.optim.choices import OPTIMIZERS
+from lbi.train.optim.regularizers import Regularizer
 
-OPTIMIZERS = ("adam", "linbreg", "adabreg")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("float", "chip")
 
@@ -51,6 +52,9 @@ NEURON = Rule("option", "{names}")
 CHIP_PRECISION = Rule(
     "option", "float: the chip's integers are trained by compiled kernels", "leave precision at float"
 )
+WRITTEN_IF_CHOSEN = ("regularizer", "regularizer_options")
+"""Options that files leave out at their default, so that they stay the same as those of earlier versions."""
+
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
 UNREADABLE = Rule("config-unreadable", "a TOML file")
@@ -101,6 +105,9 @@ class TrainConfig:
         settle: fraction of the epochs, at the end, in which the set of weights is fixed at ``density`` or a little
             below; with 0 the density is reached only approximately.
         lamda: initial λ.
+        regularizer: of the sparse optimizers, a name of ``lbi.train.Regularizer.kinds``: "L1" or "GroupL1" (whole
+            neurons, axons or blocks vanish).
+        regularizer_options: its fields, such as {"over": "columns"}.
         seed: seed of weights, order, augmentation and dropout.
         validation: fraction of the training set to hold out.
         patience: epochs without a better validation accuracy after which to stop; 0 for never.
@@ -138,7 +145,7 @@ class TrainConfig:
     chip_from: Annotated[
         float, Interval(ge=0, le=1), Takes("0 to 1: the share of epochs after which integers take over")
     ] = 0.7
-    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "adabreg"
+    optimizer: Annotated[str, OneOf(tuple(OPTIMIZERS))] = "adabreg"
     density: Share = 0.2
     lr: Positive = 2e-2
     schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
@@ -159,6 +166,8 @@ class TrainConfig:
         ShareBelowOne, Takes("0 up to below 1: the share of epochs at the end with a fixed set of weights")
     ] = 0.2
     lamda: Positive = 0.1
+    regularizer: str = "L1"
+    regularizer_options: Mapping[str, Any] = field(default_factory=dict)
     seed: Count = 0
     # data
     validation: ShareBelowOne = 0.0
@@ -186,6 +195,10 @@ class TrainConfig:
         problems = Problems()
         if records.check(self, OPTIONS, problems):
             self._check_neuron(problems)
+            try:
+                Regularizer.named(self.regularizer, self.lamda, self.regularizer_options)
+            except UsageError as error:
+                problems.take(error)
             n = len(self.current_decay)
             DECAYS.check(problems, n >= 1, "current_decay", "no value")
             PARTS.check(problems, len(self.voltage_decay) == n, "voltage_decay", self.voltage_decay, n=n)
@@ -266,6 +279,10 @@ class TrainConfig:
             key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
         }
         plain["encoding"] = dict(self.encoding)
+        plain["regularizer_options"] = dict(self.regularizer_options)
+        for name in WRITTEN_IF_CHOSEN:
+            if getattr(self, name) == getattr(TrainConfig(), name):
+                del plain[name]
         flat: dict[str, Any] = {}
         for key, value in plain.items():
             flat |= self._own_options() if key == "neuron_options" else {key: value}

@@ -1,0 +1,46 @@
+"""The optimizers that a training run can name, and the options that each one takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lbi.train.optim.optimizers import AdaBreg, LinBreg
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An optimizer by the name that options give it.
+
+    Attributes:
+        make: Its class, called with parameter groups and options.
+        options: Fields of ``lbi.train.session.config.TrainConfig`` that it takes as options of the same name.
+        sparse: Whether it trains sparse weights: under a regularizer, with its density controlled.
+    """
+
+    make: Callable[..., torch.optim.Optimizer]
+    options: tuple[str, ...]
+    sparse: bool = True
+
+    def of(self, groups: Any, config: Any) -> torch.optim.Optimizer:
+        """The optimizer on parameters, with the options of a run.
+
+        Args:
+            groups: Parameters or parameter groups.
+            config: A TrainConfig.
+
+        Returns:
+            A new optimizer.
+        """
+        return self.make(groups, **{name: getattr(config, name) for name in self.options})
+
+
+OPTIMIZERS: dict[str, Choice] = {
+    "adam": Choice(torch.optim.AdamW, ("lr", "weight_decay"), sparse=False),
+    "linbreg": Choice(LinBreg, ("lr", "delta", "weight_decay", "momentum")),
+    "adabreg": Choice(AdaBreg, ("lr", "delta", "weight_decay")),
+}
+"""``--optimizer`` → what makes it."""
