@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lbi.errors import InputError, Problem, Problems
+from lbi.errors import InputError, Problems, Rule
 from lbi.system.signals import on_exit
 
 OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
@@ -29,6 +29,11 @@ OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Constants of Linux's renameat2(2)."""
+
+NOT_A_FOLDER = Rule("is-a-folder", "a file's name")
+HAS_FOLDER = Rule("folder-missing", fix="create the folder")
+REGULAR = Rule("not-a-file", "a file's name")
+WRITTEN = Rule("not-written", fix="check free space and permissions, or choose another path")
 
 
 @contextmanager
@@ -78,7 +83,7 @@ def _try_to_write(path: str | Path) -> None:
     goal = Path(os.path.realpath(path))
     _check_goal(goal, str(path))
     if goal.is_dir():
-        raise InputError(Problem("is-a-folder", str(path), "a folder", "a file's name"))
+        raise InputError(NOT_A_FOLDER.broken(str(path), "a folder"))
     new = _beside(goal)
     with on_exit(partial(remove, new)):
         try:
@@ -122,9 +127,7 @@ def remove(path: Path) -> None:
 def _check_goal(goal: Path, where: str) -> None:
     if not goal.parent.is_dir():
         found = "is a file" if goal.parent.exists() else "no such folder"
-        raise InputError(
-            Problem("folder-missing", where, f"{goal.parent}: {found}", remedy="create the folder")
-        )
+        raise InputError(HAS_FOLDER.broken(where, f"{goal.parent}: {found}"))
     try:
         kind = goal.stat().st_mode
     except FileNotFoundError:
@@ -132,7 +135,7 @@ def _check_goal(goal: Path, where: str) -> None:
     except OSError as error:
         raise _not_written(where, error) from error
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-        raise InputError(Problem("not-a-file", where, "a device or a pipe", "a file's name"))
+        raise InputError(REGULAR.broken(where, "a device or a pipe"))
 
 
 def _beside(goal: Path) -> Path:
@@ -142,8 +145,7 @@ def _beside(goal: Path) -> Path:
 def _not_written(path: str | Path, error: OSError) -> InputError:
     """The error for a ``path`` that cannot be written."""
     why = os.strerror(error.errno) if error.errno else str(error)
-    remedy = "check free space and permissions, or choose another path"
-    return InputError(Problem("not-written", str(path), why, remedy=remedy))
+    return InputError(WRITTEN.broken(str(path), why))
 
 
 def _put(new: Path, goal: Path) -> None:

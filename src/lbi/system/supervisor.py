@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from lbi.errors import BackendError, Problem
+from lbi.errors import BackendError, Rule
 from lbi.system import supervised_child
 from lbi.system.signals import on_exit
 
@@ -28,6 +28,12 @@ POLL_S = 0.02
 
 TAIL_LINES = 3
 """Number of last lines of a failed child's output in the error."""
+
+INTERPRETER = Rule("interpreter", "a Python interpreter", "set LBI_LAVA_PYTHON to one that has lava-nc")
+IN_TIME = Rule(
+    "timed-out", fix="a longer limit (--timeout) or fewer samples (--samples); --debug shows its output"
+)
+SUCCEEDED = Rule("child-failed", fix="run again with --debug to see its output")
 
 
 def run_script(
@@ -69,13 +75,7 @@ def run_script(
             )
         except OSError as error:
             raise BackendError(
-                Problem(
-                    "interpreter",
-                    command[0],
-                    f"cannot be started ({error.strerror})",
-                    "a Python interpreter",
-                    "set LBI_LAVA_PYTHON to one that has lava-nc",
-                )
+                INTERPRETER.broken(command[0], f"cannot be started ({error.strerror})")
             ) from error
         try:
             with on_exit(partial(_end, process.pid, prefix)):
@@ -87,27 +87,13 @@ def run_script(
     if echo:
         sys.stderr.write(output)
     if not in_time:
-        raise BackendError(
-            Problem(
-                "timed-out",
-                where,
-                f"timed out after {timeout_s:g} s{_tail(output)}",
-                remedy="give it longer (--timeout) or fewer samples (--samples); --debug shows its output",
-            )
-        )
+        raise BackendError(IN_TIME.broken(where, f"timed out after {timeout_s:g} s{_tail(output)}"))
     code = process.returncode
     if code != 0:
         ended = (
             f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
         )
-        raise BackendError(
-            Problem(
-                "child-failed",
-                where,
-                f"{ended}{_tail(output)}",
-                remedy="run again with --debug to see its output",
-            )
-        )
+        raise BackendError(SUCCEEDED.broken(where, f"{ended}{_tail(output)}"))
 
 
 def _wait(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from lbi.errors import InputError, Problem
+from lbi.errors import InputError, Rule
+
+SYNTAX = Rule("toml-syntax", "TOML")
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
         table = tomllib.loads(text)
         _check_numbers(table)
     except (ValueError, RecursionError) as error:
-        raise InputError(Problem("toml-syntax", where, str(error), "TOML")) from error
+        raise InputError(SYNTAX.broken(where, str(error))) from error
     return table
 
 
