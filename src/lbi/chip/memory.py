@@ -16,15 +16,17 @@ its ``INDEX_BITS_MAP`` that addresses the core's targets. A dense format also st
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.chip.profile import HardwareProfile, MemoryLayout
-from lbi.network.fixed import FixedNetwork, FixedProjection
+from lbi.network.csr import CsrMatrix
+from lbi.network.fixed import FixedNetwork, FixedProjection, SignMode
 from lbi.network.graph import INPUT
+from lbi.network.pattern import n_positions
 
 DENSE, INDEXED = "dense", "indexed"
 """The two storage formats of a projection."""
@@ -152,6 +154,28 @@ def synapses_per_axon(
     return sources.astype(np.int32), counts.astype(np.int32)
 
 
+def filled(fixed: FixedNetwork) -> FixedNetwork:
+    """The dense network, for placing and pricing: every weight of every projection's pattern is nonzero.
+
+    Projections without a pattern stay as they are, since their dense rows do not depend on what is stored. The weights
+    of the others are one mantissa, of the fewest bits that theirs take.
+    """
+    if all(projection.pattern is None for projection in fixed.projections):
+        return fixed
+    return replace(fixed, projections=tuple(map(_filled, fixed.projections)))
+
+
+def _filled(projection: FixedProjection) -> FixedProjection:
+    pattern, mode = projection.pattern, projection.sign_mode
+    if pattern is None:
+        return projection
+    step = 1 << (8 - projection.num_weight_bits + (1 if mode is SignMode.MIXED else 0))
+    value = step if mode is SignMode.EXCITATORY else -step  # 256 is a mantissa below 0 only
+    data = np.full(pattern.nnz, value, dtype=np.int16)
+    weights = CsrMatrix(data, pattern.indices, pattern.indptr, pattern.shape)
+    return replace(projection, weights=weights, delay=projection.max_delay)
+
+
 def sizes(fixed: FixedNetwork) -> dict[str, int]:
     """Population → number of neurons, with the input's channels."""
     return {INPUT: fixed.n_in} | {population.name: population.n for population in fixed.populations}
@@ -166,7 +190,10 @@ class HostBytes:
 
 
 def host_bytes(projection: FixedProjection, value_bytes: int = 1, index_bytes: int = 4) -> HostBytes:
-    """CSR (values, column indices, row pointers of ``index_bytes``) beside a dense array, in bytes."""
+    """CSR (values, column indices, row pointers of ``index_bytes``) beside a dense array, in bytes.
+
+    The dense array holds the weights of the pattern; a convolution's are counted at every place of its kernel.
+    """
     weights = projection.weights
     csr = weights.nnz * (value_bytes + index_bytes) + (weights.shape[0] + 1) * index_bytes
-    return HostBytes(csr=csr, dense=weights.size * value_bytes)
+    return HostBytes(csr=csr, dense=n_positions(projection) * value_bytes)

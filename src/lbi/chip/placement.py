@@ -105,7 +105,7 @@ def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False)
     Args:
         fixed: the network.
         profile: the chip.
-        dense: store every projection as a full matrix, as without sparsity.
+        dense: the network is ``lbi.chip.memory.filled``: store every weight, full matrices as dense rows.
 
     Returns:
         The placement.
@@ -179,7 +179,12 @@ def _pack(partition: Partition) -> _Packed:
 def _partition(fixed: FixedNetwork, profile: HardwareProfile, dense: bool, problems: Problems) -> Partition:
     """The partition with the smaller format per projection; if that does not fit, with indexed formats only."""
     if dense:
-        partition = Partition(fixed, profile, {projection.name: DENSE for projection in fixed.projections})
+        n_of = sizes(fixed)
+        formats = {
+            p.name: DENSE if p.pattern is None else projection_bits(p, n_of, profile).chosen
+            for p in fixed.projections
+        }
+        partition = Partition(fixed, profile, formats)
         partition.cut(problems)
         return partition
     n_of = sizes(fixed)

@@ -101,8 +101,10 @@ class ExportedProjection(TypedDict):
     """Neurons of target and of source (counts)"""
     nnz: Count
     """Stored synapses: nonzero weights (count)"""
+    n_dense: Count
+    """Weights of the dense layer: all, or a convolution's kernel at every place (count)"""
     density: Share
-    """nnz / all possible synapses (share, 0 to 1)"""
+    """nnz / n_dense (share, 0 to 1)"""
     format: Literal["dense", "indexed"]
     """How the chip stores the weights"""
     bits: Count
@@ -328,24 +330,26 @@ class ProjectionCosts(TypedDict):
     """Neurons of target and of source (counts)"""
     nnz: Count
     """Nonzero weights (count)"""
+    n_dense: Count
+    """Weights of the dense layer: all, or a convolution's kernel at every place (count)"""
     density: Share
-    """nnz / all possible synapses (share, 0 to 1)"""
+    """nnz / n_dense (share, 0 to 1)"""
     format: Literal["dense", "indexed"]
     """How the chip stores it"""
     bits: Count
     """Synaptic memory as stored (bits)"""
     dense_bits: Count
-    """Stored dense (bits)"""
+    """Memory of the dense layer (bits)"""
     indexed_bits: Count
     """Stored with indices (bits)"""
     host_csr_bytes: Count
     """Stored as CSR arrays on the host (bytes)"""
     host_dense_bytes: Count
-    """Stored as a dense array on the host (bytes)"""
+    """The dense layer's weights as an array on the host (bytes)"""
     events_per_step: Amount
     """Spikes that reach it per timestep (count)"""
     synops_dense_per_step: Amount
-    """Synaptic operations per timestep if every synapse were stored (count)"""
+    """Synaptic operations per timestep if every weight of n_dense were stored (count)"""
     synops_effective_per_step: Amount
     """Synaptic operations per timestep with a nonzero weight (count)"""
 
@@ -440,7 +444,7 @@ class EstimateRecord(TypedDict):
     basis: str
     """Basis of the figures, in words: measured on which input, or the worst case"""
     dense: Costs
-    """The network with every possible synapse stored"""
+    """The network with every weight of its layers stored"""
     sparse: Costs
     """The network as it is"""
     ratio: Ratios
@@ -448,7 +452,7 @@ class EstimateRecord(TypedDict):
     measured: bool
     """Whether an input was run"""
     density: Share
-    """Nonzero weights / all possible ones, all projections (share, 0 to 1)"""
+    """Nonzero weights / weights of the dense network, all projections (share, 0 to 1)"""
     projections: list[ProjectionCosts]
     """Every projection"""
     neurobench: NeuroBench | None

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from lbi.chip.events import CORE_EVENTS, TRAFFIC_EVENTS
 from lbi.chip.memory import DENSE
 from lbi.chip.placement import Placement
+from lbi.network.activity import Activity
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
 
@@ -56,6 +57,30 @@ def split(batch: Batch, n_cores: int) -> Iterator[Batch]:
             {name: values[part] for name, values in batch.active.items()},
             batch.latency,
         )
+
+
+def dense_synops(projection: FixedProjection, activity: Activity) -> tuple[NDArray[np.int64], bool]:
+    """Weights of the dense layer that a run's spikes reached.
+
+    Args:
+        projection: One of the network that ran.
+        activity: The run; its record of the source's spikes tells which neurons spiked, where that matters.
+
+    Returns:
+        (n_samples, n_steps) counts in the source's own time, and whether they are exact: without a record, a pattern
+        of several fan-outs that is not the stored weights' own is counted by its mean fan-out.
+    """
+    counts, pattern = activity.projections[projection.name], projection.pattern
+    spikes = activity.recorded.get((projection.source, "spikes"))
+    if pattern is None:
+        return counts.events * projection.weights.shape[0], True
+    if pattern.nnz == projection.weights.nnz:
+        return counts.synops, True
+    if spikes is not None:
+        fan_out = pattern.fan_out()
+        parts = [sample.astype(np.int64) @ fan_out for sample in spikes]  # one by one: eight bytes a neuron
+        return np.array(parts, dtype=np.int64).reshape(counts.events.shape), True
+    return counts.events * pattern.nnz // max(pattern.shape[1], 1), False
 
 
 @dataclass(frozen=True, eq=False)

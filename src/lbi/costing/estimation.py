@@ -1,13 +1,16 @@
 """Cost of a network on a chip, dense beside sparse, from the same spikes.
 
 *Sparse* stores each projection in the smaller of the chip's formats. *Dense* is the same network with
-all weights stored and fetched, including zeros: its cost without sparsity. Spikes and neuron updates
-are the same in both, so only synapses, memory, cores and messages differ.
+all weights stored and fetched, including zeros: its cost without sparsity. A layer's weights are those of
+its own pattern (``lbi.network.pattern``): of a linear layer the full matrix, in dense rows; of a convolution
+its kernel at every place, in the smaller format. Spikes and neuron updates are the same in both, so only
+synapses, memory, cores and messages differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +18,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.chip.load import load_profile
-from lbi.chip.memory import DENSE, host_bytes, projection_bits, sizes
+from lbi.chip.memory import DENSE, filled, host_bytes, projection_bits, sizes
 from lbi.chip.partition import RESOURCES, Chunk
-from lbi.chip.placement import Placement, place
+from lbi.chip.placement import AxonTable, Placement, place
 from lbi.chip.profile import HardwareProfile
 from lbi.costing.breakdown import Counter, to_breakdown
-from lbi.costing.counts import Batch, PlacedNetwork, split
+from lbi.costing.counts import Batch, PlacedNetwork, dense_synops, split
 from lbi.costing.result import Estimate, ProjectionFigures
 from lbi.errors import FitError, InputError, Problem
 from lbi.network.activity import Activity
-from lbi.network.fixed import FixedNetwork
+from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
+from lbi.network.pattern import n_positions
 
 WORST_CASE = "worst case: no input data; every input and every neuron spikes in every timestep"
 
@@ -64,9 +68,11 @@ def estimate(
     """
     profile = chip if isinstance(chip, HardwareProfile) else load_profile(chip or fixed.chip)
     sparse_place = place(fixed, profile)
-    dense_place, problems = _place_dense(fixed, profile)
+    full = filled(fixed)
+    dense_place, problems = _place_dense(full, profile)
     counters = [
-        Counter(PlacedNetwork(fixed, placement), profile) for placement in (dense_place, sparse_place)
+        Counter(PlacedNetwork(full, dense_place), profile),
+        Counter(PlacedNetwork(fixed, sparse_place), profile),
     ]
     if activity is None and spikes is None:
         _add_worst_case(fixed, counters)
@@ -81,7 +87,7 @@ def estimate(
                 on_activity(start, part)
             for counter in counters:
                 if batch is None:
-                    counter.add_totals(part)
+                    counter.add_totals(part if counter is counters[1] else _with_all_weights(fixed, part))
                 else:
                     for piece in split(batch, counter.network.placement.n_cores):
                         counter.add(piece)
@@ -96,11 +102,22 @@ def estimate(
         n_samples=n_samples,
         n_steps=n_steps,
         basis=basis,
-        dense=dense,
+        dense=replace(dense, synops_effective=sparse.synops_effective),
         sparse=sparse,
         dense_problems=problems,
-        projections=run.figures(sparse_place),
+        projections=run.figures(sparse_place, dense_place),
+        exact_dense=run.exact_dense,
     )
+
+
+def _with_all_weights(fixed: FixedNetwork, activity: Activity) -> Activity:
+    """The activity of the dense network: as many spikes, and all weights of each pattern that they reach."""
+    counts = {
+        p.name: replace(activity.projections[p.name], synops=dense_synops(p, activity)[0])
+        for p in fixed.projections
+        if p.pattern is not None
+    }
+    return replace(activity, projections={**activity.projections, **counts}) if counts else activity
 
 
 class _Run:
@@ -111,6 +128,8 @@ class _Run:
         self.n_samples = self.n_steps = 0
         self.events = {projection.name: 0 for projection in fixed.projections}
         self.synops = {projection.name: 0 for projection in fixed.projections}
+        self.synops_dense = {projection.name: 0 for projection in fixed.projections}
+        self.exact_dense = True
 
     @classmethod
     def worst_case(cls, fixed: FixedNetwork) -> _Run:
@@ -118,16 +137,21 @@ class _Run:
         run.n_samples = run.n_steps = 1
         run.events = {p.name: p.weights.shape[1] for p in fixed.projections}
         run.synops = {p.name: p.weights.nnz for p in fixed.projections}
+        run.synops_dense = {p.name: n_positions(p) for p in fixed.projections}
         return run
 
     def add(self, activity: Activity) -> None:
         self.n_samples += activity.n_samples
         self.n_steps = activity.n_steps
-        for name, projection in activity.projections.items():
-            self.events[name] += int(projection.events.sum())
-            self.synops[name] += int(projection.synops.sum())
+        for projection in self.fixed.projections:
+            name, counts = projection.name, activity.projections[projection.name]
+            self.events[name] += int(counts.events.sum())
+            self.synops[name] += int(counts.synops.sum())
+            dense, exact = dense_synops(projection, activity)
+            self.synops_dense[name] += int(dense.sum())
+            self.exact_dense &= exact
 
-    def figures(self, placement: Placement) -> tuple[ProjectionFigures, ...]:
+    def figures(self, placement: Placement, dense_placement: Placement) -> tuple[ProjectionFigures, ...]:
         n = max(self.n_samples * self.n_steps, 1)
         figures = []
         for projection in self.fixed.projections:
@@ -137,13 +161,17 @@ class _Run:
                     name,
                     weights.shape,
                     weights.nnz,
-                    weights.density,
+                    n_positions(projection),
                     placement.bits[name],
+                    placement.bits[name].dense
+                    if projection.pattern is None
+                    else dense_placement.bits[name].bits,
                     host.csr,
                     host.dense,
                     n,
                     self.events[name],
                     self.synops[name],
+                    self.synops_dense[name],
                 )
             )
         return tuple(figures)
@@ -154,7 +182,8 @@ def _runs(
 ) -> Any:  # Iterator[tuple[int, Activity, Batch | None]]
     """(first sample, activity, batch with every neuron's spikes or None) of each part of the run."""
     if activity is not None:
-        yield 0, activity, _batch(fixed, activity, spikes)
+        batch = _batch(fixed, activity, spikes)
+        yield 0, activity if batch is None else _with_input(activity, batch.spikes[INPUT]), batch
         return
     from lbi.network.spikes import check_spikes
     from lbi.simulation.run import simulate
@@ -165,7 +194,12 @@ def _runs(
     for start in range(0, inputs.shape[0], n):
         part = inputs[start : start + n]
         run = simulate(fixed, part, record=("spikes", "active"))
-        yield start, run, _batch(fixed, run, part)
+        yield start, _with_input(run, part), _batch(fixed, run, part)
+
+
+def _with_input(activity: Activity, spikes: NDArray[np.uint8]) -> Activity:
+    """The activity with its input recorded beside the populations."""
+    return replace(activity, recorded={**activity.recorded, (INPUT, "spikes"): spikes})
 
 
 def _batch(fixed: FixedNetwork, activity: Activity, spikes: ArrayLike | None) -> Batch | None:
@@ -208,16 +242,36 @@ def _place_dense(fixed: FixedNetwork, profile: HardwareProfile) -> tuple[Placeme
         problems = error.problems
     n_of = sizes(fixed)
     bits = {p.name: projection_bits(p, n_of, profile) for p in fixed.projections}
+    bits = {
+        p.name: replace(bits[p.name], chosen=DENSE) if p.pattern is None else bits[p.name]
+        for p in fixed.projections
+    }
+    place_of = {population.name: i for i, population in enumerate(fixed.populations)}
     placement = Placement(
         chip=profile.name,
         chunks=tuple(Chunk(population.name, 0, population.n) for population in fixed.populations),
         core_of_chunk=np.zeros(len(fixed.populations), dtype=np.int64),
         positions=np.zeros((1, 3), dtype=np.int64),
         use={name: np.zeros(1, dtype=np.int64) for name in RESOURCES}
-        | {"synaptic_bits": np.array([sum(b.dense for b in bits.values())])},
+        | {"synaptic_bits": np.array([sum(b.bits for b in bits.values())])},
         limits=dict.fromkeys(RESOURCES),
-        formats={projection.name: DENSE for projection in fixed.projections},
+        formats={name: found.chosen for name, found in bits.items()},
         bits=bits,
-        axons={},
+        axons={
+            p.name: _one_table(p, place_of[p.target])
+            for p in fixed.projections
+            if bits[p.name].chosen != DENSE
+        },
     )
     return placement, problems
+
+
+def _one_table(projection: FixedProjection, chunk: int) -> AxonTable:
+    """The axons of a projection whose target is one chunk."""
+    fan_out = projection.weights.fan_out()
+    sources = np.flatnonzero(fan_out)
+    return AxonTable(
+        sources.astype(np.int32),
+        np.full(sources.size, chunk, dtype=np.int32),
+        fan_out[sources].astype(np.int32),
+    )

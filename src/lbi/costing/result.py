@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.chip.memory import ProjectionBits, projection_bits, sizes
+from lbi.chip.memory import ProjectionBits, filled, projection_bits, sizes
 from lbi.chip.placement import Placement
 from lbi.chip.profile import HardwareProfile, Quantity
 from lbi.errors import Problem
@@ -188,25 +188,34 @@ class ProjectionFigures:
         name: the projection's.
         shape: (n_target, n_source).
         nnz: nonzero weights.
-        density: nnz / all possible ones.
+        n_positions: weights of the dense layer: of the layer's own pattern (``lbi.network.pattern``).
         bits: synaptic memory on the chip.
+        dense_bits: synaptic memory of the dense layer.
         csr_bytes: weights in a computer's memory as CSR arrays.
         dense_bytes: the same as a dense array.
         n: timesteps of all samples.
         events: source spikes offered in them.
         synops: nonzero synapses that those reached.
+        synops_dense: weights of the dense layer that they reached.
     """
 
     name: str
     shape: tuple[int, int]
     nnz: int
-    density: float
+    n_positions: int
     bits: ProjectionBits
+    dense_bits: int
     csr_bytes: int
     dense_bytes: int
     n: int
     events: int
     synops: int
+    synops_dense: int
+
+    @property
+    def density(self) -> float:
+        """Nonzero weights / weights of the dense layer."""
+        return self.nnz / max(self.n_positions, 1)
 
     @property
     def events_per_step(self) -> float:
@@ -215,8 +224,8 @@ class ProjectionFigures:
 
     @property
     def synops_dense_per_step(self) -> float:
-        """Synaptic operations per timestep with every weight stored: events · n_target."""
-        return self.events * self.shape[0] / self.n
+        """Synaptic operations per timestep with every weight of the layer's pattern stored."""
+        return self.synops_dense / self.n
 
     @property
     def synops_effective_per_step(self) -> float:
@@ -229,10 +238,11 @@ class ProjectionFigures:
             "name": self.name,
             "shape": list(self.shape),
             "nnz": self.nnz,
+            "n_dense": self.n_positions,
             "density": self.density,
             "format": self.bits.chosen,
             "bits": self.bits.bits,
-            "dense_bits": self.bits.dense,
+            "dense_bits": self.dense_bits,
             "indexed_bits": self.bits.indexed,
             "host_csr_bytes": self.csr_bytes,
             "host_dense_bytes": self.dense_bytes,
@@ -256,6 +266,7 @@ class Estimate:
         sparse: the same for the network as it is.
         projections: the sparse counts, one by one.
         dense_problems: why the dense network cannot be placed, if it cannot.
+        exact_dense: True if the dense SynOps were counted per source neuron, not from totals.
     """
 
     fixed: FixedNetwork
@@ -267,6 +278,7 @@ class Estimate:
     sparse: CostBreakdown
     projections: tuple[ProjectionFigures, ...]
     dense_problems: tuple[Problem, ...] = ()
+    exact_dense: bool = True
 
     @property
     def measured(self) -> bool:
@@ -280,12 +292,12 @@ class Estimate:
 
     @property
     def n_weights(self) -> int:
-        """Possible weights of all projections."""
-        return sum(p.shape[0] * p.shape[1] for p in self.projections)
+        """Weights of the dense network, over all projections."""
+        return sum(p.n_positions for p in self.projections)
 
     @property
     def density(self) -> float:
-        """Nonzero weights / possible weights."""
+        """Nonzero weights / weights of the dense network."""
         return self.n_nonzero / max(self.n_weights, 1)
 
     def __repr__(self) -> str:
@@ -346,23 +358,43 @@ class Estimate:
 
     def memory_layouts(self) -> dict[str, dict[str, Any]]:
         """Synaptic bits under every layout of the chip: the one used first, then what-ifs."""
-        n_of = sizes(self.fixed)
+        n_of, dense = sizes(self.fixed), filled(self.fixed)
         layouts = {}
         for layout in self.profile.memory:
             bits = [projection_bits(p, n_of, self.profile, layout) for p in self.fixed.projections]
+            full = [projection_bits(p, n_of, self.profile, layout) for p in dense.projections]
             layouts[layout.name] = {
                 "label": layout.label,
-                "dense_bits": sum(b.dense for b in bits),
+                "dense_bits": sum(
+                    b.dense if p.pattern is None else b.bits
+                    for p, b in zip(dense.projections, full, strict=True)
+                ),
                 "sparse_bits": sum(b.bits for b in bits),
                 "capacity_bits_per_core": int(layout.capacity.number),
             }
         return layouts
+
+    def _pattern_notes(self) -> list[str]:
+        """What dense means where a layer does not have a weight between every two neurons."""
+        names = [repr(p.name) for p in self.fixed.projections if p.pattern is not None]
+        if not names:
+            return []
+        found = [
+            f"In {', '.join(names)}, dense means the layer's own pattern: every weight of its kernel at every place, "
+            "not a weight between every two neurons."
+        ]
+        if not self.exact_dense:
+            found.append(
+                "Their dense SynOps are the events times the mean fan-out: no spikes per neuron were recorded."
+            )
+        return found
 
     def notes(self) -> list[str]:
         """Notes on the interpretation of the figures."""
         profile, sparse, dense = self.profile, self.sparse, self.dense
         found = [
             "Dense and sparse costs are of the same spikes. Dense rows are fetched with their zeros.",
+            *self._pattern_notes(),
             f"Neuron updates do not shrink with sparsity: {sparse.neuron_updates:,.0f} per timestep in both.",
             "Not counted: host and embedded processors, input and output, off-chip links, loading of weights.",
         ]

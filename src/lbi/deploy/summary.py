@@ -11,6 +11,7 @@ from lbi import tables
 from lbi.network.fixed import FixedNetwork, FixedPopulation
 from lbi.network.fixedpoint import ACTIVATION_SHIFT
 from lbi.network.graph import Network, Population
+from lbi.network.pattern import density, n_positions
 
 if TYPE_CHECKING:
     from lbi.chip.memory import ProjectionBits
@@ -51,7 +52,8 @@ def projections(
             "target": projection.target,
             "shape": list(projection.weights.shape),
             "nnz": projection.weights.nnz,
-            "density": projection.weights.density,
+            "n_dense": n_positions(projection),
+            "density": density(projection),
             "format": formats[projection.name],
             "bits": projection.num_weight_bits,
             "weight_exp": projection.weight_exp,
@@ -113,7 +115,7 @@ def as_text(title: str, records: list[dict[str, Any]], n_cores: int | None) -> s
     ]
     table = tables.plain(tables.make(header, rows, left=range(len(header))))
     nnz = sum(record["nnz"] for record in records)
-    size = sum(record["shape"][0] * record["shape"][1] for record in records)
+    size = sum(record["n_dense"] for record in records)
     total = f"{nnz:,} of {size:,} synapses ({nnz / size if size else 0:.2%})"
     cores = "" if n_cores is None else f", {n_cores} core{'s' if n_cores != 1 else ''}"
     return "\n".join([title, "", table, "", total + cores, ""])

@@ -19,8 +19,9 @@ from lbi.files.untrusted_hdf5 import numbers, open_tree, subgroup, text
 from lbi.files.versions import FIXED_NETWORK
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
-from lbi.network.graph import Readout
+from lbi.network.graph import INPUT, Readout
 from lbi.network.neurons import MODELS
+from lbi.network.pattern import GEOMETRY, as_attributes, from_geometry, most_places
 from lbi.system.atomic import atomic_write, new_hdf5
 
 
@@ -83,6 +84,21 @@ def _write(network: FixedNetwork, file: Any) -> None:
             weights.create_dataset(
                 name, data=getattr(projection.weights, name).astype(dtype), track_times=False
             )
+        if projection.pattern is not None:
+            _write_pattern(network, projection, group.create_group("pattern", track_order=True))
+
+
+def _write_pattern(network: FixedNetwork, projection: FixedProjection, group: Any) -> None:
+    """A convolution's geometry where the pattern is one's, else the places themselves."""
+    pattern = projection.pattern
+    assert pattern is not None
+    shapes = {INPUT: network.input_shape} | {p.name: p.shape for p in network.populations}
+    geometry = None
+    if pattern.nnz <= most_places(projection.weights.nnz):
+        geometry = as_attributes(pattern, shapes[projection.source], shapes[projection.target])
+    arrays = geometry or {"indices": pattern.indices, "indptr": pattern.indptr}
+    for name, values in arrays.items():
+        group.create_dataset(name, data=values, track_times=False)
 
 
 def load(path: str | Path) -> FixedNetwork:
@@ -185,17 +201,28 @@ def _read_projection(name: str, group: Any) -> FixedProjection:
     shape = tuple(int(size) for size in weights.attrs["shape"])
     if len(shape) != 2:
         raise InputError(Problem("csr-shape", "weights", f"{shape}", "two sizes"))
+    matrix = CsrMatrix(
+        numbers(weights, "data"), numbers(weights, "indices"), numbers(weights, "indptr"), shape
+    )
     return FixedProjection(
         name=name,
         source=text(group.attrs["source"]),
         target=text(group.attrs["target"]),
-        weights=CsrMatrix(
-            numbers(weights, "data"), numbers(weights, "indices"), numbers(weights, "indptr"), shape
-        ),
+        weights=matrix,
         sign_mode=SignMode[mode],
         weight_exp=int(group.attrs["weight_exp"]),
         num_weight_bits=int(group.attrs["num_weight_bits"]),
         delay=delay if delay.ndim else int(delay),
         n_rounded_to_zero=int(group.attrs["n_rounded_to_zero"]),
         rms_error=float(group.attrs["rms_error"]),
+        pattern=_read_pattern(subgroup(group, "pattern"), shape, matrix.nnz) if "pattern" in group else None,
     )
+
+
+def _read_pattern(group: Any, shape: tuple[int, ...], n_stored: int) -> CsrMatrix:
+    """The places at which the layer has weights; files without them have weights everywhere."""
+    if "kernel" in group:
+        geometry = {name: numbers(group, name) for name in GEOMETRY}
+        return from_geometry(geometry, shape, n_stored)
+    indices, indptr = numbers(group, "indices"), numbers(group, "indptr")
+    return CsrMatrix(np.ones(indices.size, dtype=np.int8), indices, indptr, (shape[0], shape[1]))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.errors import InputError, Problem, Problems
-from lbi.importers.signal import Signal, Term, wide
+from lbi.importers.signal import Signal, Term, union, wide
 from lbi.network.csr import CsrMatrix
 from lbi.network.graph import INPUT, Network, Population, Projection, Readout
 from lbi.network.neurons import CubaLif, Integrator, LifRefractory, Neuron
+from lbi.network.pattern import ones
 
 ALWAYS = "always_on"
 """Name of the neuron that spikes in every step; a constant input to a current is a synapse from it."""
@@ -188,8 +190,8 @@ class Builder:
         for term in signal.terms:
             parts = self.parts.get(term.source, {term.source: np.arange(term.matrix.shape[1])})
             for source, columns in parts.items():
-                matrix = term.matrix if len(parts) == 1 else term.matrix[:, columns]
-                found.setdefault(source, []).append(Term(source, matrix, term.delay))
+                part = term if len(parts) == 1 else term.picked(columns=columns)
+                found.setdefault(source, []).append(part._replace(source=source))
         projections = []
         for source in sorted(found, key=order.__getitem__):
             projections += _projections(source, target, found[source], order[source] >= order[target])
@@ -225,14 +227,16 @@ def _projections(source: str, target: str, terms: list[Term], back: bool) -> lis
             )
         )
     matrices = [CsrMatrix.from_scipy(term.matrix) for term in terms]
+    patterns = [None if term.pattern is None else ones(term.pattern) for term in terms]
     if len(terms) == 1:
-        return [Projection(name, source, target, matrices[0], delays[0])]
+        return [Projection(name, source, target, matrices[0], delays[0], patterns[0])]
     merged = _with_delays(matrices, delays)
     if merged is not None:
-        return [Projection(name, source, target, *merged)]
+        places = reduce(union, [term.pattern for term in terms])
+        return [Projection(name, source, target, *merged, None if places is None else ones(places))]
     return [
-        Projection(f"{name}_{delay}", source, target, matrix, delay)
-        for matrix, delay in zip(matrices, delays, strict=True)
+        Projection(f"{name}_{delay}", source, target, matrix, delay, pattern)
+        for matrix, delay, pattern in zip(matrices, delays, patterns, strict=True)
     ]
 
 

@@ -21,11 +21,35 @@ from lbi.network.convolution import Convolution, expand
 
 
 class Term(NamedTuple):
-    """Spikes of ``source``, ``delay`` steps late, through ``matrix`` (n, n_source)."""
+    """Spikes of ``source``, ``delay`` steps late, through ``matrix`` (n, n_source).
+
+    pattern: ones where the layers on the way have weights, zeros among them; None: everywhere
+    """
 
     source: str
     matrix: csr_matrix
     delay: int
+    pattern: csr_matrix | None = None
+
+    def through(self, matrix: csr_matrix, pattern: csr_matrix | None) -> Term:
+        """The term behind a layer with weights ``matrix`` at the places of ``pattern`` (None: everywhere)."""
+        n_source = self.matrix.shape[1]
+        if self.pattern is None:  # all places that the layer reaches from anywhere
+            reached = (
+                None if pattern is None else _outer(np.diff(pattern.indptr) > 0, np.ones(n_source, bool))
+            )
+        elif pattern is None:
+            reached = _outer(
+                np.ones(matrix.shape[0], bool), np.bincount(self.pattern.indices, minlength=n_source)
+            )
+        else:
+            reached = pattern @ self.pattern
+        return self._replace(matrix=matrix @ self.matrix, pattern=_marked(reached))
+
+    def picked(self, rows: Any = slice(None), columns: Any = slice(None)) -> Term:
+        """The term of some targets and sources only."""
+        pattern = None if self.pattern is None else _marked(self.pattern[rows][:, columns])
+        return self._replace(matrix=self.matrix[rows][:, columns], pattern=pattern)
 
 
 @dataclass(frozen=True)
@@ -52,7 +76,8 @@ class Signal:
         """The spikes of a population or of ``"input"``."""
         shape = tuple(int(size) for size in shape)
         n = prod(shape)
-        return cls(shape, (Term(source, identity(n, format="csr"), 0),), np.zeros(n))
+        own = identity(n, format="csr")
+        return cls(shape, (Term(source, own, 0, _marked(own)),), np.zeros(n))
 
     @classmethod
     def nothing(cls, shape: Sequence[int]) -> Signal:
@@ -65,15 +90,23 @@ class Signal:
         return Signal(self.shape, _merged((*self.terms, *other.terms)), self.constant + other.constant)
 
     def linear(
-        self, weights: Any, bias: ArrayLike | None = None, shape: Sequence[int] | None = None
+        self,
+        weights: Any,
+        bias: ArrayLike | None = None,
+        shape: Sequence[int] | None = None,
+        pattern: csr_matrix | None = None,
     ) -> Signal:
-        """``weights @ self + bias``, with weights (n_out, n) as array or scipy sparse matrix."""
+        """``weights @ self + bias``, with weights (n_out, n) as array or scipy sparse matrix.
+
+        pattern: ones where the layer has weights; None for everywhere.
+        """
         if np.ndim(weights) != 2:
             raise _mismatch("weights", ("n_out", self.n), np.shape(weights))
         matrix = csr_matrix(weights, dtype=np.float64)
+        pattern = _marked(pattern)
         if matrix.shape[1] != self.n:
             raise _mismatch("a linear layer", (matrix.shape[1],), self.shape)
-        terms = _merged(tuple(term._replace(matrix=matrix @ term.matrix) for term in self.terms))
+        terms = _merged(tuple(term.through(matrix, pattern) for term in self.terms))
         constant = matrix @ self.constant
         if bias is not None:
             added = np.asarray(bias, dtype=np.float64).reshape(-1)
@@ -84,7 +117,8 @@ class Signal:
 
     def scaled(self, factors: ArrayLike) -> Signal:
         """The element-wise product with a number or a broadcastable array."""
-        return self.linear(diags(wide(factors, self.shape)), shape=self.shape)
+        own = identity(self.n, format="csr")
+        return self.linear(diags(wide(factors, self.shape)), shape=self.shape, pattern=own)
 
     def plus(self, constant: ArrayLike) -> Signal:
         """The element-wise sum with a number or a broadcastable array."""
@@ -94,7 +128,7 @@ class Signal:
         """The values at the given indices (C order) as one dimension; the signal itself if these are all."""
         if chosen.size == self.n:
             return self
-        terms = tuple(term._replace(matrix=term.matrix[chosen]) for term in self.terms)
+        terms = tuple(term.picked(rows=chosen) for term in self.terms)
         return Signal((chosen.size,), terms, self.constant[chosen])
 
     def reshaped(self, shape: Sequence[int]) -> Signal:
@@ -122,8 +156,9 @@ class Signal:
             )
         terms = []
         for delay in np.unique(late):
-            rows = diags((late == delay).astype(np.float64))
-            terms += [Term(t.source, rows @ t.matrix, t.delay + int(delay)) for t in self.terms]
+            rows = csr_matrix(diags((late == delay).astype(np.float64)))
+            rows.eliminate_zeros()
+            terms += [t.through(rows, rows)._replace(delay=t.delay + int(delay)) for t in self.terms]
         return Signal(self.shape, _merged(tuple(terms)), self.constant)
 
     def conv2d(
@@ -147,7 +182,9 @@ class Signal:
         shape = convolution.output_shape(self.shape)
         matrix = expand(convolution, self.shape).to_scipy()
         biases = None if bias is None else np.repeat(np.asarray(bias, dtype=np.float64), shape[1] * shape[2])
-        return self.linear(matrix, biases, shape)
+        whole = convolution._replace(kernel=np.ones(kernel.shape, dtype=np.int8))
+        pattern = None if np.all(convolution.kernel) else expand(whole, self.shape).to_scipy()
+        return self.linear(matrix, biases, shape, matrix if pattern is None else pattern)
 
     def pool2d(self, kernel: Any, stride: Any, padding: Any = 0, *, mean: bool = False) -> Signal:
         """The sum or mean over windows of each channel."""
@@ -180,13 +217,43 @@ def pair(value: Any) -> tuple[int, int]:
 
 def _merged(terms: tuple[Term, ...]) -> tuple[Term, ...]:
     """Terms merged to one per source and delay, without stored zeros and empty terms."""
-    sums: dict[tuple[str, int], csr_matrix] = {}
+    sums: dict[tuple[str, int], Term] = {}
     for term in terms:
         key = (term.source, term.delay)
-        sums[key] = sums[key] + term.matrix if key in sums else csr_matrix(term.matrix)
-    for matrix in sums.values():
-        matrix.eliminate_zeros()
-    return tuple(Term(source, matrix, delay) for (source, delay), matrix in sums.items())
+        before = sums.get(key)
+        if before is None:
+            sums[key] = term._replace(matrix=csr_matrix(term.matrix))
+        else:
+            sums[key] = term._replace(
+                matrix=before.matrix + term.matrix, pattern=union(before.pattern, term.pattern)
+            )
+    for term in sums.values():
+        term.matrix.eliminate_zeros()
+    return tuple(sums.values())
+
+
+def union(one: csr_matrix | None, other: csr_matrix | None) -> csr_matrix | None:
+    """The places of either pattern."""
+    return None if one is None or other is None else _marked(one + other)
+
+
+def _marked(pattern: csr_matrix | None) -> csr_matrix | None:
+    """The places that a matrix stores, as bools, whose sums and products never cancel; None if they are all there are."""
+    if pattern is None or pattern.nnz == prod(pattern.shape):
+        return None
+    marked = csr_matrix(pattern)
+    return csr_matrix(
+        (np.ones(marked.nnz, dtype=np.bool_), marked.indices, marked.indptr), shape=marked.shape
+    )
+
+
+def _outer(rows: NDArray[Any], columns: NDArray[Any]) -> csr_matrix | None:
+    """Ones at all places of the chosen rows and columns; None if all are chosen."""
+    if np.all(rows) and np.all(columns):
+        return None
+    return csr_matrix(
+        csr_matrix(rows.astype(np.bool_)[:, None]) @ csr_matrix(columns.astype(np.bool_)[None, :])
+    )
 
 
 def _mismatch(where: str, expected: Sequence[Any], found: Sequence[Any]) -> InputError:

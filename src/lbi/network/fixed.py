@@ -93,6 +93,7 @@ class FixedProjection:
     weight_exp: −8 to 7, shared, applied to the sum · num_weight_bits: 1 to 8 stored bits per mantissa
     delay: extra chip timesteps, one int for all or (nnz,)
     n_rounded_to_zero, rms_error: what quantization did (rms over stored float weights, in float units)
+    pattern: ones where the layer has weights, zeros among them (``lbi.network.pattern``); None: everywhere
     """
 
     name: str
@@ -105,6 +106,7 @@ class FixedProjection:
     delay: int | NDArray[np.uint8] = 0
     n_rounded_to_zero: int = 0
     rms_error: float = 0.0
+    pattern: CsrMatrix | None = None
 
     @property
     def max_delay(self) -> int:

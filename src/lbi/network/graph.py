@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lbi.errors import InputError, Problems
 from lbi.network.csr import CsrMatrix
 from lbi.network.neurons import Neuron
+from lbi.network.pattern import check_pattern, n_positions
 
 INPUT = "input"
 """Name of the spike source that feeds a network."""
@@ -51,6 +52,7 @@ class Projection:
         target: a population.
         weights: CSR (n_target, n_source), float.
         delay: extra timesteps, one int for all synapses or (nnz,).
+        pattern: ones where the layer has weights, zeros among them (``lbi.network.pattern``); None: everywhere.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Projection:
     target: str
     weights: CsrMatrix
     delay: int | NDArray[np.uint8] = 0
+    pattern: CsrMatrix | None = None
 
     @property
     def max_delay(self) -> int:
@@ -130,8 +133,8 @@ class Network:
 
     @property
     def n_weights(self) -> int:
-        """Number of possible synapses over all projections (the dense network's weights)."""
-        return sum(projection.weights.size for projection in self.projections)
+        """Number of the dense network's weights over all projections (``lbi.network.pattern``)."""
+        return sum(n_positions(projection) for projection in self.projections)
 
     @property
     def n_active(self) -> int:
@@ -175,6 +178,7 @@ def check_graph(network: Any) -> None:
     seen: set[str] = set()
     for projection in network.projections:
         _check_projection(projection, sizes, seen, problems.check)
+        check_pattern(projection, f"projection {projection.name!r}", problems)
         seen.add(projection.name)
     _check_readout(network, problems.check)
     problems.raise_as(InputError)

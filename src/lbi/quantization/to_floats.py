@@ -54,4 +54,6 @@ def _projection(fixed: FixedNetwork, projection: FixedProjection, order: dict[st
     weights, _ = projection.weights.with_data(projection.weights.data * (2.0**projection.weight_exp / scale))
     if isinstance(delay, np.ndarray):
         delay = delay.astype(np.uint8)
-    return Projection(projection.name, projection.source, projection.target, weights, delay)
+    return Projection(
+        projection.name, projection.source, projection.target, weights, delay, projection.pattern
+    )

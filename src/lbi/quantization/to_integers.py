@@ -356,5 +356,6 @@ def _projection(
         num_weight_bits=num_weight_bits(weights.data, mode),
         n_rounded_to_zero=projection.weights.nnz - weights.nnz,
         rms_error=float(np.sqrt(np.mean(error**2))) if error.size else 0.0,
+        pattern=projection.pattern,
     )
     return fixed, kept

@@ -139,7 +139,7 @@ def projection_bars(estimate: Estimate) -> str:
                 "SynOps per timestep",
                 [(p.synops_dense_per_step, p.synops_effective_per_step) for p in figures],
             ),
-            ("synaptic memory, KiB", [(p.bits.dense / 8192, p.bits.bits / 8192) for p in figures]),
+            ("synaptic memory, KiB", [(p.dense_bits / 8192, p.bits.bits / 8192) for p in figures]),
         )
         for axes, (title, values) in zip(panels, data, strict=True):
             top = max((dense for dense, _ in values), default=0.0) or 1.0

@@ -199,7 +199,7 @@ def projection_lines(estimate: Estimate) -> list[tuple[str, ...]]:
             f"{p.density:.4f}",
             p.bits.chosen,
             f"{p.bits.bits:,}",
-            f"{p.bits.dense:,}",
+            f"{p.dense_bits:,}",
             count(p.synops_effective_per_step),
             count(p.synops_dense_per_step),
         )

@@ -18,6 +18,7 @@ from lbi.costing.report.figures import (
 from lbi.costing.report.method import measured_how
 from lbi.costing.result import Estimate, constants
 from lbi.errors import require
+from lbi.network.pattern import density
 from lbi.system.atomic import atomic_write
 
 MAX_PICTURES = 12
@@ -69,7 +70,7 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
         {
             "name": p.name,
             "shape": f"{p.weights.shape[0]}×{p.weights.shape[1]}",
-            "density": f"{p.weights.density:.1%}",
+            "density": f"{density(p):.1%}",
             "image": charts.weight_picture(p),
         }
         for p in estimate.fixed.projections[:MAX_PICTURES]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lbi.costing.counts import dense_synops
 from lbi.network.activity import Activity
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import INPUT
@@ -51,6 +52,7 @@ class TraceWriter:
 
     def add(self, network: str, fixed: FixedNetwork, start: int, activity: Activity) -> None:
         """All lines of a run whose first sample is number ``start``."""
+        dense = {p.name: dense_synops(p, activity)[0] for p in fixed.projections}
         for sample in range(activity.n_samples):
             for step in range(activity.n_steps):
                 at = (sample, step)
@@ -83,7 +85,7 @@ class TraceWriter:
                         "",
                         "",
                         events,
-                        events * projection.weights.shape[0],
+                        dense[projection.name][at],
                         moved.synops[at],
                     )
 

@@ -24,6 +24,7 @@ from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
 from lbi.network.graph import INPUT, Readout
 from lbi.network.neurons import FixedCubaLif, FixedIntegrator
+from lbi.network.pattern import ones, without
 
 DEFAULT_NEURON = {"iDecay": 0, "vDecay": 4096, "vThMant": NEVER}
 """netx's neuron for a dense layer without neurons: a current without leak, and a voltage equal to it."""
@@ -190,6 +191,7 @@ class _Reader:
             "neurons that differ, and weights whose sum alone can be shifted",
             "neurons alike",
         )
+        pattern = None if record["pattern"] is None else record["pattern"].to_scipy()
         numbers = weights.to_scipy()
         numbers.data = np.arange(1, weights.nnz + 1)
         found = []
@@ -207,6 +209,7 @@ class _Reader:
                         "source": source,
                         "target": target,
                         "weights": matrix,
+                        "pattern": None if pattern is None else ones(pattern[rows][:, columns]),
                         "delay": delay[kept] if isinstance(delay, np.ndarray) else delay,
                     }
                 )
@@ -267,7 +270,7 @@ class _Reader:
             "give a picture as input_bias",
         ):
             diagonal = CsrMatrix(np.full(n, weight, np.int16), np.arange(n), np.arange(n + 1), (n, n))
-            self._project(f"{name}_in", INPUT, name, diagonal, mode, 0)
+            self._project(f"{name}_in", INPUT, name, diagonal, mode, pattern=ones(diagonal))
 
     def _dense(self, index: int, layer: _Group, where: str, recurrent: bool) -> None:
         check = self.problems.check
@@ -390,9 +393,10 @@ class _Reader:
         source = self.layers[-1][0] if self.layers else INPUT
         self.layers.append((name, shape, neuron))
         matrix = expand(convolution._replace(kernel=kernel.astype(np.int16)), before)
+        pattern = expand(convolution._replace(kernel=np.ones(kernel.shape, dtype=np.int8)), before)
         one_sign = matrix.nnz == 0 or matrix.data.min() > 0
         mode = SignMode.EXCITATORY if one_sign else SignMode.MIXED  # Lava's Conv has none
-        self._project(f"{name}_in", source, name, matrix, mode)
+        self._project(f"{name}_in", source, name, matrix, mode, pattern=ones(pattern))
 
     def _project(
         self,
@@ -403,6 +407,7 @@ class _Reader:
         mode: SignMode,
         exponent: int = 0,
         delay: Any = 0,
+        pattern: CsrMatrix | None = None,
     ) -> None:
         """Add synapses; odd weights in a mixed-sign matrix, which Lava keeps here, become separate projections.
 
@@ -410,6 +415,7 @@ class _Reader:
         """
         odd = weights.data % 2 != 0
         if mode is SignMode.MIXED and np.any(odd):
+            odd_ones = weights.with_data(np.where(odd, weights.data, 0))[0]
             for suffix, sign, chosen_ones in (
                 ("", SignMode.MIXED, ~odd),
                 ("_pos", SignMode.EXCITATORY, odd & (weights.data > 0)),
@@ -417,7 +423,9 @@ class _Reader:
             ):
                 matrix, kept = weights.with_data(np.where(chosen_ones, weights.data, 0))
                 chosen = delay[kept] if isinstance(delay, np.ndarray) else delay
-                self._project(name + suffix, source, target, matrix, sign, exponent, chosen)
+                # Together the parts have the layer's weights once: the odd ones are left out of the first.
+                own = ones(matrix) if suffix else without(pattern, odd_ones)
+                self._project(name + suffix, source, target, matrix, sign, exponent, chosen, own)
             return
         if isinstance(delay, np.ndarray):
             uniform = delay.size == 0 or delay.min() == delay.max()
@@ -432,6 +440,7 @@ class _Reader:
                 "weight_exp": exponent,
                 "num_weight_bits": num_weight_bits(weights.data, mode),
                 "delay": delay,
+                "pattern": pattern,
             }
         )
 
