@@ -7,6 +7,7 @@ import h5py
 from support.networks import random_network
 
 from lbi import quantize, save
+from lbi.network.pattern import GEOMETRY
 
 TEXT = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
 
@@ -34,3 +35,4 @@ def test_names_are_the_documented_ones(rng, tmp_path):
         found |= {"indices", "indptr", "weights/data"}
         assert set(weights) == {"data", "indices", "indptr"}
         assert found == documented("`projections/<name>`")
+    assert {*GEOMETRY, "indices", "indptr"} == documented("`projections/<name>/pattern`")
