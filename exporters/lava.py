@@ -62,7 +62,7 @@ def export(job: ExportJob, path: Path) -> None:
 
 
 def write_network(job: ExportJob, folder: Path) -> None:
-    """``network.h5``, each projection marked with its memory format, and the script that runs it."""
+    """Write ``network.h5``, with the memory format of each projection, and the script that runs it."""
     network_h5.write(job.fixed, folder / "network.h5", job.formats)
     write_script(folder / SCRIPT)
 
@@ -90,9 +90,16 @@ def write_script(path: Path) -> None:
 def process(fixed: FixedNetwork, reset_interval: int | None = None) -> Any:
     """The network as a Lava process with ports ``inp`` (n_in,) and ``out`` (n_out,).
 
-    reset_interval: chip steps after which every population starts from rest again: the steps of a sample
-    plus ``fixed.depth``; None for never. Run it with ``Loihi2SimCfg(select_tag="fixed_pt")``.
-    Raises MissingPackageError without lava-nc.
+    Args:
+        fixed: the network.
+        reset_interval: chip steps after which every population starts from rest again: the steps of a sample
+            plus ``fixed.depth``; None for never.
+
+    Returns:
+        A ``Network`` of ``run_lava.py``, to run with ``Loihi2SimCfg(select_tag="fixed_pt")``.
+
+    Raises:
+        MissingPackageError: without lava-nc.
     """
     require("lava.magma", "lava")
     from lbi.exporters import run_lava

@@ -1,7 +1,7 @@
 """``--target nir``: the float network as NIR (``.nir``), with the time step it is meant for.
 
 A population becomes ``CubaLIF`` (an integrator ``CubaLI``, or ``LI`` where its current has no memory), with time
-constants τ = dt / decay and with R and w_in such that one Euler step of ``dt`` is the trained step::
+constants τ = dt / decay and with R and w_in such that one Euler step of ``dt`` is the trained step:
 
     (1 − dt/τ_syn) = 1 − current_decay      (dt/τ_syn) w_in = 1
     (1 − dt/τ_mem) = 1 − voltage_decay      (dt/τ_mem) R = 1      (dt/τ_mem) v_leak = bias
@@ -50,7 +50,7 @@ STEP = Rule("time-step", "seconds above 0", "give --dt in seconds, such as 0.001
 
 
 def check(job: ExportJob) -> list[Problem]:
-    """Every population that NIR has no node for, and synapses that would carry an integrator's voltage there."""
+    """One problem per population without a NIR node, and per synapse that would carry an integrator's voltage."""
     problems = Problems()
     silent = {p.name for p in job.network.populations if not p.neuron.spikes}
     for projection in job.network.projections:
@@ -67,7 +67,7 @@ def check(job: ExportJob) -> list[Problem]:
 
 
 def notes(job: ExportJob) -> list[str]:
-    """The time step, and what other readers do not take over."""
+    """The time step, and properties that other readers ignore."""
     network = _floats(job)
     dt = _step(network, job.dt)
     found = [
@@ -89,7 +89,7 @@ def export(job: ExportJob, path: Path) -> None:
     """Write the ``.nir`` file ``path``.
 
     Raises:
-        InputError: with every reason why NIR cannot hold the network.
+        InputError: with all reasons why NIR cannot hold the network.
         UsageError: for a time step that is not above 0.
     """
     require("nir", "nir")
@@ -107,7 +107,7 @@ def graph(network: Network, dt: float | None = None) -> Any:
 
     Args:
         network: float, of neuron models in ``MODELS``.
-        dt: seconds per step; default the network's own (``meta["nir"]["dt"]``) or ``DT``.
+        dt: seconds per step; None for the network's own (``meta["nir"]["dt"]``) or ``DT``.
 
     Raises:
         UsageError: for a time step that is not above 0.
@@ -164,7 +164,7 @@ def _leaks_to_bias(population: Population) -> bool:
 
 
 class _Build:
-    """A graph in the making: its nodes by name, its edges, and the node of each population.
+    """A graph under construction: nodes by name, edges, and the node of each population.
 
     Args:
         dt: seconds per step.
@@ -179,7 +179,7 @@ class _Build:
         self.start = "input"
 
     def add(self, wanted: str, node: Any) -> str:
-        """Add a node under a name that Python and other readers take, and return that name."""
+        """Add a node under a name that Python and other readers accept, and return that name."""
         name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in wanted)
         name = f"n{name}" if not name or name[0].isdigit() else name
         while name in self.nodes or name in ("input", "output"):
@@ -188,9 +188,9 @@ class _Build:
         return name
 
     def projection(self, projection: Projection, biased: dict[str, NDArray[np.float64]]) -> None:
-        """A ``Linear`` per delay that occurs, behind a ``Delay`` if it is not 0.
+        """Add one ``Linear`` per delay, behind a ``Delay`` if it is not 0.
 
-        The first one without a delay takes its target's bias out of ``biased``, as ``Affine``.
+        The first one without delay takes its target's bias from ``biased``, as an ``Affine``.
         """
         import nir
 
@@ -214,7 +214,7 @@ class _Build:
             self.edges += [(late if delay else start, name), (name, end)]
 
     def no_input(self, population: Population, bias: NDArray[np.float64] | None) -> None:
-        """Feed a population with zeros (NIR would take it for an input), and with a bias that has no other place."""
+        """Add zero input to a population that NIR would regard as an input, with a bias that has no other place."""
         import nir
 
         dense = np.zeros((population.n, self.n_in))

@@ -5,7 +5,7 @@ Python 3.10 to 3.14: what Lava lacks on the newer ones is patched below while it
     python run_lava.py --spikes test.npz -o out.npz
 
 reads ``network.h5`` beside this script, builds one Lava process per population and projection, and runs
-all samples in one go, in Lava's fixed-point models. To use the network inside a larger Lava application::
+all samples in one go, in Lava's fixed-point models. To use the network inside a larger Lava application:
 
     from run_lava import Network
     network = Network(path="network.h5")

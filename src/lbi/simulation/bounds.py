@@ -1,10 +1,10 @@
-"""Which neurons can never wrap their current or saturate their voltage, whatever the input: from the weights.
+"""Bounds of currents and voltages for any input, computed from the weights: neurons that cannot wrap or saturate.
 
-If every source of a neuron's positive synapses spikes in every step, its input is A a step, and the current
+If every source of a neuron's positive synapses spikes in every step, its input is A per step, and the current
 stays at or below ``U = (A << 6) · 4096 / (du + 1)``: from ``u ≤ U`` follows ``u · (4096 − (du + 1)) / 4096 +
 (A << 6) ≤ U``. The same holds for negative synapses, since decay truncates toward zero, and for voltages. It holds for
 every neuron model of the form ``u ← trunc0(u · (4096 − lost) / 4096) + (a << 6)``, ``v ← trunc0(v · (4096 − lost) / 4096) + u +
-bias``; ``leaks`` of its integer record tells what is lost, and from where a voltage is reset to 0.
+bias``; ``leaks`` of its integer record states what is lost, and above which value a voltage is reset to 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _UNITY = 1 << DECAY_BITS
 
 @dataclass(frozen=True, eq=False)
 class StateBound:
-    """What a population's states cannot leave; infinite where nothing is proved.
+    """Bounds of a population's states; infinite where nothing is proved.
 
     Attributes:
         current: (lowest, highest), each (n,) float64, before wrapping and clipping, in state units.
@@ -34,17 +34,17 @@ class StateBound:
 
     @property
     def may_wrap(self) -> NDArray[np.bool_]:
-        """(n,) neurons whose current is not proved to stay in 24 bits: above 2^23 or at −2^23 and below wraps."""
+        """(n,) True for neurons whose current may leave 24 bits: above 2^23, or at −2^23 and below, it wraps."""
         return (self.current[1] > STATE_LIMIT) | (self.current[0] <= -STATE_LIMIT)
 
     @property
     def may_clip(self) -> NDArray[np.bool_]:
-        """(n,) neurons whose voltage is not proved to stay within ±(2^23 − 1)."""
+        """(n,) True for neurons whose voltage may exceed ±(2^23 − 1)."""
         return (self.voltage[1] >= STATE_LIMIT) | (self.voltage[0] <= -STATE_LIMIT)
 
 
 def state_bounds(fixed: FixedNetwork, n_steps: int | None = None) -> dict[str, StateBound]:
-    """Bounds of every population's current and voltage, for samples of ``n_steps`` (None: of any length)."""
+    """Bounds of every population's current and voltage for samples of ``n_steps`` steps; None for any length."""
     low = {population.name: np.zeros(population.n) for population in fixed.populations}
     high = {population.name: np.zeros(population.n) for population in fixed.populations}
     silent = {p.name for p in fixed.populations if not p.neuron.spikes}
@@ -56,7 +56,7 @@ def state_bounds(fixed: FixedNetwork, n_steps: int | None = None) -> dict[str, S
 
 
 def _extreme_input(projection: FixedProjection, sign: int) -> NDArray[np.float64]:
-    """(n_target,) the projection's sum if exactly the synapses of that sign are reached, shifted delay by delay."""
+    """(n_target,) sum of a projection if spikes reach exactly the synapses of one sign, shifted per delay."""
     data = projection.weights.data.astype(np.int64)
     chosen = np.where(np.sign(data) == sign, data, 0)
     rows, n = projection.weights.row_of(), projection.weights.shape[0]
@@ -82,7 +82,7 @@ def _bound(
         _sustained(low * unit, leaks.current, n_steps),
         _sustained(high * unit, leaks.current, n_steps),
     )
-    # A current that wraps may take any value of its 24 bits, or more where 32 bits overflow.
+    # A current that wraps can have any value of 24 bits, or more if 32 bits overflow.
     wraps = (current[1] > STATE_LIMIT) | (current[0] <= -STATE_LIMIT)
     step_low = np.minimum(np.where(wraps, -np.inf, current[0] + neuron.bias), 0)
     step_high = np.maximum(np.where(wraps, np.inf, current[1] + neuron.bias), 0)
@@ -94,7 +94,7 @@ def _bound(
 
 
 def _sustained(step: NDArray[np.float64], decay: int, n_steps: int | None) -> NDArray[np.float64]:
-    """What a state that gains ``step`` and loses decay/4096 in every step stays within."""
+    """The bound of a state that gains ``step`` and loses decay/4096 in every step."""
     with np.errstate(divide="ignore", invalid="ignore"):
         forever = np.where(step == 0, 0.0, step * _UNITY / decay if decay else np.sign(step) * np.inf)
     if n_steps is None:

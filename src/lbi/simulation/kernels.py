@@ -1,14 +1,14 @@
-"""The compiled loops of the simulator: spikes delivered to their targets, neurons updated, activity counted.
+"""Compiled loops of the simulator: delivery of spikes, update of neurons, counts of activity.
 
-Indices in the inner loops are unsigned: with signed ones, numba tests each for being negative.
+Indices in inner loops are unsigned, because numba tests every signed index for a negative value.
 
 Integers are Lava's: int32 with wrap-around where Lava's are. Decays go through float64, which is exact:
 ``state · d`` has at most 44 bits, the division by 4096 moves the exponent only, and the conversion to int
-truncates toward zero — as ``lbi.network.fixedpoint.decay``. One sample at a time runs from rest, so the state of a
-network stays in the first-level cache.
+truncates toward zero — as ``lbi.network.fixedpoint.decay``. Samples run one at a time, from rest, so a network's
+states stay in the first-level cache.
 """
 
-# Compiled code is typed by numba, whose casts and intrinsics mypy takes for mistakes:
+# numba types this code; mypy reports its casts and intrinsics as errors:
 # mypy: disable-error-code="assignment, call-arg, import-untyped, return-value, unreachable, var-annotated"
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _HIGHEST = np.int32((1 << 23) - 1)
 _LOWEST = np.int32(1 - (1 << 23))
 
 Counts = tuple[Any, Any, Any]
-"""Neurons of one population in one step: active, wrapped, clipped."""
+"""Numbers of active, wrapped and clipped neurons of one population in one step."""
 
 _compiled = compiled(nogil=True)
 _inlined = njit(nogil=True, inline="always")
-"""Part of its caller: handing over the many arrays of a Layout costs more than most calls do."""
+"""Inlining: passing the many arrays of a Layout costs more than most calls."""
 
 
 class Scratch(NamedTuple):
-    """One thread's working memory."""
+    """Working memory of one thread."""
 
     u: NDArray[np.int32]  # (N,) each; x and y: a model's third and fourth state variable
     v: NDArray[np.int32]
@@ -54,7 +54,7 @@ class Scratch(NamedTuple):
 
 
 def scratch_for(layout: Layout) -> Scratch:
-    """Fresh working memory for ``run``."""
+    """New working memory for ``run``."""
     n = int(layout.start[-1])
     sums = np.where(layout.shift < 0, layout.n[layout.target] * layout.n_lags, 0)
     return Scratch(
@@ -72,7 +72,7 @@ def scratch_for(layout: Layout) -> Scratch:
 
 @intrinsic
 def mask64(context: Any, array: Any, at: Any) -> Any:
-    """64 bytes of a uint8 array as a uint64: bit i is set where ``array[at + i]`` is not zero."""
+    """64 bytes of a uint8 array as a uint64, with bit i set if ``array[at + i]`` is not zero."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         source = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -86,7 +86,7 @@ def mask64(context: Any, array: Any, at: Any) -> Any:
 
 @intrinsic
 def lowest_bit(context: Any, mask: Any) -> Any:
-    """The position of the lowest set bit of a uint64 other than 0."""
+    """The position of the lowest set bit of a nonzero uint64."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.IntType(1)(1))
@@ -96,7 +96,7 @@ def lowest_bit(context: Any, mask: Any) -> Any:
 
 @_inlined
 def nonzeros(flags: Any, n: int, found: Any) -> int:
-    """Where the first ``n`` of ``flags`` (uint8) are nonzero, in order, into ``found``; returns how many."""
+    """Write the indices of nonzero values among the first ``n`` of ``flags`` (uint8) to ``found``; returns their number."""
     count = 0
     whole = n - n % 64
     rest = np.uint64(n - whole)
@@ -120,7 +120,7 @@ def nonzeros(flags: Any, n: int, found: Any) -> int:
 
 @_inlined
 def add_rows(goal: Any, rows: Any, factor: Any, sources: Any, count: int) -> None:
-    """Add the dense weight rows of the spiking sources, four at a time."""
+    """Add the dense weight rows of spiking sources, four at a time."""
     n = goal.size
     whole = count - count % 4
     for e in range(0, whole, 4):
@@ -141,7 +141,7 @@ def add_rows(goal: Any, rows: Any, factor: Any, sources: Any, count: int) -> Non
 def scatter(
     goal: Any, indices: Any, weights: Any, factor: Any, pointers: Any, sources: Any, count: int
 ) -> None:
-    """Add the stored synapses of the spiking sources."""
+    """Add the stored synapses of spiking sources."""
     for e in range(count):
         source = sources[e]
         for k in range(pointers[source], pointers[source + 1]):
@@ -152,7 +152,7 @@ def scatter(
 def scatter_around(
     goal: Any, base: int, indices: Any, weights: Any, factor: Any, pointers: Any, sources: Any, count: int
 ) -> None:
-    """``scatter`` into a ring: index 0 stands at ``base``, and after the last entry comes the first."""
+    """``scatter`` into a ring whose index 0 is at ``base``."""
     size = np.uint64(goal.size)
     for e in range(count):
         source = sources[e]
@@ -165,7 +165,7 @@ def scatter_around(
 
 @_inlined
 def deliver(layout: Layout, q: int, goal: Any, base: int, factor: Any, sources: Any, count: int) -> None:
-    """Add one projection's synapses: picks the loop for the format and the widths."""
+    """Add one projection's synapses, with the loop for its format and widths."""
     w, x = layout.weights[q], layout.indices[q]
     pointers = layout.pointers[layout.columns[q] :]
     if layout.format[q] == DENSE:
@@ -186,13 +186,13 @@ def deliver(layout: Layout, q: int, goal: Any, base: int, factor: Any, sources: 
 
 @_inlined
 def send(layout: Layout, q: int, step: int, rings: Any, sums: Any, sources: Any, count: int) -> int:
-    """Deliver ``count`` spikes of step ``step`` through projection ``q``; returns the synapses reached."""
+    """Deliver ``count`` spikes of step ``step`` through projection ``q``; returns the number of synapses reached."""
     p = layout.target[q]
     n, n_slots, n_lags, shift = layout.n[p], layout.n_slots[p], layout.n_lags[q], layout.shift[q]
     ring = rings[layout.ring[p] : layout.ring[p] + n * n_slots]
     slot = (step + layout.lag[q]) % n_slots
     goal, base = ring, slot * n
-    if shift < 0:  # the sum of each lag is shifted right (floor) before it joins the others
+    if shift < 0:  # the sum of each lag is shifted right (floor) before it is added to the others
         goal, base = sums[: n * n_lags], 0
         goal[:] = 0
     elif n_lags == 1:
@@ -322,7 +322,7 @@ def atrlif(
 
 @_inlined
 def input_events(inputs: Inputs, sample: int, step: int, found: Any) -> int:
-    """The channels that spike in one step, into ``found``; returns how many."""
+    """Write the channels that spike in one step to ``found``; returns their number."""
     if inputs.is_dense:
         return nonzeros(inputs.spikes[sample, step], inputs.spikes.shape[2], found)
     at = sample * inputs.n_steps + step
@@ -334,9 +334,9 @@ def input_events(inputs: Inputs, sample: int, step: int, found: Any) -> int:
 
 @intrinsic
 def borrowed(context: Any, record: Any) -> Any:
-    """The same named tuple with arrays that have no owner; the caller keeps the arrays alive.
+    """The same named tuple with arrays that do not own their data; the caller keeps the data alive.
 
-    numba counts the references to every slice of an owned array atomically, which took half the time.
+    For owned arrays numba counts references to every slice atomically, which took half of the time.
     """
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -362,7 +362,7 @@ def run(layout: Layout, inputs: Inputs, outputs: Outputs, scratch: Scratch, begi
 def run_borrowed(
     layout: Layout, inputs: Inputs, outputs: Outputs, scratch: Scratch, begin: int, end: int
 ) -> None:
-    """``run`` on arrays without owners."""
+    """``run`` on arrays that do not own their data."""
     for sample in range(begin, end):
         scratch.u[:] = 0
         scratch.v[:] = 0
@@ -377,7 +377,7 @@ def run_borrowed(
 def advance(
     layout: Layout, inputs: Inputs, outputs: Outputs, scratch: Scratch, sample: int, step: int
 ) -> None:
-    """One timestep: input, then every population in evaluation order, each sending its spikes on."""
+    """One timestep: input, then all populations in evaluation order, each of which sends its spikes."""
     sources = scratch.sources
     for source in range(layout.n.size + 1):
         if source == 0:
@@ -428,6 +428,6 @@ def update(layout: Layout, outputs: Outputs, scratch: Scratch, p: int, sample: i
 
 @_inlined
 def keep(records: Any, begin: int, done: int, values: Any) -> None:
-    """Append one step's values to a record that begins at ``begin`` (−1: there is none)."""
+    """Append one step's values to a record that begins at ``begin``; −1 means no record."""
     if begin >= 0:
         records[begin + done : begin + done + values.size] = values

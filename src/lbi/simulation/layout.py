@@ -1,10 +1,10 @@
-"""A network laid out for event-driven simulation: flat arrays, columns of weights in narrow integers.
+"""Memory layout of a network for event-driven simulation: flat arrays, with columns of weights in narrow integers.
 
-A projection's weights stand column by column (all synapses of one source neuron together), with the low
-zero bits that all its mantissas share cut off, so that mixed-sign weights (even, −254 to 254) take one byte.
+Weights of a projection are stored by column (all synapses of one source neuron together), without the low
+zero bits that all its mantissas share, so that mixed-sign weights (even, −254 to 254) take one byte.
 
 format      stored per synapse                         used where
-DENSE       weight of every target neuron              uniform delay, and where it is worth its memory
+DENSE       weight of every target neuron              uniform delay, if it saves enough time for its memory
 SPARSE      weight and target index: uint16, or uint32 otherwise; with several delays the index is
             (lag − shortest lag) · n_target + row, uint32
 """
@@ -28,10 +28,10 @@ from lbi.simulation.records import ATRLIF, CUBA_LIF, DENSE, LIF_REFRACTORY, N_PA
 _UNITY = 1 << DECAY_BITS
 
 BYTES_PER_SYNAPSE = 8
-"""Dense rows are chosen only while the whole network takes no more than this per stored synapse."""
+"""Bytes per stored synapse of the whole network up to which dense rows are chosen."""
 
 DENSE_NS, SPARSE_NS = 0.025, 0.45
-"""Measured: one more target in a dense row (16 per instruction), one more synapse scattered."""
+"""Measured time in ns of one more target in a dense row (16 per instruction), and of one more scattered synapse."""
 
 
 class _Columns(NamedTuple):
@@ -47,7 +47,7 @@ class _Columns(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a network's runs share: its populations and projections in the layout's order, and the layout."""
+    """The part shared by all runs of a network: populations and projections in layout order, and the layout."""
 
     populations: tuple[FixedPopulation, ...]
     projections: tuple[FixedProjection, ...]
@@ -59,7 +59,7 @@ _plans: dict[int, tuple[weakref.ref[FixedNetwork], Plan]] = {}
 
 
 def plan_of(fixed: FixedNetwork) -> Plan:
-    """The network's plan, made on first use and kept as long as the (immutable) network lives."""
+    """The plan of a network, made on first use and kept as long as the (immutable) network exists."""
     key = id(fixed)
     if key not in _plans or _plans[key][0]() is not fixed:
         made = plan(fixed)
@@ -68,7 +68,7 @@ def plan_of(fixed: FixedNetwork) -> Plan:
 
 
 def plan(fixed: FixedNetwork) -> Plan:
-    """Lay out a network. InputError where a sum could leave the 32 bits of Lava's messages before its shift."""
+    """The plan of a network; raises InputError if a sum could exceed the 32 bits of Lava's messages before its shift."""
     order = fixed.evaluation_order()
     number = {INPUT: 0} | {name: p + 1 for p, name in enumerate(order)}
     projections = tuple(sorted(fixed.projections, key=lambda projection: number[projection.source]))
@@ -134,7 +134,7 @@ def _layout(
 
 
 def stored_bytes(layout: Layout) -> int:
-    """Bytes that a layout's weights, indices and column pointers take."""
+    """Bytes of a layout's weights, indices and column pointers."""
     return sum(
         array.nbytes
         for array in (layout.weights1, layout.weights2, layout.indices2, layout.indices4, layout.pointers)
@@ -157,7 +157,7 @@ def _check_sums(projections: tuple[FixedProjection, ...]) -> None:
 
 
 def _width(mantissas: NDArray[Any]) -> tuple[int, np.dtype[Any]]:
-    """How many low zero bits all mantissas share, and the narrowest type that holds them without."""
+    """The number of low zero bits that all mantissas share, and the narrowest type for the remaining bits."""
     union = int(np.bitwise_or.reduce(mantissas, initial=0)) & 0xFFFF
     spare = (union & -union).bit_length() - 1 if union else 0
     peak = max(int(mantissas.max(initial=0)), -int(mantissas.min(initial=0))) >> spare
@@ -165,13 +165,13 @@ def _width(mantissas: NDArray[Any]) -> tuple[int, np.dtype[Any]]:
 
 
 def _lags(fixed: FixedNetwork, projection: FixedProjection) -> tuple[int, int]:
-    """The shortest lag of a projection, and how many steps there are up to the longest."""
+    """The shortest lag of a projection, and the number of steps up to the longest."""
     lags = np.asarray(fixed.lag(projection))
     return (int(lags.min()), int(np.ptp(lags)) + 1) if lags.size else (0, 1)
 
 
 def _dense_ones(fixed: FixedNetwork, projections: tuple[FixedProjection, ...]) -> set[int]:
-    """The projections that save most time as dense rows, as long as memory allows."""
+    """The projections that save most time as dense rows, within the memory limit."""
     chosen: set[int] = set()
     candidates: list[tuple[float, int, int]] = []  # time saved, more bytes, which
     free = 0
@@ -229,19 +229,19 @@ def _check_index(projection: FixedProjection, size: int) -> None:
 
 
 def is_compiled(fixed: FixedNetwork) -> bool:
-    """Whether every population's neuron model has a compiled kernel.
+    """True if the neuron models of all populations have compiled kernels.
 
     Args:
         fixed: The network to run.
 
     Returns:
-        False if a population has to be run by its model's slow step.
+        False if a population needs its model's plain step function.
     """
     return all(population.neuron.model in COMPILED for population in fixed.populations)
 
 
 def _parameters(neuron: FixedNeuron) -> tuple[int, list[int]]:
-    """Model code and its kernel's parameters, filled up with zeros."""
+    """Model code and the parameters of its kernel, padded with zeros."""
     code, parameters_of = COMPILED[neuron.model]
     values = parameters_of(neuron)
     return code, values + [0] * (N_PARAMETERS - len(values))
@@ -279,12 +279,12 @@ COMPILED: dict[str, tuple[int, Callable[[FixedNeuron], list[int]]]] = {
 }
 """Neuron model → code of its compiled kernel, and the kernel's parameters.
 
-Decays are what is left in 1/4096, thresholds are in state units. Other models run by their slow step.
+Decays are the fraction left, in 1/4096; thresholds are in state units. Other models use their plain step function.
 """
 
 
 def _pool(parts: list[Any], dtype: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The parts (None: empty) end to end, and where each begins."""
+    """The concatenation of parts (None is empty), and the start of each."""
     arrays = [np.zeros(0, dtype=dtype) if part is None else part for part in parts]
     starts = _running(_int64([array.size for array in arrays]))[:-1]
     if len([array for array in arrays if array.size]) == 1:

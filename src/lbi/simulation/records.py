@@ -1,4 +1,4 @@
-"""The plain arrays that the simulator's compiled loops work on, and the codes in them."""
+"""The arrays that the simulator's compiled loops work on, and the codes in them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ CUBA_LIF, LIF_REFRACTORY, ATRLIF = 0, 1, 2
 """Neuron models."""
 
 N_PARAMETERS = 6
-"""Columns of ``Layout.parameters``: the most that a neuron model has."""
+"""Columns of ``Layout.parameters``, enough for every neuron model."""
 
 
 class Layout(NamedTuple):
-    """All of a network in flat arrays; P populations in evaluation order, Q projections sorted by source.
+    """A network in flat arrays, with P populations in evaluation order and Q projections sorted by source.
 
     A target's *ring* holds the summed inputs of the next ``n_slots`` steps, slot ``step mod n_slots``.
     Source 0 is the input, source p + 1 population p.
@@ -68,7 +68,7 @@ class Inputs(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What the kernel fills; S samples, T steps, P populations in evaluation order, Q sorted projections."""
+    """Arrays filled by the kernel, for S samples, T steps, P populations in evaluation order and Q sorted projections."""
 
     n_events: NDArray[np.int64]  # (P + 1, S, T) spikes of each source
     n_active: NDArray[np.int64]  # (P, S, T)

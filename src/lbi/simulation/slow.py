@@ -1,4 +1,4 @@
-"""The simulation of a network with a neuron model that has no compiled kernel: every model by its slow step."""
+"""Simulation of networks with a neuron model that has no compiled kernel, by the models' plain step functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lbi.simulation import oracle
 from lbi.simulation.records import Inputs
 
 SAMPLES = 64
-"""Samples that are run together: all their states are kept until the part is done."""
+"""Number of samples that are run together, whose states are all kept."""
 
 
 def run_slowly(
@@ -31,7 +31,7 @@ def run_slowly(
         inputs: Its input spikes.
         n_samples: Number of samples in ``inputs``.
         pairs: (population, variable) of everything to record.
-        on_done: Called with how many more samples are done, or None.
+        on_done: Called with the number of samples completed since the last call; may be None.
 
     Returns:
         Counts, outputs and records, equal to those of compiled kernels for the same equations.

@@ -1,4 +1,4 @@
-"""The compiled loop that turns CSR weights into columns by source."""
+"""Compiled conversion of CSR weights to columns by source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lbi.system.numba_cache import compiled
 def transpose(
     indptr: Any, columns: Any, values: Any, offset: Any, pointers: Any, weights: Any, indices: Any
 ) -> None:
-    """CSR to columns: the target index (row + its offset: one for all, or per synapse) and the weight."""
+    """Convert CSR to columns of target indices (row plus one offset, or one per synapse) and weights."""
     place = pointers[:-1].copy()
     step = 1 if offset.size > 1 else 0
     for row in range(indptr.size - 1):

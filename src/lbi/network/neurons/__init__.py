@@ -1,7 +1,7 @@
 """Neuron models, one file each, and their registry.
 
 A model's file holds two frozen records, ``<Model>`` (float parameters, as trained) and ``Fixed<Model>`` (integers, as
-on the chip), each with the model's equations, and ends with its row ``MODEL``. All the rest follows from it: the
+on the chip), each with the model's equations, and ends with its row ``MODEL``. Everything else follows from it: the
 checks against a chip's number formats, bounds on the state, the file, the Lava process, the NIR node, training in plain
 PyTorch, the options of ``lbi-train``. Compiled kernels are optional: for the simulator in ``lbi.simulation``, for training
 in ``lbi.train.neurons``; a model without them runs and trains by its slow equations.
@@ -25,7 +25,7 @@ from lbi.network.neurons.parameters import FixedParameters, FloatParameters
 MODELS: dict[str, NeuronModel] = {
     model.name: model for model in (cuba_lif.MODEL, lif_refractory.MODEL, atrlif.MODEL, integrator.MODEL)
 }
-"""The registry: model name → all that the package knows of it."""
+"""The registry: model name → its row."""
 
 Neuron: TypeAlias = FloatParameters
 FixedNeuron: TypeAlias = FixedParameters

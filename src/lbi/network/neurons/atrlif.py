@@ -42,8 +42,6 @@ CHIP_STEP = Rule("threshold-step-range", "up to {highest}", "train with a smalle
 class AtrLif(FloatParameters):
     """The adaptive neuron in float units, decays as fractions lost per timestep.
 
-    ::
-
         u[t]  = (1 − current_decay) · u[t−1] + a[t]
         v[t]  = (1 − voltage_decay) · v[t−1] + u[t] + bias
         θ*[t] = (1 − threshold_decay) · θ[t−1]
@@ -53,8 +51,14 @@ class AtrLif(FloatParameters):
 
     v is not reset; the state variable ``theta`` is the threshold's excess over its baseline.
 
-    decays: in [0, 1], shared by the population · threshold: > 0, in weight units · threshold_step: ≥ 0, likewise
-    bias: (n,) in weight units per timestep, or None
+    Attributes:
+        current_decay: in [0, 1], shared by the population.
+        voltage_decay: in [0, 1].
+        threshold_decay: in [0, 1].
+        refractory_decay: in [0, 1].
+        threshold: > 0, in weight units.
+        threshold_step: ≥ 0, in weight units.
+        bias: (n,) in weight units per timestep, or None.
     """
 
     current_decay: float
@@ -94,7 +98,7 @@ class AtrLif(FloatParameters):
 
         The refractoriness is this neuron's reset, so the spike in it passes no gradient, as with CUBA-LIF. The
         adaptive threshold is the neuron's slow memory, and gradients pass through the spikes that raised it
-        (Bellec et al., NeurIPS 2018, arXiv:1803.09574). SLAYER's ALIF lets neither pass.
+        (Bellec et al., NeurIPS 2018, arXiv:1803.09574). In SLAYER's ALIF gradients pass through neither.
         """
         u = kept["current_decay"] * state["u"] + a
         v = kept["voltage_decay"] * state["v"] + u + bias
@@ -108,9 +112,9 @@ class AtrLif(FloatParameters):
     def to_fixed(
         self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
     ) -> FixedAtrLif:
-        """In chip integers, ``scale`` mantissa units (of weight exponent 0) per float unit.
+        """The neuron in chip integers, with ``scale`` mantissa units (of weight exponent 0) per float unit.
 
-        What is out of the chip's range is noted in ``problems`` under ``where`` and clipped.
+        Values outside the chip's range are noted in ``problems`` under ``where`` and clipped.
         """
         delta_i, delta_v, delta_theta, delta_r = decays_to_fixed(self, formats, where, problems)
         highest = formats.threshold.maximum
@@ -126,8 +130,6 @@ class AtrLif(FloatParameters):
 class FixedAtrLif(FixedParameters):
     """ATRLIF in Loihi's integers, as Lava's ``PyATRLIFModelFixed``.
 
-    ::
-
         u[t]  = wrap24(trunc0(u[t−1] · (4096 − (delta_i + 1)) / 4096) + (a[t] << 6))
         v[t]  = clip24(trunc0(v[t−1] · (4096 − delta_v) / 4096) + u[t] + (bias_mant << bias_exp))
         θ*[t] = trunc0(θ[t−1] · (4096 − delta_theta) / 4096)
@@ -139,8 +141,15 @@ class FixedAtrLif(FixedParameters):
     baseline: Lava's ``theta`` is ``theta + (theta_0 << 6)``. Lava takes the deltas as fractions, here they
     are their 4096ths (Lava's integer 0 for ``delta_i`` overflows int32 where its float 0.0 does not).
 
-    delta_i: 0 to 4095 · delta_v, delta_theta, delta_r: 0 to 4096 · theta_0, theta_step: 0 to 131071
-    bias_mant: (n,) signed 13-bit (−4096 to 4095) · bias_exp: unsigned 3-bit (0 to 7)
+    Attributes:
+        delta_i: 0 to 4095.
+        delta_v: 0 to 4096.
+        delta_theta: 0 to 4096.
+        delta_r: 0 to 4096.
+        theta_0: 0 to 131071.
+        theta_step: 0 to 131071.
+        bias_mant: (n,) signed 13-bit (−4096 to 4095).
+        bias_exp: unsigned 3-bit (0 to 7).
     """
 
     delta_i: int
@@ -169,7 +178,7 @@ class FixedAtrLif(FixedParameters):
         return Leaks(self.delta_i + 1, self.delta_v)
 
     def to_float(self, scale: float) -> AtrLif:
-        """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
+        """The float neuron with exactly these parameters, for ``scale`` mantissa units per float unit."""
         deltas = (self.delta_i, self.delta_v, self.delta_theta, self.delta_r)
         current, voltage, threshold, refractory = decays_to_float(*deltas)
         return AtrLif(

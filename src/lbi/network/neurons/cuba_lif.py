@@ -38,14 +38,15 @@ if TYPE_CHECKING:
 class CubaLif(FloatParameters):
     """CUBA-LIF in float units, decays as fractions lost per timestep.
 
-    ::
-
         u[t] = (1 − current_decay) · u[t−1] + a[t]
         v[t] = (1 − voltage_decay) · v[t−1] + u[t] + bias
         s[t] = v[t] > threshold;   v[t] = 0 where s[t]
 
-    current_decay, voltage_decay: in [0, 1], shared by the population · threshold: > 0, in weight units
-    bias: (n,) in weight units per timestep, or None
+    Attributes:
+        current_decay: in [0, 1], shared by the population.
+        voltage_decay: in [0, 1], shared by the population.
+        threshold: > 0, in weight units.
+        bias: (n,) in weight units per timestep, or None.
     """
 
     current_decay: float
@@ -78,9 +79,9 @@ class CubaLif(FloatParameters):
     def to_fixed(
         self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
     ) -> FixedCubaLif:
-        """In chip integers, ``scale`` mantissa units (of weight exponent 0) per float unit.
+        """The neuron in chip integers, with ``scale`` mantissa units (of weight exponent 0) per float unit.
 
-        What is out of the chip's range is noted in ``problems`` under ``where`` and clipped.
+        Values outside the chip's range are noted in ``problems`` under ``where`` and clipped.
         """
         du, dv = decays_to_fixed(self, formats, where, problems)
         vth = int(np.clip(round(self.threshold * scale), 0, formats.threshold.maximum))
@@ -92,15 +93,17 @@ class CubaLif(FloatParameters):
 class FixedCubaLif(FixedParameters):
     """CUBA-LIF in Loihi's integers, as Lava's ``PyLifModelBitAcc``.
 
-    ::
-
         u[t]  = wrap24(trunc0(u[t−1] · (4096 − (du + 1)) / 4096) + (a[t] << 6))
         v*[t] = clip24(trunc0(v[t−1] · (4096 − dv) / 4096) + u[t] + (bias_mant << bias_exp))
         s[t]  = v*[t] > (vth << 6);   v[t] = 0 where s[t], else v*[t]
 
-    du: unsigned 12-bit (0 to 4095; −1, what netx makes of a current without decay, runs in Lava only)
-    dv: unsigned 12-bit (0 to 4095) · vth: unsigned 17-bit (0 to 131071)
-    bias_mant: (n,) signed 13-bit (−4096 to 4095) · bias_exp: unsigned 3-bit (0 to 7)
+    Attributes:
+        du: unsigned 12-bit (0 to 4095; −1, what netx makes of a current without decay, runs in Lava
+            only).
+        dv: unsigned 12-bit (0 to 4095).
+        vth: unsigned 17-bit (0 to 131071).
+        bias_mant: (n,) signed 13-bit (−4096 to 4095).
+        bias_exp: unsigned 3-bit (0 to 7).
     """
 
     du: int
@@ -123,15 +126,12 @@ class FixedCubaLif(FixedParameters):
         return Leaks(self.du + 1, self.dv, reset_above=self.vth << ACTIVATION_SHIFT)
 
     def to_float(self, scale: float) -> CubaLif:
-        """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
+        """The float neuron with exactly these parameters, for ``scale`` mantissa units per float unit."""
         current, voltage = decays_to_float(self.du, self.dv)
         return CubaLif(current, voltage, self.vth / scale, bias_to_float(self.bias, scale))
 
     def step(self, state: State, a: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Advance ``state`` (u, v: (..., n) int32, changed in place) by one timestep; returns the spikes.
-
-        a: (..., n) int32, the sum of all projections' shifted inputs.
-        """
+        """Advance ``state`` (u, v: (..., n) int32, changed in place) by one timestep; returns the spikes."""
         u, v = state["u"], state["v"]
         u[...] = wrap24(decay(u, self.du + 1) + (a.astype(np.int32) << ACTIVATION_SHIFT))
         v[...] = clip24(decay(v, self.dv).astype(np.int64) + u + self.bias)

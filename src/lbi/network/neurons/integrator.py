@@ -1,7 +1,7 @@
 """A leaky integrator that never spikes: the readout of membrane potentials.
 
-In Lava it is a ``LIF`` with ``vth = 2**17``: shifted, that is 2^23, one more than a voltage can be. netx gives
-this neuron, without any leak of the current (``du = −1``), to a layer that has none of its own.
+In Lava it is a ``LIF`` with ``vth = 2**17``: shifted, that is 2^23, one above the largest voltage. netx gives
+this neuron, without leak of the current (``du = −1``), to layers without neurons.
 Reference: lava-nc 0.10.0 ``proc/lif/models.py``; lava-dl 0.6.0 ``netx/hdf5.py`` (``create_dense``).
 """
 
@@ -42,13 +42,13 @@ NEVER = 1 << 17
 class Integrator(FloatParameters):
     """A leaky integrator in float units, decays as fractions lost per timestep; it never spikes.
 
-    ::
-
         u[t] = (1 − current_decay) · u[t−1] + a[t]
         v[t] = (1 − voltage_decay) · v[t−1] + u[t] + bias
 
-    current_decay, voltage_decay: in [0, 1], shared by the population
-    bias: (n,) in weight units per timestep, or None
+    Attributes:
+        current_decay: in [0, 1], shared by the population.
+        voltage_decay: in [0, 1], shared by the population.
+        bias: (n,) in weight units per timestep, or None.
     """
 
     current_decay: float
@@ -78,9 +78,9 @@ class Integrator(FloatParameters):
     def to_fixed(
         self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
     ) -> FixedIntegrator:
-        """In chip integers, ``scale`` mantissa units (of weight exponent 0) per float unit.
+        """The neuron in chip integers, with ``scale`` mantissa units (of weight exponent 0) per float unit.
 
-        What is out of the chip's range is noted in ``problems`` under ``where`` and clipped.
+        Values outside the chip's range are noted in ``problems`` under ``where`` and clipped.
         """
         du, dv = decays_to_fixed(self, formats, where, problems)
         bias_mant, bias_exp = bias_to_fixed(self.bias, scale, n, formats, where, problems)
@@ -91,13 +91,14 @@ class Integrator(FloatParameters):
 class FixedIntegrator(FixedParameters):
     """Loihi's current and voltage without a threshold, as Lava's ``PyLifModelBitAcc`` with ``vth = 2**17``.
 
-    ::
-
         u[t] = wrap24(trunc0(u[t−1] · (4096 − (du + 1)) / 4096) + (a[t] << 6))
         v[t] = clip24(trunc0(v[t−1] · (4096 − dv) / 4096) + u[t] + (bias_mant << bias_exp))
 
-    du: −1 (no leak, in Lava only) to 4095 · dv: 0 to 4096
-    bias_mant: (n,) signed 13-bit (−4096 to 4095) · bias_exp: unsigned 3-bit (0 to 7)
+    Attributes:
+        du: −1 (no leak, in Lava only) to 4095.
+        dv: 0 to 4096.
+        bias_mant: (n,) signed 13-bit (−4096 to 4095).
+        bias_exp: unsigned 3-bit (0 to 7).
     """
 
     du: int
@@ -119,7 +120,7 @@ class FixedIntegrator(FixedParameters):
         return Leaks(self.du + 1, self.dv)
 
     def to_float(self, scale: float) -> Integrator:
-        """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
+        """The float neuron with exactly these parameters, for ``scale`` mantissa units per float unit."""
         current, voltage = decays_to_float(self.du, self.dv)
         return Integrator(current, voltage, bias_to_float(self.bias, scale))
 

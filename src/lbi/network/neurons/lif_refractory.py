@@ -1,7 +1,7 @@
 """CUBA-LIF with an absolute refractory period: Lava's ``LIFRefractory`` in Loihi's integers.
 
-lava-nc 0.10.0 holds this model in floating point only (``PyLifRefractoryModelFloat``). Its rule for the
-period is taken as it is; current, voltage and threshold are those of the fixed-point ``LIF``.
+lava-nc 0.10.0 has this model only in floating point (``PyLifRefractoryModelFloat``). The rule for the
+period is the same; current, voltage and threshold are those of the fixed-point ``LIF``.
 """
 
 from __future__ import annotations
@@ -39,14 +39,13 @@ PERIOD = Rule("refractory_period-range", "1 to 63")
 class LifRefractory(CubaLif):
     """CUBA-LIF in float units whose voltage stays at rest for ``refractory_period`` steps after a spike.
 
-    ::
-
         u[t] = (1 − current_decay) · u[t−1] + a[t]
         v[t] = 0 in the refractory period, else (1 − voltage_decay) · v[t−1] + u[t] + bias
         s[t] = v[t] > threshold;   v[t] = 0 where s[t]
 
-    refractory_period: steps, 1 to 63; the current integrates meanwhile. What snnTorch's ``Synaptic`` does with
-    ``reset_mechanism="zero"`` and its default ``reset_delay=True`` is a period of 1.
+    Attributes:
+        refractory_period: steps, 1 to 63, during which the current integrates. A period of 1 is the behaviour of
+            snnTorch's ``Synaptic`` with ``reset_mechanism="zero"`` and its default ``reset_delay=True``.
     """
 
     refractory_period: int = 1
@@ -83,7 +82,7 @@ class LifRefractory(CubaLif):
     def to_fixed(  # type: ignore[override]
         self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
     ) -> FixedLifRefractory:
-        """In chip integers; what is out of the chip's range is noted in ``problems`` and clipped."""
+        """The neuron in chip integers; values outside the chip's range are noted in ``problems`` and clipped."""
         base: Any = super().to_fixed(scale, n, formats, where, problems)
         return FixedLifRefractory(
             base.du, base.dv, base.vth, self.refractory_period, base.bias_mant, base.bias_exp
@@ -94,8 +93,6 @@ class LifRefractory(CubaLif):
 class FixedLifRefractory(FixedParameters):
     """CUBA-LIF whose voltage stays at rest for ``refractory_period`` steps after a spike.
 
-    ::
-
         u[t]  = wrap24(trunc0(u[t−1] · (4096 − (du + 1)) / 4096) + (a[t] << 6))
         w*[t] = max(w[t−1] − 1, 0)
         v*[t] = v[t−1] where w[t−1] > 0, else
@@ -105,8 +102,13 @@ class FixedLifRefractory(FixedParameters):
 
     The current integrates during the period. w, the steps left, is the state variable ``wait``.
 
-    du, dv: unsigned 12-bit (0 to 4095) · vth: unsigned 17-bit (0 to 131071) · refractory_period: 1 to 63
-    bias_mant: (n,) signed 13-bit (−4096 to 4095) · bias_exp: unsigned 3-bit (0 to 7)
+    Attributes:
+        du: unsigned 12-bit (0 to 4095).
+        dv: unsigned 12-bit (0 to 4095).
+        vth: unsigned 17-bit (0 to 131071).
+        refractory_period: 1 to 63.
+        bias_mant: (n,) signed 13-bit (−4096 to 4095).
+        bias_exp: unsigned 3-bit (0 to 7).
     """
 
     du: int
@@ -131,7 +133,7 @@ class FixedLifRefractory(FixedParameters):
         return Leaks(self.du + 1, self.dv, reset_above=self.vth << ACTIVATION_SHIFT)
 
     def to_float(self, scale: float) -> LifRefractory:
-        """The float neuron whose parameters are exactly these; ``scale`` mantissa units per float unit."""
+        """The float neuron with exactly these parameters, for ``scale`` mantissa units per float unit."""
         current, voltage = decays_to_float(self.du, self.dv)
         bias = bias_to_float(self.bias, scale)
         return LifRefractory(current, voltage, self.vth / scale, bias, self.refractory_period)

@@ -1,4 +1,4 @@
-"""What the package knows of a neuron model: the row that each model's file adds to the registry."""
+"""The registry row of a neuron model, defined in the model's file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LavaProcess:
     at_rest: Mapping[str, Term] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
-        """Plain types only, as they are written into the exported script.
+        """The process in plain types, as written into the exported script.
 
         Returns:
             The four attributes by name.
@@ -46,7 +46,7 @@ class LavaProcess:
 
 @dataclass(frozen=True)
 class NeuronModel:
-    """One neuron model: its records and where else it can go; a row of ``lbi.network.neurons.MODELS``.
+    """One neuron model with its records and its counterparts in Lava and NIR; a row of ``lbi.network.neurons.MODELS``.
 
     Attributes:
         floats: The record of float parameters: equations of training, default options.

@@ -1,4 +1,4 @@
-"""What the neuron models share: the bases of their records, and how parameters become integers and floats again."""
+"""Bases of the neuron models' records, and the conversion of parameters to integers and back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class IntField:
         low: The least value that Lava's fixed-point model is defined on.
         high: The largest such value.
         chip_format: The field of ``NumberFormats`` that the value must fit on a chip; empty if chips do not differ.
-        of: The parameter of the float record that it is the integer of, for the account of an export.
+        of: The parameter of the float record that it represents, for the account of an export.
     """
 
     name: str
@@ -53,7 +53,7 @@ BIAS = (
 
 @dataclass(frozen=True)
 class Leaks:
-    """What keeps the current ``u`` and the voltage ``v`` of a model bounded, whatever the input.
+    """The leaks and the reset that bound the current ``u`` and the voltage ``v`` of a model for any input.
 
     Attributes:
         current: 4096ths of the current that are lost per step.
@@ -76,7 +76,7 @@ class Arithmetic(Protocol):
         """1 where x ≥ threshold, else 0; differentiable by a surrogate."""
 
     def constant(self, x: Any) -> Any:
-        """The same values, through which no gradient passes."""
+        """The same values, detached from the gradient."""
 
     def never(self, x: Any) -> Any:
         """0 everywhere, for neurons that do not spike; the shape of x."""
@@ -110,7 +110,7 @@ class NumpyArithmetic:
 
 
 class FloatParameters:
-    """Base of the float records: decays are fractions, the bias is a frozen array of finite numbers or None.
+    """Base of the float records, with decays as fractions and the bias as a frozen array of finite numbers or None.
 
     Attributes:
         model: The model's name in files and options.
@@ -118,7 +118,7 @@ class FloatParameters:
         decays: Parameters that are fractions lost per timestep.
         levels: Parameters in weight units.
         periods: Parameters that are whole numbers of timesteps.
-        options: The parameters that training sets by options of their own → their default. Levels count in thresholds.
+        options: Parameters with separate training options → their default. Levels are in thresholds.
         spikes: False for a model that never spikes and is read by its voltage.
     """
 
@@ -166,13 +166,13 @@ class FloatParameters:
         levels: Mapping[str, Any],
         bias: Any,
     ) -> tuple[dict[str, Any], Any, Any]:
-        """The model's equations for one timestep, on numpy arrays and on tensors with gradients alike.
+        """The model's equations for one timestep, for numpy arrays and for tensors with gradients.
 
         Args:
             ops: The operations that differ between the two.
             state: The state variables after the step before, each (..., n).
             a: Synaptic input (..., n), in weight units.
-            kept: Name of each decay → share kept per step, a number or (n,).
+            kept: Name of each decay → fraction kept per step, a number or (n,).
             levels: Name of each level and period → its value, a number or (n,).
             bias: A number or (n,), in weight units per step.
 
@@ -202,14 +202,14 @@ class FloatParameters:
     def to_fixed(
         self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
     ) -> FixedParameters:
-        """The neuron in chip integers; what is out of the chip's range is noted and clipped.
+        """The neuron in chip integers; values outside the chip's range are noted and clipped.
 
         Args:
             scale: Mantissa units (of weight exponent 0) per float unit.
             n: Neurons of the population.
             formats: The chip's number formats.
             where: The population, for messages.
-            problems: Where to note what the chip cannot hold.
+            problems: Receives the values that the chip cannot hold.
 
         Returns:
             The integer record of the model.
@@ -218,7 +218,7 @@ class FloatParameters:
 
 
 class FixedParameters:
-    """Base of the integer records: every parameter in its range, the bias as mantissas on one exponent.
+    """Base of the integer records, with range checks of all parameters and the bias as mantissas with one exponent.
 
     Attributes:
         model: The model's name in files and options.
@@ -270,11 +270,11 @@ class FixedParameters:
 
     @property
     def integer_name(self) -> dict[str, str]:
-        """Parameter of the float record → the integer that stands for it."""
+        """Parameter of the float record → the integer that represents it."""
         return {entry.of: entry.name for entry in self.integers if entry.of}
 
     def leaks(self) -> Leaks | None:
-        """What keeps current and voltage bounded; None where nothing is proved.
+        """The leaks that bound current and voltage; None if nothing is proved.
 
         Returns:
             Leaks of a model whose current and voltage follow the equations in ``lbi.simulation.bounds``.
@@ -294,7 +294,7 @@ class FixedParameters:
         raise NotImplementedError
 
     def to_float(self, scale: float) -> FloatParameters:
-        """The float neuron whose parameters are exactly these.
+        """The float neuron with exactly these parameters.
 
         Args:
             scale: Mantissa units per float unit.
@@ -306,7 +306,7 @@ class FixedParameters:
 
 
 def frozen(array: Any, dtype: Any) -> NDArray[Any]:
-    """A copy that cannot be written to."""
+    """A read-only copy."""
     copy = np.array(array, dtype=dtype)
     copy.flags.writeable = False
     return copy
@@ -320,7 +320,7 @@ def check_threshold(threshold: float, problems: Problems) -> None:
 def decays_to_fixed(
     neuron: FloatParameters, formats: NumberFormats, where: str, problems: Problems
 ) -> list[int]:
-    """Each decay in 4096ths, the current's one less (``du``); what the chip cannot hold is noted and clipped."""
+    """Decays in 4096ths, that of the current reduced by one (``du``); values out of range are noted and clipped."""
     unity = 1 << DECAY_BITS
     low, high = formats.decay.minimum, formats.decay.maximum
     found = []
@@ -352,7 +352,7 @@ def bias_to_fixed(
     where: str,
     problems: Problems,
 ) -> tuple[NDArray[np.int32], int]:
-    """The mantissas on the smallest exponent that holds the largest bias; (n,) zeros without bias."""
+    """The mantissas for the smallest exponent that can hold the largest bias; (n,) zeros without a bias."""
     if bias is None or not np.any(bias):
         return np.zeros(n, dtype=np.int32), 0
     target = bias * scale * (1 << ACTIVATION_SHIFT)  # state units
@@ -368,5 +368,5 @@ def bias_to_fixed(
 
 
 def bias_to_float(bias: NDArray[np.int32], scale: float) -> NDArray[np.float64] | None:
-    """Biases in state units as float units; None where all are 0."""
+    """Biases in state units as float units; None if all are 0."""
     return bias / (scale * (1 << ACTIVATION_SHIFT)) if np.any(bias) else None

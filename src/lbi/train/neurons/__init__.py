@@ -1,6 +1,6 @@
-"""The neuron models in training: every model of ``lbi.network.neurons.MODELS``, some with compiled kernels.
+"""Neuron models in training: all models of ``lbi.network.neurons.MODELS``, some with compiled kernels.
 
-A model without kernels trains by the equations of its float record in plain PyTorch. Kernels take a file
+A model without kernels trains with the equations of its float record in plain PyTorch. Kernels need a file
 ``<model>_kernels.py`` and a row in ``COMPILED``.
 """
 
@@ -19,7 +19,7 @@ COMPILED = {model.name: model for model in (CUBA_LIF, ATRLIF, INTEGRATOR)}
 
 
 class _Models(Mapping[str, NeuronModel]):
-    """All registered models, with compiled kernels where there are any."""
+    """All registered models, with compiled kernels if they exist."""
 
     def __getitem__(self, name: str) -> NeuronModel:
         return COMPILED.get(name) or NeuronModel(MODELS[name].floats)

@@ -30,8 +30,6 @@ def atrlif(
 ) -> Tensor:
     """Spikes (n_samples, n_steps, n) of adaptive neurons driven by synaptic input ``a`` of that shape.
 
-    ::
-
         u[t]  = (1 − current_decay)·u[t−1] + a[t] + recurrent @ s[t−1]
         v[t]  = (1 − voltage_decay)·v[t−1] + u[t] + bias
         θ*[t] = (1 − threshold_decay)·θ[t−1];   r*[t] = (1 − refractory_decay)·r[t−1]

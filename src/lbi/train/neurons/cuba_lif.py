@@ -21,8 +21,6 @@ def cuba_lif(
 ) -> Tensor:
     """Spikes (n_samples, n_steps, n) of CUBA-LIF neurons driven by synaptic input ``a`` of that shape.
 
-    ::
-
         u[t] = (1 − current_decay)·u[t−1] + a[t] + recurrent @ s[t−1]
         v[t] = (1 − voltage_decay)·v[t−1] + u[t] + bias;   s[t] = v[t] > threshold;   v[t] = 0 where s[t]
 

@@ -1,4 +1,4 @@
-"""The optimizers that a training run can name, and the options that each one takes."""
+"""Optimizers that a training run can select by name, with their options."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lbi.train.optim.optimizers import AdaBreg, LinBreg
 
 @dataclass(frozen=True)
 class Choice:
-    """An optimizer by the name that options give it.
+    """An optimizer that can be selected by name.
 
     Attributes:
         make: Its class, called with parameter groups and options.
-        options: Fields of ``lbi.train.session.config.TrainConfig`` that it takes as options of the same name.
-        sparse: Whether it trains sparse weights: under a regularizer, with its density controlled.
+        options: Fields of ``lbi.train.session.config.TrainConfig`` that are its options of the same name.
+        sparse: Whether it trains sparse weights, with a regularizer and density control.
     """
 
     make: Callable[..., torch.optim.Optimizer]
@@ -43,4 +43,4 @@ OPTIMIZERS: dict[str, Choice] = {
     "linbreg": Choice(LinBreg, ("lr", "delta", "weight_decay", "momentum")),
     "adabreg": Choice(AdaBreg, ("lr", "delta", "weight_decay")),
 }
-"""``--optimizer`` → what makes it."""
+"""``--optimizer`` → the optimizer."""

@@ -2,7 +2,7 @@
 
 A Bregman optimizer moves a dual v and reads the weights off it (Bungert, Roith, Tenbrinck, Burger,
 "A Bregman Learning Framework for Sparse Neural Networks", JMLR 23, 2022, arXiv:2105.04319; for
-spiking networks Windhager, Moser, Lunglmayr, arXiv:2603.16462)::
+spiking networks Windhager, Moser, Lunglmayr, arXiv:2603.16462):
 
     v₀ = θ₀/δ + p₀,  p₀ ∈ ∂J(θ₀)
     v ← v − lr·(direction + weight_decay·θ)
