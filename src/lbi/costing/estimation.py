@@ -54,8 +54,8 @@ def estimate(
             step are bounds from the counts per population.
         chip: name, TOML file or profile; None for the chip that the network was quantized for.
         spikes: its input, (n_samples, n_steps, n_in); without ``activity``, the network is simulated
-            here, some samples at a time. Without either, the result is
-            static figures and the worst case, as ``basis`` states.
+            here, some samples at a time. Without either, the result is static figures and the worst case,
+            as ``basis`` states.
         basis: description of the activity's origin, for reports.
         on_activity: called with (first sample, activity) for every part of the run.
 
@@ -70,10 +70,8 @@ def estimate(
     sparse_place = place(fixed, profile)
     full = filled(fixed)
     dense_place, problems = _place_dense(full, profile)
-    counters = [
-        Counter(PlacedNetwork(full, dense_place), profile),
-        Counter(PlacedNetwork(fixed, sparse_place), profile),
-    ]
+    placed = ((full, dense_place), (fixed, sparse_place))
+    counters = [Counter(PlacedNetwork(network, placement), profile) for network, placement in placed]
     if activity is None and spikes is None:
         _add_worst_case(fixed, counters)
         n_samples = n_steps = 0
@@ -81,16 +79,7 @@ def estimate(
         run = _Run.worst_case(fixed)
     else:
         run = _Run(fixed)
-        for start, part, batch in _runs(fixed, activity, spikes):
-            run.add(part)
-            if on_activity is not None:
-                on_activity(start, part)
-            for counter in counters:
-                if batch is None:
-                    counter.add_totals(part if counter is counters[1] else _with_all_weights(fixed, part))
-                else:
-                    for piece in split(batch, counter.network.placement.n_cores):
-                        counter.add(piece)
+        _count_runs(run, counters, _runs(fixed, activity, spikes), on_activity)
         n_samples, n_steps = run.n_samples, run.n_steps
         basis = basis or f"measured: {n_samples} samples of {n_steps} timesteps"
     dense, sparse = (
@@ -108,6 +97,26 @@ def estimate(
         projections=run.figures(sparse_place, dense_place),
         exact_dense=run.exact_dense,
     )
+
+
+def _count_runs(run: _Run, counters: list[Counter], parts: Any, on_activity: OnActivity | None) -> None:
+    """Count all parts of a run, for the dense and the sparse network."""
+    dense, sparse = counters
+    for start, part, batch in parts:
+        run.add(part)
+        if on_activity is not None:
+            on_activity(start, part)
+        _count(dense, _with_all_weights(run.fixed, part), batch)
+        _count(sparse, part, batch)
+
+
+def _count(counter: Counter, part: Activity, batch: Batch | None) -> None:
+    """Add a part of a run: by every neuron's spikes, or without a batch by the totals."""
+    if batch is None:
+        counter.add_totals(part)
+        return
+    for piece in split(batch, counter.network.placement.n_cores):
+        counter.add(piece)
 
 
 def _with_all_weights(fixed: FixedNetwork, activity: Activity) -> Activity:
