@@ -1,0 +1,173 @@
+"""Adding one thing touches one place: each addition of ``support/additions`` through the whole pipeline.
+
+The names of the tests count the files that were touched.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lbi.exporters import lava
+from support import cases
+from support.additions import lif
+from support.command import call
+
+import lbi
+from lbi.chip import rules
+from lbi.chip.load import load_profile
+from lbi.cli.estimate import main as lbi_estimate
+from lbi.cli.export import main as lbi_export
+from lbi.cli.run import main as lbi_run
+from lbi.deploy import targets
+from lbi.network.neurons import MODELS
+from lbi.quantization.to_floats import dequantize
+from lbi.simulation import oracle
+from lbi.simulation.bounds import state_bounds
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """The row of the neuron model in the registry."""
+    monkeypatch.setitem(MODELS, "lif", lif.MODEL)
+
+
+def trained(folder: Path, *options: str) -> Path:
+    """A model.pt of one epoch on a few samples, by ``lbi-train``."""
+    pytest.importorskip("torch")
+    from lbi.cli.train import main as lbi_train
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(48) % 2
+    rates = np.where(np.arange(8) // 4 == labels[:, None], 0.7, 0.1)
+    spikes = (rng.random((48, 12, 8)) < rates[:, None, :]).astype(np.uint8)
+    np.savez(folder / "data.npz", spikes=spikes, labels=labels)
+    arguments = [
+        "--dataset",
+        folder / "data.npz",
+        "--hidden",
+        "6",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "8",
+        *options,
+    ]
+    done = call(lbi_train, *arguments, "-o", folder / "model.pt", "--quiet")
+    assert done.code == 0, done.errors
+    return folder / "model.pt"
+
+
+def test_a_neuron_model_is_one_file_and_one_row(registered, tmp_path):
+    """Train → quantize → simulate → save and load → export → Lava → NIR → estimate, with no other file touched."""
+    model = trained(tmp_path, "--neuron", "lif", "--recurrent", "--density", "0.6")
+    network = lbi.load(model)
+    assert isinstance(network.population("hidden").neuron, lif.Lif)
+    done = call(lbi_export, model, "--target", "loihi", "--chip", "loihi2", "-o", tmp_path / "out", "--json")
+    assert done.code == 0, done.errors
+    assert not any("run_lava.py" in note for note in done.json["notes"])
+    fixed = lbi.load(tmp_path / "out")
+    assert isinstance(fixed.population("hidden").neuron, lif.FixedLif)
+    with np.load(tmp_path / "data.npz") as data:
+        spikes = data["spikes"][:3]
+    activity = lbi.simulate(fixed, spikes, record="v")
+    slow = oracle.simulate(fixed, spikes, record=["v"])
+    assert activity.populations["hidden"].spikes.sum() > 0
+    assert np.array_equal(activity.recorded["hidden", "v"], slow.recorded["hidden", "v"])
+    assert np.isfinite(state_bounds(fixed)["hidden"].voltage).all()
+    narrow = [problem.code for problem in rules.check(fixed, load_profile("loihi1"))]
+    assert "neuron-model" in narrow
+    estimated = call(lbi_estimate, tmp_path / "out", "--spikes", tmp_path / "data.npz", "--json")
+    assert estimated.code == 0, estimated.errors
+    if find_spec("nir"):
+        done = call(lbi_export, model, "--target", "nir", "-o", tmp_path / "out.nir")
+        assert done.code == 0, done.errors
+        again = lbi.load(tmp_path / "out.nir")
+        outputs = [oracle.simulate(one, spikes).output_spikes for one in (network, again)]
+        assert np.array_equal(*outputs)
+    if find_spec("lava"):
+        done = call(
+            lbi_run,
+            tmp_path / "out",
+            "--spikes",
+            tmp_path / "data.npz",
+            "--samples",
+            "2",
+            "--verify",
+            "--json",
+        )
+        assert done.code == 0, done.errors
+        assert done.json["verified"] is True
+
+
+def test_without_its_row_a_neuron_model_is_unknown(tmp_path):
+    assert "lif" not in lava.processes()
+    pytest.importorskip("torch")
+    from lbi.cli.train import main as lbi_train
+
+    done = call(lbi_train, "--neuron", "lif", "-o", tmp_path / "model.pt")
+    assert done.code == 2
+    assert done.errors[0].startswith("error: option: neuron: 'lif'; allowed: cuba_lif")
+
+
+def test_a_chip_is_one_file(tmp_path):
+    """A TOML file, given by its path: quantize → rules → placement → estimate."""
+    text = (ROOT / "hardware" / "loihi2.toml").read_text(encoding="utf-8")
+    text = text.replace('name = "loihi2"', 'name = "small"')
+    text = text.replace("threshold = { min = 0, max = 131071", "threshold = { min = 0, max = 200")
+    chip = tmp_path / "small.toml"
+    chip.write_text(text, encoding="utf-8")
+    fixed, spikes = cases.make("recurrent")
+    assert max(population.neuron.vth for population in fixed.populations) > 200
+    lbi.save(fixed, tmp_path / "network.h5")
+    np.savez(tmp_path / "in.npz", spikes=spikes)
+    arguments = ["--target", "loihi", "--chip", chip]
+    done = call(lbi_export, tmp_path / "network.h5", *arguments, "-o", tmp_path / "out")
+    assert done.code == 6
+    assert any("vth-range" in line and "0 to 200" in line for line in [*done.errors, *done.out.splitlines()])
+    small = lbi.quantize(dequantize(fixed), str(chip))
+    assert 100 < max(population.neuron.vth for population in small.populations) <= 200
+    lbi.save(small, tmp_path / "small.h5")
+    done = call(lbi_export, tmp_path / "small.h5", *arguments, "-o", tmp_path / "small.loihi")
+    assert done.code == 0, done.errors
+    done = call(
+        lbi_estimate, tmp_path / "small.loihi", "--spikes", tmp_path / "in.npz", "--chip", chip, "--json"
+    )
+    assert done.code == 0, done.errors
+    assert done.json["chip"] == "small"
+
+
+def test_a_target_is_one_file_and_one_row(monkeypatch, tmp_path):
+    """A module with five names; the row is in ``TARGETS``, or in an entry point of another package."""
+    monkeypatch.setitem(targets.TARGETS, "edges", "support.additions.edge_list")
+    fixed, _ = cases.make("recurrent")
+    lbi.save(fixed, tmp_path / "network.h5")
+    done = call(lbi_export, tmp_path / "network.h5", "--target", "edges", "-o", tmp_path / "out.edges")
+    assert done.code == 0, done.errors
+    lines = (tmp_path / "out.edges").read_text().splitlines()
+    assert len(lines) == sum(projection.weights.nnz for projection in fixed.projections)
+    assert "edges" in call(lbi_export, "--list-targets").out
+
+
+def test_a_regularizer_is_one_class_in_one_file(tmp_path):
+    """A subclass registers itself by its name: train → load → simulate."""
+    pytest.importorskip("torch")
+    from support.additions import even_rows
+
+    from lbi.train.optim.regularizers import Regularizer
+
+    try:
+        model = trained(
+            tmp_path, "--set", "regularizer=EvenRows", "--set", 'regularizer_options={"elastic": 0.02}'
+        )
+        network = lbi.load(model)
+        config = network.meta["training"]["config"]
+        assert (config["regularizer"], config["regularizer_options"]) == ("EvenRows", {"elastic": 0.02})
+        fixed = lbi.quantize(network)
+        assert lbi.simulate(fixed, np.ones((1, 5, 8), np.uint8)).n_samples == 1
+    finally:
+        Regularizer.kinds.pop(even_rows.EvenRows.__name__)
