@@ -1,4 +1,4 @@
-"""Text tables, for terminals, pipes and files alike; rich lays them out and is loaded on first use."""
+"""Text tables for terminals, pipes and files, laid out by rich, which is loaded on first use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NARROWEST = 24
-"""Characters that a first column keeps on a narrow terminal."""
+"""Minimum width of the first column on a narrow terminal, in characters."""
 
 
 def make(
@@ -24,12 +24,12 @@ def make(
 
     Args:
         columns: the titles.
-        rows: the cells, taken as they are: brackets are no markup.
-        left: numbers of the columns that are aligned to the left; the others are to the right.
-        dim: numbers of the rows that are shown faintly on a terminal.
+        rows: the cells, printed literally (brackets are not markup).
+        left: numbers of left-aligned columns; all others are right-aligned.
+        dim: numbers of rows that are dimmed on a terminal.
 
     Returns:
-        The table. Only its first column breaks lines where the terminal is narrow.
+        The table. On a narrow terminal only its first column breaks lines.
     """
     from rich.table import Table
     from rich.text import Text
@@ -50,7 +50,7 @@ def make(
 
 
 def show(console: Console, table: Table) -> None:
-    """Print a table at the console's width, or wider if its figures need that: no figure is cut."""
+    """Print a table at the console's width, or wider if needed so that no figure is cut."""
     from rich.console import Console
     from rich.measure import Measurement
 
@@ -62,7 +62,7 @@ def show(console: Console, table: Table) -> None:
 
 
 def plain(table: Table) -> str:
-    """A table as plain text, as wide as it needs, without blanks at the ends of its lines."""
+    """A table as plain text of the required width, without trailing spaces."""
     from io import StringIO
 
     from rich.console import Console

@@ -19,7 +19,7 @@ def schema(command: str) -> dict[str, Any]:
 
 
 def _records(hint: Any, known: tuple[Any, ...] = ()) -> list[Any]:
-    """The record types in an annotation, and in theirs."""
+    """The record types in an annotation, and recursively in their fields."""
     from typing_extensions import get_type_hints, is_typeddict
 
     if hint in known:

@@ -1,4 +1,4 @@
-"""Labels of samples: one class from 0 per sample, checked against the spikes and against the outputs they name."""
+"""Checks of labels: one class from 0 per sample, in accordance with the spikes and the number of outputs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ USUAL = "give a label per sample; samples are the first axis of spikes, steps th
 
 
 def check_shape(labels: NDArray[Any], spikes: NDArray[Any], where: str, problems: Problems) -> bool:
-    """Note labels that are not one integer per sample, with the fix for the form in which they came.
+    """Note labels that are not one integer per sample, with a fix for their form.
 
     Args:
         labels: as read.
         spikes: (n_samples, n_steps, …).
         where: the file and the name of the array.
-        problems: collects.
+        problems: receives the faults.
     """
     n_samples = spikes.shape[0] if spikes.ndim else 0
     return SHAPE.check(
@@ -54,13 +54,13 @@ def _fix(labels: NDArray[Any], shape: tuple[int, ...]) -> str:
 
 
 def check_range(labels: NDArray[Any], n_outputs: int, where: str, problems: Problems) -> bool:
-    """Note labels that no output stands for, with how many there are.
+    """Note labels without an output, with their number.
 
     Args:
         labels: integers.
         n_outputs: number of outputs, or of classes.
-        where: the labels' place.
-        problems: collects.
+        where: the file and the name of the array.
+        problems: receives the faults.
     """
     outside = labels[(labels < 0) | (labels >= n_outputs)]
     values = np.unique(outside)

@@ -69,8 +69,13 @@ _WEIGHT_FORMATS = {
 class FixedPopulation:
     """A population in chip integers.
 
-    scale: mantissa units (at weight exponent 0) per float unit; 64 · scale state units per float unit
-    latency: chip timesteps from an input spike to its effect here, the population's own time zero
+    Attributes:
+        name: unique in its network.
+        shape: neurons are numbered in C order.
+        neuron: the model's integers.
+        scale: mantissa units (at weight exponent 0) per float unit; 64 · scale state units per float
+            unit.
+        latency: chip timesteps from an input spike to its effect here: the start of the population's own time.
     """
 
     name: str
@@ -89,11 +94,17 @@ class FixedPopulation:
 class FixedProjection:
     """Synapses in chip integers; a spike's contribution is ``shift(Σ mantissas, weight_exp)``.
 
-    weights: CSR (n_target, n_source) int16 mantissas in ``sign_mode.lava_format``
-    weight_exp: −8 to 7, shared, applied to the sum · num_weight_bits: 1 to 8 stored bits per mantissa
-    delay: extra chip timesteps, one int for all or (nnz,)
-    n_rounded_to_zero, rms_error: what quantization did (rms over stored float weights, in float units)
-    pattern: ones where the layer has weights, zeros among them (``lbi.network.pattern``); None: everywhere
+    Attributes:
+        name: unique in its network.
+        source: a population or ``"input"``.
+        target: a population.
+        weights: CSR (n_target, n_source) int16 mantissas in ``sign_mode.lava_format``.
+        weight_exp: −8 to 7, shared, applied to the sum.
+        num_weight_bits: 1 to 8 stored bits per mantissa.
+        delay: extra chip timesteps, one int for all or (nnz,).
+        n_rounded_to_zero: weights that quantization rounded to 0.
+        rms_error: rms error of quantization over stored float weights, in float units.
+        pattern: ones where the layer has weights, zero or not (``lbi.network.pattern``); None for everywhere.
     """
 
     name: str
@@ -110,7 +121,7 @@ class FixedProjection:
 
     @property
     def max_delay(self) -> int:
-        """The longest extra delay of any synapse, in chip timesteps."""
+        """The longest extra delay of all synapses, in chip timesteps."""
         return int(np.max(self.delay, initial=0))
 
 
@@ -118,14 +129,17 @@ class FixedProjection:
 class FixedNetwork:
     """An integer spiking network made for one chip; every population updates in every chip timestep.
 
-    A spike emitted at chip step t by ``source`` arrives at ``target`` at t + 1 + delay. Each sample's own
-    time starts at a population's latency: there, its state and all it has in flight are cleared, and its
+    A spike emitted at chip step t by ``source`` arrives at ``target`` at t + 1 + delay. The own time of a sample
+    starts at a population's latency: at that step its state and all spikes in flight to it are cleared, and its
     step k is chip step latency + k. With ``lag = delay + 1 + latency(source) − latency(target)`` this is
-    the trained network: lag 0 sees the same step, lag 1 the previous one. All latencies 0 is the raw chip.
+    the trained network: lag 0 is the same step, lag 1 the previous one. Latencies of 0 describe the raw chip.
 
-    chip: name of the hardware profile it was quantized for
-    provenance: plain JSON values (where it came from, data set and encoding, training summary)
-    Raises InputError naming everything that is inconsistent.
+    Attributes:
+        chip: name of the hardware profile it was quantized for.
+        provenance: plain JSON values (where it came from, data set and encoding, training summary).
+
+    Raises:
+        InputError: naming everything that is inconsistent.
     """
 
     input_shape: tuple[int, ...]
@@ -176,11 +190,11 @@ class FixedNetwork:
 
     @property
     def depth(self) -> int:
-        """Chip timesteps by which a run is longer than the sample: the largest latency."""
+        """Chip timesteps by which a run is longer than its sample: the largest latency."""
         return max(population.latency for population in self.populations)
 
     def population(self, name: str) -> FixedPopulation:
-        """The population of that name, which must exist."""
+        """The population of that name; it must exist."""
         return next(population for population in self.populations if population.name == name)
 
     def latency(self, name: str) -> int:
@@ -188,12 +202,12 @@ class FixedNetwork:
         return 0 if name == INPUT else self.population(name).latency
 
     def lag(self, projection: FixedProjection) -> NDArray[np.int64]:
-        """Steps of the trained network's time by which spikes arrive later: () for all, or (nnz,)."""
+        """Steps of trained time after which spikes arrive: () for all synapses, or (nnz,)."""
         offset = 1 + self.latency(projection.source) - self.latency(projection.target)
         return np.asarray(projection.delay, dtype=np.int64) + offset
 
     def evaluation_order(self) -> tuple[str, ...]:
-        """Population names so that every source of a lag-0 projection comes before its target.
+        """Population names, ordered so that every source of a lag-0 projection precedes its target.
 
         Lags around a cycle add up to at least one step per projection, so an order always exists.
         """
@@ -212,7 +226,7 @@ class FixedNetwork:
 
 
 def _check_weights(projection: FixedProjection, problems: Problems) -> None:
-    """Note mantissas off the grid of their sign mode, or that the stored bits do not hold."""
+    """Note mantissas that are off the grid of their sign mode or need more than the stored bits."""
     where = f"projection {projection.name!r}"
     mode, data, bits = projection.sign_mode, projection.weights.data, projection.num_weight_bits
     WEIGHT_EXP.check(problems, -8 <= projection.weight_exp <= 7, where, projection.weight_exp)
@@ -239,9 +253,9 @@ def _check_weights(projection: FixedProjection, problems: Problems) -> None:
 
 
 def num_weight_bits(data: NDArray[Any], sign_mode: SignMode) -> int:
-    """The fewest bits (1 to 8) that hold all mantissas exactly: low zero bits need not be stored.
+    """The fewest bits (1 to 8) that hold all mantissas exactly; low zero bits are not stored.
 
-    Lava cuts ``8 − bits`` low bits (one more for mixed signs, whose sign takes a bit): lava-nc 0.10.0,
+    Lava drops ``8 − bits`` low bits (one more for mixed signs, whose sign takes a bit): lava-nc 0.10.0,
     ``lava/utils/weightutils.py::truncate_weights``.
     """
     if data.size == 0:

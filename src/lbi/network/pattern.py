@@ -1,8 +1,8 @@
-"""A layer's own pattern of weights: the dense layer that a sparse one is compared with.
+"""Patterns of weights: the positions at which a layer has weights, and so the dense layer for comparisons.
 
-A linear layer has a weight from every source to every target. A convolution or a pooling has one only where its kernel
-lies: a projection keeps these places as a matrix of ones, its ``pattern``. *Dense* means every weight of the pattern,
-zeros too; no pattern means all of them. A convolution that was never pruned is as sparse as it is dense.
+A linear layer has a weight from every source to every target. A convolution or pooling layer has one only at the
+positions of its kernel; a projection stores these as a matrix of ones, its ``pattern``. *Dense* means all weights of
+the pattern, including zeros; without a pattern, all weights. An unpruned convolution has density 1.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ PATTERN_GEOMETRY = Rule(
 )
 
 GEOMETRY = ("kernel", "stride", "padding", "input_shape")
-"""What a file keeps of a pattern that is a convolution's."""
+"""Entries by which a file stores the pattern of a convolution."""
 
 
 class Patterned(Protocol):
-    """What has weights and a pattern: a projection, in floats or integers."""
+    """Interface of an object with weights and a pattern: a projection in floats or integers."""
 
     @property
     def weights(self) -> CsrMatrix:
@@ -49,12 +49,12 @@ class Patterned(Protocol):
 
 
 def n_positions(projection: Patterned) -> int:
-    """Weights of the dense layer: places at which it has one."""
+    """Number of weights of the dense layer."""
     return projection.weights.size if projection.pattern is None else projection.pattern.nnz
 
 
 def density(projection: Patterned) -> float:
-    """Nonzero weights / weights of the dense layer; 0 for a layer without any."""
+    """Nonzero weights / weights of the dense layer; 0 for a layer without weights."""
     n = n_positions(projection)
     return projection.weights.nnz / n if n else 0.0
 
@@ -83,7 +83,7 @@ def ones(matrix: Any) -> CsrMatrix | None:
 
 
 def without(pattern: CsrMatrix | None, other: CsrMatrix) -> CsrMatrix:
-    """The places of a pattern (None: all) at which another matrix stores nothing, as int8 ones."""
+    """The positions of a pattern (None for all) at which another matrix stores nothing, as int8 ones."""
     n_rows, n_cols = other.shape
     all_places = np.arange(n_rows * n_cols) if pattern is None else _places(pattern)
     places = np.setdiff1d(all_places, _places(other), assume_unique=True)
@@ -93,7 +93,7 @@ def without(pattern: CsrMatrix | None, other: CsrMatrix) -> CsrMatrix:
 
 
 def check_pattern(projection: Patterned, where: str, problems: Problems) -> None:
-    """Note a pattern of another shape than the weights, or without a place for one of them."""
+    """Note a pattern whose shape differs from the weights, or that lacks the position of a weight."""
     pattern, weights = projection.pattern, projection.weights
     if pattern is None or not PATTERN_SHAPE.check(
         problems, pattern.shape == weights.shape, where, f"{pattern.shape}", shape=weights.shape
@@ -114,7 +114,7 @@ def as_attributes(
 
     Returns:
         ``kernel``, uint8 ones and zeros (n_out, n_in, height, width), ``stride`` and ``padding`` (height, width),
-        and ``input_shape`` (channels, height, width); None for a pattern that no kernel has.
+        and ``input_shape`` (channels, height, width); None for a pattern that is not a convolution's.
     """
     found = find(pattern, before, after)
     if found is None:
@@ -124,7 +124,7 @@ def as_attributes(
 
 
 def most_places(n_stored: int) -> int:
-    """Places that a geometry may stand for beside so many stored weights: memory stays in proportion to the file."""
+    """Number of positions that a geometry may describe for a number of stored weights, to bound memory."""
     return FREE_ELEMENTS + 1024 * n_stored
 
 

@@ -1,8 +1,8 @@
-"""From the float network to a chip's integers, with one scale for all that enters a neuron's sum.
+"""Conversion of a float network to a chip's integers, with one scale for everything in a neuron's sum.
 
-A population's scale s ties mantissas to float units: threshold · s becomes ``vth``, and every
+The scale s of a population relates mantissas to float units: threshold · s becomes ``vth``, and every
 projection into it becomes ``round(w · s / 2^weight_exp)`` on the chip's weight grid, so synaptic input,
-bias and threshold stay in proportion. The search tries many s and keeps the one that loses least.
+bias and threshold stay in proportion. A search over s minimizes the loss.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from lbi.network.fixedpoint import ACTIVATION_SHIFT, STATE_LIMIT
 from lbi.network.graph import INPUT, Network, Population, Projection
 
 N_SCALES = 192
-"""Candidate scales tried per octave and population."""
+"""Number of candidate scales per octave and population."""
 
 LEAST_THRESHOLD = 64
-"""Threshold mantissa below which its rounding, up to 1 in 128, is too coarse to make room for a large bias."""
+"""Threshold mantissa below which its rounding, up to 1 in 128, is considered too coarse to fit a large bias."""
 
 CURRENT_HEADROOM = 16
-"""With free exponents, thresholds that must fit into the current's range before it wraps."""
+"""With free exponents, number of thresholds that must fit into the current's range before it wraps."""
 
 INTEGRATED_SHARE = 1 / 8
 INTEGRATED_STEPS = 256
-"""An integrator's voltage stays in range while this share of its strongest neuron's inputs, all of one sign, spikes in
-every one of so many steps. More input may saturate it, and the simulator then warns."""
+"""An integrator's voltage stays in range if this fraction of its strongest neuron's inputs, all of one sign, spikes in
+each of this number of steps. More input may saturate it, of which the simulator warns."""
 
 
 SMALLEST, LARGEST = 1e-30, 1e30
-"""Magnitudes between which no product, square or quotient of the search leaves the range of float64."""
+"""Range of magnitudes in which products, squares and quotients of the search stay in the range of float64."""
 
 FLOAT_RANGE = Rule(
     "float-range",
@@ -71,28 +71,35 @@ def quantize(
     *,
     exponents: Literal["zero", "free"] = "zero",
 ) -> FixedNetwork:
-    """The integer network that runs on ``chip`` and computes what ``network`` computes.
+    """The integer network for ``chip`` that approximates ``network``.
 
     Exact zeros stay absent; weights that round to zero are dropped and counted in each projection's
     ``n_rounded_to_zero``. Delays are added where paths of different length meet, so that skip
-    connections keep their meaning.
+    connections keep their timing.
 
-    exponents: "zero" keeps every ``weight_exp`` at 0, all that netx can hold; "free" gives each projection
-    its own, which keeps more of a projection whose weights are much smaller than its neighbour's.
+    Args:
+        network: the float network.
+        chip: name, TOML file or profile of the chip.
+        exponents: "zero" sets every ``weight_exp`` to 0, as netx requires; "free" chooses one per projection, which
+            is more accurate for a projection whose weights are much smaller than those of others.
 
-    Raises InputError naming every parameter the chip cannot hold, every threshold that rounds to 0, and every
-    magnitude out of 1e-30 to 1e30.
+    Returns:
+        The network in integers.
+
+    Raises:
+        InputError: naming every parameter that the chip cannot hold, every threshold that rounds to 0, and every
+            magnitude outside 1e-30 to 1e30.
     """
     profile = load_profile(chip) if isinstance(chip, str) else chip
     problems = Problems()
     _check_magnitudes(network, problems)
     named = _named_scales(network, problems)
-    problems.raise_as(InputError)  # what is out of range cannot be computed with
+    problems.raise_as(InputError)  # values out of range would overflow below
     latencies = _latencies(network)
     populations, projections = [], []
     for population in network.populations:
         into = [projection for projection in network.projections if projection.target == population.name]
-        # A network trained in integers names its scales: then rounding changes nothing.
+        # A network trained in integers states its scales, so that rounding changes nothing.
         if population.name in named:
             scale = named[population.name]
             _check_scale(population, into, scale, profile, problems)
@@ -122,7 +129,7 @@ def quantize(
 
 
 def _check_magnitudes(network: Network, problems: Problems) -> None:
-    """Note thresholds, biases and largest weights that float64 cannot square or divide by."""
+    """Note thresholds, biases and largest weights that are too large or small for the search."""
     for population in network.populations:
         where, neuron = f"population {population.name!r}", population.neuron
         bias = 0.0 if neuron.bias is None else float(np.abs(neuron.bias).max(initial=0.0))
@@ -143,7 +150,7 @@ def _check_magnitudes(network: Network, problems: Problems) -> None:
 
 
 def _named_scales(network: Network, problems: Problems) -> dict[str, float]:
-    """The scales that ``network.meta`` names, by population."""
+    """Population → scale, as stated in ``network.meta``."""
     named = network.meta.get("scales", {})
     if not SCALE.check(problems, isinstance(named, Mapping), "meta, scales", f"{type(named).__name__}"):
         return {}
@@ -164,7 +171,7 @@ def _named_scales(network: Network, problems: Problems) -> dict[str, float]:
 def _check_scale(
     population: Population, into: list[Projection], scale: float, profile: HardwareProfile, problems: Problems
 ) -> None:
-    """Note a given scale at which the threshold or a weight would be clipped."""
+    """Note a stated scale at which the threshold or a weight would be clipped."""
     where, threshold = f"population {population.name!r}, meta, scales", population.neuron.threshold
     most = np.inf if threshold is None else (profile.formats.threshold.maximum + 0.5) / threshold
     SCALE_TOO_LARGE.check(problems, scale < most, where, f"{scale:g}", most=most, what="the threshold")
@@ -179,7 +186,7 @@ def _check_scale(
 def _check_threshold(
     population: Population, into: list[Projection], scale: float, problems: Problems
 ) -> None:
-    """Note a threshold that is 0 in chip integers: the neuron would spike on any input above 0."""
+    """Note a threshold that rounds to 0: the neuron would fire at any input above 0."""
     threshold = population.neuron.threshold
     if threshold is None or round(threshold * scale) > 0:
         return
@@ -200,7 +207,7 @@ def _check_threshold(
 
 
 def _latencies(network: Network) -> dict[str, int]:
-    """Chip steps from the input to each population: one per undelayed projection on the longest forward path."""
+    """Chip steps from the input to each population: the length of the longest forward path of undelayed projections."""
     latencies = {INPUT: 0}
     for population in network.populations:
         before = [
@@ -219,7 +226,7 @@ def _chip_delay(
     profile: HardwareProfile,
     problems: Problems,
 ) -> int | NDArray[np.uint8]:
-    """The delay that gives the projection its trained lag between populations of these latencies."""
+    """The delay that gives a projection its trained lag between populations with these latencies."""
     delay = network.lag(projection) + latencies[projection.target] - latencies[projection.source] - 1
     allowed = profile.formats.delay
     shortest, longest = int(np.min(delay, initial=0)), int(np.max(delay, initial=0))
@@ -242,21 +249,21 @@ def _chip_delay(
 
 
 def sign_mode_of(weights: NDArray[np.float64]) -> SignMode:
-    """Excitatory or inhibitory if all weights have one sign, else mixed."""
+    """The sign mode: excitatory or inhibitory if all weights have one sign, otherwise mixed."""
     if weights.size and weights.min() < 0 < weights.max():
         return SignMode.MIXED
     return SignMode.INHIBITORY if weights.size and weights.max() < 0 else SignMode.EXCITATORY
 
 
 def _largest(projection: Projection) -> tuple[float, int]:
-    """The largest weight's magnitude and the largest mantissa for it."""
+    """The magnitude of the largest weight, and the largest mantissa for it."""
     data = projection.weights.data
     grid = sign_mode_of(data).weight_format
     return float(np.abs(data).max()), max(grid.maximum, -grid.minimum)
 
 
 def _exponent(projection: Projection, scale: float, profile: HardwareProfile) -> int:
-    """The smallest exponent ≥ 0 whose mantissas hold the largest weight at this scale."""
+    """The smallest exponent ≥ 0 at which the largest weight fits a mantissa at this scale."""
     if projection.weights.nnz == 0:
         return 0
     peak, limit = _largest(projection)
@@ -269,10 +276,10 @@ def _exponent(projection: Projection, scale: float, profile: HardwareProfile) ->
 def _best_scale(
     population: Population, into: list[Projection], profile: HardwareProfile, *, free: bool
 ) -> float:
-    """The scale that loses least (``_loss``) among many below the largest.
+    """The scale with the smallest ``_loss`` among candidates below the largest possible one.
 
-    The largest is where the largest weight meets its largest mantissa at exponent 0, or where ``vth`` or
-    the largest bias meets its largest value. Free exponents allow larger ones, as long as the current keeps headroom.
+    At the largest scale the largest weight has its largest mantissa at exponent 0, or ``vth`` or the largest bias has
+    its largest value. Free exponents allow larger scales, as long as the current keeps headroom.
     """
     threshold = population.neuron.threshold
     stored = [projection for projection in into if projection.weights.nnz]
@@ -283,10 +290,10 @@ def _best_scale(
         highest = profile.formats.threshold.maximum / threshold
     limit = _bias_limit(population, profile)
     if threshold is None or threshold * limit >= LEAST_THRESHOLD:
-        highest = min(highest, limit)  # else no scale suits both, and the bias is refused
+        highest = min(highest, limit)  # otherwise no scale suits both, and the bias is refused
     top = min([highest, *limits])
     if not np.isfinite(top):
-        return 1.0  # an integrator that nothing reaches
+        return 1.0  # an integrator without input
     octaves = 1
     if free and stored:
         wanted = min(max(limits), highest / CURRENT_HEADROOM)
@@ -298,7 +305,7 @@ def _best_scale(
 
 
 def _integrator_limit(population: Population, into: list[Projection]) -> float:
-    """The scale at which the input that ``INTEGRATED_SHARE`` describes takes a voltage to the end of its range."""
+    """The scale at which the input described by ``INTEGRATED_SHARE`` drives a voltage to the end of its range."""
     neuron = population.neuron
     u = v = 0.0
     for _ in range(INTEGRATED_STEPS):
@@ -321,7 +328,7 @@ def _bias_limit(population: Population, profile: HardwareProfile) -> float:
 
 
 def _loss(population: Population, into: list[Projection], scale: float, profile: HardwareProfile) -> float:
-    """Each projection's mean squared weight error over its mean square, plus the threshold's if it has one, summed."""
+    """The sum of the projections' mean squared weight errors over their mean squares, plus that of the threshold."""
     threshold = population.neuron.threshold
     loss = 0.0 if threshold is None else (round(threshold * scale) / (threshold * scale) - 1.0) ** 2
     for projection in into:
@@ -340,7 +347,7 @@ def _mantissas(projection: Projection, scale: float, exponent: int) -> NDArray[n
 def _projection(
     projection: Projection, scale: float, profile: HardwareProfile
 ) -> tuple[FixedProjection, NDArray[np.intp]]:
-    """The projection in integers (delay still to come), and which of its synapses were kept."""
+    """The projection in integers, without its delay, and the indices of the kept synapses."""
     exponent = _exponent(projection, scale, profile)
     mantissas = _mantissas(projection, scale, exponent)
     weights, kept = projection.weights.with_data(mantissas.astype(np.int16))
