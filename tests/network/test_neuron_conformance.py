@@ -63,8 +63,9 @@ def test_the_simulator_equals_the_slow_step(name):
 
 
 @every_model
-def test_states_stay_within_their_bounds(name):
-    fixed, _ = neuron_models.network(name)
+@pytest.mark.parametrize("make", [neuron_models.feed_forward, neuron_models.weakly_driven])
+def test_states_stay_within_their_bounds(name, make):
+    fixed = make(name)
     bound = state_bounds(fixed)["p"]
     loudest = np.ones((1, 200, 12), dtype=np.uint8)
     traces = oracle.simulate(fixed, loudest, record=("u", "v")).recorded

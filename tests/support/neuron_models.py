@@ -47,3 +47,10 @@ def feed_forward(name: str) -> FixedNetwork:
     """The same network without recurrence."""
     fixed, _ = network(name)
     return replace(fixed, projections=fixed.projections[:1])
+
+
+def weakly_driven(name: str) -> FixedNetwork:
+    """The same neurons, each with one weak synapse: a voltage has to integrate to reach the threshold."""
+    fixed = feed_forward(name)
+    weights = CsrMatrix.from_dense(2 * np.eye(8, 12, dtype=np.int16))
+    return replace(fixed, projections=(replace(fixed.projections[0], weights=weights),))
