@@ -96,6 +96,38 @@ def test_readme_fits_a_screen_or_two():
     assert len(TEXT.splitlines()) <= 110
 
 
+def table(text: str, head: str) -> list[list[str]]:
+    """The rows of a Markdown table that begins with ``head``, as cells."""
+    _, _, rest = text.partition(f"| {head} |")
+    lines = rest.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_readme_lists_every_neuron_model_with_what_it_can_do():
+    pytest.importorskip("torch")
+    from lbi.exporters import netx
+
+    from lbi.network.neurons import MODELS
+    from lbi.train.neurons import NEURONS
+
+    shown = {row[0].split("`")[1]: [cell == "yes" for cell in row[1:]] for row in table(TEXT, "neuron model")}
+    assert shown == {
+        name: [True, model.lava is not None, name in netx.MODELS, bool(model.nir), name in NEURONS]
+        for name, model in MODELS.items()
+    }
+
+
+def test_architecture_shows_the_layers_that_the_imports_keep():
+    from project.test_imports import LAYERS
+
+    rows = table((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), "layer")
+    shown = [{name.strip("/") for name in re.findall(r"`([a-z_/]+)`", row[0])} for row in rows]
+    kept = [
+        {name for name in layer if name not in ("", "_version", "neurons", "reference")} for layer in LAYERS
+    ]
+    assert [names - {"lbi"} for names in shown] == kept
+
+
 def test_make_targets_exist():
     targets = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     used = [line.split()[1] for line, _ in transcript(TEXT) if line.startswith("make ")]
