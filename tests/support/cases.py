@@ -228,6 +228,19 @@ def constant_currents(rng: np.random.Generator) -> FixedNetwork:
     return quantize(builder.network())
 
 
+def pruned_convolution(rng: np.random.Generator) -> FixedNetwork:
+    """A convolution that keeps a third of its kernel, and its pattern; pooling; a linear layer."""
+    builder = Builder((2, 6, 5))
+    kernel = np.where(rng.random((3, 2, 3, 3)) < 0.3, rng.normal(0.5, 0.4, (3, 2, 3, 3)), 0.0)
+    signal = Signal.spikes("input", (2, 6, 5)).conv2d(kernel, padding=1)
+    signal = builder.neurons("a", "a", signal, current_decay=0.5, voltage_decay=0.125, threshold=1.0)
+    signal = signal.pool2d(2, 2)
+    signal = builder.neurons("b", "b", signal, current_decay=0.5, voltage_decay=0.125, threshold=2.0)
+    signal = signal.flattened().linear(rng.normal(0.1, 0.4, (5, signal.n)))
+    builder.neurons("c", "c", signal, current_decay=0.25, voltage_decay=0.125, threshold=1.5)
+    return quantize(builder.network())
+
+
 def membrane(rng: np.random.Generator, kind: str) -> FixedNetwork:
     """Integrators read out, behind a recurrent layer."""
     network = random_network(rng, (12, 10, 5), recurrent=True)
@@ -276,6 +289,7 @@ CASES = {
     "free_exponents": free_exponents,
     "parts": in_parts,
     "convolutions": convolutional,
+    "pruned_convolution": pruned_convolution,
     "adaptive": adaptive,
     "feedback": lambda _: feedback(),
     "feedback_over_layers": feedback_over_layers,
@@ -294,8 +308,8 @@ NETX_REFUSES = {
     "inhibitory": {"netx-inexact"},
     "free_exponents": {"exponent"},
     "adaptive": {"neuron-model", "exponent"},
-    "feedback": {"not-a-chain"},
-    "feedback_over_layers": {"not-a-chain"},
+    "feedback": {"not-a-chain", "readout-inside"},
+    "feedback_over_layers": {"not-a-chain", "bias-grid"},
     "integrator": {"readout-inside"},
     "constant_currents": {"not-a-chain"},
     "membrane_max": {"bias-grid"},

@@ -83,7 +83,7 @@ def use_file(path: Path, rng: Rng) -> None:
 
 def network_seeds(folder: Path) -> list[Path]:
     paths = []
-    for name in ("recurrent_bias", "delays", "adaptive", "integrator", "single_neuron"):
+    for name in ("recurrent_bias", "delays", "adaptive", "integrator", "single_neuron", "pruned_convolution"):
         paths.append(folder / f"{name}.h5")
         lbi.save(cases.make(name)[0], paths[-1])
     return paths
