@@ -1,18 +1,18 @@
 """Run an exported network in Lava: needs lava-nc, numpy, scipy and h5py, not the package that wrote it.
 
-Python 3.10 to 3.14: what Lava lacks on the newer ones is patched below while it is imported.
+On Python 3.11 to 3.14, patches below are applied to Lava while it is imported.
 
     python run_lava.py --spikes test.npz -o out.npz
 
-reads ``network.h5`` beside this script, builds one Lava process per population and projection, and runs
-all samples in one go, in Lava's fixed-point models. To use the network inside a larger Lava application:
+This reads ``network.h5`` beside the script, builds one Lava process per population and projection, and runs
+all samples in Lava's fixed-point models. To use the network inside a larger Lava application:
 
     from run_lava import Network
     network = Network(path="network.h5")
     source.s_out.connect(network.inp); network.out.connect(sink.a_in)
 
 Spikes: ``.npz`` with ``spikes`` (n_samples, n_steps, n_in) of 0 and 1, and optional ``labels`` (n_samples,).
-Output: ``spikes`` (n_samples, n_steps, n_out) uint8 (or ``membrane`` int32, if the readout is a membrane's),
+Output: ``spikes`` (n_samples, n_steps, n_out) uint8 (or ``membrane`` int32 for a membrane readout),
 ``predictions``, and ``labels`` if they were given.
 """
 
@@ -155,19 +155,19 @@ FORMAT, VERSION = "lbi.fixed_network", 1
 PROCESSES: dict[str, Any] = {}
 """Neuron model in the file → its Lava process, filled in by the exporter.
 
-process: class · resetting: class that also starts from rest every ``reset_interval`` steps, or ""
-arguments: of the class · at_rest: variables that it does not reset by itself, and their values at rest
-A value is a constant, or (parameter in the file, factor).
+Each entry has ``process``, a class; ``resetting``, a class that also starts from rest every ``reset_interval`` steps, or
+""; ``arguments`` of the class; and ``at_rest``, variables that it does not reset itself, with their values at rest. A
+value is a constant, or (parameter in the file, factor).
 """
 
 SOURCE_ELEMENTS = 1 << 25
-"""Input values (4 bytes each, copied a few times by Lava) that one Lava run is given at most."""
+"""Maximum number of input values (4 bytes each, copied several times by Lava) of one Lava run."""
 
 PIECES = 50
-"""Runs into which Lava is divided where progress is to be seen: it can be asked between runs only."""
+"""Number of runs into which samples are divided to report progress, which is possible only between runs."""
 
 STOP_SECONDS = 30
-"""Lava's stop() never returns after some errors; then the processes are ended the hard way."""
+"""Seconds after which processes are killed, since Lava's stop() never returns after some errors."""
 
 
 def read(path: str | Path) -> SimpleNamespace:
@@ -202,7 +202,7 @@ def read(path: str | Path) -> SimpleNamespace:
 def _that_reach(readout: str, projections: list[Any]) -> tuple[set[str], list[Any]]:
     """Names from which a spike can reach the readout, and the projections between them.
 
-    Lava can hold no all-zero matrix, nor run a graph in two parts; what is left out changes no output.
+    Lava supports neither all-zero matrices nor unconnected graphs; the omitted parts do not affect the output.
     """
     reaching, found = {readout}, -1
     while found < len(reaching):
@@ -234,12 +234,15 @@ def _read_projection(name: str, group: Any) -> SimpleNamespace:
 
 
 class PeriodicReset(AbstractProcess):
-    """Sets a variable of another process at the end of some chip steps of every interval.
+    """Process that sets a variable of another process at the end of given chip steps of every interval.
 
-    Lava's own ``Reset`` does so at one step of an interval only.
+    Lava's own ``Reset`` does this at only one step per interval.
 
-    variable: the variable to set · interval: chip steps · steps: range of chip steps, counted from 0 in each
-    interval; those below 0 are the last ones of the interval before · value: what the variable is set to
+    Args:
+        variable: the variable to set.
+        interval: length of an interval in chip steps.
+        steps: range of chip steps, counted from 0 in each interval; negative ones are the last of the interval before.
+        value: the value to set.
     """
 
     def __init__(self, variable: Var, interval: int, steps: range, value: int = 0) -> None:
@@ -252,7 +255,7 @@ class PeriodicReset(AbstractProcess):
 @requires(CPU)
 @tag("fixed_pt")
 class PyPeriodicReset(PyLoihiProcessModel):
-    """Writes in the management phase, after every process has received the spikes of the step."""
+    """Model that writes in the management phase, after all processes have received the spikes of the step."""
 
     state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, int)
 
@@ -261,7 +264,7 @@ class PyPeriodicReset(PyLoihiProcessModel):
         return (self.time_step - 1) % self.proc_params["interval"] in self.proc_params["steps"]
 
     def run_post_mgmt(self) -> None:
-        """Write, and wait until it is done."""
+        """Write the value and wait for completion."""
         self.state.write(np.full(self.state._shape, self.proc_params["value"], self.state._d_type))
         self.state.wait()
 
@@ -269,10 +272,13 @@ class PyPeriodicReset(PyLoihiProcessModel):
 class Network(AbstractProcess):
     """The exported network as one Lava process with ports ``inp`` (n_in,) and ``out`` (n_out,), the output spikes.
 
-    ``membrane`` (n_out,) is the output's voltage, to be read by Lava's ``Read`` or ``Monitor``.
+    ``membrane`` (n_out,) is the output's voltage, which Lava's ``Read`` or ``Monitor`` can read. Run it with
+    ``Loihi2SimCfg(select_tag="fixed_pt")``.
 
-    path: a ``network.h5`` · reset_interval: chip steps after which every population starts from rest
-    again (steps per sample + ``depth``), None for never. Run with ``Loihi2SimCfg(select_tag="fixed_pt")``.
+    Args:
+        path: a ``network.h5``.
+        reset_interval: chip steps after which every population starts from rest again (steps per sample plus
+            ``depth``); None for never.
     """
 
     def __init__(self, *, path: str | Path, reset_interval: int | None = None) -> None:
@@ -289,7 +295,7 @@ class Network(AbstractProcess):
 @requires(CPU)
 @tag("fixed_pt")
 class NetworkModel(AbstractSubProcessModel):
-    """Builds the processes inside a Network; Lava finds them as attributes."""
+    """Model that builds the processes inside a Network; Lava finds them as attributes."""
 
     def __init__(self, proc: Network) -> None:
         network, interval = proc.network, proc.proc_params["reset_interval"]
@@ -330,7 +336,7 @@ def term(value: Any, population: Any) -> Any:
 
 
 def neuron(population: Any, interval: int | None) -> tuple[AbstractProcess, list[AbstractProcess]]:
-    """The Lava process of a population, and what starts it from rest just before its own time begins."""
+    """The Lava process of a population, and processes that reset it just before its own time begins."""
     if population.model not in PROCESSES:
         raise SystemExit(
             f"population {population.name!r}: no Lava process for {population.model!r} in this script"
@@ -354,14 +360,14 @@ def neuron(population: Any, interval: int | None) -> tuple[AbstractProcess, list
 def synapse(projection: Any) -> AbstractProcess:
     """The Lava process of a projection, with explicit sign mode, exponent and bits.
 
-    Left to itself Lava takes a projection that is nowhere positive for inhibitory, whatever was stored.
+    Without a given sign mode Lava would treat every projection without positive weights as inhibitory.
     """
     weights, delay, parameters = projection.weights, projection.delay, projection.parameters
     if not delay.any():
         if projection.dense:
             return Dense(weights=weights.toarray(), **parameters)
         return Sparse(weights=weights, **parameters)
-    # One delay for all as an int is misread by DelaySparse: it wants a matrix.
+    # DelaySparse misreads an int as common delay: it needs a matrix.
     delays = csr_matrix((delay, weights.indices, weights.indptr), shape=weights.shape)
     if projection.dense:
         return DelayDense(weights=weights.toarray(), delays=delays.toarray(), **parameters)
@@ -369,7 +375,7 @@ def synapse(projection: Any) -> AbstractProcess:
 
 
 def clearing_steps(network: Any, projection: Any) -> range:
-    """Chip steps of an interval (from 0) at whose end a projection's spikes in flight are discarded.
+    """Chip steps of an interval (from 0) after which a projection's spikes in flight are discarded.
 
     A new sample begins at chip step 0 for the input, at X for the source, at Y for the target: their
     latencies. A spike sent in chip step e with delay d arrives in e + 1 + d, and as ``lag = d + 1 + X − Y ≥ 0``,
@@ -382,11 +388,11 @@ def clearing_steps(network: Any, projection: Any) -> range:
     are the padding, of which no output is kept. The new sample has sent nothing yet.
     X > Y (feedback): the target is in its new sample while the source still sends its old one, so each of c
     = Y − 1, …, X − 1 is needed. A spike with e ≥ Y − 1 is removed at c = e, an earlier one at c = Y − 1, since
-    it arrives in Y or later. Nothing else is: what arrives before Y is out by then, what is sent from X on
-    comes after the last c. A self-connection (X = Y) is both cases.
+    it arrives in Y or later. Nothing else is: spikes that arrive before Y have been delivered, and those sent from X
+    on come after the last c. A self-connection (X = Y) is covered by both cases.
 
-    Neurons need no more than one reset, at the end of step Y − 1 (``LIFReset`` does it as Y begins): all they
-    keep is state, and from then on only spikes of the new sample reach it.
+    Neurons need only one reset, at the end of step Y − 1 (``LIFReset`` does it at the start of Y): they only have
+    state, and from then on only spikes of the new sample reach them.
     """
     target = network.populations[projection.target].latency
     source, last_sent = 0, -1 - network.depth  # the input is silent in the padding
@@ -399,9 +405,9 @@ def clearing_steps(network: Any, projection: Any) -> range:
 
 
 def run(path: str | Path, spikes: Any, progress: Path | None = None) -> Any:
-    """Output (n_samples, n_steps, n_out) of ``spikes`` (n_samples, n_steps, n_in): spikes uint8, or voltages int32.
+    """The output (n_samples, n_steps, n_out) for ``spikes`` (n_samples, n_steps, n_in): uint8 spikes or int32 voltages.
 
-    progress: a file to which the numbers of samples done are appended, line by line
+    Numbers of completed samples are appended to the file ``progress``, one per line.
     """
     n_samples, n_steps, n_in = spikes.shape
     per_run = max(1, SOURCE_ELEMENTS // ((n_steps + read(path).depth) * n_in))
@@ -412,7 +418,7 @@ def run(path: str | Path, spikes: Any, progress: Path | None = None) -> Any:
 
 
 def run_once(path: str | Path, spikes: Any, progress: Path | None = None) -> Any:
-    """All samples one after the other in a fresh Lava network, each padded by the network's depth."""
+    """The output of samples run one after the other in a new Lava network, each padded by the network's depth."""
     n_samples, n_steps, n_in = spikes.shape
     depth = read(path).depth
     period = n_steps + depth
@@ -440,10 +446,10 @@ def run_once(path: str | Path, spikes: Any, progress: Path | None = None) -> Any
 
 
 def run_samples(process: AbstractProcess, n_samples: int, period: int, progress: Path | None) -> None:
-    """Run ``n_samples · period`` steps: in one go, or in pieces of some samples whose end is written to ``progress``."""
+    """Run ``n_samples · period`` steps, at once or in pieces that are reported to ``progress``."""
     n_pieces = 1 if progress is None else min(n_samples, PIECES)
     for piece in np.array_split(np.arange(n_samples), n_pieces):
-        # Without the tag Lava would run its floating-point neuron on these integers.
+        # Without the tag Lava would use its floating-point neuron.
         process.run(condition=RunSteps(len(piece) * period), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
         if progress is not None:
             with progress.open("a") as file:
@@ -451,13 +457,13 @@ def run_samples(process: AbstractProcess, n_samples: int, period: int, progress:
 
 
 def classify(output: Any, kind: str) -> Any:
-    """Classes (n_samples,) of an output, by the network's kind of readout; lowest index on ties."""
+    """Classes (n_samples,) of an output by the network's readout, with the lowest index on ties."""
     scores = output.max(axis=1) if kind == "membrane_max" else output.sum(axis=1, dtype=np.int64)
     return scores.argmax(axis=1)
 
 
 def stop(process: AbstractProcess) -> None:
-    """``process.stop()``, or the end of this program if Lava does not come back from it."""
+    """Call ``process.stop()``, and end this program if Lava does not return from it."""
 
     def give_up() -> None:
         sys.stderr.write("Lava did not stop; ending its processes\n")
