@@ -17,12 +17,24 @@ from numpy.typing import NDArray
 
 from lbi.chip.memory import DENSE, RowFormat, row_format, synapses_per_axon
 from lbi.chip.profile import HardwareProfile
-from lbi.errors import Problems
+from lbi.errors import Problems, Rule
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
 
 RESOURCES = ("compartments", "synaptic_bits", "input_axons", "output_axons", "memory_bits")
 """Resources of a core; ``memory_bits`` is the total of synapses, state and axon tables."""
+
+PER_CORE = {
+    name: Rule(f"{name.replace('_', '-')}-per-core", "{limit} per core of {chip}", fix)
+    for name, fix in (
+        ("compartments", "a chip with larger cores"),
+        ("synaptic_bits", "a higher sparsity, or fewer weight bits"),
+        ("input_axons", "a higher sparsity, or fewer inputs to the population"),
+        ("output_axons", "a higher sparsity, or smaller target populations"),
+        ("memory_bits", "a higher sparsity"),
+    )
+}
+"""Resource → the rule that a neuron breaks which no core can hold."""
 
 EVEN_UP_TO = 16
 """Populations with more chunks are not balanced: balancing gains at most one chunk in this many."""
@@ -219,21 +231,11 @@ class Partition:
 
     def _report(self, chunk: Chunk, problems: Problems) -> None:
         """Note all limits that a single neuron exceeds."""
-        remedies = {
-            "synaptic_bits": "a higher sparsity, or fewer weight bits",
-            "input_axons": "a higher sparsity, or fewer inputs to the population",
-            "output_axons": "a higher sparsity, or smaller target populations",
-            "memory_bits": "a higher sparsity",
-        }
+        where = f"population {chunk.population!r}, neuron {chunk.start}"
         for name, use, limit in zip(RESOURCES, self.measure(chunk), self.limits, strict=True):
             if use > limit:
-                problems.add(
-                    f"{name.replace('_', '-')}-per-core",
-                    f"population {chunk.population!r}, neuron {chunk.start}",
-                    f"{use} {name.replace('_', ' ')} for this neuron alone",
-                    f"{limit:.0f} per core of {self.profile.name}",
-                    remedies.get(name, "a chip with larger cores"),
-                )
+                found, chip = f"{use} {name.replace('_', ' ')} for this neuron alone", self.profile.name
+                problems.note(PER_CORE[name].broken(where, found, limit=f"{limit:.0f}", chip=chip))
 
     def _destinations(self) -> dict[str, NDArray[np.int64]]:
         """Population → (n,) output axons per neuron, one per chunk reached."""

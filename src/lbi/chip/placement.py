@@ -22,9 +22,11 @@ from lbi.chip.memory import (
 from lbi.chip.mesh import arrange, slot_positions
 from lbi.chip.partition import RESOURCES, Chunk, Partition, pack
 from lbi.chip.profile import HardwareProfile
-from lbi.errors import FitError, Problems
+from lbi.errors import FitError, Problems, Rule
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import INPUT
+
+CHIPS = Rule("chips", "{most} chips of {per_chip} cores", "train with a higher sparsity, or fewer neurons")
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,14 +264,8 @@ def _sum_blocks(traffic: Any, core_of: NDArray[np.int64], n_cores: int) -> Any:
 def _check_system(n_cores: int, profile: HardwareProfile, problems: Problems) -> None:
     per_chip = int(profile.limits.cores_per_chip.number)
     chips, most = -(-n_cores // per_chip), profile.limits.chips_per_system.limit
-    problems.check(
-        most is None or chips <= most,
-        "chips",
-        "network",
-        f"{n_cores} cores, that is {chips} chips",
-        f"{most} chips of {per_chip} cores",
-        "train with a higher sparsity, or fewer neurons",
-    )
+    found = f"{n_cores} cores, that is {chips} chips"
+    CHIPS.check(problems, most is None or chips <= most, "network", found, most=most, per_chip=per_chip)
 
 
 def _merge_axons(

@@ -12,11 +12,24 @@ from numpy.typing import NDArray
 
 from lbi.chip.memory import row_format
 from lbi.chip.profile import HardwareProfile
-from lbi.errors import Problem, Problems
+from lbi.errors import Problem, Problems, Rule
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.fixedpoint import IntFormat
 
-Rule = Callable[[FixedNetwork, HardwareProfile, Problems], None]
+Check = Callable[[FixedNetwork, HardwareProfile, Problems], None]
+
+QUANTIZE = "quantize for {chip}: lbi-export --chip {chip}"
+SPARSER = "train with a higher sparsity (lbi-train --density)"
+MODEL = Rule(
+    "neuron-model",
+    "{models} on {chip}",
+    "use one of these models, or a chip with programmable neurons",
+)
+EXPONENT = Rule("weight-exponent", "{allowed}", QUANTIZE)
+BITS = Rule("weight-bits", "up to {widest}", "quantize to fewer bits")
+DELAY = Rule("delay", "{allowed}", "train with shorter delays")
+FAN_IN = Rule("fan-in", "{limit} input axons per core", SPARSER)
+FAN_IN_MEMORY = Rule("fan-in-memory", "{limit} bits per core ({layout})", SPARSER)
 
 
 def neuron_models(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
@@ -24,14 +37,9 @@ def neuron_models(fixed: FixedNetwork, profile: HardwareProfile, problems: Probl
     for population in fixed.populations:
         model = population.neuron.model
         allowed = ", ".join(map(str, profile.models.value or ()))  # type: ignore[arg-type]
-        problems.check(
-            profile.supports(model),
-            "neuron-model",
-            f"population {population.name!r}",
-            f"model {model!r}",
-            f"{allowed} on {profile.title}",
-            "use one of these models, or a chip with programmable neurons",
-        )
+        where = f"population {population.name!r}"
+        holds = profile.supports(model)
+        MODEL.check(problems, holds, where, f"model {model!r}", models=allowed, chip=profile.title)
 
 
 def neuron_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
@@ -43,13 +51,10 @@ def neuron_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: Prob
             allowed: IntFormat = getattr(profile.formats, entry.chip_format)
             values = np.asarray(getattr(population.neuron, entry.name))
             if values.size and not bool(np.all(allowed.holds(values))):
-                problems.add(
-                    f"{entry.name.replace('_', '-')}-range",
-                    f"population {population.name!r}, {entry.name}",
-                    f"{values.min()} to {values.max()}" if values.ndim else f"{values}",
-                    f"{allowed}",
-                    f"quantize for {profile.name}: lbi-export --chip {profile.name}",
-                )
+                found = f"{values.min()} to {values.max()}" if values.ndim else f"{values}"
+                rule = Rule(f"{entry.name.replace('_', '-')}-range", "{allowed}", QUANTIZE)
+                where = f"population {population.name!r}, {entry.name}"
+                problems.note(rule.broken(where, found, allowed=allowed, chip=profile.name))
 
 
 def projection_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
@@ -57,31 +62,12 @@ def projection_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: 
     widest = int(max(profile.layout.weight_bits.numbers))
     for projection in fixed.projections:
         where = f"projection {projection.name!r}"
-        allowed = profile.formats.weight_exponent
-        problems.check(
-            bool(allowed.holds(projection.weight_exp)),
-            "weight-exponent",
-            where,
-            f"{projection.weight_exp}",
-            f"{allowed}",
-            f"quantize for {profile.name}: lbi-export --chip {profile.name}",
-        )
-        problems.check(
-            projection.num_weight_bits <= widest,
-            "weight-bits",
-            where,
-            f"{projection.num_weight_bits}",
-            f"up to {widest}",
-            "quantize to fewer bits",
-        )
-        problems.check(
-            projection.max_delay <= profile.formats.delay.maximum,
-            "delay",
-            where,
-            f"{projection.max_delay} steps",
-            f"{profile.formats.delay}",
-            "train with shorter delays",
-        )
+        exponent, bits, delay = projection.weight_exp, projection.num_weight_bits, projection.max_delay
+        allowed, delays = profile.formats.weight_exponent, profile.formats.delay
+        in_range = bool(allowed.holds(exponent))
+        EXPONENT.check(problems, in_range, where, exponent, allowed=allowed, chip=profile.name)
+        BITS.check(problems, bits <= widest, where, bits, widest=widest)
+        DELAY.check(problems, delay <= delays.maximum, where, f"{delay} steps", allowed=delays)
 
 
 def fan_in(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
@@ -99,23 +85,12 @@ def fan_in(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) ->
         axons = sum((_n_sources(projections) for projections in into.values()), np.zeros_like(bits))
         where = f"population {population.name!r}, neuron {int(axons.argmax())}"
         n_over = int(np.count_nonzero(axons > axon_limit)) if axon_limit is not None else 0
-        problems.check(
-            n_over == 0,
-            "fan-in",
-            where,
-            f"{int(axons.max())} sources, each an input axon ({n_over} neurons are over the limit)",
-            f"{axon_limit} input axons per core",
-            "train with a higher sparsity (lbi-train --density)",
-        )
+        found = f"{int(axons.max())} sources, each an input axon ({n_over} neurons are over the limit)"
+        FAN_IN.check(problems, n_over == 0, where, found, limit=axon_limit)
         n_over = int(np.count_nonzero(bits > capacity))
-        problems.check(
-            n_over == 0,
-            "fan-in-memory",
-            where,
-            f"{int(bits.max())} bits of synapses for one neuron ({n_over} neurons are over the limit)",
-            f"{capacity} bits per core ({profile.layout.label})",
-            "train with a higher sparsity (lbi-train --density)",
-        )
+        found = f"{int(bits.max())} bits of synapses for one neuron ({n_over} neurons are over the limit)"
+        label = profile.layout.label
+        FAN_IN_MEMORY.check(problems, n_over == 0, where, found, limit=capacity, layout=label)
 
 
 def _n_sources(projections: list[FixedProjection]) -> NDArray[np.int64]:
@@ -128,12 +103,12 @@ def _n_sources(projections: list[FixedProjection]) -> NDArray[np.int64]:
     return np.diff(sum(patterns[1:], patterns[0]).indptr).astype(np.int64)
 
 
-RULES: tuple[Rule, ...] = (neuron_models, neuron_numbers, projection_numbers, fan_in)
+CHECKS: tuple[Check, ...] = (neuron_models, neuron_numbers, projection_numbers, fan_in)
 
 
 def check(fixed: FixedNetwork, profile: HardwareProfile) -> list[Problem]:
     """All violations of the chip's limits by single numbers or neurons; empty if there are none."""
     problems = Problems()
-    for rule in RULES:
+    for rule in CHECKS:
         rule(fixed, profile, problems)
     return list(problems)

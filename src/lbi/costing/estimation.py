@@ -25,13 +25,17 @@ from lbi.chip.profile import HardwareProfile
 from lbi.costing.breakdown import Counter, to_breakdown
 from lbi.costing.counts import Batch, PlacedNetwork, dense_synops, split
 from lbi.costing.result import Estimate, ProjectionFigures
-from lbi.errors import FitError, InputError, Problem
+from lbi.errors import FitError, InputError, Problem, Rule
 from lbi.network.activity import Activity
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
 from lbi.network.pattern import n_positions
 
 WORST_CASE = "worst case: no input data; every input and every neuron spikes in every timestep"
+
+SPIKES_SHAPE = Rule(
+    "spikes-shape", "{shape}, the run's", "pass the spikes that the activity was recorded with"
+)
 
 OnActivity = Callable[[int, Activity], None]
 
@@ -218,15 +222,8 @@ def _batch(fixed: FixedNetwork, activity: Activity, spikes: ArrayLike | None) ->
         return None
     inputs = np.asarray(spikes, dtype=np.uint8)
     if inputs.shape[:2] != (activity.n_samples, activity.n_steps) or inputs.shape[2:] != (fixed.n_in,):
-        raise InputError(
-            Problem(
-                "spikes-shape",
-                "spikes",
-                f"{inputs.shape}",
-                f"{(activity.n_samples, activity.n_steps, fixed.n_in)}, the run's",
-                "pass the spikes that the activity was recorded with",
-            )
-        )
+        shape = (activity.n_samples, activity.n_steps, fixed.n_in)
+        raise InputError(SPIKES_SHAPE.broken("spikes", inputs.shape, shape=shape))
     return Batch(
         {INPUT: inputs} | {name: activity.recorded[name, "spikes"] for name in names},
         {name: activity.recorded[name, "active"] for name in names},

@@ -18,12 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.deploy import targets
-from lbi.errors import BackendError, InputError, MissingPackageError, Problem, Problems, Rule, require
+from lbi.errors import BackendError, InputError, MissingPackageError, Problems, Rule, require
 from lbi.network.fixed import FixedNetwork
 from lbi.system.atomic import scratch_folder
 
 LAVA_PYTHON = "LBI_LAVA_PYTHON"
 """Environment variable that names the interpreter with lava-nc (and lava-dl)."""
+
+LAVA_MISSING = Rule(
+    "package-missing",
+    fix=f"set {LAVA_PYTHON} to a Python 3.10 that has lava-nc (pip install 'lbi-snn[lava]'), or use --backend sim",
+)
 
 IN_INTEGERS = Rule(
     "not-an-export",
@@ -259,13 +264,7 @@ def _require_lava(backend: str) -> None:
         require(package, "lava")
     except MissingPackageError as error:
         raise MissingPackageError(
-            Problem(
-                "package-missing",
-                f"backend {backend}",
-                f"{package} is not installed here",
-                remedy=f"set {LAVA_PYTHON} to a Python 3.10 that has lava-nc"
-                " (pip install 'lbi-snn[lava]'), or use --backend sim",
-            )
+            LAVA_MISSING.broken(f"backend {backend}", f"{package} is not installed here")
         ) from error
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lbi.errors import InputError, LbiError, Problem, Problems
+from lbi.errors import InputError, LbiError, Problems, Rule
 from lbi.files.untrusted_hdf5 import numbers, open_tree, subgroup, text
 from lbi.files.versions import FIXED_NETWORK
 from lbi.network.csr import CsrMatrix
@@ -23,6 +23,18 @@ from lbi.network.graph import INPUT, Readout
 from lbi.network.neurons import MODELS
 from lbi.network.pattern import GEOMETRY, as_attributes, from_geometry, most_places
 from lbi.system.atomic import atomic_write, new_hdf5
+
+MISSING = Rule("file-missing", fix="check the path")
+DAMAGED = Rule("file-damaged", "a network.h5 of lbi-export", "export the model again")
+FORMAT = Rule(
+    "file-format",
+    f"{FIXED_NETWORK[0]!r} version {FIXED_NETWORK[1]}",
+    "export the model again with this version",
+)
+ENTRY = Rule("entry-damaged", "see docs/formats.md")
+MODEL = Rule("neuron-model", ", ".join(map(repr, MODELS)))
+SIGN_MODE = Rule("sign-mode", ", ".join(SignMode.__members__))
+SHAPE = Rule("csr-shape", "two sizes")
 
 
 def save(network: FixedNetwork, path: str | Path) -> None:
@@ -115,30 +127,15 @@ def load(path: str | Path) -> FixedNetwork:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(Problem("file-missing", str(path), "no such file", remedy="check the path"))
-    damaged = Problem(
-        "file-damaged",
-        str(path),
-        "not a readable HDF5 file",
-        "a network.h5 of lbi-export",
-        "export the model again",
-    )
-    with open_tree(path, damaged) as file:
+        raise InputError(MISSING.broken(str(path), "no such file"))
+    with open_tree(path, DAMAGED.broken(str(path), "not a readable HDF5 file")) as file:
         return _read(file, str(path))
 
 
 def _read(file: Any, where: str) -> FixedNetwork:
     found = (text(file.attrs.get("format", "none")), file.attrs.get("version", 0))
     if found[0] != FIXED_NETWORK[0] or int(found[1]) != FIXED_NETWORK[1]:
-        raise InputError(
-            Problem(
-                "file-format",
-                where,
-                f"format {found[0]!r} version {found[1]}",
-                f"{FIXED_NETWORK[0]!r} version {FIXED_NETWORK[1]}",
-                "export the model again with this version",
-            )
-        )
+        raise InputError(FORMAT.broken(where, f"format {found[0]!r} version {found[1]}"))
     problems = Problems()
     populations = _each(subgroup(file, "populations"), _read_population, f"{where}, populations", problems)
     projections = _each(subgroup(file, "projections"), _read_projection, f"{where}, projections", problems)
@@ -171,16 +168,14 @@ def _each(parent: Any, read: Callable[[str, Any], Any], where: str, problems: Pr
         except LbiError as error:
             problems.take(error, inside=f"{where}/{name}")
         except (KeyError, ValueError, TypeError, OSError, OverflowError) as error:
-            problems.add(
-                "entry-damaged", f"{where}/{name}", " ".join(str(error).split()), "see docs/formats.md"
-            )
+            problems.note(ENTRY.broken(f"{where}/{name}", " ".join(str(error).split())))
     return items
 
 
 def _read_population(name: str, group: Any) -> FixedPopulation:
     model = text(group.attrs["model"])
     if model not in MODELS:
-        raise InputError(Problem("neuron-model", "model", repr(model), ", ".join(map(repr, MODELS))))
+        raise InputError(MODEL.broken("model", repr(model)))
     record = MODELS[model].integers
     parameters: dict[str, Any] = {field.name: numbers(group, field.name) for field in fields(record)}
     return FixedPopulation(
@@ -197,10 +192,10 @@ def _read_projection(name: str, group: Any) -> FixedProjection:
     delay = numbers(group, "delay")
     mode = text(group.attrs["sign_mode"])
     if mode not in SignMode.__members__:
-        raise InputError(Problem("sign-mode", "sign_mode", repr(mode), ", ".join(SignMode.__members__)))
+        raise InputError(SIGN_MODE.broken("sign_mode", repr(mode)))
     shape = tuple(int(size) for size in weights.attrs["shape"])
     if len(shape) != 2:
-        raise InputError(Problem("csr-shape", "weights", f"{shape}", "two sizes"))
+        raise InputError(SHAPE.broken("weights", shape))
     matrix = CsrMatrix(
         numbers(weights, "data"), numbers(weights, "indices"), numbers(weights, "indptr"), shape
     )

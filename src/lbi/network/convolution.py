@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problems
+from lbi.errors import InputError, Problems, Rule
 from lbi.limits import MOST_NEURONS
 from lbi.network.csr import CsrMatrix
 
 Shape = tuple[int, ...]
+
+STEPS = Rule("convolution", "strides and dilations of at least 1, padding of at least 0")
+OUTPUT = Rule("convolution", f"an output of 1 to {MOST_NEURONS} neurons")
 
 
 class Convolution(NamedTuple):
@@ -43,21 +46,11 @@ class Convolution(NamedTuple):
         """
         steps = f"stride {self.stride}, padding {self.padding}, dilation {self.dilation}"
         problems = Problems()
-        if problems.check(
-            min(*self.stride, *self.dilation) >= 1 and min(self.padding) >= 0,
-            "convolution",
-            "convolution",
-            steps,
-            "strides and dilations of at least 1, padding of at least 0",
-        ):
+        moves = min(*self.stride, *self.dilation) >= 1 and min(self.padding) >= 0
+        if STEPS.check(problems, moves, "convolution", steps):
             sizes = self.output_shape(shape)
-            problems.check(
-                min(sizes) >= 1 and prod(sizes) <= MOST_NEURONS,
-                "convolution",
-                "convolution",
-                f"{steps}, output {sizes}",
-                f"an output of 1 to {MOST_NEURONS} neurons",
-            )
+            holds = min(sizes) >= 1 and prod(sizes) <= MOST_NEURONS
+            OUTPUT.check(problems, holds, "convolution", f"{steps}, output {sizes}")
         problems.raise_as(InputError)
 
     def output_shape(self, shape: Shape) -> tuple[int, int, int]:

@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lbi.errors import InputError, Problems
+from lbi.errors import InputError, Problems, Rule
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+SHAPE = Rule("csr-shape", "two sizes of at least 0")
+DTYPE = Rule("csr-dtype", "integers or floats")
+RANK = Rule("csr-rank")
+INDPTR = Rule("csr-indptr", "{n} rising entries from 0 to the number of values")
+INDEX = Rule("csr-index", "0 to {most}")
+ORDER = Rule("csr-order", fix="sum duplicates and sort (CsrMatrix.from_scipy does)")
+FINITE = Rule("not-finite", "finite numbers")
+STORED_ZERO = Rule("csr-stored-zero", "none", "drop them (CsrMatrix.from_scipy does)")
+DENSE_RANK = Rule("csr-rank", "(n_out, n_in)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,51 +60,31 @@ class CsrMatrix:
         problems = Problems()
         rows, cols = self.shape
         data, indices, indptr = self.data, self.indices, self.indptr
-        check = problems.check
-        check(rows >= 0 and cols >= 0, "csr-shape", "shape", f"{self.shape}", "two sizes of at least 0")
-        check(data.dtype.kind in "iuf", "csr-dtype", "data", f"type {data.dtype}", "integers or floats")
-        check(data.ndim == indices.ndim == indptr.ndim == 1, "csr-rank", "arrays", "not one-dimensional")
+        SHAPE.check(problems, rows >= 0 and cols >= 0, "shape", self.shape)
+        DTYPE.check(problems, data.dtype.kind in "iuf", "data", f"type {data.dtype}")
+        RANK.check(problems, data.ndim == indices.ndim == indptr.ndim == 1, "arrays", "not one-dimensional")
         problems.raise_as(InputError)
-        check(
+        rises = (
             indptr.size == rows + 1
             and indptr[0] == 0
             and indptr[-1] == data.size == indices.size
-            and bool(np.all(np.diff(indptr) >= 0)),
-            "csr-indptr",
-            "indptr",
-            f"{indptr.size} entries over {data.size} values and {indices.size} indices",
-            f"{rows + 1} rising entries from 0 to the number of values",
+            and bool(np.all(np.diff(indptr) >= 0))
         )
+        found = f"{indptr.size} entries over {data.size} values and {indices.size} indices"
+        INDPTR.check(problems, rises, "indptr", found, n=rows + 1)
         problems.raise_as(InputError)
         if data.size:
-            check(
-                bool(indices.min() >= 0 and indices.max() < cols),
-                "csr-index",
-                "indices",
-                f"{indices.min()} to {indices.max()}",
-                f"0 to {cols - 1}",
-            )
+            least, most = indices.min(), indices.max()
+            INDEX.check(problems, least >= 0 and most < cols, "indices", f"{least} to {most}", most=cols - 1)
             within_row = np.ones(data.size, dtype=bool)
             starts = indptr[:-1]
             within_row[starts[starts < data.size]] = False
-            check(
-                bool(np.all((np.diff(indices) > 0) | ~within_row[1:])),
-                "csr-order",
-                "indices",
-                "not strictly rising within a row",
-                remedy="sum duplicates and sort (CsrMatrix.from_scipy does)",
-            )
+            rises = bool(np.all((np.diff(indices) > 0) | ~within_row[1:]))
+            ORDER.check(problems, rises, "indices", "not strictly rising within a row")
             n_bad = int(np.count_nonzero(~np.isfinite(data)))
-            check(n_bad == 0, "not-finite", "data", f"{n_bad} NaN or infinite values", "finite numbers")
+            FINITE.check(problems, n_bad == 0, "data", f"{n_bad} NaN or infinite values")
             n_zero = int(np.count_nonzero(data == 0))
-            check(
-                n_zero == 0,
-                "csr-stored-zero",
-                "data",
-                f"{n_zero} stored zeros",
-                "none",
-                "drop them (CsrMatrix.from_scipy does)",
-            )
+            STORED_ZERO.check(problems, n_zero == 0, "data", f"{n_zero} stored zeros")
         problems.raise_as(InputError)
 
     @property
@@ -149,9 +139,7 @@ class CsrMatrix:
         """
         dense = np.asarray(dense)
         if dense.ndim != 2:
-            problems = Problems()
-            problems.add("csr-rank", "weights", f"{dense.ndim} dimensions", "(n_out, n_in)")
-            problems.raise_as(InputError)
+            raise InputError(DENSE_RANK.broken("weights", f"{dense.ndim} dimensions"))
         rows, cols = np.nonzero(dense)
         counts = np.bincount(rows, minlength=dense.shape[0])
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

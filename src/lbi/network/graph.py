@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problems
+from lbi.errors import InputError, Problems, Rule
 from lbi.network.csr import CsrMatrix
 from lbi.network.neurons import Neuron
 from lbi.network.pattern import check_pattern, n_positions
@@ -20,6 +20,24 @@ INPUT = "input"
 
 READOUTS = ("spike_count", "membrane_max", "membrane_mean")
 """Ways to turn an output population's activity into a class; only integrators are read by membrane."""
+
+INPUT_SHAPE = Rule("input-shape", "at least one channel")
+NO_POPULATION = Rule("no-population", "at least one")
+NAME = Rule("name", "letters, digits, '_', '-', '.'")
+POPULATION_TAKEN = Rule("name-taken", "one each; 'input' is reserved")
+PROJECTION_TAKEN = Rule("name-taken", "one each")
+POPULATION_SHAPE = Rule("population-shape", "at least one neuron")
+BIAS_SHAPE = Rule("bias-shape", "{shape}")
+UNKNOWN_POPULATION = Rule("unknown-population", "{names}")
+INPUT_TARGET = Rule("input-target", "a population")
+WEIGHTS_SHAPE = Rule("weights-shape", "(n_target, n_source) = {expected}")
+DELAY_SHAPE = Rule("delay-shape", "one for all, or one per stored synapse: ({nnz},)")
+DELAY_VALUE = Rule("delay-value", "whole timesteps of at least 0")
+READOUT_KIND = Rule("readout-kind", ", ".join(map(repr, READOUTS)))
+READOUT_OF = Rule(
+    "readout-kind",
+    "'spike_count' of neurons that spike, 'membrane_max' or 'membrane_mean' of integrators",
+)
 
 
 @dataclass(frozen=True)
@@ -169,103 +187,70 @@ def check_graph(network: Any) -> None:
         InputError: naming all inconsistencies.
     """
     problems = Problems()
-    problems.check(network.n_in > 0, "input-shape", "input", f"{network.input_shape}", "at least one channel")
-    problems.check(bool(network.populations), "no-population", "network", "no population", "at least one")
+    INPUT_SHAPE.check(problems, network.n_in > 0, "input", network.input_shape)
+    NO_POPULATION.check(problems, bool(network.populations), "network", "no population")
     sizes = {INPUT: network.n_in}
     for population in network.populations:
-        _check_population(population, sizes, problems.check)
+        _check_population(population, sizes, problems)
         sizes[population.name] = population.n
     seen: set[str] = set()
     for projection in network.projections:
-        _check_projection(projection, sizes, seen, problems.check)
+        _check_projection(projection, sizes, seen, problems)
         check_pattern(projection, f"projection {projection.name!r}", problems)
         seen.add(projection.name)
-    _check_readout(network, problems.check)
+    _check_readout(network, problems)
     problems.raise_as(InputError)
 
 
-def _check_population(population: Any, sizes: Mapping[str, int], check: Callable[..., bool]) -> None:
+def _check_population(population: Any, sizes: Mapping[str, int], problems: Problems) -> None:
     name = population.name
     where = f"population {name!r}"
-    check(is_name(name), "name", where, repr(name), "letters, digits, '_', '-', '.'")
-    check(name not in sizes, "name-taken", where, "a second of that name", "one each; 'input' is reserved")
-    check(population.n > 0, "population-shape", where, f"{population.shape}", "at least one neuron")
+    NAME.check(problems, is_name(name), where, repr(name))
+    POPULATION_TAKEN.check(problems, name not in sizes, where, "a second of that name")
+    POPULATION_SHAPE.check(problems, population.n > 0, where, population.shape)
     for parameter in ("bias", "bias_mant"):
         value = getattr(population.neuron, parameter, None)
         if value is not None:
-            check(
-                value.shape == (population.n,),
-                "bias-shape",
-                f"{where}, {parameter}",
-                f"{value.shape}",
-                f"{(population.n,)}",
+            shape = (population.n,)
+            BIAS_SHAPE.check(
+                problems, value.shape == shape, f"{where}, {parameter}", value.shape, shape=shape
             )
 
 
-def _check_projection(
-    projection: Any, sizes: Mapping[str, int], seen: set[str], check: Callable[..., bool]
-) -> None:
+def _check_projection(projection: Any, sizes: Mapping[str, int], seen: set[str], problems: Problems) -> None:
     where = f"projection {projection.name!r}"
-    check(is_name(projection.name), "name", where, repr(projection.name), "letters, digits, '_', '-', '.'")
-    check(projection.name not in seen, "name-taken", where, "a second of that name", "one each")
+    NAME.check(problems, is_name(projection.name), where, repr(projection.name))
+    PROJECTION_TAKEN.check(problems, projection.name not in seen, where, "a second of that name")
+    names, shape, nnz = ", ".join(map(repr, sizes)), projection.weights.shape, projection.weights.nnz
     ends = [(projection.source, "source"), (projection.target, "target")]
     known = all(
-        check(end in sizes, "unknown-population", f"{where}, {role}", repr(end), ", ".join(map(repr, sizes)))
+        UNKNOWN_POPULATION.check(problems, end in sizes, f"{where}, {role}", repr(end), names=names)
         for end, role in ends
     )
-    check(projection.target != INPUT, "input-target", where, "leads into the input", "a population")
+    INPUT_TARGET.check(problems, projection.target != INPUT, where, "leads into the input")
     if known:
         expected = (sizes[projection.target], sizes[projection.source])
-        check(
-            projection.weights.shape == expected,
-            "weights-shape",
-            where,
-            f"{projection.weights.shape}",
-            f"(n_target, n_source) = {expected}",
-        )
+        WEIGHTS_SHAPE.check(problems, shape == expected, where, shape, expected=expected)
     delay = np.asarray(projection.delay)
-    check(
-        delay.ndim == 0 or delay.shape == (projection.weights.nnz,),
-        "delay-shape",
-        where,
-        f"{delay.shape}",
-        f"one for all, or one per stored synapse: ({projection.weights.nnz},)",
-    )
-    check(
-        delay.dtype.kind in "iu" and (delay.size == 0 or int(delay.min()) >= 0),
-        "delay-value",
-        where,
-        "negative or fractional delays",
-        "whole timesteps of at least 0",
-    )
+    DELAY_SHAPE.check(problems, delay.ndim == 0 or delay.shape == (nnz,), where, delay.shape, nnz=nnz)
+    whole = delay.dtype.kind in "iu" and (delay.size == 0 or int(delay.min()) >= 0)
+    DELAY_VALUE.check(problems, whole, where, "negative or fractional delays")
 
 
-def _check_readout(network: Any, check: Callable[..., bool]) -> None:
+def _check_readout(network: Any, problems: Problems) -> None:
     readout, names = network.readout, [population.name for population in network.populations]
-    known = check(
+    known = UNKNOWN_POPULATION.check(
+        problems,
         readout.population in names,
-        "unknown-population",
         "readout",
         repr(readout.population),
-        ", ".join(map(repr, names)),
+        names=", ".join(map(repr, names)),
     )
-    valid = check(
-        readout.kind in READOUTS,
-        "readout-kind",
-        "readout",
-        repr(readout.kind),
-        ", ".join(map(repr, READOUTS)),
-    )
+    valid = READOUT_KIND.check(problems, readout.kind in READOUTS, "readout", repr(readout.kind))
     if known and valid:
         neuron = network.population(readout.population).neuron
-        model = neuron.model
-        check(
-            readout.of_membrane != neuron.spikes,
-            "readout-kind",
-            "readout",
-            f"{readout.kind!r} of a population of {model!r}",
-            "'spike_count' of neurons that spike, 'membrane_max' or 'membrane_mean' of integrators",
-        )
+        found = f"{readout.kind!r} of a population of {neuron.model!r}"
+        READOUT_OF.check(problems, readout.of_membrane != neuron.spikes, "readout", found)
 
 
 def is_name(name: object) -> bool:
