@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from lbi.system import lava_compat
+from lbi.system.threads import bound_spinning
 
 # Started in the background or under nohup, we would hand ignored signals on to the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,6 +22,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tests import Lava in this process, too; on newer Pythons it needs its patches.
 lava_compat.install()
+
+bound_spinning()  # test modules load torch before lbi.train
 
 # Without torch the tests of training are left out; all others run.
 TORCH_IMPORT = re.compile(

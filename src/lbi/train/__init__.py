@@ -1,5 +1,9 @@
 """Sparse training with linearized Bregman iterations: the only part of lbi that imports torch."""
 
+from lbi.system.threads import bound_spinning
+
+bound_spinning()  # before torch is loaded: its OpenMP runtime reads the setting only then
+
 from lbi.train.layers.model import ModelConfig, PopulationConfig, SpikingNetwork
 from lbi.train.model_pt import load_model, network_of, save_model
 from lbi.train.neurons import atrlif, cuba_lif
