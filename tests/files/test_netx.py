@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -395,7 +396,7 @@ def test_everything_that_netx_cannot_run_is_named_at_once(tmp_path):
         dense(np.zeros((3, 4))),
         dense(np.full((3, 3), 300)),
         dense(np.ones((3, 3)), {**CUBA, "refDelay": 2, "messageBits": 24}),
-        dense(np.ones((3, 2)), bias=[5000.0, 0, 0]),
+        dense(np.ones((3, 2)), bias=[5001.0, 0, 0]),
         dense(np.ones((3, 3)), {"type": b"SDNN", "vThMant": 1}),
         {"type": "average", "shape": [1, 1, 1]},
     )
@@ -427,7 +428,7 @@ def test_files_that_are_not_netx_are_refused(tmp_path):
         file["x"] = 1
     with pytest.raises(InputError, match="netx-file"):
         load(tmp_path / "other.net")
-    with pytest.raises(InputError, match="weight: not finite"):
+    with pytest.raises(InputError, match="weight: NaN or infinite"):
         load(write(tmp_path / "nan.net", dense([[np.nan, 2.0]])))
 
 
@@ -447,3 +448,110 @@ def test_a_dense_layer_behind_a_convolution_needs_a_flatten(tmp_path):
         load(write(tmp_path / "a.net", source, conv, dense(np.ones((2, 4)))))
     network = load(write(tmp_path / "b.net", source, conv, {"type": "flatten"}, dense(np.ones((2, 4)))))
     assert [population.latency for population in network.populations] == [1, 2]
+
+
+@needs_lava
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("vth", [10_000, 131_071])
+@pytest.mark.parametrize("bias", [[8000, -8190, 4096], [8000, 3, -5], [4095, -4096, 1]])
+def test_biases_beyond_thirteen_bits_are_those_of_the_next_exponent(bias, vth, tmp_path, rng):
+    """Even mantissas up to twice the range; with odd ones beside them, the layer is in two parts. As in Lava."""
+    neuron = {**CUBA, "vThMant": vth}
+    layers = [dense(2 * rng.integers(-20, 60, (3, 5)), neuron, bias=np.array(bias)), dense(2 * np.eye(3))]
+    path = write(tmp_path / "bias.net", *layers)
+    spikes = (rng.random((30, 5)) < 0.4).astype(np.uint8)
+    network = load(path, aligned=False)
+    recorded = run_quietly(network, spikes[None]).recorded
+    from support import netx_direct
+
+    first, _ = netx_direct.run(path, spikes)
+    found = {p.name: p.neuron for p in network.populations[:-1]}
+    if len(found) == 1:
+        for variable, expected in first.items():
+            np.testing.assert_array_equal(recorded["layer0", variable][0], expected, err_msg=variable)
+    else:
+        np.testing.assert_array_equal(recorded["layer0_1", "v"][0], first["v"][:, [0]])
+        np.testing.assert_array_equal(recorded["layer0_2", "v"][0], first["v"][:, [1, 2]])
+    assert all(np.abs(neuron.bias_mant).max() <= 4096 for neuron in found.values())
+
+
+def test_what_we_write_we_read(tmp_path):
+    """A bias of 4000 << 7 is 8000 at netx's fixed exponent."""
+    from lbi.exporters import netx
+    from support.networks import random_network
+
+    from lbi.quantization.to_integers import quantize
+
+    fixed = quantize(random_network(np.random.default_rng(3), (6, 5, 4)))
+    populations = tuple(
+        replace(p, neuron=replace(p.neuron, bias_mant=np.full(p.n, 4000, np.int32), bias_exp=7))
+        for p in fixed.populations
+    )
+    fixed = replace(fixed, populations=populations)
+    netx.write(fixed, tmp_path / "net.net")
+    again = load(tmp_path / "net.net")
+    for before, after in zip(fixed.populations, again.populations, strict=True):
+        assert np.array_equal(before.neuron.bias, after.neuron.bias)
+    spikes = (np.random.default_rng(0).random((2, 30, 6)) < 0.4).astype(np.uint8)
+    assert np.array_equal(run_quietly(again, spikes).output, run_quietly(fixed, spikes).output)
+
+
+@pytest.mark.parametrize(
+    ("layer", "named"),
+    [
+        (
+            {"neuron": {k: v for k, v in CUBA.items() if k != "vThMant"}},
+            [r"layer 0, neuron, vThMant: missing"],
+        ),
+        (
+            {"neuron": {"type": b"CUBA", "vDecay": 128}},
+            [
+                r"layer 0, neuron, iDecay: missing; there is type, vDecay",
+                r"layer 0, neuron, vThMant: missing",
+            ],
+        ),
+        ({"drop": "weight"}, [r"layer 0, weight: missing"]),
+        ({"drop": "type"}, [r"layer 0, type: missing"]),
+        ({"drop": "shape"}, [r"layer 0, shape: missing"]),
+        ({"drop": "neuron/type"}, [r"layer 0, neuron, type: missing"]),
+    ],
+)
+def test_a_missing_key_is_named(layer, named, tmp_path):
+    drop = layer.pop("drop", None)
+    path = write(tmp_path / "net.net", {**dense(2 * np.eye(3)), **layer})
+    if drop:
+        with h5py.File(path, "r+") as file:
+            del file[f"layer/0/{drop}"]
+    with pytest.raises(InputError, match="netx-key") as caught:
+        load(path)
+    assert len(caught.value.problems) == len(named)
+    for problem, text in zip(caught.value.problems, named, strict=True):
+        assert text in str(problem)
+
+
+def test_a_group_of_another_name_is_told(tmp_path):
+    with h5py.File(tmp_path / "net.net", "w") as file:
+        file["layers/0/type"] = b"dense"
+    with pytest.raises(InputError, match=r"netx-file: .*\(layer: missing; there is layers\)"):
+        load(tmp_path / "net.net")
+
+
+def test_a_first_layer_without_weights_before_images_is_a_reason_not_a_crash():
+    import lbi
+    from lbi.errors import Problems
+    from lbi.files.netx.layers import chain
+    from lbi.network.csr import CsrMatrix
+
+    neuron = lbi.CubaLif(0.25, 0.125, 1.0, np.full(8, 0.1))
+    populations = (
+        lbi.Population("a", (2, 2, 2), neuron),
+        lbi.Population("b", (1, 2, 2), lbi.CubaLif(0.25, 0.125, 1.0)),
+    )
+    projections = (
+        lbi.Projection("in_a", "input", "a", CsrMatrix.from_dense(np.zeros((8, 5)))),
+        lbi.Projection("a_b", "a", "b", CsrMatrix.from_dense(np.ones((4, 8)))),
+    )
+    network = lbi.Network((5,), populations, projections, lbi.Readout("b"))
+    problems = Problems()
+    chain(lbi.quantize(network), problems)
+    assert [problem.code for problem in problems] == ["no-weights"]

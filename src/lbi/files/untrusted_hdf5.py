@@ -67,17 +67,25 @@ def text(value: Any) -> str:
 
 
 def subgroup(group: Any, key: str) -> Any:
-    """A group inside a group; raises ValueError for anything else."""
+    """A group inside a group; raises ValueError, naming the key, for anything else."""
     import h5py
 
+    _check_present(group, key)
     if not isinstance(group, h5py.Group) or not isinstance(group[key], h5py.Group):
         raise ValueError(f"{key}: not a group")
     return group[key]
 
 
+def _check_present(group: Any, key: str) -> None:
+    """Raise ValueError naming a missing key and those that are there; h5py's own message names neither."""
+    if key not in group:
+        raise ValueError(f"{key}: missing; there is {', '.join(list(group)[:20]) or 'nothing'}")
+
+
 def _dataset(group: Any, key: str) -> Any:
     import h5py
 
+    _check_present(group, key)
     if not isinstance(group, h5py.Group) or not isinstance(group[key], h5py.Dataset):
         raise ValueError(f"{key}: not a data set")
     return group[key]

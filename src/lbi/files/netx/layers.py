@@ -89,7 +89,9 @@ def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
         places = [(population.name, population.n) for population in group]
         forward = _forward(network, into.get((index, 1), []), before, places, problems)
         recurrent = _joined(network, into.get((index, 0), []), places, places, problems)
-        if forward is not None:
+        if forward is None:
+            spatial = ()  # a layer without weights has no shape for the next one to be a convolution of
+        else:
             convolution = None
             if len(group) == 1 and recurrent is None and not np.any(forward.delay):
                 convolution = find(forward.weights, spatial, group[0].shape)
