@@ -16,7 +16,8 @@ from lbi.files import plain_json
 from lbi.network.fixed import FixedPopulation, FixedProjection
 
 if TYPE_CHECKING:
-    from lbi.deploy.job import ExportJob
+    from lbi.exporters import Job
+
     from lbi.errors import Problem
 
 TITLE = "folder of scipy CSR matrices (.npz) and a manifest, in chip integers"
@@ -27,12 +28,12 @@ MANIFEST = ("lbi.csr", 1)
 """Format and version of manifest.json."""
 
 
-def check(job: ExportJob) -> list[Problem]:
+def check(job: Job) -> list[Problem]:
     """No reasons: CSR can hold every network."""
     return []
 
 
-def export(job: ExportJob, path: Path) -> None:
+def export(job: Job, path: Path) -> None:
     """Write the folder ``path``, which does not exist yet."""
     fixed = job.fixed
     for folder in (path, path / "weights"):

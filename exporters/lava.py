@@ -17,7 +17,8 @@ from lbi.network.fixed import FixedNetwork
 from lbi.network.neurons import MODELS
 
 if TYPE_CHECKING:
-    from lbi.deploy.job import ExportJob
+    from lbi.exporters import Job
+
     from lbi.errors import Problem
 
 TITLE = "lava-nc processes: network.h5 and a script that builds and runs them"
@@ -35,7 +36,7 @@ NEURON_MODEL = Rule(
 _PLACE = "PROCESSES: dict[str, Any] = {}\n"
 
 
-def check(job: ExportJob) -> list[Problem]:
+def check(job: Job) -> list[Problem]:
     """One problem per population whose neuron model Lava lacks."""
     return check_network(job.fixed)
 
@@ -55,13 +56,13 @@ def check_network(fixed: FixedNetwork) -> list[Problem]:
     return list(problems)
 
 
-def export(job: ExportJob, path: Path) -> None:
+def export(job: Job, path: Path) -> None:
     """Write the folder ``path``, which does not exist yet."""
     path.mkdir()
     write_network(job, path)
 
 
-def write_network(job: ExportJob, folder: Path) -> None:
+def write_network(job: Job, folder: Path) -> None:
     """Write ``network.h5``, with the memory format of each projection, and the script that runs it."""
     network_h5.write(job.fixed, folder / "network.h5", job.formats)
     write_script(folder / SCRIPT)

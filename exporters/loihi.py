@@ -15,7 +15,8 @@ from lbi.exporters import lava, netx
 from lbi.files import plain_json
 
 if TYPE_CHECKING:
-    from lbi.deploy.job import ExportJob
+    from lbi.exporters import Job
+
     from lbi.errors import Problem
 
 TITLE = "folder for Loihi: network.h5, network.net, run_lava.py, report"
@@ -26,12 +27,12 @@ REPORT = ("lbi.report", 1)
 """Format and version of report.json."""
 
 
-def check(job: ExportJob) -> list[Problem]:
+def check(job: Job) -> list[Problem]:
     """No reasons: any network can be exported, subject to the chip's limits."""
     return []
 
 
-def notes(job: ExportJob) -> list[str]:
+def notes(job: Job) -> list[str]:
     """One line for each file of the folder that is missing or cannot be used."""
     found = [f"run_lava.py cannot run it: {problem}" for problem in lava.check(job)]
     if netx.check(job):
@@ -39,7 +40,7 @@ def notes(job: ExportJob) -> list[str]:
     return found
 
 
-def export(job: ExportJob, path: Path) -> None:
+def export(job: Job, path: Path) -> None:
     """Write the folder ``path``, which does not exist yet."""
     path.mkdir()
     lava.write_network(job, path)

@@ -22,7 +22,7 @@ from lbi.network.fixed import FixedNetwork, FixedPopulation
 from lbi.system.atomic import new_hdf5
 
 if TYPE_CHECKING:
-    from lbi.deploy.job import ExportJob
+    from lbi.exporters import Job
 
 TITLE = "Lava-DL netx file: a chain of dense, dense_rec and conv layers"
 SUFFIX = ".net"
@@ -35,12 +35,12 @@ BLOCK_ELEMENTS = 1 << 23
 """Number of weights that are made dense at a time while writing."""
 
 
-def check(job: ExportJob) -> list[Problem]:
+def check(job: Job) -> list[Problem]:
     """All reasons why netx cannot hold the network; empty if it can."""
     return check_network(job.fixed)
 
 
-def export(job: ExportJob, path: Path) -> None:
+def export(job: Job, path: Path) -> None:
     """Write the ``.net`` file. Raises InputError with all reasons if netx cannot hold the network."""
     write(job.fixed, path)
 

@@ -30,7 +30,8 @@ from lbi.network.neurons import MODELS
 from lbi.quantization.to_floats import dequantize
 
 if TYPE_CHECKING:
-    from lbi.deploy.job import ExportJob
+    from lbi.exporters import Job
+
     from lbi.errors import Problem
 
 TITLE = "Neuromorphic Intermediate Representation, in floats"
@@ -49,7 +50,7 @@ MODEL = Rule("neuron-model", "{models}", "use --target loihi or csr")
 STEP = Rule("time-step", "seconds above 0", "give --dt in seconds, such as 0.001")
 
 
-def check(job: ExportJob) -> list[Problem]:
+def check(job: Job) -> list[Problem]:
     """One problem per population without a NIR node, and per synapse that would carry an integrator's voltage."""
     problems = Problems()
     silent = {p.name for p in job.network.populations if not p.neuron.spikes}
@@ -66,7 +67,7 @@ def check(job: ExportJob) -> list[Problem]:
     return list(problems)
 
 
-def notes(job: ExportJob) -> list[str]:
+def notes(job: Job) -> list[str]:
     """The time step, and properties that other readers ignore."""
     network = _floats(job)
     dt = _step(network, job.dt)
@@ -85,7 +86,7 @@ def notes(job: ExportJob) -> list[str]:
     return found
 
 
-def export(job: ExportJob, path: Path) -> None:
+def export(job: Job, path: Path) -> None:
     """Write the ``.nir`` file ``path``.
 
     Raises:
@@ -146,7 +147,7 @@ def graph(network: Network, dt: float | None = None) -> Any:
     return nir.NIRGraph(nodes=build.nodes, edges=build.edges, metadata={"lbi": text})
 
 
-def _floats(job: ExportJob) -> Network:
+def _floats(job: Job) -> Network:
     return dequantize(job.network) if isinstance(job.network, FixedNetwork) else job.network
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 
 import pytest
 from support.import_graph import edges, imports, modules
@@ -22,6 +23,9 @@ LAYERS = (
     ("cli",),
 )
 """Folders (and files) of the package, the ground first; a module imports from its own layer and from those below."""
+
+ENTANGLED = {"lbi.importers.torch.modules", "lbi.importers.torch.neurons"}
+"""Modules that still import each other."""
 
 HEAVY = {
     "torch",
@@ -51,6 +55,20 @@ def layer_of(module: str) -> int:
 def test_imports_run_down(module):
     for name in sorted(edges()[module]):
         assert layer_of(name) <= layer_of(module), f"{module} imports {name} from a higher layer"
+
+
+@pytest.mark.parametrize("for_types", [False, True], ids=["at run time", "for types too"])
+def test_there_is_no_circle(for_types):
+    graph = {name: others for name, others in edges(for_types=for_types).items() if name not in ENTANGLED}
+    TopologicalSorter(graph).prepare()  # raises CycleError, naming the circle
+
+
+def test_folders_form_no_circle():
+    folders: dict[str, set[str]] = {}
+    for module, others in edges(for_types=True).items():
+        place = module.split(".")[1:2] or ["(face)"]
+        folders.setdefault(place[0], set()).update([*name.split("."), "(face)"][1] for name in others)
+    TopologicalSorter({name: others - {name} for name, others in folders.items()}).prepare()
 
 
 @pytest.mark.parametrize("module", modules())
