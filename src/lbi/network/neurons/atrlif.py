@@ -56,7 +56,7 @@ class AtrLif(FloatParameters):
         voltage_decay: in [0, 1].
         threshold_decay: in [0, 1].
         refractory_decay: in [0, 1].
-        threshold: > 0, in weight units.
+        threshold: above 0, in weight units.
         threshold_step: ≥ 0, in weight units.
         bias: (n,) in weight units per timestep, or None.
     """

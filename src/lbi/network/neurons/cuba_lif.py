@@ -45,7 +45,7 @@ class CubaLif(FloatParameters):
     Attributes:
         current_decay: in [0, 1], shared by the population.
         voltage_decay: in [0, 1], shared by the population.
-        threshold: > 0, in weight units.
+        threshold: above 0, in weight units.
         bias: (n,) in weight units per timestep, or None.
     """
 
