@@ -1,4 +1,4 @@
-"""One layer's HDF5 group, read as netx reads it: weights and biases truncated to integers, errors by key."""
+"""HDF5 group of a layer, read as by netx: weights and biases are truncated to integers; errors name the key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Group:
 
     Args:
         group: the HDF5 group.
-        where: file and layer, for messages.
+        where: file and layer, for errors.
     """
 
     def __init__(self, group: Any, where: str) -> None:
@@ -35,7 +35,7 @@ class Group:
         return Group(subgroup(self.group, key), f"{self.where}, {key}")
 
     def integers(self, key: str) -> NDArray[np.int64]:
-        """Numbers, truncated; raises InputError, naming the key, if it is missing or its values are not finite."""
+        """An array of truncated numbers; raises InputError, naming the key, if it is missing or not finite."""
         if key not in self.group:
             found = ", ".join(self.group) or "nothing"
             raise InputError(MISSING.broken(f"{self.where}, {key}", f"missing; there is {found}"))
@@ -49,7 +49,7 @@ class Group:
         return values.astype(np.int64)
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """One number; ``default`` where the key is missing, if there is one."""
+        """One number; ``default``, if given, for a missing key."""
         if default is not None and key not in self:
             return default
         values = self.integers(key)
@@ -59,14 +59,14 @@ class Group:
         return int(values.item())
 
     def pair(self, key: str) -> tuple[int, int]:
-        """Two numbers, for height and width; one stands for both."""
+        """Two numbers, for height and width; a single number stands for both."""
         values = self.integers(key).reshape(-1)
         if not values.size:
             raise InputError(VALUE.broken(f"{self.where}, {key}", "empty", allowed="one or two numbers"))
         return int(values[0]), int(values[-1])
 
     def shape(self) -> tuple[int, ...]:
-        """The layer's sizes; raises InputError for sizes of no layer."""
+        """The sizes of the layer; raises InputError if they are impossible."""
         sizes = tuple(self.integers("shape").reshape(-1).tolist())
         if min(sizes, default=0) < 1 or prod(sizes) > MOST_NEURONS:
             allowed = f"1 to {MOST_NEURONS} neurons"
@@ -74,7 +74,7 @@ class Group:
         return sizes
 
     def text(self, key: str) -> str:
-        """A text, as bytes or str, alone or in an array of one."""
+        """A text stored as bytes or str, as a scalar or in an array of one."""
         if key not in self.group:
             found = ", ".join(self.group) or "nothing"
             raise InputError(MISSING.broken(f"{self.where}, {key}", f"missing; there is {found}"))

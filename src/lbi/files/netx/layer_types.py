@@ -1,4 +1,4 @@
-"""One function per layer type of a netx file: each adds its neurons and synapses to the chain, or notes why not."""
+"""Readers of netx layers, one function per layer type, which add neurons and synapses to a chain or note problems."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Chain:
 
     Attributes:
         path: the file.
-        input_bias: the picture that drives the first layer, or None.
-        problems: collects.
-        input_shape: of the network.
-        shape: of the layer before, (n,) or (channels, height, width); None before the first.
+        input_bias: the image that drives the first layer, or None.
+        problems: receives all problems.
+        input_shape: shape of the network's input.
+        shape: shape of the layer before, (n,) or (channels, height, width); None before the first.
         flat: True right after a flatten.
-        layers: name, shape and neurons of each.
+        layers: name, shape and neurons of each layer.
         projections: arguments of ``FixedProjection``.
         driven: True if the first layer is driven by its bias.
     """
@@ -108,7 +108,7 @@ class Chain:
             ):
                 matrix, kept = weights.with_data(np.where(chosen_ones, weights.data, 0))
                 chosen = delay[kept] if isinstance(delay, np.ndarray) else delay
-                # Together the parts have the layer's weights once: the odd ones are left out of the first.
+                # Each weight occurs in one of the parts: the odd ones are left out of the first.
                 own = ones(matrix) if suffix else without(pattern, odd_ones)
                 self.project((name + suffix, source, target), matrix, sign, exponent, chosen, own)
             return
@@ -131,7 +131,7 @@ class Chain:
 
 
 def read_input(chain: Chain, index: int, layer: Group) -> None:
-    """``input``: the network's shape, and, where it has neurons, a layer of its own."""
+    """Read ``input``: the network's input shape and, if it has neurons, a separate layer."""
     if not FIRST.check(chain.problems, index == 0, layer.where, "an input layer"):
         return
     shape = chain.shape = chain.input_shape = layer.shape()
@@ -158,7 +158,7 @@ def _picture(chain: Chain, shape: tuple[int, ...], where: str) -> NDArray[np.int
 
 
 def _spikes_as_picture(chain: Chain, layer: Group, name: str, n: int) -> None:
-    """A spike adds ``weight`` as the bias would: exact where the current keeps nothing of the step before."""
+    """Synapses by which a spike adds ``weight`` like a bias; exact if the current has no memory."""
     weight, decay = layer.integer("weight", 64), layer.inner("neuron").integer("iDecay", 0)
     MEMORYLESS.check(chain.problems, decay == 4096, f"{layer.where}, neuron/iDecay", decay)
     one_sign = SignMode.EXCITATORY if weight > 0 else SignMode.INHIBITORY
@@ -172,12 +172,12 @@ def _spikes_as_picture(chain: Chain, layer: Group, name: str, n: int) -> None:
 
 
 def read_flatten(chain: Chain, _index: int, _layer: Group) -> None:
-    """``flatten``: the next layer is dense."""
+    """Read ``flatten``: the next layer is dense."""
     chain.flat = True
 
 
 def read_dense(chain: Chain, index: int, layer: Group) -> None:
-    """``dense`` and ``dense_rec``: a matrix from the layer before, and with ``_rec`` one from the layer itself."""
+    """Read ``dense`` and ``dense_rec``: a matrix from the layer before, and with ``_rec`` one from the layer itself."""
     problems, where = chain.problems, layer.where
     recurrent = layer.text("type") == "dense_rec"
     name, n = f"layer{index}", prod(layer.shape())
@@ -212,12 +212,12 @@ def read_dense(chain: Chain, index: int, layer: Group) -> None:
 def _connect(
     chain: Chain, source: str, shifted: Shifted, before: int, delays: NDArray[np.int64] | None
 ) -> None:
-    """Synapses of a dense layer, those from the layer before in the first ``before`` columns."""
+    """Add the synapses of a dense layer; the first ``before`` columns are those from the layer before."""
     name, exponent = chain.layers[-1][0], shifted.weight_exp
     matrices = [(f"{name}_in", source, shifted.weights[:, :before])]
     if shifted.weights.shape[1] > before:
         matrices.append((f"{name}_rec", name, shifted.weights[:, before:]))
-        if delays is not None:  # netx forgets the exponent, and has one delay matrix for both
+        if delays is not None:  # netx drops the exponent, and has one delay matrix for both
             exponent = 0
     for label, origin, values in matrices:
         effective, mode = lava_reads(values, shifted.num_weight_bits)
@@ -229,7 +229,7 @@ def _connect(
 
 
 def _before(chain: Chain, n_in: int, where: str) -> int:
-    """Neurons of the layer before; a dense layer takes a conv layer's only after a flatten."""
+    """Number of neurons of the layer before; between conv and dense layers a flatten is required."""
     if chain.shape is None:
         chain.shape = chain.input_shape = (n_in,)
     holds = len(chain.shape) == 1 or chain.flat or not chain.layers
@@ -254,7 +254,7 @@ def _delays(layer: Group, shape: tuple[int, int], problems: Problems) -> NDArray
 
 
 def read_conv(chain: Chain, index: int, layer: Group) -> None:
-    """``conv`` and ``pool``: a convolution of the layer before; a pool's one kernel serves every channel."""
+    """Read ``conv`` and ``pool``: a convolution of the layer before; a pool has one kernel for all channels."""
     problems, where = chain.problems, layer.where
     shape = layer.shape()
     before, chain.shape = chain.shape or (), shape
@@ -279,7 +279,7 @@ def read_conv(chain: Chain, index: int, layer: Group) -> None:
 
 
 def _convolution(layer: Group, before: tuple[int, ...] | None) -> Convolution:
-    """The layer's convolution; ``before``: the shape that a pool's kernel is repeated for."""
+    """The convolution of a layer; a pool's kernel is repeated for the channels of ``before``."""
     kernel = layer.integers("weight")
     kernel = kernel.reshape(kernel.shape[:4])
     pool = layer.text("type") == "pool"
@@ -296,7 +296,7 @@ def _fits(
     layer: Group,
     problems: Problems,
 ) -> bool:
-    """True if the convolution takes ``before`` to ``shape``; notes why not."""
+    """True if the convolution maps ``before`` to ``shape``; otherwise notes the reason."""
     kernel, groups = convolution.kernel, convolution.groups
     steps = min(*convolution.stride, *convolution.dilation, groups) >= 1 and min(convolution.padding) >= 0
     found = (

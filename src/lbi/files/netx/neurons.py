@@ -1,4 +1,4 @@
-"""The neurons of a netx layer: decays, thresholds and biases, those that are alike together."""
+"""Neurons of a netx layer: decays, thresholds and biases, grouped by equal parameters."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lbi.files.netx.weights import BIAS_EXPONENT, NEVER
 from lbi.network.neurons import FixedCubaLif, FixedIntegrator
 
 DEFAULT_NEURON = {"iDecay": 0, "vDecay": 4096, "vThMant": NEVER}
-"""netx's neuron for a dense layer without one: a current that never leaks, a voltage equal to it."""
+"""netx's neuron for a dense layer without neurons: a current without leak, and a voltage equal to it."""
 
 MOST_PARTS = 16
-"""Populations into which a layer is split at most, where its neurons differ."""
+"""Maximum number of populations into which a layer is split if its neurons differ."""
 
 BIAS_LIMIT = 4096
-"""Mantissas of Loihi are from −4096 to 4095; larger even ones are half of themselves at the next exponent."""
+"""Largest mantissa on Loihi; larger even biases are halved and get the next exponent."""
 
 Neuron = FixedCubaLif | FixedIntegrator
 Part = tuple[NDArray[np.intp], Neuron]
-"""Indices of neurons in a layer that are alike, and what they are."""
+"""Indices of equal neurons in a layer, and their parameters."""
 
 BIAS_SHAPE = Rule("netx-bias", "one per neuron or channel", "write one bias for each")
 BIAS_RANGE = Rule(
@@ -57,7 +57,7 @@ def biases(layer: Group, shape: int | tuple[int, ...], problems: Problems) -> ND
     Args:
         layer: the layer.
         shape: number of neurons of a dense layer; (channels, height, width) of another.
-        problems: collects.
+        problems: receives all problems.
     """
     n = shape if isinstance(shape, int) else prod(shape)
     if "bias" not in layer:
@@ -74,12 +74,12 @@ def biases(layer: Group, shape: int | tuple[int, ...], problems: Problems) -> ND
 
 
 def parts(layer: Group, mantissas: NDArray[np.int64], problems: Problems) -> list[Part] | None:
-    """The layer's neurons, those that are alike together, in the order in which they occur.
+    """The neurons of a layer, grouped by equal parameters in order of occurrence.
 
     Args:
         layer: the layer.
-        mantissas: (n,) biases, at netx's exponent.
-        problems: collects; None is returned if anything was noted.
+        mantissas: (n,) biases at netx's exponent.
+        problems: receives all problems; if there are any, None is returned.
     """
     values = _values(layer, mantissas.size, problems)
     exponents = _exponents(mantissas)
@@ -108,7 +108,7 @@ def parts(layer: Group, mantissas: NDArray[np.int64], problems: Problems) -> lis
 
 
 def _exponents(mantissas: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Exponents at which Loihi's mantissas hold the biases: netx's, or one more, for all neurons alike if possible."""
+    """Exponents at which the biases fit Loihi's mantissas: netx's or one more, equal for all neurons if possible."""
     large = (mantissas < -BIAS_LIMIT) | (mantissas >= BIAS_LIMIT)
     if not large.any():
         return np.full(mantissas.shape, BIAS_EXPONENT)
@@ -139,7 +139,7 @@ def _values(layer: Group, n: int, problems: Problems) -> NDArray[np.int64] | Non
     for key, high in (("iDecay", 4096), ("vDecay", 4096), ("vThMant", 1 << 24)):
         try:
             values = neuron.integers(key).reshape(-1)
-        except InputError as error:  # go on: all keys that are missing are named
+        except InputError as error:  # continue, so that all missing keys are named
             problems.take(error)
             good = False
             continue

@@ -71,7 +71,7 @@ def load(
                 _read(chain, index, Group(subgroup(layers, str(index)), where))
             except InputError as error:
                 chain.problems.take(error)
-                break  # the layers behind it would be judged by a wrong shape
+                break  # the following layers would be checked against a wrong shape
     return _network(chain, aligned)
 
 
