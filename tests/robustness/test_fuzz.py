@@ -408,7 +408,7 @@ def test_netx_layers_of_no_size(shape, tmp_path):
     with h5py.File(path, "r+") as file:
         del file["layer/0/shape"]
         file["layer/0/shape"] = shape
-    with pytest.raises(InputError, match=r"netx-file.*shape"):
+    with pytest.raises(InputError, match=r"netx-key.*shape"):
         lbi.load(path)
 
 
