@@ -23,8 +23,8 @@ def load_nir(path: str | Path, dt: float | None = None, writer: str | None = Non
 
 
 def from_torch(model: Any, input_shape: Sequence[int]) -> Network:
-    """A live torch model; see ``lbi.importers.torch.modules.from_torch``."""
-    from lbi.importers.torch.modules import from_torch
+    """A live torch model; see ``lbi.importers.torch.model.from_torch``."""
+    from lbi.importers.torch.model import from_torch
 
     return from_torch(model, input_shape)
 

@@ -87,7 +87,7 @@ class Signal:
     def __add__(self, other: Signal) -> Signal:
         if self.n != other.n:
             raise _mismatch("a sum", self.shape, other.shape)
-        return Signal(self.shape, _merged((*self.terms, *other.terms)), self.constant + other.constant)
+        return Signal(self.shape, merged((*self.terms, *other.terms)), self.constant + other.constant)
 
     def linear(
         self,
@@ -106,7 +106,7 @@ class Signal:
         pattern = _marked(pattern)
         if matrix.shape[1] != self.n:
             raise _mismatch("a linear layer", (matrix.shape[1],), self.shape)
-        terms = _merged(tuple(term.through(matrix, pattern) for term in self.terms))
+        terms = merged(tuple(term.through(matrix, pattern) for term in self.terms))
         constant = matrix @ self.constant
         if bias is not None:
             added = np.asarray(bias, dtype=np.float64).reshape(-1)
@@ -159,7 +159,7 @@ class Signal:
             rows = csr_matrix(diags((late == delay).astype(np.float64)))
             rows.eliminate_zeros()
             terms += [t.through(rows, rows)._replace(delay=t.delay + int(delay)) for t in self.terms]
-        return Signal(self.shape, _merged(tuple(terms)), self.constant)
+        return Signal(self.shape, merged(tuple(terms)), self.constant)
 
     def conv2d(
         self,
@@ -215,7 +215,7 @@ def pair(value: Any) -> tuple[int, int]:
     return int(values[0]), int(values[-1])
 
 
-def _merged(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+def merged(terms: tuple[Term, ...]) -> tuple[Term, ...]:
     """Terms merged to one per source and delay, without stored zeros and empty terms."""
     sums: dict[tuple[str, int], Term] = {}
     for term in terms:

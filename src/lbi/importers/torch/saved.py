@@ -33,7 +33,7 @@ def load(path: str | Path, arch: str | None = None, input_shape: Sequence[int] |
     """
     if arch is None:
         return model_pt.load_model(path)
-    from lbi.importers.torch.modules import from_torch
+    from lbi.importers.torch.model import from_torch
 
     state = _state(untrusted_torch.load_plain(path), str(path))
     model = _build(arch)

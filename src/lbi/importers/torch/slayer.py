@@ -8,6 +8,7 @@ masks under weight norm and changes the model. Source: lava-dl 0.6.0 ``slayer/bl
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -15,35 +16,161 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import identity
+from torch import nn
 
-from lbi.errors import InputError, Problem, Problems
+from lbi.errors import InputError, Problem, Problems, Rule
+from lbi.importers.signal import Signal
+from lbi.importers.torch import proof
+from lbi.importers.torch.copying import copy_to_run
+from lbi.importers.torch.layer import Layer, Neurons, Outputs
+from lbi.importers.torch.reading import READOUT, read_at, signal_of
+from lbi.importers.torch.running import sites
+from lbi.importers.torch.tracing import NotThisWay, Tracing
+from lbi.importers.torch.ways import WAYS, random_input
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, num_weight_bits
 from lbi.network.graph import INPUT, Readout
 from lbi.network.neurons import FixedCubaLif
 from lbi.quantization.to_integers import sign_mode_of
+from lbi.simulation import oracle
 
-KNOWN = "cuba.Input, cuba.Dense, cuba.Recurrent, cuba.Flatten"
+CUBA = "lava.lib.dl.slayer.block.cuba"
+BLOCKS = ("Dense", "Recurrent")
+"""Classes of ``CUBA`` that are taken over; Flatten only moves numbers about."""
+
+KNOWN = "cuba.Dense, cuba.Recurrent, cuba.Flatten"
+
+UNKNOWN = Rule("unknown-module", KNOWN, "replace it, or export it with lava-dl and read the .net")
+SHAPE = Rule("shape-mismatch", "{expected}", "check the input's shape and the blocks' sizes")
+OUTPUT_DELAY = Rule("output-delay", "none: nothing follows that could be late", "build it with delay=False")
+NO_NEURONS = Rule("no-neurons", KNOWN, "add one")
+NOT_A_CHAIN = Rule(
+    "not-a-chain",
+    "the spikes of the block before, all of them in their order",
+    "build the model as a chain of blocks",
+)
+NOT_AS_IT_RUNS = Rule(
+    "not-as-it-runs",
+    "what the network read from it does",
+    "use lava-dl's blocks as they are, with binary spikes",
+)
 
 
-def from_blocks(layers: Sequence[tuple[str, Any]], input_shape: Sequence[int]) -> FixedNetwork:
+def _unread(_module: Any, _signal: Signal, _layer: Layer) -> None:
+    raise AssertionError("blocks are read as a chain")
+
+
+NEURONS = Neurons(
+    _unread,
+    split=lambda module, result: Outputs(result[0] if isinstance(result, tuple) else result, {}),
+    time_axis=lambda module: 2,
+    reset=lambda module: None,
+)
+
+
+def block_of(module: Any) -> Neurons | None:
+    """SLAYER's blocks with neurons, those that are refused too; None for any other module."""
+    found = type(module).__module__.startswith("lava.lib.dl.slayer.block.")
+    return (
+        NEURONS
+        if found and type(module).__name__ not in ("Flatten",) and "forward" not in vars(module)
+        else None
+    )
+
+
+def from_slayer(model: nn.Module, input_shape: tuple[int, ...]) -> FixedNetwork:
+    """The integer network of a model of SLAYER blocks, traced and proven; raises as ``from_torch``."""
+    from lbi.importers.torch.model import traced
+
+    way = next(way for way in WAYS if way.name == "all steps, time last")
+    copy = copy_to_run(model, widen=False)  # its dynamics are exact in float32
+    places = sites(copy, block_of)
+    unknown = Problems()
+    for site in places:
+        UNKNOWN.check(
+            unknown,
+            _is_known(site.module),
+            f"block {site.path!r}",
+            f"{type(site.module).__module__}.{type(site.module).__name__} cannot be taken over",
+        )
+    try:
+        tracing, outputs, *_ = traced(copy, places, input_shape, way, widen=False)
+    except NotThisWay as refusal:
+        raise InputError(*unknown, refusal.problem) from refusal
+    problems = Problems([*unknown, *tracing.problems])
+    _check_chain(tracing, problems)
+    read = read_at(tracing, outputs, problems)
+    if read is not None and read is not tracing.groups[-1]:
+        READOUT.check(
+            problems, False, "the model's output", f"is that of {read.where}, which is not the last"
+        )
+    try:
+        network = from_blocks([(group.site.path, group.site.module) for group in tracing.groups], input_shape)
+    except InputError as error:
+        known = {str(problem) for problem in problems}
+        Problems([*problems, *(problem for problem in error.problems if str(problem) not in known)]).raise_as(
+            InputError
+        )
+    problems.raise_as(InputError)
+    _prove(copy, tracing, network)
+    return network
+
+
+def _is_known(module: Any) -> bool:
+    cuba = sys.modules.get(CUBA)
+    return any(type(module) is getattr(cuba, name, None) for name in BLOCKS)
+
+
+def _check_chain(tracing: Tracing, problems: Problems) -> None:
+    """Note every block that does not take in the spikes of the one before it as they are."""
+    source = INPUT
+    for group in tracing.groups:
+        terms = signal_of(group, problems).terms
+        n = prod(group.in_shape)
+        alone = len(terms) == 1 and terms[0].source == source and terms[0].delay == 0
+        alone = alone and terms[0].matrix.shape == (n, n) and (terms[0].matrix != identity(n)).nnz == 0
+        NOT_A_CHAIN.check(problems, alone or group.lost, group.where, "takes in something else")
+        source = group.name
+
+
+def _prove(model: nn.Module, tracing: Tracing, network: FixedNetwork) -> None:
+    """Every block's spikes in the model and in the network, one step later per block that shifts them."""
+    way = next(way for way in WAYS if way.name == "all steps, time last")
+    n_samples, n_steps = proof.FEWEST_SAMPLES + 1, proof.N_STEPS
+    spikes = random_input(
+        network.input_shape, torch.tensor(proof.RATES[:n_samples]), n_steps, 1, static=False
+    )
+    places = sites(model, block_of)
+    theirs = proof.record(model, places, tracing, way, spikes.float(), widen=False).outputs
+    flat = spikes.reshape(n_samples, n_steps, -1).numpy().astype(np.uint8)
+    recorded = oracle.simulate(network, flat, record=("spikes",)).recorded
+    shift = 0
+    for group, population in zip(tracing.groups, network.populations, strict=True):
+        block = group.site.module
+        shift += int(bool(block.delay_shift))
+        late = np.broadcast_to(_delay(block), (population.n,)) + shift
+        for neuron in range(population.n):
+            steps = n_steps - int(late[neuron])
+            found = theirs[group.name][:, late[neuron] :, neuron]
+            ours = recorded[population.name, "spikes"][:, :steps, neuron]
+            if np.any(found != ours):
+                sample, step = (int(index) for index in np.argwhere(found != ours)[0])
+                text = f"neuron {neuron} differs at step {step} of sample {sample}"
+                raise InputError(NOT_AS_IT_RUNS.broken(f"block {group.site.path!r}", text))
+
+
+def from_blocks(blocks: Sequence[tuple[str, Any]], input_shape: Sequence[int]) -> FixedNetwork:
     """The network of a chain of (path, block). Raises InputError naming every block that cannot be taken over."""
     problems = Problems()
     populations: list[FixedPopulation] = []
     projections: list[FixedProjection] = []
     source, n_source, late = INPUT, prod(int(size) for size in input_shape), np.zeros(1, dtype=np.int64)
-    for path, block in layers:
-        where, kind = f"block {path!r}", type(block).__name__
-        if kind == "Flatten":
-            continue
-        if kind not in ("Dense", "Recurrent") or not type(block).__module__.endswith("block.cuba"):
-            problems.add(
-                "unknown-module",
-                where,
-                f"{type(block).__module__}.{kind} cannot be taken over",
-                KNOWN,
-                "replace it, or export it with lava-dl and read the .net",
-            )
+    for path, block in blocks:
+        where = f"block {path!r}"
+        if not _is_known(block):
+            found = f"{type(block).__module__}.{type(block).__name__} cannot be taken over"
+            UNKNOWN.check(problems, False, where, found)
             continue
         try:
             forward, recurrent = _matrices(block, where)
@@ -52,31 +179,25 @@ def from_blocks(layers: Sequence[tuple[str, Any]], input_shape: Sequence[int]) -
             problems.take(error)
             continue
         name = f"block{path}" if path[:1].isdigit() else path
-        if not problems.check(
-            forward.shape[1] == n_source, "shape-mismatch", where, f"{forward.shape[1]} inputs", f"{n_source}"
+        if not SHAPE.check(
+            problems, forward.shape[1] == n_source, where, f"{forward.shape[1]} inputs", expected=n_source
         ):
             continue
         delay = np.broadcast_to(late, (n_source,))[forward.indices]
         projections.append(_projection(f"{source}_to_{name}", source, name, forward, delay))
         if recurrent is not None:
             projections.append(_projection(f"{name}_to_{name}", name, name, recurrent, np.zeros(1, np.int64)))
+        n = forward.shape[0]
         populations.append(
-            FixedPopulation(
-                name, (forward.shape[0],), neuron, float(block.neuron.w_scale), len(populations) + 1
-            )
+            FixedPopulation(name, (n,), neuron, float(block.neuron.w_scale), len(populations) + 1)
         )
-        source, n_source, late = name, forward.shape[0], _delay(block)
-    problems.check(
-        not np.any(late),
-        "output-delay",
-        "the last block",
-        f"delays its output by up to {late.max()} steps",
-        "none: nothing follows that could be late",
-        "build it with delay=False",
+        source, n_source, late = name, n, _delay(block)
+    OUTPUT_DELAY.check(
+        problems, not np.any(late), "the last block", f"delays its output by up to {late.max()} steps"
     )
     problems.raise_as(InputError)
     if not populations:
-        raise InputError(Problem("no-neurons", "model", "no block with neurons", KNOWN))
+        raise InputError(NO_NEURONS.broken("model", "no block with neurons"))
     return FixedNetwork(
         tuple(int(size) for size in input_shape),
         tuple(populations),

@@ -1,0 +1,57 @@
+"""``nn.Sequential`` of neurons that hand out their state: what users step through by hand.
+
+torch's own ``Sequential`` cannot run such a chain (norse's cells return a tuple, and want the state back); it is
+run as everyone does it: the output goes to the next module, the state back to its own at the next step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from lbi.importers.torch import registry
+
+
+class Chain(nn.Module):
+    """The modules of a ``Sequential``, called for a step, their states passed on."""
+
+    def __init__(self, modules: nn.Sequential) -> None:
+        super().__init__()
+        for name, module in modules._modules.items():
+            self._modules[name] = module
+        self._stateful = [name for name, module in self._modules.items() if _hands_out(module)]
+
+    def _children(self) -> list[tuple[str, nn.Module]]:
+        return [(name, module) for name, module in self._modules.items() if module is not None]
+
+    def forward(self, value: Any, states: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Output and states for one step's input and the states of the step before."""
+        before, after = states or {}, {}
+        for name, module in self._children():
+            if isinstance(module, Chain) or name in self._stateful:
+                value, after[name] = module(value, before.get(name))
+            else:
+                result = module(value)
+                value = (
+                    result[0]
+                    if isinstance(result, tuple) and name != next(reversed(self._modules))
+                    else result
+                )
+        return value, after
+
+
+def chained(module: nn.Module) -> nn.Module:
+    """The model, its plain ``Sequential`` containers run as chains if that is the only way to run them."""
+    if type(module) is not nn.Sequential or "forward" in vars(module) or module._forward_hooks:
+        return module
+    for name, child in list(module._modules.items()):
+        if child is not None:
+            module._modules[name] = chained(child)
+    inner = module._modules.values()
+    return Chain(module) if any(isinstance(child, Chain) or _hands_out(child) for child in inner) else module
+
+
+def _hands_out(module: Any) -> bool:
+    neurons = registry.neurons_of(module)
+    return neurons is not None and not neurons.keeps_state

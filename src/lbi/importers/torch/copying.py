@@ -1,0 +1,124 @@
+"""A copy of a model to run: its own state, float64 on the CPU, in evaluation, without compilation.
+
+Float64 takes rounding out of the comparison; the values are the model's own. Modules are copied attribute by
+attribute, since ``deepcopy`` fails on tensors inside a graph, and sinabs's own version of it rebuilds layers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lbi.errors import InputError, Problems, Rule
+
+NO_VALUES = Rule(
+    "no-values",
+    "tensors with values, on a CPU or GPU",
+    "build the model without torch.device('meta') and load its state",
+)
+NOT_FINITE = Rule("not-finite", "finite numbers", "train it again")
+NOT_COPIED = Rule(
+    "model-copy",
+    "a model that copy.deepcopy can copy",
+    "keep open files, locks and generators out of the model",
+)
+SCRIPTED = Rule(
+    "model-torchscript", "Python modules", "give the model itself instead of what torch.jit made of it"
+)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``."""
+    while True:
+        compiled: Any = getattr(model, "_orig_mod", None)
+        if isinstance(compiled, nn.Module):
+            model = compiled
+        elif isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        else:
+            return model
+
+
+def copy_to_run(model: nn.Module, *, widen: bool = True) -> nn.Module:
+    """The copy; ``widen``: in float64. Raises InputError for modules without values, scripted ones, and what cannot be copied."""
+    memo: dict[int, Any] = {}
+    parts: dict[int, nn.Module] = {}
+    _check(model)
+    for part in _modules(model):
+        real = unwrapped(part)
+        if id(real) not in parts:
+            parts[id(real)] = real
+            memo[id(real)] = type(real).__new__(type(real))
+        memo[id(part)] = memo[id(real)]
+    keep: list[Tensor] = []  # an id stands for its tensor only as long as that lives
+    for part in parts.values():
+        for tensor in _tensors(vars(part), set()):
+            if id(tensor) not in memo:
+                keep.append(tensor)
+                memo[id(tensor)] = _exact(tensor, widen)
+    try:
+        for part in parts.values():
+            values = {name: value for name, value in vars(part).items() if name != "_compiled_call_impl"}
+            vars(memo[id(part)]).update(copy.deepcopy(values, memo))
+            vars(memo[id(part)])["_compiled_call_impl"] = None
+    except Exception as error:  # any class may refuse to be copied in its own way
+        text = f"cannot be copied ({type(error).__name__}: {error})"
+        raise InputError(NOT_COPIED.broken(type(model).__name__, text)) from error
+    return memo[id(model)].eval()
+
+
+def _modules(model: nn.Module) -> Iterator[nn.Module]:
+    """All modules, those inside wrappers too, each once."""
+    yield from model.modules()
+
+
+def _check(model: nn.Module) -> None:
+    problems = Problems()
+    for name, part in model.named_modules():
+        where = f"module {name or type(part).__name__!r}"
+        SCRIPTED.check(
+            problems, not isinstance(part, torch.jit.ScriptModule), where, "is compiled by TorchScript"
+        )
+        for key, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+            real = NO_VALUES.check(
+                problems,
+                value.device.type != "meta",
+                f"{where}, {key}",
+                "is on the meta device, without values",
+            )
+            if real and value.is_floating_point() and "thr" not in key:  # an infinite threshold means "never"
+                dense = value.detach().to_dense() if value.layout is not torch.strided else value.detach()
+                n_bad = int((~torch.isfinite(dense)).sum())
+                NOT_FINITE.check(problems, n_bad == 0, f"{where}, {key}", f"{n_bad} NaN or infinite values")
+    problems.raise_as(InputError)
+
+
+def _tensors(content: Any, seen: set[int]) -> Iterator[Tensor]:
+    """All tensors inside a value's dictionaries, lists and tuples."""
+    if id(content) in seen:
+        return
+    seen.add(id(content))
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, dict):
+        for value in list(content.values()):
+            yield from _tensors(value, seen)
+    elif isinstance(content, list | tuple | set):
+        for value in content:
+            yield from _tensors(value, seen)
+
+
+def _exact(tensor: Tensor, widen: bool) -> Tensor:
+    """The tensor on the CPU, dense, cut from its graph, floats in float64; whole numbers stay whole."""
+    value = tensor.detach()
+    if value.layout is not torch.strided:
+        value = value.to_dense()
+    wide = widen and value.is_floating_point()
+    value = value.to(device="cpu", dtype=torch.float64 if wide else value.dtype, copy=True)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(value, requires_grad=False)
+    return value

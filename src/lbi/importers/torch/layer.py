@@ -1,0 +1,110 @@
+"""What a framework's reader is given and gives: the layer under construction, and the record of a neuron class.
+
+Neither the readers (``snntorch``, ``norse``, …) nor the tracer that calls them import each other; both import this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lbi.errors import InputError, Problems, Rule
+from lbi.importers.builder import Builder
+from lbi.importers.signal import Signal
+
+SOFT_RESET_FIX = "train with a hard reset: the chip subtracts a threshold only at the cost of a second neuron"
+
+REST = Rule("rest-value", "0", "train with voltages measured from rest")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where a neuron module stands: the network under construction, its place for messages, its population's name.
+
+    shape: of its output, without batch and time · through: function of (module, signal) that traces a module
+    inside the neuron, such as a recurrent ``Linear``
+    """
+
+    builder: Builder
+    where: str
+    name: str
+    shape: tuple[int, ...]
+    through: Callable[[Any, Signal], Signal]
+
+    def neurons(self, signal: Signal, **parameters: Any) -> None:
+        """Add its population; see ``Builder.neurons``."""
+        self.builder.neurons(self.where, self.name, signal, **parameters)
+
+    def own_spikes(self) -> Signal:
+        """The population's spikes of the step before, to feed back."""
+        return Signal.spikes(self.name, self.shape).delayed(1)
+
+
+Reader = Callable[[Any, Signal, Layer], None]
+"""Function of (module, what flows in, where it stands) that adds the population; raises InputError."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a call of a neuron module returned, told apart.
+
+    main: its spikes, or the voltage of a neuron that integrates · others: name → state (or useless spikes)
+    """
+
+    main: Tensor
+    others: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """A neuron class of a framework: how it is called, what it returns and what it is in our equations.
+
+    read: adds its population
+    split: function of (module, result of its forward) that tells spikes and states apart
+    time_axis: function of the module: 0 or 1 where a call takes all steps, with batch in the other axis;
+        2 for the last axis; None where a call is one step; -1 where the steps of all samples stand in axis 0
+    reset: function of the module that forgets its state, as the framework's own reset does
+    keeps_state: function of the module: True if its state lives in it, False if the caller passes it on
+    integrates: function of the module: True if it is read by its voltage
+    gain: function of the module: what a spike is worth
+    """
+
+    read: Reader
+    split: Callable[[Any, Any], Outputs]
+    time_axis: Callable[[Any], int | None]
+    reset: Callable[[Any], None]
+    keeps_state: bool = True
+    integrates: Callable[[Any], bool] = lambda module: False
+    gain: Callable[[Any], Any] = lambda module: 1.0
+
+
+def check_rest(layer: Layer, **voltages: Any) -> None:
+    """Raise InputError unless the neuron rests at 0 and is reset to 0, as the chip's does."""
+    problems = Problems()
+    for name, value in voltages.items():
+        values = array(value)
+        REST.check(problems, not np.any(values), layer.where, f"{name} {values.min():g} to {values.max():g}")
+    problems.raise_as(InputError)
+
+
+def just_below(threshold: Any) -> NDArray[np.float64]:
+    """The float64 just below a threshold: v > this is v ≥ threshold, for any float64 v."""
+    values = array(threshold)
+    return np.where(np.isinf(values), values, np.nextafter(values, 0.0))
+
+
+def array(values: Any) -> NDArray[np.float64]:
+    """Numbers or a tensor as a float64 array."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().double().numpy()
+    return np.asarray(values, dtype=np.float64)
+
+
+def feature_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Shape of a sample in a step from the shape of a call with one sample."""
+    return tuple(shape[1:]) if len(shape) > 1 else tuple(shape)

@@ -1,0 +1,86 @@
+"""norse's neurons, single cells and layers over time, recurrent ones among them. Read from norse 1.1.0.
+
+    LIF       i ← i + input,  v ← v + dt/τ_mem (v_leak − v + i),  then i ← i − dt/τ_syn i;  spike where v > v_th
+    LIFBox    v ← v + dt/τ_mem (v_leak − v + input)
+    LI, LIBox the same without a threshold
+
+The caller passes the state on; ``Cell`` classes take a step, the others all steps, time first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lbi.importers.signal import Signal
+from lbi.importers.torch.layer import Layer, Neurons, Outputs, array, check_rest
+
+
+def read(module: Any, signal: Signal, layer: Layer) -> None:
+    """Add the population of a LIF or LI."""
+    beta = _voltage_decay(module, layer)
+    layer.neurons(
+        _input(module, signal, layer).scaled(beta),
+        current_decay=float(module.dt) * array(module.p.tau_syn_inv),
+        voltage_decay=beta,
+        threshold=array(getattr(module.p, "v_th", np.inf)),
+    )
+
+
+def read_box(module: Any, signal: Signal, layer: Layer) -> None:
+    """Add the population of a LIFBox or LIBox, whose current has no memory."""
+    beta = _voltage_decay(module, layer)
+    layer.neurons(
+        signal.scaled(beta),
+        current_decay=1.0,
+        voltage_decay=beta,
+        threshold=array(getattr(module.p, "v_th", np.inf)),
+    )
+
+
+def split(_module: Any, result: Any) -> Outputs:
+    """(output, state): the output is spikes, or the voltage of an integrator."""
+    output, state = result
+    return Outputs(output, {name: value for name, value in state._asdict().items() if name != "z"})
+
+
+def _voltage_decay(module: Any, layer: Layer) -> Any:
+    check_rest(layer, v_leak=module.p.v_leak, v_reset=getattr(module.p, "v_reset", 0.0))
+    return float(module.dt) * array(module.p.tau_mem_inv)
+
+
+def _input(module: Any, signal: Signal, layer: Layer) -> Signal:
+    """What enters the current: recurrent cells bring their own input weights and the recurrence."""
+    if not hasattr(module, "recurrent_weights"):
+        return signal
+    forward = signal.linear(array(module.input_weights))
+    return forward + layer.own_spikes().linear(array(module.recurrent_weights))
+
+
+def _neurons(cell: bool, box: bool, integrates: bool) -> Neurons:
+    return Neurons(
+        read_box if box else read,
+        split,
+        time_axis=lambda module: None if cell else 0,
+        reset=lambda module: None,
+        keeps_state=False,
+        integrates=lambda module: integrates,
+    )
+
+
+CLASSES = {
+    "LIFCell": _neurons(cell=True, box=False, integrates=False),
+    "LIF": _neurons(cell=False, box=False, integrates=False),
+    "LIFRecurrentCell": _neurons(cell=True, box=False, integrates=False),
+    "LIFRecurrent": _neurons(cell=False, box=False, integrates=False),
+    "LIFBoxCell": _neurons(cell=True, box=True, integrates=False),
+    "LIFBox": _neurons(cell=False, box=True, integrates=False),
+    "LICell": _neurons(cell=True, box=False, integrates=True),
+    "LI": _neurons(cell=False, box=False, integrates=True),
+    "LIBoxCell": _neurons(cell=True, box=True, integrates=True),
+    "LIBox": _neurons(cell=False, box=True, integrates=True),
+}
+
+MODULES = {"norse.torch": CLASSES}
+"""Where its classes are found → class → what it is."""

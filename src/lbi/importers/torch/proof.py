@@ -1,0 +1,354 @@
+"""The proof of an import: the model's own forward, and the network read from it, on the same random spikes.
+
+Three things are compared, all in float64. *Runs*: every population's spikes at every step. *Neurons*: each neuron
+module is driven with random currents, whether or not the model makes it spike. *Wiring*: the currents that reach
+each module meanwhile are those of the network's projections. The first difference is an InputError.
+
+Spikes must be equal. A voltage within ``ROUNDING`` of the threshold is no evidence: two orders of summing the same
+float64 numbers differ by some 2^-53 per term, 1e-11 of the sum for 100,000 terms; such a sample counts up to there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lbi.errors import InputError, Rule
+from lbi.importers.builder import Builder
+from lbi.importers.signal import Signal
+from lbi.importers.torch.layer import Layer, array
+from lbi.importers.torch.running import Site, Widened, forget, session_of
+from lbi.importers.torch.tracing import Group, Tracing, by_step
+from lbi.importers.torch.ways import Way, random_input
+from lbi.network.graph import INPUT, Network
+from lbi.simulation import oracle
+
+ROUNDING = 1e-9
+"""Of the largest voltage or current: what the order of summing may change."""
+
+RATES = (0.4, 0.05, 0.8, 0.2, 1.0, 0.1, 0.6, 0.02)
+"""Spikes per step and channel, of one sample each."""
+
+N_STEPS, FEWEST_STEPS, FEWEST_SAMPLES = 40, 10, 3
+
+MOST_PRODUCTS = 3e8
+"""Weights × steps × samples of a proof at most, as long as the fewest steps and samples allow it: about a second."""
+
+NOT_AS_IT_RUNS = Rule(
+    "not-as-it-runs",
+    "what the network read from it does: u ← (1−a)u + input; v ← (1−b)v + u; a spike and v ← 0 above the threshold",
+    "use the framework's plain layers and neurons; what a hook, a class of one's own or a changed state does is not in them",
+)
+NOT_ALIKE = Rule(
+    "not-proven",
+    "a sample whose voltages do not end on a threshold within rounding",
+    "move the threshold by a thousandth: weights in round numbers meet it exactly",
+)
+
+
+class Recorded(NamedTuple):
+    """What a run of the model showed: group name → (samples, steps, n)."""
+
+    outputs: dict[str, NDArray[Any]]
+    currents: dict[str, NDArray[Any]]
+
+
+class Recording:
+    """A session that records what neuron modules take in and give; ``currents`` drives them instead of the model."""
+
+    def __init__(self, tracing: Tracing, currents: dict[str, Tensor] | None = None) -> None:
+        self._tracing, self._driven = tracing, currents
+        self._calls: dict[str, int] = {}
+        self._outputs: dict[str, list[Tensor]] = {group.name: [] for group in tracing.groups}
+        self._currents: dict[str, list[Tensor]] = {group.name: [] for group in tracing.groups}
+
+    def call(self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the module's own forward."""
+        group, axis = self._group(site), site.neurons.time_axis(site.module)
+        first = args[0] if args else next(iter(kwargs.values()))
+        steps = [step.detach().clone() for step in by_step(first, axis)]
+        if self._driven is not None:
+            taken = len(self._currents[group.name])
+            given = self._driven[group.name][:, taken : taken + len(steps)]
+            driven = torch.stack([given[:, i].reshape(step.shape) for i, step in enumerate(steps)])
+            joined = _joined(driven, axis)
+            args, kwargs = (
+                ((joined, *args[1:]), kwargs) if args else ((), {**kwargs, next(iter(kwargs)): joined})
+            )
+        self._currents[group.name] += steps
+        result = site.forward(*args, **kwargs)
+        main = site.neurons.split(site.module, result).main
+        self._outputs[group.name] += [step.detach().clone() for step in by_step(main, axis)]
+        return result
+
+    def _group(self, site: Site) -> Group:
+        """The group that a module's next call belongs to: they take turns as in the trace."""
+        pattern = self._tracing.calls[site.path]
+        number = self._calls.get(site.path, 0)
+        self._calls[site.path] = number + 1
+        return self._tracing.groups[pattern[number % len(pattern)]]
+
+    def found(self, n_samples: int) -> Recorded:
+        """What was recorded, samples first."""
+        return Recorded(
+            *(
+                {
+                    name: np.stack([step.numpy().reshape(n_samples, -1) for step in steps], axis=1)
+                    for name, steps in kept.items()
+                }
+                for kept in (self._outputs, self._currents)
+            )
+        )
+
+
+def _joined(steps: Tensor, axis: int | None) -> Tensor:
+    """Inputs by step as the module takes them."""
+    if axis is None:
+        return steps[0]
+    if axis == -1:
+        return steps.flatten(0, 1)
+    return steps.movedim(0, -1 if axis == 2 else axis)
+
+
+def record(
+    model: nn.Module,
+    places: Sequence[Site],
+    tracing: Tracing,
+    way: Way,
+    spikes: Tensor,
+    currents: dict[str, Tensor] | None = None,
+    *,
+    widen: bool = True,
+) -> Recorded:
+    """Run the model on spikes (samples, steps, …) from rest."""
+    parts = spikes.split(1) if way.one_by_one else [spikes]
+    found = []
+    for number, part in enumerate(parts):
+        given = currents and {
+            name: value[number : number + 1] if way.one_by_one else value for name, value in currents.items()
+        }
+        recording = Recording(tracing, given)
+        forget(places, len(part))
+        with session_of(places, recording, Widened(widen=widen)):
+            way.call(model, part)
+        found.append(recording.found(len(part)))
+    return Recorded(
+        *(
+            {name: np.concatenate([entry[i][name] for entry in found]) for name in found[0][i]}
+            for i in range(2)
+        )
+    )
+
+
+def prove(
+    model: nn.Module, places: Sequence[Site], tracing: Tracing, way: Way, network: Network, drive: Drive
+) -> None:
+    """Compare the model with the network read from it.
+
+    Raises InputError naming the first module, step and neuron that differ.
+    """
+    rates = torch.tensor(RATES[: drive.n_samples])
+    spikes = random_input(network.input_shape, rates, drive.n_steps, 1, way.static)
+    theirs = record(model, places, tracing, way, spikes, drive.currents)
+    drive.compare(theirs)
+    _compare_wiring(tracing, theirs, spikes)
+    _compare_runs(tracing, network, record(model, places, tracing, way, spikes), spikes)
+
+
+def extent(network: Network, n_steps: int | None) -> tuple[int, int]:
+    """Samples and steps of a proof: fewer for a large network."""
+    products = sum(p.weights.nnz for p in network.projections) + sum(p.n for p in network.populations)
+    steps = n_steps or int(np.clip(MOST_PRODUCTS / products / len(RATES), FEWEST_STEPS, N_STEPS))
+    return int(np.clip(MOST_PRODUCTS / products / steps, FEWEST_SAMPLES, len(RATES))), steps
+
+
+class Drive:
+    """Random currents for every neuron module, and what its equations make of them."""
+
+    def __init__(self, tracing: Tracing, n_samples: int, n_steps: int) -> None:
+        self.n_samples, self.n_steps = n_samples, n_steps
+        self._expected: dict[str, tuple[NDArray[Any], Group]] = {}
+        self.currents: dict[str, Tensor] = {}
+        self._margins: dict[str, NDArray[Any]] = {}
+        rng = np.random.default_rng(0)
+        for group in tracing.groups:
+            n = int(np.prod(group.in_shape))
+            gains = rng.uniform(0.2, 1.6, group.in_shape) * self._unit(tracing, group)
+            network, layer = self._alone(tracing, group, gains)
+            spikes = (rng.random((n_samples, n_steps, n)) < 0.4).astype(np.uint8)
+            self.currents[group.name] = torch.from_numpy(spikes * gains.reshape(-1))
+            ours, margin = simulated(network, layer, spikes)
+            self._expected[group.name], self._margins[group.name] = (
+                (ours[group.name], group),
+                margin[group.name],
+            )
+
+    @staticmethod
+    def _alone(tracing: Tracing, group: Group, gains: Any) -> tuple[Network, Builder]:
+        builder = Builder(group.in_shape)
+        layer = Layer(builder, group.where, group.name, group.shape, tracing.through)
+        signal = Signal.spikes(INPUT, group.in_shape).scaled(gains)
+        group.site.neurons.read(group.site.module, signal, layer)
+        return builder.assembled(group.name), builder
+
+    def _unit(self, tracing: Tracing, group: Group) -> float:
+        """A current that takes a neuron of the group about to its threshold."""
+        network, _ = self._alone(tracing, group, 1.0)
+        weights = max(float(np.abs(p.weights.data).max(initial=0)) for p in network.projections)
+        thresholds = [float(getattr(p.neuron, "threshold", None) or 1.0) for p in network.populations]
+        unit = thresholds[-1] / weights if weights else 1.0
+        n_in = float(np.prod(group.in_shape))
+        return unit / max(1.0, n_in**0.5 / 4) if group.in_shape != group.shape else unit
+
+    def compare(self, theirs: Recorded) -> None:
+        """Raises InputError for the first module that answers its currents otherwise."""
+        for name, (ours, group) in self._expected.items():
+            found = theirs.outputs[name] / _gain(group)
+            cut = first_differences(found, ours, self._margins[name])
+            if cut is not None:
+                raise _difference(group, found, ours, cut, "driven with random currents, ")
+
+
+def simulated(
+    network: Network, builder: Builder | dict[str, Any], spikes: NDArray[np.uint8]
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Layer → spikes, or an integrator's voltages; and how far its voltages were from the threshold (relative)."""
+    parts = builder.parts if isinstance(builder, Builder) else builder
+    recorded = oracle.simulate(network, spikes, record=("spikes", "u", "v")).recorded
+    found, margins = {}, {}
+    for layer, members in parts.items():
+        n = sum(map(len, members.values()))
+        found[layer] = np.empty((*spikes.shape[:2], n))
+        margins[layer] = np.full((*spikes.shape[:2], n), np.inf)
+        for part, chosen in members.items():
+            neuron: Any = network.population(part).neuron
+            threshold = getattr(neuron, "threshold", None)
+            found[layer][..., chosen] = recorded[part, "v" if threshold is None else "spikes"]
+            if threshold is not None:
+                u, v = recorded[part, "u"], recorded[part, "v"]
+                before = np.concatenate([np.zeros_like(v[:, :1]), v[:, :-1]], axis=1)
+                reached = (
+                    before * (1.0 - neuron.voltage_decay) + u + (0.0 if neuron.bias is None else neuron.bias)
+                )
+                scale = max(threshold, float(np.abs(reached).max(initial=0)))
+                margins[layer][..., chosen] = np.abs(reached - threshold) / scale
+    return found, margins
+
+
+def first_differences(
+    theirs: NDArray[Any], ours: NDArray[Any], margin: NDArray[Any]
+) -> tuple[int, int, int] | None:
+    """(sample, step, neuron) of the first difference that rounding does not explain; None if there is none."""
+    if np.isinf(margin).all():  # voltages
+        off = np.abs(theirs - ours) > ROUNDING * max(1.0, float(np.abs(ours).max(initial=0)))
+    else:
+        off = theirs != ours
+    for step in np.flatnonzero(off.any(axis=(0, 2))):
+        for sample in np.flatnonzero(off[:, step].any(axis=1)):
+            neurons = np.flatnonzero(off[sample, step])
+            if np.any(margin[sample, step, neurons] > ROUNDING):
+                return int(sample), int(step), int(neurons[margin[sample, step, neurons] > ROUNDING][0])
+            off[sample] = False
+    return None
+
+
+def _compare_wiring(tracing: Tracing, theirs: Recorded, spikes: Tensor) -> None:
+    """Raises InputError for the first module whose current is not what its projections bring."""
+    n_samples, n_steps = spikes.shape[:2]
+    sources = {
+        name: value / _gain(group)
+        for name, value in theirs.outputs.items()
+        for group in tracing.groups
+        if group.name == name
+    }
+    sources[INPUT] = spikes.reshape(n_samples, n_steps, -1).numpy()
+    for group in tracing.groups:
+        signal, found = group.inputs[-1], theirs.currents[group.name]
+        expected = np.zeros_like(found) + signal.constant
+        for term in signal.terms:
+            for step in range(term.delay, n_steps):
+                expected[:, step] += (term.matrix @ sources[term.source][:, step - term.delay].T).T
+        off = np.abs(found - expected) > ROUNDING * max(1.0, float(np.abs(found).max(initial=0)))
+        if off.any():
+            step = int(np.flatnonzero(off.any(axis=(0, 2)))[0])
+            neuron = int(np.flatnonzero(off[:, step].any(axis=0))[0])
+            text = f"at step {step} a current into neuron {neuron} differs ({np.count_nonzero(off)} of {off.size} do)"
+            raise InputError(NOT_AS_IT_RUNS.broken(group.where, text))
+
+
+def _compare_runs(tracing: Tracing, network: Network, theirs: Recorded, spikes: Tensor) -> None:
+    """Raises InputError for the first step, layer and neuron at which the runs part."""
+    n_samples, n_steps = spikes.shape[:2]
+    flat = spikes.reshape(n_samples, n_steps, -1).numpy().astype(np.uint8)
+    layers = _layers(tracing, network)
+    ours, margins = simulated(network, layers, flat)
+    groups = {group.name: group for group in tracing.groups}
+    found = {name: theirs.outputs[name] / _gain(group) for name, group in groups.items()}
+    valid = np.full(n_samples, n_steps)
+    while True:
+        firsts = []
+        for order, (name, _group) in enumerate(groups.items()):
+            off = (
+                found[name] != ours[name]
+                if np.isfinite(margins[name]).any()
+                else _far(found[name], ours[name])
+            )
+            off &= (np.arange(n_steps) < valid[:, None])[..., None]
+            if off.any():
+                step = int(np.flatnonzero(off.any(axis=(0, 2)))[0])
+                firsts.append((step, order, name, off))
+        if not firsts:
+            break
+        step, _, name, off = min(firsts, key=lambda first: first[:2])
+        for sample in np.flatnonzero(off[:, step].any(axis=1)):
+            neurons = np.flatnonzero(off[sample, step])
+            far = margins[name][sample, step, neurons] > ROUNDING
+            if far.any():
+                place = (int(sample), step, int(neurons[far][0]))
+                raise _difference(groups[name], found[name], ours[name], place, "")
+            valid[sample] = step
+    if not np.any(valid >= min(n_steps, FEWEST_STEPS)):
+        raise InputError(
+            NOT_ALIKE.broken("model", f"all samples meet a threshold exactly by step {valid.max()}")
+        )
+
+
+def _far(theirs: NDArray[Any], ours: NDArray[Any]) -> NDArray[np.bool_]:
+    far: NDArray[np.bool_] = np.abs(theirs - ours) > ROUNDING * max(1.0, float(np.abs(ours).max(initial=0)))
+    return far
+
+
+def _layers(tracing: Tracing, network: Network) -> dict[str, dict[str, NDArray[np.intp]]]:
+    """Layer → population → its neurons, from the network's own account of its parts."""
+    parts = network.meta.get("parts", {})
+    return {
+        group.name: {
+            f"{group.name}_{number}": np.flatnonzero(np.asarray(parts[group.name]) == number)
+            for number in range(1, max(parts[group.name]) + 1)
+        }
+        if group.name in parts
+        else {group.name: np.arange(int(np.prod(group.shape)))}
+        for group in tracing.groups
+    }
+
+
+def _gain(group: Group) -> Any:
+    gain = array(group.site.neurons.gain(group.site.module))
+    return 1.0 if group.integrates else np.broadcast_to(gain, group.shape).reshape(-1)
+
+
+def _difference(
+    group: Group, theirs: NDArray[Any], ours: NDArray[Any], place: tuple[int, int, int], how: str
+) -> InputError:
+    sample, step, neuron = place
+    n = int(np.count_nonzero(_far(theirs, ours)))
+    said = "spikes" if theirs[place] else "does not spike"
+    if group.integrates:
+        said = f"has voltage {theirs[place]:g} instead of {ours[place]:g}"
+    text = f"{how}neuron {neuron} {said} at step {step} of sample {sample} (in all {n} of {ours.size} values differ)"
+    return InputError(NOT_AS_IT_RUNS.broken(group.where, text))

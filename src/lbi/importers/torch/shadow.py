@@ -1,0 +1,167 @@
+"""Shadow memory: for every number in a traced run, which value of the model it is.
+
+A tensor's storage has a shadow of whole numbers. 0: a constant of the model. Any other: an element of a ``Node``,
+that is of a ``Signal`` at a step. Views share the shadow as they share the storage, and what moves numbers about
+(cat, stack, indexing) moves the numbers of their shadows, so only arithmetic needs rules of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from lbi.importers.signal import Signal, merged
+
+STATIC = -1
+"""The step of an input that is the same in all steps."""
+
+LOST = 1
+"""The number of an element that an operation without a rule made; it was reported there."""
+
+
+class Node(NamedTuple):
+    """A signal at a step: its terms' delays count back from there."""
+
+    signal: Signal
+    step: int
+
+
+class Shadow:
+    """Shadow memory and the nodes that its numbers stand for."""
+
+    def __init__(self) -> None:
+        self._memory: dict[int, tuple[Any, Tensor, int]] = {}
+        self._nodes: list[Node] = [Node(Signal.nothing((1,)), STATIC)] * 2  # of constants, and of the lost
+        self._table = np.zeros((2, 1024), dtype=np.int64)  # of every node: its first number, its step
+        self._table[:, :2] = [[0, LOST], [STATIC, STATIC]]
+        self._end = LOST + 1
+        self._kept: dict[Hashable, Any] = {}
+
+    def new(self, signal: Signal, step: int) -> Tensor:
+        """Numbers for the elements of a signal at a step, (n,)."""
+        start = self._end
+        if len(self._nodes) == self._table.shape[1]:
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
+        self._table[:, len(self._nodes)] = start, step
+        self._nodes.append(Node(signal, step))
+        self._end += signal.n
+        return torch.arange(start, self._end)
+
+    def of(self, tensor: Tensor) -> Tensor | None:
+        """The shadow of a tensor, of its shape, or None if all of it is constant."""
+        found = self._memory.get(_place(tensor))
+        if found is None:
+            return None
+        _, numbers, size = found
+        if tensor.element_size() != size:  # the same memory seen as another type
+            return torch.full(tensor.shape, LOST)
+        view = numbers.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+        return view if bool(view.any()) else None
+
+    def mark(self, tensor: Tensor, numbers: Tensor | None) -> None:
+        """Say what the elements of a tensor are; None: constants."""
+        place = _place(tensor)
+        if place not in self._memory:
+            if numbers is None or not place:
+                return
+            storage = tensor.untyped_storage()
+            size = tensor.element_size()
+            self._memory[place] = (storage, torch.zeros(storage.nbytes() // size, dtype=torch.int64), size)
+        view = self._memory[place][1].as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+        view.copy_(torch.zeros_like(view) if numbers is None else numbers.expand(view.shape))
+
+    def node(self, number: int) -> tuple[Node, int]:
+        """The node of a number, and which of its elements it is."""
+        index = int(self.nodes(np.asarray(number)))
+        return self._nodes[index], number - int(self._table[0, index])
+
+    def nodes(self, numbers: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Which node each number belongs to."""
+        found: NDArray[np.intp] = (
+            np.searchsorted(self._table[0, : len(self._nodes)], numbers, side="right") - 1
+        )
+        return found
+
+    def node_at(self, index: int) -> tuple[Signal, int]:
+        """The signal of a node, and its first number."""
+        return self._nodes[index].signal, int(self._table[0, index])
+
+    def steps(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The step of every number; STATIC for constants."""
+        found: NDArray[np.int64] = self._table[1, self.nodes(numbers)]
+        return found
+
+    def read(self, numbers: NDArray[np.int64], values: NDArray[np.float64]) -> Node:
+        """One node for these elements; ``values``: what the constants among them are."""
+        node, first = self.node(int(numbers[0]))
+        if (
+            first == 0
+            and numbers[0] > LOST
+            and node.signal.n == numbers.size
+            and np.array_equal(numbers, np.arange(numbers[0], numbers[0] + numbers.size))
+        ):
+            return node
+        which = self.nodes(numbers)
+        used = [int(index) for index in np.unique(which)]
+        step = max(self._nodes[index].step for index in used)
+        constants = np.where(numbers == 0, values, 0.0)
+        parts = []
+        for index in used:
+            if index:
+                part, at = self._nodes[index], np.flatnonzero(which == index)
+                late = 0 if part.step == STATIC else step - part.step
+                parts.append((part.signal, at, numbers[at] - self._table[0, index], late))
+        key: tuple[Any, ...] = ("read", numbers.size, digest(constants))
+        key += tuple((id(signal), digest(at, rows), late) for signal, at, rows, late in parts)
+        return Node(self.keep(key, lambda: _gathered(numbers.size, constants, parts)), step)
+
+    def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What was made for this key before, or new: equal steps share their signals."""
+        if key not in self._kept:
+            self._kept[key] = make()  # for good: ids in keys stay taken
+        return self._kept[key]
+
+    def matrix(self, weights: Tensor) -> tuple[Hashable, csr_matrix]:
+        """A dense matrix in CSR, and its key; made once for equal contents."""
+        values = weights.to_dense() if weights.layout is not torch.strided else weights
+        dense = values.detach().double().numpy()
+        key = ("matrix", dense.shape, digest(np.ascontiguousarray(dense)))
+        if key not in self._kept:
+            self._kept[key] = csr_matrix(dense)
+        return key, self._kept[key]
+
+
+def digest(*arrays: NDArray[Any]) -> bytes:
+    """A key for the contents of arrays."""
+    total = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        total.update(np.ascontiguousarray(array).data)
+    return total.digest()
+
+
+def _place(tensor: Tensor) -> int:
+    """The address of a tensor's storage; sparse tensors have none, and are constants here."""
+    return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else 0
+
+
+def _gathered(
+    n: int,
+    constants: NDArray[np.float64],
+    parts: list[tuple[Signal, NDArray[np.intp], NDArray[np.int64], int]],
+) -> Signal:
+    """A signal of n elements, of which parts (signal, where to, which of its elements, steps late) are given."""
+    constant, terms = constants.copy(), []
+    for signal, at, rows, late in parts:
+        constant[at] = signal.constant[rows]
+        place = csr_matrix((np.ones(at.size), (at, rows)), shape=(n, signal.n))
+        terms += [
+            term.through(place, place)._replace(delay=term.delay + late) for term in signal.terms
+        ]
+    return Signal((n,), merged(tuple(terms)), constant)

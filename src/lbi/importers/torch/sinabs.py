@@ -1,0 +1,91 @@
+"""sinabs's neurons: LIF, IAF, ExpLeak, their Squeeze forms and LIFRecurrent. Read from sinabs 3.1.3.
+
+    i ← α_syn (i + input)   (without τ_syn: i = input);   v ← α_mem v + i   (norm_input: (1 − α_mem) i)
+
+with α = exp(−1/τ), and a spike where v ≥ spike_threshold. A call takes all steps, batch first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from lbi.errors import InputError, Problems, Rule
+from lbi.importers.signal import Signal
+from lbi.importers.torch.layer import SOFT_RESET_FIX, Layer, Neurons, Outputs, array, just_below
+
+SEVERAL_SPIKES = Rule(
+    "several-spikes", "SingleSpike", "train with one spike per step: the chip sends no more"
+)
+SOFT_RESET = Rule("soft-reset", "MembraneReset(0.0)", SOFT_RESET_FIX)
+VOLTAGE_FLOOR = Rule("voltage-floor", "None", "train without a lower bound")
+RECURRENCE = Rule("recurrence", "nn.Linear without bias", "build it with bias=False")
+
+
+def read(module: Any, signal: Signal, layer: Layer) -> None:
+    """Add the population of a LIF, IAF, ExpLeak or a recurrent LIF."""
+    problems, where = Problems(), layer.where
+    if not _integrates(module):
+        spike = getattr(module.spike_fn, "__name__", repr(module.spike_fn))
+        hard = type(module.reset_fn).__name__ == "MembraneReset"
+        hard = hard and getattr(module.reset_fn, "reset_value", 1) == 0
+        SEVERAL_SPIKES.check(problems, spike == "SingleSpike", where, f"spike_fn {spike}")
+        SOFT_RESET.check(problems, hard, where, f"reset_fn {module.reset_fn}")
+    VOLTAGE_FLOOR.check(problems, module.min_v_mem is None, where, f"min_v_mem {module.min_v_mem}")
+    problems.raise_as(InputError)
+    if hasattr(module, "rec_connect"):
+        feedback = layer.through(module.rec_connect, layer.own_spikes())
+        RECURRENCE.check(
+            problems, not np.any(feedback.constant), where, "rec_connect adds a bias from the second step on"
+        )
+        problems.raise_as(InputError)
+        signal = signal + feedback
+    _membrane(module, signal, layer)
+
+
+def _membrane(module: Any, signal: Signal, layer: Layer) -> None:
+    mem = getattr(module, "alpha_mem_calculated", None)
+    syn = getattr(module, "alpha_syn_calculated", None)
+    alpha_mem = np.ones(1) if mem is None else array(mem)
+    if syn is not None:
+        signal = signal.scaled(array(syn))
+    if mem is not None and module.norm_input:
+        signal = signal.scaled(1.0 - alpha_mem)
+    layer.neurons(
+        signal,
+        current_decay=1.0 if syn is None else 1.0 - array(syn),
+        voltage_decay=1.0 - alpha_mem,
+        threshold=np.inf if _integrates(module) else just_below(module.spike_threshold),
+    )
+
+
+def split(module: Any, result: Any) -> Outputs:
+    """Spikes (an ExpLeak's voltages) are returned; states are buffers."""
+    states = {name: getattr(module, name, None) for name in ("v_mem", "i_syn")}
+    return Outputs(result, {name: state for name, state in states.items() if state is not None})
+
+
+def _reset(module: Any) -> None:
+    """Forget the state, and the batch size with it: sinabs draws states at random for a batch of another size."""
+    for name in ("v_mem", "i_syn"):
+        if getattr(module, name, None) is not None:
+            setattr(module, name, torch.zeros(0))
+
+
+def _integrates(module: Any) -> bool:
+    return type(module).__name__.startswith("ExpLeak")
+
+
+def _neurons(time_axis: int) -> Neurons:
+    return Neurons(read, split, time_axis=lambda module: time_axis, reset=_reset, integrates=_integrates)
+
+
+CLASSES = {
+    **dict.fromkeys(("LIF", "IAF", "ExpLeak", "LIFRecurrent"), _neurons(1)),
+    **dict.fromkeys(("LIFSqueeze", "IAFSqueeze", "ExpLeakSqueeze"), _neurons(-1)),
+}
+
+MODULES = {"sinabs.layers": CLASSES}
+"""Where its classes are found → class → what it is."""

@@ -1,0 +1,116 @@
+"""snnTorch's neurons: Leaky, Synaptic and their recurrent forms RLeaky and RSynaptic. Read from snnTorch 1.0.0.
+
+    Leaky      mem ← β mem + input                       spike where mem > threshold
+    Synaptic   syn ← α syn + input,  mem ← β mem + syn
+
+``Leaky`` zeroes mem before it adds the next input; with ``reset_delay=True`` all others lose that step's input.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from lbi.errors import InputError, Problems, Rule
+from lbi.importers.signal import Signal
+from lbi.importers.torch.layer import SOFT_RESET_FIX, Layer, Neurons, Outputs, array
+
+RESETS = ("subtract", "zero", "none")
+"""``reset_mechanism`` by number."""
+
+STATES = {"Leaky": ("mem",), "Synaptic": ("syn", "mem"), "RLeaky": ("mem",), "RSynaptic": ("syn", "mem")}
+"""Class → the states that it returns behind its spikes."""
+
+RESET_NAME = Rule("reset-mechanism", "{state!r}, as its state says", "build it as it was trained")
+SOFT_RESET = Rule(
+    "soft-reset",
+    "'zero'; 'none' in the last layer, if its voltage is what the model returns (output=True)",
+    SOFT_RESET_FIX,
+)
+INHIBITION = Rule("inhibition", "none", "train without it")
+STATE_QUANT = Rule("state-quant", "none", "train without it: lbi-export quantizes")
+RESET_DELAY = Rule(
+    "reset-delay", "True: snnTorch 1.0.0 computes the other one wrongly", "build it with reset_delay=True"
+)
+
+
+def read(module: Any, signal: Signal, layer: Layer) -> None:
+    """Add the population of a snnTorch neuron."""
+    problems = Problems()
+    reset = _reset_mechanism(module)
+    RESET_NAME.check(
+        problems,
+        reset == module.reset_mechanism,
+        layer.where,
+        f"built with {module.reset_mechanism!r}",
+        state=reset,
+    )
+    SOFT_RESET.check(problems, reset in ("zero", "none"), layer.where, f"reset_mechanism {reset!r}")
+    INHIBITION.check(problems, not module.inhibition, layer.where, "lateral inhibition")
+    STATE_QUANT.check(problems, not module.state_quant, layer.where, "quantized states")
+    integrates, recurrent, synaptic = (
+        _integrates(module),
+        hasattr(module, "recurrent"),
+        hasattr(module, "alpha"),
+    )
+    RESET_DELAY.check(
+        problems,
+        bool(module.reset_delay) or not recurrent,
+        layer.where,
+        "a recurrent neuron with reset_delay=False",
+    )
+    problems.raise_as(InputError)
+    if recurrent:
+        own = layer.own_spikes().scaled(array(module.graded_spikes_factor))
+        signal = signal + layer.through(module.recurrent, own)
+    late = bool(module.reset_delay) and (synaptic or recurrent) and not integrates
+    layer.neurons(
+        signal,
+        current_decay=1.0 - np.clip(array(module.alpha), 0, 1) if synaptic else 1.0,
+        voltage_decay=1.0 - np.clip(array(module.beta), 0, 1),
+        threshold=np.inf if integrates else array(module.threshold),
+        refractory_period=1 if late else 0,
+    )
+
+
+def split(module: Any, result: Any) -> Outputs:
+    """Spikes first, then the states; a neuron without reset is read by its last one, ``mem``."""
+    spikes, *rest = result if isinstance(result, tuple) else (result,)
+    states = {name: getattr(module, name) for name in STATES[type(module).__name__]}
+    states |= dict(zip(states, rest, strict=False))
+    if _integrates(module):
+        name = "spikes" if _reset_mechanism(module) == "none" else "silence"
+        return Outputs(states.pop("mem"), {name: spikes, **states})
+    return Outputs(spikes, states)
+
+
+def _reset(module: Any) -> None:
+    for name in ("spk", *STATES[type(module).__name__]):
+        if hasattr(module, name):
+            setattr(module, name, torch.zeros(0))
+
+
+def _reset_mechanism(module: Any) -> str:
+    """The name of its reset mechanism, whose number stands in a saved state."""
+    number = int(module.reset_mechanism_val)
+    return RESETS[number] if number in range(len(RESETS)) else f"number {number}"
+
+
+def _integrates(module: Any) -> bool:
+    """True if it is never reset: without a reset mechanism, or with thresholds that no voltage reaches."""
+    return _reset_mechanism(module) == "none" or bool(np.all(np.isinf(array(module.threshold))))
+
+
+NEURONS = Neurons(
+    read,
+    split,
+    time_axis=lambda module: None,
+    reset=_reset,
+    integrates=_integrates,
+    gain=lambda module: array(module.graded_spikes_factor),
+)
+
+MODULES = {"snntorch": dict.fromkeys(STATES, NEURONS)}
+"""Where its classes are found → class → what it is."""

@@ -1,0 +1,61 @@
+"""spikingjelly's neurons: LIFNode, ParametricLIFNode, IFNode. Read from spikingjelly 0.0.0.0.14.
+
+    v ← v + (input − v)/τ   (decay_input=False: v ← v − v/τ + input);  spike where v ≥ v_threshold
+
+The state lives in the module; ``step_mode`` says whether a call is a step or all of them, time first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from lbi.errors import InputError, Rule
+from lbi.importers.signal import Signal
+from lbi.importers.torch.layer import SOFT_RESET_FIX, Layer, Neurons, Outputs, check_rest, just_below
+
+SOFT_RESET = Rule("soft-reset", "v_reset=0.0", SOFT_RESET_FIX)
+
+
+def read(module: Any, signal: Signal, layer: Layer) -> None:
+    """Add the population of a LIFNode, ParametricLIFNode or IFNode."""
+    if module.v_reset is None:
+        raise InputError(SOFT_RESET.broken(layer.where, "v_reset=None"))
+    check_rest(layer, v_reset=module.v_reset)
+    decay = 0.0
+    if hasattr(module, "w"):  # ParametricLIFNode
+        decay = float(torch.sigmoid(module.w))
+    elif hasattr(module, "tau"):
+        decay = 1.0 / float(module.tau)
+    if decay and module.decay_input:
+        signal = signal.scaled(decay)
+    layer.neurons(signal, current_decay=1.0, voltage_decay=decay, threshold=just_below(module.v_threshold))
+
+
+def split(module: Any, result: Any) -> Outputs:
+    """Spikes are returned; the voltage (of all steps with ``store_v_seq``) is an attribute."""
+    voltage = getattr(module, "v_seq", None)
+    voltage = module.v if voltage is None else voltage
+    if _integrates(module):
+        return Outputs(voltage, {"silence": result, **({} if voltage is module.v else {"last": module.v})})
+    return Outputs(result, {"v": voltage, **({} if voltage is module.v else {"last": module.v})})
+
+
+def _integrates(module: Any) -> bool:
+    return bool(np.isinf(module.v_threshold))
+
+
+NEURONS = Neurons(
+    read,
+    split,
+    time_axis=lambda module: 0 if module.step_mode == "m" else None,
+    reset=lambda module: module.reset(),
+    integrates=_integrates,
+)
+
+MODULES = {
+    "spikingjelly.activation_based.neuron": dict.fromkeys(("LIFNode", "ParametricLIFNode", "IFNode"), NEURONS)
+}
+"""Where its classes are found → class → what it is."""

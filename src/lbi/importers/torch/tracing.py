@@ -1,0 +1,424 @@
+"""Tracing a model: one run with one sample, in which every number knows which spikes it comes from.
+
+The run goes through the model's own code: loops over time, hooks, masks, functional calls. What reaches a neuron
+module at each step is a ``Signal``; equal signals at all steps are a projection. Operations without a rule are
+reported with their place in the source, and what they make is not followed further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+
+from lbi.errors import Problem, Problems, Rule
+from lbi.importers.signal import Signal
+from lbi.importers.torch import registry
+from lbi.importers.torch.layer import Outputs, feature_shape
+from lbi.importers.torch.operations import RULES, VALUE_FREE, tracked
+from lbi.importers.torch.running import (
+    Place,
+    Site,
+    Widened,
+    place,
+    run_model,
+    widened,
+    widened_options,
+)
+from lbi.importers.torch.shadow import LOST, STATIC, Node, Shadow
+
+STATE_OF = "|"
+"""Between a layer and its state, in the name of a source that is no spikes."""
+
+UNKNOWN_MODULE = Rule("unknown-module", "{allowed}", "{fix}")
+UNTRACEABLE = Rule(
+    "untraceable",
+    "sums, products with constants, convolutions, average pooling, BatchNorm in evaluation, reshaping and indexing",
+    "{fix}",
+)
+STATE_CHANGED = Rule(
+    "state-changed",
+    "the state that its last call returned, or zeros",
+    "pass the state on as it was returned",
+)
+
+REMEDIES = {
+    "max_pool": "pool with an average: torch.nn.AvgPool2d, torch.nn.functional.avg_pool2d",
+    "item": "keep Python's own decisions and numbers apart from the spikes",
+    "scalar": "keep Python's own decisions and numbers apart from the spikes",
+    "nonzero": "keep Python's own decisions and numbers apart from the spikes",
+    "relu": "take the activation out: the neurons behind it have their own threshold",
+    "batch_norm": "train with track_running_stats=True",
+    "norm": "train with BatchNorm, which is folded into the weights",
+}
+"""Part of an operation's name → what to do."""
+
+NEURON_FIX = "use a neuron that is known ({allowed})"
+OTHER_FIX = "do it before the first layer, behind the last one, or leave it out"
+
+
+class NotThisWay(Exception):  # noqa: N818 - no error of the model, but of this way to call it
+    """The model is not called in this way."""
+
+    def __init__(self, problem: Problem, progress: int = 0) -> None:
+        super().__init__(str(problem))
+        self.problem, self.progress = problem, progress
+
+
+@dataclass
+class Group:
+    """A population in the making: a chain of states of a neuron module.
+
+    inputs: what flows in at each step · shape, in_shape: of a sample's output and input in a step
+    """
+
+    site: Site
+    name: str
+    number: int
+    shape: tuple[int, ...] = ()
+    in_shape: tuple[int, ...] = ()
+    inputs: list[Signal] = field(default_factory=list)
+    lost: bool = False
+
+    @property
+    def integrates(self) -> bool:
+        """True if it is read by its voltage."""
+        return self.site.neurons.integrates(self.site.module)
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return self.site.where
+
+
+class Tracing(Widened):
+    """A session that traces; it is the mode in which the model's operations run, too."""
+
+    def __init__(self, model: nn.Module, *, widen: bool = True) -> None:
+        super().__init__(widen=widen)
+        self.shadow = Shadow()
+        self.problems = Problems()
+        self.groups: list[Group] = []
+        self.calls: dict[str, list[int]] = {}
+        self._model = model
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._paused = False
+        self._reported: set[tuple[str, str]] = set()
+        self._states: dict[int, Group] = {}
+
+    # ---- operations ----
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and follow what it does to numbers that are not constant."""
+        kwargs = kwargs or {}
+        if self.widen:
+            args, kwargs = widened(func, args), widened_options(kwargs)
+        if self._paused:
+            return func(*args, **kwargs)
+        tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
+        numbers = [found for tensor in tensors if (found := self.shadow.of(tensor)) is not None]
+        if func._schema.is_mutable:
+            return self._mutate(func, args, kwargs, numbers)
+        out = func(*args, **kwargs)
+        if numbers:
+            self._follow(func, out, args, kwargs, tensors, numbers)
+        return out
+
+    def _follow(
+        self, func: Any, out: Any, args: Any, kwargs: Any, tensors: list[Tensor], numbers: list[Tensor]
+    ) -> None:
+        outputs = [value for value in tree_flatten(out)[0] if isinstance(value, Tensor)]
+        name = func._schema.name
+        if name.split("::")[1] in VALUE_FREE:
+            return
+        places = {_storage(tensor) for tensor in tensors}
+        if outputs and all(_storage(output) in places for output in outputs):
+            return  # a view
+        found = self._numbers(func, outputs[0], args, kwargs, numbers) if outputs else None
+        if found is None:
+            self._report(func)
+            for output in outputs:
+                self.shadow.mark(output, torch.tensor(LOST))
+        else:
+            self.shadow.mark(outputs[0], found)
+
+    def _numbers(
+        self, func: Any, out: Tensor, args: Any, kwargs: Any, numbers: list[Tensor]
+    ) -> Tensor | None:
+        """The numbers of the output by the operation's rule; None if there is none."""
+        if any(bool((found == LOST).any()) for found in numbers):
+            return torch.full(out.shape, LOST)
+        name = func._schema.name
+        rule = RULES.get(name) or (RULES.get(name[:-1]) if name.endswith("_") else None)
+        return None if rule is None else rule(self.shadow, func, out, args, kwargs)
+
+    def _mutate(self, func: Any, args: Any, kwargs: Any, numbers: list[Tensor]) -> Any:
+        """An operation that changes its first argument."""
+        target, name = args[0] if args else None, func._schema.name
+        if not isinstance(target, Tensor):
+            out = func(*args, **kwargs)
+            if numbers:
+                self._report(func)
+            return out
+        if not numbers:
+            return func(*args, **kwargs)
+        if name in ("aten::native_batch_norm", "aten::_native_batch_norm_legit"):
+            out = func(*args, **kwargs)
+            self._follow(func, out, args, kwargs, [target], numbers)
+            return out
+        if name == "aten::copy_":
+            source = self.shadow.of(args[1]) if isinstance(args[1], Tensor) else None
+            found: Tensor | None = torch.zeros_like(target, dtype=torch.int64) if source is None else source
+        elif name in ("aten::zero_", "aten::fill_") and not any(
+            isinstance(value, Tensor) and self.shadow.of(value) is not None for value in args[1:]
+        ):
+            found = torch.zeros_like(target, dtype=torch.int64)
+        elif name in ("aten::detach_", "aten::requires_grad_"):
+            return func(*args, **kwargs)
+        else:
+            found = self._numbers(func, target, args, kwargs, numbers)
+            found = None if found is None else found.clone()
+        out = func(*args, **kwargs)
+        if found is None:
+            self._report(func)
+            found = torch.tensor(LOST)
+        self.shadow.mark(target, found)
+        return out
+
+    def _report(self, func: Any) -> None:
+        """Note an operation without a rule, once for its place."""
+        here = place()
+        operation = func._schema.name.split("::")[1]
+        library = here.of_library or registry.derived_from(here.module)
+        key = ("", self._path(here.module)) if library else (here.source, operation)
+        if key in self._reported:
+            return
+        self._reported.add(key)
+        self.problems.note(self._refusal(here, operation))
+
+    def _refusal(self, here: Place, operation: str) -> Problem:
+        module = here.module
+        fix = next((fix for part, fix in REMEDIES.items() if part in operation), OTHER_FIX)
+        kind = (
+            "" if module is None else f"{type(module).__module__.split('.')[0]}.{type(module).__qualname__}"
+        )
+        base = "" if module is None else registry.derived_from(module)
+        at = f" at {here.source}" if here.source else ""
+        if base:
+            exact = "brings a forward of its own" if "forward" in vars(module) else f"is not {base} itself"
+            found = f"{kind} {exact}: its {operation}{at} cannot be followed"
+            return UNKNOWN_MODULE.broken(
+                self._where(module), found, allowed=registry.known(), fix=f"use {base}"
+            )
+        if here.of_library and module is not None:
+            fix = fix if fix != OTHER_FIX else "replace it"
+            found = f"{kind} cannot be taken over ({operation}{at})"
+            allowed = f"linear layers, and the neurons {registry.known()}"
+            return UNKNOWN_MODULE.broken(self._where(module), found, allowed=allowed, fix=fix)
+        if fix == OTHER_FIX and operation in ("gt", "ge", "lt", "le", "heaviside", "sign", "where"):
+            fix = NEURON_FIX.format(allowed=registry.known())
+        where = here.source or self._where(module)
+        inside = f", in {self._where(module)}" if module is not None and here.source else ""
+        return UNTRACEABLE.broken(
+            where, f"{operation} of spikes or currents cannot be followed{inside}", fix=fix
+        )
+
+    def _path(self, module: Any) -> str:
+        return self._paths.get(id(module), "")
+
+    def _where(self, module: Any) -> str:
+        return f"module {self._path(module) or type(module).__name__!r}"
+
+    # ---- neurons ----
+
+    def call(self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a neuron module's own forward; note what flows in, and mark what comes out as its spikes."""
+        with self._pause():
+            return self._call(site, args, kwargs)
+
+    def _call(self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        current, states = _current(site, args, kwargs)
+        numbers = self.shadow.of(current)
+        group = self._group(site, states)
+        result = site.forward(*args, **kwargs)
+        outputs = site.neurons.split(site.module, result)
+        axis = site.neurons.time_axis(site.module)
+        steps_in, steps_out = list(by_step(current, axis)), list(by_step(outputs.main, axis))
+        if (
+            any(step.dim() > 1 and step.shape[0] != 1 for step in steps_in)
+            or len(steps_in) != len(steps_out)
+            or (axis in (0, 1) and current.shape[1 - axis] != 1)
+        ):
+            self._not_this_way(site, f"a call with input of shape {tuple(current.shape)}, for one sample")
+        shape = feature_shape(steps_out[0].shape)
+        in_shape = feature_shape(steps_in[0].shape)
+        if group.inputs and (shape, in_shape) != (group.shape, group.in_shape):
+            self._not_this_way(site, f"shape {in_shape} after {group.in_shape}")
+        group.shape, group.in_shape = shape, in_shape
+        first = len(group.inputs)
+        for step, step_in in enumerate(steps_in, start=first):
+            self._take_in(group, step_in, None if numbers is None else self.shadow.of(step_in), step)
+        self._mark_states(group, outputs, axis)
+        for step, step_out in enumerate(steps_out, start=first):  # an integrator's output is a state, too
+            self.shadow.mark(step_out, self.shadow.new(self._spikes(group), step).reshape(step_out.shape))
+        self.calls.setdefault(site.path, []).append(group.number)
+        return result
+
+    def _take_in(self, group: Group, current: Tensor, numbers: Tensor | None, step: int) -> None:
+        values = tracked(self.shadow, current, current.shape)
+        node = (
+            self.shadow.read(values.numbers, values.values)
+            if values.numbers.size
+            else Node(Signal.nothing((0,)), STATIC)
+        )
+        if numbers is not None and bool((numbers == LOST).any()):
+            group.lost = True
+        if node.step > step:
+            self._not_this_way(group.site, f"takes in at step {step} what comes at step {node.step}")
+        signal, late = node.signal, 0 if node.step == STATIC else step - node.step
+        if late:
+            key = ("late", id(signal), late)
+            signal = self.shadow.keep(
+                key,
+                lambda: replace(
+                    signal, terms=tuple(term._replace(delay=term.delay + late) for term in signal.terms)
+                ),
+            )
+        group.inputs.append(signal)
+
+    def _spikes(self, group: Group, state: str = "") -> Signal:
+        """What comes out of a group, or one of its states."""
+
+        def make() -> Signal:
+            if state:
+                return Signal.spikes(f"{group.name}{STATE_OF}{state}", group.shape)
+            gain = group.site.neurons.gain(group.site.module)
+            spikes = Signal.spikes(group.name, group.shape)
+            return spikes if np.all(gain == 1) else spikes.scaled(gain)
+
+        signal = self.shadow.keep(("spikes", group.number, state), make)
+        self._states[id(signal)] = group
+        return signal
+
+    def _mark_states(self, group: Group, outputs: Outputs, axis: int | None) -> None:
+        last = len(group.inputs) - 1
+        for name, state in outputs.others.items():
+            if not isinstance(state, Tensor) or state.numel() == 0:
+                continue
+            steps = list(by_step(state, axis)) if state.shape == outputs.main.shape else [state]
+            if steps[-1].numel() != self._spikes(group).n:
+                self.shadow.mark(state, torch.tensor(LOST))
+                continue
+            for back, value in enumerate(reversed(steps)):
+                signal = self._spikes(group, name)
+                self.shadow.mark(value, self.shadow.new(signal, last - back).reshape(value.shape))
+
+    def _group(self, site: Site, states: list[Tensor]) -> Group:
+        """The population whose state is passed in, or that lives in the module; else a new one."""
+        own = [group for group in self.groups if group.site is site]
+        owners = [self._owner(state, site) for state in states if self.shadow.of(state) is not None]
+        zeros = [state for state in states if self.shadow.of(state) is None]
+        if any(bool(state.any()) for state in zeros if state.is_floating_point()):
+            self._state_changed(site, "starts from another state than zeros")
+        if owners:
+            return owners[0] if owners[0] is not None else self._new_group(site, len(own))
+        if own and site.neurons.keeps_state and not states:
+            return own[0]
+        return self._new_group(site, len(own))
+
+    def _owner(self, state: Tensor, site: Site) -> Group | None:
+        numbers = self.shadow.of(state)
+        assert numbers is not None
+        if bool((numbers == LOST).any()):
+            return None
+        node, first = self.shadow.node(int(numbers.reshape(-1)[0]))
+        group = self._states.get(id(node.signal))
+        whole = torch.arange(numbers.numel()) + int(numbers.reshape(-1)[0])
+        if (
+            group is None
+            or group.site is not site
+            or first
+            or node.step != len(group.inputs) - 1
+            or not torch.equal(numbers.reshape(-1), whole)
+        ):
+            self._state_changed(site, "is handed another state than its last call returned")
+            return group if group is not None and group.site is site else None
+        return group
+
+    def _state_changed(self, site: Site, found: str) -> None:
+        key = ("state", site.path)
+        if key not in self._reported:
+            self._reported.add(key)
+            source = place().source
+            self.problems.note(
+                STATE_CHANGED.broken(site.where, f"{found}{f', at {source}' if source else ''}")
+            )
+
+    def _new_group(self, site: Site, number: int) -> Group:
+        name = layer_name(site.path) + (f"_{number + 1}" if number else "")
+        group = Group(site, name, len(self.groups))
+        self.groups.append(group)
+        return group
+
+    def _not_this_way(self, site: Site, found: str) -> None:
+        raise NotThisWay(
+            Problem("call", site.where, found, "the same neurons in every step"),
+            sum(len(group.inputs) for group in self.groups),
+        )
+
+    @contextmanager
+    def _pause(self) -> Iterator[None]:
+        self._paused, before = True, self._paused
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    # ---- parts of a model ----
+
+    def through(self, module: Any, signal: Signal) -> Signal:
+        """What a module makes of a signal: it is run on it, hooks included."""
+        value = torch.zeros((1, *signal.shape), dtype=torch.float64)
+        self.shadow.mark(value, self.shadow.new(signal, 0).reshape(value.shape))
+        out = run_model(module, value)
+        found = tracked(self.shadow, out, out.shape)
+        node = self.shadow.read(found.numbers, found.values)
+        return node.signal.reshaped(feature_shape(out.shape))
+
+
+def by_step(value: Tensor, axis: int | None) -> Iterator[Tensor]:
+    """A call's input or output apart by step, each (1, …)."""
+    if axis is None:
+        yield value
+    elif axis == -1:
+        yield from value.split(1)
+    elif axis == 2:
+        yield from value.unbind(-1)
+    else:
+        yield from value.unbind(axis)
+
+
+def layer_name(path: str) -> str:
+    """A population's name from a module's path."""
+    clean = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in path) or "neurons"
+    return f"layer{clean}" if clean[0].isdigit() else f"{clean}_" if clean == "input" else clean
+
+
+def _current(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, list[Tensor]]:
+    """A call's input, and the tensors of the state that is passed in with it."""
+    values = [*args, *kwargs.values()]
+    tensors = [value for value in tree_flatten(values[1:])[0] if isinstance(value, Tensor) and value.numel()]
+    if not values or not isinstance(values[0], Tensor):
+        found = f"is called with {type(values[0]).__name__ if values else 'nothing'}"
+        raise NotThisWay(Problem("call", site.where, found, "a tensor"))
+    return values[0], tensors
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else 0
