@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, identity, kron
 from torch import Tensor
 
-from lbi.importers.signal import Signal, Term
+from lbi.importers.signal import Signal
 from lbi.importers.torch.shadow import STATIC, Node, Shadow, digest
 
 PROBED = 512
@@ -85,7 +85,7 @@ def summed(shadow: Shadow, x: Tracked, rows: NDArray[np.int64], scale: float) ->
         node = shadow.read(x.numbers[chosen], x.values[chosen])
         key = ("summed", id(node.signal), rows.shape[1], scale)
         pattern = csr_matrix(kron(identity(at.size), np.full((1, rows.shape[1]), scale)))
-        signal = shadow.keep(key, partial(node.signal.linear, pattern))
+        signal = shadow.keep(key, partial(node.signal.linear, pattern, pattern=pattern))
         found[at] = shadow.new(signal, node.step).numpy()
     return found
 
@@ -342,7 +342,7 @@ def _planar(shadow: Shadow, func: Any, out: Tensor, args: tuple[Any, ...], kwarg
     height, width = x.shape[-2:]
     n_planes, n_pixels, n_out = x[..., 0, 0].numel(), height * width, out.shape[-1] * out.shape[-2]
 
-    def matrix() -> csr_matrix:
+    def matrix_of_plane() -> csr_matrix:
         parts = []
         for first in range(0, n_pixels, PROBED):
             n = min(PROBED, n_pixels - first)
@@ -356,10 +356,11 @@ def _planar(shadow: Shadow, func: Any, out: Tensor, args: tuple[Any, ...], kwarg
 
     key = ("planar", str(func), str(args[1:]), str(kwargs), height, width)
     n_rows = x.shape[0] if x.dim() == 4 else 1
-    pattern = shadow.keep((*key, "matrix"), matrix)
+    pattern = shadow.keep((*key, "matrix"), matrix_of_plane)
 
     def make(signal: Signal) -> Signal:
-        return signal.linear(kron(identity(n_planes // n_rows), pattern, format="csr"))
+        matrix = csr_matrix(kron(identity(n_planes // n_rows), pattern))
+        return signal.linear(matrix, pattern=matrix)
 
     n = n_planes // n_rows * n_out
     return _numbers(by_rows(shadow, tracked(shadow, x, x.shape), n_rows, n, key, make), out.shape)
@@ -454,4 +455,4 @@ RULES: dict[str, Rule] = {
 }
 """ATen's name (without the underscore of the in-place form) → rule."""
 
-__all__ = ["RULES", "VALUE_FREE", "Term", "Tracked", "affine", "is_tracked", "tracked"]
+__all__ = ["RULES", "VALUE_FREE", "Tracked", "affine", "is_tracked", "tracked"]

@@ -161,7 +161,5 @@ def _gathered(
     for signal, at, rows, late in parts:
         constant[at] = signal.constant[rows]
         place = csr_matrix((np.ones(at.size), (at, rows)), shape=(n, signal.n))
-        terms += [
-            term.through(place, place)._replace(delay=term.delay + late) for term in signal.terms
-        ]
+        terms += [term.through(place, place)._replace(delay=term.delay + late) for term in signal.terms]
     return Signal((n,), merged(tuple(terms)), constant)
