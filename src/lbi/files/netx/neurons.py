@@ -20,7 +20,7 @@ MOST_PARTS = 16
 """Maximum number of populations into which a layer is split if its neurons differ."""
 
 BIAS_LIMIT = 4096
-"""Largest mantissa on Loihi; larger even biases are halved and get the next exponent."""
+"""Bound of Loihi's mantissas, −4096 to 4095; larger even biases are halved and get the next exponent."""
 
 Neuron = FixedCubaLif | FixedIntegrator
 Part = tuple[NDArray[np.intp], Neuron]
