@@ -1,7 +1,7 @@
-"""Networks from other frameworks, as float ``Network``: ``.nir`` files, and live torch models.
+"""Import of networks from other frameworks as float ``Network``: ``.nir`` files and live torch models.
 
 ``load_nir`` reads a NIR file; ``from_torch`` reads a model of snnTorch, norse, spikingjelly, sinabs or SLAYER.
-What cannot be taken over exactly is refused, all of it in one pass, with the module's path and the remedy.
+Anything that cannot be imported exactly is refused, in one pass, with the module's path and the fix.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""``nn.Sequential`` of neurons that hand out their state: what users step through by hand.
+"""``nn.Sequential`` models whose neurons return their state.
 
-torch's own ``Sequential`` cannot run such a chain (norse's cells return a tuple, and want the state back); it is
-run as everyone does it: the output goes to the next module, the state back to its own at the next step.
+torch's own ``Sequential`` cannot run such a chain (norse's cells return a tuple and expect the state as argument). It is
+run as users do: the output goes to the next module, and the state back to its module at the next step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lbi.importers.torch import registry
 
 
 class Chain(nn.Module):
-    """The modules of a ``Sequential``, called for a step, their states passed on."""
+    """The modules of a ``Sequential``, called once per step with their states."""
 
     def __init__(self, modules: nn.Sequential) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Chain(nn.Module):
         return [(name, module) for name, module in self._modules.items() if module is not None]
 
     def forward(self, value: Any, states: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Output and states for one step's input and the states of the step before."""
+        """Output and states for the input of one step and the states of the step before."""
         before, after = states or {}, {}
         for name, module in self._children():
             if isinstance(module, Chain) or name in self._stateful:
@@ -42,7 +42,7 @@ class Chain(nn.Module):
 
 
 def chained(module: nn.Module) -> nn.Module:
-    """The model, its plain ``Sequential`` containers run as chains if that is the only way to run them."""
+    """The model, with plain ``Sequential`` containers replaced by chains where they cannot run otherwise."""
     if type(module) is not nn.Sequential or "forward" in vars(module) or module._forward_hooks:
         return module
     for name, child in list(module._modules.items()):

@@ -1,6 +1,6 @@
-"""A copy of a model to run: its own state, float64 on the CPU, in evaluation, without compilation.
+"""Copies of models for execution, with the same state: float64 on the CPU, in evaluation mode, not compiled.
 
-Float64 takes rounding out of the comparison; the values are the model's own. Modules are copied attribute by
+Float64 removes rounding from comparisons; the values are those of the model. Modules are copied attribute by
 attribute, since ``deepcopy`` fails on tensors inside a graph, and sinabs's own version of it rebuilds layers.
 """
 
@@ -44,7 +44,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def copy_to_run(model: nn.Module, *, widen: bool = True) -> nn.Module:
-    """The copy; ``widen``: in float64. Raises InputError for modules without values, scripted ones, and what cannot be copied."""
+    """The copy, in float64 if ``widen``. Raises InputError for uninitialized, scripted and uncopyable modules."""
     memo: dict[int, Any] = {}
     parts: dict[int, nn.Module] = {}
     _check(model)
@@ -54,7 +54,7 @@ def copy_to_run(model: nn.Module, *, widen: bool = True) -> nn.Module:
             parts[id(real)] = real
             memo[id(real)] = type(real).__new__(type(real))
         memo[id(part)] = memo[id(real)]
-    keep: list[Tensor] = []  # an id stands for its tensor only as long as that lives
+    keep: list[Tensor] = []  # an id is valid only while its tensor exists
     for part in parts.values():
         for tensor in _tensors(vars(part), set()):
             if id(tensor) not in memo:
@@ -65,14 +65,14 @@ def copy_to_run(model: nn.Module, *, widen: bool = True) -> nn.Module:
             values = {name: value for name, value in vars(part).items() if name != "_compiled_call_impl"}
             vars(memo[id(part)]).update(copy.deepcopy(values, memo))
             vars(memo[id(part)])["_compiled_call_impl"] = None
-    except Exception as error:  # any class may refuse to be copied in its own way
+    except Exception as error:  # classes may fail to be copied with any exception
         text = f"cannot be copied ({type(error).__name__}: {error})"
         raise InputError(NOT_COPIED.broken(type(model).__name__, text)) from error
     return memo[id(model)].eval()
 
 
 def _modules(model: nn.Module) -> Iterator[nn.Module]:
-    """All modules, those inside wrappers too, each once."""
+    """All modules once, including those inside wrappers."""
     yield from model.modules()
 
 
@@ -113,7 +113,7 @@ def _tensors(content: Any, seen: set[int]) -> Iterator[Tensor]:
 
 
 def _exact(tensor: Tensor, widen: bool) -> Tensor:
-    """The tensor on the CPU, dense, cut from its graph, floats in float64; whole numbers stay whole."""
+    """The tensor on the CPU, dense, detached, with floats as float64 and integers unchanged."""
     value = tensor.detach()
     if value.layout is not torch.strided:
         value = value.to_dense()

@@ -1,6 +1,6 @@
-"""What a framework's reader is given and gives: the layer under construction, and the record of a neuron class.
+"""Interface between the tracer and the frameworks' readers: the layer under construction, and neuron class records.
 
-Neither the readers (``snntorch``, ``norse``, …) nor the tracer that calls them import each other; both import this.
+The readers (``snntorch``, ``norse``, …) and the tracer that calls them do not import each other; both import this.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ REST = Rule("rest-value", "0", "train with voltages measured from rest")
 
 @dataclass(frozen=True)
 class Layer:
-    """Where a neuron module stands: the network under construction, its place for messages, its population's name.
+    """The context of a neuron module: the network under construction, its place for errors, its population's name.
 
-    shape: of its output, without batch and time · through: function of (module, signal) that traces a module
-    inside the neuron, such as a recurrent ``Linear``
+    Attributes:
+        shape: shape of its output, without batch and time.
+        through: function of (module, signal) that traces a module inside the neuron, such as a recurrent
+            ``Linear``.
     """
 
     builder: Builder
@@ -37,23 +39,25 @@ class Layer:
     through: Callable[[Any, Signal], Signal]
 
     def neurons(self, signal: Signal, **parameters: Any) -> None:
-        """Add its population; see ``Builder.neurons``."""
+        """Add the module's population; see ``Builder.neurons``."""
         self.builder.neurons(self.where, self.name, signal, **parameters)
 
     def own_spikes(self) -> Signal:
-        """The population's spikes of the step before, to feed back."""
+        """The population's spikes of the step before, for recurrence."""
         return Signal.spikes(self.name, self.shape).delayed(1)
 
 
 Reader = Callable[[Any, Signal, Layer], None]
-"""Function of (module, what flows in, where it stands) that adds the population; raises InputError."""
+"""Function of (module, input signal, layer) that adds the population; raises InputError."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a call of a neuron module returned, told apart.
+    """The result of a call of a neuron module, separated into output and states.
 
-    main: its spikes, or the voltage of a neuron that integrates · others: name → state (or useless spikes)
+    Attributes:
+        main: its spikes, or the voltage of a neuron that integrates.
+        others: name → state (or spikes that are not used).
     """
 
     main: Tensor
@@ -62,16 +66,17 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Neurons:
-    """A neuron class of a framework: how it is called, what it returns and what it is in our equations.
+    """A neuron class of a framework: how it is called, what it returns, and its equations here.
 
-    read: adds its population
-    split: function of (module, result of its forward) that tells spikes and states apart
-    time_axis: function of the module: 0 or 1 where a call takes all steps, with batch in the other axis;
-        2 for the last axis; None where a call is one step; -1 where the steps of all samples stand in axis 0
-    reset: function of the module that forgets its state, as the framework's own reset does
-    keeps_state: function of the module: True if its state lives in it, False if the caller passes it on
-    integrates: function of the module: True if it is read by its voltage
-    gain: function of the module: what a spike is worth
+    Attributes:
+        read: adds its population.
+        split: function of (module, result of its forward) that separates spikes and states.
+        time_axis: function of the module: 0 or 1 if a call takes all steps, with the batch in the other axis; 2
+            for the last axis; None if a call is one step; -1 if axis 0 holds the steps of all samples.
+        reset: function that resets the state of the module, as the framework does.
+        keeps_state: function of the module: True if it holds its state, False if the caller passes it.
+        integrates: function of the module: True if it is read by its voltage.
+        gain: function of the module: the value of a spike.
     """
 
     read: Reader
@@ -84,7 +89,7 @@ class Neurons:
 
 
 def check_rest(layer: Layer, **voltages: Any) -> None:
-    """Raise InputError unless the neuron rests at 0 and is reset to 0, as the chip's does."""
+    """Raise InputError unless the neuron rests at 0 and resets to 0, as on the chip."""
     problems = Problems()
     for name, value in voltages.items():
         values = array(value)

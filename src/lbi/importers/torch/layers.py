@@ -1,6 +1,6 @@
-"""torch's own layers that come down to operations which look nonlinear, and are not.
+"""Linear torch layers that are implemented with nonlinear operations, and their substitutes.
 
-All other layers need no entry: what they do is followed operation by operation (``operations``).
+Other layers need no entry: their operations are followed one by one (``operations``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 
 def _sum_pool(module: Any, x: Tensor) -> Tensor:
-    """LPPool2d with norm 1: a sum over windows, which torch takes the sign and the magnitude of."""
+    """LPPool2d with norm 1: a sum over windows, which torch computes from sign and magnitude."""
     size = module.kernel_size
     height, width = np.broadcast_to(size, 2)
     mean = functional.avg_pool2d(x, size, module.stride, 0, module.ceil_mode)
@@ -31,7 +31,7 @@ SUBSTITUTES: dict[tuple[str, str], Callable[[Any, Tensor], Tensor]] = {
 
 @contextmanager
 def followed(model: nn.Module) -> Iterator[None]:
-    """Run these layers by their substitutes; the proof runs them as they are."""
+    """Replace these layers by their substitutes; the proof runs the originals."""
     changed = []
     for module in model.modules():
         kind = type(module)

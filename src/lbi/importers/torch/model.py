@@ -1,7 +1,7 @@
-"""Live torch models of other frameworks as networks: traced, read, and proven by running.
+"""Import of live torch models of other frameworks: traced, read, and verified by execution.
 
-``from_torch`` runs a copy of the model in every way in which models are called, and takes the first in which its
-neurons see a sample's steps one after the other and the network read from it does what the model does.
+``from_torch`` runs a copy of the model with all known calling conventions, and uses the first with which its
+neurons see the steps of a sample in order and the resulting network behaves like the model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lbi.importers.torch.ways import WAYS, Way, random_input
 from lbi.network.graph import INPUT, Network
 
 TRACED_STEPS = (6, 32, 128, 512)
-"""Steps of a trace; more of them for a model that asks for a step that is not there."""
+"""Numbers of steps of a trace; the larger ones are for models that require more steps."""
 
 FAILS = Rule(
     "model-fails",
@@ -36,11 +36,11 @@ NO_FORWARD = Rule("no-forward", "a module that runs", "wrap them: torch.nn.Seque
 
 
 def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
-    """The network that a torch model is, as it runs.
+    """The network equivalent to a torch model, read from its execution.
 
     The model may be any module: a chain, or a class with a ``forward`` over a step or over time. It is called per
     step (with or without states passed in and out), with all steps (time or batch first), or with one input for all
-    steps; which of them is found out. The model itself is not changed.
+    steps; the convention is detected. The model itself is not changed.
 
     Args:
         model: of snnTorch, norse, spikingjelly, sinabs or SLAYER neurons, with torch's own layers and functions
@@ -50,7 +50,7 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
         A Network; for SLAYER blocks, whose weights are integers already, a FixedNetwork.
 
     Raises:
-        InputError: naming, with its place, everything that cannot be taken over exactly, and the remedy.
+        InputError: naming everything that cannot be imported exactly, with its place and the fix.
     """
     shape = tuple(int(size) for size in input_shape)
     model = unwrapped(model)
@@ -72,7 +72,7 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
 
 
 def _best(refusals: list[tuple[tuple[int, int], Exception]]) -> InputError:
-    """The refusal of the way that came furthest."""
+    """The error of the calling convention that got furthest."""
     best = max(refusals, key=lambda refusal: refusal[0])[1]
     return best if isinstance(best, InputError) else InputError(best.problem)  # type: ignore[attr-defined]
 
@@ -87,13 +87,13 @@ def _check_forward(model: Any) -> None:
 
 
 def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
-    """The network, if the model is called in this way."""
+    """The network, if this is the model's calling convention."""
     copy = chained(copy_to_run(model))
     places = sites(copy)
     tracing, outputs, n_steps, free = traced(copy, places, shape, way)
     sources = {type(module).__module__.split(".")[0] for module in copy.modules()}
     meta = {"source": sorted(sources & {*registry.FRAMEWORKS, "torch"})}
-    with session_of(places, tracing, tracing):  # readers run modules that stand inside of neurons
+    with session_of(places, tracing, tracing):  # readers run modules inside neurons
         network = reading.network_of(tracing, outputs, shape, meta)
         n_samples, steps = proof.extent(network, None if free else n_steps)
         drive = proof.Drive(tracing, n_samples, steps)
@@ -106,7 +106,8 @@ def traced(
 ) -> tuple[Tracing, list[Any], int, bool]:
     """A trace of the model, its outputs, the steps it took, and whether it takes as many as the input has.
 
-    Raises NotThisWay if the model fails, or if its neurons do not take one sample's steps.
+    Raises:
+        NotThisWay: if the model fails, or if its neurons do not take one sample's steps.
     """
     for n_steps in TRACED_STEPS:
         tracing = Tracing(model, widen=widen)
@@ -128,7 +129,7 @@ def traced(
         except IndexError as error:
             if n_steps == TRACED_STEPS[-1] or way.static:
                 raise _failed(model, error, shape, tracing) from error
-        except Exception as error:  # the model's own code may raise anything
+        except Exception as error:  # the model's code may raise any exception
             raise _failed(model, error, shape, tracing) from error
         else:
             return tracing, outputs, taken, taken == n_steps or way.static
@@ -136,7 +137,7 @@ def traced(
 
 
 def _failed(model: nn.Module, error: Exception, shape: tuple[int, ...], tracing: Tracing) -> NotThisWay:
-    """What the model's code raised, with its place."""
+    """The problem for an exception of the model's code, with its place."""
     here = place(trace=error.__traceback__)
     path = next((name for name, module in model.named_modules() if module is here.module), "")
     where = f"module {path or type(here.module or model).__name__!r}"

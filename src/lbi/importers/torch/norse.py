@@ -1,10 +1,10 @@
-"""norse's neurons, single cells and layers over time, recurrent ones among them. Read from norse 1.1.0.
+"""norse's neurons: cells and layers over time, with and without recurrence. Source: norse 1.1.0.
 
     LIF       i ← i + input,  v ← v + dt/τ_mem (v_leak − v + i),  then i ← i − dt/τ_syn i;  spike where v > v_th
     LIFBox    v ← v + dt/τ_mem (v_leak − v + input)
     LI, LIBox the same without a threshold
 
-The caller passes the state on; ``Cell`` classes take a step, the others all steps, time first.
+The caller passes the state; ``Cell`` classes take one step, the others all steps, time first.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _voltage_decay(module: Any, layer: Layer) -> Any:
 
 
 def _input(module: Any, signal: Signal, layer: Layer) -> Signal:
-    """What enters the current: recurrent cells bring their own input weights and the recurrence."""
+    """The input of the current: recurrent cells have their own input and recurrent weights."""
     if not hasattr(module, "recurrent_weights"):
         return signal
     forward = signal.linear(array(module.input_weights))
@@ -83,4 +83,4 @@ CLASSES = {
 }
 
 MODULES = {"norse.torch": CLASSES}
-"""Where its classes are found → class → what it is."""
+"""Module that users import from → class → its record."""

@@ -1,8 +1,8 @@
-"""What torch's operations do to signals: the rules by which the tracer follows arithmetic.
+"""Rules for the effect of torch operations on signals, by which the tracer follows arithmetic.
 
 Every rule is a function of (tracer, operation, its output, arguments, keyword arguments) that returns the numbers
-(see ``shadow``) of the output, or None for "not by me". Names are ATen's, to which all of torch's own layers and
-functions come down. Operations that only move numbers about are applied to the numbers themselves.
+(see ``shadow``) of the output, or None for "not by me". Names are those of ATen, to which all torch layers and
+functions are lowered. Operations that only rearrange elements are applied to the numbers themselves.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from lbi.importers.signal import Signal
 from lbi.importers.torch.shadow import STATIC, Node, Shadow, digest
 
 PROBED = 512
-"""Pixels that one call probes, to learn what a pooling does."""
+"""Number of pixels that one call probes to determine the matrix of a pooling."""
 
 
 class Tracked(NamedTuple):
-    """Elements in C order: their numbers and their values in this run."""
+    """Elements in C order, with their numbers and their values in this run."""
 
     numbers: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -44,7 +44,7 @@ def tracked(shadow: Shadow, value: Any, shape: Any) -> Tracked:
 
 
 def is_tracked(shadow: Shadow, value: Any) -> bool:
-    """True unless all of it is constant."""
+    """True unless all elements are constant."""
     return isinstance(value, Tensor) and shadow.of(value) is not None
 
 
@@ -91,7 +91,7 @@ def summed(shadow: Shadow, x: Tracked, rows: NDArray[np.int64], scale: float) ->
 
 
 def _by_step(steps: NDArray[np.int64], wanted: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """Places of the wanted elements, apart by step: a step is computed like the next."""
+    """Positions of the given elements, grouped by step; equal steps are computed alike."""
     return [np.flatnonzero((steps == step) & wanted) for step in np.unique(steps[wanted])]
 
 
@@ -154,7 +154,7 @@ def _numbers(found: NDArray[np.int64], shape: Any) -> Tensor:
 
 
 def _moved(shadow: Shadow, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Apply the operation to the numbers of its tensors; what it fills in is constant."""
+    """Apply the operation to the numbers of its tensors; elements that it fills in are constant."""
 
     def swapped(value: Any) -> Any:
         if isinstance(value, list | tuple):
@@ -176,7 +176,7 @@ def _moved(shadow: Shadow, func: Any, out: Any, args: tuple[Any, ...], kwargs: d
 
 
 def _cast(shadow: Shadow, _func: Any, out: Tensor, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
-    """Another type of the same values."""
+    """The same values in another type."""
     return shadow.of(args[0]) if out.is_floating_point() else None
 
 
@@ -207,7 +207,7 @@ def _negate(shadow: Shadow, _func: Any, out: Tensor, args: tuple[Any, ...], _kwa
 
 
 def _total(shadow: Shadow, func: Any, out: Tensor, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
-    """A sum or mean over dimensions."""
+    """Rule for sums and means over dimensions."""
     x = args[0]
     dims = args[1] if len(args) > 1 and args[1] not in (None, []) else list(range(x.dim()))
     dims = [dim % x.dim() for dim in ([dims] if isinstance(dims, int) else dims)]
@@ -403,7 +403,7 @@ MOVES = [
     "expand_copy",
     "permute_copy",
 ]
-"""Operations that move numbers about."""
+"""Operations that only rearrange elements."""
 
 VALUE_FREE = [
     "zeros_like",
@@ -425,7 +425,7 @@ VALUE_FREE = [
     "stride",
     "_assert_tensor_metadata",
 ]
-"""Operations that look at a tensor's shape only."""
+"""Operations that depend only on a tensor's shape."""
 
 RULES: dict[str, Rule] = {
     **{f"aten::{name}": _moved for name in MOVES},

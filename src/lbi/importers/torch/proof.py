@@ -1,8 +1,8 @@
-"""The proof of an import: the model's own forward, and the network read from it, on the same random spikes.
+"""Verification of an import: the model's own forward and the imported network on the same random spikes.
 
-Three things are compared, all in float64. *Runs*: every population's spikes at every step. *Neurons*: each neuron
-module is driven with random currents, whether or not the model makes it spike. *Wiring*: the currents that reach
-each module meanwhile are those of the network's projections. The first difference is an InputError.
+Three things are compared, all in float64. *Runs*: the spikes of every population at every step. *Neurons*: each neuron
+module is driven with random currents, in case the model does not make it spike. *Wiring*: the currents into
+each module are those of the network's projections. The first difference is an InputError.
 
 Spikes must be equal. A voltage within ``ROUNDING`` of the threshold is no evidence: two orders of summing the same
 float64 numbers differ by some 2^-53 per term, 1e-11 of the sum for 100,000 terms; such a sample counts up to there.
@@ -29,15 +29,15 @@ from lbi.network.graph import INPUT, Network
 from lbi.simulation import oracle
 
 ROUNDING = 1e-9
-"""Of the largest voltage or current: what the order of summing may change."""
+"""Relative change of the largest voltage or current that the order of summation can cause."""
 
 RATES = (0.4, 0.05, 0.8, 0.2, 1.0, 0.1, 0.6, 0.02)
-"""Spikes per step and channel, of one sample each."""
+"""Spikes per step and channel, one rate per sample."""
 
 N_STEPS, FEWEST_STEPS, FEWEST_SAMPLES = 40, 10, 3
 
 MOST_PRODUCTS = 3e8
-"""Weights × steps × samples of a proof at most, as long as the fewest steps and samples allow it: about a second."""
+"""Limit of weights × steps × samples of a verification, about one second, above minimum steps and samples."""
 
 NOT_AS_IT_RUNS = Rule(
     "not-as-it-runs",
@@ -52,14 +52,14 @@ NOT_ALIKE = Rule(
 
 
 class Recorded(NamedTuple):
-    """What a run of the model showed: group name → (samples, steps, n)."""
+    """Recorded values of a run: group name → (samples, steps, n)."""
 
     outputs: dict[str, NDArray[Any]]
     currents: dict[str, NDArray[Any]]
 
 
 class Recording:
-    """A session that records what neuron modules take in and give; ``currents`` drives them instead of the model."""
+    """Session that records input and output of neuron modules; ``currents`` drives them in place of the model."""
 
     def __init__(self, tracing: Tracing, currents: dict[str, Tensor] | None = None) -> None:
         self._tracing, self._driven = tracing, currents
@@ -87,14 +87,14 @@ class Recording:
         return result
 
     def _group(self, site: Site) -> Group:
-        """The group that a module's next call belongs to: they take turns as in the trace."""
+        """The group of a module's next call, in the same order as in the trace."""
         pattern = self._tracing.calls[site.path]
         number = self._calls.get(site.path, 0)
         self._calls[site.path] = number + 1
         return self._tracing.groups[pattern[number % len(pattern)]]
 
     def found(self, n_samples: int) -> Recorded:
-        """What was recorded, samples first."""
+        """The recorded values, samples first."""
         return Recorded(
             *(
                 {
@@ -148,9 +148,10 @@ def record(
 def prove(
     model: nn.Module, places: Sequence[Site], tracing: Tracing, way: Way, network: Network, drive: Drive
 ) -> None:
-    """Compare the model with the network read from it.
+    """Compare the model with the imported network.
 
-    Raises InputError naming the first module, step and neuron that differ.
+    Raises:
+        InputError: naming the first module, step and neuron that differ.
     """
     rates = torch.tensor(RATES[: drive.n_samples])
     spikes = random_input(network.input_shape, rates, drive.n_steps, 1, way.static)
@@ -161,14 +162,14 @@ def prove(
 
 
 def extent(network: Network, n_steps: int | None) -> tuple[int, int]:
-    """Samples and steps of a proof: fewer for a large network."""
+    """Samples and steps of a verification, fewer for large networks."""
     products = sum(p.weights.nnz for p in network.projections) + sum(p.n for p in network.populations)
     steps = n_steps or int(np.clip(MOST_PRODUCTS / products / len(RATES), FEWEST_STEPS, N_STEPS))
     return int(np.clip(MOST_PRODUCTS / products / steps, FEWEST_SAMPLES, len(RATES))), steps
 
 
 class Drive:
-    """Random currents for every neuron module, and what its equations make of them."""
+    """Random currents for every neuron module, and the expected output of its equations."""
 
     def __init__(self, tracing: Tracing, n_samples: int, n_steps: int) -> None:
         self.n_samples, self.n_steps = n_samples, n_steps
@@ -197,7 +198,7 @@ class Drive:
         return builder.assembled(group.name), builder
 
     def _unit(self, tracing: Tracing, group: Group) -> float:
-        """A current that takes a neuron of the group about to its threshold."""
+        """A current that drives a neuron of the group close to its threshold."""
         network, _ = self._alone(tracing, group, 1.0)
         weights = max(float(np.abs(p.weights.data).max(initial=0)) for p in network.projections)
         thresholds = [float(getattr(p.neuron, "threshold", None) or 1.0) for p in network.populations]
@@ -206,7 +207,7 @@ class Drive:
         return unit / max(1.0, n_in**0.5 / 4) if group.in_shape != group.shape else unit
 
     def compare(self, theirs: Recorded) -> None:
-        """Raises InputError for the first module that answers its currents otherwise."""
+        """Raise InputError for the first module with another output for its currents."""
         for name, (ours, group) in self._expected.items():
             found = theirs.outputs[name] / _gain(group)
             cut = first_differences(found, ours, self._margins[name])
@@ -258,7 +259,7 @@ def first_differences(
 
 
 def _compare_wiring(tracing: Tracing, theirs: Recorded, spikes: Tensor) -> None:
-    """Raises InputError for the first module whose current is not what its projections bring."""
+    """Raise InputError for the first module whose current differs from that of its projections."""
     n_samples, n_steps = spikes.shape[:2]
     sources = {
         name: value / _gain(group)
@@ -282,7 +283,7 @@ def _compare_wiring(tracing: Tracing, theirs: Recorded, spikes: Tensor) -> None:
 
 
 def _compare_runs(tracing: Tracing, network: Network, theirs: Recorded, spikes: Tensor) -> None:
-    """Raises InputError for the first step, layer and neuron at which the runs part."""
+    """Raise InputError for the first step, layer and neuron at which the runs differ."""
     n_samples, n_steps = spikes.shape[:2]
     flat = spikes.reshape(n_samples, n_steps, -1).numpy().astype(np.uint8)
     layers = _layers(tracing, network)
@@ -324,7 +325,7 @@ def _far(theirs: NDArray[Any], ours: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _layers(tracing: Tracing, network: Network) -> dict[str, dict[str, NDArray[np.intp]]]:
-    """Layer → population → its neurons, from the network's own account of its parts."""
+    """Layer → population → its neurons, from the parts in the network's meta."""
     parts = network.meta.get("parts", {})
     return {
         group.name: {

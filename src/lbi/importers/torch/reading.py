@@ -1,4 +1,4 @@
-"""From what a trace saw to a network: the same signals at every step, the neurons' equations, the readout."""
+"""Construction of the network from a trace: signals that repeat at every step, neuron equations, readout."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ READOUT = Rule(
 
 
 def check_steps(tracing: Tracing, n_steps: int, *, static: bool) -> int:
-    """The number of steps that all neurons took. Raises NotThisWay if that is not what a sample's steps are."""
+    """The number of steps of all neurons. Raises NotThisWay if they differ from the steps of a sample."""
     taken = sorted({len(group.inputs) for group in tracing.groups})
     total = sum(len(group.inputs) for group in tracing.groups)
     if not tracing.groups and tracing.problems:
@@ -58,7 +58,7 @@ def check_steps(tracing: Tracing, n_steps: int, *, static: bool) -> int:
 
 
 def signal_of(group: Group, problems: Problems) -> Signal:
-    """What flows into a group at every step: its last step's signal, of which earlier ones lack what is not yet there."""
+    """The input of a group at every step: that of the last step, of which earlier ones lack spikes from before the start."""
     last = group.inputs[-1]
     for step, signal in enumerate(group.inputs[:-1]):
         if signal is not last and not _same(signal, last, step):
@@ -73,7 +73,7 @@ def signal_of(group: Group, problems: Problems) -> Signal:
 
 
 def _same(signal: Signal, last: Signal, step: int) -> bool:
-    """True if an early step's signal is the last one's as far as its spikes have had time to arrive."""
+    """True if an early step's signal equals the last one's, except for spikes from before the start."""
     expected = {(t.source, t.delay): t.matrix for t in last.terms if t.delay <= step}
     found = {(t.source, t.delay): t.matrix for t in signal.terms}
     return np.array_equal(signal.constant, last.constant) and all(
@@ -90,7 +90,7 @@ def _equal(one: csr_matrix | None, two: csr_matrix | None) -> bool:
 def network_of(
     tracing: Tracing, outputs: Sequence[Any], input_shape: Sequence[int], meta: dict[str, Any]
 ) -> Network:
-    """The network. Raises InputError with everything that cannot be taken over."""
+    """The network. Raises InputError with everything that cannot be imported."""
     problems = Problems()
     builder = Builder(input_shape)
     signals = {group.name: signal_of(group, problems) for group in tracing.groups}
@@ -108,7 +108,7 @@ def network_of(
 
 
 def _spikes_only(group: Group, signal: Signal, groups: Sequence[Group], problems: Problems) -> Signal:
-    """The signal without voltages, which are noted; an integrator's is left for the builder to name."""
+    """The signal without voltages, which are noted; those of integrators are noted by the builder."""
     terms = []
     for term in signal.terms:
         name, _, state = term.source.partition(STATE_OF)
@@ -125,7 +125,7 @@ def _spikes_only(group: Group, signal: Signal, groups: Sequence[Group], problems
 
 
 def read_at(tracing: Tracing, outputs: Sequence[Any], problems: Problems) -> Group | None:
-    """The group that the model's output reads; noted in ``problems`` if there is none."""
+    """The group read by the model's output; a missing one is noted in ``problems``."""
     found: list[tuple[Group, str]] = []
     lost = False
     for tensor in tree_flatten(list(outputs))[0]:

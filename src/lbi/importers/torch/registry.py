@@ -1,7 +1,7 @@
-"""The neuron classes that are known: framework → where its classes are found → class → what it is.
+"""Registry of neuron classes: framework → module → class → its record.
 
-A framework is one file and one row here. A module is known by its exact class: a subclass, or a module whose
-``forward`` was replaced, is not that class, and is traced like any other code.
+A framework is one file and one row here. Modules are identified by their exact class: a subclass, or a module with a
+replaced ``forward``, is traced like any other code.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ FRAMEWORKS: dict[str, Mapping[str, Mapping[str, Neurons]]] = {
     "spikingjelly": spikingjelly.MODULES,
     "sinabs": sinabs.MODULES,
 }
-"""Framework → module that its users import from → class → what it is."""
+"""Framework → module that users import from → class → its record."""
 
 
 def rows() -> Iterator[tuple[str, str, str, Neurons]]:
-    """Every row: framework, module, class, what it is."""
+    """All rows: framework, module, class, record."""
     for framework, modules in FRAMEWORKS.items():
         for module, classes in modules.items():
             for name, neurons in classes.items():
@@ -31,20 +31,20 @@ def rows() -> Iterator[tuple[str, str, str, Neurons]]:
 
 
 def neurons_of(module: Any) -> Neurons | None:
-    """What a module's exact class is, or None if it is no known neuron or brings a ``forward`` of its own."""
+    """The record of a module's exact class; None for unknown classes and modules with a replaced ``forward``."""
     if "forward" in vars(module):
         return None
     return next((neurons for cls, _, neurons in _loaded() if type(module) is cls), None)
 
 
 def derived_from(module: Any) -> str:
-    """The known class that a module's class derives from, as its users write it, or an empty string."""
+    """The name of the known class from which a module's class derives, or an empty string."""
     mro = type(module).__mro__
     return next((name for cls, name, _ in _loaded() if cls in mro), "")
 
 
 def known() -> str:
-    """All rows, for messages."""
+    """All rows as text, for errors."""
     return " · ".join(
         f"{framework}: {', '.join(name for classes in modules.values() for name in classes)}"
         for framework, modules in FRAMEWORKS.items()

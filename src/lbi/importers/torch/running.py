@@ -1,6 +1,6 @@
-"""Running a copy of a model: in float64, with every call of a neuron module handed to a session.
+"""Execution of a model's copy in float64, with every call of a neuron module passed to a session.
 
-A session traces (``tracing``) or records (``proof``). Both see the model's own forward pass, hooks included.
+A session traces (``tracing``) or records (``proof``). Both see the model's own forward pass, including hooks.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ LIBRARIES = {
     "contextlib",
     "copy",
 }
-"""Packages whose frames are not the user's source."""
+"""Packages whose stack frames are not user code."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """A neuron module of the running copy: its path, what its class is, and its own forward."""
+    """A neuron module of the running copy: its path, the record of its class, and its own forward."""
 
     path: str
     module: Any
@@ -50,15 +50,15 @@ class Site:
 
     @property
     def where(self) -> str:
-        """For messages."""
+        """Its place, for errors."""
         return f"module {self.path or type(self.module).__name__!r}"
 
 
 class Session(Protocol):
-    """Takes every call of a neuron module."""
+    """Receiver of all calls of neuron modules."""
 
     def call(self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the module's own forward, or what stands for it, and give its result."""
+        """Run the module's own forward or a substitute, and return its result."""
 
 
 def sites(model: nn.Module, extra: Callable[[Any], Neurons | None] = lambda module: None) -> list[Site]:
@@ -72,9 +72,10 @@ def sites(model: nn.Module, extra: Callable[[Any], Neurons | None] = lambda modu
 
 
 class Widened(TorchDispatchMode):
-    """Every float is a float64 on the CPU, also where the model's code asks for another type or device.
+    """Mode in which every float is a float64 on the CPU, even if the model's code requests another type or device.
 
-    widen: False leaves the types as they are, for arithmetic that is exact in float32 alone
+    Args:
+        widen: False keeps all types, for arithmetic that is exact only in float32.
     """
 
     def __init__(self, *, widen: bool = True) -> None:
@@ -94,7 +95,7 @@ class Widened(TorchDispatchMode):
 
 
 def widened_options(kwargs: dict[str, Any] | None) -> dict[str, Any]:
-    """Keyword arguments of an operation that asks for float64 on the CPU instead."""
+    """Keyword arguments of an operation, with float64 and CPU in place of others."""
     found = dict(kwargs or {})
     if found.get("dtype") in NARROW:
         found["dtype"] = torch.float64
@@ -117,7 +118,7 @@ def widened(func: Any, args: Any) -> Any:
 
 @contextmanager
 def session_of(places: Sequence[Site], session: Session, mode: Widened) -> Iterator[None]:
-    """Hand the calls of these modules to a session, within ``mode``."""
+    """Pass the calls of these modules to a session, within ``mode``."""
     default, compiled = torch.get_default_dtype(), "torch._dynamo" in sys.modules
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the model's own
@@ -145,7 +146,7 @@ def _called(session: Session, site: Site, *args: Any, **kwargs: Any) -> Any:
 
 
 def forget(places: Sequence[Site], n_samples: int = 1) -> None:
-    """Reset the state of every neuron module, as its framework does."""
+    """Reset the state of all neuron modules as their framework does."""
     for site in places:
         site.neurons.reset(site.module)
         if site.neurons.time_axis(site.module) == -1:
@@ -153,16 +154,18 @@ def forget(places: Sequence[Site], n_samples: int = 1) -> None:
 
 
 def run_model(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call the model's code; ``place`` looks no further out than this frame."""
+    """Call the model's code; ``place`` searches the stack up to this frame."""
     return function(*args, **kwargs)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the model's code stands.
+    """A place in the model's code.
 
-    source: file:line of the user's own code, or an empty string · module: the innermost module, or None
-    of_library: True if that module's class is a framework's, whose source says nothing to the user
+    Attributes:
+        source: file:line of the user's own code, or an empty string.
+        module: the innermost module, or None.
+        of_library: True if the module's class belongs to a framework.
     """
 
     source: str
@@ -171,7 +174,7 @@ class Place:
 
 
 def place(frame: FrameType | None = None, trace: Any = None) -> Place:
-    """The place at which the model's code stands now, or stood when an error was raised (``trace``)."""
+    """The current place in the model's code, or the one at which an error was raised (``trace``)."""
     frames: list[tuple[FrameType, int]] = []
     while trace is not None:
         frames.insert(0, (trace.tb_frame, trace.tb_lineno))

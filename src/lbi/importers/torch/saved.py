@@ -1,7 +1,7 @@
-"""``.pt`` files: our own, and saved states of other frameworks' models with a function that builds the model.
+"""Import of ``.pt`` files: files of lbi-train, and saved states of other frameworks' models.
 
-A state alone does not say how its layers connect. So ``arch`` names a Python file and a function in it that
-returns the model; that file is *run*, unlike anything else this package reads.
+A state alone does not define how its layers connect. So ``arch`` names a Python file and a function in it that
+returns the model; that file is *executed*, unlike any other input of this package.
 """
 
 from __future__ import annotations
@@ -19,17 +19,24 @@ from lbi.errors import InputError, Problem, Problems, UsageError
 from lbi.train import model_pt, untrusted_torch
 
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "net")
-"""Where checkpoints keep the state."""
+"""Keys under which checkpoints hold the state."""
 
 
 def load(path: str | Path, arch: str | None = None, input_shape: Sequence[int] | None = None) -> Any:
     """The network in a ``.pt`` file, read with ``weights_only=True`` always.
 
-    arch: ``file.py:function`` whose function returns the torch model that the state belongs to (the file is
-        run); without it, a file of lbi-train · input_shape: of one sample in one step; default: the first linear
-        layer's
+    Args:
+        path: the file.
+        arch: ``file.py:function``, a function that returns the torch model of the state (the file is executed);
+            None for a file of lbi-train.
+        input_shape: shape of one sample at one step; None for that of the first linear layer.
 
-    Raises InputError naming what is wrong with the file, the state or the model; UsageError for a bad ``arch``.
+    Returns:
+        A Network; for SLAYER models a FixedNetwork.
+
+    Raises:
+        InputError: naming what is wrong with the file, the state or the model.
+        UsageError: for a bad ``arch``.
     """
     if arch is None:
         return model_pt.load_model(path)
@@ -43,7 +50,7 @@ def load(path: str | Path, arch: str | None = None, input_shape: Sequence[int] |
 
 
 def _state(content: Any, where: str) -> dict[str, Tensor]:
-    """The tensors by name: of the file itself, or of the checkpoint's entry for them."""
+    """The tensors by name, from the file itself or from the checkpoint's entry."""
     for key in STATE_KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -103,7 +110,7 @@ def _build(arch: str) -> nn.Module:
 
 
 def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Load the state as it is, or with pruning and weight norm folded into plain weights."""
+    """Load the state directly, or with pruning and weight norm folded into plain weights."""
     wanted = set(model.state_dict())
     if set(state) != wanted:
         folded = model_pt.fold(state)

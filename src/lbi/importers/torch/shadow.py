@@ -1,8 +1,8 @@
-"""Shadow memory: for every number in a traced run, which value of the model it is.
+"""Shadow memory of a traced run: the origin of every tensor element.
 
-A tensor's storage has a shadow of whole numbers. 0: a constant of the model. Any other: an element of a ``Node``,
-that is of a ``Signal`` at a step. Views share the shadow as they share the storage, and what moves numbers about
-(cat, stack, indexing) moves the numbers of their shadows, so only arithmetic needs rules of its own.
+The storage of a tensor has a shadow of integers: 0 for a constant of the model, otherwise the number of an element of
+a ``Node``, that is, of a ``Signal`` at a step. Views share the shadow like the storage, and operations that rearrange
+elements (cat, stack, indexing) are applied to the shadows, so only arithmetic needs rules.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from torch import Tensor
 from lbi.importers.signal import Signal, merged
 
 STATIC = -1
-"""The step of an input that is the same in all steps."""
+"""Step number of an input that is constant over time."""
 
 LOST = 1
-"""The number of an element that an operation without a rule made; it was reported there."""
+"""Number of elements produced by an operation without a rule, which has been reported."""
 
 
 class Node(NamedTuple):
-    """A signal at a step: its terms' delays count back from there."""
+    """A signal at a step; the delays of its terms count back from that step."""
 
     signal: Signal
     step: int
 
 
 class Shadow:
-    """Shadow memory and the nodes that its numbers stand for."""
+    """Shadow memory with the nodes that its numbers represent."""
 
     def __init__(self) -> None:
         self._memory: dict[int, tuple[Any, Tensor, int]] = {}
-        self._nodes: list[Node] = [Node(Signal.nothing((1,)), STATIC)] * 2  # of constants, and of the lost
+        self._nodes: list[Node] = [Node(Signal.nothing((1,)), STATIC)] * 2  # for constants and lost elements
         self._table = np.zeros((2, 1024), dtype=np.int64)  # of every node: its first number, its step
         self._table[:, :2] = [[0, LOST], [STATIC, STATIC]]
         self._end = LOST + 1
@@ -66,7 +66,7 @@ class Shadow:
         return view if bool(view.any()) else None
 
     def mark(self, tensor: Tensor, numbers: Tensor | None) -> None:
-        """Say what the elements of a tensor are; None: constants."""
+        """Set the numbers of a tensor's elements; None for constants."""
         place = _place(tensor)
         if place not in self._memory:
             if numbers is None or not place:
@@ -78,12 +78,12 @@ class Shadow:
         view.copy_(torch.zeros_like(view) if numbers is None else numbers.expand(view.shape))
 
     def node(self, number: int) -> tuple[Node, int]:
-        """The node of a number, and which of its elements it is."""
+        """The node of a number, and the index of its element."""
         index = int(self.nodes(np.asarray(number)))
         return self._nodes[index], number - int(self._table[0, index])
 
     def nodes(self, numbers: NDArray[np.int64]) -> NDArray[np.intp]:
-        """Which node each number belongs to."""
+        """The node of each number."""
         found: NDArray[np.intp] = (
             np.searchsorted(self._table[0, : len(self._nodes)], numbers, side="right") - 1
         )
@@ -99,7 +99,7 @@ class Shadow:
         return found
 
     def read(self, numbers: NDArray[np.int64], values: NDArray[np.float64]) -> Node:
-        """One node for these elements; ``values``: what the constants among them are."""
+        """One node for these elements; ``values`` holds the constants among them."""
         node, first = self.node(int(numbers[0]))
         if (
             first == 0
@@ -123,13 +123,13 @@ class Shadow:
         return Node(self.keep(key, lambda: _gathered(numbers.size, constants, parts)), step)
 
     def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What was made for this key before, or new: equal steps share their signals."""
+        """The value cached for a key, or a new one, so that equal steps share their signals."""
         if key not in self._kept:
-            self._kept[key] = make()  # for good: ids in keys stay taken
+            self._kept[key] = make()  # kept forever, so that ids in keys are not reused
         return self._kept[key]
 
     def matrix(self, weights: Tensor) -> tuple[Hashable, csr_matrix]:
-        """A dense matrix in CSR, and its key; made once for equal contents."""
+        """A dense matrix as CSR with its key, cached by content."""
         values = weights.to_dense() if weights.layout is not torch.strided else weights
         dense = values.detach().double().numpy()
         key = ("matrix", dense.shape, digest(np.ascontiguousarray(dense)))

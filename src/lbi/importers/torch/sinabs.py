@@ -1,4 +1,4 @@
-"""sinabs's neurons: LIF, IAF, ExpLeak, their Squeeze forms and LIFRecurrent. Read from sinabs 3.1.3.
+"""sinabs's neurons: LIF, IAF, ExpLeak, their Squeeze forms and LIFRecurrent. Source: sinabs 3.1.3.
 
     i ← α_syn (i + input)   (without τ_syn: i = input);   v ← α_mem v + i   (norm_input: (1 − α_mem) i)
 
@@ -62,13 +62,13 @@ def _membrane(module: Any, signal: Signal, layer: Layer) -> None:
 
 
 def split(module: Any, result: Any) -> Outputs:
-    """Spikes (an ExpLeak's voltages) are returned; states are buffers."""
+    """Separate the returned spikes (voltages of an ExpLeak) from the states, which are buffers."""
     states = {name: getattr(module, name, None) for name in ("v_mem", "i_syn")}
     return Outputs(result, {name: state for name, state in states.items() if state is not None})
 
 
 def _reset(module: Any) -> None:
-    """Forget the state, and the batch size with it: sinabs draws states at random for a batch of another size."""
+    """Reset the state and the batch size: sinabs draws random states for a batch of another size."""
     for name in ("v_mem", "i_syn"):
         if getattr(module, name, None) is not None:
             setattr(module, name, torch.zeros(0))
@@ -88,4 +88,4 @@ CLASSES = {
 }
 
 MODULES = {"sinabs.layers": CLASSES}
-"""Where its classes are found → class → what it is."""
+"""Module that users import from → class → its record."""

@@ -1,7 +1,7 @@
-"""SLAYER (lava-dl) CUBA blocks as an integer network: their forward pass already is the chip's arithmetic.
+"""Import of SLAYER (lava-dl) CUBA blocks as integer networks: their forward pass is the chip's arithmetic.
 
-Weights are what the block's ``pre_hook_fx`` makes of them (even integers, steps of 2/64 in float), decays its
-12-bit values, the threshold its truncated mantissa. The one-step shift that each block adds to its output is
+Weights are the results of the block's ``pre_hook_fx`` (even integers, steps of 2/64 in float), decays are its
+12-bit values, and the threshold is its truncated mantissa. The one-step shift that each block adds to its output is
 the chip's own latency, which an aligned run does not show. Blocks are only read: lava-dl's own export loses
 masks under weight norm and changes the model. Source: lava-dl 0.6.0 ``slayer/block/base.py``, ``neuron/cuba.py``.
 """
@@ -37,7 +37,7 @@ from lbi.simulation import oracle
 
 CUBA = "lava.lib.dl.slayer.block.cuba"
 BLOCKS = ("Dense", "Recurrent")
-"""Classes of ``CUBA`` that are taken over; Flatten only moves numbers about."""
+"""Supported classes of ``CUBA``; Flatten only changes the shape."""
 
 KNOWN = "cuba.Dense, cuba.Recurrent, cuba.Flatten"
 
@@ -70,7 +70,7 @@ NEURONS = Neurons(
 
 
 def block_of(module: Any) -> Neurons | None:
-    """SLAYER's blocks with neurons, those that are refused too; None for any other module."""
+    """The kind of a SLAYER block with neurons, including unsupported ones; None for other modules."""
     found = type(module).__module__.startswith("lava.lib.dl.slayer.block.")
     return (
         NEURONS
@@ -84,7 +84,7 @@ def from_slayer(model: nn.Module, input_shape: tuple[int, ...]) -> FixedNetwork:
     from lbi.importers.torch.model import traced
 
     way = next(way for way in WAYS if way.name == "all steps, time last")
-    copy = copy_to_run(model, widen=False)  # its dynamics are exact in float32
+    copy = copy_to_run(model, widen=False)  # SLAYER's dynamics are exact in float32
     places = sites(copy, block_of)
     unknown = Problems()
     for site in places:
@@ -123,7 +123,7 @@ def _is_known(module: Any) -> bool:
 
 
 def _check_chain(tracing: Tracing, problems: Problems) -> None:
-    """Note every block that does not take in the spikes of the one before it as they are."""
+    """Note all blocks whose input is not exactly the spikes of the block before."""
     source = INPUT
     for group in tracing.groups:
         terms = signal_of(group, problems).terms
@@ -161,7 +161,7 @@ def _prove(model: nn.Module, tracing: Tracing, network: FixedNetwork) -> None:
 
 
 def from_blocks(blocks: Sequence[tuple[str, Any]], input_shape: Sequence[int]) -> FixedNetwork:
-    """The network of a chain of (path, block). Raises InputError naming every block that cannot be taken over."""
+    """The network of a chain of (path, block). Raises InputError naming all blocks that cannot be imported."""
     problems = Problems()
     populations: list[FixedPopulation] = []
     projections: list[FixedProjection] = []
@@ -215,7 +215,7 @@ def _matrices(block: Any, where: str) -> tuple[CsrMatrix, CsrMatrix | None]:
 
 
 def _matrix(synapse: Any, mask: Any, where: str) -> CsrMatrix:
-    """A synapse's weights as the block computes with them, in integers."""
+    """The weights of a synapse in integers, as the block computes with them."""
     if getattr(synapse, "complex", False):
         raise InputError(Problem("complex", where, "complex weights", "real ones", "use a CUBA block"))
     weight: Any = None
@@ -266,7 +266,7 @@ def _neuron(neuron: Any, n: int, where: str) -> FixedCubaLif:
 
 
 def _delay(block: Any) -> NDArray[np.int64]:
-    """Steps by which each neuron's spikes leave later (axonal delay), besides the chip's own."""
+    """Axonal delays in steps, in addition to the chip's own step."""
     if block.delay is None:
         return np.zeros(1, dtype=np.int64)
     steps: NDArray[np.int64] = np.floor(block.delay.delay.detach().cpu().numpy()).astype(np.int64).reshape(-1)

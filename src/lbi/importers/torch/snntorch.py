@@ -1,9 +1,9 @@
-"""snnTorch's neurons: Leaky, Synaptic and their recurrent forms RLeaky and RSynaptic. Read from snnTorch 1.0.0.
+"""snnTorch's neurons: Leaky, Synaptic and their recurrent forms RLeaky and RSynaptic. Source: snnTorch 1.0.0.
 
     Leaky      mem ← β mem + input                       spike where mem > threshold
     Synaptic   syn ← α syn + input,  mem ← β mem + syn
 
-``Leaky`` zeroes mem before it adds the next input; with ``reset_delay=True`` all others lose that step's input.
+``Leaky`` resets mem before it adds the next input; with ``reset_delay=True`` all others lose the input of that step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RESETS = ("subtract", "zero", "none")
 """``reset_mechanism`` by number."""
 
 STATES = {"Leaky": ("mem",), "Synaptic": ("syn", "mem"), "RLeaky": ("mem",), "RSynaptic": ("syn", "mem")}
-"""Class → the states that it returns behind its spikes."""
+"""Class → the states that it returns after its spikes."""
 
 RESET_NAME = Rule("reset-mechanism", "{state!r}, as its state says", "build it as it was trained")
 SOFT_RESET = Rule(
@@ -76,7 +76,7 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
 
 
 def split(module: Any, result: Any) -> Outputs:
-    """Spikes first, then the states; a neuron without reset is read by its last one, ``mem``."""
+    """Separate spikes and states; a neuron without reset is read by its last state, ``mem``."""
     spikes, *rest = result if isinstance(result, tuple) else (result,)
     states = {name: getattr(module, name) for name in STATES[type(module).__name__]}
     states |= dict(zip(states, rest, strict=False))
@@ -93,13 +93,13 @@ def _reset(module: Any) -> None:
 
 
 def _reset_mechanism(module: Any) -> str:
-    """The name of its reset mechanism, whose number stands in a saved state."""
+    """The name of the reset mechanism, which a saved state holds as a number."""
     number = int(module.reset_mechanism_val)
     return RESETS[number] if number in range(len(RESETS)) else f"number {number}"
 
 
 def _integrates(module: Any) -> bool:
-    """True if it is never reset: without a reset mechanism, or with thresholds that no voltage reaches."""
+    """True if the neuron is never reset: without a reset mechanism, or with unreachable thresholds."""
     return _reset_mechanism(module) == "none" or bool(np.all(np.isinf(array(module.threshold))))
 
 
@@ -113,4 +113,4 @@ NEURONS = Neurons(
 )
 
 MODULES = {"snntorch": dict.fromkeys(STATES, NEURONS)}
-"""Where its classes are found → class → what it is."""
+"""Module that users import from → class → its record."""

@@ -2,7 +2,7 @@
 
     v ← v + (input − v)/τ   (decay_input=False: v ← v − v/τ + input);  spike where v ≥ v_threshold
 
-The state lives in the module; ``step_mode`` says whether a call is a step or all of them, time first.
+The state is in the module; ``step_mode`` determines whether a call is one step or all steps, time first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
 
 
 def split(module: Any, result: Any) -> Outputs:
-    """Spikes are returned; the voltage (of all steps with ``store_v_seq``) is an attribute."""
+    """Separate the returned spikes from the voltage, an attribute (for all steps with ``store_v_seq``)."""
     voltage = getattr(module, "v_seq", None)
     voltage = module.v if voltage is None else voltage
     if _integrates(module):
@@ -58,4 +58,4 @@ NEURONS = Neurons(
 MODULES = {
     "spikingjelly.activation_based.neuron": dict.fromkeys(("LIFNode", "ParametricLIFNode", "IFNode"), NEURONS)
 }
-"""Where its classes are found → class → what it is."""
+"""Module that users import from → class → its record."""

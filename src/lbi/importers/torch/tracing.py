@@ -1,8 +1,8 @@
-"""Tracing a model: one run with one sample, in which every number knows which spikes it comes from.
+"""Tracing of a model: one run with one sample, in which the origin of every number is known.
 
-The run goes through the model's own code: loops over time, hooks, masks, functional calls. What reaches a neuron
-module at each step is a ``Signal``; equal signals at all steps are a projection. Operations without a rule are
-reported with their place in the source, and what they make is not followed further.
+The run executes the model's own code: loops over time, hooks, masks, functional calls. The input of a neuron
+module at each step is a ``Signal``; equal signals at all steps form a projection. Operations without a rule are
+reported with their place in the source, and their results are not followed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lbi.importers.torch.running import (
 from lbi.importers.torch.shadow import LOST, STATIC, Node, Shadow
 
 STATE_OF = "|"
-"""Between a layer and its state, in the name of a source that is no spikes."""
+"""Separator of layer and state in the name of a source that is not spikes."""
 
 UNKNOWN_MODULE = Rule("unknown-module", "{allowed}", "{fix}")
 UNTRACEABLE = Rule(
@@ -57,14 +57,14 @@ REMEDIES = {
     "batch_norm": "train with track_running_stats=True",
     "norm": "train with BatchNorm, which is folded into the weights",
 }
-"""Part of an operation's name → what to do."""
+"""Part of an operation's name → the fix."""
 
 NEURON_FIX = "use a neuron that is known ({allowed})"
 OTHER_FIX = "do it before the first layer, behind the last one, or leave it out"
 
 
 class NotThisWay(Exception):  # noqa: N818 - no error of the model, but of this way to call it
-    """The model is not called in this way."""
+    """The calling convention is not that of the model."""
 
     def __init__(self, problem: Problem, progress: int = 0) -> None:
         super().__init__(str(problem))
@@ -73,9 +73,12 @@ class NotThisWay(Exception):  # noqa: N818 - no error of the model, but of this 
 
 @dataclass
 class Group:
-    """A population in the making: a chain of states of a neuron module.
+    """A population under construction: the sequence of states of a neuron module.
 
-    inputs: what flows in at each step · shape, in_shape: of a sample's output and input in a step
+    Attributes:
+        inputs: input at each step.
+        shape: shape of a sample's output in a step.
+        in_shape: shape of a sample's input in a step.
     """
 
     site: Site
@@ -98,7 +101,7 @@ class Group:
 
 
 class Tracing(Widened):
-    """A session that traces; it is the mode in which the model's operations run, too."""
+    """Session that traces; also the mode in which the model's operations run."""
 
     def __init__(self, model: nn.Module, *, widen: bool = True) -> None:
         super().__init__(widen=widen)
@@ -115,7 +118,7 @@ class Tracing(Widened):
     # ---- operations ----
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, and follow what it does to numbers that are not constant."""
+        """Run an operation and follow its effect on numbers that are not constant."""
         kwargs = kwargs or {}
         if self.widen:
             args, kwargs = widened(func, args), widened_options(kwargs)
@@ -151,7 +154,7 @@ class Tracing(Widened):
     def _numbers(
         self, func: Any, out: Tensor, args: Any, kwargs: Any, numbers: list[Tensor]
     ) -> Tensor | None:
-        """The numbers of the output by the operation's rule; None if there is none."""
+        """The numbers of the output by the operation's rule; None without a rule."""
         if any(bool((found == LOST).any()) for found in numbers):
             return torch.full(out.shape, LOST)
         name = func._schema.name
@@ -159,7 +162,7 @@ class Tracing(Widened):
         return None if rule is None else rule(self.shadow, func, out, args, kwargs)
 
     def _mutate(self, func: Any, args: Any, kwargs: Any, numbers: list[Tensor]) -> Any:
-        """An operation that changes its first argument."""
+        """Follow an operation that changes its first argument."""
         target, name = args[0] if args else None, func._schema.name
         if not isinstance(target, Tensor):
             out = func(*args, **kwargs)
@@ -192,7 +195,7 @@ class Tracing(Widened):
         return out
 
     def _report(self, func: Any) -> None:
-        """Note an operation without a rule, once for its place."""
+        """Note an operation without a rule, once per place."""
         here = place()
         operation = func._schema.name.split("::")[1]
         library = here.of_library or registry.derived_from(here.module)
@@ -238,7 +241,7 @@ class Tracing(Widened):
     # ---- neurons ----
 
     def call(self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run a neuron module's own forward; note what flows in, and mark what comes out as its spikes."""
+        """Run a neuron module's own forward, note its input, and mark its output as its spikes."""
         with self._pause():
             return self._call(site, args, kwargs)
 
@@ -293,7 +296,7 @@ class Tracing(Widened):
         group.inputs.append(signal)
 
     def _spikes(self, group: Group, state: str = "") -> Signal:
-        """What comes out of a group, or one of its states."""
+        """The output of a group, or one of its states."""
 
         def make() -> Signal:
             if state:
@@ -320,7 +323,7 @@ class Tracing(Widened):
                 self.shadow.mark(value, self.shadow.new(signal, last - back).reshape(value.shape))
 
     def _group(self, site: Site, states: list[Tensor]) -> Group:
-        """The population whose state is passed in, or that lives in the module; else a new one."""
+        """The population of the state that is passed in or is in the module; otherwise a new one."""
         own = [group for group in self.groups if group.site is site]
         owners = [self._owner(state, site) for state in states if self.shadow.of(state) is not None]
         zeros = [state for state in states if self.shadow.of(state) is None]
@@ -383,7 +386,7 @@ class Tracing(Widened):
     # ---- parts of a model ----
 
     def through(self, module: Any, signal: Signal) -> Signal:
-        """What a module makes of a signal: it is run on it, hooks included."""
+        """The signal after a module, which is run on it, including hooks."""
         value = torch.zeros((1, *signal.shape), dtype=torch.float64)
         self.shadow.mark(value, self.shadow.new(signal, 0).reshape(value.shape))
         out = run_model(module, value)
@@ -393,7 +396,7 @@ class Tracing(Widened):
 
 
 def by_step(value: Tensor, axis: int | None) -> Iterator[Tensor]:
-    """A call's input or output apart by step, each (1, …)."""
+    """The input or output of a call per step, each (1, …)."""
     if axis is None:
         yield value
     elif axis == -1:
@@ -411,7 +414,7 @@ def layer_name(path: str) -> str:
 
 
 def _current(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, list[Tensor]]:
-    """A call's input, and the tensors of the state that is passed in with it."""
+    """The input of a call, and the tensors of the state passed with it."""
     values = [*args, *kwargs.values()]
     tensors = [value for value in tree_flatten(values[1:])[0] if isinstance(value, Tensor) and value.numel()]
     if not values or not isinstance(values[0], Tensor):

@@ -1,7 +1,7 @@
-"""The ways in which models are called: once per step, or once with all steps in one order or another.
+"""Calling conventions of models: once per step, or once with all steps in some order of dimensions.
 
-A model does not say which is its own. All are tried; a model that is called in another way than its own stands
-out, because its neurons then do not see one sample's steps, one after the other.
+A model does not state its convention, so all are tried. A wrong one is detected because the neurons then do not see
+the steps of one sample in order.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ STEP_NAMES = (
     "seq_len",
     "T",
 )
-"""Names of a ``forward``'s argument that says how many steps to take."""
+"""Names of a ``forward`` argument for the number of steps."""
 
 
 class Way(NamedTuple):
-    """How to call a model.
+    """A calling convention.
 
-    call: function of (model, input (samples, steps, …)) that gives its outputs
-    static: True if the input is one for all steps · one_by_one: True if samples run apart
+    Attributes:
+        call: function of (model, input (samples, steps, …)) that returns the outputs.
+        static: True if one input is used for all steps.
+        one_by_one: True if samples run separately.
     """
 
     name: str
@@ -43,7 +45,7 @@ class Way(NamedTuple):
 
 
 def _once(model: nn.Module, x: Tensor, n_steps: int) -> list[Any]:
-    """One call with all steps."""
+    """Call the model once with all steps."""
     extras = {
         parameter.name: n_steps if parameter.name in STEP_NAMES else None
         for parameter in _others(model)
@@ -73,7 +75,7 @@ def _static(model: nn.Module, x: Tensor) -> list[Any]:
 
 
 def _steps(model: nn.Module, x: Tensor) -> list[Any]:
-    """One call per step; what a call returns behind its output is the state for the next."""
+    """Call the model once per step; values returned after the output are the state for the next call."""
     others, outputs, state = _others(model), [], None
     for step in range(x.shape[1]):
         current = x[:, step].contiguous()
@@ -90,7 +92,7 @@ def _steps(model: nn.Module, x: Tensor) -> list[Any]:
 
 
 def _others(model: nn.Module) -> list[inspect.Parameter]:
-    """The positional parameters of a model's forward behind its input."""
+    """The positional parameters of a model's forward after its input."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [p for p in inspect.signature(model.forward).parameters.values() if p.kind in kinds]
     return parameters[1:]
@@ -104,11 +106,11 @@ WAYS = (
     Way("all steps of a sample as a batch", _flattened, one_by_one=True),
     Way("all steps, time last", _time_last),
 )
-"""In the order in which they are tried."""
+"""Calling conventions in the order in which they are tried."""
 
 
 def random_input(shape: tuple[int, ...], rates: Tensor, n_steps: int, seed: int, static: bool) -> Tensor:
-    """Spikes (samples, steps, …) float64, a rate per sample; with ``static`` the same in all steps."""
+    """Random spikes (samples, steps, …) float64 with one rate per sample, equal in all steps if ``static``."""
     generator = torch.Generator().manual_seed(seed)
     draws = torch.rand(
         (len(rates), 1 if static else n_steps, *shape), generator=generator, dtype=torch.float64
