@@ -18,8 +18,19 @@ from torch import Tensor, nn
 from lbi.errors import InputError, Problem, Problems, UsageError
 from lbi.train import model_pt, untrusted_torch
 
-STATE_KEYS = ("state_dict", "model_state_dict", "model", "net")
+STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model_dict", "model", "net", "weights")
 """Keys under which checkpoints hold the state."""
+
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
+"""Prefixes that DataParallel, AveragedModel, torch.compile and Lightning put before every name."""
+
+OLD_STATES = ("mem", "syn", "spk")
+"""Buffers of older snnTorch states: a neuron's state, which a run starts without."""
+
+NEW_BUFFERS = ("graded_spikes_factor", "reset_mechanism_val")
+"""Buffers that older snnTorch states lack; the model as it is built has them."""
+
+SAME_MODEL = "let --arch build the model that was saved: the names and shapes of both differ here"
 
 
 def load(path: str | Path, arch: str | None = None, input_shape: Sequence[int] | None = None) -> Any:
@@ -67,9 +78,12 @@ def _state(content: Any, where: str) -> dict[str, Tensor]:
         )
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
-        raise InputError(Problem("no-state", where, "holds no tensors", "a state_dict"))
-    if all(name.startswith("module.") for name in state):  # saved from DataParallel
-        state = {name.removeprefix("module."): value for name, value in state.items()}
+        inner = [key for key, value in content.items() if isinstance(value, Mapping) and value]
+        found = "is empty" if not content else "holds no tensors by name"
+        if inner:
+            found = f"holds them elsewhere, perhaps under {inner[0]!r}"
+        fix = f"save that entry alone: torch.save(checkpoint[{inner[0]!r}], path)" if inner else ""
+        raise InputError(Problem("no-state", where, found, "a state_dict", fix))
     return {
         name: value if value.layout is torch.strided else value.to_dense() for name, value in state.items()
     }
@@ -112,9 +126,11 @@ def _build(arch: str) -> nn.Module:
 def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Load the state directly, or with pruning and weight norm folded into plain weights."""
     wanted = set(model.state_dict())
+    state = _without_wrappers(state, wanted)
     if set(state) != wanted:
         folded = model_pt.fold(state)
         state = folded if set(folded) == wanted else state
+    state = _up_to_date(model, state)
     problems = Problems()
     missing, extra = sorted(wanted - set(state)), sorted(set(state) - wanted)
     problems.check(
@@ -123,7 +139,7 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
         where,
         f"lacks {_some(missing)}",
         "every parameter of the model",
-        "give the --arch that the file was saved from",
+        SAME_MODEL,
     )
     problems.check(
         not extra,
@@ -131,7 +147,7 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
         where,
         f"has {_some(extra)}",
         "the model's parameters only",
-        "give the --arch that the file was saved from",
+        SAME_MODEL,
     )
     for name, value in model.state_dict().items():
         if name in state:
@@ -141,10 +157,38 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
                 f"{where}, {name}",
                 f"{tuple(state[name].shape)}",
                 f"{tuple(value.shape)}",
-                "give the --arch that the file was saved from",
+                SAME_MODEL,
             )
     problems.raise_as(InputError)
     model.load_state_dict(state)
+
+
+def _without_wrappers(state: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+    """The state without what wrappers of the model put before its names; EMA's own count is dropped."""
+    if "n_averaged" in state and "n_averaged" not in wanted:
+        state = {name: value for name, value in state.items() if name != "n_averaged"}
+    while not wanted & set(state):
+        prefix = next((p for p in WRAPPERS if state and all(name.startswith(p) for name in state)), None)
+        if prefix is None:
+            break
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _up_to_date(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """An older snnTorch state with the buffers of today's neurons."""
+    found, own = dict(state), model.state_dict()
+    for path, module in model.named_modules():
+        if type(module).__module__.split(".")[0] != "snntorch":
+            continue
+        prefix = f"{path}." if path else ""
+        for name in OLD_STATES:
+            if prefix + name not in own:
+                found.pop(prefix + name, None)
+        for name in NEW_BUFFERS:
+            if prefix + name in own:
+                found.setdefault(prefix + name, own[prefix + name])
+    return found
 
 
 def _some(names: list[str]) -> str:

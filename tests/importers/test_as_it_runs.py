@@ -1,0 +1,99 @@
+"""Models whose code is not what the names of their classes say: equal to their own forward."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from support import peers
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils import prune
+
+from lbi.importers import from_torch
+from lbi.importers.torch import saved
+from lbi.simulation import oracle
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the peers' own
+
+
+@pytest.fixture
+def lif():
+    snn = peers.package("snntorch")
+    return lambda **options: snn.Leaky(beta=0.9, reset_mechanism="zero", init_hidden=True, **options)
+
+
+class Masked(nn.Linear):
+    def forward(self, x):
+        mask = (torch.arange(self.weight.numel()) % 3 == 0).reshape(self.weight.shape)
+        return functional.linear(x, self.weight * mask, self.bias)
+
+
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def pruned():
+    layer = peers.linear(16, 16, 2.0, bias=True)
+    prune.l1_unstructured(layer, "bias", amount=0.5)
+    with torch.no_grad():
+        layer.bias_orig.add_(0.2)  # the attribute is stale until the next forward pass
+    return layer
+
+
+MODELS = {
+    "mask in a subclass": lambda lif: nn.Sequential(Masked(16, 16), lif(), peers.linear(16, 5, 4.0), lif()),
+    "residual": lambda lif: nn.Sequential(
+        peers.linear(16, 16, 2.0),
+        lif(),
+        Residual(peers.linear(16, 16, 2.0), lif()),
+        peers.linear(16, 5, 3.0),
+        lif(),
+    ),
+    "pruned bias": lambda lif: nn.Sequential(pruned(), lif(), peers.linear(16, 5, 3.0), lif()),
+    "layer used twice": lambda lif: (
+        lambda shared: nn.Sequential(shared, lif(), shared, lif(), peers.linear(16, 5, 3.0), lif())
+    )(peers.linear(16, 16, 3.0)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_equal_to_the_models_own_forward(name, lif, rng):
+    torch.manual_seed(1)
+    model = MODELS[name](lif)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, Masked):
+                module.weight.normal_(0.3, 0.5)
+    network = from_torch(model, (16,))
+    spikes = (rng.random((3, 40, 16)) < 0.3).astype(np.uint8)
+    with torch.no_grad():
+        theirs = peers.run_snntorch(model, torch.from_numpy(spikes).float()).numpy()
+    ours = oracle.simulate(network, spikes).output_spikes
+    assert 0.01 < ours.mean() < 0.95
+    assert np.array_equal(ours, theirs)
+
+
+WRAPPED = {
+    "compiled": lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
+    "compiled in parallel": lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
+    "averaged": lambda state: {"n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in state.items()}},
+    "lightning": lambda state: {"state_dict": {f"model.{key}": value for key, value in state.items()}},
+    "weights": lambda state: {"epoch": 1, "weights": state},
+    "with states": lambda state: {**state, "1.mem": torch.zeros(0)},
+    "older": lambda state: {k: v for k, v in state.items() if "graded" not in k and "reset_mech" not in k},
+    "bfloat16": lambda state: {k: v.bfloat16() if v.is_floating_point() else v for k, v in state.items()},
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_wrapped_states_fit_the_model(name, lif):
+    torch.manual_seed(1)
+    model = nn.Sequential(peers.linear(16, 5, 2.0), lif())
+    expected = {key: value.clone() for key, value in model.state_dict().items()}
+    content = WRAPPED[name](expected)
+    nn.init.zeros_(model[0].weight)
+    saved._fill(model, saved._state(content, "state.pt"), "state.pt")
+    tolerance = 2.0**-7 if name == "bfloat16" else 0.0
+    assert torch.allclose(model[0].weight, expected["0.weight"], rtol=tolerance, atol=0.0)
