@@ -10,28 +10,18 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from lbi.errors import InputError, Rule
-from lbi.importers.signal import Signal
-from lbi.importers.torch import layers, proof, reading, registry
+from lbi.importers.torch import proof, reading, registry
+from lbi.importers.torch.attempt import FAILS, traced
 from lbi.importers.torch.chain import chained
 from lbi.importers.torch.copying import copy_to_run, unwrapped
-from lbi.importers.torch.running import Site, forget, place, session_of, sites
-from lbi.importers.torch.shadow import STATIC
-from lbi.importers.torch.tracing import NotThisWay, Tracing
-from lbi.importers.torch.ways import WAYS, Way, random_input
-from lbi.network.graph import INPUT, Network
+from lbi.importers.torch.running import session_of, sites
+from lbi.importers.torch.tracing import NotThisWay
+from lbi.importers.torch.ways import WAYS, Way
+from lbi.network.graph import Network
 
-TRACED_STEPS = (6, 32, 128, 512)
-"""Numbers of steps of a trace; the larger ones are for models that require more steps."""
-
-FAILS = Rule(
-    "model-fails",
-    "a model that runs on input of shape {shape} per sample and step",
-    "check the input's shape and the model's layers",
-)
 NO_FORWARD = Rule("no-forward", "a module that runs", "wrap them: torch.nn.Sequential(*modules)")
 
 
@@ -43,8 +33,8 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
     steps; the convention is detected. The model itself is not changed.
 
     Args:
-        model: of snnTorch, norse, spikingjelly, sinabs or SLAYER neurons, with torch's own layers and functions
-        input_shape: of one sample in one step, without batch and time, such as (64,) or (1, 28, 28)
+        model: of snnTorch, norse, spikingjelly, sinabs or SLAYER neurons, with torch's own layers and functions.
+        input_shape: of one sample in one step, without batch and time, such as (64,) or (1, 28, 28).
 
     Returns:
         A Network; for SLAYER blocks, whose weights are integers already, a FixedNetwork.
@@ -99,49 +89,3 @@ def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
         drive = proof.Drive(tracing, n_samples, steps)
     proof.prove(copy, places, tracing, way, network, drive)
     return network
-
-
-def traced(
-    model: nn.Module, places: Sequence[Site], shape: tuple[int, ...], way: Way, *, widen: bool = True
-) -> tuple[Tracing, list[Any], int, bool]:
-    """A trace of the model, its outputs, the steps it took, and whether it takes as many as the input has.
-
-    Raises:
-        NotThisWay: if the model fails, or if its neurons do not take one sample's steps.
-    """
-    for n_steps in TRACED_STEPS:
-        tracing = Tracing(model, widen=widen)
-        x = random_input(shape, torch.tensor([0.5]), n_steps, 0, way.static)
-        x = x if widen else x.float()
-        for step in range(n_steps):
-            spikes = tracing.shadow.keep("input", lambda: Signal.spikes(INPUT, shape))
-            tracing.shadow.mark(
-                x[:, step],
-                tracing.shadow.new(spikes, STATIC if way.static else step).reshape(x[:, step].shape),
-            )
-        forget(places)
-        try:
-            with session_of(places, tracing, tracing), layers.followed(model):
-                outputs = way.call(model, x)
-                taken = reading.check_steps(tracing, n_steps, static=way.static)
-        except NotThisWay:
-            raise
-        except IndexError as error:
-            if n_steps == TRACED_STEPS[-1] or way.static:
-                raise _failed(model, error, shape, tracing) from error
-        except Exception as error:  # the model's code may raise any exception
-            raise _failed(model, error, shape, tracing) from error
-        else:
-            return tracing, outputs, taken, taken == n_steps or way.static
-    raise AssertionError("the last number of steps returns or raises")
-
-
-def _failed(model: nn.Module, error: Exception, shape: tuple[int, ...], tracing: Tracing) -> NotThisWay:
-    """The problem for an exception of the model's code, with its place."""
-    here = place(trace=error.__traceback__)
-    path = next((name for name, module in model.named_modules() if module is here.module), "")
-    where = f"module {path or type(here.module or model).__name__!r}"
-    at = f", at {here.source}" if here.source else ""
-    first = (str(error).strip().split("\n") or [""])[0]
-    problem = FAILS.broken(where, f"{type(error).__name__}: {first}{at}", shape=shape)
-    return NotThisWay(problem, sum(len(group.inputs) for group in tracing.groups))

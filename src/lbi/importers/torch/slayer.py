@@ -22,6 +22,7 @@ from torch import nn
 from lbi.errors import InputError, Problem, Problems, Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import proof
+from lbi.importers.torch.attempt import traced
 from lbi.importers.torch.copying import copy_to_run
 from lbi.importers.torch.layer import Layer, Neurons, Outputs
 from lbi.importers.torch.reading import READOUT, read_at, signal_of
@@ -81,8 +82,6 @@ def block_of(module: Any) -> Neurons | None:
 
 def from_slayer(model: nn.Module, input_shape: tuple[int, ...]) -> FixedNetwork:
     """The integer network of a model of SLAYER blocks, traced and proven; raises as ``from_torch``."""
-    from lbi.importers.torch.model import traced
-
     way = next(way for way in WAYS if way.name == "all steps, time last")
     copy = copy_to_run(model, widen=False)  # SLAYER's dynamics are exact in float32
     places = sites(copy, block_of)
