@@ -1,49 +1,58 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both set up .venv first.
-# Needs a Python 3.10 (on the PATH, under pyenv, or known to uv) and nothing else;
-# `make PYTHON=/path/to/python3.10 …` names it.
+# Two commands for a newcomer: `make demo` and `make test`. Both set up .venv first, with the newest Python of 3.10 to 3.14
+# that is on the PATH, under pyenv, or known to uv; `make PYTHON=/path/to/python3 …` names another one.
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-
-# The newest Python that all of the core's dependencies support; no Lava, no torch.
-MODERN := 3.13
-MODERN_VENV := .venv-modern
-
+OLDEST_VENV := .venv-oldest
 DOCS_VENV := .venv-docs
 
-.PHONY: setup demo test test-modern lint docs lock schemas clean
+NEWEST := 3.14 3.13 3.12 3.11 3.10
+OLDEST := 3.10 3.11 3.12 3.13 3.14
+
+# On Linux on x86-64 the pinned torch is a CUDA build of several GB, as the package index has no other. Arguments of
+# `uv pip install` that bring another torch and torchvision, for instance
+# `make demo TORCH='--torch-backend cpu torch==2.15.0 torchvision'`.
+TORCH :=
+
+# What only a run on a GPU loads.
+GPU_PINS := $(if $(shell nvidia-smi -L 2>/dev/null),requirements/gpu.txt)
+TORCH_PINS := $(if $(TORCH),,requirements/torch.txt $(GPU_PINS))
+
+.PHONY: setup demo test test-oldest lint docs lock schemas clean
 
 setup: $(READY)
 
-# $(1): environment, $(2): Python version, $(3): an interpreter the user named, $(4): pins
+# $(1): environment, $(2): versions in the order of preference, $(3): an interpreter the user named, $(4): pins
 define install
-	@set -e; python="$$(sh requirements/find_python.sh $(2) '$(3)')"; \
+	@set -e; python="$$(sh requirements/find_python.sh '$(2)' '$(3)')"; \
 	echo "setting up $(1) with $$python"; \
 	"$$python" -m venv --clear $(1)
 	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 2>/dev/null \
 	  || echo "uv not found; falling back to pip"
-	$(call pip,$(1),$(4))
+	$(call pip,$(1),--no-deps --require-hashes $(foreach pins,$(4),-r $(pins)))
 	@touch $(1)/.pins
 endef
 
-# $(1): environment, $(2): pins
+# $(1): environment, $(2): what to install. The wheels of Lava name an upper bound of Python that uv ignores.
 define pip
 	@if [ -x $(1)/bin/uv ]; then \
-	  VIRTUAL_ENV=$(1) $(1)/bin/uv pip install --quiet --no-deps --require-hashes -r $(2); \
+	  VIRTUAL_ENV=$(1) $(1)/bin/uv pip install --quiet $(2); \
 	else \
-	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(2); \
+	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check --ignore-requires-python $(2); \
 	fi
 endef
 
-$(VENV)/.pins: requirements/py310.txt
-	$(call install,$(VENV),3.10,$(PYTHON),requirements/py310.txt)
+$(VENV)/.pins: requirements/main.txt $(TORCH_PINS)
+	$(call install,$(VENV),$(NEWEST),$(PYTHON),requirements/main.txt $(TORCH_PINS))
+	$(if $(TORCH),$(call pip,$(VENV),$(TORCH)))
 
-$(MODERN_VENV)/.pins: requirements/modern.txt
-	$(call install,$(MODERN_VENV),$(MODERN),$(PYTHON_MODERN),requirements/modern.txt)
+$(OLDEST_VENV)/.pins: requirements/main.txt $(TORCH_PINS)
+	$(call install,$(OLDEST_VENV),$(OLDEST),$(PYTHON_OLDEST),requirements/main.txt $(TORCH_PINS))
+	$(if $(TORCH),$(call pip,$(OLDEST_VENV),$(TORCH)))
 
 $(DOCS_VENV)/.pins: requirements/docs.txt
-	$(call install,$(DOCS_VENV),3.10,$(PYTHON),requirements/docs.txt)
+	$(call install,$(DOCS_VENV),$(NEWEST),$(PYTHON),requirements/docs.txt)
 
 %/.ready: %/.pins pyproject.toml
 	@$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -61,35 +70,42 @@ demo: setup
 test: $(VENV)/.peers
 	$(BIN)/python -m pytest
 
-$(VENV)/.peers: $(READY) requirements/peers.txt
-	$(call pip,$(VENV),requirements/peers.txt)
+%/.peers: %/.ready requirements/peers.txt
+	$(call pip,$*,--no-deps --require-hashes -r requirements/peers.txt)
 	@touch $@
 
-# Without torch and Lava; where $(VENV) is there, exports are run in its Lava, across the two Pythons.
-test-modern: $(MODERN_VENV)/.ready
-	LBI_TEST_LAVA_PYTHON="$$(ls $(abspath $(BIN))/python 2>/dev/null)" $(MODERN_VENV)/bin/python -m pytest
+# The same tests on the oldest Python at hand; its exports are run in the Lava of $(VENV), too.
+test-oldest: $(OLDEST_VENV)/.peers
+	LBI_TEST_LAVA_PYTHON="$$(ls $(abspath $(BIN))/python 2>/dev/null)" $(OLDEST_VENV)/bin/python -m pytest
 
-lint: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+# Types are checked on the oldest Python, against the oldest NumPy: the stubs of NumPy 2 type the same calls otherwise.
+lint: $(OLDEST_VENV)/.ready
+	$(OLDEST_VENV)/bin/ruff check .
+	$(OLDEST_VENV)/bin/ruff format --check .
+	@if $(OLDEST_VENV)/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))'; then \
+	  $(OLDEST_VENV)/bin/mypy; \
+	else echo "types not checked: that needs Python 3.10"; fi
 
 # The site, in site/: made from docs/, the README, the commands' help and the docstrings; a broken link is an error.
 docs: $(DOCS_VENV)/.pins
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
 
-# Resolves all pins (needs uv); index addresses are not written to the files.
-LOCK := uv pip compile -q --no-header --no-emit-index-url --generate-hashes --python-platform x86_64-manylinux_2_28
-LOCK_310 := $(LOCK) --python-version 3.10 --override requirements/overrides.in
+# Resolve the pins again, for all Pythons and platforms at once (needs uv); addresses never enter the files.
+LOCK := uv pip compile -q --no-header --no-emit-index-url --generate-hashes --universal --python-version 3.10 \
+  --overrides requirements/overrides.in --excludes requirements/excludes.in
 lock:
-	$(LOCK_310) requirements/py310.in -o requirements/py310.txt
-	$(LOCK_310) requirements/peers.in -c requirements/py310.txt -o requirements/peers.txt
-	$(LOCK) --python-version $(MODERN) requirements/modern.in -o requirements/modern.txt
-	$(LOCK) --python-version 3.10 requirements/docs.in -c requirements/py310.txt -o requirements/docs.txt
+	$(LOCK) requirements/main.in --excludes requirements/torch.in -o requirements/main.txt
+	$(LOCK) requirements/torch.in -c requirements/main.txt --excludes requirements/gpu.in -o requirements/torch.txt
+	$(LOCK) requirements/torch.in -c requirements/torch.txt -c requirements/main.txt -o requirements/with_gpu.txt
+	$(LOCK) requirements/gpu.in -c requirements/with_gpu.txt --no-deps -o requirements/gpu.txt
+	rm requirements/with_gpu.txt
+	$(LOCK) requirements/peers.in -c requirements/main.txt -c requirements/torch.txt --excludes requirements/torch.in \
+	  --excludes requirements/gpu.in -o requirements/peers.txt
+	$(LOCK) requirements/docs.in -c requirements/main.txt -o requirements/docs.txt
 
 # docs/schema/*.json, from the types in src/lbi/cli/json_records.py.
 schemas: setup
 	$(BIN)/python docs/_tools/schemas.py
 
 clean:
-	rm -rf $(VENV) $(MODERN_VENV) $(DOCS_VENV) build dist demo site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST_VENV) $(DOCS_VENV) build dist demo site .pytest_cache .mypy_cache .ruff_cache
