@@ -149,6 +149,8 @@ def test_a_lava_that_hangs_ends_at_the_timeout(export, tmp_path, monkeypatch):
     note = tmp_path / "note"
     (tmp_path / "sitecustomize.py").write_text(
         "import time\n"
+        "from lbi.system import lava_compat\n"
+        "lava_compat.install()\n"
         "from lava.proc.lif.models import PyLifResetModelBitAcc as Model\n"
         "go_on = Model.run_spk\n"
         "def run_spk(self):\n"
@@ -177,6 +179,8 @@ def test_a_lava_that_fails_says_why_at_once(export, tmp_path, monkeypatch):
     pytest.importorskip("lava.magma")
     network, spikes, _ = export
     (tmp_path / "sitecustomize.py").write_text(
+        "from lbi.system import lava_compat\n"
+        "lava_compat.install()\n"
         "from lava.proc.lif.models import PyLifResetModelBitAcc as Model\n"
         "def run_spk(self):\n"
         "    raise ValueError('a model that cannot run')\n"
@@ -223,7 +227,7 @@ def test_no_lava_here(backend, export, monkeypatch, tmp_path):
     done = call(lbi_run, network, "--spikes", spikes, "--backend", backend)
     assert done.code == 5
     assert len(done.errors) == 1
-    assert "set LBI_LAVA_PYTHON to a Python 3.10 that has lava-nc" in done.errors[0]
+    assert "set LBI_LAVA_PYTHON to a Python that has lava-nc" in done.errors[0]
 
 
 def test_netx_refuses_with_every_reason(export):

@@ -1,4 +1,4 @@
-"""A Python without Lava runs exports in another Python's Lava, as ``make test-modern`` sets up."""
+"""Exports run in the Lava of another Python: ``make test-oldest`` names it."""
 
 import os
 

@@ -27,7 +27,8 @@ LAVA_PYTHON = "LBI_LAVA_PYTHON"
 
 LAVA_MISSING = Rule(
     "package-missing",
-    fix=f"set {LAVA_PYTHON} to a Python 3.10 that has lava-nc (pip install 'lbi-snn[lava]'), or use --backend sim",
+    fix="install it (docs/howto/lava.md gives pip's two lines), "
+    f"set {LAVA_PYTHON} to a Python that has lava-nc, or use --backend sim",
 )
 
 IN_INTEGERS = Rule(
