@@ -17,7 +17,7 @@ from support.command import call
 
 from lbi.cli.run import main as lbi_run
 from lbi.deploy import backends
-from lbi.errors import MissingPackageError
+from lbi.errors import MissingPackageError, Problem
 from lbi.files import network_h5
 from lbi.simulation import oracle
 
@@ -217,7 +217,7 @@ def test_an_interpreter_that_is_missing(export, monkeypatch):
 @pytest.mark.parametrize("backend", ["lava", "netx"])
 def test_no_lava_here(backend, export, monkeypatch, tmp_path):
     def absent(package, extra):
-        raise MissingPackageError(backends.Problem("package-missing", package, "not installed"))
+        raise MissingPackageError(Problem("package-missing", package, "not installed"))
 
     network, spikes, _ = export
     fixed, _ = cases.make("recurrent")

@@ -162,6 +162,9 @@ DECLARED_AS = {
     "markupsafe": "jinja2",
     "llvmlite": "numba",
     "triton": "torch",
+    "annotated_types": "annotated-types",
+    "pydantic_core": "pydantic",
+    "typing_extensions": "pydantic",
 }
 """Imported name → the requirement that brings it, where they differ."""
 
