@@ -97,7 +97,7 @@ class LbiError(Exception):
 
 
 class LbiWarning(UserWarning):
-    """Base of all warnings of this package; the commands print them whatever Python's filters say."""
+    """Base class of this package's warnings; the commands print them regardless of Python's filters."""
 
 
 class UsageError(LbiError, ValueError):

@@ -22,7 +22,7 @@ def opened(weight: int, exponent: int = 7, vth: int = 131071) -> backends.Export
 
 @pytest.fixture
 def pretended(monkeypatch):
-    """Lava without Lava: a backend whose output nobody looks at."""
+    """A substitute for the Lava backend, whose output is not used."""
     monkeypatch.setitem(backends.BACKENDS, "lava", lambda export, spikes, _: np.zeros((*spikes.shape[:2], 1)))
 
 

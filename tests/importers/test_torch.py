@@ -316,7 +316,7 @@ def test_shapes_that_do_not_meet(leaky):
         from_torch(model, (N_IN,))
 
 
-def test_a_class_is_read_as_it_runs_whatever_the_order_of_its_layers(leaky, rng):
+def test_a_class_is_read_from_its_execution_not_from_the_order_of_its_layers(leaky, rng):
     """Layers are taken in the order of the signal, which is not that of their making; neurons may follow neurons."""
 
     class Net(nn.Module):

@@ -1,4 +1,4 @@
-"""What every target and every chip has to do: a new row, or a new file, joins by being listed."""
+"""Conformance suite of targets and chips, which a new row or file joins by being listed."""
 
 from __future__ import annotations
 

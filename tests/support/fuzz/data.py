@@ -20,7 +20,7 @@ from support.networks import random_spikes
 
 
 def spikes_file(folder: Path, **more: np.ndarray) -> Path:
-    """spikes.npz of twelve samples, with whatever arrays come on top."""
+    """A spikes.npz of twelve samples, with additional arrays."""
     rng = np.random.default_rng(0)
     path = folder / "spikes.npz"
     np.savez(path, spikes=random_spikes(rng, 12, 6, 8), labels=np.arange(12) % 3, **more)

@@ -62,7 +62,7 @@ class Session(Protocol):
 
 
 def sites(model: nn.Module, extra: Callable[[Any], Neurons | None] = lambda module: None) -> list[Site]:
-    """The neuron modules of a copy. ``extra``: further classes that count as such."""
+    """The neuron modules of a copy; ``extra`` lists further classes to include."""
     found: list[Site] = []
     for path, module in model.named_modules():
         neurons = registry.neurons_of(module) or extra(module)
