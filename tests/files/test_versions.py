@@ -1,12 +1,14 @@
 """docs/formats.md lists exactly the names that the writers write."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import h5py
 from support.networks import random_network
 
 from lbi import quantize, save
+from lbi.network.neurons import MODELS, FixedCubaLif
 from lbi.network.pattern import GEOMETRY
 
 TEXT = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
@@ -28,7 +30,9 @@ def test_names_are_the_documented_ones(rng, tmp_path):
     with h5py.File(tmp_path / "network.h5") as file:
         assert set(file.attrs) == documented("Root attributes")
         population = file["populations/layer1"]
-        assert set(population.attrs) | set(population) == documented("`populations/<name>`")
+        assert set(population) == {field.name for field in fields(FixedCubaLif)}
+        parameters = {field.name for model in MODELS.values() for field in fields(model.integers)}
+        assert set(population.attrs) | parameters == documented("`populations/<name>`")
         projection = file["projections/layer1_rec"]
         weights = projection["weights"]
         found = {*projection.attrs, "delay", *weights.attrs, "weights"}
