@@ -163,8 +163,11 @@ def test_a_lava_that_hangs_ends_at_the_timeout(export, tmp_path, monkeypatch):
     python = interpreter(tmp_path, f'PYTHONPATH={tmp_path} exec {sys.executable} "$@"')
     monkeypatch.setenv("LBI_LAVA_PYTHON", python)
     before = set(os.listdir("/dev/shm"))
-    done = call(lbi_run, network, "--spikes", spikes, "--timeout", 12, "-o", tmp_path / "out.npz")
-    assert note.exists(), "Lava did not come as far as hanging"
+    for timeout in (12, 120):  # a busy machine may need longer to get as far as the fifth step
+        done = call(lbi_run, network, "--spikes", spikes, "--timeout", timeout, "-o", tmp_path / "out.npz")
+        if note.exists():
+            break
+    assert note.exists(), "Lava did not get as far as hanging"
     assert done.code == 5
     assert len(done.errors) == 1
     assert done.errors[0].startswith("error: timed-out: backend lava: timed out after 12 s")
