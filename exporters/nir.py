@@ -161,7 +161,12 @@ def _step(network: Network, given: float | None) -> float:
 def _leaks_to_bias(population: Population) -> bool:
     """True where the bias must be ``v_leak``: it drives a voltage whose current has a memory."""
     neuron = population.neuron
-    return neuron.bias is not None and bool(np.any(neuron.bias)) and neuron.current_decay != 1.0
+    return neuron.bias is not None and bool(np.any(neuron.bias)) and _current_decay(population) != 1.0
+
+
+def _current_decay(population: Population) -> float:
+    """The decay of the population's current; 1 for a model without a current, as for one without memory."""
+    return float(getattr(population.neuron, "current_decay", 1.0))
 
 
 class _Build:
@@ -232,7 +237,7 @@ def _neuron(population: Population, dt: float) -> Any:
     def filled(value: float) -> NDArray[np.float64]:
         return np.full(n, value)
 
-    current_decay = getattr(neuron, "current_decay", 1.0)
+    current_decay = _current_decay(population)
     slow = 1 / neuron.voltage_decay if neuron.voltage_decay else NO_LEAK
     fast = 1 / current_decay if current_decay else NO_LEAK
     bias = neuron.bias if neuron.bias is not None and _leaks_to_bias(population) else np.zeros(n)

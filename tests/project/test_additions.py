@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lbi.exporters import lava
-from support import cases
+from support import cases, neuron_models
 from support.additions import lif
 from support.command import call
 
@@ -102,6 +102,21 @@ def test_a_neuron_model_is_one_file_and_one_row(registered, tmp_path):
         )
         assert done.code == 0, done.errors
         assert done.json["verified"] is True
+
+
+def test_a_neuron_model_without_a_current_keeps_its_bias_in_nir(registered, tmp_path):
+    pytest.importorskip("nir")
+    fixed = neuron_models.feed_forward("lif")
+    assert fixed.populations[0].neuron.bias.any()
+    lbi.save(fixed, tmp_path / "network.h5")
+    done = call(lbi_export, tmp_path / "network.h5", "--target", "nir", "-o", tmp_path / "out.nir")
+    assert done.code == 0, done.errors
+    _, spikes = neuron_models.network("lif")
+    outputs = [
+        oracle.simulate(net, spikes).output for net in (dequantize(fixed), lbi.load(tmp_path / "out.nir"))
+    ]
+    assert outputs[0].any()
+    assert np.array_equal(*outputs)
 
 
 def test_without_its_row_a_neuron_model_is_unknown(tmp_path):
