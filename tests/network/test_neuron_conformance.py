@@ -155,14 +155,16 @@ def test_the_docs_describe_every_field(name):
         fields_of_row, _, meaning = row.partition(" | ")
         if f"`{name}`" in meaning or "every model" in meaning:
             described |= set(re.findall(r"`(\w+)`", fields_of_row))
-    assert {entry.name for entry in MODELS[name].integers.integers} <= described
+    missing = {entry.name for entry in MODELS[name].integers.integers} - described
+    assert not missing, f"docs/formats.md needs rows for these parameters of {name}"
 
 
 @every_model
 def test_the_docs_list_what_runs_it(name):
     table = (ROOT / "docs" / "reference" / "neurons.md").read_text(encoding="utf-8")
-    (row,) = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    rows = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
+    assert len(rows) == 1, f"docs/reference/neurons.md needs one row for {name}"
+    cells = [cell.strip() for cell in rows[0].strip("|").split("|")]
     model = MODELS[name]
     process = "–" if model.lava is None else f"`{model.lava.process.rpartition('.')[2]}`"
     nodes = ", ".join(f"`{node}`" for node in model.nir) or "–"

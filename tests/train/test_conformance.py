@@ -79,8 +79,9 @@ def test_every_option_of_a_model_is_an_option_of_training(name):
 @pytest.mark.parametrize("name", list(MODELS))
 def test_the_docs_say_how_it_trains(name):
     table = (ROOT / "docs" / "reference" / "neurons.md").read_text(encoding="utf-8")
-    (row,) = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
-    assert row.rstrip("| ").endswith("compiled" if name in COMPILED else "plain PyTorch")
+    rows = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
+    assert len(rows) == 1, f"docs/reference/neurons.md needs one row for {name}"
+    assert rows[0].rstrip("| ").endswith("compiled" if name in COMPILED else "plain PyTorch")
 
 
 @pytest.mark.parametrize("kind", sorted(Regularizer.kinds))

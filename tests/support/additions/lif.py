@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, clip24, decay, wrap24
-from lbi.network.neurons import LavaProcess, NeuronModel
+from lbi.network.neurons.model import LavaProcess, NeuronModel
 from lbi.network.neurons.parameters import (
     BIAS,
     FixedParameters,

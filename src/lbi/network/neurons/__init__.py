@@ -6,8 +6,9 @@ checks against a chip's number formats, bounds on the state, the file, the Lava 
 PyTorch, the options of ``lbi-train``. Compiled kernels are optional: for the simulator in ``lbi.simulation``, for training
 in ``lbi.train.neurons``; a model without them runs and trains by its slow equations.
 
-To add a model, add its file, its row in ``MODELS`` and its rows in docs/formats.md;
-``tests/network/test_neuron_conformance.py`` then covers it.
+To add a model, add its file, its row in ``MODELS`` and its rows in docs/formats.md, docs/reference/neurons.md and the
+README; ``tests/network/test_neuron_conformance.py`` and ``tests/train/test_conformance.py`` then cover it. A model's file
+imports from ``model`` and ``parameters`` in this folder, not from this module, which imports it.
 """
 
 from __future__ import annotations
