@@ -29,8 +29,8 @@ def problems(text: str) -> dict[str, str]:
     return {problem.where: problem.code for problem in caught.value.problems}
 
 
-def test_both_chips_come_with_the_package():
-    assert set(CHIPS) == {"loihi1", "loihi2"}
+def test_both_loihis_come_with_the_package():
+    assert set(CHIPS) >= {"loihi1", "loihi2"}
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -147,7 +147,7 @@ def test_a_users_own_file(tmp_path):
 
 
 def test_unknown_chip_names_the_known_ones():
-    with pytest.raises(UsageError, match="loihi1, loihi2"):
+    with pytest.raises(UsageError, match=", ".join(CHIPS)):
         load_profile("loihi9")
 
 

@@ -17,6 +17,7 @@ from support.command import call
 from support.networks import random_network
 
 import lbi
+from lbi.chip.load import profile_names
 from lbi.cli.export import main as lbi_export
 from lbi.deploy.job import ExportJob
 from lbi.files import network_h5
@@ -389,7 +390,7 @@ def test_bad_models_are_refused_in_one_line(name, bad_models):
         (("--target", "xyz"), "error: unknown-target: --target: 'xyz'; allowed: loihi, lava, netx, nir, csr"),
         (
             ("--target", "loihi", "--chip", "loihi9"),
-            "error: unknown-chip: --chip: 'loihi9'; allowed: loihi1, loihi2",
+            f"error: unknown-chip: --chip: 'loihi9'; allowed: {', '.join(profile_names())}",
         ),
         (("--bogus",), "error: usage: lbi-export: No such option"),
         ((), "error: usage: lbi-export: Missing option '--target'"),
