@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fuzz_models
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import prune
 
+from lbi.errors import InputError
 from lbi.importers import from_torch
 from lbi.importers.torch import saved
 from lbi.simulation import oracle
@@ -97,3 +99,88 @@ def test_wrapped_states_fit_the_model(name, lif):
     saved._fill(model, saved._state(content, "state.pt"), "state.pt")
     tolerance = 2.0**-7 if name == "bfloat16" else 0.0
     assert torch.allclose(model[0].weight, expected["0.weight"], rtol=tolerance, atol=0.0)
+
+
+TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_types_of_floats_are_read_exactly(name, lif, rng):
+    """A model in another type equals the same values in float32 or wider."""
+    torch.manual_seed(1)
+    model = nn.Sequential(peers.linear(16, 16, 3.0), lif(), peers.linear(16, 5, 4.0), lif()).to(TYPES[name])
+    network = from_torch(model, (16,))
+    assert {parameter.dtype for parameter in model.parameters()} == {TYPES[name]}
+    spikes = (rng.random((3, 30, 16)) < 0.3).astype(np.uint8)
+    with torch.no_grad():
+        wide = model.float() if name != "float64" else model
+        for module in wide:
+            if isinstance(module, nn.Linear):
+                module.register_forward_pre_hook(lambda layer, args: (args[0].to(layer.weight.dtype),))
+        theirs = peers.run_snntorch(wide, torch.from_numpy(spikes)).numpy()
+    ours = oracle.simulate(network, spikes).output_spikes
+    assert 0.01 < ours.mean() < 0.95
+    assert np.array_equal(ours, theirs)
+
+
+def test_models_without_values_are_refused(lif):
+    model = nn.Sequential(nn.Linear(16, 5), lif()).to("meta")
+    with pytest.raises(InputError, match="no-values: module '0', weight: is on the meta device"):
+        from_torch(model, (16,))
+
+
+class Returned(nn.Module):
+    """A model whose output is not its last layer's spikes alone."""
+
+    def __init__(self, inner, output):
+        super().__init__()
+        self.inner, self.output = inner, output
+
+    def forward(self, x):
+        return self.output(self.inner(x))
+
+
+OTHER_OUTPUTS = {
+    "negated": lambda spikes: -spikes,
+    "weighted": lambda spikes: spikes * torch.linspace(0.5, 2, spikes.shape[-1]),
+    "reversed": lambda spikes: spikes.flip(-1),
+    "half": lambda spikes: spikes[..., :2],
+}
+
+
+@pytest.mark.parametrize("name", OTHER_OUTPUTS)
+def test_outputs_with_another_order_of_classes_are_refused(name, lif):
+    model = Returned(nn.Sequential(peers.linear(16, 4, 3.0), lif()), OTHER_OUTPUTS[name])
+    with pytest.raises(InputError, match="readout: the model's output"):
+        from_torch(model, (16,))
+
+
+def test_an_output_times_a_positive_number_is_read(lif):
+    inner = nn.Sequential(peers.linear(16, 4, 3.0), lif())
+    network = from_torch(Returned(inner, lambda spikes: spikes * 0.5), (16,))
+    assert network.readout.population == network.populations[-1].name
+
+
+class OverTime(nn.Module):
+    """A model that gives later spikes another weight."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return sum(self.inner(current) * (1.0 + step) for step, current in enumerate(x))
+
+
+def test_an_output_that_weights_steps_is_refused(lif):
+    with pytest.raises(InputError, match="readout: the model's output"):
+        from_torch(OverTime(nn.Sequential(peers.linear(16, 4, 3.0), lif())), (16,))
+
+
+@pytest.mark.parametrize("number", range(15))
+def test_random_models_are_equal_or_refused(number):
+    """The first models of ``tests/fuzz_models.py``."""
+    for name in ("snntorch", "norse", "spikingjelly", "sinabs"):
+        peers.package(name)
+    said, text, _ = fuzz_models.outcome(1, number)
+    assert said.startswith(("equal", "refused")), text

@@ -30,7 +30,7 @@ VOLTAGE_FLOWS = Rule(
 NO_NEURONS = Rule("no-neurons", "known neurons: {known}", "add one, or use the framework's own classes")
 READOUT = Rule(
     "readout",
-    "the spikes of the last layer, or the voltages of one that never spikes; all of them, in their order, by step or summed",
+    "the spikes of the last layer, or the voltages of one that never spikes; all of them, in their order, by step or summed, multiplied by one positive number or none",
     "return them, and do what follows outside of the model",
 )
 
@@ -153,7 +153,7 @@ def read_at(tracing: Tracing, outputs: Sequence[Any], problems: Problems) -> Gro
 
 
 def _meaning(tracing: Tracing, numbers: Tensor) -> tuple[Group, str] | None:
-    """(group, state) whose values a tensor holds: whole, in order, at each step or summed over them."""
+    """(group, state) whose values a tensor holds: whole, in order, at each step or summed, times one positive number."""
     flat = numbers.reshape(-1).numpy()
     if not flat.size or flat.min() <= LOST:
         return None
@@ -166,22 +166,27 @@ def _meaning(tracing: Tracing, numbers: Tensor) -> tuple[Group, str] | None:
     source = sources.pop()
     if sources or source is None:
         return None
-    name, _, state = source.partition(STATE_OF)
+    name, _, state = source[0].partition(STATE_OF)
     group = next((group for group in tracing.groups if group.name == name), None)
     return None if group is None else (group, state)
 
 
-def _source(signal: Signal) -> str | None:
-    """The one source that a signal holds in order, each value times one number; None for anything else."""
+def _source(signal: Signal) -> tuple[str, float] | None:
+    """The one source that a signal holds in order, and the positive number that multiplies it; None for anything else."""
     sources = {term.source for term in signal.terms}
     if len(sources) != 1 or np.any(signal.constant):
         return None
-    return next(iter(sources)) if all(_in_order(term) for term in signal.terms) else None
+    found = {factor and float(f"{factor:.12g}") for factor in map(_factor, signal.terms)}
+    factor = found.pop()
+    return None if found or factor is None else (next(iter(sources)), factor)
 
 
-def _in_order(term: Term) -> bool:
+def _factor(term: Term) -> float | None:
+    """The positive number f of a matrix f · 1; None for other matrices."""
     n_out, n_in = term.matrix.shape
+    if n_out != n_in or not n_in:
+        return None
     diagonal = term.matrix.diagonal()
-    if n_out != n_in or not np.all(diagonal):
-        return False
-    return (term.matrix - csr_matrix(identity(n_in).multiply(diagonal))).nnz == 0
+    factor = float(diagonal[0])
+    off = term.matrix - csr_matrix(identity(n_in).multiply(diagonal))
+    return factor if factor > 0 and np.allclose(diagonal, factor, rtol=1e-12) and off.nnz == 0 else None
