@@ -125,12 +125,16 @@ def record(
     *,
     widen: bool = True,
 ) -> Recorded:
-    """Run the model on spikes (samples, steps, …) from rest."""
-    parts = spikes.split(1) if way.one_by_one else [spikes]
+    """Run the model on spikes (samples, steps, …) from rest.
+
+    Samples run one by one where a neuron takes steps and samples in one dimension: only then are they told apart.
+    """
+    alone = way.one_by_one or any(site.neurons.time_axis(site.module) == -1 for site in places)
+    parts = spikes.split(1) if alone else [spikes]
     found = []
     for number, part in enumerate(parts):
         given = currents and {
-            name: value[number : number + 1] if way.one_by_one else value for name, value in currents.items()
+            name: value[number : number + 1] if alone else value for name, value in currents.items()
         }
         recording = Recording(tracing, given)
         forget(places, len(part))
