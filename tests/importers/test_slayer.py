@@ -139,3 +139,20 @@ def test_refusals(cuba):
         ("weights-float", "block '1'"),
         ("unknown-module", "module '2'"),
     }
+
+
+def test_a_last_block_without_dynamics_sums_up_in_its_net(cuba, tmp_path, rng):
+    """Its voltage in netx is 4096 times the sum of SLAYER's output so far, which is one step later."""
+    blocks = chain(
+        lambda: cuba.Dense(NEURON, N_IN, 30, weight_scale=2),
+        lambda: cuba.Affine(NEURON, 30, 10, weight_scale=2, dynamics=False),
+    )
+    spikes = (rng.random((5, 40, N_IN)) < 0.3).astype(np.uint8)
+    with torch.no_grad():
+        theirs = forward(blocks, spikes).numpy()
+    with h5py.File(tmp_path / "a.net", "w") as file:
+        for index, block in enumerate(blocks):
+            block.export_hdf5(file.create_group(f"layer/{index}"))
+    ours = simulate(load(tmp_path / "a.net"), spikes).output
+    assert np.any(theirs)
+    assert np.array_equal(ours[:, :-1], 4096 * theirs.cumsum(axis=1)[:, 1:])

@@ -80,6 +80,8 @@ def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
     """The network, if this is the model's calling convention."""
     copy = chained(copy_to_run(model))
     places = sites(copy)
+    if any(site.neurons.time_axis(site.module) == -1 for site in places):
+        way = way._replace(one_by_one=True)  # a call's first axis holds the steps of all samples
     tracing, outputs, n_steps, free = traced(copy, places, shape, way)
     sources = {type(module).__module__.split(".")[0] for module in copy.modules()}
     meta = {"source": sorted(sources & {*registry.FRAMEWORKS, "torch"})}

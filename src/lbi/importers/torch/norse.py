@@ -1,8 +1,8 @@
 """norse's neurons: cells and layers over time, with and without recurrence. Source: norse 1.1.0.
 
-    LIF       i ← i + input,  v ← v + dt/τ_mem (v_leak − v + i),  then i ← i − dt/τ_syn i;  spike where v > v_th
-    LIFBox    v ← v + dt/τ_mem (v_leak − v + input)
-    LI, LIBox the same without a threshold
+    LIF           i ← i + input,  v ← v + dt/τ_mem (v_leak − v + i),  then i ← i − dt/τ_syn i;  spike where v > v_th
+    LIFBoxCell    v ← v + dt/τ_mem (v_leak − v + input)
+    LI, LIBoxCell the same without a threshold
 
 The caller passes the state; ``Cell`` classes take one step, the others all steps, time first.
 """
@@ -29,7 +29,7 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
 
 
 def read_box(module: Any, signal: Signal, layer: Layer) -> None:
-    """Add the population of a LIFBox or LIBox, whose current has no memory."""
+    """Add the population of a LIFBoxCell or LIBoxCell, whose current has no memory."""
     beta = _voltage_decay(module, layer)
     layer.neurons(
         signal.scaled(beta),
@@ -75,11 +75,9 @@ CLASSES = {
     "LIFRecurrentCell": _neurons(cell=True, box=False, integrates=False),
     "LIFRecurrent": _neurons(cell=False, box=False, integrates=False),
     "LIFBoxCell": _neurons(cell=True, box=True, integrates=False),
-    "LIFBox": _neurons(cell=False, box=True, integrates=False),
     "LICell": _neurons(cell=True, box=False, integrates=True),
     "LI": _neurons(cell=False, box=False, integrates=True),
     "LIBoxCell": _neurons(cell=True, box=True, integrates=True),
-    "LIBox": _neurons(cell=False, box=True, integrates=True),
 }
 
 MODULES = {"norse.torch": CLASSES}
