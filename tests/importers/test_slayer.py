@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,7 @@ from support import peers
 
 from lbi import datasets
 from lbi.errors import InputError
+from lbi.files.netx.reader import load
 from lbi.importers import from_torch
 from lbi.simulation import oracle
 from lbi.simulation.run import simulate
