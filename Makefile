@@ -16,7 +16,7 @@ OLDEST := 3.10 3.11 3.12 3.13 3.14
 TORCH :=
 
 # What only a run on a GPU loads.
-GPU_PINS := $(if $(shell nvidia-smi -L 2>/dev/null),requirements/gpu.txt)
+GPU_PINS := $(if $(shell nvidia-smi -L 2>/dev/null),requirements/gpu.txt requirements/triton.txt)
 TORCH_PINS := $(if $(TORCH),,requirements/torch.txt $(GPU_PINS))
 
 .PHONY: setup demo test test-oldest lint docs lock schemas clean
@@ -70,8 +70,8 @@ demo: setup
 test: $(VENV)/.peers
 	$(BIN)/python -m pytest
 
-%/.peers: %/.ready requirements/peers.txt
-	$(call pip,$*,--no-deps --require-hashes -r requirements/peers.txt)
+%/.peers: %/.ready requirements/peers.txt requirements/triton.txt
+	$(call pip,$*,--no-deps --require-hashes -r requirements/peers.txt -r requirements/triton.txt)
 	@touch $@
 
 # The same tests on the oldest Python at hand; its exports are run in the Lava of $(VENV), too.
@@ -95,12 +95,14 @@ LOCK := uv pip compile -q --no-header --no-emit-index-url --generate-hashes --un
   --overrides requirements/overrides.in --excludes requirements/excludes.in
 lock:
 	$(LOCK) requirements/main.in --excludes requirements/torch.in -o requirements/main.txt
-	$(LOCK) requirements/torch.in -c requirements/main.txt --excludes requirements/gpu.in -o requirements/torch.txt
+	$(LOCK) requirements/torch.in -c requirements/main.txt --excludes requirements/gpu.in --excludes requirements/triton.in \
+	  -o requirements/torch.txt
 	$(LOCK) requirements/torch.in -c requirements/torch.txt -c requirements/main.txt -o requirements/with_gpu.txt
 	$(LOCK) requirements/gpu.in -c requirements/with_gpu.txt --no-deps -o requirements/gpu.txt
+	$(LOCK) requirements/triton.in -c requirements/with_gpu.txt --no-deps -o requirements/triton.txt
 	rm requirements/with_gpu.txt
 	$(LOCK) requirements/peers.in -c requirements/main.txt -c requirements/torch.txt --excludes requirements/torch.in \
-	  --excludes requirements/gpu.in -o requirements/peers.txt
+	  --excludes requirements/gpu.in --excludes requirements/triton.in -o requirements/peers.txt
 	$(LOCK) requirements/docs.in -c requirements/main.txt -o requirements/docs.txt
 
 # docs/schema/*.json, from the types in src/lbi/cli/json_records.py.

@@ -34,7 +34,8 @@ def _forward(  # type: ignore[no-untyped-def]
     u, v = tl.load(u_at, inside), tl.load(v_at, inside)
     for t in range(start, stop):
         at = (b * n_steps + t).to(tl.int64) * n + i
-        u = alpha * u + tl.load(a + at, inside) + tl.load(fed + b * n + i, inside & (t == start), 0.0)
+        # i * 0 makes the comparison a block: Triton 3.9's interpreter takes no mask from a scalar.
+        u = alpha * u + tl.load(a + at, inside) + tl.load(fed + b * n + i, inside & (i * 0 + t == start), 0.0)
         v = beta * v + (u + bias)
         fires = v > threshold
         tl.store(voltages + at, v, inside)
