@@ -1,8 +1,9 @@
-"""Models as users write them, from a saved state: equal to the framework's own forward."""
+"""Models as users write them, from a saved state to Lava: equal to the framework's forward, then to Lava."""
 
 from __future__ import annotations
 
 import importlib
+import shutil
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +11,16 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from lbi.exporters import lava
 from support import peers, user_models
+from support.command import call
 
+from lbi.cli.export import main as lbi_export
+from lbi.files import network_h5
 from lbi.importers.torch import saved
 from lbi.simulation import oracle
+from lbi.simulation.run import simulate
+from lbi.system.supervisor import run_script
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the frameworks' own
 
@@ -111,3 +118,31 @@ def test_import_equals_the_frameworks_forward(name, tmp_path):
     theirs = own_forward(case, model, spikes)
     assert 0.02 < ours.mean() < 0.95
     assert np.abs(theirs[:, case.late :] - ours[:, : N_STEPS - case.late]).sum() == 0
+
+
+@pytest.mark.lava
+def test_every_export_runs_in_lava_with_the_same_spikes(tmp_path):
+    """From ``lbi-export`` each; all of them in one child, because starting Lava takes seconds."""
+    pytest.importorskip("lava.magma")
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    for name, case in CASES.items():
+        path, arch, _ = save(name, tmp_path)
+        folder = tmp_path / f"{path.stem}.loihi"
+        shape = ",".join(map(str, case.shape))
+        done = call(
+            lbi_export, path, "--arch", arch, "--input-shape", shape, "--target", "loihi", "-o", folder
+        )
+        assert (done.code, done.errors) == (0, []), (name, done.errors)
+        shutil.copyfile(folder / "network.h5", runs / f"{path.stem}.h5")
+        np.savez(runs / f"{path.stem}.npz", spikes=input_spikes(name))
+    script = tmp_path / "run_lava.py"
+    lava.write_script(script)
+    runner = ROOT.parent / "run_cases.py"
+    run_script(runner, [str(script), ".h5", str(runs)], where="run_lava.py", timeout_s=300)
+    for name, case in CASES.items():
+        stem = f"{case.file}_{case.function}"
+        ours = simulate(network_h5.load(runs / f"{stem}.h5"), input_spikes(name)).output
+        with np.load(runs / f"{stem}.out.npz") as file:
+            assert int((file["output"] != ours).sum()) == 0, name
+        assert np.unique(ours).size > 1, name

@@ -36,7 +36,7 @@ class ConvNet(nn.Module):
         self.conv = nn.Conv2d(1, 3, 3)
         self.lif1 = snn.Leaky(beta=0.85, reset_mechanism="zero")
         self.fc = nn.Linear(12, 5)
-        self.lif2 = snn.Synaptic(alpha=0.6, beta=0.8, reset_mechanism="zero")
+        self.lif2 = snn.Synaptic(alpha=0.6, beta=0.8, reset_mechanism="zero", reset_delay=False)
 
     def forward(self, x):
         mem1 = self.lif1.init_leaky()
