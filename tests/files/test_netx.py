@@ -109,7 +109,7 @@ def matrices(draw, rng, shape):
     )
     if not np.any(values):
         values.flat[0] = 2
-    if values.min() >= 0 or values.max() < 0:
+    if values.min() >= 0 or values.max() <= 0:
         values = np.clip(values, -255, 255)
     return values
 
