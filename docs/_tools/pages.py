@@ -101,7 +101,8 @@ def quantities(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, d
 def value(quantity: dict[str, Any]) -> str:
     """A number with its unit; a dash for one that is not published."""
     if "min" in quantity:
-        text = f"{quantity['min']} to {quantity['max']}"
+        step = f" in steps of {quantity['step']}" if "step" in quantity else ""
+        text = f"{quantity['min']} to {quantity['max']}{step}"
     elif "value" in quantity:
         listed = quantity["value"] if isinstance(quantity["value"], list) else [quantity["value"]]
         text = ", ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in listed)

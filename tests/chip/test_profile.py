@@ -12,7 +12,7 @@ from lbi.chip.events import ENERGY, TIME
 from lbi.chip.load import load_profile, parse_profile, profile_names
 from lbi.chip.profile import CONFIDENCES, Limits, MemoryLayout, Mesh
 from lbi.errors import InputError, UsageError
-from lbi.network.fixedpoint import NumberFormats
+from lbi.network.fixedpoint import IntFormat, NumberFormats
 
 CHIPS = profile_names()
 LOIHI1 = (files("lbi.hardware") / "loihi1.toml").read_text(encoding="utf-8")
@@ -103,6 +103,36 @@ def test_loihi_2_has_no_energy_of_its_own_but_labelled_scenarios():
             "impossible-value",
         ),
         ("decay = { min = 0, max = 4095", "decay = { min = 0, max = -1", "formats.decay", "impossible-value"),
+        (
+            "weight_mixed = { min = -256, max = 254, step = 2",
+            "weight_mixed = { min = -256, max = 254, step = 4",
+            "formats.weight_mixed",
+            "impossible-value",
+        ),
+        (
+            "weight_mixed = { min = -256, max = 254, step = 2",
+            "weight_mixed = { min = -128, max = 127, step = 1",
+            "formats.weight_mixed",
+            "impossible-value",
+        ),
+        (
+            "weight_excitatory = { min = 0, max = 255",
+            "weight_excitatory = { min = 0, max = 256",
+            "formats.weight_excitatory",
+            "impossible-value",
+        ),
+        (
+            "weight_exponent = { min = -7, max = 7",
+            "weight_exponent = { min = -7, max = 9",
+            "formats.weight_exponent",
+            "impossible-value",
+        ),
+        (
+            "threshold = { min = 0,",
+            "threshold = { step = 2, min = 0,",
+            "formats.threshold.step",
+            "unknown-key",
+        ),
         ("schema = 1", "schema = 2", "schema", "schema-version"),
         ("[static.blouw2019]", "[static.blouw2019]\nvolt = 1", "static.blouw2019.volt", "unknown-key"),
         ('costs = "sanafe"', 'costs = "nobody"', "checkpoints.frady2020_sanafe.costs", "unknown-costs"),
@@ -125,6 +155,14 @@ def test_unknown_source_and_confidence_are_named():
 def test_a_value_that_is_not_published_may_not_have_one():
     text = changed('chips_per_system = { unit = "chips"', 'chips_per_system = { value = 3, unit = "chips"')
     assert problems(text) == {"mine.toml, limits.chips_per_system": "impossible-value"}
+
+
+def test_weight_grids_that_a_file_leaves_out_are_lavas():
+    """As in files written before chips had grids of their own."""
+    grids = ("weight_mixed", "weight_excitatory", "weight_inhibitory")
+    text = "\n".join(line for line in LOIHI1.splitlines() if not line.startswith(grids))
+    formats = parse_profile(text, "mine.toml").formats
+    assert (formats.weight_mixed, formats.weight_inhibitory) == (IntFormat(-256, 254, 2), IntFormat(-255, 0))
 
 
 def test_all_faults_in_one_pass():

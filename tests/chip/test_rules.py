@@ -48,6 +48,8 @@ def test_a_network_within_the_limits_breaks_none():
         (network(), narrow(bias_mantissa=IntFormat(-4, 4)), "bias-mant-range"),
         (network(bias_exp=3), narrow(bias_exponent=IntFormat(0, 2)), "bias-exp-range"),
         (network(weight_exp=-8), LOIHI1, "weight-exponent"),
+        (network(), narrow(weight_mixed=IntFormat(-256, 192, 64)), "weight-mantissa"),
+        (network(), narrow(weight_mixed=IntFormat(-30, 30, 2)), "weight-mantissa"),
         (network(delay=9), narrow(delay=IntFormat(0, 8)), "delay"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -16,12 +16,14 @@ from support.additions import lif
 from support.command import call
 
 import lbi
-from lbi.chip import rules
+from lbi.chip import memory, rules
 from lbi.chip.load import load_profile
+from lbi.chip.placement import place
 from lbi.cli.estimate import main as lbi_estimate
 from lbi.cli.export import main as lbi_export
 from lbi.cli.run import main as lbi_run
 from lbi.deploy import targets
+from lbi.network.fixed import SignMode
 from lbi.network.neurons import MODELS
 from lbi.quantization.to_floats import dequantize
 from lbi.simulation import oracle
@@ -154,6 +156,50 @@ def test_a_chip_is_one_file(tmp_path):
     )
     assert done.code == 0, done.errors
     assert done.json["chip"] == "small"
+
+
+def test_a_chip_with_four_weight_bits_is_one_file(tmp_path):
+    """Grids and stored bits of weights in the TOML: rules → quantize → memory → simulate → Lava's own truncation."""
+    text = (ROOT / "hardware" / "loihi2.toml").read_text(encoding="utf-8")
+    changes = {
+        'name = "loihi2"': 'name = "nibble"',
+        "weight_mixed = { min = -256, max = 254, step = 2": "weight_mixed = { min = -256, max = 224, step = 32",
+        "weight_excitatory = { min = 0, max = 255": "weight_excitatory = { min = 0, max = 240, step = 16",
+        "weight_inhibitory = { min = -255, max = 0": "weight_inhibitory = { min = -240, max = 0, step = 16",
+        "weight_bits = { value = [1, 2, 3, 4, 5, 6, 7, 8]": "weight_bits = { value = [4]",
+    }
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    chip = tmp_path / "nibble.toml"
+    chip.write_text(text, encoding="utf-8")
+    fixed, spikes = cases.make("recurrent")
+    lbi.save(fixed, tmp_path / "network.h5")
+    done = call(
+        lbi_export, tmp_path / "network.h5", "--target", "loihi", "--chip", chip, "-o", tmp_path / "out"
+    )
+    assert done.code == 6
+    printed = [*done.errors, *done.out.splitlines()]
+    assert any("weight-mantissa" in line and "-256 to 224 in steps of 32" in line for line in printed)
+    nibble, byte = (lbi.quantize(dequantize(fixed), name) for name in (str(chip), "loihi2"))
+    for projection in nibble.projections:
+        step = 32 if projection.sign_mode is SignMode.MIXED else 16
+        assert np.any(projection.weights.data)
+        assert np.all(projection.weights.data % step == 0)
+        assert projection.num_weight_bits <= 4
+    assert place(nibble, load_profile(str(chip))).n_cores >= 1
+    sizes = memory.sizes(nibble)
+    bits = [
+        sum(memory.projection_bits(p, sizes, load_profile(name)).dense for p in network.projections)
+        for network, name in ((nibble, str(chip)), (byte, "loihi2"))
+    ]
+    assert bits[0] < bits[1]
+    assert lbi.simulate(nibble, spikes).n_synops > 0
+    lavas = pytest.importorskip("lava.utils.weightutils")
+    for projection in nibble.projections:
+        mode = lavas.SignMode(int(projection.sign_mode))
+        kept = lavas.truncate_weights(projection.weights.data.astype(int), mode, 4)
+        assert np.array_equal(kept, projection.weights.data)
 
 
 def test_a_target_is_one_file_and_one_row(monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from lbi.chip.placement import place
 from lbi.cli.export import main as lbi_export
 from lbi.costing.estimation import estimate
 from lbi.deploy import targets
-from lbi.network.fixed import SignMode
+from lbi.network.fixed import SignMode, num_weight_bits
 from lbi.quantization.to_floats import dequantize
 
 ROOT = Path(__file__).parents[2]
@@ -74,9 +74,16 @@ def test_a_chips_formats_are_part_of_lavas(chip):
     assert -8 <= formats.weight_exponent.minimum <= formats.weight_exponent.maximum <= 7
     assert 0 <= formats.delay.minimum <= formats.delay.maximum <= 62
     for mode in SignMode:
-        grid = mode.weight_format
-        ends = np.array([grid.minimum, grid.maximum])
-        assert mode.lava_format.holds(ends).all()
+        assert mode.chip_format(formats).within(mode.lava_format)
+
+
+@every_chip
+def test_a_chips_memory_stores_its_weight_grid(chip):
+    profile = load_profile(chip)
+    for mode in SignMode:
+        grid = mode.chip_format(profile.formats)
+        values = np.arange(grid.minimum, grid.maximum + 1, grid.step)
+        assert num_weight_bits(values, mode) <= max(profile.layout.weight_bits.numbers)
 
 
 @every_chip

@@ -30,7 +30,9 @@ def test_each_number_is_the_nearest_of_its_one_scale(seed, recurrent, exponents)
     for projection, trained in zip(fixed.projections, network.projections, strict=True):
         unit = 2.0**projection.weight_exp / fixed.population(projection.target).scale
         error = projection.weights.to_dense() * unit - trained.weights.to_dense()
-        assert np.abs(error).max(initial=0) <= unit * projection.sign_mode.weight_format.step / 2 + 1e-12
+        assert (
+            np.abs(error).max(initial=0) <= unit * projection.sign_mode.lava_format.symmetric.step / 2 + 1e-12
+        )
         assert projection.weights.nnz + projection.n_rounded_to_zero == trained.weights.nnz
         assert np.all(trained.weights.to_dense()[projection.weights.to_dense() != 0] != 0)
         assert exponents == "free" or projection.weight_exp == 0

@@ -56,7 +56,7 @@ def wired(rng: np.random.Generator, exponent: int, extreme: bool) -> FixedNetwor
     """Recurrence, a skip, a parallel delayed projection, biases, all three sign modes."""
 
     def csr(n_out: int, n_in: int, mode: SignMode) -> CsrMatrix:
-        grid = mode.weight_format
+        grid = mode.lava_format.symmetric
         values = rng.integers(grid.minimum // grid.step, grid.maximum // grid.step + 1, (n_out, n_in))
         return CsrMatrix.from_dense(
             np.where(rng.random(values.shape) < 0.5, values * grid.step, 0).astype(np.int16)

@@ -76,7 +76,7 @@ def test_equals_the_plain_simulation_with_latencies(data):
 @pytest.mark.parametrize(("density", "expected"), [(0.05, SPARSE), (0.9, DENSE)])
 @pytest.mark.parametrize("sign_mode", SignMode)
 def test_equals_the_plain_simulation_beyond_one_vector(rng, density, expected, sign_mode):
-    grid = sign_mode.weight_format
+    grid = sign_mode.lava_format.symmetric
     shape = (150, 300)
     values = rng.integers(grid.minimum // grid.step, grid.maximum // grid.step + 1, shape) * grid.step
     network = one_layer(
@@ -254,7 +254,7 @@ def test_event_lists_are_checked():
 )
 def test_a_stored_synapse_takes_at_most_8_bytes(rng, density, sign_mode, delays):
     sign_mode = SignMode(sign_mode)
-    dense = rng.integers(1, 128, (400, 500)) * sign_mode.weight_format.step
+    dense = rng.integers(1, 128, (400, 500)) * sign_mode.lava_format.symmetric.step
     dense[rng.random(dense.shape) >= density] = 0
     nnz = np.count_nonzero(dense)
     delay = rng.integers(0, 63, nnz).astype(np.uint8) if delays else 0

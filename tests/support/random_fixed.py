@@ -40,7 +40,7 @@ def any_neuron(draw, rng: np.random.Generator, n: int):
 
 def random_weights(draw, rng: np.random.Generator, sign_mode: SignMode, shape: tuple[int, int]) -> CsrMatrix:
     """Mantissas over the whole range, some at its ends, on a drawn grid, of a drawn density."""
-    grid = sign_mode.weight_format
+    grid = sign_mode.lava_format.symmetric
     step = grid.step * draw(st.sampled_from([1, 1, 2, 4, 16]))
     values = rng.integers(grid.minimum // step, grid.maximum // step + 1, shape) * step
     extreme = rng.random(shape) < draw(st.sampled_from([0.0, 0.3, 1.0]))

@@ -25,6 +25,7 @@ MODEL = Rule(
     "{models} on {chip}",
     "use one of these models, or a chip with programmable neurons",
 )
+MANTISSA = Rule("weight-mantissa", "{allowed} in sign mode {mode}", QUANTIZE)
 EXPONENT = Rule("weight-exponent", "{allowed}", QUANTIZE)
 BITS = Rule("weight-bits", "up to {widest}", "quantize to fewer bits")
 DELAY = Rule("delay", "{allowed}", "train with shorter delays")
@@ -58,7 +59,7 @@ def neuron_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: Prob
 
 
 def projection_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
-    """Weight exponents, weight bits and delays are within the chip's formats."""
+    """Weights, their exponents and bits, and delays are within the chip's formats."""
     widest = int(max(profile.layout.weight_bits.numbers))
     for projection in fixed.projections:
         where = f"projection {projection.name!r}"
@@ -66,6 +67,10 @@ def projection_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: 
         allowed, delays = profile.formats.weight_exponent, profile.formats.delay
         in_range = bool(allowed.holds(exponent))
         EXPONENT.check(problems, in_range, where, exponent, allowed=allowed, chip=profile.name)
+        grid, mode = projection.sign_mode.chip_format(profile.formats), projection.sign_mode.name
+        n_off = int(np.count_nonzero(~grid.holds(projection.weights.data)))
+        found = f"{n_off} of {projection.weights.nnz} mantissas off the chip's grid"
+        MANTISSA.check(problems, n_off == 0, where, found, allowed=grid, mode=mode, chip=profile.name)
         BITS.check(problems, bits <= widest, where, bits, widest=widest)
         DELAY.check(problems, delay <= delays.maximum, where, f"{delay} steps", allowed=delays)
 

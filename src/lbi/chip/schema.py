@@ -29,7 +29,7 @@ from lbi.chip.profile import (
     StaticPower,
 )
 from lbi.errors import InputError, LbiError, Problems, Rule
-from lbi.network.fixedpoint import IntFormat, NumberFormats
+from lbi.network.fixedpoint import LAVA_FORMATS, IntFormat, NumberFormats
 from lbi.records import Fault, OneOf, Place, Reader, RecordError, Rules, Table, Takes
 from lbi.system import toml
 
@@ -46,8 +46,16 @@ FORMAT_UNITS = {
     "bias_exponent": "bits",
     "weight_exponent": "bits",
     "delay": "steps",
+    "weight_mixed": "mantissa",
+    "weight_excitatory": "mantissa",
+    "weight_inhibitory": "mantissa",
 }
 """Number format → unit."""
+
+OPTIONAL_FORMATS = tuple(
+    name for name in FORMAT_UNITS if name.startswith("weight_") and name != "weight_exponent"
+)
+"""Number formats that a file may leave out; they are Lava's then."""
 
 CostSetsOf = Callable[[str], Mapping[str, CostSet]]
 """Built-in chip → its cost sets by name."""
@@ -66,6 +74,7 @@ UNKNOWN_SOURCE = Rule("unknown-source", "begins with one of {names}")
 UNKNOWN_COSTS = Rule("unknown-costs", "{names}")
 ONE_PRICE = Rule("scenario", "either costs or energy_per_synop")
 
+LAVAS = Rule("impossible-value", "part of {limit}: Lava and network.h5 hold no others")
 _VALUE = Rule("impossible-value", "{allowed}")
 _UNIT = Rule("wrong-unit", "{allowed}")
 _SOURCE = Rule("missing-source", "keys of [sources], each with a place, apart by ';'")
@@ -189,20 +198,28 @@ def _quantity(measure: Measure) -> Any:
 
 
 def _format(name: str, unit: str) -> Any:
-    """The annotation of a number format, ``{ min, max, unit, source, confidence, note }``."""
+    """The annotation of a number format, ``{ min, max, step, unit, source, confidence, note }``.
+
+    The step is optional, 1 if it is left out; only weights have one.
+    """
     most = 63 if name.endswith("exponent") else 2**31
     whole = Annotated[int, Interval(ge=-most, le=most), VALUE]
     keys = {"min": whole, "max": whole} | dict(_entry(Measure((unit,)), True).hints)
     del keys["value"]
-    table = Table(keys, frozenset(keys) - {"note"}, TABLE)
+    if name in OPTIONAL_FORMATS:
+        keys["step"] = Annotated[int, Interval(ge=1, le=256), VALUE]
+    table = Table(keys, frozenset(keys) - {"note", "step"}, TABLE)
 
     def read(entry: Any, context: _Context) -> Quantity:
         values = table.read(entry, context)
-        low, high = values.pop("min"), values.pop("max")
-        if low > high:
-            allowed = f"whole numbers, −{most} ≤ min ≤ max ≤ {most}"
-            raise RecordError(Fault((), _VALUE.broken("", f"min {low}, max {high}", allowed=allowed)))
-        return Quantity((float(low), float(high)), **values)
+        low, high, step = values.pop("min"), values.pop("max"), values.pop("step", 1)
+        found, limit = f"min {low}, max {high}, step {step}", LAVA_FORMATS.get(name)
+        if low > high or low % step or high % step:
+            allowed = f"whole numbers, −{most} ≤ min ≤ max ≤ {most}, both multiples of the step"
+            raise RecordError(Fault((), _VALUE.broken("", found, allowed=allowed)))
+        if limit is not None and not IntFormat(low, high, step).within(limit):
+            raise RecordError(Fault((), LAVAS.broken("", found, limit=limit)))
+        return Quantity((float(low), float(high), *([float(step)] if step > 1 else [])), **values)
 
     return Annotated[Any, Reader(read)]
 
@@ -276,7 +293,9 @@ def _file() -> Table:
         "limits": _table(_measured(Limits)),
         "neurons": _table(_measured(HardwareProfile)),
         "mesh": _table(_measured(Mesh)),
-        "formats": _table({name: _format(name, unit) for name, unit in FORMAT_UNITS.items()}),
+        "formats": _table(
+            {name: _format(name, unit) for name, unit in FORMAT_UNITS.items()}, OPTIONAL_FORMATS
+        ),
         "memory": Annotated[
             _each(_table({"label": Text, **_measured(MemoryLayout)})),
             MinLen(1),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.network.csr import CsrMatrix
-from lbi.network.fixedpoint import IntFormat
+from lbi.network.fixedpoint import LAVA_FORMATS, IntFormat, NumberFormats
 from lbi.network.graph import INPUT, Readout, check_graph
 from lbi.network.neurons import FixedNeuron
 
@@ -22,14 +22,14 @@ LATENCY = Rule("latency", "at least 0", "count chip timesteps from the input")
 SCALE = Rule("scale", "a finite number above 0", "give mantissa units per float unit")
 WEIGHTS_DTYPE = Rule("weights-dtype", "integers", "quantize the network first: lbi.quantize")
 WEIGHTS_RANGE = Rule("weights-range", "{mode} {grid}", "round to the grid, or give another sign mode")
-WEIGHT_EXP = Rule("weight-exp", "−8 to 7", "scale the mantissas instead")
+WEIGHT_EXP = Rule("weight-exp", "{allowed}", "scale the mantissas instead")
 WEIGHT_BITS = Rule("weight-bits", "1 to 8", "lbi.network.fixed.num_weight_bits gives the fewest")
 BITS_TOO_FEW = Rule(
     "weight-bits",
     "multiples of {step}, all that {bits} bits hold in sign mode {mode}: Lava cuts the rest",
     "store {needed} bits",
 )
-DELAY_VALUE = Rule("delay-value", "0 to 62", "shorten the delay")
+DELAY_VALUE = Rule("delay-value", "{allowed}", "shorten the delay")
 LAG = Rule(
     "lag",
     "delay + 1 + latency(source) ≥ latency(target)",
@@ -38,31 +38,32 @@ LAG = Rule(
 
 
 class SignMode(IntEnum):
-    """Signs that a projection's weights may have; values as in ``lava.utils.weightutils.SignMode``.
-
-    MIXED: even mantissas −256 … 254 · EXCITATORY: 0 … 255 · INHIBITORY: −255 … 0
-    """
+    """Signs that a projection's weights may have; values as in ``lava.utils.weightutils.SignMode``."""
 
     MIXED = 1
     EXCITATORY = 2
     INHIBITORY = 3
 
     @property
-    def weight_format(self) -> IntFormat:
-        """The 8-bit mantissas that Lava neither clips nor truncates, and netx keeps (so no −256)."""
-        return _WEIGHT_FORMATS[self]
+    def lava_format(self) -> IntFormat:
+        """The mantissas that Lava neither clips nor truncates; chips may store fewer."""
+        return LAVA_FORMATS[self._format_name]
+
+    def chip_format(self, formats: NumberFormats) -> IntFormat:
+        """The mantissas that a chip stores.
+
+        Args:
+            formats: the chip's number formats.
+
+        Returns:
+            The grid for this sign mode, part of ``lava_format``.
+        """
+        grid: IntFormat = getattr(formats, self._format_name)
+        return grid
 
     @property
-    def lava_format(self) -> IntFormat:
-        """The mantissas that Lava neither clips nor truncates: ``weight_format``, and a mixed −256."""
-        return IntFormat(-256, 254, step=2) if self is SignMode.MIXED else self.weight_format
-
-
-_WEIGHT_FORMATS = {
-    SignMode.MIXED: IntFormat(-254, 254, step=2),
-    SignMode.EXCITATORY: IntFormat(0, 255),
-    SignMode.INHIBITORY: IntFormat(-255, 0),
-}
+    def _format_name(self) -> str:
+        return f"weight_{self.name.lower()}"
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ class FixedNetwork:
         for projection in self.projections:
             _check_weights(projection, problems)
             where = f"projection {projection.name!r}"
-            DELAY_VALUE.check(problems, projection.max_delay <= 62, where, projection.max_delay)
+            longest, delays = projection.max_delay, LAVA_FORMATS["delay"]
+            DELAY_VALUE.check(problems, longest <= delays.maximum, where, longest, allowed=delays)
             lags = self.lag(projection)
             LAG.check(
                 problems,
@@ -229,7 +231,8 @@ def _check_weights(projection: FixedProjection, problems: Problems) -> None:
     """Note mantissas that are off the grid of their sign mode or need more than the stored bits."""
     where = f"projection {projection.name!r}"
     mode, data, bits = projection.sign_mode, projection.weights.data, projection.num_weight_bits
-    WEIGHT_EXP.check(problems, -8 <= projection.weight_exp <= 7, where, projection.weight_exp)
+    exponent, exponents = projection.weight_exp, LAVA_FORMATS["weight_exponent"]
+    WEIGHT_EXP.check(problems, bool(exponents.holds(exponent)), where, exponent, allowed=exponents)
     in_range = WEIGHT_BITS.check(problems, 1 <= bits <= 8, where, bits)
     if not WEIGHTS_DTYPE.check(problems, data.dtype.kind in "iu", where, data.dtype):
         return

@@ -81,13 +81,51 @@ class IntFormat:
         x = np.asarray(x)
         return (x >= self.minimum) & (x <= self.maximum) & (x % self.step == 0)
 
+    def within(self, other: IntFormat) -> bool:
+        """True if every value of this format is one of the other."""
+        inside = other.minimum <= self.minimum and self.maximum <= other.maximum
+        return inside and all(value % other.step == 0 for value in (self.minimum, self.step))
+
+    @property
+    def symmetric(self) -> IntFormat:
+        """The values whose negatives are also in the format; a format without both signs stays whole."""
+        if not self.minimum < 0 < self.maximum:
+            return self
+        end = min(-self.minimum, self.maximum)
+        return IntFormat(-end, end, self.step)
+
     def __str__(self) -> str:
         return f"{self.minimum} to {self.maximum}" + (f" in steps of {self.step}" if self.step > 1 else "")
 
 
+LAVA_FORMATS = {
+    "weight_exponent": IntFormat(-8, 7),
+    "delay": IntFormat(0, 62),
+    "weight_mixed": IntFormat(-256, 254, step=2),
+    "weight_excitatory": IntFormat(0, 255),
+    "weight_inhibitory": IntFormat(-255, 0),
+}
+"""The integers of a synapse that Lava computes with unchanged and that network.h5 holds; a chip's are parts of them.
+
+Source: lava-nc 0.10.0, ``lava/utils/weightutils.py`` and ``lava/proc/dense/models.py``.
+"""
+
+
 @dataclass(frozen=True)
 class NumberFormats:
-    """The integers that a chip can store, as limits for quantization."""
+    """The integers that a chip can store, as limits for quantization.
+
+    Attributes:
+        decay: 4096ths lost per step.
+        threshold: mantissas.
+        bias_mantissa: mantissas.
+        bias_exponent: bits by which bias mantissas are shifted.
+        weight_exponent: bits by which the sum of weight mantissas is shifted.
+        delay: extra timesteps.
+        weight_mixed: mantissas of projections with weights of both signs; Lava's if the chip's file has none.
+        weight_excitatory: mantissas of projections without negative weights.
+        weight_inhibitory: mantissas of projections without positive weights.
+    """
 
     decay: IntFormat
     threshold: IntFormat
@@ -95,3 +133,6 @@ class NumberFormats:
     bias_exponent: IntFormat
     weight_exponent: IntFormat
     delay: IntFormat
+    weight_mixed: IntFormat = LAVA_FORMATS["weight_mixed"]
+    weight_excitatory: IntFormat = LAVA_FORMATS["weight_excitatory"]
+    weight_inhibitory: IntFormat = LAVA_FORMATS["weight_inhibitory"]

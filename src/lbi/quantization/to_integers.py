@@ -18,7 +18,7 @@ from lbi.chip.load import load_profile
 from lbi.chip.profile import HardwareProfile
 from lbi.errors import InputError, Problems, Rule
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
-from lbi.network.fixedpoint import ACTIVATION_SHIFT, STATE_LIMIT
+from lbi.network.fixedpoint import ACTIVATION_SHIFT, STATE_LIMIT, IntFormat, NumberFormats
 from lbi.network.graph import INPUT, Network, Population, Projection
 
 N_SCALES = 192
@@ -105,7 +105,7 @@ def quantize(
             _check_scale(population, into, scale, profile, problems)
         else:
             scale = _best_scale(population, into, profile, free=exponents == "free")
-        _check_threshold(population, into, scale, problems)
+        _check_threshold(population, into, scale, profile, problems)
         where = f"population {population.name!r}"
         neuron = population.neuron.to_fixed(scale, population.n, profile.formats, where, problems)
         latency = latencies[population.name]
@@ -177,14 +177,15 @@ def _check_scale(
     SCALE_TOO_LARGE.check(problems, scale < most, where, f"{scale:g}", most=most, what="the threshold")
     for projection in into:
         if projection.weights.nnz:
-            peak, limit = _largest(projection)
-            most = (limit + 1) * 2.0**profile.formats.weight_exponent.maximum / peak
+            peak, limit = _largest(projection, profile)
+            half = max(1, weight_grid(sign_mode_of(projection.weights.data), profile.formats).step // 2)
+            most = (limit + half) * 2.0**profile.formats.weight_exponent.maximum / peak
             what = f"projection {projection.name!r}"
             SCALE_TOO_LARGE.check(problems, scale < most, where, f"{scale:g}", most=most, what=what)
 
 
 def _check_threshold(
-    population: Population, into: list[Projection], scale: float, problems: Problems
+    population: Population, into: list[Projection], scale: float, profile: HardwareProfile, problems: Problems
 ) -> None:
     """Note a threshold that rounds to 0: the neuron would fire at any input above 0."""
     threshold = population.neuron.threshold
@@ -195,7 +196,8 @@ def _check_threshold(
     bias = population.neuron.bias
     if bias is not None and np.any(bias):
         inputs += f" and biases up to {np.abs(bias).max():g}"
-    largest = max((_largest(projection)[1] for projection in into if projection.weights.nnz), default=255)
+    limits = [_largest(projection, profile)[1] for projection in into if projection.weights.nnz]
+    largest = max(limits, default=profile.formats.weight_excitatory.maximum)
     THRESHOLD_TOO_SMALL.check(
         problems,
         False,
@@ -255,10 +257,25 @@ def sign_mode_of(weights: NDArray[np.float64]) -> SignMode:
     return SignMode.INHIBITORY if weights.size and weights.max() < 0 else SignMode.EXCITATORY
 
 
-def _largest(projection: Projection) -> tuple[float, int]:
+def weight_grid(sign_mode: SignMode, formats: NumberFormats) -> IntFormat:
+    """The mantissas to which weights are rounded: the chip's, without one whose negative it lacks.
+
+    So w and −w round alike, and netx keeps every matrix that it can hold: it has no −256.
+
+    Args:
+        sign_mode: signs of the projection's weights.
+        formats: the chip's number formats.
+
+    Returns:
+        A part of the chip's grid.
+    """
+    return sign_mode.chip_format(formats).symmetric
+
+
+def _largest(projection: Projection, profile: HardwareProfile) -> tuple[float, int]:
     """The magnitude of the largest weight, and the largest mantissa for it."""
     data = projection.weights.data
-    grid = sign_mode_of(data).weight_format
+    grid = weight_grid(sign_mode_of(data), profile.formats)
     return float(np.abs(data).max()), max(grid.maximum, -grid.minimum)
 
 
@@ -266,7 +283,7 @@ def _exponent(projection: Projection, scale: float, profile: HardwareProfile) ->
     """The smallest exponent ≥ 0 at which the largest weight fits a mantissa at this scale."""
     if projection.weights.nnz == 0:
         return 0
-    peak, limit = _largest(projection)
+    peak, limit = _largest(projection, profile)
     exponent = 0
     while round(peak * scale / 2**exponent) > limit and exponent < profile.formats.weight_exponent.maximum:
         exponent += 1
@@ -283,7 +300,7 @@ def _best_scale(
     """
     threshold = population.neuron.threshold
     stored = [projection for projection in into if projection.weights.nnz]
-    limits = [limit / peak for peak, limit in map(_largest, stored)]
+    limits = [limit / peak for peak, limit in (_largest(projection, profile) for projection in stored)]
     if threshold is None:
         highest = _integrator_limit(population, stored)
     else:
@@ -334,14 +351,16 @@ def _loss(population: Population, into: list[Projection], scale: float, profile:
     for projection in into:
         data = projection.weights.data
         exponent = _exponent(projection, scale, profile)
-        error = _mantissas(projection, scale, exponent) * (2.0**exponent / scale) - data
+        error = _mantissas(projection, scale, exponent, profile) * (2.0**exponent / scale) - data
         loss += float(np.mean(error**2) / np.mean(data**2))
     return loss
 
 
-def _mantissas(projection: Projection, scale: float, exponent: int) -> NDArray[np.int64]:
+def _mantissas(
+    projection: Projection, scale: float, exponent: int, profile: HardwareProfile
+) -> NDArray[np.int64]:
     data = projection.weights.data
-    return sign_mode_of(data).weight_format.round(data * (scale / 2**exponent))
+    return weight_grid(sign_mode_of(data), profile.formats).round(data * (scale / 2**exponent))
 
 
 def _projection(
@@ -349,7 +368,7 @@ def _projection(
 ) -> tuple[FixedProjection, NDArray[np.intp]]:
     """The projection in integers, without its delay, and the indices of the kept synapses."""
     exponent = _exponent(projection, scale, profile)
-    mantissas = _mantissas(projection, scale, exponent)
+    mantissas = _mantissas(projection, scale, exponent, profile)
     weights, kept = projection.weights.with_data(mantissas.astype(np.int16))
     mode = sign_mode_of(projection.weights.data)
     error = mantissas * (2.0**exponent / scale) - projection.weights.data

@@ -163,10 +163,9 @@ def _spikes_as_picture(chain: Chain, layer: Group, name: str, n: int) -> None:
     MEMORYLESS.check(chain.problems, decay == 4096, f"{layer.where}, neuron/iDecay", decay)
     one_sign = SignMode.EXCITATORY if weight > 0 else SignMode.INHIBITORY
     mode = SignMode.MIXED if weight % 2 == 0 else one_sign
-    holds = bool(mode.weight_format.holds(weight)) and weight != 0
-    if INPUT_WEIGHT.check(
-        chain.problems, holds, f"{layer.where}, weight", weight, allowed=str(mode.weight_format)
-    ):
+    grid = mode.lava_format
+    holds = bool(grid.holds(weight)) and weight != 0
+    if INPUT_WEIGHT.check(chain.problems, holds, f"{layer.where}, weight", weight, allowed=grid):
         diagonal = CsrMatrix(np.full(n, weight, np.int16), np.arange(n), np.arange(n + 1), (n, n))
         chain.project((f"{name}_in", INPUT, name), diagonal, mode, pattern=ones(diagonal))
 

@@ -12,20 +12,19 @@ from lbi.errors import Problems
 from lbi.network.fixed import SignMode
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, NumberFormats
 from lbi.network.neurons import CubaLif
+from lbi.quantization.to_integers import weight_grid
 
 CHIP = "loihi2"
 """The chip whose number formats are used (those of Loihi 1 are the same for weights, decays and biases)."""
-
-GRID = SignMode.MIXED.weight_format
-"""Mantissas of mixed sign: even, −254 to 254."""
 
 
 def mantissas(weight: Tensor, scale: Tensor) -> Tensor:
     """Weights (n_out, n_in) as mantissas at scales (n_out,), straight-through; exact zeros stay zeros."""
     scaled = weight * scale.to(weight.dtype)[:, None]
+    grid = weight_grid(SignMode.MIXED, _formats())
     with torch.no_grad():
         exact = weight.double() * scale[:, None]  # rounds as lbi.quantize does, in double precision
-        rounded = ((exact / GRID.step).round() * GRID.step).clamp(GRID.minimum, GRID.maximum)
+        rounded = ((exact / grid.step).round() * grid.step).clamp(grid.minimum, grid.maximum)
         change = rounded.to(weight.dtype) - scaled
     straight = scaled + change
     # scaled + (rounded − scaled) can differ from rounded in the last bit: use the integer itself.
