@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problem, Problems
+from lbi.errors import InputError, Problem, Problems, Rule
 from lbi.files.netx.layers import Layer, Synapses, chain
 from lbi.files.netx.weights import BIAS_EXPONENT, LONGEST_DELAY, NEVER, lava_reads, shift_left
 from lbi.network.csr import CsrMatrix
@@ -23,6 +23,24 @@ from lbi.system.atomic import new_hdf5
 
 if TYPE_CHECKING:
     from lbi.exporters import Job
+
+NEURON_MODEL = Rule("neuron-model", "{allowed}", "use --target loihi")
+BIAS_GRID = Rule(
+    "bias-grid",
+    f"multiples of {1 << BIAS_EXPONENT} state units: netx fixes the exponent at {BIAS_EXPONENT}",
+    "use --target lava or loihi, which keep the bias as it is",
+)
+DELAY = Rule("delay-range", f"up to {LONGEST_DELAY}", "use --target lava or loihi")
+RECURRENT_DELAY = Rule(
+    "delay-in-recurrent-layer",
+    "none: netx uses one delay matrix for both weights",
+    "use --target lava or loihi",
+)
+INEXACT = Rule(
+    "netx-inexact",
+    "matrices whose sign both read alike: not all ≤ 0 with a 0 among them; even integers beyond ±127",
+    "use --target lava or loihi, which state the sign mode",
+)
 
 TITLE = "Lava-DL netx file: a chain of dense, dense_rec and conv layers"
 SUFFIX = ".net"
@@ -86,46 +104,27 @@ def current_decay(du: int) -> int:
 
 def _check_neuron(population: FixedPopulation, problems: Problems) -> None:
     where, neuron = f"population {population.name!r}", population.neuron
-    if not problems.check(
-        neuron.model in MODELS,
-        "neuron-model",
-        where,
-        f"{neuron.model!r}",
-        ", ".join(map(repr, MODELS)),
-        "use --target loihi",
+    if not NEURON_MODEL.check(
+        problems, neuron.model in MODELS, where, f"{neuron.model!r}", allowed=", ".join(map(repr, MODELS))
     ):
         return
     n_off = int(np.count_nonzero(neuron.bias % (1 << BIAS_EXPONENT)))
-    problems.check(
-        n_off == 0,
-        "bias-grid",
-        where,
-        f"{n_off} biases between netx's steps",
-        f"multiples of {1 << BIAS_EXPONENT} state units: netx fixes the exponent at {BIAS_EXPONENT}",
-        "use --target lava or loihi, which keep the bias as it is",
-    )
+    BIAS_GRID.check(problems, n_off == 0, where, f"{n_off} biases between netx's steps")
 
 
 def _check_delays(layer: Layer, problems: Problems) -> None:
     longest = int(np.max(layer.forward.delay, initial=0))
-    problems.check(
-        longest <= LONGEST_DELAY,
-        "delay-range",
-        layer.forward.where,
-        f"a delay of {longest} steps in netx",
-        f"up to {LONGEST_DELAY}",
-        "use --target lava or loihi",
+    DELAY.check(
+        problems, longest <= LONGEST_DELAY, layer.forward.where, f"a delay of {longest} steps in netx"
     )
     if layer.recurrent is None:
         return
     for synapses in (layer.forward, layer.recurrent):
-        problems.check(
+        RECURRENT_DELAY.check(
+            problems,
             not np.any(synapses.delay),
-            "delay-in-recurrent-layer",
             synapses.where,
             f"a delay of up to {int(np.max(synapses.delay, initial=0))} in a recurrent layer",
-            "none: netx uses one delay matrix for both weights",
-            "use --target lava or loihi",
         )
 
 
@@ -145,13 +144,12 @@ def _check_weights(layer: Layer, problems: Problems) -> None:
         n_wrong = int(np.count_nonzero(run != values << shift))
         if n_wrong:
             first = int(np.flatnonzero(run != values << shift)[0])
-            problems.add(
-                "netx-inexact",
-                synapses.where,
-                f"netx and Lava would run weight {values[first]} as {run[first] / (1 << shift):g}"
-                f" (and {n_wrong - 1} more values wrong)",
-                "matrices whose sign both read alike: not all ≤ 0 with a 0 among them; even integers beyond ±127",
-                "use --target lava or loihi, which state the sign mode",
+            problems.note(
+                INEXACT.broken(
+                    synapses.where,
+                    f"netx and Lava would run weight {values[first]} as {run[first] / (1 << shift):g}"
+                    f" (and {n_wrong - 1} more values wrong)",
+                )
             )
 
 

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from lbi.datasets.base import Dataset, SpikeData, signature_of
-from lbi.errors import Problems, UsageError
+from lbi.errors import Problems, Rule, UsageError
+
+UNKNOWN_DATASET = Rule("unknown-dataset", "{allowed}, or a .npz file")
+UNKNOWN_ENCODING = Rule("unknown-encoding", "{allowed}")
 
 DATASETS: dict[str, str] = {
     "digits": "lbi.datasets.digits:load_digits",
@@ -45,12 +48,8 @@ def load(name: str, data_dir: str | Path | None = None, /, **encoding: Any) -> D
         loader, data_dir = load_npz, name
     else:
         problems = Problems()
-        problems.check(
-            name in DATASETS,
-            "unknown-dataset",
-            "--dataset",
-            repr(name),
-            f"{', '.join(DATASETS)}, or a .npz file",
+        UNKNOWN_DATASET.check(
+            problems, name in DATASETS, "--dataset", repr(name), allowed=", ".join(DATASETS)
         )
         problems.raise_as(UsageError)
         module, _, function = DATASETS[name].partition(":")
@@ -58,12 +57,12 @@ def load(name: str, data_dir: str | Path | None = None, /, **encoding: Any) -> D
     known = signature_of(loader)
     problems = Problems()
     for option in encoding:
-        problems.check(
+        UNKNOWN_ENCODING.check(
+            problems,
             option in known,
-            "unknown-encoding",
             f"data set {name}",
             repr(option),
-            ", ".join(known) or "no options",
+            allowed=", ".join(known) or "no options",
         )
     problems.raise_as(UsageError)
     return loader(None if data_dir is None else Path(data_dir), **encoding)

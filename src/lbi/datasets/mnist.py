@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lbi.datasets.base import Dataset, SpikeData, check_options, pixel_options
 from lbi.datasets.encodings import VALUE_CODES
-from lbi.errors import InputError, Problem, Problems
+from lbi.errors import InputError, Problems, Rule
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -25,6 +25,14 @@ FILES = {
 }
 
 SIDE = 28
+
+IMAGE_SHAPES = Rule("data-broken", f"(n, {SIDE}, {SIDE}) and (n,)")
+GET = "get the four IDX files (for instance torchvision.datasets.MNIST(DIR, download=True)), and give DIR with --data"
+NO_FOLDER = Rule("data-missing", "a folder with IDX files", GET)
+NO_FILE = Rule("data-missing", "{name} or {name}.gz", GET)
+UNREADABLE = Rule("data-broken", "an IDX file", "get it again")
+NOT_IDX = Rule("data-broken", "magic number 00 00 08, rank")
+IDX_SIZE = Rule("data-broken", "{size} for {shape}", "it may be truncated: get it again")
 
 
 def load_psmnist(
@@ -50,12 +58,11 @@ def load_psmnist(
         def read() -> SpikeData:
             images, labels = (read_idx(path) for path in paths[split])
             problems = Problems()
-            problems.check(
+            IMAGE_SHAPES.check(
+                problems,
                 images.shape[1:] == (SIDE, SIDE) and labels.shape == images.shape[:1],
-                "data-broken",
                 str(paths[split][0]),
                 f"images {images.shape}, labels {labels.shape}",
-                f"(n, {SIDE}, {SIDE}) and (n,)",
             )
             problems.raise_as(InputError)
             if max_samples:
@@ -80,9 +87,8 @@ def load_psmnist(
 def _find(data_dir: Path | None) -> dict[str, tuple[Path, Path]]:
     """Split → (images, labels) under ``data_dir``, or its ``MNIST/raw`` as torchvision lays it out."""
     problems = Problems()
-    remedy = "get the four IDX files (for instance torchvision.datasets.MNIST(DIR, download=True)), and give DIR with --data"
     if data_dir is None:
-        problems.add("data-missing", "data set psmnist", "no folder given", "a folder with IDX files", remedy)
+        problems.note(NO_FOLDER.broken("data set psmnist", "no folder given"))
         problems.raise_as(InputError)
     assert data_dir is not None
     found: dict[str, tuple[Path, Path]] = {}
@@ -96,9 +102,7 @@ def _find(data_dir: Path | None) -> dict[str, tuple[Path, Path]]:
             ]
             path = next((place for place in places if os.path.isfile(place)), None)
             if path is None:
-                problems.add(
-                    "data-missing", str(data_dir / name), "does not exist", f"{name} or {name}.gz", remedy
-                )
+                problems.note(NO_FILE.broken(str(data_dir / name), "does not exist", name=name))
             else:
                 paths.append(path)
         if len(paths) == len(names):
@@ -116,22 +120,15 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(
-            Problem("data-broken", str(path), f"is not readable ({error})", "an IDX file", "get it again")
-        ) from error
+        raise InputError(UNREADABLE.broken(str(path), f"is not readable ({error})")) from error
     problems = Problems()
     rank = content[3] if len(content) >= 4 else 0
     holds = content[:3] == b"\x00\x00\x08" and len(content) >= 4 + 4 * rank
-    if problems.check(holds, "data-broken", str(path), "no IDX file of bytes", "magic number 00 00 08, rank"):
+    if NOT_IDX.check(problems, holds, str(path), "no IDX file of bytes"):
         shape = tuple(np.frombuffer(content, ">u4", rank, 4).astype(int))
         size = 4 + 4 * rank + int(np.prod(shape))
-        problems.check(
-            len(content) == size,
-            "data-broken",
-            str(path),
-            f"{len(content)} bytes",
-            f"{size} for {shape}",
-            "it may be truncated: get it again",
+        IDX_SIZE.check(
+            problems, len(content) == size, str(path), f"{len(content)} bytes", size=size, shape=shape
         )
     problems.raise_as(InputError)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)

@@ -16,8 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problem, Problems
+from lbi.errors import InputError, Problem, Problems, Rule
 from lbi.limits import most_elements
+
+LINK = Rule("hdf5-link", "groups and data sets in the file itself")
+SECOND_NAME = Rule("hdf5-link", "one name each")
+EXTERNAL_DATA = Rule("hdf5-link", "data in the file itself")
+TOO_MANY_NUMBERS = Rule("hdf5-size", "{allowed} in a file of {size} bytes", "write it without compression")
 
 
 @contextmanager
@@ -104,31 +109,27 @@ def _check_tree(file: Any, path: Path) -> None:
         for name in group:
             where = f"{path}, {group.name.rstrip('/')}/{name}"
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                problems.add(
-                    "hdf5-link", where, "a link to elsewhere", "groups and data sets in the file itself"
-                )
+                problems.note(LINK.broken(where, "a link to elsewhere"))
                 continue
             item = group[name]
             address = h5py.h5o.get_info(item.id).addr
             if address in seen:
-                problems.add("hdf5-link", where, "another name of an object that has one", "one name each")
+                problems.note(SECOND_NAME.broken(where, "another name of an object that has one"))
             elif isinstance(item, h5py.Group):
                 groups.append(item)
             elif isinstance(item, h5py.Dataset):
                 in_file = not item.external and not item.is_virtual
-                problems.check(
-                    in_file, "hdf5-link", where, "its data lie in other files", "data in the file itself"
-                )
+                EXTERNAL_DATA.check(problems, in_file, where, "its data lie in other files")
                 n_elements += item.size or 0
             seen.add(address)
     size = path.stat().st_size
-    problems.check(
+    TOO_MANY_NUMBERS.check(
+        problems,
         n_elements <= most_elements(size),
-        "hdf5-size",
         str(path),
         f"{n_elements} numbers claimed",
-        f"{most_elements(size)} in a file of {size} bytes",
-        "write it without compression",
+        allowed=most_elements(size),
+        size=size,
     )
     problems.raise_as(InputError)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lbi.errors import InputError, Problem, Problems
+from lbi.errors import InputError, Problems, Rule
 from lbi.importers.signal import Signal, Term, union, wide
 from lbi.network.csr import CsrMatrix
 from lbi.network.graph import INPUT, Network, Population, Projection, Readout
@@ -21,6 +21,21 @@ ALWAYS = "always_on"
 
 MOST_PARTS = 16
 """Maximum number of populations into which a layer is split if its neurons differ in their decays."""
+
+THRESHOLD = Rule("threshold-range", "finite numbers above 0")
+TOO_MANY_DECAYS = Rule(
+    "mixed-decays",
+    f"up to {MOST_PARTS} in a layer: neurons of one pair are a population on the chip",
+    "train with fewer, or round the trained ones",
+)
+NO_NEURONS = Rule("no-neurons", "at least one", "add one")
+READ_DECAYS = Rule(
+    "mixed-decays",
+    "one pair of decays in the layer that is read, whose neurons keep their order",
+    "train the last layer with one decay for all",
+)
+VOLTAGE_SENT = Rule("no-spikes", "spikes", "end the model with the layer that is read by its voltage")
+INSTANT_FEEDBACK = Rule("instant-feedback", "a step later", "give the feedback a delay of a step")
 
 Parts = dict[str, NDArray[np.intp]]
 """Population → its neurons in the layer."""
@@ -64,12 +79,11 @@ class Builder:
             wide(values, signal.shape) for values in (current_decay, voltage_decay, threshold, voltage_bias)
         )
         integrates = bool(np.all(thresholds == np.inf))
-        if integrates or not self.problems.check(
+        if integrates or not THRESHOLD.check(
+            self.problems,
             bool(np.all(np.isfinite(thresholds)) and np.all(thresholds > 0)),
-            "threshold-range",
             where,
             f"thresholds {thresholds.min():g} to {thresholds.max():g}",
-            "finite numbers above 0",
         ):
             thresholds = np.ones_like(thresholds)
         if integrates:
@@ -102,13 +116,8 @@ class Builder:
             np.stack([alpha, beta]), axis=1, return_index=True, return_inverse=True
         )
         n_parts = decays.shape[1]
-        if n_parts == 1 or not self.problems.check(
-            n_parts <= MOST_PARTS,
-            "mixed-decays",
-            where,
-            f"{n_parts} different pairs of decays",
-            f"up to {MOST_PARTS} in a layer: neurons of one pair are a population on the chip",
-            "train with fewer, or round the trained ones",
+        if n_parts == 1 or not TOO_MANY_DECAYS.check(
+            self.problems, n_parts <= MOST_PARTS, where, f"{n_parts} different pairs of decays"
         ):
             return {name: np.arange(alpha.size)}
         place = np.argsort(np.argsort(first))[pair.reshape(-1)]
@@ -142,25 +151,18 @@ class Builder:
         Raises:
             InputError: naming everything that cannot be imported.
         """
-        check = self.problems.check
-        check(bool(self.parts), "no-neurons", "model", "no spiking layer", "at least one", "add one")
+        NO_NEURONS.check(self.problems, bool(self.parts), "model", "no spiking layer")
         read = readout or next(reversed(self.parts), "")
-        check(
+        READ_DECAYS.check(
+            self.problems,
             len(self.parts.get(read, "1")) == 1,
-            "mixed-decays",
             f"layer {read!r}",
             "its neurons differ in their decays",
-            "one pair of decays in the layer that is read, whose neurons keep their order",
-            "train the last layer with one decay for all",
         )
         for target, signal in self._signals.items():
             for source in sorted({term.source for term in signal.terms} & self._integrators):
-                self.problems.add(
-                    "no-spikes",
-                    f"layer {target!r}",
-                    f"receives the voltages of {source!r}",
-                    "spikes",
-                    "end the model with the layer that is read by its voltage",
+                self.problems.note(
+                    VOLTAGE_SENT.broken(f"layer {target!r}", f"receives the voltages of {source!r}")
                 )
         self.problems.raise_as(InputError)
         split = {
@@ -217,15 +219,7 @@ def _projections(source: str, target: str, terms: list[Term], back: bool) -> lis
     name = f"{source}_to_{target}"
     delays = [term.delay - (1 if back else 0) for term in terms]
     if min(delays) < 0:
-        raise InputError(
-            Problem(
-                "instant-feedback",
-                f"projection {name!r}",
-                "feeds back within one step",
-                "a step later",
-                "give the feedback a delay of a step",
-            )
-        )
+        raise InputError(INSTANT_FEEDBACK.broken(f"projection {name!r}", "feeds back within one step"))
     matrices = [CsrMatrix.from_scipy(term.matrix) for term in terms]
     patterns = [None if term.pattern is None else ones(term.pattern) for term in terms]
     if len(terms) == 1:

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix, diags, identity
 
-from lbi.errors import InputError, Problem
+from lbi.errors import InputError, Rule
 from lbi.limits import FREE_ELEMENTS
 from lbi.network.convolution import Convolution, expand
+
+DELAYED_BIAS = Rule("delayed-bias", "spikes only", "put the delay before the layer with the bias")
+SHAPE = Rule("shape-mismatch", "{allowed}", "check the model's shapes, and the input's")
 
 
 class Term(NamedTuple):
@@ -145,15 +148,7 @@ class Signal:
         """The signal delayed by whole steps, a number or a broadcastable array."""
         late = wide(steps, self.shape).astype(np.int64)
         if np.any(self.constant):
-            raise InputError(
-                Problem(
-                    "delayed-bias",
-                    "delay",
-                    "follows a bias, which has no beginning",
-                    "spikes only",
-                    "put the delay before the layer with the bias",
-                )
-            )
+            raise InputError(DELAYED_BIAS.broken("delay", "follows a bias, which has no beginning"))
         terms = []
         for delay in np.unique(late):
             rows = csr_matrix(diags((late == delay).astype(np.float64)))
@@ -257,12 +252,4 @@ def _outer(rows: NDArray[Any], columns: NDArray[Any]) -> csr_matrix | None:
 
 
 def _mismatch(where: str, expected: Sequence[Any], found: Sequence[Any]) -> InputError:
-    return InputError(
-        Problem(
-            "shape-mismatch",
-            where,
-            f"shape {tuple(found)}",
-            f"{tuple(expected)}",
-            "check the model's shapes, and the input's",
-        )
-    )
+    return InputError(SHAPE.broken(where, f"shape {tuple(found)}", allowed=tuple(expected)))

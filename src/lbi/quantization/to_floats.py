@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from lbi.errors import InputError, Problem
+from lbi.errors import InputError, Rule
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT, Network, Population, Projection
+
+INSTANT_FEEDBACK = Rule(
+    "instant-feedback", "populations in the order of their signals", "list sources before targets"
+)
 
 
 def dequantize(fixed: FixedNetwork) -> Network:
@@ -43,13 +47,7 @@ def _projection(fixed: FixedNetwork, projection: FixedProjection, order: dict[st
     where = f"projection {projection.name!r}"
     if int(np.min(delay, initial=0)) < 0:
         raise InputError(
-            Problem(
-                "instant-feedback",
-                where,
-                "arrives in the step it is sent, against the order of evaluation",
-                "populations in the order of their signals",
-                "list sources before targets",
-            )
+            INSTANT_FEEDBACK.broken(where, "arrives in the step it is sent, against the order of evaluation")
         )
     weights, _ = projection.weights.with_data(projection.weights.data * (2.0**projection.weight_exp / scale))
     if isinstance(delay, np.ndarray):

@@ -18,12 +18,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problems
+from lbi.errors import InputError, Problems, Rule
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network.graph import INPUT
 from lbi.network.neurons import FixedNeuron
 from lbi.simulation.records import ATRLIF, CUBA_LIF, DENSE, LIF_REFRACTORY, N_PARAMETERS, SPARSE, Layout
+
+FAN_IN = Rule("fan-in", f"fewer than {(1 << 31) // 256}", "split the projection")
+POPULATION_SIZE = Rule("population-size", f"fewer than {1 << 31}", "split the population")
 
 _UNITY = 1 << DECAY_BITS
 
@@ -145,13 +148,11 @@ def _check_sums(projections: tuple[FixedProjection, ...]) -> None:
     problems = Problems()
     for projection in projections:
         largest = int(projection.weights.fan_in().max(initial=0)) * 256
-        problems.check(
+        FAN_IN.check(
+            problems,
             largest < 1 << 31,
-            "fan-in",
             f"projection {projection.name!r}",
             f"{largest // 256} synapses on one neuron",
-            f"fewer than {(1 << 31) // 256}",
-            "split the projection",
         )
     problems.raise_as(InputError)
 
@@ -217,13 +218,8 @@ def _columns(fixed: FixedNetwork, projection: FixedProjection, dense: bool) -> _
 
 def _check_index(projection: FixedProjection, size: int) -> None:
     problems = Problems()
-    problems.check(
-        size < 1 << 31,
-        "population-size",
-        f"projection {projection.name!r}",
-        f"{size} targets × delay steps",
-        f"fewer than {1 << 31}",
-        "split the population",
+    POPULATION_SIZE.check(
+        problems, size < 1 << 31, f"projection {projection.name!r}", f"{size} targets × delay steps"
     )
     problems.raise_as(InputError)
 

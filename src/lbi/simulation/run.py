@@ -16,13 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lbi.errors import InputError, LbiWarning, Problems
+from lbi.errors import InputError, LbiWarning, Problems, Rule
 from lbi.network.activity import Activity, PopulationActivity, ProjectionActivity
 from lbi.network.fixed import FixedNetwork, FixedPopulation
 from lbi.network.spikes import SPIKES_WIDTH, SpikeEvents, check_spikes
 from lbi.simulation.layout import Plan, is_compiled, plan_of
 from lbi.simulation.records import Inputs, Outputs
 from lbi.simulation.slow import run_slowly
+
+N_THREADS = Rule("n-threads", "at least 1, or None")
+RECORDED_NAME = Rule("record-variable", "{allowed}")
+RECORDED_POPULATION = Rule("record-population", "{allowed}")
+RECORDED_VARIABLE = Rule("record-variable", "{allowed}")
 
 FLAGS = ("spikes", "active")
 """Variables that every population can record, besides its neuron's ``state_variables``."""
@@ -67,9 +72,7 @@ def simulate(
     """
     problems = Problems()
     pairs = _pairs(fixed, record, problems)
-    problems.check(
-        n_threads is None or n_threads >= 1, "n-threads", "n_threads", f"{n_threads}", "at least 1, or None"
-    )
+    N_THREADS.check(problems, n_threads is None or n_threads >= 1, "n_threads", n_threads)
     try:
         inputs, n_samples = _inputs(spikes, fixed.n_in)
     except InputError as error:
@@ -102,17 +105,19 @@ def _pairs(
         if isinstance(wanted, str):
             found = {(name, wanted) for name, variables in known.items() if wanted in variables}
             names = ", ".join(sorted({variable for variables in known.values() for variable in variables}))
-            problems.check(bool(found), "record-variable", "record", repr(wanted), names)
+            RECORDED_NAME.check(problems, bool(found), "record", repr(wanted), allowed=names)
         else:
             name, variable = wanted
             found = {(name, variable)} if variable in known.get(name, ()) else set()
-            if problems.check(name in known, "record-population", "record", repr(name), ", ".join(known)):
-                problems.check(
+            if RECORDED_POPULATION.check(
+                problems, name in known, "record", repr(name), allowed=", ".join(known)
+            ):
+                RECORDED_VARIABLE.check(
+                    problems,
                     bool(found),
-                    "record-variable",
                     f"record, population {name!r}",
                     repr(variable),
-                    ", ".join(known[name]),
+                    allowed=", ".join(known[name]),
                 )
         pairs |= found
     return pairs

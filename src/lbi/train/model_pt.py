@@ -15,13 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lbi.errors import InputError, Problem, Problems
+from lbi.errors import InputError, Problems, Rule
 from lbi.files.versions import MODEL
 from lbi.network.csr import CsrMatrix
 from lbi.network.graph import INPUT, Network, Population, Projection, Readout
 from lbi.train import untrusted_torch
 from lbi.train.layers.model import GRID, ModelConfig, PopulationConfig, SpikingNetwork, on_grid_units
 from lbi.train.neurons import NEURONS
+
+NOT_A_DICTIONARY = Rule("model-incomplete", "a dictionary")
+NOT_META = Rule("model-incomplete", "a dictionary of plain JSON values")
+FOLDED_SHAPE = Rule("weights-shape", "a tensor, and its mask or norms")
+UNKNOWN_TENSOR = Rule("tensor-unknown", fix="remove it")
+MISSING_TENSOR = Rule("tensor-missing", "a tensor of shape {allowed}")
+WEIGHTS_SHAPE = Rule("weights-shape", "{allowed}")
+WEIGHTS_DTYPE = Rule("weights-dtype", "floats, torch.strided")
+NOT_FINITE = Rule(
+    "not-finite", "finite numbers", "training diverged: lower the learning rate, or clip gradients"
+)
+READOUT_PARTS = Rule("readout-parts", "one output population")
 
 _FOLDS = (
     ("_orig", "_mask", lambda value, mask: value * mask),
@@ -78,21 +90,14 @@ def network_of(model: SpikingNetwork, meta: Mapping[str, Any] | None = None) -> 
 def _parts(content: dict[str, Any], where: str) -> tuple[ModelConfig, dict[str, Tensor], dict[str, Any]]:
     problems = Problems()
     for key in ("config", "state_dict"):
-        problems.check(
+        NOT_A_DICTIONARY.check(
+            problems,
             isinstance(content.get(key), Mapping),
-            "model-incomplete",
             where,
             f"{key!r} is {type(content.get(key)).__name__}",
-            "a dictionary",
         )
     meta = content.get("meta", {})
-    problems.check(
-        _is_meta(meta),
-        "model-incomplete",
-        where,
-        f"'meta' is {type(meta).__name__}",
-        "a dictionary of plain JSON values",
-    )
+    NOT_META.check(problems, _is_meta(meta), where, f"'meta' is {type(meta).__name__}")
     problems.raise_as(InputError)
     try:
         config = ModelConfig.from_dict(content["config"])
@@ -140,14 +145,7 @@ def _combined(combine: Callable[[Tensor, Tensor], Tensor], main: Any, other: Any
     """Two tensors as one: of one shape, or the second with one number per row of the first."""
     shapes = [tuple(part.shape) if isinstance(part, Tensor) else None for part in (main, other)]
     if not shapes[0] or shapes[1] not in (shapes[0], (shapes[0][0],) + (1,) * (len(shapes[0]) - 1)):
-        raise InputError(
-            Problem(
-                "weights-shape",
-                f"state_dict[{key!r}]",
-                f"{shapes[0]} with {shapes[1]}",
-                "a tensor, and its mask or norms",
-            )
-        )
+        raise InputError(FOLDED_SHAPE.broken(f"state_dict[{key!r}]", f"{shapes[0]} with {shapes[1]}"))
     return combine(main, other)
 
 
@@ -164,24 +162,17 @@ def check_state(config: ModelConfig, state: Mapping[str, Any], where: str) -> No
         value = state.get(name)
         place = f"{where}, state_dict[{name!r}]"
         if name not in expected:
-            problems.add("tensor-unknown", place, "not part of the configured network", remedy="remove it")
+            problems.note(UNKNOWN_TENSOR.broken(place, "not part of the configured network"))
         elif not isinstance(value, Tensor):
-            problems.add(
-                "tensor-missing", place, f"{type(value).__name__}", f"a tensor of shape {expected[name]}"
-            )
+            problems.note(MISSING_TENSOR.broken(place, type(value).__name__, allowed=expected[name]))
         elif tuple(value.shape) != expected[name]:
-            problems.add("weights-shape", place, f"{tuple(value.shape)}", f"{expected[name]}")
+            problems.note(WEIGHTS_SHAPE.broken(place, tuple(value.shape), allowed=expected[name]))
         elif not value.is_floating_point() or value.layout is not torch.strided:
-            problems.add("weights-dtype", place, f"{value.dtype}, {value.layout}", "floats, torch.strided")
+            problems.note(WEIGHTS_DTYPE.broken(place, f"{value.dtype}, {value.layout}"))
         else:
             n_bad = int((~torch.isfinite(value)).sum())
-            problems.check(
-                n_bad == 0,
-                "not-finite",
-                place,
-                f"{n_bad} of {value.numel()} values are NaN or infinite",
-                "finite numbers",
-                "training diverged: lower the learning rate, or clip gradients",
+            NOT_FINITE.check(
+                problems, n_bad == 0, place, f"{n_bad} of {value.numel()} values are NaN or infinite"
             )
     problems.raise_as(InputError)
 
@@ -201,7 +192,7 @@ def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str,
         sources = layer.parts
     if len(sources) > 1:
         problems = Problems()
-        problems.add("readout-parts", "config", f"{len(sources)} output parts", "one output population")
+        problems.note(READOUT_PARTS.broken("config", f"{len(sources)} output parts"))
         problems.raise_as(InputError)
     scales = _scales(config, state)
     meta = {key: value for key, value in meta.items() if key != "scales"}

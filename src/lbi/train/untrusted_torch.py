@@ -18,9 +18,33 @@ from typing import Any
 
 import torch
 
-from lbi.errors import InputError, LbiWarning, Problem, Problems
+from lbi.errors import InputError, LbiWarning, Problems, Rule
 from lbi.limits import most_elements
 from lbi.system.atomic import atomic_write
+
+NOT_A_DICTIONARY = Rule("model-foreign", "a {name} file")
+FOREIGN = Rule(
+    "model-foreign",
+    "format {name!r}, as lbi-train writes it",
+    "a state_dict does not say how its layers connect: give lbi-export the function that builds the model, --arch FILE.py:FUNCTION",
+)
+VERSION = Rule("version", "version {version}", "update lbi-snn, or write the file with this version")
+MISSING = Rule("file-missing", "a {name} file", "check the path")
+TRUNCATED = Rule("file-broken", "a {name} file", "it may be truncated: copy or write it again")
+UNFOLDS = Rule("file-unfolds", "at most {most}", "save it without compression")
+TORCHSCRIPT = Rule(
+    "model-torchscript", "a {name} file", "save the model's state instead of scripting or tracing it"
+)
+TENSOR_KIND = Rule("tensor-kind", "real or whole numbers, dense or sparse", "convert it before saving")
+TOO_MANY_NUMBERS = Rule(
+    "tensor-size", "{allowed} in a file of {size} bytes", "save tensors that are not expanded"
+)
+NOT_TORCH = Rule("file-broken", "a {name} file", "it may be truncated or no torch file")
+PICKLED = Rule(
+    "model-pickled",
+    "plain types and tensors",
+    "re-save it where it was made: torch.save(model.state_dict(), path)",
+)
 
 SAFE_TORCH = (2, 10)
 """First version without published vulnerabilities of ``weights_only=True`` (CVE-2025-32434, CVE-2026-24747)."""
@@ -51,33 +75,16 @@ def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
     content = _load(Path(path), name)
     where = str(path)
     if not isinstance(content, dict):
-        raise InputError(
-            Problem("model-foreign", where, f"holds a {type(content).__name__}", f"a {name} file")
-        )
+        raise InputError(NOT_A_DICTIONARY.broken(where, f"holds a {type(content).__name__}", name=name))
     if not isinstance(content.get("format"), str) or content["format"] != name:
         keys = ", ".join(repr(key) for key in list(content)[:4]) + (", …" if len(content) > 4 else "")
         what = "a bare state_dict" if _is_state_dict(content) else "a dictionary of another program"
         if "format" in content:
             what = f"format {content['format']!r}"
-        raise InputError(
-            Problem(
-                "model-foreign",
-                where,
-                f"{what} with keys {keys or '(none)'}",
-                f"format {name!r}, as lbi-train writes it",
-                "a state_dict does not say how its layers connect: give lbi-export the function that builds the model,"
-                " --arch FILE.py:FUNCTION",
-            )
-        )
+        raise InputError(FOREIGN.broken(where, f"{what} with keys {keys or '(none)'}", name=name))
     if not isinstance(content.get("version"), int) or content["version"] != version:
         raise InputError(
-            Problem(
-                "version",
-                where,
-                f"version {content.get('version')!r} of {name}",
-                f"version {version}",
-                "update lbi-snn, or write the file with this version",
-            )
+            VERSION.broken(where, f"version {content.get('version')!r} of {name}", version=version)
         )
     return content
 
@@ -95,7 +102,7 @@ def _load(path: Path, name: str) -> Any:
     where = str(path)
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(Problem("file-missing", where, found, f"a {name} file", "check the path"))
+        raise InputError(MISSING.broken(where, found, name=name))
     if _version() < SAFE_TORCH:
         warnings.warn(
             f"torch {torch.__version__}: loading untrusted files is unsafe before torch 2.10"
@@ -115,12 +122,8 @@ def _load(path: Path, name: str) -> Any:
     except Exception as error:  # the exceptions of zipfile and torch for damaged bytes are not documented
         size = path.stat().st_size
         raise InputError(
-            Problem(
-                "file-broken",
-                where,
-                f"{size} bytes that torch cannot read ({_first_sentence(error)})",
-                f"a {name} file",
-                "it may be truncated: copy or write it again",
+            TRUNCATED.broken(
+                where, f"{size} bytes that torch cannot read ({_first_sentence(error)})", name=name
             )
         ) from error
     _check_tensors(content, where, path.stat().st_size)
@@ -135,26 +138,10 @@ def _refuse_archive(path: Path, name: str) -> None:
         entries = archive.infolist()
     unfolded, most = sum(entry.file_size for entry in entries), max(UNFOLDED, path.stat().st_size)
     if unfolded > most:
-        raise InputError(
-            Problem(
-                "file-unfolds",
-                str(path),
-                f"unfolds to {unfolded} bytes",
-                f"at most {most}",
-                "save it without compression",
-            )
-        )
+        raise InputError(UNFOLDS.broken(str(path), f"unfolds to {unfolded} bytes", most=most))
     parts = {entry.filename.split("/", 1)[-1] for entry in entries}
     if "constants.pkl" in parts or any(part.startswith("code/") for part in parts):
-        raise InputError(
-            Problem(
-                "model-torchscript",
-                str(path),
-                "is a TorchScript archive (compiled code)",
-                f"a {name} file",
-                "save the model's state instead of scripting or tracing it",
-            )
-        )
+        raise InputError(TORCHSCRIPT.broken(str(path), "is a TorchScript archive (compiled code)", name=name))
 
 
 _LAYOUTS = (torch.strided, torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
@@ -181,25 +168,20 @@ def _check_tensors(content: Any, where: str, size: int) -> None:
         if isinstance(part, torch.Tensor):
             n_elements += math.prod(part.shape)
             plain = part.layout in _LAYOUTS and part.dtype in _DTYPES and part.device.type == "cpu"
-            problems.check(
-                plain,
-                "tensor-kind",
-                where + place,
-                f"a {part.layout} tensor of {part.dtype} on {part.device}",
-                "real or whole numbers, dense or sparse",
-                "convert it before saving",
+            TENSOR_KIND.check(
+                problems, plain, where + place, f"a {part.layout} tensor of {part.dtype} on {part.device}"
             )
         elif isinstance(part, Mapping):
             parts += [(f"{place}[{key!r}]", value) for key, value in part.items()]
         elif isinstance(part, list | tuple | set):
             parts += [(f"{place}[{i}]", value) for i, value in enumerate(part)]
-    problems.check(
+    TOO_MANY_NUMBERS.check(
+        problems,
         n_elements <= most_elements(size),
-        "tensor-size",
         where,
         f"{n_elements} numbers claimed",
-        f"{most_elements(size)} in a file of {size} bytes",
-        "save tensors that are not expanded",
+        allowed=most_elements(size),
+        size=size,
     )
     problems.raise_as(InputError)
 
@@ -208,22 +190,10 @@ def _pickled(where: str, name: str, error: pickle.UnpicklingError) -> InputError
     found = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(r"class ([\w.]+)", str(error))
     if found is None:
         return InputError(
-            Problem(
-                "file-broken",
-                where,
-                f"torch cannot read it ({_first_sentence(error)})",
-                f"a {name} file",
-                "it may be truncated or no torch file",
-            )
+            NOT_TORCH.broken(where, f"torch cannot read it ({_first_sentence(error)})", name=name)
         )
     return InputError(
-        Problem(
-            "model-pickled",
-            where,
-            f"holds pickled Python objects ({found[1]}), which could run any code",
-            "plain types and tensors",
-            "re-save it where it was made: torch.save(model.state_dict(), path)",
-        )
+        PICKLED.broken(where, f"holds pickled Python objects ({found[1]}), which could run any code")
     )
 
 

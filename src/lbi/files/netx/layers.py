@@ -12,13 +12,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import Problems
+from lbi.errors import Problems, Rule
 from lbi.network.convolution import Convolution, find
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.graph import INPUT
 
 OTHER_TARGET = "use --target lava or loihi, which take any graph"
+
+UNFED = Rule("not-a-chain", "layers, each fed by the one before", OTHER_TARGET)
+NOT_NEXT = Rule("not-a-chain", "from the layer before, or from the layer to itself", OTHER_TARGET)
+READOUT_INSIDE = Rule("readout-inside", "{allowed}", OTHER_TARGET)
+NO_INPUT = Rule("not-a-chain", "the layer before", OTHER_TARGET)
+NO_WEIGHTS = Rule("no-weights", "at least one weight", "train with less regularization, or use --target lava")
+EXPONENT = Rule(
+    "exponent", "integers from −254 to 254 once the exponent is applied", "quantize with exponents='zero'"
+)
+TWO_DELAYS = Rule("two-delays", "one synapse per pair", OTHER_TARGET)
+WEIGHT_SUM = Rule("weight-sum", "−255 to 255", OTHER_TARGET)
 
 
 class Synapses(NamedTuple):
@@ -61,12 +72,8 @@ def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
     fed = {projection.target for projection in network.projections}
     alone = [population.name for population in network.populations if population.name not in fed]
     for name in alone:
-        problems.add(
-            "not-a-chain",
-            f"population {name!r}",
-            "nothing leads into it: it spikes by its bias alone",
-            "layers, each fed by the one before",
-            OTHER_TARGET,
+        problems.note(
+            UNFED.broken(f"population {name!r}", "nothing leads into it: it spikes by its bias alone")
         )
     groups = _groups(network, alone)
     level = {INPUT: 0} | {p.name: index for index, group in enumerate(groups, 1) for p in group}
@@ -75,13 +82,11 @@ def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
         if projection.source in alone:
             continue
         step = level[projection.target] - level[projection.source]
-        if problems.check(
+        if NOT_NEXT.check(
+            problems,
             step in (0, 1),
-            "not-a-chain",
             f"projection {projection.name!r}",
             f"leads from {projection.source!r} to {projection.target!r}",
-            "from the layer before, or from the layer to itself",
-            OTHER_TARGET,
         ):
             into.setdefault((level[projection.target], step), []).append(projection)
     layers, before, spatial = [], [(INPUT, network.n_in)], network.input_shape
@@ -99,13 +104,12 @@ def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
             spatial = group[0].shape if convolution is not None else ()
         before = places
     readout = network.readout.population
-    problems.check(
+    READOUT_INSIDE.check(
+        problems,
         [population.name for group in groups[-1:] for population in group] == [readout],
-        "readout-inside",
         f"readout {readout!r}",
         "is not the last layer",
-        " and ".join(repr(population.name) for group in groups[-1:] for population in group),
-        OTHER_TARGET,
+        allowed=" and ".join(repr(population.name) for group in groups[-1:] for population in group),
     )
     return layers
 
@@ -131,20 +135,13 @@ def _forward(
 ) -> Synapses | None:
     """The forward synapses of a layer; a layer without any is noted."""
     names = ", ".join(repr(name) for name, _ in places)
-    if problems.check(
-        bool(projections),
-        "not-a-chain",
-        f"population {names}",
-        "nothing leads into it",
-        "the layer before",
-        OTHER_TARGET,
-    ) and problems.check(
+    if NO_INPUT.check(
+        problems, bool(projections), f"population {names}", "nothing leads into it"
+    ) and NO_WEIGHTS.check(
+        problems,
         any(projection.weights.nnz for projection in projections),
-        "no-weights",
         _where(projections),
         "no weight is left; netx cannot load an all-zero layer",
-        "at least one weight",
-        "train with less regularization, or use --target lava",
     ):
         return _joined(network, projections, before, places, problems)
     return None
@@ -199,13 +196,11 @@ def _scaled(projection: FixedProjection, problems: Problems) -> NDArray[np.int16
     exponent, data = projection.weight_exp, projection.weights.data.astype(np.int32)
     scaled = data << exponent if exponent > 0 else data >> -exponent
     exact = exponent >= 0 or not np.any(data % (1 << -exponent))
-    if not problems.check(
+    if not EXPONENT.check(
+        problems,
         exact and scaled.min() >= -255 and scaled.max() <= 255,
-        "exponent",
         f"projection {projection.name!r}",
         f"weight exponent {exponent} takes weights off netx's integers",
-        "integers from −254 to 254 once the exponent is applied",
-        "quantize with exponents='zero'",
     ):
         return None
     return scaled.astype(np.int16)
@@ -229,20 +224,13 @@ def _summed(
     n_two = int(
         np.count_nonzero(np.diff(place) == 0) - np.count_nonzero((np.diff(place) == 0) & (np.diff(late) == 0))
     )
-    if not problems.check(
-        n_two == 0,
-        "two-delays",
-        where,
-        f"{n_two} pairs of neurons are joined by two synapses of different delay",
-        "one synapse per pair",
-        OTHER_TARGET,
-    ) or not problems.check(
+    if not TWO_DELAYS.check(
+        problems, n_two == 0, where, f"{n_two} pairs of neurons are joined by two synapses of different delay"
+    ) or not WEIGHT_SUM.check(
+        problems,
         data.min() >= -255 and data.max() <= 255,
-        "weight-sum",
         where,
         f"synapses of one pair of neurons add up to {data.min()} … {data.max()}",
-        "−255 to 255",
-        OTHER_TARGET,
     ):
         return None
     place, late = place[first], late[first]

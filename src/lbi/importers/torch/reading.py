@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix, identity
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
-from lbi.errors import InputError, Problem, Problems, Rule
+from lbi.errors import InputError, Problems, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal, Term
 from lbi.importers.torch.layer import Layer
@@ -18,6 +18,8 @@ from lbi.importers.torch.shadow import LOST
 from lbi.importers.torch.snntorch import SOFT_RESET
 from lbi.importers.torch.tracing import STATE_OF, Group, NotThisWay, Tracing
 from lbi.network.graph import Network
+
+ONE_CALL_PER_STEP = Rule("call", "one call per step, with its state", "{fix}")
 
 CHANGES = Rule(
     "changes-over-time",
@@ -53,7 +55,7 @@ def check_steps(tracing: Tracing, n_steps: int, *, static: bool) -> int:
         if len(group.inputs) > n_steps and len(group.inputs) % n_steps == 0:
             found = f"is called {len(group.inputs) // n_steps} times in each step, with one state"
         fix = "give every use a module of its own; reset states between samples only"
-        raise NotThisWay(Problem("call", group.where, found, "one call per step, with its state", fix), total)
+        raise NotThisWay(ONE_CALL_PER_STEP.broken(group.where, found, fix=fix), total)
     return taken[0]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lbi.errors import InputError, Problem, Problems, UsageError
+from lbi.errors import InputError, Problems, Rule, UsageError
 from lbi.train import model_pt, untrusted_torch
 
 STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model_dict", "model", "net", "weights")
@@ -31,6 +31,17 @@ NEW_BUFFERS = ("graded_spikes_factor", "reset_mechanism_val")
 """Buffers that older snnTorch states lack; the model as it is built has them."""
 
 SAME_MODEL = "let --arch build the model that was saved: the names and shapes of both differ here"
+
+NOT_A_STATE = Rule("no-state", "a state_dict", "torch.save(model.state_dict(), path)")
+NO_TENSORS = Rule("no-state", "a state_dict", "{fix}")
+ARCH = Rule("arch", "FILE.py:FUNCTION")
+ARCH_FAILS = Rule("arch", "a function without arguments", "run it by itself")
+ARCH_FUNCTION = Rule("arch", "{allowed}")
+ARCH_MODEL = Rule("arch", "a torch.nn.Module")
+STATE_MISSING = Rule("state-missing", "every parameter of the model", SAME_MODEL)
+STATE_UNKNOWN = Rule("state-unknown", "the model's parameters only", SAME_MODEL)
+STATE_SHAPE = Rule("state-shape", "{allowed}", SAME_MODEL)
+INPUT_SHAPE = Rule("input-shape", "--input-shape, such as 1,28,28", "give it")
 
 
 def load(path: str | Path, arch: str | None = None, input_shape: Sequence[int] | None = None) -> Any:
@@ -67,15 +78,7 @@ def _state(content: Any, where: str) -> dict[str, Tensor]:
             content = content[key]
             break
     if not isinstance(content, Mapping):
-        raise InputError(
-            Problem(
-                "no-state",
-                where,
-                f"holds a {type(content).__name__}",
-                "a state_dict",
-                "torch.save(model.state_dict(), path)",
-            )
-        )
+        raise InputError(NOT_A_STATE.broken(where, f"holds a {type(content).__name__}"))
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
         inner = [key for key, value in content.items() if isinstance(value, Mapping) and value]
@@ -83,7 +86,7 @@ def _state(content: Any, where: str) -> dict[str, Tensor]:
         if inner:
             found = f"holds them elsewhere, perhaps under {inner[0]!r}"
         fix = f"save that entry alone: torch.save(checkpoint[{inner[0]!r}], path)" if inner else ""
-        raise InputError(Problem("no-state", where, found, "a state_dict", fix))
+        raise InputError(NO_TENSORS.broken(where, found, fix=fix))
     return {
         name: value if value.layout is torch.strided else value.to_dense() for name, value in state.items()
     }
@@ -93,12 +96,12 @@ def _build(arch: str) -> nn.Module:
     file, _, function = arch.rpartition(":")
     path = Path(file)
     if not (file and function.isidentifier()):
-        raise UsageError(Problem("arch", "--arch", repr(arch), "FILE.py:FUNCTION"))
+        raise UsageError(ARCH.broken("--arch", repr(arch)))
     if not path.is_file():
-        raise UsageError(Problem("arch", "--arch", f"{file!r} is no file", "FILE.py:FUNCTION"))
+        raise UsageError(ARCH.broken("--arch", f"{file!r} is no file"))
     spec = importlib.util.spec_from_file_location(f"lbi_arch_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UsageError(Problem("arch", "--arch", f"{file!r} is no Python file", "FILE.py:FUNCTION"))
+        raise UsageError(ARCH.broken("--arch", f"{file!r} is no Python file"))
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
@@ -106,20 +109,14 @@ def _build(arch: str) -> nn.Module:
         make = getattr(module, function, None)
         model = None if make is None else make()
     except Exception as error:
-        raise UsageError(
-            Problem(
-                "arch",
-                arch,
-                f"fails with {type(error).__name__}: {error}",
-                "a function without arguments",
-                "run it by itself",
-            )
-        ) from error
+        raise UsageError(ARCH_FAILS.broken(arch, f"fails with {type(error).__name__}: {error}")) from error
     if make is None:
         own = (name for name, value in vars(module).items() if getattr(value, "__module__", "") == spec.name)
-        raise UsageError(Problem("arch", arch, f"{file} has no {function!r}", ", ".join(own) or "a function"))
+        raise UsageError(
+            ARCH_FUNCTION.broken(arch, f"{file} has no {function!r}", allowed=", ".join(own) or "a function")
+        )
     if not isinstance(model, nn.Module):
-        raise UsageError(Problem("arch", arch, f"returns a {type(model).__name__}", "a torch.nn.Module"))
+        raise UsageError(ARCH_MODEL.broken(arch, f"returns a {type(model).__name__}"))
     return model
 
 
@@ -133,31 +130,16 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     state = _up_to_date(model, state)
     problems = Problems()
     missing, extra = sorted(wanted - set(state)), sorted(set(state) - wanted)
-    problems.check(
-        not missing,
-        "state-missing",
-        where,
-        f"lacks {_some(missing)}",
-        "every parameter of the model",
-        SAME_MODEL,
-    )
-    problems.check(
-        not extra,
-        "state-unknown",
-        where,
-        f"has {_some(extra)}",
-        "the model's parameters only",
-        SAME_MODEL,
-    )
+    STATE_MISSING.check(problems, not missing, where, f"lacks {_some(missing)}")
+    STATE_UNKNOWN.check(problems, not extra, where, f"has {_some(extra)}")
     for name, value in model.state_dict().items():
         if name in state:
-            problems.check(
+            STATE_SHAPE.check(
+                problems,
                 state[name].shape == value.shape,
-                "state-shape",
                 f"{where}, {name}",
-                f"{tuple(state[name].shape)}",
-                f"{tuple(value.shape)}",
-                SAME_MODEL,
+                tuple(state[name].shape),
+                allowed=tuple(value.shape),
             )
     problems.raise_as(InputError)
     model.load_state_dict(state)
@@ -199,12 +181,4 @@ def _input_shape(model: nn.Module, arch: str) -> tuple[int, ...]:
     first = next((module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d))), None)
     if isinstance(first, nn.Linear):
         return (first.in_features,)
-    raise UsageError(
-        Problem(
-            "input-shape",
-            arch,
-            "its input's shape cannot be told",
-            "--input-shape, such as 1,28,28",
-            "give it",
-        )
-    )
+    raise UsageError(INPUT_SHAPE.broken(arch, "its input's shape cannot be told"))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import identity
 from torch import nn
 
-from lbi.errors import InputError, Problem, Problems, Rule
+from lbi.errors import InputError, Problems, Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import proof
 from lbi.importers.torch.attempt import traced
@@ -35,6 +35,14 @@ from lbi.network.graph import INPUT, Readout
 from lbi.network.neurons import FixedCubaLif
 from lbi.quantization.to_integers import sign_mode_of
 from lbi.simulation import oracle
+
+COMPLEX = Rule("complex", "real ones", "use a CUBA block")
+OFF_GRID = Rule(
+    "weights-float", "pre_hook_fx=neuron.quantize_8bit", "train the block with its default pre_hook_fx"
+)
+NORM = Rule("norm", "none", "train without norm")
+GRADED = Rule("graded-spikes", "binary spikes", "train with graded_spike=False")
+DECAY_PER_NEURON = Rule("mixed-decays", "one per block", "train with shared_param=True")
 
 CUBA = "lava.lib.dl.slayer.block.cuba"
 BLOCKS = ("Dense", "Recurrent")
@@ -216,7 +224,7 @@ def _matrices(block: Any, where: str) -> tuple[CsrMatrix, CsrMatrix | None]:
 def _matrix(synapse: Any, mask: Any, where: str) -> CsrMatrix:
     """The weights of a synapse in integers, as the block computes with them."""
     if getattr(synapse, "complex", False):
-        raise InputError(Problem("complex", where, "complex weights", "real ones", "use a CUBA block"))
+        raise InputError(COMPLEX.broken(where, "complex weights"))
     weight: Any = None
     for hook in synapse._forward_pre_hooks.values():
         if hasattr(hook, "compute_weight"):
@@ -229,36 +237,17 @@ def _matrix(synapse: Any, mask: Any, where: str) -> CsrMatrix:
     values = quantized.detach().cpu().numpy().reshape(weight.shape[:2])
     integers = np.rint(values)
     if not np.all(np.isfinite(values)) or np.any(np.abs(values - integers) > 1e-3):
-        raise InputError(
-            Problem(
-                "weights-float",
-                where,
-                "weights between the chip's integers",
-                "pre_hook_fx=neuron.quantize_8bit",
-                "train the block with its default pre_hook_fx",
-            )
-        )
+        raise InputError(OFF_GRID.broken(where, "weights between the chip's integers"))
     return CsrMatrix.from_dense(integers.astype(np.int16))
 
 
 def _neuron(neuron: Any, n: int, where: str) -> FixedCubaLif:
     problems = Problems()
-    problems.check(
-        neuron.norm is None,
-        "norm",
-        where,
-        f"normalizes its current ({type(neuron.norm).__name__})",
-        "none",
-        "train without norm",
-    )
-    problems.check(
-        not neuron.graded_spike, "graded-spikes", where, "graded spikes", "binary ones", "train with them"
-    )
+    NORM.check(problems, neuron.norm is None, where, f"normalizes its current ({type(neuron.norm).__name__})")
+    GRADED.check(problems, not neuron.graded_spike, where, "graded spikes")
     du, dv = neuron.cx_current_decay, neuron.cx_voltage_decay
     shared = np.size(du) == 1 and np.size(dv) == 1
-    problems.check(
-        shared, "mixed-decays", where, "a decay per neuron", "one per block", "train with shared_param=True"
-    )
+    DECAY_PER_NEURON.check(problems, shared, where, "a decay per neuron")
     problems.raise_as(InputError)
     threshold = int(neuron.device_params["vThMant"])
     return FixedCubaLif(int(du) - 1, int(dv), threshold, np.zeros(n, dtype=np.int32))

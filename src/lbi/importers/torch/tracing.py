@@ -33,6 +33,9 @@ from lbi.importers.torch.running import (
 )
 from lbi.importers.torch.shadow import LOST, STATIC, Node, Shadow
 
+SAME_NEURONS = Rule("call", "the same neurons in every step")
+TENSOR = Rule("call", "a tensor")
+
 STATE_OF = "|"
 """Separator of layer and state in the name of a source that is not spikes."""
 
@@ -371,7 +374,7 @@ class Tracing(Widened):
 
     def _not_this_way(self, site: Site, found: str) -> None:
         raise NotThisWay(
-            Problem("call", site.where, found, "the same neurons in every step"),
+            SAME_NEURONS.broken(site.where, found),
             sum(len(group.inputs) for group in self.groups),
         )
 
@@ -419,7 +422,7 @@ def _current(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
     tensors = [value for value in tree_flatten(values[1:])[0] if isinstance(value, Tensor) and value.numel()]
     if not values or not isinstance(values[0], Tensor):
         found = f"is called with {type(values[0]).__name__ if values else 'nothing'}"
-        raise NotThisWay(Problem("call", site.where, found, "a tensor"))
+        raise NotThisWay(TENSOR.broken(site.where, found))
     return values[0], tensors
 
 

@@ -15,11 +15,13 @@ from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 if TYPE_CHECKING:
     from lbi.network.fixedpoint import NumberFormats
 
+
 State = dict[str, NDArray[Any]]
 
 DECAY = Rule("decay-range", "0 to 1 (lost per step)")
 FINITE_BIAS = Rule("not-finite", "finite numbers")
 THRESHOLD = Rule("threshold-range", "a finite number above 0")
+CHIP_DECAY = "train with a {name} inside the range"
 CHIP_BIAS = Rule(
     "bias-range", "up to {largest} at exponent {exponent}", "train with smaller biases or a smaller threshold"
 )
@@ -42,6 +44,11 @@ class IntField:
     high: int
     chip_format: str = ""
     of: str = ""
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that a value outside the range breaks."""
+        return Rule(f"{self.name}-range", f"{self.low} to {self.high}")
 
 
 BIAS = (
@@ -254,13 +261,8 @@ class FixedParameters:
             if not values.size:
                 continue
             low, high = values.min(), values.max()
-            problems.check(
-                bool(entry.low <= low and high <= entry.high),
-                f"{entry.name}-range",
-                entry.name,
-                f"{low} to {high}" if values.ndim else f"{low}",
-                f"{entry.low} to {entry.high}",
-            )
+            found = f"{low} to {high}" if values.ndim else f"{low}"
+            entry.rule.check(problems, bool(entry.low <= low and high <= entry.high), entry.name, found)
         problems.raise_as(InputError)
 
     @property
@@ -327,14 +329,11 @@ def decays_to_fixed(
     for name in neuron.decays:
         value, less = getattr(neuron, name), int(name == "current_decay")
         units = round(value * unity) - less
-        problems.check(
-            low <= units <= high,
-            f"{name.replace('_', '-')}-range",
-            where,
-            f"{name} {value:g}",
-            f"{(low + less) / unity:g} to {(high + less) / unity:g}",
-            f"train with a {name.replace('_', ' ')} inside the range",
+        allowed = f"{(low + less) / unity:g} to {(high + less) / unity:g}"
+        rule = Rule(
+            f"{name.replace('_', '-')}-range", allowed, CHIP_DECAY.format(name=name.replace("_", " "))
         )
+        rule.check(problems, low <= units <= high, where, f"{name} {value:g}")
         found.append(min(max(units, low), high))
     return found
 

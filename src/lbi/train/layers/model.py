@@ -29,6 +29,22 @@ from lbi.train.neurons import NEURONS
 GRID = 1 << DECAY_BITS
 """Decays are multiples of 1/GRID."""
 
+INPUT_SHAPE = Rule("input-shape", "sizes of at least 1")
+NO_POPULATION = Rule("no-population", "at least one")
+NAME_TAKEN = Rule("name-taken", "one population of each name")
+NAME = Rule("name", "letters, digits, '_', '-'; not 'input'")
+N_NEURONS = Rule("population-shape", "at least one per part")
+READOUT = Rule("readout-kind", "{allowed}")
+READOUT_NEURON = Rule(
+    "readout-kind", "neurons that spike, but integrators as the output of membrane_max and membrane_mean"
+)
+SURROGATE = Rule("unknown-surrogate", "{allowed}")
+SLOPE = Rule("slope", "above 0")
+NEURON_MODEL = Rule("neuron-model", "{allowed}")
+RECURRENCE = Rule("recurrence", "neurons that spike")
+PARTS = Rule("parts", "one per part of each of {allowed}, none of the others")
+DECAY = Rule("decay-range", f"{{low}}/{GRID} to {{high}}/{GRID} (lost per step)")
+
 _OF_FILE = Rule("config", "{allowed}", "write the file with this version of lbi-snn, or train it again")
 IN_FILE = records.Rules(missing=_OF_FILE, unknown=_OF_FILE, kind=_OF_FILE, value=_OF_FILE)
 """Rules for the fields of a configuration read from a file."""
@@ -137,55 +153,45 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         problems = Problems()
-        check = problems.check
-        check(
+        INPUT_SHAPE.check(
+            problems,
             bool(self.input_shape) and all(size >= 1 for size in self.input_shape),
-            "input-shape",
             "config",
-            f"{self.input_shape}",
-            "sizes of at least 1",
+            self.input_shape,
         )
         names = [population.name for population in self.populations]
-        check(bool(names), "no-population", "config", "no population", "at least one")
-        check(
-            len(set(names)) == len(names), "name-taken", "config", f"{names}", "one population of each name"
-        )
+        NO_POPULATION.check(problems, bool(names), "config", "no population")
+        NAME_TAKEN.check(problems, len(set(names)) == len(names), "config", names)
         for population in self.populations:
             where = f"config, population {population.name!r}"
-            check(
+            NAME.check(
+                problems,
                 is_name(population.name) and "." not in population.name and population.name != "input",
-                "name",
                 where,
                 repr(population.name),
-                "letters, digits, '_', '-'; not 'input'",
             )
-            check(
-                population.n >= len(population.sizes),
-                "population-shape",
-                where,
-                f"{population.n} neurons",
-                "at least one per part",
-            )
+            N_NEURONS.check(problems, population.n >= len(population.sizes), where, f"{population.n} neurons")
             _check_neuron(population, where, problems)
-        check(self.readout in READOUTS, "readout-kind", "config", repr(self.readout), ", ".join(READOUTS))
+        READOUT.check(
+            problems, self.readout in READOUTS, "config", repr(self.readout), allowed=", ".join(READOUTS)
+        )
         for i, population in enumerate(self.populations):
             counted = self.readout == "spike_count" or i + 1 < len(self.populations)
             integrates = population.neuron in NEURONS and not NEURONS[population.neuron].spikes
-            check(
+            READOUT_NEURON.check(
+                problems,
                 counted != integrates,
-                "readout-kind",
                 f"config, population {population.name!r}",
                 f"{population.neuron!r} under {self.readout!r}",
-                "neurons that spike, but integrators as the output of membrane_max and membrane_mean",
             )
-        check(
+        SURROGATE.check(
+            problems,
             self.surrogate in SURROGATES,
-            "unknown-surrogate",
             "config",
             repr(self.surrogate),
-            ", ".join(SURROGATES),
+            allowed=", ".join(SURROGATES),
         )
-        check(math.isfinite(self.slope) and self.slope > 0, "slope", "config", f"{self.slope}", "above 0")
+        SLOPE.check(problems, math.isfinite(self.slope) and self.slope > 0, "config", self.slope)
         problems.raise_as(InputError)
 
     @property
@@ -229,46 +235,35 @@ def _gathered(entry: Any) -> Any:
 def _check_neuron(population: PopulationConfig, where: str, problems: Problems) -> None:
     model = NEURONS.get(population.neuron)
     if model is None:
-        problems.add("neuron-model", where, repr(population.neuron), ", ".join(map(repr, NEURONS)))
+        problems.note(
+            NEURON_MODEL.broken(where, repr(population.neuron), allowed=", ".join(map(repr, NEURONS)))
+        )
         return
-    problems.check(
-        model.spikes or not population.recurrent,
-        "recurrence",
-        where,
-        f"recurrent {population.neuron!r}",
-        "neurons that spike",
+    RECURRENCE.check(
+        problems, model.spikes or not population.recurrent, where, f"recurrent {population.neuron!r}"
     )
     own = model.parameters
     names = dict.fromkeys((*SHARED, *own, *population.options))
     counts = {name: len(population.parameter(name)) for name in names}
     k = len(population.sizes)
-    problems.check(
+    PARTS.check(
+        problems,
         all(count == (k if name in own else 0) for name, count in counts.items()),
-        "parts",
         where,
         ", ".join(f"{count} of {name}" for name, count in counts.items() if count or name in own),
-        f"one per part of each of {', '.join(own)}, none of the others",
+        allowed=", ".join(own),
     )
     for name in model.decays:
         low, high = decay_range(name)
         for value in population.parameter(name):
-            problems.check(
-                low / GRID <= value <= high / GRID,
-                "decay-range",
-                f"{where}, {name}",
-                f"{value}",
-                f"{low}/{GRID} to {high}/{GRID} (lost per step)",
+            DECAY.check(
+                problems, low / GRID <= value <= high / GRID, f"{where}, {name}", value, low=low, high=high
             )
     for name in model.levels:
         for value in population.parameter(name):
             holds = math.isfinite(value) and (value > 0 or (value == 0 and name != "threshold"))
-            problems.check(
-                holds,
-                f"{name.replace('_', '-')}-range",
-                where,
-                f"{value}",
-                "above 0" if name == "threshold" else "0 or more",
-            )
+            rule = Rule(f"{name.replace('_', '-')}-range", "above 0" if name == "threshold" else "0 or more")
+            rule.check(problems, holds, where, value)
     for name in model.record.periods:
         for value in population.parameter(name):
             PERIOD.check(problems, value >= 1 and value == int(value), f"{where}, {name}", value)

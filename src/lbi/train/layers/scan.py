@@ -15,12 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbi.errors import Problems, UsageError
+from lbi.errors import Problems, Rule, UsageError
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network.neurons import FloatParameters
 from lbi.train.layers.event_linear import weight_gradient
 from lbi.train.layers.numba_bridge import arrays, load_kernels
 from lbi.train.layers.surrogate import SURROGATES, Spike
+
+INPUT_SHAPE = Rule("input-shape", "floats (n_samples, n_steps, n)")
+RECURRENT_SHAPE = Rule("recurrent-shape", "{allowed}")
+SURROGATE = Rule("unknown-surrogate", "{allowed}")
+SLOPE = Rule("slope", "above 0")
 
 
 @dataclass(frozen=True)
@@ -268,24 +273,14 @@ def _recurrent_gradient(spikes: Tensor, grad_a: Tensor) -> Tensor:
 
 def _check(a: Tensor, recurrent: Tensor | None, surrogate: str, slope: float) -> None:
     problems = Problems()
-    problems.check(
-        a.ndim == 3 and a.is_floating_point(),
-        "input-shape",
-        "a",
-        f"{a.dtype} {tuple(a.shape)}",
-        "floats (n_samples, n_steps, n)",
-    )
+    INPUT_SHAPE.check(problems, a.ndim == 3 and a.is_floating_point(), "a", f"{a.dtype} {tuple(a.shape)}")
     if recurrent is not None and a.ndim == 3:
         n = a.shape[2]
-        problems.check(
-            tuple(recurrent.shape) == (n, n),
-            "recurrent-shape",
-            "recurrent",
-            f"{tuple(recurrent.shape)}",
-            f"{(n, n)}",
+        RECURRENT_SHAPE.check(
+            problems, tuple(recurrent.shape) == (n, n), "recurrent", tuple(recurrent.shape), allowed=(n, n)
         )
-    problems.check(
-        surrogate in SURROGATES, "unknown-surrogate", "surrogate", repr(surrogate), ", ".join(SURROGATES)
+    SURROGATE.check(
+        problems, surrogate in SURROGATES, "surrogate", repr(surrogate), allowed=", ".join(SURROGATES)
     )
-    problems.check(slope > 0, "slope", "slope", f"{slope}", "above 0")
+    SLOPE.check(problems, slope > 0, "slope", slope)
     problems.raise_as(UsageError)

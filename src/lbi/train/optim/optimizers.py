@@ -23,11 +23,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lbi.errors import Problem, Problems, UsageError
+from lbi.errors import Problem, Problems, Rule, UsageError
 from lbi.train.optim.plan import Plan
 from lbi.train.optim.regularizers import Regularizer
 from lbi.train.optim.slot import Slot, slot
 from lbi.train.optim.weights import split_parameters
+
+OPTION = Rule("optimizer-option", "a number {bound}")
+BETA = Rule("optimizer-option", "a number ≥ 0 and < 1")
+REG = Rule("optimizer-option", "None or a Regularizer", "pass an instance such as L1(0.1)")
+GRADIENT = Rule(
+    "gradient-unsupported",
+    "dense real gradients",
+    "use sparse=False in nn.Embedding; split complex weights into two real ones",
+)
 
 
 def param_groups(
@@ -92,19 +101,15 @@ class SparseOptimizer(torch.optim.Optimizer):
                 positive = name in {"delta", "eps"}
                 holds = low <= number < high and (number > low or not positive)
                 bound = f"{'>' if positive else '≥'} 0" + (" and < 1" if high == 1.0 else "")
-                problems.check(holds, "optimizer-option", f"{where}.{name}", f"{number}", f"a number {bound}")
+                OPTION.check(problems, holds, f"{where}.{name}", number, bound=bound)
         for i, beta in enumerate(group.get("betas", ())):
             holds = 0.0 <= float(beta) < 1.0
-            problems.check(
-                holds, "optimizer-option", f"{where}.betas[{i}]", f"{beta}", "a number ≥ 0 and < 1"
-            )
-        problems.check(
+            BETA.check(problems, holds, f"{where}.betas[{i}]", beta)
+        REG.check(
+            problems,
             group["reg"] is None or isinstance(group["reg"], Regularizer),
-            "optimizer-option",
             f"{where}.reg",
-            f"{type(group['reg']).__name__}",
-            "None or a Regularizer",
-            "pass an instance such as L1(0.1)",
+            type(group["reg"]).__name__,
         )
         problems.raise_as(UsageError)
 
@@ -185,12 +190,9 @@ def _momentum_for(param: Tensor, group: dict[str, Any], state: dict[str, Any]) -
 
 
 def _unsupported(i: int, p: Tensor) -> Problem:
-    return Problem(
-        "gradient-unsupported",
+    return GRADIENT.broken(
         f"param_groups[{i}], a parameter of shape {tuple(p.shape)}",
         f"dtype {p.dtype}" if p.is_complex() else "a sparse gradient",
-        "dense real gradients",
-        "use sparse=False in nn.Embedding; split complex weights into two real ones",
     )
 
 

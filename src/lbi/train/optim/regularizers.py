@@ -26,6 +26,15 @@ from torch import Tensor
 
 from lbi.errors import Problems, Rule, UsageError
 
+PENALTY = Rule(
+    "regularizer-value", "a finite number ≥ 0", "give the weight of the penalty; 0 switches it off"
+)
+GROUPS = Rule(
+    "regularizer-groups",
+    "'rows', 'channels', 'columns', 'kernels' or a block shape (h, w) with h, w ≥ 1",
+    "name the dimension that a group spans",
+)
+
 UNKNOWN = Rule("regularizer-unknown", "{names}", "import the module that defines it before loading")
 OPTION = Rule("regularizer-option", "{names}", "see lbi.train.Regularizer and its subclasses")
 KIND = Rule("regularizer-option", "numbers, flags and names", "see lbi.train.Regularizer and its subclasses")
@@ -64,13 +73,8 @@ class Regularizer(ABC):
     def _check(self, problems: Problems) -> None:
         for name in ("lamda", "elastic"):
             number = float(getattr(self, name))
-            problems.check(
-                math.isfinite(number) and number >= 0,
-                "regularizer-value",
-                f"{type(self).__name__}.{name}",
-                f"{number}",
-                "a finite number ≥ 0",
-                "give the weight of the penalty; 0 switches it off",
+            PENALTY.check(
+                problems, math.isfinite(number) and number >= 0, f"{type(self).__name__}.{name}", number
             )
             object.__setattr__(self, name, number)
         object.__setattr__(self, "nonneg", bool(self.nonneg))
@@ -223,14 +227,7 @@ class GroupL1(Regularizer):
             known = len(self.over) == 2 and min(self.over) >= 1
         else:
             known = self.over in {*_DIMS, "kernels"}
-        problems.check(
-            known,
-            "regularizer-groups",
-            "GroupL1.over",
-            f"{self.over!r}",
-            "'rows', 'channels', 'columns', 'kernels' or a block shape (h, w) with h, w ≥ 1",
-            "name the dimension that a group spans",
-        )
+        GROUPS.check(problems, known, "GroupL1.over", f"{self.over!r}")
 
     def group_norms(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(‖x_g‖₂, n_g), both broadcastable to x's shape (expanded for blocks)."""
