@@ -19,6 +19,7 @@ from lbi.files.netx.layers import Layer, Synapses, chain
 from lbi.files.netx.weights import BIAS_EXPONENT, LONGEST_DELAY, NEVER, lava_reads, shift_left
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation
+from lbi.network.neurons import MODELS
 from lbi.system.atomic import new_hdf5
 
 if TYPE_CHECKING:
@@ -45,9 +46,6 @@ INEXACT = Rule(
 TITLE = "Lava-DL netx file: a chain of dense, dense_rec and conv layers"
 SUFFIX = ".net"
 TAKES = "fixed"
-
-MODELS = ("cuba_lif", "integrator")
-"""Neuron models that netx's CUBA neuron can represent."""
 
 BLOCK_ELEMENTS = 1 << 23
 """Number of weights that are made dense at a time while writing."""
@@ -102,10 +100,26 @@ def current_decay(du: int) -> int:
     return du + 1
 
 
+def netx_type(model: str) -> str:
+    """Netx's type of neuron for a neuron model; empty if there is none.
+
+    Args:
+        model: the model's name.
+
+    Returns:
+        The entry of the registry of neuron models.
+    """
+    return MODELS[model].netx if model in MODELS else ""
+
+
+def _known() -> str:
+    return ", ".join(repr(name) for name, model in MODELS.items() if model.netx)
+
+
 def _check_neuron(population: FixedPopulation, problems: Problems) -> None:
     where, neuron = f"population {population.name!r}", population.neuron
     if not NEURON_MODEL.check(
-        problems, neuron.model in MODELS, where, f"{neuron.model!r}", allowed=", ".join(map(repr, MODELS))
+        problems, bool(netx_type(neuron.model)), where, f"{neuron.model!r}", allowed=_known()
     ):
         return
     n_off = int(np.count_nonzero(neuron.bias % (1 << BIAS_EXPONENT)))
@@ -217,7 +231,7 @@ def _write_neuron(layer: Layer, group: Any) -> None:
         return values[0] if len(set(values)) == 1 else np.repeat(values, sizes)
 
     parameters: dict[str, Any] = {
-        "type": np.array([b"CUBA"], dtype="S10"),
+        "type": np.array([netx_type(neurons[0].model)], dtype="S10"),
         "iDecay": shared([current_decay(neuron.du) for neuron in neurons]),
         "vDecay": shared([neuron.dv for neuron in neurons]),
         "vThMant": shared([getattr(neuron, "vth", NEVER) for neuron in neurons]),

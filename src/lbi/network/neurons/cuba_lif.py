@@ -146,4 +146,4 @@ LIF = LavaProcess(
     arguments={name: (name, 1) for name in ("du", "dv", "vth", "bias_mant", "bias_exp")},
 )
 
-MODEL = NeuronModel(CubaLif, FixedCubaLif, lava=LIF, nir=("CubaLIF", "LIF"))
+MODEL = NeuronModel(CubaLif, FixedCubaLif, lava=LIF, nir=("CubaLIF", "LIF"), netx="CUBA")

@@ -138,4 +138,4 @@ LIF = LavaProcess(
     arguments={**{name: (name, 1) for name in ("du", "dv", "bias_mant", "bias_exp")}, "vth": NEVER},
 )
 
-MODEL = NeuronModel(Integrator, FixedIntegrator, lava=LIF, nir=("CubaLI", "LI"))
+MODEL = NeuronModel(Integrator, FixedIntegrator, lava=LIF, nir=("CubaLI", "LI"), netx="CUBA")

@@ -52,6 +52,8 @@ class NeuronModel:
         floats: The record of float parameters: equations of training, default options.
         integers: The record of chip integers: equations of the chip, number formats, bounds on the state.
         lava: The Lava process that runs it; None if lava-nc has none.
+        netx: Type of the netx neuron that holds it by its ``du``, ``dv``, ``vth`` (absent: none) and bias; empty if
+            there is none.
         nir: Names of the NIR nodes that hold it: with a leaky current, and without; empty if NIR has none.
     """
 
@@ -59,6 +61,7 @@ class NeuronModel:
     integers: type[FixedParameters]
     lava: LavaProcess | None = None
     nir: tuple[str, ...] = ()
+    netx: str = ""
 
     @property
     def name(self) -> str:
