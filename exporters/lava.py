@@ -15,6 +15,7 @@ from lbi.errors import Problems, Rule, require
 from lbi.files import network_h5
 from lbi.network.fixed import FixedNetwork
 from lbi.network.neurons import MODELS
+from lbi.system import lava_compat
 
 if TYPE_CHECKING:
     from lbi.exporters import Job
@@ -34,6 +35,7 @@ NEURON_MODEL = Rule(
 )
 
 _PLACE = "PROCESSES: dict[str, Any] = {}\n"
+_PATCHES = ("# Lava on newer Pythons, begin", "# Lava on newer Pythons, end.")
 
 
 def check(job: Job) -> list[Problem]:
@@ -78,14 +80,21 @@ def processes() -> dict[str, dict[str, object]]:
 
 
 def write_script(path: Path) -> None:
-    """Write ``run_lava.py`` with the processes of all neuron models filled in.
+    """Write ``run_lava.py`` with the processes of all neuron models and the patches of Lava filled in.
 
     Args:
         path: The file to write.
     """
     text = Path(__file__).with_name(SCRIPT).read_text(encoding="utf-8")
+    text = text.replace(_between(text), _between(Path(lava_compat.__file__).read_text(encoding="utf-8")))
     table = pformat(processes(), width=100, sort_dicts=False)
     path.write_text(text.replace(_PLACE, _PLACE.replace("{}", table)), encoding="utf-8")
+
+
+def _between(text: str) -> str:
+    """The part of a file between the marks of the patches."""
+    begin, end = map(text.index, _PATCHES)
+    return text[begin:end]
 
 
 def process(fixed: FixedNetwork, reset_interval: int | None = None) -> Any:

@@ -1,6 +1,7 @@
 """Run an exported network in Lava: needs lava-nc, numpy, scipy and h5py, not the package that wrote it.
 
-On Python 3.11 to 3.14, patches below are applied to Lava while it is imported.
+On Python 3.11 to 3.14, patches are applied to Lava while it is imported. The file in ``exporters/`` is a template: the
+exporter fills in the patches and ``PROCESSES``.
 
     python run_lava.py --spikes test.npz -o out.npz
 
@@ -22,10 +23,7 @@ import argparse
 import os
 import sys
 import threading
-from dataclasses import dataclass
 from importlib import import_module
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from importlib.util import decode_source
 from multiprocessing import active_children
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,101 +33,18 @@ import h5py
 import numpy as np
 from scipy.sparse import csr_matrix
 
-# Lava on newer Pythons, begin: the same text in lbi/system/lava_compat.py and in exporters/run_lava.py.
-
-
-@dataclass(frozen=True)
-class Patch:
-    """A text in a module of Lava's and its replacement (of as many lines), applied while the module is imported."""
-
-    name: str
-    module: str
-    old: str
-    new: str
-    cause: str
-    since: tuple[str, int, int]
-    """``python`` or ``numpy``, and the first version of it that needs the patch"""
-
-    def is_needed(self) -> bool:
-        """True if this Python or NumPy needs the patch."""
-        if self.since[0] == "python":
-            return sys.version_info[:2] >= self.since[1:]
-        import numpy
-
-        return tuple(int(part) for part in numpy.__version__.split(".")[:2]) >= self.since[1:]
-
-
-PATCHES = (
-    Patch(
-        "byte-encoder-default",
-        "lava.magma.compiler.var_model",
-        old="@dataclass\nclass ByteEncoder:",
-        new="@dataclass(unsafe_hash=True)\nclass ByteEncoder:",
-        cause="dataclasses refuse a default that cannot be hashed: ValueError on import",
-        since=("python", 3, 11),
-    ),
-    Patch(
-        "reshape-port-keyword",
-        "lava.magma.core.process.ports.ports",
-        old="ft.partial(np.reshape, newshape=",
-        new="ft.partial(lambda data, new_shape: np.reshape(data, new_shape), new_shape=",
-        cause="numpy.reshape has lost newshape (deprecated in 2.1, gone in 2.4): TypeError behind a reshaped port",
-        since=("numpy", 2, 1),
-    ),
-    Patch(
-        "convolution-shape-int8",
-        "lava.proc.conv.utils",
-        old="    x_out = np.floor(\n",
-        new="    kernel_size, stride, padding, dilation = ([int(n) for n in pair] for pair in"
-        " (kernel_size, stride, padding, dilation)); x_out = np.floor(\n",
-        cause="int8 parameters keep their type beside a Python int: OverflowError for pictures wider than 127",
-        since=("numpy", 2, 0),
-    ),
-    Patch(
-        "netx-input-scalar",
-        "lava.lib.dl.netx.hdf5",
-        old=" = int(layer_config[",
-        new=" = (lambda array: int(array.item()))(layer_config[",
-        cause="int() refuses an array of one element: TypeError for an input layer with weight and bias",
-        since=("numpy", 2, 4),
-    ),
-)
-
-
-class PatchingLoader(SourceFileLoader):
-    """Loads a module from its patched text, without bytecode files, which would outlive the patch."""
-
-    def get_code(self, fullname: str) -> Any:
-        """The module's code, compiled from the patched text."""
-        text = decode_source(self.get_data(self.path))
-        for patch in PATCHES:
-            if patch.module == fullname and patch.is_needed():
-                text = text.replace(patch.old, patch.new)
-        return compile(text, self.path, "exec", dont_inherit=True)
-
-
-class PatchingFinder:
-    """An entry of ``sys.meta_path`` that finds Lava's patched modules where Python would, and changes their loader."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """The module's spec, or None for all other modules (the next finder is asked then)."""
-        needed = any(patch.module == name and patch.is_needed() for patch in PATCHES)
-        spec = PathFinder.find_spec(name, path, target) if needed else None
-        if spec is None or type(spec.loader) is not SourceFileLoader:
-            return None
-        spec.loader = PatchingLoader(name, spec.loader.path)
-        return spec
-
-
-def install() -> None:
-    """Patch Lava's modules as they are imported, in this process and in its forks; call it before importing Lava."""
-    if not any(type(finder).__name__ == PatchingFinder.__name__ for finder in sys.meta_path):
-        sys.meta_path.insert(0, PatchingFinder())
-
+# Lava on newer Pythons, begin: in an export, this part is the patches themselves.
+from lbi.system.lava_compat import install
 
 # Lava on newer Pythons, end.
 
 install()
+
+if __name__ == "__main__":
+    # A script's folder comes first on the path, where a lava.py beside the script would hide Lava.
+    here = Path(__file__).resolve().parent
+    if (here / "lava.py").exists():
+        sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
 
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel

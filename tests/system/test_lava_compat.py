@@ -7,8 +7,10 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from lbi.exporters import lava as exporter
 
 from lbi.system import lava_compat
 from lbi.system.lava_compat import PATCHES
@@ -101,15 +103,34 @@ def test_other_modules_of_lava_are_pythons_own_business():
     assert finder.find_spec("no_such_module") is None
 
 
-def test_the_exported_script_holds_the_same_text():
-    """``run_lava.py`` runs alone, so it cannot import the patches: change both files alike."""
+def test_the_exported_script_holds_the_patches(tmp_path, monkeypatch):
+    """``run_lava.py`` runs alone, so it cannot import them."""
+    exporter.write_script(tmp_path / "run_lava.py")
+    text = (tmp_path / "run_lava.py").read_text(encoding="utf-8")
     begin, end = "# Lava on newer Pythons, begin", "# Lava on newer Pythons, end."
-    parts = []
-    for path in ("src/lbi/system/lava_compat.py", "exporters/run_lava.py"):
-        text = (ROOT / path).read_text(encoding="utf-8")
-        assert (text.count(begin), text.count(end)) == (1, 1)
-        parts.append(text[text.index(begin) : text.index(end)])
-    assert parts[0] == parts[1]
+    assert (text.count(begin), text.count(end)) == (1, 1)
+    patches = ModuleType("patches")
+    monkeypatch.setitem(sys.modules, "patches", patches)
+    exec("from __future__ import annotations\n" + text[text.index(begin) : text.index(end)], patches.__dict__)
+    assert [patch.name for patch in patches.PATCHES] == [patch.name for patch in lava_compat.PATCHES]
+    assert "import lbi" not in text
+    assert "from lbi" not in text
+
+
+@lava
+@pytest.mark.parametrize("folder", ["", "exporters"])
+def test_the_template_runs_from_any_folder(folder):
+    """Also from its own, in which ``lava.py`` is the exporter."""
+    script = Path("exporters", "run_lava.py").relative_to(folder or ".")
+    done = subprocess.run(
+        [sys.executable, str(script), "--help"],
+        cwd=ROOT / folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Run an exported network in Lava" in done.stdout
 
 
 FORKING = """

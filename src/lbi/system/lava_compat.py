@@ -8,20 +8,18 @@ needed. Other scripts run unchanged with
 
 or calls ``install()`` before its first import of Lava. Processes that Lava starts are forks and inherit the patches;
 a script that starts fresh interpreters (``spawn``, ``forkserver``) has to call ``install()`` itself. Standard library
-only: the supervised child loads this file by its path, and ``exporters/run_lava.py`` holds a copy of its middle part.
+only: the supervised child loads this file by its path, and the exporter copies the part between the marks into every
+exported ``run_lava.py``.
 """
 
 from __future__ import annotations
 
-import os
-import runpy
+# Lava on newer Pythons, begin: exporters/lava.py copies this part.
 import sys
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import decode_source
 from typing import Any
-
-# Lava on newer Pythons, begin: the same text in lbi/system/lava_compat.py and in exporters/run_lava.py.
 
 
 @dataclass(frozen=True)
@@ -118,6 +116,9 @@ def install() -> None:
 
 def main() -> None:
     """Run the script that the command line names as ``__main__``, with the patches installed."""
+    import os
+    import runpy
+
     if len(sys.argv) < 2:
         raise SystemExit("usage: python -m lbi.system.lava_compat SCRIPT [ARGUMENT ...]")
     script = sys.argv[1]
