@@ -78,9 +78,8 @@ def estimate(
     counters = [Counter(PlacedNetwork(network, placement), profile) for network, placement in placed]
     if activity is None and spikes is None:
         _add_worst_case(fixed, counters)
+        run, basis = _Run.worst_case(fixed), WORST_CASE
         n_samples = n_steps = 0
-        basis = WORST_CASE
-        run = _Run.worst_case(fixed)
     else:
         run = _Run(fixed)
         _count_runs(run, counters, _runs(fixed, activity, spikes), on_activity)

@@ -106,17 +106,13 @@ def quantize(
         else:
             scale = _best_scale(population, into, profile, free=exponents == "free")
         _check_threshold(population, into, scale, profile, problems)
-        where = f"population {population.name!r}"
-        neuron = population.neuron.to_fixed(scale, population.n, profile.formats, where, problems)
         latency = latencies[population.name]
-        populations.append(FixedPopulation(population.name, population.shape, neuron, scale, latency))
+        populations.append(_population(population, scale, latency, profile, problems))
     scales = {population.name: population.scale for population in populations}
     for projection in network.projections:
-        fixed = _projection(projection, scales[projection.target], profile)
+        fixed, kept = _projection(projection, scales[projection.target], profile)
         delay = _chip_delay(network, projection, latencies, profile, problems)
-        if isinstance(delay, np.ndarray):
-            delay = delay[fixed[1]]
-        projections.append(replace(fixed[0], delay=delay))
+        projections.append(replace(fixed, delay=delay[kept] if isinstance(delay, np.ndarray) else delay))
     problems.raise_as(InputError)
     return FixedNetwork(
         input_shape=network.input_shape,
@@ -126,6 +122,15 @@ def quantize(
         chip=profile.name,
         provenance=dict(network.meta),
     )
+
+
+def _population(
+    population: Population, scale: float, latency: int, profile: HardwareProfile, problems: Problems
+) -> FixedPopulation:
+    """The population in integers."""
+    where = f"population {population.name!r}"
+    neuron = population.neuron.to_fixed(scale, population.n, profile.formats, where, problems)
+    return FixedPopulation(population.name, population.shape, neuron, scale, latency)
 
 
 def _check_magnitudes(network: Network, problems: Problems) -> None:
@@ -323,15 +328,14 @@ def _best_scale(
 
 def _integrator_limit(population: Population, into: list[Projection]) -> float:
     """The scale at which the input described by ``INTEGRATED_SHARE`` drives a voltage to the end of its range."""
-    neuron = population.neuron
-    u = v = 0.0
+    neuron = replace(population.neuron, bias=None)
+    state = {name: np.zeros(1) for name in neuron.state_variables}
     for _ in range(INTEGRATED_STEPS):
-        u = u * (1.0 - neuron.current_decay) + 1.0
-        v = v * (1.0 - neuron.voltage_decay) + u
+        neuron.step(state, np.ones(1))
     fan_in = np.zeros(population.n)
     for projection in into:
         np.add.at(fan_in, projection.weights.row_of(), np.abs(projection.weights.data))
-    peak = INTEGRATED_SHARE * float(fan_in.max(initial=0.0)) * v
+    peak = INTEGRATED_SHARE * float(fan_in.max(initial=0.0)) * abs(float(state["v"][0]))
     return (STATE_LIMIT >> ACTIVATION_SHIFT) / peak if peak else np.inf
 
 

@@ -240,6 +240,21 @@ def _link(file: h5py.File, name: str, names: list[str], rng: Rng) -> None:
         file[beside] = target
 
 
+JSON_TEXTS = ('{"dataset": 3}', '{"dataset": {"name": 5}}', "[1]", '{"a": NaN}', "[" * 4000, "9" * 5000)
+ARRAYS = (
+    [1, 2, 3],
+    [2**62, 2**62],
+    [-1],
+    [0],
+    [1.5],
+    np.zeros((2, 2)),
+    np.zeros(0),
+    [2**40],
+    ["a", "b"],
+    [float("nan")],
+)
+
+
 def _attribute(file: h5py.File, name: str, names: list[str], rng: Rng) -> None:
     """Delete, replace, rename or add an attribute."""
     holders = [each for each in ("/", *names) if len(file[each].attrs)]
@@ -252,55 +267,19 @@ def _attribute(file: h5py.File, name: str, names: list[str], rng: Rng) -> None:
         if change == "rename":
             attributes[key + "x"] = old
     elif change == "set":
-        number = pick(rng, INTEGERS)
-        text = pick(
-            rng,
-            (
-                *TEXTS,
-                '{"dataset": 3}',
-                '{"dataset": {"name": 5}}',
-                "[1]",
-                '{"a": NaN}',
-                "[" * 4000,
-                "9" * 5000,
-            ),
+        number, text = pick(rng, INTEGERS), pick(rng, (*TEXTS, *JSON_TEXTS))
+        values = (
+            number if abs(number) < 2**63 else 0.5,
+            pick(rng, FLOATS),
+            text.replace("\x00", "0"),
+            text.encode().replace(b"\x00", b"") or b"0",
+            b"\xff\xfe",
+            True,
         )
-        attributes[key] = pick(
-            rng,
-            (
-                number if abs(number) < 2**63 else 0.5,
-                pick(rng, FLOATS),
-                text.replace("\x00", "0"),
-                text.encode().replace(b"\x00", b"") or b"0",
-                b"\xff\xfe",
-                True,
-            ),
-        )
+        attributes[key] = pick(rng, values)
     elif change == "array":
-        attributes[key] = pick(
-            rng,
-            (
-                [1, 2, 3],
-                [2**62, 2**62],
-                [-1],
-                [0],
-                [1.5],
-                np.zeros((2, 2)),
-                np.zeros(0),
-                [2**40],
-                ["a", "b"],
-                [float("nan")],
-            ),
-        )
+        attributes[key] = pick(rng, ARRAYS)
     else:
-        attributes[key] = pick(
-            rng,
-            (
-                h5py.Empty("f4"),
-                1j,
-                np.zeros(2, dtype=[("a", "i4")]),
-                np.void(b"abc"),
-                file[name].ref,
-                np.array([1, 2], object).astype("S3"),
-            ),
-        )
+        compound, strings = np.zeros(2, dtype=[("a", "i4")]), np.array([1, 2], object).astype("S3")
+        odd = (h5py.Empty("f4"), 1j, compound, np.void(b"abc"), file[name].ref, strings)
+        attributes[key] = pick(rng, odd)

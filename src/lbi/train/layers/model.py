@@ -92,16 +92,15 @@ class PopulationConfig:
         voltage_decay: tuple[float, ...] = (),
         threshold: tuple[float, ...] = (1.0,),
         recurrent: bool = False,
-        bias: bool = False,
-        train_decays: bool = False,
-        neuron: str = "cuba_lif",
-        options: Mapping[str, tuple[float, ...]] | None = None,
-        **parameters: tuple[float, ...],
+        **more: Any,
     ) -> None:
-        given = {**(options or {}), **parameters}
-        values = (name, n, current_decay, voltage_decay, threshold, recurrent, bias, train_decays, neuron)
-        for entry, value in zip(dataclass_fields(self), (*values, given), strict=True):
-            object.__setattr__(self, entry.name, value)
+        given = (name, n, current_decay, voltage_decay, threshold, recurrent)
+        own = dict(zip((entry.name for entry in dataclass_fields(self)), given, strict=False))
+        for entry in dataclass_fields(self)[len(own) : -1]:
+            own[entry.name] = more.pop(entry.name, entry.default)
+        own["options"] = {**more.pop("options", {}), **more}
+        for key, value in own.items():
+            object.__setattr__(self, key, value)
 
     def parameter(self, name: str) -> tuple[float, ...]:
         """The entries of a parameter of the neuron model.

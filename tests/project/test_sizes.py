@@ -1,0 +1,31 @@
+"""Files and functions are short enough to be read at once."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TEXTS = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for folder in ("src", "exporters", "tests", "benchmarks")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+MOST_FILE_LINES, MOST_FUNCTION_LINES = 500, 60
+
+
+def test_a_file_holds_one_concept():
+    long = {path: n for path, text in TEXTS.items() if (n := text.count("\n")) > MOST_FILE_LINES}
+    assert not long, f"files of more than {MOST_FILE_LINES} lines: split them by concept"
+
+
+def test_a_function_fits_a_screen():
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    long = [
+        f"{path}:{node.lineno} {node.name}, {n_lines} lines"
+        for path, text in TEXTS.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, functions)
+        and (n_lines := (node.end_lineno or 0) - node.lineno + 1) > MOST_FUNCTION_LINES
+    ]
+    assert not long, f"functions of more than {MOST_FUNCTION_LINES} lines: name their parts"
