@@ -35,13 +35,14 @@ FLAGS = (
     "validation",
     "patience",
     "precision",
+    "device",
 )
 """Flags with the names of training configuration fields."""
 
 
 HIDDEN = Rule("option", "whole numbers, separated by commas")
 RESUMED = Rule(
-    "resume", "only --data, --epochs and outputs", "leave out the options that the checkpoint holds"
+    "resume", "only --data, --device, --epochs and outputs", "leave out the options that the checkpoint holds"
 )
 
 
@@ -98,6 +99,7 @@ RESUMED = Rule(
     metavar="MODEL",
     help="Fine-tune a trained model.pt; options that are left out are taken from it.",
 )
+@click.option("--device", metavar="DEVICE", help="auto (default: a GPU if there is one), cpu or cuda.")
 @click.option("--precision", help="float (default), or chip: the last epochs compute in the chip's integers.")
 @click.option(
     "--metrics", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write metrics, one row per epoch."
@@ -162,7 +164,7 @@ def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
         return start.config(*given), {"start": start}
     checkpoint = read_checkpoint(flags["resume"])
     also = {name for name, flag in (("dataset", "dataset"), ("from", "start")) if flags[flag]}
-    fixed = sorted((set(options) - {"data", "epochs"}) | also)
+    fixed = sorted((set(options) - {"data", "device", "epochs"}) | also)
     if fixed or flags["config"]:
         raise UsageError(RESUMED.broken("--resume", f"with {', '.join(fixed) or '--config'}"))
     return resume_config(checkpoint, options), {"checkpoint": checkpoint}

@@ -51,7 +51,7 @@ def save_model(model: SpikingNetwork, path: str | Path, meta: Mapping[str, Any] 
         "format": MODEL[0],
         "version": MODEL[1],
         **plain,
-        "state_dict": {name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
+        "state_dict": {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()},
     }
     untrusted_torch.write(content, path)
 

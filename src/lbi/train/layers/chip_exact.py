@@ -26,7 +26,8 @@ def set_scales(model: SpikingNetwork, chip: str = CHIP) -> None:
     leave_chip(model)
     fixed = quantize(network_of(model), chip)
     for layer in model.populations():
-        layer.scale.copy_(torch.tensor([fixed.population(name).scale for name in layer.config.parts]))
+        scales = [fixed.population(name).scale for name in layer.config.parts]
+        layer.scale.copy_(torch.tensor(scales, dtype=torch.float64, device=layer.scale.device))
 
 
 @torch.no_grad()

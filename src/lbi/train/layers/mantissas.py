@@ -41,7 +41,7 @@ def chip_bias(bias: Tensor, scale: Tensor, part: Tensor) -> Tensor:
             values = bias.detach()[mine].double().cpu().numpy()
             neuron = CubaLif(1.0, 1.0, 1.0, values)
             fixed = neuron.to_fixed(float(scale[mine][0]), values.size, _formats(), "bias", Problems())
-            exact[mine] = torch.from_numpy(fixed.bias / (1 << ACTIVATION_SHIFT)).to(bias.dtype)
+            exact[mine] = torch.from_numpy(fixed.bias / (1 << ACTIVATION_SHIFT)).to(bias)
     return scaled + (exact - scaled).detach()
 
 

@@ -401,8 +401,9 @@ class SpikingNetwork(nn.Module):
             run.append(layer(spikes, self.config.surrogate, self.config.slope))
             spikes = run[-1][0]
             if dropout > 0 and i + 1 < len(self.layers):
-                kept = torch.rand(spikes.shape[0], 1, spikes.shape[2]) >= dropout
-                spikes = spikes * kept.to(spikes.dtype)
+                # Drawn on the CPU: the same on every device.
+                kept = torch.rand(spikes.shape[0], 1, spikes.shape[2], device="cpu") >= dropout
+                spikes = spikes * kept.to(spikes)
         return run
 
     def populations(self) -> list[PopulationLayer]:

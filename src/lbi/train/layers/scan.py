@@ -18,6 +18,7 @@ from torch import Tensor
 from lbi.errors import Problems, Rule, UsageError
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network.neurons import FloatParameters
+from lbi.train import gpu
 from lbi.train.layers.event_linear import weight_gradient
 from lbi.train.layers.numba_bridge import arrays, load_kernels
 from lbi.train.layers.surrogate import SURROGATES, Spike
@@ -41,7 +42,8 @@ class Kernels:
     Attributes:
         n_traces: Arrays (n_samples, n_steps, n) that a forward pass writes: spikes, voltages before reset, …
         n_carried: Gradients (n_samples, n) that the backward pass hands from step to step.
-        cuda: Whether ``<model>_cuda.py`` has a ``CudaScan``, which is used for tensors on a GPU.
+        cuda: Whether ``<model>_cuda.py`` has a ``CudaScan``, which is used for tensors on a GPU once
+            ``lbi.train.gpu`` allows it.
     """
 
     n_traces: int
@@ -161,12 +163,17 @@ def scan(
         surrogate: name of the surrogate gradient.
         slope: its slope.
         chip: compute in the chip's integers. Input, recurrent weights and levels are then whole mantissa units, the
-            bias is in 1/64 of them, and factors per step are in 1/4096; gradients are those of the float scan.
+            bias is in 1/64 of them, and factors per step are in 1/4096; gradients are those of the float scan. Tensors on
+            a GPU are moved to the CPU for it.
     """
     whole = a.dtype in (torch.float32, torch.float64)
+    if chip and a.device.type != "cpu":  # integers on a GPU have no kernels of their own
+        fed = None if recurrent is None else recurrent.cpu()
+        moved = scan(model, a.cpu(), fed, [value.cpu() for value in neuron], surrogate, slope, chip=True)
+        return moved[0].to(a.device), moved[1].to(a.device)
     if model.kernels is not None and (chip or (a.device.type == "cpu" and whole)):
         return FusedScan.apply(model, chip, surrogate, slope, a, recurrent, *neuron)
-    if model.kernels is not None and model.kernels.cuda and a.is_cuda and whole:
+    if model.kernels is not None and model.kernels.cuda and a.is_cuda and whole and gpu.allowed():
         fused = import_module(f"lbi.train.neurons.{model.name}_cuda").CudaScan
         return fused.apply(surrogate, slope, a, recurrent, *neuron)
     return model.reference(a, recurrent, neuron, surrogate, slope)
@@ -263,7 +270,7 @@ def _in_units(model: NeuronModel, parameters: Tensor) -> Tensor:
     """Parameters as int64: factors kept per step in 4096ths, levels in mantissa units, bias in state units."""
     n_decays, n_levels = len(model.decays), len(model.levels)
     factors = [1 << DECAY_BITS] * n_decays + [1] * n_levels + [1 << ACTIVATION_SHIFT]
-    return (parameters.double() * torch.tensor(factors)[:, None]).round().long()
+    return (parameters.double() * torch.tensor(factors, device=parameters.device)[:, None]).round().long()
 
 
 def _recurrent_gradient(spikes: Tensor, grad_a: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from lbi.errors import require
+from lbi.train import gpu
 from lbi.train.optim import steps
 from lbi.train.optim.slot import DUAL, PLAIN, SHRINK, Group, Slot, State
 
@@ -137,7 +138,7 @@ def _engines(slots: list[Slot]) -> dict[tuple[bool | None, str], Any]:
             from lbi.train.optim import fused_cpu
 
             engines[wanted, "cpu"] = fused_cpu
-        elif p.is_cuda and wanted:
+        elif p.is_cuda and (wanted or (wanted is None and gpu.allowed())):
             require("triton", "train")
             from lbi.train.optim import fused_cuda
 

@@ -24,6 +24,7 @@ from lbi.train.layers.surrogate import SURROGATES
 from lbi.train.neurons import NEURONS
 from lbi.train.optim.choices import OPTIMIZERS
 from lbi.train.optim.regularizers import Regularizer
+from lbi.train.session.device import DEVICES
 
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("float", "chip")
@@ -108,6 +109,7 @@ class TrainConfig:
         regularizer: of the sparse optimizers, a name of ``lbi.train.Regularizer.kinds``: "L1" or "GroupL1" (whole
             neurons, axons or blocks vanish).
         regularizer_options: its fields, such as {"over": "columns"}.
+        device: "auto", "cpu" or "cuda"; not part of what a file says of a run.
         seed: seed of weights, order, augmentation and dropout.
         validation: fraction of the training set to hold out.
         patience: epochs without a better validation accuracy after which to stop; 0 for never.
@@ -169,6 +171,7 @@ class TrainConfig:
     regularizer: str = "L1"
     regularizer_options: Mapping[str, Any] = field(default_factory=dict)
     seed: Count = 0
+    device: Annotated[str, OneOf(DEVICES)] = "auto"
     # data
     validation: ShareBelowOne = 0.0
     patience: Count = 0
@@ -278,6 +281,7 @@ class TrainConfig:
         plain = {
             key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
         }
+        del plain["device"]  # files are the same wherever a run takes place, and are continued anywhere
         plain["encoding"] = dict(self.encoding)
         plain["regularizer_options"] = dict(self.regularizer_options)
         for name in WRITTEN_IF_CHOSEN:

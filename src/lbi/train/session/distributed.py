@@ -1,7 +1,7 @@
 """Data-parallel training under ``torchrun``: one global batch, distributed over processes.
 
 Every process draws the same order and augmentation and takes its share of each batch; gradients are summed
-(torch.distributed, gloo on a CPU), and all processes take the same optimizer step. Without torchrun nothing happens.
+(torch.distributed: nccl on GPUs, gloo on CPUs), and all processes take the same optimizer step. Without torchrun nothing happens.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import torch
 from torch import distributed, nn
 
 
-def start() -> None:
-    """Join the process group of ``torchrun``, if there is one."""
+def start(device: torch.device) -> None:
+    """Join the process group of ``torchrun``, if there is one; every process has a device of its own."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if "RANK" in os.environ and "MASTER_ADDR" in os.environ and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
 def stop() -> None:

@@ -24,6 +24,7 @@ from lbi.train.layers.model import SpikingNetwork
 from lbi.train.session import distributed
 from lbi.train.session.augment import augment
 from lbi.train.session.config import TrainConfig
+from lbi.train.session.device import choose, on_cpu
 from lbi.train.session.losses import activity_loss
 from lbi.train.session.progress import Progress
 from lbi.train.session.readout import predict, scores
@@ -63,9 +64,9 @@ class Trainer:
         self.on_epoch = on_epoch
         self.train, self.validation = split(dataset, config)
         dataset.check_classes(self.train)
-        self.model = model or SpikingNetwork(
-            config.model(dataset.input_shape, dataset.n_classes), config.seed
-        )
+        self.device = choose(config.device)
+        network = model or SpikingNetwork(config.model(dataset.input_shape, dataset.n_classes), config.seed)
+        self.model = network.to(self.device)
         self.optimizer = make_optimizer(config, self.model, fresh=model is None)
         self.controller = make_controller(config, self.optimizer)
         self.start_density = config.initial_density if model is None else self.density()
@@ -168,7 +169,8 @@ class Trainer:
         config = self.config
         moved = augment(self.train.spikes[chosen], config.channel_jitter, config.time_shift, rng)
         mine = distributed.share(chosen.size)
-        spikes, labels = torch.from_numpy(moved[mine]), torch.from_numpy(self.train.labels[chosen[mine]])
+        spikes = torch.from_numpy(moved[mine]).to(self.device)
+        labels = torch.from_numpy(self.train.labels[chosen[mine]]).to(self.device)
         run = self.model(spikes, config.dropout)
         loss = cross_entropy(config.gain * scores(self.model, run), labels, reduction="sum") / chosen.size
         loss = loss + activity_loss(self.model, run, config) * (labels.numel() / chosen.size)
@@ -195,9 +197,9 @@ class Trainer:
     @torch.no_grad()
     def _sums(self, loss: Tensor, run: list[tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
         """(3,) float64 sums of loss, correct answers and spikes over this process's share of a batch."""
-        n_spikes = sum(spikes.sum(dtype=torch.float64) for spikes, _ in run)
+        n_spikes = torch.stack([spikes.sum(dtype=torch.float64) for spikes, _ in run]).sum()
         n_right = (predict(self.model, run) == labels).sum().double()
-        return torch.stack([loss.detach().double(), n_right, torch.as_tensor(n_spikes)])
+        return torch.stack([loss.detach().double(), n_right, n_spikes])
 
     def _set_lr(self, step: int) -> None:
         if self.config.schedule == "cosine":
@@ -215,7 +217,7 @@ class Trainer:
     def checkpoint(self) -> dict[str, Any]:
         """The complete state for resuming, in plain types and tensors."""
         progress = self.progress
-        return {
+        state = {
             "config": self.config.to_dict(),
             "network": self.model.config.to_dict(),
             "model": self.model.state_dict(),
@@ -230,6 +232,7 @@ class Trainer:
                 "best_state": progress.best_state,
             },
         }
+        return state if self.device.type == "cpu" else dict(on_cpu(state))
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Load a checkpoint's state; the run continues bit for bit.
@@ -267,9 +270,9 @@ def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData |
 @torch.no_grad()
 def evaluate(model: SpikingNetwork, data: SpikeData) -> float:
     """Accuracy in [0, 1] with the deployed readout."""
-    n_right = 0
+    n_right, device = 0, next(model.parameters()).device
     for start in range(0, len(data), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)
-        classes = predict(model, model(torch.from_numpy(data.spikes[part])))
-        n_right += int((classes == torch.from_numpy(data.labels[part])).sum())
+        classes = predict(model, model(torch.from_numpy(data.spikes[part]).to(device)))
+        n_right += int((classes.cpu() == torch.from_numpy(data.labels[part])).sum())
     return n_right / max(1, len(data))

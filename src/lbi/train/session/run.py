@@ -18,6 +18,8 @@ from lbi.train.layers.model import SpikingNetwork
 from lbi.train.model_pt import save_model
 from lbi.train.session import distributed
 from lbi.train.session.config import TrainConfig, make_config
+from lbi.train.session.device import choose
+from lbi.train.session.gpu_check import enable
 from lbi.train.session.loop import Trainer, evaluate
 from lbi.train.session.metrics import Metrics
 from lbi.train.session.resume import checked_network
@@ -54,7 +56,7 @@ class Outputs:
 
 
 def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainConfig:
-    """The checkpoint's configuration with the options that may change (``data``, ``epochs``)."""
+    """The checkpoint's configuration with the options that may change (``data``, ``device``, ``epochs``)."""
     return make_config(None, None, {**checkpoint["config"], **options})
 
 
@@ -77,7 +79,10 @@ def prepare(
     Returns:
         The trainer.
     """
-    distributed.start()
+    device = choose(config.device)
+    distributed.start(device)
+    if device.type == "cuda":
+        enable(device)
     outputs.check()
     dataset, model = datasets.load(config.dataset, config.data, **config.encoding), None
     if start is not None:
