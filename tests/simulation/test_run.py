@@ -10,32 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.one_layer import one_layer
 from support.random_fixed import networks, spikes_for
 
 from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
 from lbi.errors import InputError
-from lbi.simulation import oracle
+from lbi.simulation import columns, oracle
 from lbi.simulation.layout import plan_of, stored_bytes
-from lbi.simulation.records import DENSE, SPARSE
+from lbi.simulation.records import DENSE, MASKED, SPARSE
 from lbi.simulation.run import SaturationWarning, SpikeEvents, simulate
 
 ALL = ("spikes", "active", "u", "v")
-
-
-def one_layer(
-    weights, *, du=4095, dv=4096, vth=1, bias=0, exponent=0, sign_mode=SignMode.MIXED, **projection
-):
-    """input → layer; by default u and v forget at once: v = (Σ weights) << 6 in every step."""
-    weights = CsrMatrix.from_dense(np.array(weights, dtype=np.int16))
-    n_out, n_in = weights.shape
-    neuron = FixedCubaLif(du, dv, vth, np.full(n_out, bias))
-    return FixedNetwork(
-        (n_in,),
-        (FixedPopulation("layer", (n_out,), neuron),),
-        (FixedProjection("w", "input", "layer", weights, sign_mode, exponent, **projection),),
-        Readout("layer"),
-        "loihi2",
-    )
 
 
 def run_quietly(network, spikes, **options):
@@ -73,9 +58,11 @@ def test_equals_the_plain_simulation_with_latencies(data):
     assert_equal(run_quietly(network, events, record=variables, n_threads=2), expected)
 
 
-@pytest.mark.parametrize(("density", "expected"), [(0.05, SPARSE), (0.9, DENSE)])
+@pytest.mark.parametrize("kind", [DENSE, SPARSE, MASKED])
+@pytest.mark.parametrize("density", [0.05, 0.9])
 @pytest.mark.parametrize("sign_mode", SignMode)
-def test_equals_the_plain_simulation_beyond_one_vector(rng, density, expected, sign_mode):
+def test_equals_the_plain_simulation_beyond_one_vector(rng, monkeypatch, density, kind, sign_mode):
+    monkeypatch.setattr(columns, "chosen_formats", lambda fixed, projections: [kind])
     grid = sign_mode.lava_format.symmetric
     shape = (150, 300)
     values = rng.integers(grid.minimum // grid.step, grid.maximum // grid.step + 1, shape) * grid.step
@@ -87,7 +74,7 @@ def test_equals_the_plain_simulation_beyond_one_vector(rng, density, expected, s
         bias=-900,
         sign_mode=sign_mode,
     )
-    assert plan_of(network).layout.format.tolist() == [expected]
+    assert plan_of(network).layout.format.tolist() == [kind]
     spikes = (rng.random((3, 20, 300)) < 0.2).astype(np.uint8)
     assert_equal(run_quietly(network, spikes, record=ALL), oracle.simulate(network, spikes, record=ALL))
 

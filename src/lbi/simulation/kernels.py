@@ -16,13 +16,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 from numpy.typing import NDArray
 
-from lbi.simulation.records import ATRLIF, CUBA_LIF, DENSE, LIF_REFRACTORY, Inputs, Layout, Outputs
+from lbi.simulation.bits import nonzeros
+from lbi.simulation.records import ATRLIF, CUBA_LIF, DENSE, LIF_REFRACTORY, MASKED, Inputs, Layout, Outputs
+from lbi.simulation.rows import add_dense, add_masked, scatter, scatter_around
 from lbi.system.numba_cache import compiled
 
 _TOP = np.int32(1 << 23)
@@ -34,7 +33,9 @@ _LOWEST = np.int32(1 - (1 << 23))
 Counts = tuple[Any, Any, Any]
 """Numbers of active, wrapped and clipped neurons of one population in one step."""
 
-_compiled = compiled(nogil=True)
+_compiled = compiled(nogil=True, _nrt=False)
+"""Without reference counts, which numba takes of every slice: they took half of the time. The caller keeps all arrays alive."""
+
 _inlined = njit(nogil=True, inline="always")
 """Inlining: passing the many arrays of a Layout costs more than most calls."""
 
@@ -50,7 +51,8 @@ class Scratch(NamedTuple):
     active: NDArray[np.uint8]
     rings: NDArray[np.int32]
     sums: NDArray[np.int32]  # where a right-shifted projection sums each lag
-    sources: NDArray[np.int32]  # the spikes of one source in one step
+    sources: NDArray[np.uint32]  # the spikes of one source in one step; 16 longer: vectors are written
+    room: NDArray[np.int64]  # (3, 64) of ``lbi.simulation.rows``
 
 
 def scratch_for(layout: Layout) -> Scratch:
@@ -66,113 +68,30 @@ def scratch_for(layout: Layout) -> Scratch:
         active=np.zeros(n, dtype=np.uint8),
         rings=np.zeros(int(layout.ring[-1]), dtype=np.int32),
         sums=np.zeros(int(sums.max(initial=0)), dtype=np.int32),
-        sources=np.zeros(max(layout.n_in, int(layout.n.max())), dtype=np.int32),
+        sources=np.zeros(max(layout.n_in, int(layout.n.max())) + 16, dtype=np.uint32),
+        room=np.zeros((3, 64), dtype=np.int64),
     )
 
 
-@intrinsic
-def mask64(context: Any, array: Any, at: Any) -> Any:
-    """64 bytes of a uint8 array as a uint64, with bit i set if ``array[at + i]`` is not zero."""
-
-    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source = context.make_array(signature.args[0])(context, builder, arguments[0])
-        vector = ir.VectorType(ir.IntType(8), 64)
-        pointer = builder.bitcast(builder.gep(source.data, [arguments[1]]), vector.as_pointer())
-        loaded = builder.load(pointer, align=1)
-        return builder.bitcast(builder.icmp_unsigned("!=", loaded, vector(None)), ir.IntType(64))
-
-    return types.uint64(array, types.int64), build
-
-
-@intrinsic
-def lowest_bit(context: Any, mask: Any) -> Any:
-    """The position of the lowest set bit of a nonzero uint64."""
-
-    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.IntType(1)(1))
-
-    return types.uint64(types.uint64), build
-
-
 @_inlined
-def nonzeros(flags: Any, n: int, found: Any) -> int:
-    """Write the indices of nonzero values among the first ``n`` of ``flags`` (uint8) to ``found``; returns their number."""
-    count = 0
-    whole = n - n % 64
-    rest = np.uint64(n - whole)
-    for begin in range(0, n, 64):
-        if begin < whole:
-            mask = mask64(flags, begin)
-        elif flags.size - begin >= 64:
-            mask = mask64(flags, begin) & ((np.uint64(1) << rest) - np.uint64(1))
-        elif n >= 64:
-            mask = mask64(flags, n - 64) >> (np.uint64(64) - rest)
-        else:
-            mask = np.uint64(0)
-            for i in range(begin, n):
-                mask |= np.uint64(flags[i] != 0) << np.uint64(i - begin)
-        while mask != 0:
-            found[count] = np.uint64(begin) + lowest_bit(mask)
-            count += 1
-            mask &= mask - np.uint64(1)
-    return count
-
-
-@_inlined
-def add_rows(goal: Any, rows: Any, factor: Any, sources: Any, count: int) -> None:
-    """Add the dense weight rows of spiking sources, four at a time."""
-    n = goal.size
-    whole = count - count % 4
-    for e in range(0, whole, 4):
-        row0 = rows[sources[e] * n : sources[e] * n + n]
-        row1 = rows[sources[e + 1] * n : sources[e + 1] * n + n]
-        row2 = rows[sources[e + 2] * n : sources[e + 2] * n + n]
-        row3 = rows[sources[e + 3] * n : sources[e + 3] * n + n]
-        for i in range(n):
-            total = np.int32(row0[i]) + np.int32(row1[i]) + np.int32(row2[i]) + np.int32(row3[i])
-            goal[i] += np.int32(np.int32(total) * factor)
-    for e in range(whole, count):
-        row = rows[sources[e] * n : sources[e] * n + n]
-        for i in range(n):
-            goal[i] += np.int32(np.int32(row[i]) * factor)
-
-
-@_inlined
-def scatter(
-    goal: Any, indices: Any, weights: Any, factor: Any, pointers: Any, sources: Any, count: int
+def deliver(
+    layout: Layout, q: int, goal: Any, base: int, factor: Any, sources: Any, count: int, room: Any
 ) -> None:
-    """Add the stored synapses of spiking sources."""
-    for e in range(count):
-        source = sources[e]
-        for k in range(pointers[source], pointers[source + 1]):
-            goal[indices[k]] += np.int32(np.int32(weights[k]) * factor)
-
-
-@_inlined
-def scatter_around(
-    goal: Any, base: int, indices: Any, weights: Any, factor: Any, pointers: Any, sources: Any, count: int
-) -> None:
-    """``scatter`` into a ring whose index 0 is at ``base``."""
-    size = np.uint64(goal.size)
-    for e in range(count):
-        source = sources[e]
-        for k in range(pointers[source], pointers[source + 1]):
-            i = np.uint64(base) + np.uint64(indices[k])
-            if i >= size:
-                i -= size
-            goal[i] += np.int32(np.int32(weights[k]) * factor)
-
-
-@_inlined
-def deliver(layout: Layout, q: int, goal: Any, base: int, factor: Any, sources: Any, count: int) -> None:
     """Add one projection's synapses, with the loop for its format and widths."""
     w, x = layout.weights[q], layout.indices[q]
     pointers = layout.pointers[layout.columns[q] :]
+    empty = layout.n_source[q]
     if layout.format[q] == DENSE:
         if layout.weight_bytes[q] == 1:
-            add_rows(goal, layout.weights1[w:], factor, sources, count)
+            add_dense(goal, layout.weights1[w:], factor, sources, count, empty, room)
         else:
-            add_rows(goal, layout.weights2[w:], factor, sources, count)
+            add_dense(goal, layout.weights2[w:], factor, sources, count, empty, room)
+    elif layout.format[q] == MASKED:
+        words = layout.words[x:]
+        if layout.weight_bytes[q] == 1:
+            add_masked(goal, words, layout.weights1[w:], factor, pointers, sources, count, empty, room)
+        else:
+            add_masked(goal, words, layout.weights2[w:], factor, pointers, sources, count, empty, room)
     elif layout.index_bytes[q] == 2:
         if layout.weight_bytes[q] == 1:
             scatter(goal, layout.indices2[x:], layout.weights1[w:], factor, pointers, sources, count)
@@ -185,9 +104,10 @@ def deliver(layout: Layout, q: int, goal: Any, base: int, factor: Any, sources: 
 
 
 @_inlined
-def send(layout: Layout, q: int, step: int, rings: Any, sums: Any, sources: Any, count: int) -> int:
+def send(layout: Layout, q: int, step: int, scratch: Scratch, count: int) -> int:
     """Deliver ``count`` spikes of step ``step`` through projection ``q``; returns the number of synapses reached."""
     p = layout.target[q]
+    rings, sums, sources = scratch.rings, scratch.sums, scratch.sources
     n, n_slots, n_lags, shift = layout.n[p], layout.n_slots[p], layout.n_lags[q], layout.shift[q]
     ring = rings[layout.ring[p] : layout.ring[p] + n * n_slots]
     slot = (step + layout.lag[q]) % n_slots
@@ -197,7 +117,7 @@ def send(layout: Layout, q: int, step: int, rings: Any, sums: Any, sources: Any,
         goal[:] = 0
     elif n_lags == 1:
         goal, base = ring[slot * n : slot * n + n], 0
-    deliver(layout, q, goal, base, layout.factor[q], sources, count)
+    deliver(layout, q, goal, base, layout.factor[q], sources, count, scratch.room)
     if shift < 0:
         for lag in range(n_lags):
             part = ring[slot * n : slot * n + n]
@@ -207,7 +127,8 @@ def send(layout: Layout, q: int, step: int, rings: Any, sums: Any, sources: Any,
     c = layout.columns[q]
     synops = np.uint64(0)
     for e in range(count):
-        synops += layout.pointers[c + sources[e] + 1] - layout.pointers[c + sources[e]]
+        at = np.uint64(c) + np.uint64(sources[e])
+        synops += layout.pointers[at + np.uint64(1)] - layout.pointers[at]
     return np.int64(synops)
 
 
@@ -332,37 +253,9 @@ def input_events(inputs: Inputs, sample: int, step: int, found: Any) -> int:
     return end - begin
 
 
-@intrinsic
-def borrowed(context: Any, record: Any) -> Any:
-    """The same named tuple with arrays that do not own their data; the caller keeps the data alive.
-
-    For owned arrays numba counts references to every slice atomically, which took half of the time.
-    """
-
-    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        result = arguments[0]
-        for i, kind in enumerate(signature.args[0].types):
-            if isinstance(kind, types.Array):
-                array = context.make_array(kind)(context, builder, builder.extract_value(result, i))
-                array.meminfo = cgutils.get_null_value(array.meminfo.type)
-                array.parent = cgutils.get_null_value(array.parent.type)
-                result = builder.insert_value(result, array._getvalue(), i)
-        return result
-
-    return record(record), build
-
-
 @_compiled
 def run(layout: Layout, inputs: Inputs, outputs: Outputs, scratch: Scratch, begin: int, end: int) -> None:
     """Simulate samples ``begin`` to ``end`` − 1, each from rest."""
-    run_borrowed(borrowed(layout), borrowed(inputs), borrowed(outputs), borrowed(scratch), begin, end)
-
-
-@_compiled
-def run_borrowed(
-    layout: Layout, inputs: Inputs, outputs: Outputs, scratch: Scratch, begin: int, end: int
-) -> None:
-    """``run`` on arrays that do not own their data."""
     for sample in range(begin, end):
         scratch.u[:] = 0
         scratch.v[:] = 0
@@ -389,8 +282,7 @@ def advance(
         outputs.n_events[source, sample, step] = count
         if count:
             for q in range(layout.first[source], layout.first[source + 1]):
-                reached = send(layout, q, step, scratch.rings, scratch.sums, sources, count)
-                outputs.n_synops[q, sample, step] = reached
+                outputs.n_synops[q, sample, step] = send(layout, q, step, scratch, count)
 
 
 @_inlined
@@ -430,4 +322,6 @@ def update(layout: Layout, outputs: Outputs, scratch: Scratch, p: int, sample: i
 def keep(records: Any, begin: int, done: int, values: Any) -> None:
     """Append one step's values to a record that begins at ``begin``; −1 means no record."""
     if begin >= 0:
-        records[begin + done : begin + done + values.size] = values
+        rows = records[begin + done : begin + done + values.size]
+        for i in range(values.size):
+            rows[i] = values[i]

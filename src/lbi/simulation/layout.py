@@ -1,13 +1,4 @@
-"""Memory layout of a network for event-driven simulation: flat arrays, with columns of weights in narrow integers.
-
-Weights of a projection are stored by column (all synapses of one source neuron together), without the low
-zero bits that all its mantissas share, so that mixed-sign weights (even, −254 to 254) take one byte.
-
-format      stored per synapse                         used where
-DENSE       weight of every target neuron              uniform delay, if it saves enough time for its memory
-SPARSE      weight and target index: uint16, or uint32 otherwise; with several delays the index is
-            (lag − shortest lag) · n_target + row, uint32
-"""
+"""Memory layout of a network for event-driven simulation: flat arrays, with columns of weights in narrow integers."""
 
 from __future__ import annotations
 
@@ -23,39 +14,30 @@ from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network.graph import INPUT
 from lbi.network.neurons import FixedNeuron
-from lbi.simulation.records import ATRLIF, CUBA_LIF, DENSE, LIF_REFRACTORY, N_PARAMETERS, SPARSE, Layout
+from lbi.simulation.columns import stored_columns
+from lbi.simulation.records import ATRLIF, CUBA_LIF, LIF_REFRACTORY, MASKED, N_PARAMETERS, Layout
 
 FAN_IN = Rule("fan-in", f"fewer than {(1 << 31) // 256}", "split the projection")
-POPULATION_SIZE = Rule("population-size", f"fewer than {1 << 31}", "split the population")
 
 _UNITY = 1 << DECAY_BITS
 
-BYTES_PER_SYNAPSE = 8
-"""Bytes per stored synapse of the whole network up to which dense rows are chosen."""
-
-DENSE_NS, SPARSE_NS = 0.025, 0.45
-"""Measured time in ns of one more target in a dense row (16 per instruction), and of one more scattered synapse."""
-
-
-class _Columns(NamedTuple):
-    """One projection's share of a Layout."""
-
-    format: int
-    shift: int
-    lag: int
-    n_lags: int
-    pointers: NDArray[np.uint64]
-    weights: NDArray[Any]
-    indices: NDArray[Any]
-
 
 class Plan(NamedTuple):
-    """The part shared by all runs of a network: populations and projections in layout order, and the layout."""
+    """The part shared by all runs of a network.
+
+    Attributes:
+        populations: In evaluation order.
+        projections: Sorted by source.
+        source: (Q,) of each projection: 0 the input, p + 1 population p.
+        layout: The network in flat arrays.
+        idle: Working memory (``lbi.simulation.kernels.Scratch``) that no thread uses now.
+    """
 
     populations: tuple[FixedPopulation, ...]
     projections: tuple[FixedProjection, ...]
-    source: tuple[int, ...]  # (Q,) of each projection: 0 the input, p + 1 population p
+    source: tuple[int, ...]
     layout: Layout
+    idle: list[Any]
 
 
 _plans: dict[int, tuple[weakref.ref[FixedNetwork], Plan]] = {}
@@ -78,7 +60,7 @@ def plan(fixed: FixedNetwork) -> Plan:
     _check_sums(projections)
     populations = tuple(fixed.population(name) for name in order)
     sources = tuple(number[projection.source] for projection in projections)
-    return Plan(populations, projections, sources, _layout(fixed, populations, projections, number))
+    return Plan(populations, projections, sources, _layout(fixed, populations, projections, number), [])
 
 
 def _layout(
@@ -87,8 +69,7 @@ def _layout(
     projections: tuple[FixedProjection, ...],
     number: dict[str, int],
 ) -> Layout:
-    dense = _dense_ones(fixed, projections)
-    columns = [_columns(fixed, projection, q in dense) for q, projection in enumerate(projections)]
+    columns = stored_columns(fixed, projections)
     n = np.array([population.n for population in populations], dtype=np.int64)
     target = np.array([number[p.target] - 1 for p in projections], dtype=np.int64)
     n_slots = np.ones(len(populations), dtype=np.int64)
@@ -98,6 +79,7 @@ def _layout(
     weights1 = [part.weights if part.weights.itemsize == 1 else None for part in columns]
     weights2 = [part.weights if part.weights.itemsize == 2 else None for part in columns]
     indices2 = [part.indices if part.indices.itemsize == 2 else None for part in columns]
+    words, first_word = _pool([part.words for part in columns], np.uint64)
     indices4 = [part.indices if part.indices.itemsize == 4 else None for part in columns]
     pool1, start1 = _pool(weights1, np.int8)
     pool2, start2 = _pool(weights2, np.int16)
@@ -106,6 +88,7 @@ def _layout(
     pointers, first_pointer = _pool([part.pointers for part in columns], np.uint64)
     weight_bytes = _int64([part.weights.itemsize for part in columns])
     index_bytes = _int64([part.indices.itemsize for part in columns])
+    is_masked = np.array([part.format == MASKED for part in columns], dtype=bool)
     models = [_parameters(population.neuron) for population in populations]
     return Layout(
         n_in=fixed.n_in,
@@ -117,6 +100,7 @@ def _layout(
         parameters=np.array([parameters for _, parameters in models], dtype=np.int64),
         bias=np.concatenate([population.neuron.bias for population in populations]).astype(np.int32),
         first=np.searchsorted(sources, np.arange(len(populations) + 2)).astype(np.int64),
+        n_source=_int64([projection.weights.shape[1] for projection in projections]),
         target=target,
         lag=_int64([part.lag for part in columns]),
         n_lags=_int64([part.n_lags for part in columns]),
@@ -127,21 +111,27 @@ def _layout(
         index_bytes=index_bytes,
         columns=first_pointer,
         weights=np.where(weight_bytes == 1, start1, start2),
-        indices=np.where(index_bytes == 2, first2, first4),
+        indices=np.where(is_masked, first_word, np.where(index_bytes == 2, first2, first4)),
         pointers=pointers,
         weights1=pool1,
         weights2=pool2,
         indices2=index2,
         indices4=index4,
+        words=words,
     )
 
 
 def stored_bytes(layout: Layout) -> int:
-    """Bytes of a layout's weights, indices and column pointers."""
-    return sum(
-        array.nbytes
-        for array in (layout.weights1, layout.weights2, layout.indices2, layout.indices4, layout.pointers)
+    """Bytes of a layout's weights, indices, masks and column pointers."""
+    stored = (
+        layout.weights1,
+        layout.weights2,
+        layout.indices2,
+        layout.indices4,
+        layout.words,
+        layout.pointers,
     )
+    return sum(array.nbytes for array in stored)
 
 
 def _check_sums(projections: tuple[FixedProjection, ...]) -> None:
@@ -154,73 +144,6 @@ def _check_sums(projections: tuple[FixedProjection, ...]) -> None:
             f"projection {projection.name!r}",
             f"{largest // 256} synapses on one neuron",
         )
-    problems.raise_as(InputError)
-
-
-def _width(mantissas: NDArray[Any]) -> tuple[int, np.dtype[Any]]:
-    """The number of low zero bits that all mantissas share, and the narrowest type for the remaining bits."""
-    union = int(np.bitwise_or.reduce(mantissas, initial=0)) & 0xFFFF
-    spare = (union & -union).bit_length() - 1 if union else 0
-    peak = max(int(mantissas.max(initial=0)), -int(mantissas.min(initial=0))) >> spare
-    return spare, np.dtype(np.int8 if peak <= 127 else np.int16)
-
-
-def _lags(fixed: FixedNetwork, projection: FixedProjection) -> tuple[int, int]:
-    """The shortest lag of a projection, and the number of steps up to the longest."""
-    lags = np.asarray(fixed.lag(projection))
-    return (int(lags.min()), int(np.ptp(lags)) + 1) if lags.size else (0, 1)
-
-
-def _dense_ones(fixed: FixedNetwork, projections: tuple[FixedProjection, ...]) -> set[int]:
-    """The projections that save most time as dense rows, within the memory limit."""
-    chosen: set[int] = set()
-    candidates: list[tuple[float, int, int]] = []  # time saved, more bytes, which
-    free = 0
-    for q, projection in enumerate(projections):
-        matrix = projection.weights
-        width = _width(matrix.data)[1].itemsize
-        uniform = _lags(fixed, projection)[1] == 1
-        sparse_bytes = matrix.nnz * (width + (2 if uniform and matrix.shape[0] <= 1 << 16 else 4))
-        free += matrix.nnz * BYTES_PER_SYNAPSE - sparse_bytes - 8 * (matrix.shape[1] + 1)
-        saved = matrix.nnz * SPARSE_NS - matrix.size * width * DENSE_NS
-        if uniform and matrix.nnz and saved > 0:
-            candidates.append((saved, matrix.size * width - sparse_bytes, q))
-    for _, more, q in sorted(candidates, reverse=True):
-        if more <= max(free, 0):
-            chosen.add(q)
-            free -= more
-    return chosen
-
-
-def _columns(fixed: FixedNetwork, projection: FixedProjection, dense: bool) -> _Columns:
-    matrix = projection.weights
-    n_target, n_source = matrix.shape
-    spare, narrow = _width(matrix.data)
-    values = (matrix.data >> spare).astype(narrow)
-    lag, n_lags = _lags(fixed, projection)
-    lags = np.asarray(fixed.lag(projection))
-    shift = projection.weight_exp + spare
-    pointers = _running(matrix.fan_out()).astype(np.uint64)
-    if dense:
-        rows = np.zeros((n_source, n_target), dtype=narrow)
-        rows[matrix.indices, matrix.row_of()] = values
-        return _Columns(DENSE, shift, lag, 1, pointers, rows.reshape(-1), np.zeros(0, dtype=np.uint16))
-    wide = np.dtype(np.uint16 if n_lags == 1 and n_target <= 1 << 16 else np.uint32)
-    _check_index(projection, n_target * n_lags)
-    offset = ((lags - lag) * n_target).astype(np.int32) if lags.ndim else np.zeros(1, dtype=np.int32)
-    weights = np.empty(matrix.nnz, dtype=narrow)
-    indices = np.empty(matrix.nnz, dtype=wide)
-    from lbi.simulation.transpose import transpose
-
-    transpose(matrix.indptr, matrix.indices, values, offset, pointers, weights, indices)
-    return _Columns(SPARSE, shift, lag, n_lags, pointers, weights, indices)
-
-
-def _check_index(projection: FixedProjection, size: int) -> None:
-    problems = Problems()
-    POPULATION_SIZE.check(
-        problems, size < 1 << 31, f"projection {projection.name!r}", f"{size} targets × delay steps"
-    )
     problems.raise_as(InputError)
 
 

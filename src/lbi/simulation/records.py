@@ -7,8 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-DENSE, SPARSE = 0, 1
+DENSE, SPARSE, MASKED = 0, 1, 2
 """Formats of a projection's stored weights."""
+
+WORD = 64
+"""Targets per word of a mask."""
+
+PADDING = 64
+"""Weights behind the last row, which are loaded but not used."""
 
 CUBA_LIF, LIF_REFRACTORY, ATRLIF = 0, 1, 2
 """Neuron models."""
@@ -33,22 +39,26 @@ class Layout(NamedTuple):
     parameters: NDArray[np.int64]  # (P, N_PARAMETERS) by model
     bias: NDArray[np.int32]  # (N,) effective, in state units
     first: NDArray[np.int64]  # (P + 2,) first projection of each source
+    n_source: NDArray[
+        np.int64
+    ]  # (Q,) neurons or channels of the source; the number of the empty row behind all rows
     target: NDArray[np.int64]  # (Q,) population
     lag: NDArray[np.int64]  # (Q,) shortest lag
     n_lags: NDArray[np.int64]  # (Q,) longest lag − shortest + 1
     shift: NDArray[np.int64]  # (Q,) left shift of a stored weight; negative: shift the sum right
     factor: NDArray[np.int32]  # (Q,) 2^shift, or 1 where shift is negative
-    format: NDArray[np.int64]  # (Q,) DENSE or SPARSE
+    format: NDArray[np.int64]  # (Q,) DENSE, SPARSE or MASKED
     weight_bytes: NDArray[np.int64]  # (Q,) 1 or 2
     index_bytes: NDArray[np.int64]  # (Q,) 2 or 4
     columns: NDArray[np.int64]  # (Q,) where the projection's n_source + 1 column pointers begin
     weights: NDArray[np.int64]  # (Q,) where its weights begin in weights1 or weights2
-    indices: NDArray[np.int64]  # (Q,) where its indices begin in indices2 or indices4
+    indices: NDArray[np.int64]  # (Q,) where its indices begin in indices2 or indices4, its masks in words
     pointers: NDArray[np.uint64]  # column pointers, counting stored synapses from 0 in each projection
     weights1: NDArray[np.int8]
     weights2: NDArray[np.int16]
     indices2: NDArray[np.uint16]
     indices4: NDArray[np.uint32]
+    words: NDArray[np.uint64]  # masks of 64 targets
 
 
 class Inputs(NamedTuple):

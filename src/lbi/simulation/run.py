@@ -5,7 +5,6 @@ Cost per timestep: the update of every neuron, plus the stored synapses that spi
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +22,15 @@ from lbi.network.spikes import SPIKES_WIDTH, SpikeEvents, check_spikes
 from lbi.simulation.layout import Plan, is_compiled, plan_of
 from lbi.simulation.records import Inputs, Outputs
 from lbi.simulation.slow import run_slowly
+from lbi.system.cores import available_cores
 
 N_THREADS = Rule("n-threads", "at least 1, or None")
 RECORDED_NAME = Rule("record-variable", "{allowed}")
 RECORDED_POPULATION = Rule("record-population", "{allowed}")
 RECORDED_VARIABLE = Rule("record-variable", "{allowed}")
+
+UPDATE_NS, THREAD_NS = 0.6, 200_000
+"""Measured time in ns of one neuron's update, and the work that is worth a thread of its own."""
 
 FLAGS = ("spikes", "active")
 """Variables that every population can record, besides its neuron's ``state_variables``."""
@@ -61,7 +64,8 @@ def simulate(
         spikes: (n_samples, n_steps, n_in) zeros and ones, or SpikeEvents.
         record: variables to record: "spikes", "active" or a state variable, for all populations that have it; or
             (population, variable) pairs. "u" and "v" are the states after the step, including a spike's reset.
-        n_threads: number of threads over which samples are distributed; None for one per available core.
+        n_threads: number of threads over which samples are distributed; None for one per core that the process may use
+            (``lbi.system.cores.available_cores``), and fewer for little work.
         on_done: called with the number of samples completed since the last call.
 
     Returns:
@@ -153,33 +157,38 @@ def _run(
     from lbi.simulation.kernels import run, scratch_for
 
     layout, n_samples = plan.layout, outputs.n_events.shape[1]
-    n_workers = min(n_threads or _n_cores(), n_samples)
-    bounds = np.linspace(0, n_samples, min(8 * n_workers, n_samples) + 1).astype(int).tolist()
+    n_workers = min(n_threads or _useful_threads(plan, n_samples * inputs.n_steps), n_samples)
+    n_parts = min(8 * n_workers, n_samples)  # in parts, so that Ctrl-C is heard between them
+    bounds = [n_samples * part // n_parts for part in range(n_parts + 1)] if n_parts else []
+
+    def run_part(begin: int, end: int) -> int:
+        try:
+            scratch = plan.idle.pop()  # another thread may take the last one
+        except IndexError:
+            scratch = scratch_for(layout)
+        run(layout, inputs, outputs, scratch, begin, end)
+        plan.idle.append(scratch)
+        return end - begin
+
     if n_workers <= 1:
-        for begin, end in pairwise(bounds):  # in parts, so that Ctrl-C is heard between them
-            run(layout, inputs, outputs, scratch_for(layout), begin, end)
+        for begin, end in pairwise(bounds):
+            done = run_part(begin, end)
             if on_done is not None:
-                on_done(end - begin)
+                on_done(done)
         return
     pool = ThreadPoolExecutor(n_workers)
     try:
-        running = [
-            pool.submit(run, layout, inputs, outputs, scratch_for(layout), begin, end)
-            for begin, end in pairwise(bounds)
-        ]
-        for done, begin, end in zip(running, bounds, bounds[1:], strict=False):
-            done.result()
+        for running in [pool.submit(run_part, begin, end) for begin, end in pairwise(bounds)]:
+            done = running.result()
             if on_done is not None:
-                on_done(end - begin)
+                on_done(done)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _n_cores() -> int:
-    """Cores that this process may use (macOS cannot tell: all there are)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _useful_threads(plan: Plan, n_steps: int) -> int:
+    """Available cores, or fewer if updates of neurons alone would keep each busy for less than ``THREAD_NS``."""
+    return max(1, min(available_cores(), int(n_steps * int(plan.layout.start[-1]) * UPDATE_NS / THREAD_NS)))
 
 
 def _outputs(plan: Plan, n_samples: int, n_steps: int, pairs: set[tuple[str, str]]) -> Outputs:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from lbi.system.numba_cache import compiled
 
 
@@ -20,3 +22,12 @@ def transpose(
             place[columns[k]] = at + 1
             weights[at] = values[k]
             indices[at] = row + offset[k * step]
+
+
+@compiled(nogil=True)
+def write_masks(pointers: Any, indices: Any, words: Any) -> None:
+    """Set one bit of ``words`` (n_source, n_words) for each target index of each source."""
+    for source in range(pointers.size - 1):
+        for k in range(pointers[source], pointers[source + 1]):
+            target = np.uint64(indices[k])
+            words[source, target >> np.uint64(6)] |= np.uint64(1) << (target & np.uint64(63))

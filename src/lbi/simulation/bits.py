@@ -1,0 +1,71 @@
+"""Compiled search for nonzero bytes: the neurons that spike in a step."""
+
+# numba types this code; mypy reports its casts and intrinsics as errors:
+# mypy: disable-error-code="assignment, call-arg, import-untyped, return-value, unreachable, var-annotated"
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from lbi.simulation.vectors import with_vectors, write_set_bits
+
+_inlined = njit(nogil=True, inline="always")
+
+
+@intrinsic
+def mask64(context: Any, array: Any, at: Any) -> Any:
+    """64 bytes of a uint8 array as a uint64, with bit i set if ``array[at + i]`` is not zero."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source = context.make_array(signature.args[0])(context, builder, arguments[0])
+        vector = ir.VectorType(ir.IntType(8), 64)
+        pointer = builder.bitcast(builder.gep(source.data, [arguments[1]]), vector.as_pointer())
+        loaded = builder.load(pointer, align=1)
+        return builder.bitcast(builder.icmp_unsigned("!=", loaded, vector(None)), ir.IntType(64))
+
+    return types.uint64(array, types.int64), build
+
+
+@intrinsic
+def lowest_bit(context: Any, mask: Any) -> Any:
+    """The position of the lowest set bit of a nonzero uint64."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.IntType(1)(1))
+
+    return types.uint64(types.uint64), build
+
+
+@_inlined
+def nonzeros(flags: Any, n: int, found: Any) -> int:
+    """Write the indices of nonzero values among the first ``n`` of ``flags`` (uint8) to ``found``; returns their number.
+
+    ``found`` holds 16 more than that number.
+    """
+    count = 0
+    whole = n - n % 64
+    rest = np.uint64(n - whole)
+    for begin in range(0, n, 64):
+        if begin < whole:
+            mask = mask64(flags, begin)
+        elif flags.size - begin >= 64:
+            mask = mask64(flags, begin) & ((np.uint64(1) << rest) - np.uint64(1))
+        elif n >= 64:
+            mask = mask64(flags, n - 64) >> (np.uint64(64) - rest)
+        else:
+            mask = np.uint64(0)
+            for i in range(begin, n):
+                mask |= np.uint64(flags[i] != 0) << np.uint64(i - begin)
+        if with_vectors():
+            count = write_set_bits(mask, begin, found, count)
+        else:
+            while mask != 0:
+                found[count] = np.uint64(begin) + lowest_bit(mask)
+                count += 1
+                mask &= mask - np.uint64(1)
+    return count
