@@ -29,12 +29,24 @@ MANIFEST = ("lbi.csr", 1)
 
 
 def check(job: Job) -> list[Problem]:
-    """No reasons: CSR can hold every network."""
+    """No reasons: CSR can hold every network.
+
+    Args:
+        job: the network, its chip and options.
+
+    Returns:
+        An empty list.
+    """
     return []
 
 
 def export(job: Job, path: Path) -> None:
-    """Write the folder ``path``, which does not exist yet."""
+    """Write the folder ``path``, which does not exist yet.
+
+    Args:
+        job: the network, its chip and options.
+        path: a folder that does not exist yet.
+    """
     fixed = job.fixed
     for folder in (path, path / "weights"):
         folder.mkdir()

@@ -39,12 +39,26 @@ _PATCHES = ("# Lava on newer Pythons, begin", "# Lava on newer Pythons, end.")
 
 
 def check(job: Job) -> list[Problem]:
-    """One problem per population whose neuron model Lava lacks."""
+    """One problem per population whose neuron model Lava lacks.
+
+    Args:
+        job: the network, its chip and options.
+
+    Returns:
+        The problems; none if Lava runs every model.
+    """
     return check_network(job.fixed)
 
 
 def check_network(fixed: FixedNetwork) -> list[Problem]:
-    """One problem per population whose neuron model Lava lacks."""
+    """One problem per population whose neuron model Lava lacks.
+
+    Args:
+        fixed: the network.
+
+    Returns:
+        The problems; none if Lava runs every model.
+    """
     problems, known = Problems(), processes()
     for population in fixed.populations:
         model = population.neuron.model
@@ -59,13 +73,23 @@ def check_network(fixed: FixedNetwork) -> list[Problem]:
 
 
 def export(job: Job, path: Path) -> None:
-    """Write the folder ``path``, which does not exist yet."""
+    """Write the folder ``path``, which does not exist yet.
+
+    Args:
+        job: the network, its chip and options.
+        path: a folder that does not exist yet.
+    """
     path.mkdir()
     write_network(job, path)
 
 
 def write_network(job: Job, folder: Path) -> None:
-    """Write ``network.h5``, with the memory format of each projection, and the script that runs it."""
+    """Write ``network.h5``, with the memory format of each projection, and the script that runs it.
+
+    Args:
+        job: the network, its chip and options.
+        folder: an existing folder.
+    """
     network_h5.write(job.fixed, folder / "network.h5", job.formats)
     write_script(folder / SCRIPT)
 

@@ -28,12 +28,26 @@ REPORT = ("lbi.report", 1)
 
 
 def check(job: Job) -> list[Problem]:
-    """No reasons: any network can be exported, subject to the chip's limits."""
+    """No reasons: any network can be exported, subject to the chip's limits.
+
+    Args:
+        job: the network, its chip and options.
+
+    Returns:
+        An empty list.
+    """
     return []
 
 
 def notes(job: Job) -> list[str]:
-    """One line for each file of the folder that is missing or cannot be used."""
+    """One line for each file of the folder that is missing or cannot be used.
+
+    Args:
+        job: the network, its chip and options.
+
+    Returns:
+        The lines; none if the folder is complete.
+    """
     found = [f"run_lava.py cannot run it: {problem}" for problem in lava.check(job)]
     if netx.check(job):
         found.append("no network.net: --target netx --check says why")
@@ -41,7 +55,12 @@ def notes(job: Job) -> list[str]:
 
 
 def export(job: Job, path: Path) -> None:
-    """Write the folder ``path``, which does not exist yet."""
+    """Write the folder ``path``, which does not exist yet.
+
+    Args:
+        job: the network, its chip and options.
+        path: a folder that does not exist yet.
+    """
     path.mkdir()
     lava.write_network(job, path)
     reasons = [str(problem) for problem in netx.check(job)]

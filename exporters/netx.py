@@ -52,17 +52,39 @@ BLOCK_ELEMENTS = 1 << 23
 
 
 def check(job: Job) -> list[Problem]:
-    """All reasons why netx cannot hold the network; empty if it can."""
+    """All reasons why netx cannot hold the network; empty if it can.
+
+    Args:
+        job: the network, its chip and options.
+
+    Returns:
+        The problems.
+    """
     return check_network(job.fixed)
 
 
 def export(job: Job, path: Path) -> None:
-    """Write the ``.net`` file. Raises InputError with all reasons if netx cannot hold the network."""
+    """Write the ``.net`` file.
+
+    Args:
+        job: the network, its chip and options.
+        path: the file to write.
+
+    Raises:
+        InputError: with all reasons why netx cannot hold the network.
+    """
     write(job.fixed, path)
 
 
 def check_network(network: FixedNetwork) -> list[Problem]:
-    """All reasons why netx cannot hold ``network``; empty if it can."""
+    """All reasons why netx cannot hold ``network``; empty if it can.
+
+    Args:
+        network: the network.
+
+    Returns:
+        The problems.
+    """
     problems = Problems()
     for layer in chain(network, problems):
         _check_delays(layer, problems)
@@ -73,7 +95,15 @@ def check_network(network: FixedNetwork) -> list[Problem]:
 
 
 def write(network: FixedNetwork, path: Path) -> None:
-    """Write ``network`` as ``.net``. Raises InputError with all reasons if netx cannot hold it."""
+    """Write ``network`` as ``.net``.
+
+    Args:
+        network: the network.
+        path: the file to write.
+
+    Raises:
+        InputError: with all reasons why netx cannot hold the network.
+    """
     Problems(check_network(network)).raise_as(InputError)
     with new_hdf5(path) as file:
         groups = file.create_group("layer", track_order=True)
@@ -96,7 +126,14 @@ def write(network: FixedNetwork, path: Path) -> None:
 
 
 def current_decay(du: int) -> int:
-    """The file's ``iDecay`` for Lava's ``du``: netx subtracts one, and Lava's neuron adds one."""
+    """The file's ``iDecay`` for Lava's ``du``: netx subtracts one, and Lava's neuron adds one.
+
+    Args:
+        du: Lava's ``du``, 4096ths less one.
+
+    Returns:
+        4096ths of the current that are lost per step.
+    """
     return du + 1
 
 

@@ -51,7 +51,14 @@ STEP = Rule("time-step", "seconds above 0", "give --dt in seconds, such as 0.001
 
 
 def check(job: Job) -> list[Problem]:
-    """One problem per population without a NIR node, and per synapse that would carry an integrator's voltage."""
+    """One problem per population without a NIR node, and per synapse that would carry an integrator's voltage.
+
+    Args:
+        job: the network, its chip and options.
+
+    Returns:
+        The problems; none if NIR can hold the network.
+    """
     problems = Problems()
     silent = {p.name for p in job.network.populations if not p.neuron.spikes}
     for projection in job.network.projections:
@@ -68,7 +75,14 @@ def check(job: Job) -> list[Problem]:
 
 
 def notes(job: Job) -> list[str]:
-    """The time step, and properties that other readers ignore."""
+    """The time step, and properties that other readers ignore.
+
+    Args:
+        job: the network, its chip and options.
+
+    Returns:
+        The lines.
+    """
     network = _floats(job)
     dt = _step(network, job.dt)
     found = [
@@ -88,6 +102,10 @@ def notes(job: Job) -> list[str]:
 
 def export(job: Job, path: Path) -> None:
     """Write the ``.nir`` file ``path``.
+
+    Args:
+        job: the network, its chip and options.
+        path: a file that does not exist yet.
 
     Raises:
         InputError: with all reasons why NIR cannot hold the network.
@@ -109,6 +127,9 @@ def graph(network: Network, dt: float | None = None) -> Any:
     Args:
         network: float, of neuron models in ``MODELS``.
         dt: seconds per step; None for the network's own (``meta["nir"]["dt"]``) or ``DT``.
+
+    Returns:
+        The graph.
 
     Raises:
         UsageError: for a time step that is not above 0.

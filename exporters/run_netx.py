@@ -31,6 +31,15 @@ def run(path: Path, spikes: Any, sparse: bool = False, progress: Path | None = N
     These are spikes (uint8) or, if the last layer's neurons never spike, voltages (int32). Neurons of more than one dimension
     are flattened in C order of (channel, height, width).
     Numbers of completed samples are appended to the file ``progress``, one per line.
+
+    Args:
+        path: a ``.net`` file.
+        spikes: (n_samples, n_steps, n_in) zeros and ones.
+        sparse: use Lava's sparse synapses for dense layers.
+        progress: file to which numbers of completed samples are appended; None for no report.
+
+    Returns:
+        Spikes or voltages.
     """
     # Not at the top: Lava imports all files beside a process to search for models, and this takes seconds.
     from lava.lib.dl.netx.hdf5 import Network
@@ -70,7 +79,14 @@ def run(path: Path, spikes: Any, sparse: bool = False, progress: Path | None = N
 
 
 def integrates(network: Any) -> bool:
-    """True if the last layer has netx's threshold for layers without neurons, which no voltage exceeds."""
+    """True if the last layer has netx's threshold for layers without neurons, which no voltage exceeds.
+
+    Args:
+        network: netx's network.
+
+    Returns:
+        Whether its output is read by voltage.
+    """
     return int(network.layers[-1].neuron.vth.init) >= 1 << 17
 
 

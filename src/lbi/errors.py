@@ -41,7 +41,14 @@ class Problem:
         return "; ".join(map(_printable, parts))
 
     def inside(self, where: str) -> Problem:
-        """The same problem with ``where`` prefixed to its place."""
+        """The same problem with ``where`` prefixed to its place.
+
+        Args:
+            where: the outer place.
+
+        Returns:
+            The problem.
+        """
         place = where if self.where in ("", where) else f"{where}, {self.where}"
         return replace(self, where=place)
 
@@ -60,12 +67,32 @@ class Rule:
     fix: str = ""
 
     def broken(self, where: str, found: object, **values: object) -> Problem:
-        """The problem to report when this rule is broken; ``values`` fill the ``{names}``."""
+        """The problem to report when this rule is broken; ``values`` fill the ``{names}``.
+
+        Args:
+            where: the file, option, layer or field concerned.
+            found: what was found there.
+            **values: what fills the ``{names}``.
+
+        Returns:
+            The problem.
+        """
         allowed, fix = self.allowed.format(**values), self.fix.format(**values)
         return Problem(self.code, where, str(found), allowed, fix)
 
     def check(self, problems: Problems, holds: bool, where: str, found: object, **values: object) -> bool:
-        """Note a problem unless ``holds``; returns ``holds`` so that dependent checks can be skipped."""
+        """Note a problem unless ``holds``; returns ``holds`` so that dependent checks can be skipped.
+
+        Args:
+            problems: receives the problem.
+            holds: whether the rule holds.
+            where: the file, option, layer or field concerned.
+            found: what was found there.
+            **values: what fills the ``{names}``.
+
+        Returns:
+            ``holds``.
+        """
         if not holds:
             problems.note(self.broken(where, found, **values))
         return bool(holds)
@@ -138,7 +165,7 @@ class Problems:
     """Problems collected during one pass of checks, raised together.
 
     >>> problems = Problems()
-    >>> problems.check(3 > 2, "not-greater", "here", "3 <= 2")
+    >>> Rule("n-steps", "at least 1").check(problems, 3 >= 1, "model", 3)
     True
     >>> problems.raise_as(InputError)
     """
@@ -146,24 +173,21 @@ class Problems:
     def __init__(self, found: Iterable[Problem] = ()) -> None:
         self._found = list(found)
 
-    def add(self, code: str, where: str, found: str, allowed: str = "", remedy: str = "") -> None:
-        """Note one problem."""
-        self.note(Problem(code, where, found, allowed, remedy))
-
     def note(self, problem: Problem) -> None:
-        """Note one problem."""
+        """Note one problem.
+
+        Args:
+            problem: the problem.
+        """
         self._found.append(problem)
 
-    def check(
-        self, holds: bool, code: str, where: str, found: str, allowed: str = "", remedy: str = ""
-    ) -> bool:
-        """Note a problem unless ``holds``; returns ``holds`` so that dependent checks can be skipped."""
-        if not holds:
-            self.add(code, where, found, allowed, remedy)
-        return bool(holds)
-
     def take(self, error: LbiError, inside: str = "") -> None:
-        """Note all problems of a caught error, each with ``inside`` prefixed to its place."""
+        """Note all problems of a caught error, each with ``inside`` prefixed to its place.
+
+        Args:
+            error: the caught error.
+            inside: the outer place; empty for none.
+        """
         self._found.extend(problem.inside(inside) if inside else problem for problem in error.problems)
 
     def __bool__(self) -> bool:
@@ -173,7 +197,11 @@ class Problems:
         return iter(self._found)
 
     def raise_as(self, error: type[LbiError]) -> None:
-        """Raise ``error`` with everything noted, if anything was."""
+        """Raise ``error`` with everything noted, if anything was.
+
+        Args:
+            error: the class of error to raise.
+        """
         if self._found:
             raise error(*self._found)
 

@@ -10,7 +10,14 @@ ELEMENTS_PER_BYTE = 64
 
 
 def most_elements(n_bytes: int) -> int:
-    """The number of array elements that a file of ``n_bytes`` bytes may claim to hold."""
+    """The number of array elements that a file of ``n_bytes`` bytes may claim to hold.
+
+    Args:
+        n_bytes: size of the file.
+
+    Returns:
+        The number of elements.
+    """
     return FREE_ELEMENTS + ELEMENTS_PER_BYTE * n_bytes
 
 

@@ -84,7 +84,14 @@ class Fault:
     problem: Problem
 
     def inside(self, *path: str) -> Fault:
-        """The same fault with a prefix to its path."""
+        """The same fault with a prefix to its path.
+
+        Args:
+            *path: names from outside to inside.
+
+        Returns:
+            The fault.
+        """
         return Fault((*path, *self.path), self.problem)
 
 
@@ -112,7 +119,16 @@ class Table:
 
     @classmethod
     def of(cls, kind: type, rules: Rules, *, partial: bool = False) -> Table:
-        """The fields of a dataclass; ``partial``: none of them is required."""
+        """The fields of a dataclass; ``partial``: none of them is required.
+
+        Args:
+            kind: a dataclass with annotations.
+            rules: rules of its fields.
+            partial: True if no field is required.
+
+        Returns:
+            The table.
+        """
         hints = get_type_hints(kind, include_extras=True)
         own = [entry for entry in fields(kind) if entry.init]
         required = {
@@ -125,7 +141,18 @@ class Table:
         )
 
     def read(self, values: Any, context: Any = None) -> dict[str, Any]:
-        """The checked values of a mapping; raises RecordError naming all that is wrong."""
+        """The checked values of a mapping.
+
+        Args:
+            values: a plain mapping.
+            context: what the annotations' readers refer to.
+
+        Returns:
+            Field → value.
+
+        Raises:
+            RecordError: naming everything that is wrong.
+        """
         from pydantic import ValidationError
 
         if not isinstance(values, Mapping):
@@ -289,7 +316,15 @@ NOUNS = {int: "whole number", float: "number", bool: "flag", str: "text", Any: "
 
 
 def describe(hint: Any, *, kind: bool = True) -> str:
-    """A description of what an annotation accepts: "a whole number of 0 or more"; without ``kind``, "0 or more"."""
+    """A description of what an annotation accepts: "a whole number of 0 or more"; without ``kind``, "0 or more".
+
+    Args:
+        hint: an annotation.
+        kind: whether the type is named.
+
+    Returns:
+        The description.
+    """
     for entry in _metadata(hint):
         if isinstance(entry, Takes):
             return entry.words
@@ -349,7 +384,12 @@ class Place:
     whole: str = ""
 
     def note(self, faults: RecordError, problems: Problems) -> None:
-        """Note faults as problems at their full paths."""
+        """Note faults as problems at their full paths.
+
+        Args:
+            faults: the faults.
+            problems: receives the faults.
+        """
         for fault in faults.faults:
             path = self.separator.join(fault.path)
             outer = ", ".join(part for part in (self.where, path) if part)
@@ -405,7 +445,16 @@ def parse(kind: type[Record], values: Any, place: Place, error: type[LbiError]) 
 
 
 def check(record: Any, place: Place, problems: Problems) -> bool:
-    """Note the faults of a record that was constructed directly; returns False if there are any."""
+    """Note the faults of a record that was constructed directly; returns False if there are any.
+
+    Args:
+        record: a dataclass.
+        place: where it comes from.
+        problems: receives the faults.
+
+    Returns:
+        True if there are none.
+    """
     values = {entry.name: getattr(record, entry.name) for entry in fields(record) if entry.init}
     before = len(list(problems))
     arguments(type(record), values, place, problems)

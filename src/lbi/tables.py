@@ -50,7 +50,12 @@ def make(
 
 
 def show(console: Console, table: Table) -> None:
-    """Print a table at the console's width, or wider if needed so that no figure is cut."""
+    """Print a table at the console's width, or wider if needed so that no figure is cut.
+
+    Args:
+        console: where to print.
+        table: the table.
+    """
     from rich.console import Console
     from rich.measure import Measurement
 
@@ -62,7 +67,14 @@ def show(console: Console, table: Table) -> None:
 
 
 def plain(table: Table) -> str:
-    """A table as plain text of the required width, without trailing spaces."""
+    """A table as plain text of the required width, without trailing spaces.
+
+    Args:
+        table: the table.
+
+    Returns:
+        The text.
+    """
     from io import StringIO
 
     from rich.console import Console

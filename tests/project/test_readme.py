@@ -105,14 +105,12 @@ def table(text: str, head: str) -> list[list[str]]:
 
 def test_readme_lists_every_neuron_model_with_what_it_can_do():
     pytest.importorskip("torch")
-    from lbi.exporters import netx
-
     from lbi.network.neurons import MODELS
     from lbi.train.neurons import NEURONS
 
     shown = {row[0].split("`")[1]: [cell == "yes" for cell in row[1:]] for row in table(TEXT, "neuron model")}
     assert shown == {
-        name: [True, model.lava is not None, name in netx.MODELS, bool(model.nir), name in NEURONS]
+        name: [True, model.lava is not None, bool(model.netx), bool(model.nir), name in NEURONS]
         for name, model in MODELS.items()
     }
 

@@ -53,7 +53,15 @@ class RowFormat:
     dense_index: int
 
     def row_bits(self, n: ArrayLike, bits: int) -> NDArray[np.int64]:
-        """``row(n, bits)`` element-wise: padded bits of rows of ``n`` synapses of ``bits`` bits."""
+        """``row(n, bits)`` element-wise: padded bits of rows of ``n`` synapses of ``bits`` bits.
+
+        Args:
+            n: synapses of each row.
+            bits: bits of a synapse.
+
+        Returns:
+            Bits of each row.
+        """
         n = np.asarray(n, dtype=np.int64)
         if self.block is None:
             return np.where(n > 0, self._padded(n * bits + self.header), 0)
@@ -65,15 +73,38 @@ class RowFormat:
         return -(-bits // self.word) * self.word
 
     def dense_bits(self, n_axons: int, n_targets: int) -> int:
-        """Bits of a core's ``n_axons`` dense rows over ``n_targets``."""
+        """Bits of a core's ``n_axons`` dense rows over ``n_targets``.
+
+        Args:
+            n_axons: rows.
+            n_targets: neurons on the core.
+
+        Returns:
+            Bits of all rows.
+        """
         return n_axons * int(self.row_bits(n_targets, self.bits_per_synapse + self.dense_index))
 
     def index_width(self, n_targets: int) -> int:
-        """Bits of the index into ``n_targets``: the least width that addresses them, else the widest."""
+        """Bits of the index into ``n_targets``: the least width that addresses them, else the widest.
+
+        Args:
+            n_targets: neurons on the core.
+
+        Returns:
+            Bits of an index.
+        """
         return next((width for width in self.index_bits if 1 << width >= n_targets), self.index_bits[-1])
 
     def indexed_bits(self, synapses_per_axon: ArrayLike, n_targets: int) -> int:
-        """Bits of a core's indexed rows, one per axon; rows without synapses cost nothing."""
+        """Bits of a core's indexed rows, one per axon; rows without synapses cost nothing.
+
+        Args:
+            synapses_per_axon: synapses of each row.
+            n_targets: neurons on the core.
+
+        Returns:
+            Bits of all rows.
+        """
         bits = self.bits_per_synapse + self.index_width(n_targets)
         return int(self.row_bits(synapses_per_axon, bits).sum())
 
@@ -93,7 +124,15 @@ class ProjectionBits:
 
 
 def row_format(projection: FixedProjection, layout: MemoryLayout) -> RowFormat:
-    """The row format of a projection under a layout; weight bits are rounded up to an available width."""
+    """The row format of a projection under a layout; weight bits are rounded up to an available width.
+
+    Args:
+        projection: the projection.
+        layout: a memory layout of the chip.
+
+    Returns:
+        The row format.
+    """
     widths = [int(width) for width in layout.weight_bits.numbers]
     weight = next((width for width in widths if width >= projection.num_weight_bits), widths[-1])
     delay = int(layout.delay.number) if projection.max_delay > 0 else 0
@@ -142,7 +181,16 @@ def projection_bits(
 def synapses_per_axon(
     projection: FixedProjection, start: int, stop: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Sources (rising) with synapses onto target rows ``start`` to ``stop``, and the synapses of each."""
+    """Sources (rising) with synapses onto target rows ``start`` to ``stop``, and the synapses of each.
+
+    Args:
+        projection: the projection.
+        start: first target.
+        stop: one past the last target.
+
+    Returns:
+        The sources and their numbers of synapses, both int32.
+    """
     weights = projection.weights
     columns = weights.indices[weights.indptr[start] : weights.indptr[stop]]
     if columns.size * 8 < weights.shape[1]:
@@ -159,6 +207,12 @@ def filled(fixed: FixedNetwork) -> FixedNetwork:
 
     Projections without a pattern stay as they are, since their dense rows do not depend on what is stored. The weights
     of the others are one mantissa, of the fewest bits that theirs take.
+
+    Args:
+        fixed: the network.
+
+    Returns:
+        The network with every position of its patterns stored.
     """
     if all(projection.pattern is None for projection in fixed.projections):
         return fixed
@@ -177,7 +231,14 @@ def _filled(projection: FixedProjection) -> FixedProjection:
 
 
 def sizes(fixed: FixedNetwork) -> dict[str, int]:
-    """Population → number of neurons, with the input's channels."""
+    """Population → number of neurons, with the input's channels.
+
+    Args:
+        fixed: the network.
+
+    Returns:
+        The sizes.
+    """
     return {INPUT: fixed.n_in} | {population.name: population.n for population in fixed.populations}
 
 
@@ -193,6 +254,14 @@ def host_bytes(projection: FixedProjection, value_bytes: int = 1, index_bytes: i
     """CSR (values, column indices, row pointers of ``index_bytes``) beside a dense array, in bytes.
 
     The dense array holds the weights of the pattern; a convolution's are counted at every place of its kernel.
+
+    Args:
+        projection: the projection.
+        value_bytes: bytes of a value.
+        index_bytes: bytes of an index.
+
+    Returns:
+        Bytes of both forms.
     """
     weights = projection.weights
     csr = weights.nnz * (value_bytes + index_bytes) + (weights.shape[0] + 1) * index_bytes

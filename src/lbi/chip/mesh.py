@@ -11,7 +11,15 @@ from lbi.chip.profile import HardwareProfile
 
 
 def slot_positions(profile: HardwareProfile, n: int) -> NDArray[np.int64]:
-    """(n, 3) chip, column and row of the first ``n`` core slots, with tiles in boustrophedon order."""
+    """(n, 3) chip, column and row of the first ``n`` core slots, with tiles in boustrophedon order.
+
+    Args:
+        profile: the chip.
+        n: number of cores.
+
+    Returns:
+        (n, 3) integers.
+    """
     columns, rows, per_tile = (
         int(quantity.number)
         for quantity in (profile.mesh.columns, profile.mesh.rows, profile.mesh.cores_per_tile)
@@ -26,7 +34,14 @@ def slot_positions(profile: HardwareProfile, n: int) -> NDArray[np.int64]:
 
 
 def hops(positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(n, n) hops east-west and (n, n) north-south between cores, XY routing; 0 between chips."""
+    """(n, n) hops east-west and (n, n) north-south between cores, XY routing; 0 between chips.
+
+    Args:
+        positions: (n, 3) chip, column and row of each core.
+
+    Returns:
+        Hops east-west and north-south.
+    """
     same_chip = positions[:, None, 0] == positions[None, :, 0]
     distance = np.abs(positions[:, None, 1:] - positions[None, :, 1:]) * same_chip[..., None]
     return distance[..., 0], distance[..., 1]

@@ -57,7 +57,14 @@ class Chunk:
 
 
 def core_limits(profile: HardwareProfile) -> NDArray[np.float64]:
-    """(5,) capacity of a core per resource; infinity where no limit is known."""
+    """(5,) capacity of a core per resource; infinity where no limit is known.
+
+    Args:
+        profile: the chip.
+
+    Returns:
+        Compartments, synaptic bits, input axons, output axons, memory bits.
+    """
     limits = profile.limits
     quantities = (
         limits.compartments_per_core,
@@ -102,7 +109,14 @@ class Partition:
         self._kept: dict[tuple[str, int, int], Axons] = {}
 
     def measure(self, chunk: Chunk) -> NDArray[np.int64]:
-        """(5,) resources that a chunk uses; output axons count the destinations known so far."""
+        """(5,) resources that a chunk uses; output axons count the destinations known so far.
+
+        Args:
+            chunk: a run of consecutive neurons of one population.
+
+        Returns:
+            Compartments, synaptic bits, input axons, output axons, memory bits.
+        """
         use = np.zeros(5, dtype=np.int64)
         use[_COMPARTMENTS] = chunk.n
         use[_OUTPUTS] = self.outputs[chunk.population][chunk.start : chunk.stop].sum()
@@ -128,7 +142,15 @@ class Partition:
         return axons.bits, axons.sources
 
     def axons(self, projection: FixedProjection, chunk: Chunk) -> Axons:
-        """The rows of an indexed projection on a chunk's core."""
+        """The rows of an indexed projection on a chunk's core.
+
+        Args:
+            projection: a projection into the chunk's population.
+            chunk: a run of consecutive neurons of one population.
+
+        Returns:
+            The rows.
+        """
         key = (projection.name, chunk.start, chunk.stop)
         found = self._kept.get(key) or self._trials.get(key)
         if found is None:
@@ -147,16 +169,38 @@ class Partition:
         self._trials.clear()
 
     def reached(self, source: str, chunk: Chunk) -> NDArray[Any]:
-        """Neurons of ``source`` with an axon into a chunk, rising, over all projections between them."""
+        """Neurons of ``source`` with an axon into a chunk, rising, over all projections between them.
+
+        Args:
+            source: a population or ``"input"``.
+            chunk: a run of consecutive neurons of one population.
+
+        Returns:
+            Indices of neurons.
+        """
         projections = self.incoming[chunk.population].get(source, ())
         return _union([self._rows(projection, chunk)[1] for projection in projections])
 
     def share(self, chunk: Chunk) -> float:
-        """The largest fraction of a core's resources that a chunk uses; up to 1 it fits."""
+        """The largest fraction of a core's resources that a chunk uses; up to 1 it fits.
+
+        Args:
+            chunk: a run of consecutive neurons of one population.
+
+        Returns:
+            The fraction.
+        """
         return float((self.measure(chunk) / self.limits).max())
 
     def fits(self, chunk: Chunk) -> bool:
-        """True if the chunk fits a core."""
+        """True if the chunk fits a core.
+
+        Args:
+            chunk: a run of consecutive neurons of one population.
+
+        Returns:
+            Whether it does.
+        """
         return self.share(chunk) <= 1.0
 
     def cut(self, problems: Problems) -> None:
@@ -164,6 +208,9 @@ class Partition:
 
         A neuron's output axons depend on how its targets are cut. So cutting is repeated with the larger
         number of destinations until nothing changes; the number only grows, so this terminates.
+
+        Args:
+            problems: receives neurons that fit no core.
         """
         todo = list(self.outputs)
         while todo and not problems:

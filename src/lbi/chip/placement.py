@@ -92,7 +92,14 @@ class Placement:
         return {name: self.use[name] / limit for name, limit in self.limits.items() if limit is not None}
 
     def core_of(self, population: str) -> NDArray[np.int32]:
-        """(n,) the core of each neuron of a population."""
+        """(n,) the core of each neuron of a population.
+
+        Args:
+            population: the population's name.
+
+        Returns:
+            Indices of cores.
+        """
         parts = [
             np.full(chunk.n, core, dtype=np.int32)
             for chunk, core in zip(self.chunks, self.core_of_chunk, strict=True)

@@ -255,7 +255,14 @@ class HardwareProfile:
         return any(costs.energy for costs in self.costs)
 
     def supports(self, model: str) -> bool:
-        """True if the chip runs a neuron model."""
+        """True if the chip runs a neuron model.
+
+        Args:
+            model: name of a neuron model.
+
+        Returns:
+            Whether it does.
+        """
         names = self.models.value if isinstance(self.models.value, tuple) else ()
         return "*" in names or model in names
 

@@ -34,7 +34,13 @@ FAN_IN_MEMORY = Rule("fan-in-memory", "{limit} bits per core ({layout})", SPARSE
 
 
 def neuron_models(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
-    """The chip runs every population's neuron model."""
+    """The chip runs every population's neuron model.
+
+    Args:
+        fixed: the network.
+        profile: the chip.
+        problems: receives the violations.
+    """
     for population in fixed.populations:
         model = population.neuron.model
         allowed = ", ".join(map(str, profile.models.value or ()))  # type: ignore[arg-type]
@@ -44,7 +50,13 @@ def neuron_models(fixed: FixedNetwork, profile: HardwareProfile, problems: Probl
 
 
 def neuron_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
-    """Every integer parameter of every neuron model is within the chip's format for it."""
+    """Every integer parameter of every neuron model is within the chip's format for it.
+
+    Args:
+        fixed: the network.
+        profile: the chip.
+        problems: receives the violations.
+    """
     for population in fixed.populations:
         for entry in population.neuron.integers:
             if not entry.chip_format:
@@ -59,7 +71,13 @@ def neuron_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: Prob
 
 
 def projection_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
-    """Weights, their exponents and bits, and delays are within the chip's formats."""
+    """Weights, their exponents and bits, and delays are within the chip's formats.
+
+    Args:
+        fixed: the network.
+        profile: the chip.
+        problems: receives the violations.
+    """
     widest = int(max(profile.layout.weight_bits.numbers))
     for projection in fixed.projections:
         where = f"projection {projection.name!r}"
@@ -76,7 +94,13 @@ def projection_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: 
 
 
 def fan_in(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
-    """The synapses of every neuron fit one core, with an input axon and a memory row per source."""
+    """The synapses of every neuron fit one core, with an input axon and a memory row per source.
+
+    Args:
+        fixed: the network.
+        profile: the chip.
+        problems: receives the violations.
+    """
     axon_limit = profile.limits.input_axons_per_core.limit
     capacity = int(profile.layout.capacity.number)
     for population in fixed.populations:
@@ -112,7 +136,15 @@ CHECKS: tuple[Check, ...] = (neuron_models, neuron_numbers, projection_numbers, 
 
 
 def check(fixed: FixedNetwork, profile: HardwareProfile) -> list[Problem]:
-    """All violations of the chip's limits by single numbers or neurons; empty if there are none."""
+    """All violations of the chip's limits by single numbers or neurons; empty if there are none.
+
+    Args:
+        fixed: the network.
+        profile: the chip.
+
+    Returns:
+        The violations, each with its place, what was found, what is allowed and a fix.
+    """
     problems = Problems()
     for rule in CHECKS:
         rule(fixed, profile, problems)

@@ -34,7 +34,11 @@ class Counter:
         self.times = {costs.name: _Times() for costs in profile.costs}
 
     def add(self, batch: Batch) -> None:
-        """Add a batch with all neurons' spikes, counted exactly per core."""
+        """Add a batch with all neurons' spikes, counted exactly per core.
+
+        Args:
+            batch: a batch of samples.
+        """
         loads = self.network.count(batch)
         self._add(loads)
         self.n_steps += batch.shape[0] * batch.shape[1]
@@ -46,7 +50,11 @@ class Counter:
             self.times[costs.name].add(*step_times(costs, loads))
 
     def add_totals(self, activity: Activity) -> None:
-        """Add a run with totals per population only; messages and times are bounds then."""
+        """Add a run with totals per population only; messages and times are bounds then.
+
+        Args:
+            activity: the run.
+        """
         self.exact_messages = False
         whole, parts = _loads_by_population(self.network, activity)
         self._add(whole)

@@ -26,6 +26,13 @@ def energy_parts(costs: CostSet, events: Mapping[str, float]) -> dict[str, float
     """Energy in pJ by part, for counts of events.
 
     Input messages count as messages within a tile, because their origin is unknown.
+
+    Args:
+        costs: a cost set of the chip.
+        events: event → count.
+
+    Returns:
+        Part → energy.
     """
     counted = dict(events)
     from_input = events.get("message_from_input", 0)
@@ -40,12 +47,28 @@ def energy_parts(costs: CostSet, events: Mapping[str, float]) -> dict[str, float
 
 
 def energy(costs: CostSet, events: Mapping[str, float]) -> float | None:
-    """Energy in pJ for counts of events; None if the set has no energies."""
+    """Energy in pJ for counts of events; None if the set has no energies.
+
+    Args:
+        costs: a cost set of the chip.
+        events: event → count.
+
+    Returns:
+        The sum of all parts.
+    """
     return sum(energy_parts(costs, events).values()) if costs.energy else None
 
 
 def step_times(costs: CostSet, loads: Loads) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper bound of every timestep, each (n_samples, n_chip_steps) in ns."""
+    """Lower and upper bound of every timestep, each (n_samples, n_chip_steps) in ns.
+
+    Args:
+        costs: a cost set of the chip.
+        loads: counts per sample, timestep and core.
+
+    Returns:
+        The lower bounds and the upper bounds.
+    """
 
     def part(events: tuple[str, ...]) -> NDArray[np.float64]:
         total = np.zeros(loads.cores["spike"].shape)
@@ -63,11 +86,26 @@ def step_times(costs: CostSet, loads: Loads) -> tuple[NDArray[np.float64], NDArr
 
 
 def static_pj(power_mw: float, time_ns: float) -> float:
-    """Energy in pJ of a power over a time: 1 mW · 1 ns = 1 pJ."""
+    """Energy in pJ of a power over a time: 1 mW · 1 ns = 1 pJ.
+
+    Args:
+        power_mw: power.
+        time_ns: time.
+
+    Returns:
+        The energy.
+    """
     return power_mw * time_ns
 
 
 def price_lists(profile: HardwareProfile) -> dict[str, tuple[str, CostSet]]:
-    """Name → (label, costs) of the chip's cost sets with energies; if there are none, of its what-if scenarios."""
+    """Name → (label, costs) of the chip's cost sets with energies; if there are none, of its what-if scenarios.
+
+    Args:
+        profile: the chip.
+
+    Returns:
+        The cost sets.
+    """
     own = {costs.name: (costs.label, costs) for costs in profile.costs if costs.energy}
     return own or {s.name: (f"what-if: {s.label}", s.costs) for s in profile.scenarios if s.costs is not None}

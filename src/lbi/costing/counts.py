@@ -47,7 +47,12 @@ class Batch:
 
 
 def split(batch: Batch, n_cores: int) -> Iterator[Batch]:
-    """The batch in parts whose counts take about 200 MB at most."""
+    """The batch in parts whose counts take about 200 MB at most.
+
+    Args:
+        batch: a batch of samples.
+        n_cores: cores of the placement.
+    """
     per_sample = batch.n_chip_steps * n_cores * len(CORE_EVENTS) * 8
     n = max(1, int(200e6 // max(per_sample, 1)))
     for start in range(0, batch.shape[0], n):
@@ -171,7 +176,14 @@ class PlacedNetwork:
         return event, csr_matrix((synapses, (sources, targets)), shape=(n_source, placement.n_cores))
 
     def count(self, batch: Batch) -> Loads:
-        """Exact counts of a batch, per sample, chip timestep and core."""
+        """Exact counts of a batch, per sample, chip timestep and core.
+
+        Args:
+            batch: a batch of samples.
+
+        Returns:
+            Counts per core, projection and population.
+        """
         shape = (batch.shape[0], batch.n_chip_steps)
         loads = Loads(
             {event: np.zeros((*shape, self.placement.n_cores), dtype=np.int64) for event in CORE_EVENTS},

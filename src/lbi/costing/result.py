@@ -29,7 +29,14 @@ class Range:
 
 
 def hull(ranges: Mapping[str, Range]) -> Range | None:
-    """The smallest range that contains all of ``ranges``; None if there are none."""
+    """The smallest range that contains all of ``ranges``; None if there are none.
+
+    Args:
+        ranges: ranges, or None for unknown ones.
+
+    Returns:
+        The range.
+    """
     if not ranges:
         return None
     return Range(min(r.low for r in ranges.values()), max(r.high for r in ranges.values()))
@@ -103,7 +110,14 @@ class CostBreakdown:
         return hull(self.time)
 
     def to_dict(self, *, dense: bool) -> dict[str, Any]:
-        """Plain JSON values. ``synops_per_step``: all synapses (dense), or the nonzero ones (sparse)."""
+        """Plain JSON values. ``synops_per_step``: all synapses (dense), or the nonzero ones (sparse).
+
+        Args:
+            dense: whether these are the costs of the dense network.
+
+        Returns:
+            The record of ``lbi-estimate --json``.
+        """
         energy, time = self.energy_range, self.time_range
         return {
             "synops_per_step": self.synops_fetched if dense else self.synops_effective,
@@ -163,7 +177,15 @@ RATIO_KEYS = (
 
 
 def ratios(over: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
-    """``over / under`` key by key; ranges are divided end by end; None where undefined."""
+    """``over / under`` key by key; ranges are divided end by end; None where undefined.
+
+    Args:
+        over: one record of costs.
+        under: another.
+
+    Returns:
+        Key → ratio.
+    """
     result: dict[str, Any] = {}
     for key in RATIO_KEYS:
         a, b = over[key], under[key]
@@ -427,7 +449,14 @@ class Estimate:
 
 
 def constants(profile: HardwareProfile) -> list[dict[str, Any]]:
-    """Every number of the profile, and of the scenarios' cost sets, with unit, source and confidence."""
+    """Every number of the profile, and of the scenarios' cost sets, with unit, source and confidence.
+
+    Args:
+        profile: the chip.
+
+    Returns:
+        One record per number.
+    """
     numbers: dict[str, Quantity] = dict(profile.quantities())
     for scenario in profile.scenarios:
         if scenario.costs is not None:

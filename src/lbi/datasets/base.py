@@ -81,7 +81,14 @@ class SpikeData:
         return self.spikes.shape[0]
 
     def subset(self, indices: Any) -> SpikeData:
-        """The samples at ``indices``, any numpy index of the first axis."""
+        """The samples at ``indices``, any numpy index of the first axis.
+
+        Args:
+            indices: indices, a slice or a mask.
+
+        Returns:
+            These samples.
+        """
         return SpikeData(self.spikes[indices], self.labels[indices])
 
 
@@ -166,14 +173,30 @@ class Dataset:
 
 
 def signature_of(loader: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of a loader's encoding options."""
+    """Names of a loader's encoding options.
+
+    Args:
+        loader: a data set's loader.
+
+    Returns:
+        The names.
+    """
     return tuple(inspect.signature(loader).parameters)[1:]
 
 
 def stratified_split(
     labels: NDArray[np.int64], test_fraction: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices (train, test), both ascending: ``round(test_fraction · n)`` of every class, drawn by ``rng``."""
+    """Indices (train, test), both ascending: ``round(test_fraction · n)`` of every class, drawn by ``rng``.
+
+    Args:
+        labels: (n,) classes.
+        test_fraction: fraction of each class.
+        rng: source of randomness.
+
+    Returns:
+        Both sets of indices.
+    """
     test: list[NDArray[np.intp]] = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -191,7 +214,16 @@ def check_options(**checks: tuple[Any, bool, str]) -> None:
 
 
 def pixel_options(code: str, n_levels: int, order_seed: int) -> dict[str, tuple[Any, bool, str]]:
-    """The checks, for ``check_options``, of data sets that show one pixel per step."""
+    """The checks, for ``check_options``, of data sets that show one pixel per step.
+
+    Args:
+        code: name of the encoding.
+        n_levels: channels.
+        order_seed: seed of the order of pixels.
+
+    Returns:
+        Option → (value, whether it holds, what is allowed).
+    """
     return {
         "code": (code, code in VALUE_CODES, ", ".join(VALUE_CODES)),
         "n_levels": (

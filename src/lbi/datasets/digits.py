@@ -26,6 +26,9 @@ def load_digits(_data_dir: Path | None = None, *, code: str = "rate", n_steps: i
     Args:
         code: "latency" (one spike per pixel, bright early) or "rate" (evenly spaced, up to one per step).
         n_steps: timesteps per image.
+
+    Returns:
+        The data set.
     """
     check_options(
         code=(code, code in IMAGE_CODES, ", ".join(IMAGE_CODES)),
@@ -46,6 +49,9 @@ def load_psdigits(
             (``lbi.datasets.encodings``).
         n_levels: channels.
         order_seed: seed of the order of pixels.
+
+    Returns:
+        The data set.
     """
     check_options(**pixel_options(code, n_levels, order_seed))
     images, labels = _images()

@@ -63,6 +63,9 @@ def load_shd(
         n_steps: timesteps per sample.
         step_ms: milliseconds per timestep.
         n_channels: number of channels into which neighbouring units of the 700 are merged.
+
+    Returns:
+        The data set.
     """
     files = {"train": "shd_train.h5", "test": "shd_test.h5"}
     return _dataset("shd", data_dir, files, 20, n_steps, step_ms, n_channels)
@@ -74,6 +77,15 @@ def load_ssc(
     """Speech commands, 35 classes, with their own validation set; options as for ``load_shd``.
 
     The data set takes n_steps · n_channels bytes for each of 105,829 samples: 1.5 GB with these defaults.
+
+    Args:
+        data_dir: folder with the files.
+        n_steps: timesteps per sample.
+        step_ms: milliseconds per timestep.
+        n_channels: number of channels into which neighbouring units of the 700 are merged.
+
+    Returns:
+        The data set.
     """
     files = {"train": "ssc_train.h5", "validation": "ssc_valid.h5", "test": "ssc_test.h5"}
     return _dataset("ssc", data_dir, files, 35, n_steps, step_ms, n_channels)
@@ -122,6 +134,9 @@ def find_files(name: str, data_dir: Path | None, files: dict[str, str], origin: 
         files: split → file name.
         origin: where the files come from, for messages.
 
+    Returns:
+        The paths.
+
     Raises:
         InputError: naming every file that is missing, where to get it and where to put it.
     """
@@ -151,6 +166,9 @@ def read(path: Path, n_steps: int, step_s: float, n_channels: int) -> SpikeData:
         n_steps: steps of each sample; later events are cut.
         step_s: seconds per step.
         n_channels: channels that the 700 units are merged into.
+
+    Returns:
+        The spikes and labels.
 
     Raises:
         InputError: for a file that is truncated, lacks a part, holds events out of range, or times that are not

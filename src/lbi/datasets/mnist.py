@@ -46,6 +46,16 @@ def load_psmnist(
     """Handwritten digits pixel by pixel; max_samples > 0 limits the samples of each split.
 
     The data set takes 784 · n_levels bytes per sample: 0.4 GB with these defaults.
+
+    Args:
+        data_dir: folder with the four IDX files.
+        code: how a grey value becomes spikes (``lbi.datasets.encodings``).
+        n_levels: channels.
+        order_seed: seed of the order of pixels.
+        max_samples: limit of the samples of each split; 0 for all.
+
+    Returns:
+        The data set.
     """
     check_options(
         **pixel_options(code, n_levels, order_seed),
@@ -113,6 +123,12 @@ def _find(data_dir: Path | None) -> dict[str, tuple[Path, Path]]:
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """An IDX file of unsigned bytes: two zero bytes, 0x08, the rank, big-endian sizes, then the values.
+
+    Args:
+        path: the file, plain or ``.gz``.
+
+    Returns:
+        The array.
 
     Raises:
         InputError: if it is truncated or of another type.

@@ -43,6 +43,9 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
         test_share: share of every class that becomes the test set, for files without one.
         split_seed: seed of the split.
 
+    Returns:
+        The data set.
+
     Raises:
         InputError: for a file that is missing or broken, and for spikes or labels that no network takes.
         UsageError: for options out of range.

@@ -88,6 +88,12 @@ class RunOptions:
 def open_export(path: str | Path) -> Export:
     """An export folder, its ``network.h5`` or a ``.net``, opened for a run.
 
+    Args:
+        path: the folder or file.
+
+    Returns:
+        The export.
+
     Raises:
         InputError: for anything else, naming everything that is wrong with the file.
     """
@@ -148,12 +154,28 @@ def _warn_of_saturation(fixed: FixedNetwork, spikes: NDArray[np.uint8]) -> None:
 
 
 def other_backend(backend: str) -> str:
-    """The backend that ``--verify`` compares with."""
+    """The backend that ``--verify`` compares with.
+
+    Args:
+        backend: ``lava``, ``netx`` or ``sim``.
+
+    Returns:
+        The other backend's name.
+    """
     return "lava" if backend == "sim" else "sim"
 
 
 def first_divergence(one: NDArray[Any], other: NDArray[Any], population: str) -> Divergence | None:
-    """Where two outputs (n_samples, n_steps, n_out) first differ, or None if they are equal."""
+    """Where two outputs (n_samples, n_steps, n_out) first differ, or None if they are equal.
+
+    Args:
+        one: an output.
+        other: another of the same shape.
+        population: name of the output, for the message.
+
+    Returns:
+        Sample, step, population and neuron.
+    """
     different = one != other
     n_different = int(np.count_nonzero(different))
     if not n_different:

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 
 def populations(fixed: FixedNetwork) -> list[dict[str, Any]]:
-    """One record of JSON values per population: its integers, latency and scale."""
+    """One record of JSON values per population: its integers, latency and scale.
+
+    Args:
+        fixed: the network.
+
+    Returns:
+        The records.
+    """
     return [
         {
             "name": population.name,
@@ -98,7 +105,16 @@ def account(network: Network, fixed: FixedNetwork) -> list[dict[str, Any]]:
 
 
 def as_text(title: str, records: list[dict[str, Any]], n_cores: int | None) -> str:
-    """The projections as a plain-text table, for a file or a terminal."""
+    """The projections as a plain-text table, for a file or a terminal.
+
+    Args:
+        title: the first line.
+        records: one record per projection.
+        n_cores: cores of the placement; None without one.
+
+    Returns:
+        The table.
+    """
     header = ("projection", "shape", "nnz", "density", "format", "bits", "exponent", "rounded to zero")
     rows = [
         (

@@ -64,11 +64,20 @@ class Exporter(Protocol):
 
     @staticmethod
     def check(job: ExportJob) -> list[Problem]:
-        """All reasons why the target cannot hold the network; empty if it can."""
+        """All reasons why the target cannot hold the network; empty if it can.
+
+        Args:
+            job: the network, its chip and options.
+        """
 
     @staticmethod
     def export(job: ExportJob, path: Path) -> None:
-        """Write the file or folder ``path``, which does not exist yet."""
+        """Write the file or folder ``path``, which does not exist yet.
+
+        Args:
+            job: the network, its chip and options.
+            path: the file or folder to write.
+        """
 
 
 def plugins() -> dict[str, EntryPoint]:

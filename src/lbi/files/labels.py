@@ -27,6 +27,9 @@ def check_shape(labels: NDArray[Any], spikes: NDArray[Any], where: str, problems
         spikes: (n_samples, n_steps, …).
         where: the file and the name of the array.
         problems: receives the faults.
+
+    Returns:
+        Whether they are.
     """
     n_samples = spikes.shape[0] if spikes.ndim else 0
     return SHAPE.check(
@@ -61,6 +64,9 @@ def check_range(labels: NDArray[Any], n_outputs: int, where: str, problems: Prob
         n_outputs: number of outputs, or of classes.
         where: the file and the name of the array.
         problems: receives the faults.
+
+    Returns:
+        Whether all labels have one.
     """
     outside = labels[(labels < 0) | (labels >= n_outputs)]
     values = np.unique(outside)

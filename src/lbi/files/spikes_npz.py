@@ -75,7 +75,14 @@ def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray
 
 
 def rename(found: Any) -> str:
-    """The call that gives the arrays of a file the names that are read."""
+    """The call that gives the arrays of a file the names that are read.
+
+    Args:
+        found: names of the arrays in the file.
+
+    Returns:
+        A line of Python; empty if no name is close.
+    """
     for spikes, labels in OTHER_NAMES:
         if spikes in found:
             rest = f", labels=a[{labels!r}]" if labels in found else ""

@@ -59,7 +59,15 @@ def open_tree(path: Path, problem: Problem) -> Iterator[Any]:
 
 
 def numbers(group: Any, key: str) -> NDArray[Any]:
-    """The values of a data set of numbers or booleans; raises ValueError for anything else."""
+    """The values of a data set of numbers or booleans; raises ValueError for anything else.
+
+    Args:
+        group: an open group.
+        key: name of the data set.
+
+    Returns:
+        The array.
+    """
     values = _dataset(group, key)[()]
     if not isinstance(values, (np.ndarray, np.generic)) or values.dtype.kind not in "biuf":
         raise ValueError(f"{key}: not numbers")
@@ -67,12 +75,27 @@ def numbers(group: Any, key: str) -> NDArray[Any]:
 
 
 def text(value: Any) -> str:
-    """A text that h5py returns as bytes or str."""
+    """A text that h5py returns as bytes or str.
+
+    Args:
+        value: what h5py returned.
+
+    Returns:
+        The text.
+    """
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def subgroup(group: Any, key: str) -> Any:
-    """A group inside a group; raises ValueError, naming the key, for anything else."""
+    """A group inside a group; raises ValueError, naming the key, for anything else.
+
+    Args:
+        group: an open group.
+        key: name of the inner one.
+
+    Returns:
+        The group.
+    """
     import h5py
 
     _check_present(group, key)

@@ -74,6 +74,19 @@ class Builder:
         Infinite thresholds make integrators. Finite thresholds may differ (weights and biases are scaled to one).
         A constant in the signal enters the current: as a bias if the current has no memory, otherwise from a
         neuron that spikes in every step.
+
+        Args:
+            where: the layer's place in the model, for messages.
+            name: the layer's name.
+            signal: its input.
+            current_decay: fraction lost per step.
+            voltage_decay: fraction lost per step.
+            threshold: in weight units.
+            voltage_bias: added to the voltage in every step.
+            refractory_period: steps without integration after a spike; 0 for none.
+
+        Returns:
+            The layer's spikes.
         """
         alpha, beta, thresholds, bias = (
             wide(values, signal.shape) for values in (current_decay, voltage_decay, threshold, voltage_bias)
@@ -173,7 +186,15 @@ class Builder:
         return self.assembled(read, {**(meta or {}), **({"parts": split} if split else {})})
 
     def assembled(self, read: str, meta: Mapping[str, Any] | None = None) -> Network:
-        """The network of the layers so far, with the readout at layer ``read`` (its first part)."""
+        """The network of the layers so far, with the readout at layer ``read`` (its first part).
+
+        Args:
+            read: the layer that is read.
+            meta: plain JSON values for ``Network.meta``.
+
+        Returns:
+            The network.
+        """
         populations = list(self._populations)
         if any(np.any(signal.constant) for signal in self._signals.values()):
             populations.insert(0, Population(ALWAYS, (1,), CubaLif(1.0, 0.5, 0.5, np.ones(1))))

@@ -110,6 +110,9 @@ def from_graph(
         where: its name in messages.
         dt: seconds per step.
         writer: one of ``WRITERS``.
+
+    Returns:
+        The network.
     """
     flat = flatten(graph, where)
     ours = _own_metadata(graph)

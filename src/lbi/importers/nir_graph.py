@@ -26,11 +26,25 @@ class Graph:
     output: str
 
     def before(self, name: str) -> list[str]:
-        """Nodes with an edge to ``name``."""
+        """Nodes with an edge to ``name``.
+
+        Args:
+            name: a node.
+
+        Returns:
+            Names of nodes.
+        """
         return [start for start, end in self.edges if end == name]
 
     def after(self, name: str) -> list[str]:
-        """Nodes that ``name`` has an edge to."""
+        """Nodes that ``name`` has an edge to.
+
+        Args:
+            name: a node.
+
+        Returns:
+            Names of nodes.
+        """
         return [end for start, end in self.edges if start == name]
 
     def neurons(self) -> list[tuple[str, Any]]:
@@ -43,6 +57,9 @@ class Graph:
         Args:
             given: an order that is used if it names exactly these neurons. Otherwise, edges to a node on the current
                 path of a depth-first search from the input are feedback.
+
+        Returns:
+            The names.
         """
         neurons = {name for name, _ in self.neurons()}
         if set(given) == neurons:
@@ -72,6 +89,9 @@ def flatten(graph: Any, where: str) -> Graph:
     Args:
         graph: a ``nir.NIRGraph``, which may hold others.
         where: the file, for messages.
+
+    Returns:
+        The flat graph.
 
     Raises:
         InputError: unless there is one input, one output, and a neuron in every cycle.

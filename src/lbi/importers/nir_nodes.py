@@ -117,7 +117,14 @@ LINEAR: dict[str, Callable[[Any, Signal, float], Signal]] = {
 
 
 def text(value: Any) -> str:
-    """A text that h5py returns as bytes or str; empty for anything else."""
+    """A text that h5py returns as bytes or str; empty for anything else.
+
+    Args:
+        value: what h5py returned.
+
+    Returns:
+        The text.
+    """
     return (
         value.decode("utf-8", "replace")
         if isinstance(value, bytes)
@@ -128,5 +135,12 @@ def text(value: Any) -> str:
 
 
 def floats(values: ArrayLike) -> NDArray[np.float64]:
-    """Values as an array of doubles."""
+    """Values as an array of doubles.
+
+    Args:
+        values: a number or an array.
+
+    Returns:
+        The array.
+    """
     return np.asarray(values, dtype=np.float64)

@@ -126,6 +126,9 @@ def time_step(
         own: seconds in the file's metadata.
         writer: key of ``WRITERS`` given by the user.
 
+    Returns:
+        The step and the conventions by which the file is read.
+
     Raises:
         UsageError: for a step that is not above 0, or an unknown writer.
         InputError: if the step is neither given nor implied.
@@ -172,6 +175,9 @@ def losses(graph: Graph, step: TimeStep) -> list[str]:
     Args:
         graph: the file, flat; not one of this package's own.
         step: time step and conventions by which the file is read.
+
+    Returns:
+        The lines.
     """
     found = [step.writer] if step.writer != "nir" else []
     if not found and _looks_like_snntorch(graph):
@@ -193,7 +199,16 @@ def losses(graph: Graph, step: TimeStep) -> list[str]:
 
 
 def check_rockpool(graph: Graph, where: str, step: TimeStep) -> None:
-    """Raise InputError naming every spiking neuron of a rockpool file: they subtract their threshold."""
+    """Raise InputError naming every spiking neuron of a rockpool file: they subtract their threshold.
+
+    Args:
+        graph: the file, flat.
+        where: the file, for messages.
+        step: time step and conventions.
+
+    Raises:
+        InputError: naming the neurons.
+    """
     if step.writer != "rockpool":
         return
     found = [

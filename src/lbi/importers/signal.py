@@ -35,7 +35,15 @@ class Term(NamedTuple):
     pattern: csr_matrix | None = None
 
     def through(self, matrix: csr_matrix, pattern: csr_matrix | None) -> Term:
-        """The term behind a layer with weights ``matrix`` at the places of ``pattern`` (None: everywhere)."""
+        """The term behind a layer with weights ``matrix`` at the places of ``pattern`` (None: everywhere).
+
+        Args:
+            matrix: (n_out, n) weights.
+            pattern: ones where the layer has weights; None for everywhere.
+
+        Returns:
+            The term.
+        """
         n_source = self.matrix.shape[1]
         if self.pattern is None:  # all places that the layer reaches from anywhere
             reached = (
@@ -50,7 +58,15 @@ class Term(NamedTuple):
         return self._replace(matrix=matrix @ self.matrix, pattern=_marked(reached))
 
     def picked(self, rows: Any = slice(None), columns: Any = slice(None)) -> Term:
-        """The term of some targets and sources only."""
+        """The term of some targets and sources only.
+
+        Args:
+            rows: indices of targets; None for all.
+            columns: indices of sources; None for all.
+
+        Returns:
+            The term.
+        """
         pattern = None if self.pattern is None else _marked(self.pattern[rows][:, columns])
         return self._replace(matrix=self.matrix[rows][:, columns], pattern=pattern)
 
@@ -76,7 +92,15 @@ class Signal:
 
     @classmethod
     def spikes(cls, source: str, shape: Sequence[int]) -> Signal:
-        """The spikes of a population or of ``"input"``."""
+        """The spikes of a population or of ``"input"``.
+
+        Args:
+            source: name of a population.
+            shape: its shape.
+
+        Returns:
+            The signal.
+        """
         shape = tuple(int(size) for size in shape)
         n = prod(shape)
         own = identity(n, format="csr")
@@ -84,7 +108,14 @@ class Signal:
 
     @classmethod
     def nothing(cls, shape: Sequence[int]) -> Signal:
-        """The zero signal of a shape."""
+        """The zero signal of a shape.
+
+        Args:
+            shape: the shape.
+
+        Returns:
+            The signal.
+        """
         return cls(tuple(shape), (), np.zeros(prod(shape)))
 
     def __add__(self, other: Signal) -> Signal:
@@ -101,7 +132,14 @@ class Signal:
     ) -> Signal:
         """``weights @ self + bias``, with weights (n_out, n) as array or scipy sparse matrix.
 
-        pattern: ones where the layer has weights; None for everywhere.
+        Args:
+            weights: (n_out, n) array or scipy sparse matrix.
+            bias: (n_out,), or None.
+            shape: shape of the result; None for (n_out,).
+            pattern: ones where the layer has weights; None for everywhere.
+
+        Returns:
+            The signal.
         """
         if np.ndim(weights) != 2:
             raise _mismatch("weights", ("n_out", self.n), np.shape(weights))
@@ -119,33 +157,79 @@ class Signal:
         return Signal(tuple(shape or (matrix.shape[0],)), terms, constant)
 
     def scaled(self, factors: ArrayLike) -> Signal:
-        """The element-wise product with a number or a broadcastable array."""
+        """The element-wise product with a number or a broadcastable array.
+
+        Args:
+            factors: numbers.
+
+        Returns:
+            The signal.
+        """
         own = identity(self.n, format="csr")
         return self.linear(diags(wide(factors, self.shape)), shape=self.shape, pattern=own)
 
     def plus(self, constant: ArrayLike) -> Signal:
-        """The element-wise sum with a number or a broadcastable array."""
+        """The element-wise sum with a number or a broadcastable array.
+
+        Args:
+            constant: numbers.
+
+        Returns:
+            The signal.
+        """
         return Signal(self.shape, self.terms, self.constant + wide(constant, self.shape))
 
     def rows(self, chosen: NDArray[np.intp]) -> Signal:
-        """The values at the given indices (C order) as one dimension; the signal itself if these are all."""
+        """The values at the given indices (C order) as one dimension; the signal itself if these are all.
+
+        Args:
+            chosen: indices.
+
+        Returns:
+            The signal.
+        """
         if chosen.size == self.n:
             return self
         terms = tuple(term.picked(rows=chosen) for term in self.terms)
         return Signal((chosen.size,), terms, self.constant[chosen])
 
     def reshaped(self, shape: Sequence[int]) -> Signal:
-        """The same values in another shape."""
+        """The same values in another shape.
+
+        Args:
+            shape: as many values.
+
+        Returns:
+            The signal.
+        """
         return Signal(tuple(int(size) for size in shape), self.terms, self.constant)
 
     def flattened(self, start: int = 0, end: int = -1) -> Signal:
-        """The signal with dimensions ``start`` to ``end`` (inclusive) merged."""
+        """The signal with dimensions ``start`` to ``end`` (inclusive) merged.
+
+        Args:
+            start: first dimension.
+            end: last dimension.
+
+        Returns:
+            The signal.
+        """
         start, end = start % len(self.shape), end % len(self.shape)
         middle = prod(self.shape[start : end + 1])
         return self.reshaped((*self.shape[:start], middle, *self.shape[end + 1 :]))
 
     def delayed(self, steps: ArrayLike) -> Signal:
-        """The signal delayed by whole steps, a number or a broadcastable array."""
+        """The signal delayed by whole steps, a number or a broadcastable array.
+
+        Args:
+            steps: whole steps.
+
+        Returns:
+            The signal.
+
+        Raises:
+            InputError: if the signal has a constant, which has no beginning.
+        """
         late = wide(steps, self.shape).astype(np.int64)
         if np.any(self.constant):
             raise InputError(DELAYED_BIAS.broken("delay", "follows a bias, which has no beginning"))
@@ -166,7 +250,19 @@ class Signal:
         dilation: Any = 1,
         groups: int = 1,
     ) -> Signal:
-        """The convolution of (channels, height, width) as in torch, with kernel (n_out, channels / groups, h, w)."""
+        """The convolution of (channels, height, width) as in torch, with kernel (n_out, channels / groups, h, w).
+
+        Args:
+            kernel: (n_out, channels / groups, h, w).
+            bias: (n_out,), or None.
+            stride: one or two numbers.
+            padding: one or two numbers.
+            dilation: one or two numbers.
+            groups: number of groups of channels.
+
+        Returns:
+            The signal.
+        """
         fits = len(self.shape) == 3 and kernel.ndim == 4 and self.shape[0] == kernel.shape[1] * groups
         if not fits or groups < 1 or kernel.shape[0] % groups:
             raise _mismatch("a convolution", ("channels", "height", "width"), self.shape)
@@ -182,7 +278,17 @@ class Signal:
         return self.linear(matrix, biases, shape, matrix if pattern is None else pattern)
 
     def pool2d(self, kernel: Any, stride: Any, padding: Any = 0, *, mean: bool = False) -> Signal:
-        """The sum or mean over windows of each channel."""
+        """The sum or mean over windows of each channel.
+
+        Args:
+            kernel: one or two numbers.
+            stride: one or two numbers.
+            padding: one or two numbers.
+            mean: divide by the size of the window.
+
+        Returns:
+            The signal.
+        """
         height, width = pair(kernel)
         if len(self.shape) != 3 or min(height, width) < 1 or height * width > FREE_ELEMENTS:
             raise _mismatch(
@@ -194,7 +300,15 @@ class Signal:
 
 
 def wide(values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """One number per value of a shape (C order), from a number or a broadcastable array."""
+    """One number per value of a shape (C order), from a number or a broadcastable array.
+
+    Args:
+        values: a number or an array.
+        shape: the shape.
+
+    Returns:
+        (n,) doubles.
+    """
     array = np.asarray(values, dtype=np.float64)
     try:
         return np.broadcast_to(array, shape).reshape(-1)
@@ -203,7 +317,14 @@ def wide(values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def pair(value: Any) -> tuple[int, int]:
-    """One or two numbers as a pair."""
+    """One or two numbers as a pair.
+
+    Args:
+        value: one or two numbers.
+
+    Returns:
+        Two numbers.
+    """
     values = np.asarray(value).reshape(-1)
     if values.size not in (1, 2):
         raise _mismatch("a convolution's or window's sizes", (2,), values.shape)
@@ -211,7 +332,14 @@ def pair(value: Any) -> tuple[int, int]:
 
 
 def merged(terms: tuple[Term, ...]) -> tuple[Term, ...]:
-    """Terms merged to one per source and delay, without stored zeros and empty terms."""
+    """Terms merged to one per source and delay, without stored zeros and empty terms.
+
+    Args:
+        terms: terms onto the same targets.
+
+    Returns:
+        The terms.
+    """
     sums: dict[tuple[str, int], Term] = {}
     for term in terms:
         key = (term.source, term.delay)
@@ -228,7 +356,15 @@ def merged(terms: tuple[Term, ...]) -> tuple[Term, ...]:
 
 
 def union(one: csr_matrix | None, other: csr_matrix | None) -> csr_matrix | None:
-    """The places of either pattern."""
+    """The places of either pattern.
+
+    Args:
+        one: a pattern; None for everywhere.
+        other: another of the same shape.
+
+    Returns:
+        The pattern; None for everywhere.
+    """
     return None if one is None or other is None else _marked(one + other)
 
 

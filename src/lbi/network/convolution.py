@@ -41,6 +41,9 @@ class Convolution(NamedTuple):
     def check(self, shape: Shape) -> None:
         """Check that an input of that shape (channels, height, width) has an output of bounded size.
 
+        Args:
+            shape: (channels, height, width) of the input.
+
         Raises:
             InputError: if it has not.
         """
@@ -54,7 +57,14 @@ class Convolution(NamedTuple):
         problems.raise_as(InputError)
 
     def output_shape(self, shape: Shape) -> tuple[int, int, int]:
-        """(channels, height, width) of the output for an input of that shape."""
+        """(channels, height, width) of the output for an input of that shape.
+
+        Args:
+            shape: (channels, height, width) of the input.
+
+        Returns:
+            (channels, height, width).
+        """
         size = [
             (shape[1 + k] + 2 * self.padding[k] - self.dilation[k] * (self.kernel.shape[2 + k] - 1) - 1)
             // self.stride[k]
@@ -68,6 +78,13 @@ def expand(convolution: Convolution, shape: Shape) -> CsrMatrix:
     """The matrix of a convolution of an input (channels, height, width), without zeros of the kernel.
 
     ``out[k, y, x] = Σ kernel[k, c, i, j] · in[c, y · stride + i · dilation − padding, …]``
+
+    Args:
+        convolution: the convolution.
+        shape: (channels, height, width) of the input.
+
+    Returns:
+        (n_out, n_in) weights, both sides in C order.
     """
     from scipy.sparse import coo_matrix
 

@@ -115,7 +115,14 @@ class CsrMatrix:
         return np.bincount(self.indices, minlength=self.shape[1]).astype(np.int64)
 
     def with_data(self, data: ArrayLike) -> tuple[CsrMatrix, NDArray[np.intp]]:
-        """The same pattern with new values, without their zeros, and the positions of the kept entries."""
+        """The same pattern with new values, without their zeros, and the positions of the kept entries.
+
+        Args:
+            data: (nnz,) values.
+
+        Returns:
+            The matrix and the positions.
+        """
         values = np.asarray(data)
         kept = np.flatnonzero(values)
         if kept.size == values.size:
@@ -147,7 +154,14 @@ class CsrMatrix:
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> CsrMatrix:
-        """A matrix from any scipy sparse matrix; duplicates are summed and stored zeros dropped."""
+        """A matrix from any scipy sparse matrix; duplicates are summed and stored zeros dropped.
+
+        Args:
+            matrix: the matrix.
+
+        Returns:
+            The matrix, sorted and without stored zeros.
+        """
         csr = matrix.tocsr(copy=True)
         csr.sum_duplicates()
         csr.eliminate_zeros()

@@ -196,15 +196,36 @@ class FixedNetwork:
         return max(population.latency for population in self.populations)
 
     def population(self, name: str) -> FixedPopulation:
-        """The population of that name; it must exist."""
+        """The population of that name; it must exist.
+
+        Args:
+            name: the name.
+
+        Returns:
+            The population.
+        """
         return next(population for population in self.populations if population.name == name)
 
     def latency(self, name: str) -> int:
-        """Latency of a population, 0 for the input."""
+        """Latency of a population, 0 for the input.
+
+        Args:
+            name: a population or ``"input"``.
+
+        Returns:
+            Chip timesteps.
+        """
         return 0 if name == INPUT else self.population(name).latency
 
     def lag(self, projection: FixedProjection) -> NDArray[np.int64]:
-        """Steps of trained time after which spikes arrive: () for all synapses, or (nnz,)."""
+        """Steps of trained time after which spikes arrive: () for all synapses, or (nnz,).
+
+        Args:
+            projection: one of the network's.
+
+        Returns:
+            The steps.
+        """
         offset = 1 + self.latency(projection.source) - self.latency(projection.target)
         return np.asarray(projection.delay, dtype=np.int64) + offset
 
@@ -260,6 +281,13 @@ def num_weight_bits(data: NDArray[Any], sign_mode: SignMode) -> int:
 
     Lava drops ``8 − bits`` low bits (one more for mixed signs, whose sign takes a bit): lava-nc 0.10.0,
     ``lava/utils/weightutils.py::truncate_weights``.
+
+    Args:
+        data: mantissas.
+        sign_mode: signs that they may have.
+
+    Returns:
+        The number of bits.
     """
     if data.size == 0:
         return 1

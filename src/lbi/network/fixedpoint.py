@@ -42,14 +42,28 @@ def decay(state: ArrayLike, d: int) -> NDArray[np.int32]:
 
 
 def wrap24(x: ArrayLike) -> NDArray[np.int32]:
-    """``x − 2^24`` above 2^23, ``x + 2^24`` at or below −2^23, otherwise ``x``; applied once, so 2^23 stays."""
+    """``x − 2^24`` above 2^23, ``x + 2^24`` at or below −2^23, otherwise ``x``; applied once, so 2^23 stays.
+
+    Args:
+        x: integers.
+
+    Returns:
+        Signed 24-bit, or 2^23.
+    """
     x = np.asarray(x, dtype=np.int32)
     wrapped = np.where(x > STATE_LIMIT, x - 2 * STATE_LIMIT, x)
     return np.where(wrapped <= -STATE_LIMIT, x + 2 * STATE_LIMIT, wrapped).astype(np.int32)
 
 
 def clip24(x: ArrayLike) -> NDArray[np.int32]:
-    """``x`` saturated to ±(2^23 − 1)."""
+    """``x`` saturated to ±(2^23 − 1).
+
+    Args:
+        x: integers.
+
+    Returns:
+        Signed 24-bit.
+    """
     return np.clip(np.asarray(x, dtype=np.int64), -STATE_LIMIT + 1, STATE_LIMIT - 1).astype(np.int32)
 
 
@@ -57,6 +71,13 @@ def shift(x: ArrayLike, exponent: int) -> NDArray[np.int32]:
     """``x << exponent`` if positive, else ``x >> −exponent`` (floor: −1 >> 1 is −1).
 
     The result keeps its low 32 bits, the width of Lava's message channels.
+
+    Args:
+        x: integers.
+        exponent: bits to the left; negative: to the right.
+
+    Returns:
+        Signed 32-bit.
     """
     wide = np.asarray(x, dtype=np.int64)
     shifted = wide << exponent if exponent > 0 else wide >> -exponent
@@ -72,17 +93,38 @@ class IntFormat:
     step: int = 1
 
     def round(self, x: ArrayLike) -> NDArray[np.int64]:
-        """The nearest value of the format (ties to even multiples of the step), saturating."""
+        """The nearest value of the format (ties to even multiples of the step), saturating.
+
+        Args:
+            x: numbers.
+
+        Returns:
+            Values of the format.
+        """
         on_grid = np.rint(np.asarray(x, dtype=np.float64) / self.step) * self.step
         return np.clip(on_grid, self.minimum, self.maximum).astype(np.int64)
 
     def holds(self, x: ArrayLike) -> NDArray[np.bool_]:
-        """True where ``x`` is a value of the format."""
+        """True where ``x`` is a value of the format.
+
+        Args:
+            x: integers.
+
+        Returns:
+            One boolean per number.
+        """
         x = np.asarray(x)
         return (x >= self.minimum) & (x <= self.maximum) & (x % self.step == 0)
 
     def within(self, other: IntFormat) -> bool:
-        """True if every value of this format is one of the other."""
+        """True if every value of this format is one of the other.
+
+        Args:
+            other: another format.
+
+        Returns:
+            Whether it is.
+        """
         inside = other.minimum <= self.minimum and self.maximum <= other.maximum
         return inside and all(value % other.step == 0 for value in (self.minimum, self.step))
 

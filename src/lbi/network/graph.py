@@ -101,7 +101,14 @@ class Readout:
 
     @classmethod
     def of(cls, population: Any) -> Readout:
-        """The usual readout of a population: ``spike_count``, or ``membrane_mean`` of integrators."""
+        """The usual readout of a population: ``spike_count``, or ``membrane_mean`` of integrators.
+
+        Args:
+            population: the population.
+
+        Returns:
+            The readout.
+        """
         kind = "spike_count" if population.neuron.spikes else "membrane_mean"
         return cls(population.name, kind)
 
@@ -111,7 +118,14 @@ class Readout:
         return self.kind != "spike_count"
 
     def classify(self, output: NDArray[Any]) -> NDArray[np.int64]:
-        """Classes (n_samples,) from ``Activity.output``: spikes or voltages (n_samples, n_steps, n_out)."""
+        """Classes (n_samples,) from ``Activity.output``: spikes or voltages (n_samples, n_steps, n_out).
+
+        Args:
+            output: (n_samples, n_steps, n_out).
+
+        Returns:
+            The class with the highest score, the lowest index on ties.
+        """
         if self.kind == "membrane_max":
             return output.max(axis=1).argmax(axis=1)
         return output.sum(axis=1, dtype=output.dtype if output.dtype.kind == "f" else np.int64).argmax(axis=1)
@@ -160,16 +174,37 @@ class Network:
         return sum(projection.weights.nnz for projection in self.projections)
 
     def population(self, name: str) -> Population:
-        """The population of that name; it must exist."""
+        """The population of that name; it must exist.
+
+        Args:
+            name: the name.
+
+        Returns:
+            The population.
+        """
         return next(population for population in self.populations if population.name == name)
 
     def is_forward(self, projection: Projection) -> bool:
-        """True if the source is evaluated before the target in a timestep; if not, its spikes arrive a step later."""
+        """True if the source is evaluated before the target in a timestep; if not, its spikes arrive a step later.
+
+        Args:
+            projection: one of the network's.
+
+        Returns:
+            Whether it is.
+        """
         order = {population.name: i for i, population in enumerate(self.populations)}
         return projection.source == INPUT or order[projection.source] < order[projection.target]
 
     def lag(self, projection: Projection) -> NDArray[np.int64]:
-        """Steps after which the projection's spikes arrive: () for all synapses, or (nnz,)."""
+        """Steps after which the projection's spikes arrive: () for all synapses, or (nnz,).
+
+        Args:
+            projection: one of the network's.
+
+        Returns:
+            The steps.
+        """
         return np.asarray(projection.delay, dtype=np.int64) + (0 if self.is_forward(projection) else 1)
 
     def evaluation_order(self) -> tuple[str, ...]:
@@ -254,7 +289,14 @@ def _check_readout(network: Any, problems: Problems) -> None:
 
 
 def is_name(name: object) -> bool:
-    """True for a name that is safe as an HDF5 group and as part of a file name."""
+    """True for a name that is safe as an HDF5 group and as part of a file name.
+
+    Args:
+        name: any text.
+
+    Returns:
+        Whether it is safe.
+    """
     return (
         isinstance(name, str)
         and 0 < len(name) <= 128

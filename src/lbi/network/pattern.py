@@ -49,18 +49,39 @@ class Patterned(Protocol):
 
 
 def n_positions(projection: Patterned) -> int:
-    """Number of weights of the dense layer."""
+    """Number of weights of the dense layer.
+
+    Args:
+        projection: the projection.
+
+    Returns:
+        The number.
+    """
     return projection.weights.size if projection.pattern is None else projection.pattern.nnz
 
 
 def density(projection: Patterned) -> float:
-    """Nonzero weights / weights of the dense layer; 0 for a layer without weights."""
+    """Nonzero weights / weights of the dense layer; 0 for a layer without weights.
+
+    Args:
+        projection: the projection.
+
+    Returns:
+        A fraction.
+    """
     n = n_positions(projection)
     return projection.weights.nnz / n if n else 0.0
 
 
 def dense_fan_out(projection: Patterned) -> NDArray[np.int64]:
-    """(n_source,) weights of the dense layer that a spike of each source reaches."""
+    """(n_source,) weights of the dense layer that a spike of each source reaches.
+
+    Args:
+        projection: the projection.
+
+    Returns:
+        Numbers of weights.
+    """
     if projection.pattern is None:
         n_target, n_source = projection.weights.shape
         return np.full(n_source, n_target, dtype=np.int64)
@@ -83,7 +104,15 @@ def ones(matrix: Any) -> CsrMatrix | None:
 
 
 def without(pattern: CsrMatrix | None, other: CsrMatrix) -> CsrMatrix:
-    """The positions of a pattern (None for all) at which another matrix stores nothing, as int8 ones."""
+    """The positions of a pattern (None for all) at which another matrix stores nothing, as int8 ones.
+
+    Args:
+        pattern: ones at the layer's positions; None for all.
+        other: the other matrix.
+
+    Returns:
+        The positions.
+    """
     n_rows, n_cols = other.shape
     all_places = np.arange(n_rows * n_cols) if pattern is None else _places(pattern)
     places = np.setdiff1d(all_places, _places(other), assume_unique=True)
@@ -93,7 +122,13 @@ def without(pattern: CsrMatrix | None, other: CsrMatrix) -> CsrMatrix:
 
 
 def check_pattern(projection: Patterned, where: str, problems: Problems) -> None:
-    """Note a pattern whose shape differs from the weights, or that lacks the position of a weight."""
+    """Note a pattern whose shape differs from the weights, or that lacks the position of a weight.
+
+    Args:
+        projection: the projection.
+        where: the projection, for messages.
+        problems: receives what is wrong.
+    """
     pattern, weights = projection.pattern, projection.weights
     if pattern is None or not PATTERN_SHAPE.check(
         problems, pattern.shape == weights.shape, where, f"{pattern.shape}", shape=weights.shape
@@ -112,6 +147,11 @@ def as_attributes(
 ) -> dict[str, NDArray[Any]] | None:
     """The pattern as a convolution's geometry, from a layer of shape ``before`` to one of shape ``after``.
 
+    Args:
+        pattern: ones at the layer's positions; None for all.
+        before: (channels, height, width) of the source.
+        after: (channels, height, width) of the target.
+
     Returns:
         ``kernel``, uint8 ones and zeros (n_out, n_in, height, width), ``stride`` and ``padding`` (height, width),
         and ``input_shape`` (channels, height, width); None for a pattern that is not a convolution's.
@@ -124,7 +164,14 @@ def as_attributes(
 
 
 def most_places(n_stored: int) -> int:
-    """Number of positions that a geometry may describe for a number of stored weights, to bound memory."""
+    """Number of positions that a geometry may describe for a number of stored weights, to bound memory.
+
+    Args:
+        n_stored: number of stored weights.
+
+    Returns:
+        The number.
+    """
     return FREE_ELEMENTS + 1024 * n_stored
 
 
@@ -135,6 +182,9 @@ def from_geometry(geometry: Mapping[str, NDArray[Any]], shape: tuple[int, ...], 
         geometry: Arrays by the names of ``GEOMETRY``.
         shape: (n_target, n_source) of the weights.
         n_stored: Stored weights, which bound the size of the pattern.
+
+    Returns:
+        The pattern.
 
     Raises:
         InputError: The geometry is not a convolution's, or has another shape.

@@ -256,7 +256,14 @@ def _chip_delay(
 
 
 def sign_mode_of(weights: NDArray[np.float64]) -> SignMode:
-    """The sign mode: excitatory or inhibitory if all weights have one sign, otherwise mixed."""
+    """The sign mode: excitatory or inhibitory if all weights have one sign, otherwise mixed.
+
+    Args:
+        weights: weights of a projection.
+
+    Returns:
+        The sign mode.
+    """
     if weights.size and weights.min() < 0 < weights.max():
         return SignMode.MIXED
     return SignMode.INHIBITORY if weights.size and weights.max() < 0 else SignMode.EXCITATORY

@@ -44,7 +44,15 @@ class StateBound:
 
 
 def state_bounds(fixed: FixedNetwork, n_steps: int | None = None) -> dict[str, StateBound]:
-    """Bounds of every population's current and voltage for samples of ``n_steps`` steps; None for any length."""
+    """Bounds of every population's current and voltage for samples of ``n_steps`` steps; None for any length.
+
+    Args:
+        fixed: the network.
+        n_steps: timesteps of a sample.
+
+    Returns:
+        Population → bounds, in state units.
+    """
     low = {population.name: np.zeros(population.n) for population in fixed.populations}
     high = {population.name: np.zeros(population.n) for population in fixed.populations}
     silent = {p.name for p in fixed.populations if not p.neuron.spikes}

@@ -6,6 +6,19 @@ Integers are Lava's: int32 with wrap-around where Lava's are. Decays go through 
 ``state · d`` has at most 44 bits, the division by 4096 moves the exponent only, and the conversion to int
 truncates toward zero — as ``lbi.network.fixedpoint.decay``. Samples run one at a time, from rest, so a network's
 states stay in the first-level cache.
+
+Arguments that many functions share:
+    layout, inputs, outputs, scratch: the network, the spikes, the results and this thread's working memory.
+    p, q, sample, step: indices of a population, a projection, a sample and a timestep.
+    a, u, v, bias: (n,) int32 synaptic input (cleared), current, voltage (both updated) and bias of a population.
+    parameters: its row of ``Layout.parameters``.
+    spikes, active: (n,) uint8, written: neurons that spiked, and neurons with input, bias or nonzero state.
+    goal: int32 sums of synaptic input, in a ring or in working memory; base: where its index 0 lies in the ring.
+    weights, indices, pointers: stored synapses of a projection by source; factor: what each weight is multiplied by.
+    sources, count: the sources that spiked, and their number.
+    keep: fraction of a state that is kept per step.
+
+A model's function returns the numbers of active, wrapped and clipped neurons.
 """
 
 # numba types this code; mypy reports its casts and intrinsics as errors:

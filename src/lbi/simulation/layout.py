@@ -44,7 +44,14 @@ _plans: dict[int, tuple[weakref.ref[FixedNetwork], Plan]] = {}
 
 
 def plan_of(fixed: FixedNetwork) -> Plan:
-    """The plan of a network, made on first use and kept as long as the (immutable) network exists."""
+    """The plan of a network, made on first use and kept as long as the (immutable) network exists.
+
+    Args:
+        fixed: the network.
+
+    Returns:
+        The plan.
+    """
     key = id(fixed)
     if key not in _plans or _plans[key][0]() is not fixed:
         made = plan(fixed)
@@ -53,7 +60,14 @@ def plan_of(fixed: FixedNetwork) -> Plan:
 
 
 def plan(fixed: FixedNetwork) -> Plan:
-    """The plan of a network; raises InputError if a sum could exceed the 32 bits of Lava's messages before its shift."""
+    """The plan of a network; raises InputError if a sum could exceed the 32 bits of Lava's messages before its shift.
+
+    Args:
+        fixed: the network.
+
+    Returns:
+        The plan.
+    """
     order = fixed.evaluation_order()
     number = {INPUT: 0} | {name: p + 1 for p, name in enumerate(order)}
     projections = tuple(sorted(fixed.projections, key=lambda projection: number[projection.source]))
@@ -122,7 +136,14 @@ def _layout(
 
 
 def stored_bytes(layout: Layout) -> int:
-    """Bytes of a layout's weights, indices, masks and column pointers."""
+    """Bytes of a layout's weights, indices, masks and column pointers.
+
+    Args:
+        layout: the network in flat arrays.
+
+    Returns:
+        The number of bytes.
+    """
     stored = (
         layout.weights1,
         layout.weights2,

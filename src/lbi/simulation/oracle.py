@@ -100,7 +100,15 @@ def _activity(
 
 
 def by_lag(network: Any, projection: Any) -> list[tuple[int, csr_matrix]]:
-    """The projection's weights per lag, shortest first: Lava shifts the sum of each delay separately."""
+    """The projection's weights per lag, shortest first: Lava shifts the sum of each delay separately.
+
+    Args:
+        network: the network.
+        projection: one of its projections.
+
+    Returns:
+        (lag, weights) pairs.
+    """
     lags = network.lag(projection)
     weights = projection.weights.to_scipy()
     if weights.dtype.kind in "iu":

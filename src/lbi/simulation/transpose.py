@@ -13,7 +13,17 @@ from lbi.system.numba_cache import compiled
 def transpose(
     indptr: Any, columns: Any, values: Any, offset: Any, pointers: Any, weights: Any, indices: Any
 ) -> None:
-    """Convert CSR to columns of target indices (row plus one offset, or one per synapse) and weights."""
+    """Convert CSR to columns of target indices (row plus one offset, or one per synapse) and weights.
+
+    Args:
+        indptr: row pointers.
+        columns: column of each synapse.
+        values: weight of each synapse.
+        offset: added to the row: one number, or one per synapse.
+        pointers: column pointers of the result.
+        weights: receives the weights.
+        indices: receives the targets.
+    """
     place = pointers[:-1].copy()
     step = 1 if offset.size > 1 else 0
     for row in range(indptr.size - 1):

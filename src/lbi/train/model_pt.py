@@ -42,7 +42,13 @@ _FOLDS = (
 
 
 def save_model(model: SpikingNetwork, path: str | Path, meta: Mapping[str, Any] | None = None) -> None:
-    """Write ``model.pt``; ``meta`` holds plain JSON values (``dataset``: name and encoding, ``training``: summary)."""
+    """Write ``model.pt``; ``meta`` holds plain JSON values (``dataset``: name and encoding, ``training``: summary).
+
+    Args:
+        model: the trained network.
+        path: the file to write.
+        meta: plain JSON values: ``dataset`` (name and encoding), ``training`` (summary).
+    """
     # Fresh objects: whether equal strings are one object would otherwise change the bytes.
     plain = json.loads(
         json.dumps({"config": model.config.to_dict(), "meta": dict(meta or {})}, allow_nan=False)
@@ -73,7 +79,17 @@ def load_model(path: str | Path) -> Network:
 
 
 def load_module(path: str | Path) -> tuple[SpikingNetwork, dict[str, Any]]:
-    """The trainable network in a ``model.pt`` and its meta, for further training; raises as ``load_model``."""
+    """The trainable network in a ``model.pt`` and its meta, for further training; raises as ``load_model``.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The network and its meta.
+
+    Raises:
+        InputError: as ``load_model``.
+    """
     content = untrusted_torch.read(path, MODEL)
     config, state, meta = _parts(content, str(path))
     to_network(config, state, meta)
@@ -83,7 +99,15 @@ def load_module(path: str | Path) -> tuple[SpikingNetwork, dict[str, Any]]:
 
 
 def network_of(model: SpikingNetwork, meta: Mapping[str, Any] | None = None) -> Network:
-    """The float network of a model in memory."""
+    """The float network of a model in memory.
+
+    Args:
+        model: the trained network.
+        meta: plain JSON values: ``dataset`` (name and encoding), ``training`` (summary).
+
+    Returns:
+        The network.
+    """
     return to_network(model.config, model.state_dict(), dict(meta or {}))
 
 
@@ -122,7 +146,14 @@ def _is_meta(meta: Any) -> bool:
 
 
 def fold(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state with pruning masks multiplied in, weight normalization folded and sparse tensors made dense."""
+    """The state with pruning masks multiplied in, weight normalization folded and sparse tensors made dense.
+
+    Args:
+        state: a ``state_dict``, of any torch model.
+
+    Returns:
+        The state.
+    """
     folded = {
         str(key): value.to_dense()
         if isinstance(value, Tensor) and value.layout is not torch.strided
@@ -155,7 +186,16 @@ def _weight_norm(v: Tensor, g: Tensor) -> Tensor:
 
 
 def check_state(config: ModelConfig, state: Mapping[str, Any], where: str) -> None:
-    """Raise InputError naming all tensors that are missing, unexpected, of a wrong shape or not finite."""
+    """Raise InputError naming all tensors that are missing, unexpected, of a wrong shape or not finite.
+
+    Args:
+        config: the configuration.
+        state: name → tensor.
+        where: the file, for messages.
+
+    Raises:
+        InputError: naming the tensors.
+    """
     problems = Problems()
     expected = SpikingNetwork.state_shapes(config)
     for name in sorted(set(expected) | set(state), key=str):
@@ -178,7 +218,16 @@ def check_state(config: ModelConfig, state: Mapping[str, Any], where: str) -> No
 
 
 def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str, Any]) -> Network:
-    """The float network of a configuration and its state, after checks of both."""
+    """The float network of a configuration and its state, after checks of both.
+
+    Args:
+        config: the configuration.
+        state: name → tensor.
+        meta: plain JSON values for ``Network.meta``.
+
+    Returns:
+        The network.
+    """
     populations: list[Population] = []
     projections: list[Projection] = []
     sources = {INPUT: slice(0, config.n_in)}

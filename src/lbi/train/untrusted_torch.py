@@ -59,7 +59,15 @@ class UnsafeTorchWarning(LbiWarning):
 
 
 def write(content: dict[str, Any], path: str | Path) -> None:
-    """Write ``content`` to ``path`` atomically; the same content gives the same bytes. Raises InputError on failure."""
+    """Write ``content`` to ``path`` atomically; the same content gives the same bytes.
+
+    Args:
+        content: plain types and tensors.
+        path: the file to write.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_write(path) as new:
@@ -69,7 +77,15 @@ def write(content: dict[str, Any], path: str | Path) -> None:
 def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
     """The dictionary in a file of the format and version ``expected``.
 
-    Raises InputError for a file that is missing, truncated, of another kind, or newer.
+    Args:
+        path: the file.
+        expected: name and version of the format.
+
+    Returns:
+        The content.
+
+    Raises:
+        InputError: for a file that is missing, truncated, of another kind, or newer.
     """
     name, version = expected
     content = _load(Path(path), name)
@@ -90,7 +106,17 @@ def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
 
 
 def load_plain(path: str | Path) -> Any:
-    """The plain types and tensors of a torch file. Raises InputError for anything else."""
+    """The plain types and tensors of a torch file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The content.
+
+    Raises:
+        InputError: for anything else.
+    """
     return _load(Path(path), "torch")
 
 

@@ -68,7 +68,15 @@ class Layer(NamedTuple):
 
 
 def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
-    """The layers in order; notes everything that is not a chain or that netx's integers cannot hold."""
+    """The layers in order; notes everything that is not a chain or that netx's integers cannot hold.
+
+    Args:
+        network: the network.
+        problems: receives the reasons.
+
+    Returns:
+        The layers that could be formed.
+    """
     fed = {projection.target for projection in network.projections}
     alone = [population.name for population in network.populations if population.name not in fed]
     for name in alone:

@@ -36,7 +36,14 @@ class Shifted(NamedTuple):
 
 
 def shift_left(weights: Integers) -> Shifted | None:
-    """The result of ``optimize_weight_bits``; None if it fails (all zero) or yields nothing (one sign, beyond 8 bits)."""
+    """The result of ``optimize_weight_bits``; None if it fails (all zero) or yields nothing (one sign, beyond 8 bits).
+
+    Args:
+        weights: the layer's matrix, integers.
+
+    Returns:
+        The matrix as passed on, its exponent and its bits.
+    """
     largest, smallest = int(weights.max()), int(weights.min())
     if (largest > 254 and smallest < 0) or (smallest < -256 and largest > 0):
         weights = np.clip(weights, -256, 254)
@@ -59,7 +66,15 @@ def shift_left(weights: Integers) -> Shifted | None:
 
 
 def lava_reads(weights: Integers, num_weight_bits: int) -> tuple[Integers, SignMode]:
-    """The matrix that a Lava synapse without a given sign mode computes with, and the mode it chooses."""
+    """The matrix that a Lava synapse without a given sign mode computes with, and the mode it chooses.
+
+    Args:
+        weights: a synapse's matrix.
+        num_weight_bits: its bits.
+
+    Returns:
+        The matrix and the sign mode.
+    """
     if weights.min() >= 0:
         mode = SignMode.EXCITATORY
     elif weights.max() <= 0:

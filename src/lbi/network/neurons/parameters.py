@@ -77,22 +77,61 @@ class Arithmetic(Protocol):
     """The operations of a float model's equations that differ between numpy and a framework with gradients."""
 
     def above(self, x: Any, threshold: Any) -> Any:
-        """1 where x > threshold, else 0; differentiable by a surrogate."""
+        """1 where x > threshold, else 0; differentiable by a surrogate.
+
+        Args:
+            x: an array or tensor.
+            threshold: a number, or one per neuron.
+
+        Returns:
+            Zeros and ones.
+        """
 
     def at_least(self, x: Any, threshold: Any) -> Any:
-        """1 where x ≥ threshold, else 0; differentiable by a surrogate."""
+        """1 where x ≥ threshold, else 0; differentiable by a surrogate.
+
+        Args:
+            x: an array or tensor.
+            threshold: a number, or one per neuron.
+
+        Returns:
+            Zeros and ones.
+        """
 
     def constant(self, x: Any) -> Any:
-        """The same values, detached from the gradient."""
+        """The same values, detached from the gradient.
+
+        Args:
+            x: an array or tensor.
+
+        Returns:
+            The values.
+        """
 
     def never(self, x: Any) -> Any:
-        """0 everywhere, for neurons that do not spike; the shape of x."""
+        """0 everywhere, for neurons that do not spike; the shape of x.
+
+        Args:
+            x: an array or tensor.
+
+        Returns:
+            Zeros.
+        """
 
     def where(self, condition: Any, x: Any, y: Any) -> Any:
-        """x where the condition holds, else y."""  # noqa: D403
+        """x where the condition holds, else y.
+
+        Args:
+            condition: booleans, or zeros and ones.
+            x: an array or tensor.
+            y: an array or tensor.
+
+        Returns:
+            The values.
+        """  # noqa: D403
 
 
-class NumpyArithmetic:
+class NumpyArithmetic(Arithmetic):
     """``Arithmetic`` on numpy arrays; spikes are booleans."""
 
     def above(self, x: Any, threshold: Any) -> Any:
@@ -308,21 +347,44 @@ class FixedParameters:
 
 
 def frozen(array: Any, dtype: Any) -> NDArray[Any]:
-    """A read-only copy."""
+    """A read-only copy.
+
+    Args:
+        array: numbers.
+        dtype: type of the copy.
+
+    Returns:
+        The copy.
+    """
     copy = np.array(array, dtype=dtype)
     copy.flags.writeable = False
     return copy
 
 
 def check_threshold(threshold: float, problems: Problems) -> None:
-    """Note a threshold that is not finite or not above 0."""
+    """Note a threshold that is not finite or not above 0.
+
+    Args:
+        threshold: the threshold.
+        problems: receives what is wrong.
+    """
     THRESHOLD.check(problems, bool(np.isfinite(threshold)) and threshold > 0, "threshold", threshold)
 
 
 def decays_to_fixed(
     neuron: FloatParameters, formats: NumberFormats, where: str, problems: Problems
 ) -> list[int]:
-    """Decays in 4096ths, that of the current reduced by one (``du``); values out of range are noted and clipped."""
+    """Decays in 4096ths, that of the current reduced by one (``du``); values out of range are noted and clipped.
+
+    Args:
+        neuron: a float record.
+        formats: the chip's number formats.
+        where: the population, for messages.
+        problems: receives what is wrong.
+
+    Returns:
+        One integer per decay, in the record's order.
+    """
     unity = 1 << DECAY_BITS
     low, high = formats.decay.minimum, formats.decay.maximum
     found = []
@@ -339,7 +401,15 @@ def decays_to_fixed(
 
 
 def decays_to_float(du: int, *others: int) -> list[float]:
-    """The inverse of ``decays_to_fixed``."""
+    """The inverse of ``decays_to_fixed``.
+
+    Args:
+        du: the current's decay in 4096ths, less one.
+        *others: the other decays in 4096ths.
+
+    Returns:
+        Fractions lost per step.
+    """
     return [units / (1 << DECAY_BITS) for units in (du + 1, *others)]
 
 
@@ -351,7 +421,19 @@ def bias_to_fixed(
     where: str,
     problems: Problems,
 ) -> tuple[NDArray[np.int32], int]:
-    """The mantissas for the smallest exponent that can hold the largest bias; (n,) zeros without a bias."""
+    """The mantissas for the smallest exponent that can hold the largest bias; (n,) zeros without a bias.
+
+    Args:
+        bias: (n,) float units, or None.
+        scale: mantissa units per float unit.
+        n: number of neurons.
+        formats: the chip's number formats.
+        where: the population, for messages.
+        problems: receives what is wrong.
+
+    Returns:
+        The mantissas (n,) and the exponent.
+    """
     if bias is None or not np.any(bias):
         return np.zeros(n, dtype=np.int32), 0
     target = bias * scale * (1 << ACTIVATION_SHIFT)  # state units
@@ -367,5 +449,13 @@ def bias_to_fixed(
 
 
 def bias_to_float(bias: NDArray[np.int32], scale: float) -> NDArray[np.float64] | None:
-    """Biases in state units as float units; None if all are 0."""
+    """Biases in state units as float units; None if all are 0.
+
+    Args:
+        bias: (n,) state units.
+        scale: mantissa units per float unit.
+
+    Returns:
+        (n,) float units.
+    """
     return bias / (scale * (1 << ACTIVATION_SHIFT)) if np.any(bias) else None

@@ -20,6 +20,10 @@ from lbi.train.model_pt import network_of
 def set_scales(model: SpikingNetwork, chip: str = CHIP) -> None:
     """Set every population's scale to that of ``lbi.quantize`` for the current model; weights can then reach ±254.
 
+    Args:
+        model: the network, changed in place.
+        chip: the chip's name.
+
     Raises:
         InputError: naming everything that the chip cannot hold.
     """
@@ -32,14 +36,22 @@ def set_scales(model: SpikingNetwork, chip: str = CHIP) -> None:
 
 @torch.no_grad()
 def leave_chip(model: SpikingNetwork) -> None:
-    """Return to training in floats."""
+    """Return to training in floats.
+
+    Args:
+        model: the network, changed in place.
+    """
     for layer in model.populations():
         layer.scale.zero_()
 
 
 @torch.no_grad()
 def snap(model: SpikingNetwork) -> None:
-    """Round the weights to their mantissas, in float units, so that the file holds the chip's values."""
+    """Round the weights to their mantissas, in float units, so that the file holds the chip's values.
+
+    Args:
+        model: the network, changed in place.
+    """
     for layer in model.populations():
         scale = layer.scale[layer.part]
         for weight in (layer.weight, layer.recurrent):

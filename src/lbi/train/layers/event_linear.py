@@ -28,6 +28,13 @@ def event_linear(spikes: Tensor, weight: Tensor) -> Tensor:
     """``spikes @ weight.T`` for spikes (n_samples, n_steps, n_in) of 0 and 1, any type, and weight (n_out, n_in).
 
     The result (n_samples, n_steps, n_out) is differentiable in weight, and in spikes if they are floats.
+
+    Args:
+        spikes: (n_samples, n_steps, n_in).
+        weight: (n_out, n_in).
+
+    Returns:
+        (n_samples, n_steps, n_out).
     """
     if weight.device.type != "cpu":
         return spikes.to(weight.dtype) @ weight.T
@@ -58,7 +65,15 @@ class _EventLinear(torch.autograd.Function):
 
 
 def pack(rows: Tensor, n_out: int) -> Events | None:
-    """The events of rows (n_rows, n_in), or None if a dense product with n_out columns is faster."""
+    """The events of rows (n_rows, n_in), or None if a dense product with n_out columns is faster.
+
+    Args:
+        rows: (n_rows, n_in).
+        n_out: columns of the product.
+
+    Returns:
+        Row pointers and columns of the nonzeros.
+    """
     if n_out < MIN_OUTPUTS:
         return None
     kernels = load_kernels(rows.numel())
@@ -75,7 +90,16 @@ def pack(rows: Tensor, n_out: int) -> Events | None:
 
 
 def product(dense: Tensor | None, events: Events | None, weight: Tensor) -> Tensor:
-    """The product (n_rows, n_out), from events or from dense rows."""
+    """The product (n_rows, n_out), from events or from dense rows.
+
+    Args:
+        dense: (n_rows, n_in).
+        events: the result of ``pack``.
+        weight: (n_out, n_in).
+
+    Returns:
+        (n_rows, n_out).
+    """
     if events is None:
         assert dense is not None
         return dense @ weight.T
@@ -87,7 +111,15 @@ def product(dense: Tensor | None, events: Events | None, weight: Tensor) -> Tens
 
 
 def weight_gradient(spikes: Tensor, grad: Tensor) -> Tensor:
-    """``grad.T @ spikes`` (n_out, n_in) for spikes (n_rows, n_in) and grad (n_rows, n_out)."""
+    """``grad.T @ spikes`` (n_out, n_in) for spikes (n_rows, n_in) and grad (n_rows, n_out).
+
+    Args:
+        spikes: (n_rows, n_in).
+        grad: (n_rows, n_out).
+
+    Returns:
+        (n_out, n_in).
+    """
     events = pack(spikes, grad.shape[1])
     if events is None:
         return grad.T @ spikes

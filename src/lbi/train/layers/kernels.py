@@ -18,7 +18,12 @@ from lbi.train.neurons.arithmetic import nonzeros
 
 @compiled(parallel=True)
 def count_events(x, counts):
-    """counts[r + 1] = number of nonzeros in row r. x: (n_rows, n); counts: (n_rows + 1,) int64."""
+    """counts[r + 1] = number of nonzeros in row r. x: (n_rows, n); counts: (n_rows + 1,) int64.
+
+    Args:
+        x: (n_rows, n) zeros and nonzeros.
+        counts: (n_rows + 1,) int64, written.
+    """
     n_rows, n = x.shape
     for r in prange(n_rows):
         total = 0
@@ -29,7 +34,13 @@ def count_events(x, counts):
 
 @compiled(parallel=True)
 def fill_events(x, indptr, indices):
-    """Columns of the nonzeros of every row, ascending, at indices[indptr[r]:indptr[r + 1]]."""
+    """Columns of the nonzeros of every row, ascending, at indices[indptr[r]:indptr[r + 1]].
+
+    Args:
+        x: (n_rows, n) zeros and nonzeros.
+        indptr: (n_rows + 1,) row pointers of the events.
+        indices: columns of the events, written.
+    """
     n_rows, n = x.shape
     n_blocks = min(n_rows, 256)
     for block in prange(n_blocks):
@@ -42,7 +53,14 @@ def fill_events(x, indptr, indices):
 
 @compiled(parallel=True)
 def event_product(indptr, indices, w_t, out):
-    """out[r] = Σ w_t[j] over the events j of row r. w_t: (n_in, n_out); out: (n_rows, n_out)."""
+    """out[r] = Σ w_t[j] over the events j of row r. w_t: (n_in, n_out); out: (n_rows, n_out).
+
+    Args:
+        indptr: (n_rows + 1,) row pointers of the events.
+        indices: columns of the events.
+        w_t: (n_in, n_out) weights by source.
+        out: (n_rows, n_out), written.
+    """
     n_rows, n_out = out.shape
     n_blocks = min(n_rows, 256)
     for block in prange(n_blocks):
@@ -61,6 +79,13 @@ def event_weight_gradient(indptr, indices, grad, grad_w_t, n_chunks):
     """grad_w_t[j] = Σ grad[r] over the events j of all rows r; threads take chunks of columns.
 
     ``grad`` is (n_rows, n_out), ``grad_w_t`` (n_in, n_out).
+
+    Args:
+        indptr: (n_rows + 1,) row pointers of the events.
+        indices: columns of the events.
+        grad: (n_rows, n_out).
+        grad_w_t: (n_in, n_out), written.
+        n_chunks: number of chunks of columns.
     """
     n_rows, n_out = grad.shape
     for chunk in prange(n_chunks):

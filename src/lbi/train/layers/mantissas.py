@@ -19,7 +19,15 @@ CHIP = "loihi2"
 
 
 def mantissas(weight: Tensor, scale: Tensor) -> Tensor:
-    """Weights (n_out, n_in) as mantissas at scales (n_out,), straight-through; exact zeros stay zeros."""
+    """Weights (n_out, n_in) as mantissas at scales (n_out,), straight-through; exact zeros stay zeros.
+
+    Args:
+        weight: (n_out, n_in) in float units.
+        scale: (n_out,) mantissa units per float unit.
+
+    Returns:
+        Integers as floats.
+    """
     scaled = weight * scale.to(weight.dtype)[:, None]
     grid = weight_grid(SignMode.MIXED, _formats())
     with torch.no_grad():
@@ -32,7 +40,16 @@ def mantissas(weight: Tensor, scale: Tensor) -> Tensor:
 
 
 def chip_bias(bias: Tensor, scale: Tensor, part: Tensor) -> Tensor:
-    """Biases (n,) in mantissa units, rounded as the neuron model does for the chip, part by part; straight-through."""
+    """Biases (n,) in mantissa units, rounded as the neuron model does for the chip, part by part; straight-through.
+
+    Args:
+        bias: (n,) in float units.
+        scale: (n,) mantissa units per float unit.
+        part: (n,) part of each neuron.
+
+    Returns:
+        (n,) in mantissa units.
+    """
     scaled = bias * scale.to(bias.dtype)
     exact = torch.zeros_like(scaled)
     if bool((bias != 0).any()):

@@ -208,7 +208,14 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ModelConfig:
-        """The inverse of ``to_dict``; raises InputError for fields that are missing, unknown or of a wrong type."""
+        """The inverse of ``to_dict``; raises InputError for fields that are missing, unknown or of a wrong type.
+
+        Args:
+            fields: plain types.
+
+        Returns:
+            The configuration.
+        """
         entries = fields.get("populations")
         if isinstance(entries, list | tuple):
             fields = {**fields, "populations": [_gathered(entry) for entry in entries]}
@@ -307,13 +314,30 @@ class PopulationLayer(nn.Module):
                 self.register_buffer(name, units)
 
     def kept(self, name: str, dtype: torch.dtype) -> Tensor:
-        """(n,) factor kept per step for the decay of that name; on the grid, differentiable."""
+        """(n,) factor kept per step for the decay of that name; on the grid, differentiable.
+
+        Args:
+            name: a decay of the model.
+            dtype: type of the result.
+
+        Returns:
+            The factors.
+        """
         units = getattr(self, name)
         on_grid = units + (on_grid_units(units.detach(), name) - units.detach())
         return (1.0 - on_grid / GRID).to(dtype)[self.part]
 
     def forward(self, spikes: Tensor, surrogate: str, slope: float) -> tuple[Tensor, Tensor]:
-        """Spikes and voltages before reset, each (n_samples, n_steps, n), from spikes of the source."""
+        """Spikes and voltages before reset, each (n_samples, n_steps, n), from spikes of the source.
+
+        Args:
+            spikes: (n_samples, n_steps, n_source).
+            surrogate: name of the surrogate gradient.
+            slope: its slope.
+
+        Returns:
+            The spikes and the voltages.
+        """
         dtype = self.weight.dtype
         kept = [self.kept(name, dtype) for name in self.neuron.decays]
         levels = [getattr(self, name) for name in self.neuron.fixed]
@@ -337,12 +361,27 @@ class PopulationLayer(nn.Module):
 
 
 def decay_range(name: str) -> tuple[int, int]:
-    """The smallest and largest decay of that name on the chip, in units of 1/4096."""
+    """The smallest and largest decay of that name on the chip, in units of 1/4096.
+
+    Args:
+        name: a decay of a model.
+
+    Returns:
+        Both ends.
+    """
     return (1, GRID) if name == "current_decay" else (0, GRID - 1)
 
 
 def on_grid_units(units: Tensor, name: str) -> Tensor:
-    """Decays in units of 1/4096, rounded and clamped to the chip's range."""
+    """Decays in units of 1/4096, rounded and clamped to the chip's range.
+
+    Args:
+        units: decays in units of 1/4096.
+        name: which decay they are.
+
+    Returns:
+        Whole units.
+    """
     return units.round().clamp(*decay_range(name))
 
 
@@ -369,7 +408,14 @@ class SpikingNetwork(nn.Module):
 
     @staticmethod
     def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-        """Name → shape of the entries of ``state_dict``, computed without allocating them."""
+        """Name → shape of the entries of ``state_dict``, computed without allocating them.
+
+        Args:
+            config: the configuration.
+
+        Returns:
+            The shapes.
+        """
         shapes: dict[str, tuple[int, ...]] = {}
         n_source = config.n_in
         for population in config.populations:

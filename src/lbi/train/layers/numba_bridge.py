@@ -14,7 +14,15 @@ VALUES_PER_THREAD = 1 << 18
 
 
 def load_kernels(n_values: int, module: str = "layers.kernels") -> Any:
-    """A module of compiled kernels, with as many threads as torch uses but no more than ``n_values`` keep busy."""
+    """A module of compiled kernels, with as many threads as torch uses but no more than ``n_values`` keep busy.
+
+    Args:
+        n_values: values that a kernel works on.
+        module: name of the module.
+
+    Returns:
+        The module.
+    """
     import numba
 
     available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]

@@ -101,7 +101,18 @@ class NeuronModel:
     def reference(
         self, a: Tensor, recurrent: Tensor | None, neuron: Sequence[Tensor], surrogate: str, slope: float
     ) -> tuple[Tensor, Tensor]:
-        """``scan`` step by step in plain PyTorch, on any device; gradients by autograd."""
+        """``scan`` step by step in plain PyTorch, on any device; gradients by autograd.
+
+        Args:
+            a: synaptic input, (n_samples, n_steps, n).
+            recurrent: (n, n), rows post-synaptic, or None.
+            neuron: parameters in the model's order, (n,) each.
+            surrogate: name of the surrogate gradient.
+            slope: its slope.
+
+        Returns:
+            Spikes and voltages before reset.
+        """
         ops = TorchArithmetic(surrogate, slope)
         kept = dict(zip(self.decays, neuron[: len(self.decays)], strict=True))
         levels = dict(zip(self.fixed, neuron[len(self.decays) : -1], strict=True))
@@ -165,6 +176,9 @@ def scan(
         chip: compute in the chip's integers. Input, recurrent weights and levels are then whole mantissa units, the
             bias is in 1/64 of them, and factors per step are in 1/4096; gradients are those of the float scan. Tensors on
             a GPU are moved to the CPU for it.
+
+    Returns:
+        The spikes and the voltages.
     """
     whole = a.dtype in (torch.float32, torch.float64)
     if chip and a.device.type != "cpu":  # integers on a GPU have no kernels of their own
@@ -189,7 +203,21 @@ def scan_decays(
     surrogate: str,
     slope: float,
 ) -> Tensor:
-    """The spikes of ``scan`` for decays (fractions lost per step) and levels, scalars or (n,), with checked arguments."""
+    """The spikes of ``scan`` for decays (fractions lost per step) and levels, scalars or (n,), with checked arguments.
+
+    Args:
+        model: the neuron model.
+        a: synaptic input, (n_samples, n_steps, n).
+        recurrent: (n, n), rows post-synaptic, or None.
+        decays: fractions lost per step.
+        levels: levels in weight units.
+        bias: (n,) or a number.
+        surrogate: name of the surrogate gradient.
+        slope: its slope.
+
+    Returns:
+        (n_samples, n_steps, n) spikes.
+    """
     _check(a, recurrent, surrogate, slope)
     n = a.shape[2]
     neuron = [
@@ -214,7 +242,21 @@ class FusedScan(torch.autograd.Function):
         recurrent: Tensor | None,
         *neuron: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Spikes and voltages before reset; see ``scan`` for the arguments."""
+        """Spikes and voltages before reset.
+
+        Args:
+            ctx: autograd's context.
+            model: the neuron model.
+            chip: compute in the chip's integers.
+            surrogate: name of the surrogate gradient.
+            slope: its slope.
+            a: synaptic input, (n_samples, n_steps, n).
+            recurrent: (n, n), rows post-synaptic, or None.
+            *neuron: parameters in the model's order, (n,) each.
+
+        Returns:
+            The spikes and the voltages.
+        """
         assert model.kernels is not None
         kernels = load_kernels(a.numel(), f"neurons.{model.name}_kernels")
         a = a.contiguous()
@@ -232,7 +274,16 @@ class FusedScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
-        """Gradients of a, recurrent, the factors kept per step, and the bias."""
+        """Gradients of a, recurrent, the factors kept per step, and the bias.
+
+        Args:
+            ctx: autograd's context.
+            grad_s: gradient of the spikes.
+            grad_v: gradient of the voltages.
+
+        Returns:
+            One gradient per argument of ``forward``; None for those without.
+        """
         model, kind, slope = ctx.options
         if grad_s is None and grad_v is None:
             return (None,) * (6 + model.n_parameters)

@@ -21,7 +21,17 @@ SURROGATES = ("fast_sigmoid", "arctan", "boxcar")
 
 
 def derivative(v: Tensor, threshold: Tensor | float, surrogate: str, slope: float) -> Tensor:
-    """ds/dv as above, same shape as v."""
+    """ds/dv as above, same shape as v.
+
+    Args:
+        v: voltages.
+        threshold: a number, or one per neuron.
+        surrogate: name of the surrogate gradient.
+        slope: its slope.
+
+    Returns:
+        The derivative.
+    """
     x = slope * (v - threshold) / threshold
     if surrogate == "fast_sigmoid":
         h = 1.0 / (1.0 + x.abs()) ** 2
@@ -44,14 +54,34 @@ class Spike(torch.autograd.Function):
         slope: float,
         at_threshold: bool = False,
     ) -> Tensor:
-        """Spikes, same shape and type as v; at_threshold: fire at v = threshold too."""
+        """Spikes, same shape and type as v; at_threshold: fire at v = threshold too.
+
+        Args:
+            ctx: autograd's context.
+            v: voltages.
+            threshold: a number, or one per neuron.
+            surrogate: name of the surrogate gradient.
+            slope: its slope.
+            at_threshold: whether a neuron also fires at v = threshold.
+
+        Returns:
+            Zeros and ones.
+        """
         ctx.save_for_backward(v)
         ctx.options = (threshold, surrogate, slope)
         return (v >= threshold if at_threshold else v > threshold).to(v.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        """Gradient of v."""
+        """Gradient of v.
+
+        Args:
+            ctx: autograd's context.
+            grad: gradient of the spikes.
+
+        Returns:
+            Gradients of the arguments; None for all but v.
+        """
         (v,) = ctx.saved_tensors
         threshold, surrogate, slope = ctx.options
         return grad * derivative(v, threshold, surrogate, slope), None, None, None, None

@@ -14,7 +14,19 @@ LIMIT = np.int64(1 << 23)
 
 @njit(inline="always")
 def surrogate(v, threshold, slope, kind, zero, one):
-    """``lbi.train.layers.surrogate.derivative``; ``kind`` is the position in ``SURROGATES``."""
+    """``lbi.train.layers.surrogate.derivative``; ``kind`` is the position in ``SURROGATES``.
+
+    Args:
+        v: a voltage.
+        threshold: the threshold.
+        slope: slope of the surrogate.
+        kind: its position in ``SURROGATES``.
+        zero: 0 in the type of v.
+        one: 1 in the type of v.
+
+    Returns:
+        Ds/dv.
+    """
     x = slope * (v - threshold) / threshold
     if kind == 0:
         h = one / ((one + abs(x)) * (one + abs(x)))
@@ -27,14 +39,31 @@ def surrogate(v, threshold, slope, kind, zero, one):
 
 @njit(inline="always")
 def decayed(state, keep):
-    """trunc0(state · keep / 4096): the magnitude is shifted, the sign kept."""
+    """trunc0(state · keep / 4096): the magnitude is shifted, the sign kept.
+
+    Args:
+        state: an integer.
+        keep: 4096ths kept per step.
+
+    Returns:
+        An integer.
+    """
     product = state * keep
     return product >> 12 if product >= 0 else -((-product) >> 12)
 
 
 @njit(inline="always")
 def current(u, keep, a):
-    """wrap24(trunc0(u · keep / 4096) + (a << 6))."""
+    """wrap24(trunc0(u · keep / 4096) + (a << 6)).
+
+    Args:
+        u: the current before.
+        keep: 4096ths kept per step.
+        a: synaptic input, in mantissa units.
+
+    Returns:
+        The current.
+    """
     value = decayed(u, keep) + (np.int64(a) << 6)
     if value > LIMIT:
         value -= 2 * LIMIT
@@ -45,13 +74,30 @@ def current(u, keep, a):
 
 @njit(inline="always")
 def voltage(v, keep, step):
-    """clip24(trunc0(v · keep / 4096) + step)."""
+    """clip24(trunc0(v · keep / 4096) + step).
+
+    Args:
+        v: the voltage before.
+        keep: 4096ths kept per step.
+        step: what is added, in state units.
+
+    Returns:
+        The voltage.
+    """
     return min(max(decayed(v, keep) + step, 1 - LIMIT), LIMIT - 1)
 
 
 @njit(inline="always")
 def nonzeros(spikes, found):
-    """Where ``spikes`` (n,) are not 0, in order, into ``found`` (n + 1,); returns how many."""
+    """Where ``spikes`` (n,) are not 0, in order, into ``found`` (n + 1,); returns how many.
+
+    Args:
+        spikes: (n,).
+        found: (n + 1,), written.
+
+    Returns:
+        The number of spikes.
+    """
     count = 0
     for i in range(spikes.size):
         found[count] = i
@@ -61,7 +107,14 @@ def nonzeros(spikes, found):
 
 @njit(inline="always")
 def add_recurrent(total, w_rec_t, spikes, fired):
-    """Add to ``total`` (n,) the rows of ``w_rec_t`` (n, n) whose neurons spiked; ``fired`` (n + 1,) is working memory."""
+    """Add to ``total`` (n,) the rows of ``w_rec_t`` (n, n) whose neurons spiked; ``fired`` (n + 1,) is working memory.
+
+    Args:
+        total: (n,), updated.
+        w_rec_t: (n, n) recurrent weights by source.
+        spikes: (n,) spikes of the step before.
+        fired: (n + 1,) working memory.
+    """
     for k in range(nonzeros(spikes, fired)):
         weights = w_rec_t[fired[k]]
         for i in range(weights.size):

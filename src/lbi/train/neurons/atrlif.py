@@ -40,6 +40,22 @@ def atrlif(
     ``recurrent`` (n, n), rows post-synaptic; threshold and threshold_step get none. The surrogate is of
     v − r* − θ* (``lbi.train.layers.surrogate``).
 
+    Args:
+        a: synaptic input, (n_samples, n_steps, n).
+        current_decay: fraction of u lost per step.
+        voltage_decay: fraction of v lost per step.
+        threshold_decay: fraction of θ lost per step.
+        refractory_decay: fraction of r lost per step.
+        threshold: in weight units.
+        threshold_step: rise of the threshold per spike.
+        bias: (n,) or a number.
+        recurrent: (n, n), rows post-synaptic, or None.
+        surrogate: name of the surrogate gradient.
+        slope: its slope.
+
+    Returns:
+        The spikes.
+
     Raises:
         UsageError: naming all unsuitable arguments.
     """

@@ -19,7 +19,7 @@ from lbi.train.neurons.arithmetic import add_recurrent, current, decayed, surrog
 
 @compiled(parallel=True)
 def forward(a, w_rec_t, neuron, traces):
-    """w_rec_t: (n, n) recurrent weights by source, or (0, 0) for none."""
+    """Forward pass in floats; ``w_rec_t``: (n, n) recurrent weights by source, or (0, 0) for none."""
     n_samples, n_steps, n = a.shape
     alpha, beta, keep_theta, keep_r = neuron[0], neuron[1], neuron[2], neuron[3]
     threshold, step, bias = neuron[4], neuron[5], neuron[6]
@@ -54,7 +54,7 @@ def forward(a, w_rec_t, neuron, traces):
 
 @compiled(parallel=True)
 def forward_chip(a, w_rec_t, neuron, traces):
-    """The same as ``lbi.network.neurons.FixedAtrLif``; neuron: int64, in 4096ths, mantissa units, state units."""
+    """Forward pass in the chip's integers, as ``lbi.network.neurons.FixedAtrLif``; ``neuron``: int64, in 4096ths, mantissa units, state units."""
     n_samples, n_steps, n = a.shape
     keep_u, keep_v, keep_theta, keep_r = neuron[0], neuron[1], neuron[2], neuron[3]
     theta_0, theta_step, bias = neuron[4], neuron[5], neuron[6]
@@ -127,7 +127,7 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
 
 @compiled(parallel=True)
 def step_backward(traces, grad_s, grad_v, fed_back, neuron, slope, kind, carried, grad_a, t):
-    """carried: gradients of u, v, θ and r, each (n_samples, n)."""
+    """One step of the backward pass with recurrence; ``carried``: gradients of u, v, θ and r, each (n_samples, n)."""
     s_out, w_out = traces[0], traces[2]
     n_samples, _, n = w_out.shape
     alpha, beta, keep_theta, keep_r = neuron[0], neuron[1], neuron[2], neuron[3]

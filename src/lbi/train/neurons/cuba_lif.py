@@ -28,6 +28,19 @@ def cuba_lif(
     ``recurrent`` (n, n), rows post-synaptic. No gradient passes through reset and threshold.
     ``lbi.train.layers.surrogate`` lists the surrogates.
 
+    Args:
+        a: synaptic input, (n_samples, n_steps, n).
+        current_decay: fraction of u lost per step.
+        voltage_decay: fraction of v lost per step.
+        threshold: in weight units.
+        bias: (n,) or a number.
+        recurrent: (n, n), rows post-synaptic, or None.
+        surrogate: name of the surrogate gradient.
+        slope: its slope.
+
+    Returns:
+        The spikes.
+
     Raises:
         UsageError: naming all unsuitable arguments.
     """

@@ -19,7 +19,7 @@ from lbi.train.neurons.arithmetic import add_recurrent, current, surrogate, volt
 
 @compiled(parallel=True)
 def forward(a, w_rec_t, neuron, traces):
-    """w_rec_t: (n, n) recurrent weights by source, or (0, 0) for none."""
+    """Forward pass in floats; ``w_rec_t``: (n, n) recurrent weights by source, or (0, 0) for none."""
     n_samples, n_steps, n = a.shape
     alpha, beta, threshold, bias = neuron[0], neuron[1], neuron[2], neuron[3]
     s_out, v_out = traces[0], traces[1]
@@ -47,7 +47,7 @@ def forward(a, w_rec_t, neuron, traces):
 
 @compiled(parallel=True)
 def forward_chip(a, w_rec_t, neuron, traces):
-    """The same as ``lbi.network.neurons.FixedCubaLif``; neuron: int64, in 4096ths, mantissa units, state units."""
+    """Forward pass in the chip's integers, as ``lbi.network.neurons.FixedCubaLif``; ``neuron``: int64, in 4096ths, mantissa units, state units."""
     n_samples, n_steps, n = a.shape
     keep_u, keep_v, vth, bias = neuron[0], neuron[1], neuron[2], neuron[3]
     s_out, v_out = traces[0], traces[1]
@@ -74,7 +74,7 @@ def forward_chip(a, w_rec_t, neuron, traces):
 
 @compiled(parallel=True)
 def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
-    """Without recurrence. The reset passes no gradient: v after it is v·(1 − s) with s taken as a constant."""
+    """Backward pass without recurrence. The reset passes no gradient: v after it is v·(1 − s) with s taken as a constant."""
     v_out = traces[1]
     n_samples, n_steps, n = v_out.shape
     alpha, beta, threshold = neuron[0], neuron[1], neuron[2]
@@ -102,7 +102,7 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
 
 @compiled(parallel=True)
 def step_backward(traces, grad_s, grad_v, fed_back, neuron, slope, kind, carried, grad_a, t):
-    """carried: gradients of u and v, each (n_samples, n)."""
+    """One step of the backward pass with recurrence; ``carried``: gradients of u and v, each (n_samples, n)."""
     v_out = traces[1]
     n_samples, _, n = v_out.shape
     alpha, beta, threshold = neuron[0], neuron[1], neuron[2]
@@ -149,7 +149,7 @@ def _backward_row(v_t, g_s, g_extra, with_v, alpha, beta, threshold, slope, kind
 
 @compiled(parallel=True)
 def parameter_gradients(traces, grad_v, grad_a, neuron, grads):
-    """Of alpha, beta, bias; dL/du = grad_a, dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
+    """Gradients of alpha, beta and bias: dL/du = grad_a, dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
     v_out = traces[1]
     n_samples, n_steps, n = v_out.shape
     alpha, beta, threshold, bias = neuron[0], neuron[1], neuron[2], neuron[3]

@@ -18,7 +18,7 @@ from lbi.train.neurons.arithmetic import current, voltage
 
 @compiled(parallel=True)
 def forward(a, w_rec_t, neuron, traces):
-    """Forward pass; ``w_rec_t`` is not used."""
+    """Forward pass in floats; ``w_rec_t`` is not used."""
     n_samples, n_steps, n = a.shape
     alpha, beta, bias = neuron[0], neuron[1], neuron[2]
     s_out, v_out = traces[0], traces[1]
@@ -36,7 +36,7 @@ def forward(a, w_rec_t, neuron, traces):
 
 @compiled(parallel=True)
 def forward_chip(a, w_rec_t, neuron, traces):
-    """The same as ``lbi.network.neurons.FixedIntegrator``; neuron: int64, in 4096ths and state units."""
+    """Forward pass in the chip's integers, as ``lbi.network.neurons.FixedIntegrator``; ``neuron``: int64, in 4096ths and state units."""
     n_samples, n_steps, n = a.shape
     keep_u, keep_v, bias = neuron[0], neuron[1], neuron[2]
     s_out, v_out = traces[0], traces[1]
@@ -71,7 +71,7 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
 
 @compiled(parallel=True)
 def parameter_gradients(traces, grad_v, grad_a, neuron, grads):
-    """Of alpha, beta, bias; dL/du = grad_a, dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
+    """Gradients of alpha, beta and bias: dL/du = grad_a, dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
     v_out = traces[1]
     n_samples, n_steps, n = v_out.shape
     alpha, beta, bias = neuron[0], neuron[1], neuron[2]

@@ -244,7 +244,11 @@ class DensityController:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state; the optimizer's state must be loaded too."""
+        """Continue from a saved state; the optimizer's state must be loaded too.
+
+        Args:
+            state: the result of ``state_dict``.
+        """
         shapes = [(p.shape, p.device) for unit in self._units for p in self._weights(unit)]
         problems = Problems()
         STATE.check(

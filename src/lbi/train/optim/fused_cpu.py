@@ -191,7 +191,14 @@ _KERNELS = {"adabreg": _adam, "linbreg": _sgd}
 
 
 def fusable(tensors: Sequence[Tensor]) -> bool:
-    """True if the kernels can process a parameter's tensors: contiguous, on the CPU, of one float type and size."""
+    """True if the kernels can process a parameter's tensors: contiguous, on the CPU, of one float type and size.
+
+    Args:
+        tensors: a parameter and the tensors of its step.
+
+    Returns:
+        Whether they can.
+    """
     dtype, n = tensors[0].dtype, tensors[0].numel()
     return dtype in _TYPES and all(
         t.dtype is dtype and t.is_cpu and t.is_contiguous() and t.numel() == n for t in tensors
@@ -202,7 +209,14 @@ Geometry = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 
 
 def geometry(params: Sequence[Tensor]) -> Geometry:
-    """Chunks, their first elements, sizes and a suitable number of threads: everything except the addresses."""
+    """Chunks, their first elements, sizes and a suitable number of threads: everything except the addresses.
+
+    Args:
+        params: the parameters.
+
+    Returns:
+        Index of the tensor of each chunk, first element of each chunk, size of each tensor, number of threads.
+    """
     sizes = np.array([p.numel() for p in params], np.int64)
     counts = -(-sizes // _CHUNK)
     chunks = np.repeat(np.arange(len(sizes)), counts)

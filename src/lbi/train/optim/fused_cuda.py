@@ -93,7 +93,14 @@ _KERNELS = {"adabreg": _adam, "linbreg": _sgd}
 
 
 def fusable(tensors: Sequence[Tensor]) -> bool:
-    """True if the kernels can process a parameter's tensors: contiguous float32 of one size on one GPU."""
+    """True if the kernels can process a parameter's tensors: contiguous float32 of one size on one GPU.
+
+    Args:
+        tensors: a parameter and the tensors of its step.
+
+    Returns:
+        Whether they can.
+    """
     device, n = tensors[0].device, tensors[0].numel()
     return all(
         t.dtype is torch.float32 and t.device == device and t.is_contiguous() and t.numel() == n
@@ -105,7 +112,14 @@ Geometry = tuple[np.ndarray, np.ndarray]
 
 
 def geometry(params: Sequence[Tensor]) -> Geometry:
-    """The tensor of each chunk, and the size and first chunk of each tensor: everything except the addresses."""
+    """The tensor of each chunk, and the size and first chunk of each tensor: everything except the addresses.
+
+    Args:
+        params: the parameters.
+
+    Returns:
+        (n_chunks,) and (n_tensors, 2).
+    """
     sizes = np.array([p.numel() for p in params], np.int64)
     counts = -(-sizes // _CHUNK)
     return np.repeat(np.arange(len(sizes)), counts), np.stack([sizes, np.cumsum(counts) - counts], 1)
@@ -119,7 +133,16 @@ def run(
     scalars: np.ndarray,
     which: np.ndarray,
 ) -> None:
-    """The step ``kind`` ("adabreg", "linbreg") on parameters of one device; as ``fused_cpu.run``."""
+    """The step ``kind`` ("adabreg", "linbreg") on parameters of one device; as ``fused_cpu.run``.
+
+    Args:
+        kind: "adabreg" or "linbreg".
+        tensors: the tensors of each parameter.
+        place: their ``geometry``.
+        modes: (k,) mode of each recipe.
+        scalars: (k, ·) scalars of each recipe.
+        which: (n_parameters,) recipe of each parameter.
+    """
     device = tensors[0][0].device
     chunks, extents = place
     addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)

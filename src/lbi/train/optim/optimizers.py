@@ -81,6 +81,9 @@ class SparseOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters; options that are left out take the optimizer's defaults.
 
+        Args:
+            param_group: ``params`` and options, as torch's optimizers take them.
+
         Raises:
             UsageError: naming every option that is out of range.
         """
@@ -173,7 +176,11 @@ class SparseOptimizer(torch.optim.Optimizer):
         return packed
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a saved state, including λ; training continues bit for bit."""
+        """Load a saved state, including λ; training continues bit for bit.
+
+        Args:
+            state_dict: the result of ``state_dict``.
+        """
         super().load_state_dict(state_dict)
         for i, group in enumerate(self.param_groups):
             if isinstance(group["reg"], dict):

@@ -55,7 +55,15 @@ class Plan:
         self._parts = list(_parts(kind, [s for s in slots if s is not None]))
 
     def refresh(self, groups: list[Group], states: defaultdict[Tensor, State]) -> bool:
-        """Use the current gradients; False if anything else has changed, so that a new plan is needed."""
+        """Use the current gradients; False if anything else has changed, so that a new plan is needed.
+
+        Args:
+            groups: the optimizer's groups.
+            states: the optimizer's state.
+
+        Returns:
+            Whether the plan still holds.
+        """
         if self._signature != [_signature(group) for group in groups]:
             return False
         slots = iter(self._slots)

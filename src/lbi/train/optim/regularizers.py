@@ -81,17 +81,38 @@ class Regularizer(ABC):
 
     @abstractmethod
     def value(self, x: Tensor) -> Tensor:
-        """J(x) as a 0-d tensor; ∞ where ``nonneg`` is violated."""
+        """J(x) as a 0-d tensor; ∞ where ``nonneg`` is violated.
+
+        Args:
+            x: weights.
+
+        Returns:
+            J(x).
+        """
 
     @abstractmethod
     def prox(self, x: Tensor, delta: float = 1.0) -> Tensor:
-        """argmin_y ½‖y − x‖² + delta·J(y), same shape as x; x is not changed."""
+        """argmin_y ½‖y − x‖² + delta·J(y), same shape as x; x is not changed.
+
+        Args:
+            x: weights.
+            delta: step δ > 0.
+
+        Returns:
+            The minimizer.
+        """
 
     @abstractmethod
     def sub_grad(self, x: Tensor) -> Tensor:
         """One p ∈ ∂J(x): J(y) ≥ J(x) + ⟨p, y − x⟩ for all y; the one that is 0 where x is 0.
 
         With ``nonneg``, negative entries of x (where ∂J is empty) count as 0.
+
+        Args:
+            x: weights.
+
+        Returns:
+            The subgradient, same shape as x.
         """
 
     @abstractmethod
@@ -99,14 +120,34 @@ class Regularizer(ABC):
         """The λ per entry from which prox(δ·v, δ) is 0 there, same shape as v, for any δ and elastic.
 
         The density for a given λ is the mean of ``strength(v) > λ``.
+
+        Args:
+            v: duals.
+
+        Returns:
+            The λ of each entry.
         """
 
     def shrinkage(self, delta: float) -> tuple[float, float] | None:
-        """(threshold, scale) if the prox acts entry by entry as soft-threshold, then scale; otherwise None."""
+        """(threshold, scale) if the prox acts entry by entry as soft-threshold, then scale; otherwise None.
+
+        Args:
+            delta: step δ > 0.
+
+        Returns:
+            Both numbers, or None.
+        """
         return None
 
     def with_lamda(self, lamda: float) -> Regularizer:
-        """The same regularizer with another λ."""
+        """The same regularizer with another λ.
+
+        Args:
+            lamda: weight λ ≥ 0.
+
+        Returns:
+            The regularizer.
+        """
         return replace(self, lamda=lamda)
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,7 +156,17 @@ class Regularizer(ABC):
 
     @staticmethod
     def from_dict(fields: dict[str, Any]) -> Regularizer:
-        """The inverse of ``to_dict``; raises UsageError for an unknown kind."""
+        """The inverse of ``to_dict``.
+
+        Args:
+            fields: plain types: ``kind`` and the fields of that class.
+
+        Returns:
+            The regularizer.
+
+        Raises:
+            UsageError: for an unknown kind or field.
+        """
         rest = dict(fields)
         kind = rest.pop("kind", None)
         problems = Problems()
@@ -165,7 +216,15 @@ class Regularizer(ABC):
 
 
 def soft_threshold(x: Tensor, threshold: float) -> Tensor:
-    """sign(x)·max(|x| − threshold, 0), threshold ≥ 0; NaN stays NaN."""
+    """sign(x)·max(|x| − threshold, 0), threshold ≥ 0; NaN stays NaN.
+
+    Args:
+        x: weights.
+        threshold: a number, or one per entry.
+
+    Returns:
+        Same shape as x.
+    """
     return x - torch.clamp(x, -threshold, threshold)
 
 
@@ -230,7 +289,14 @@ class GroupL1(Regularizer):
         GROUPS.check(problems, known, "GroupL1.over", f"{self.over!r}")
 
     def group_norms(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(‖x_g‖₂, n_g), both broadcastable to x's shape (expanded for blocks)."""
+        """(‖x_g‖₂, n_g), both broadcastable to x's shape (expanded for blocks).
+
+        Args:
+            x: weights.
+
+        Returns:
+            The norms and the sizes.
+        """
         shaped = x if x.ndim >= 2 else x.reshape(-1, 1)
         if isinstance(self.over, tuple):
             norms, sizes = _block_norms(shaped.flatten(1), self.over)

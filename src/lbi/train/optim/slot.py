@@ -63,7 +63,17 @@ class Slot:
 
 
 def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...]) -> Slot:
-    """The slot of a parameter with a gradient; ``own`` names the method's tensors in the state."""
+    """The slot of a parameter with a gradient; ``own`` names the method's tensors in the state.
+
+    Args:
+        group: the optimizer's group.
+        state: the parameter's state.
+        p: the parameter.
+        own: names of the method's tensors in the state.
+
+    Returns:
+        The slot.
+    """
     assert p.grad is not None
     if group["reg"] is None or "delta" not in group:
         moved, moved_key = p, None

@@ -18,21 +18,36 @@ from lbi.train.optim.slot import Group, Slot, State
 
 
 def adabreg(group: Group, slots: list[Slot]) -> None:
-    """AdaBreg's step (see ``optimizers.AdaBreg``) on tensors of one group."""
+    """AdaBreg's step (see ``optimizers.AdaBreg``) on tensors of one group.
+
+    Args:
+        group: options of the parameters.
+        slots: one per parameter.
+    """
     params, grads, averages, squares, moved = _roles(slots)
     _descend(group, params, _adam_direction(group, slots, grads, averages, squares), moved)
     read_off(group, params, moved)
 
 
 def linbreg(group: Group, slots: list[Slot]) -> None:
-    """LinBreg's step (see ``optimizers.LinBreg``) on tensors of one group."""
+    """LinBreg's step (see ``optimizers.LinBreg``) on tensors of one group.
+
+    Args:
+        group: options of the parameters.
+        slots: one per parameter.
+    """
     params, grads, buffers, moved = _roles(slots)
     _descend(group, params, _sgd_direction(group, grads, buffers), moved)
     read_off(group, params, moved)
 
 
 def proxsgd(group: Group, slots: list[Slot]) -> None:
-    """ProxSGD's step (see ``optimizers.ProxSGD``) on tensors of one group."""
+    """ProxSGD's step (see ``optimizers.ProxSGD``) on tensors of one group.
+
+    Args:
+        group: options of the parameters.
+        slots: one per parameter.
+    """
     params, grads, buffers, _ = _roles(slots)
     _descend(group, params, _sgd_direction(group, grads, buffers), params)
     if group["reg"] is not None:
@@ -48,7 +63,15 @@ STEPS: dict[str, Callable[[Group, list[Slot]], None]] = {
 
 
 def scalars(group: Group, state: State) -> list[float]:
-    """A kernel's scalars for one tensor apart from its prox: lr·decay, then those of the method."""
+    """A kernel's scalars for one tensor apart from its prox: lr·decay, then those of the method.
+
+    Args:
+        group: options of the parameters.
+        state: the parameter's state.
+
+    Returns:
+        The scalars in the kernel's order.
+    """
     lr = float(group["lr"])
     decay = lr * float(group["weight_decay"])
     if "betas" not in group:
@@ -58,7 +81,13 @@ def scalars(group: Group, state: State) -> list[float]:
 
 
 def read_off(group: Group, params: list[Tensor], duals: list[Tensor]) -> None:
-    """Set θ ← prox(δv), if there is a regularizer."""
+    """Set θ ← prox(δv), if there is a regularizer.
+
+    Args:
+        group: options of the parameters.
+        params: θ of each parameter, changed in place.
+        duals: v of each parameter.
+    """
     if group["reg"] is not None:
         delta = float(group["delta"])
         for p, dual in zip(params, duals, strict=True):

@@ -223,7 +223,15 @@ class TrainConfig:
         CHIP_PRECISION.check(problems, holds, "precision", f"'chip' with {self.neuron!r}")
 
     def model(self, input_shape: tuple[int, ...], n_classes: int) -> ModelConfig:
-        """The network for a data set with the given input and number of classes."""
+        """The network for a data set with the given input and number of classes.
+
+        Args:
+            input_shape: shape of one sample at one step.
+            n_classes: number of outputs.
+
+        Returns:
+            The configuration.
+        """
 
         def layer(
             name: str,
@@ -302,6 +310,13 @@ def response_norm(current_decay: float, voltage_decay: float) -> float:
     """√Σ h², with h the voltage's response to one unit of input: its amplitude for input of norm 1.
 
     Thresholds in this unit allow the same weight initialization for all time constants.
+
+    Args:
+        current_decay: fraction lost per step.
+        voltage_decay: fraction lost per step.
+
+    Returns:
+        The norm.
     """
     alpha, beta = 1 - current_decay, 1 - voltage_decay
     # The closed form of the sum for h[k] = Σ_i alpha^i·beta^(k−i).
@@ -370,6 +385,15 @@ def make_config(
     """Defaults of the data set and optimizer, then ``saved``, then the file's values, then ``options``.
 
     Raises InputError for an unreadable file, UsageError for unknown or wrong values.
+
+    Args:
+        dataset: name of the data set; None for the one named in the other values.
+        file: a TOML file, or None.
+        options: field → value.
+        saved: field → value of an earlier run.
+
+    Returns:
+        The configuration.
     """
     own = _read_toml(file) if file else {}
     given = {**(saved or {}), **own, **options}

@@ -13,7 +13,11 @@ from torch import distributed, nn
 
 
 def start(device: torch.device) -> None:
-    """Join the process group of ``torchrun``, if there is one; every process has a device of its own."""
+    """Join the process group of ``torchrun``, if there is one; every process has a device of its own.
+
+    Args:
+        device: where this process trains.
+    """
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if "RANK" in os.environ and "MASTER_ADDR" in os.environ and not distributed.is_initialized():
@@ -37,12 +41,24 @@ def n_processes() -> int:
 
 
 def share(n: int) -> slice:
-    """The slice of a batch of ``n`` samples that this process takes."""
+    """The slice of a batch of ``n`` samples that this process takes.
+
+    Args:
+        n: samples of the batch.
+
+    Returns:
+        The slice.
+    """
     return slice(rank() * n // n_processes(), (rank() + 1) * n // n_processes())
 
 
 def add_up(module: nn.Module, *scalars: torch.Tensor) -> None:
-    """Sum the gradients of all parameters, and the scalars, over all processes, in place."""
+    """Sum the gradients of all parameters, and the scalars, over all processes, in place.
+
+    Args:
+        module: the model.
+        *scalars: 0-d tensors.
+    """
     if n_processes() == 1:
         return
     with torch.no_grad():

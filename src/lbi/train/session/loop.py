@@ -237,6 +237,9 @@ class Trainer:
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Load a checkpoint's state; the run continues bit for bit.
 
+        Args:
+            checkpoint: content of a checkpoint.
+
         Raises:
             InputError: for a checkpoint of another network or optimizer.
         """
@@ -257,7 +260,15 @@ class Trainer:
 
 
 def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData | None]:
-    """Training and validation samples: those of the data set, or a stratified split that is the same for every seed."""
+    """Training and validation samples: those of the data set, or a stratified split that is the same for every seed.
+
+    Args:
+        dataset: the data set.
+        config: the options.
+
+    Returns:
+        Both sets.
+    """
     if config.validation == 0:
         if config.patience and dataset.validation is None:
             found = f"{config.patience}, but {dataset.name} has no validation samples"
@@ -269,7 +280,15 @@ def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData |
 
 @torch.no_grad()
 def evaluate(model: SpikingNetwork, data: SpikeData) -> float:
-    """Accuracy in [0, 1] with the deployed readout."""
+    """Accuracy in [0, 1] with the deployed readout.
+
+    Args:
+        model: the network.
+        data: samples with labels.
+
+    Returns:
+        The accuracy.
+    """
     n_right, device = 0, next(model.parameters()).device
     for start in range(0, len(data), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)

@@ -17,6 +17,14 @@ def activity_loss(model: SpikingNetwork, run: list[tuple[Tensor, Tensor]], confi
 
     Here r (n,) is the mean number of spikes per step of each neuron over the batch, and S the synaptic operations of
     hidden spikes per sample and step on non-zero weights, relative to a dense network that always fires.
+
+    Args:
+        model: the network.
+        run: spikes and voltages of each population, each (n_samples, n_steps, n).
+        config: the options.
+
+    Returns:
+        The loss, 0-d.
     """
     total = run[-1][0].new_zeros(())
     if config.activity == 0 and config.synops == 0:

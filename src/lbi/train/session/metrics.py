@@ -34,7 +34,11 @@ class Metrics:
             self._board = SummaryWriter(str(tensorboard))
 
     def write(self, record: Mapping[str, float]) -> None:
-        """Add an epoch's record; the files can be read during the run."""
+        """Add an epoch's record; the files can be read during the run.
+
+        Args:
+            record: the epoch's figures.
+        """
         if self._path is not None:
             self._rows.append(record)
             self._write_file(self._path)

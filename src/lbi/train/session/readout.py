@@ -13,7 +13,15 @@ Run = list[tuple[Tensor, Tensor]]
 
 
 def scores(model: SpikingNetwork, run: Run) -> Tensor:
-    """Scores (n_samples, n_out): spike counts, or maximum or mean voltage in units of ``response_norm``."""
+    """Scores (n_samples, n_out): spike counts, or maximum or mean voltage in units of ``response_norm``.
+
+    Args:
+        model: the network.
+        run: spikes and voltages of each population, each (n_samples, n_steps, n).
+
+    Returns:
+        The scores.
+    """
     spikes, voltages = run[-1]
     if model.config.readout == "spike_count":
         return spikes.sum(1)
@@ -27,7 +35,15 @@ def scores(model: SpikingNetwork, run: Run) -> Tensor:
 
 @torch.no_grad()
 def predict(model: SpikingNetwork, run: Run) -> Tensor:
-    """(n_samples,) classes as ``lbi.Readout.classify``: the highest score, lowest index on ties, exactly."""
+    """(n_samples,) classes as ``lbi.Readout.classify``: the highest score, lowest index on ties, exactly.
+
+    Args:
+        model: the network.
+        run: spikes and voltages of each population, each (n_samples, n_steps, n).
+
+    Returns:
+        The classes.
+    """
     spikes, voltages = run[-1]
     if model.config.readout == "spike_count":
         return classify(spikes.sum(1))
@@ -37,6 +53,13 @@ def predict(model: SpikingNetwork, run: Run) -> Tensor:
 
 
 def classify(scores: Tensor) -> Tensor:
-    """Classes (n_samples,) from scores (n_samples, n_out): the highest, lowest index on ties."""
+    """Classes (n_samples,) from scores (n_samples, n_out): the highest, lowest index on ties.
+
+    Args:
+        scores: (n_samples, n_out).
+
+    Returns:
+        The classes.
+    """
     best = scores.max(dim=1, keepdim=True).values
     return (scores == best).to(torch.uint8).argmax(dim=1)

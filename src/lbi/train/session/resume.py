@@ -34,6 +34,13 @@ PROGRESS = Place(
 def checked_network(checkpoint: Mapping[str, Any], dataset: Dataset) -> ModelConfig:
     """The network that a checkpoint describes, checked before memory is allocated for it.
 
+    Args:
+        checkpoint: content of a checkpoint.
+        dataset: the data set.
+
+    Returns:
+        The configuration.
+
     Raises:
         InputError: unless its tensors match that network, and its input and classes match ``dataset``.
     """
@@ -54,7 +61,15 @@ def checked_network(checkpoint: Mapping[str, Any], dataset: Dataset) -> ModelCon
 
 
 def check_optimizer(packed: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Raise InputError unless a saved state has the groups, options and tensor shapes of ``optimizer``."""
+    """Raise InputError unless a saved state has the groups, options and tensor shapes of ``optimizer``.
+
+    Args:
+        packed: the saved state.
+        optimizer: the new optimizer.
+
+    Raises:
+        InputError: naming everything that differs.
+    """
     problems = Problems()
     own = optimizer.state_dict()["param_groups"]
     groups, states = packed.get("param_groups"), packed.get("state")

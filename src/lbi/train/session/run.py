@@ -56,7 +56,15 @@ class Outputs:
 
 
 def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainConfig:
-    """The checkpoint's configuration with the options that may change (``data``, ``device``, ``epochs``)."""
+    """The checkpoint's configuration with the options that may change (``data``, ``device``, ``epochs``).
+
+    Args:
+        checkpoint: content of a checkpoint.
+        options: field → value.
+
+    Returns:
+        The configuration.
+    """
     return make_config(None, None, {**checkpoint["config"], **options})
 
 
@@ -105,6 +113,13 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
     """Train to the end, write the model, and return the record that ``lbi-train --json`` prints.
 
     A checkpoint is written at least every ``CHECKPOINT_EVERY_S`` seconds (or epoch, if longer).
+
+    Args:
+        trainer: the run.
+        outputs: files to write.
+
+    Returns:
+        The record.
     """
     started = last_saved = time.perf_counter()
     writes = distributed.rank() == 0
@@ -130,7 +145,15 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
 
 
 def describe(trainer: Trainer, record: dict[str, Any]) -> dict[str, Any]:
-    """The meta of ``model.pt``: data set with encoding, and training; without anything that differs between equal runs."""
+    """The meta of ``model.pt``: data set with encoding, and training; without anything that differs between equal runs.
+
+    Args:
+        trainer: the run.
+        record: the record of the run.
+
+    Returns:
+        Plain JSON values.
+    """
     dataset = trainer.dataset
     config = {key: value for key, value in trainer.config.to_dict().items() if key != "data"}
     training = {key: value for key, value in record.items() if key != "seconds"}
@@ -141,12 +164,24 @@ def describe(trainer: Trainer, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def save_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Write a checkpoint for ``--resume``."""
+    """Write a checkpoint for ``--resume``.
+
+    Args:
+        trainer: the run.
+        path: the file to write.
+    """
     untrusted_torch.write({"format": CHECKPOINT[0], "version": CHECKPOINT[1], **trainer.checkpoint()}, path)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint; raises InputError if the file is missing, broken or foreign."""
+    """The content of a checkpoint; raises InputError if the file is missing, broken or foreign.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its content.
+    """
     content = untrusted_torch.read(path, CHECKPOINT)
     missing = [
         key
@@ -160,7 +195,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def summary(trainer: Trainer, seconds: float) -> dict[str, Any]:
-    """Accuracies by the deployed readout, weights and time, as JSON values."""
+    """Accuracies by the deployed readout, weights and time, as JSON values.
+
+    Args:
+        trainer: the run.
+        seconds: time of the run.
+
+    Returns:
+        The record.
+    """
     config, model = trainer.config, trainer.model
     accuracy = {"train": evaluate(model, trainer.train), "test": evaluate(model, trainer.dataset.test)}
     if trainer.validation is not None:

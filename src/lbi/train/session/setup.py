@@ -39,5 +39,13 @@ def make_optimizer(
 
 
 def make_controller(config: TrainConfig, optimizer: Any) -> DensityController | None:
-    """The density control of a sparse optimizer; None for a dense one."""
+    """The density control of a sparse optimizer; None for a dense one.
+
+    Args:
+        config: the options.
+        optimizer: the optimizer.
+
+    Returns:
+        The controller.
+    """
     return DensityController(optimizer, config.density) if OPTIMIZERS[config.optimizer].sparse else None

@@ -53,11 +53,26 @@ class Start:
 
     @classmethod
     def read(cls, path: Path) -> Start:
-        """The start from a ``model.pt``; raises InputError for any other file."""
+        """The start from a ``model.pt``; raises InputError for any other file.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The start.
+        """
         return cls(path, *load_module(path))
 
     def config(self, dataset: str | None, file: Path | None, options: Mapping[str, Any]) -> TrainConfig:
         """The model's configuration, changed by a TOML file and options; chip precision starts in the first epoch.
+
+        Args:
+            dataset: name of the data set; None for the model's own.
+            file: a TOML file, or None.
+            options: field → value.
+
+        Returns:
+            The options.
 
         Raises:
             UsageError: for options that contradict the network, or if no data set is named.
@@ -78,7 +93,14 @@ class Start:
         return config
 
     def check(self, dataset: Dataset) -> None:
-        """Raise InputError if the network's input or classes differ from those of the data set."""
+        """Raise InputError if the network's input or classes differ from those of the data set.
+
+        Args:
+            dataset: the data set.
+
+        Raises:
+            InputError: naming everything that differs.
+        """
         network = self.model.config
         found = network.n_in, network.populations[-1].n
         wanted = math.prod(dataset.input_shape), dataset.n_classes
