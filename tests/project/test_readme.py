@@ -112,7 +112,7 @@ def test_readme_lists_every_neuron_model_with_what_it_can_do():
     assert shown == {
         name: [True, model.lava is not None, bool(model.netx), bool(model.nir), name in NEURONS]
         for name, model in MODELS.items()
-    }
+    }, "the README's table of neuron models needs a row per model, with what it can do"
 
 
 def test_architecture_shows_the_layers_that_the_imports_keep():

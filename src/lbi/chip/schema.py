@@ -1,4 +1,4 @@
-"""The schema of a chip's TOML file: keys, units and values; all faults are told in one pass.
+"""The schema of a chip's TOML file: keys, units and values; all faults are reported in one pass.
 
 The annotations of the records in ``lbi.chip.profile`` say what each quantity takes. This module adds what a
 quantity needs besides its value (unit, source, confidence), and the references between parts of a file.
@@ -77,7 +77,7 @@ ONE_PRICE = Rule("scenario", "either costs or energy_per_synop")
 LAVAS = Rule("impossible-value", "part of {limit}: Lava and network.h5 hold no others")
 _VALUE = Rule("impossible-value", "{allowed}")
 _UNIT = Rule("wrong-unit", "{allowed}")
-_SOURCE = Rule("missing-source", "keys of [sources], each with a place, apart by ';'")
+_SOURCE = Rule("missing-source", "keys of [sources], each with a place, separated by ';'")
 _CONFIDENCE = Rule("confidence", "{allowed}")
 VALUE = Rules(missing=MISSING_VALUE, kind=_VALUE, value=_VALUE, at_parent=True)
 UNIT = Rules(missing=Rule("missing-unit", "{allowed}"), kind=_UNIT, value=_UNIT, at_parent=True)

@@ -84,7 +84,7 @@ def read_samples(
 
 
 def check_labels(samples: Samples, fixed: FixedNetwork) -> None:
-    """Raise InputError for labels that no output of the network stands for: no accuracy follows from them."""
+    """Raise InputError for labels without a matching output: they have no accuracy."""
     from lbi.files.labels import check_range
 
     problems = Problems()

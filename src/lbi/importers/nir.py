@@ -305,7 +305,7 @@ class _Reader:
                     return self._out_of(before, name).shape
                 except RecursionError:
                     continue
-        raise InputError(UNKNOWN_SHAPE.broken(name, "its size cannot be told"))
+        raise InputError(UNKNOWN_SHAPE.broken(name, "its size cannot be determined"))
 
     def _add(self, builder: Builder, name: str, signal: Signal) -> None:
         node, writer = self.graph.nodes[name], self.writer

@@ -225,14 +225,14 @@ def check_rockpool(graph: Graph, where: str, step: TimeStep) -> None:
 
 
 def _looks_like_snntorch(graph: Graph) -> bool:
-    """R = τ/0.0001 everywhere, no leak potential."""
+    """True if R = τ/0.0001 everywhere and there is no leak potential."""
     steps = _euler_steps(graph)
     alike = steps.size > 0 and bool(np.allclose(steps, USUAL_DT, rtol=1e-4, atol=0))
     return alike and _resistances_tell(graph) and not _spread(graph, "v_leak").any()
 
 
 def _looks_like_sinabs(graph: Graph) -> bool:
-    """R = 1 everywhere, no leak potential, τ counted in steps; no neuron with a current."""
+    """True if R = 1 everywhere, without leak potentials and currents, and τ counts steps."""
     kinds = {type(node).__name__ for _, node in graph.neurons()}
     resistances, taus = _spread(graph, "r"), _taus(graph)
     return (
@@ -264,14 +264,14 @@ def _taus(graph: Graph) -> NDArray[np.float64]:
 
 
 def _euler_steps(graph: Graph) -> NDArray[np.float64]:
-    """Dt = τ/R of every neuron, and of every current with an input weight."""
+    """The time step τ/R of every neuron, and of every current with an input weight."""
     leaky = [(node, "tau_mem" if hasattr(node, "tau_mem") else "tau") for _, node in graph.neurons()]
     steps = [_ratio(getattr(node, key), node.r) for node, key in leaky if hasattr(node, key)]
     return _joined(steps + [_ratio(node.tau_syn, node.w_in) for node, _ in leaky if hasattr(node, "w_in")])
 
 
 def _rockpool_steps(graph: Graph) -> NDArray[np.float64]:
-    """Dt of every neuron from R = (τ/dt)·exp(−dt/τ), solved for x = dt/τ by Newton's method on x·eˣ = 1/R."""
+    """The time step dt of every neuron from R = (τ/dt)·exp(−dt/τ), solved for x = dt/τ by Newton's method on x·eˣ = 1/R."""
     found = []
     for _, node in graph.neurons():
         tau = getattr(node, "tau_mem", getattr(node, "tau", None))

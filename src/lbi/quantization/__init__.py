@@ -1,1 +1,1 @@
-"""Between float networks and the chip's integers."""
+"""Conversion between float networks and the chip's integers."""

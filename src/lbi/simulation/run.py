@@ -54,7 +54,7 @@ def simulate(
     """The activity of a network for given input, equal to Lava's fixed-point models in spikes and states.
 
     Every sample starts from rest. Steps are in each population's own time (see ``FixedNetwork``), so outputs are aligned
-    to the input. A SaturationWarning tells where currents wrapped or voltages saturated.
+    to the input. A SaturationWarning says where currents wrapped or voltages saturated.
 
     A network with a neuron model that has no compiled kernel runs by the models' slow steps: the same spikes and states, on
     one thread, without counts or warnings of saturation.
@@ -128,7 +128,7 @@ def _pairs(
 
 
 def _inputs(spikes: ArrayLike | SpikeEvents, n_in: int) -> tuple[Inputs, int]:
-    """The spikes in the kernels' form, and the number of samples, which no row of events tells without steps."""
+    """The spikes in the kernels' form, and the number of samples, which events without steps do not imply."""
     no_spikes, no_pointers = np.zeros((0, 0, 0), dtype=np.uint8), np.zeros(1, dtype=np.int64)
     if isinstance(spikes, SpikeEvents):
         problems = Problems()

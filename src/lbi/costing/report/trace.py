@@ -41,7 +41,7 @@ class TraceWriter:
     @classmethod
     @contextmanager
     def open(cls, path: Path | None) -> Iterator[TraceWriter | None]:
-        """A writer to ``path`` (None: no trace), which is there when all is written."""
+        """A writer to ``path``, which appears when everything is written; None for no trace."""
         if path is None:
             yield None
             return

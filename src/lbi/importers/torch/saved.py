@@ -181,4 +181,4 @@ def _input_shape(model: nn.Module, arch: str) -> tuple[int, ...]:
     first = next((module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d))), None)
     if isinstance(first, nn.Linear):
         return (first.in_features,)
-    raise UsageError(INPUT_SHAPE.broken(arch, "its input's shape cannot be told"))
+    raise UsageError(INPUT_SHAPE.broken(arch, "the shape of its input cannot be determined"))

@@ -99,7 +99,7 @@ class Group:
 
     @property
     def where(self) -> str:
-        """For messages."""
+        """The neuron module's place in the model, for messages."""
         return self.site.where
 
 

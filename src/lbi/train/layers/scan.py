@@ -70,7 +70,7 @@ class NeuronModel:
 
     @property
     def decays(self) -> tuple[str, ...]:
-        """Parameters that are shares lost per step; trained, on the chip's grid."""
+        """Parameters that are fractions lost per step; trained, on the chip's grid."""
         return self.record.decays
 
     @property

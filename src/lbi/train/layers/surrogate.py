@@ -21,7 +21,7 @@ SURROGATES = ("fast_sigmoid", "arctan", "boxcar")
 
 
 def derivative(v: Tensor, threshold: Tensor | float, surrogate: str, slope: float) -> Tensor:
-    """ds/dv as above, same shape as v.
+    """The surrogate derivative ds/dv, same shape as v.
 
     Args:
         v: voltages.

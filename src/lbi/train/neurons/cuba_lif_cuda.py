@@ -161,7 +161,7 @@ def _launch(kernel: Any, like: Tensor, *arguments: Any, **constants: Any) -> Non
 
 
 def _parameter_gradients(parameters: Tensor, v: Tensor, grad_a: Tensor) -> list[Tensor]:
-    """Of alpha, beta, bias: dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
+    """Gradients of alpha, beta and bias: dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
     alpha, beta, threshold, bias = parameters
     g_v = grad_a.clone()
     g_v[:, :-1] -= alpha * grad_a[:, 1:]
