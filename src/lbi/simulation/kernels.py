@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from lbi.simulation.bits import nonzeros
 from lbi.simulation.records import ATRLIF, CUBA_LIF, DENSE, LIF_REFRACTORY, MASKED, Inputs, Layout, Outputs
 from lbi.simulation.rows import add_dense, add_masked, scatter, scatter_around
+from lbi.simulation.vectors import kept_apart
 from lbi.system.numba_cache import compiled
 
 _TOP = np.int32(1 << 23)
@@ -141,7 +142,7 @@ def send(layout: Layout, q: int, step: int, scratch: Scratch, count: int) -> int
     synops = np.uint64(0)
     for e in range(count):
         at = np.uint64(c) + np.uint64(sources[e])
-        synops += layout.pointers[at + np.uint64(1)] - layout.pointers[at]
+        synops = kept_apart(synops + layout.pointers[at + np.uint64(1)] - layout.pointers[at])
     return np.int64(synops)
 
 

@@ -89,6 +89,16 @@ def write_set_bits(context: Any, mask: Any, begin: Any, found: Any, count: Any) 
     return types.int64(types.uint64, types.int64, found, types.int64), build
 
 
+@intrinsic
+def kept_apart(context: Any, value: Any) -> Any:
+    """The same int64, hidden from the optimizer: a sum through it is not turned into slow vector gathers."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.asm(ir.FunctionType(I64, [I64]), "", "=r,0", list(arguments), False)
+
+    return types.uint64(types.uint64), build
+
+
 class Tile:
     """Code for the sums of 64 neighbouring targets over some rows, for weights of one width.
 
@@ -150,12 +160,15 @@ class Tile:
                 builder.store(builder.add(builder.load(total), more), total)
 
     def add_to(self, goal: Any, factor: Any) -> None:
-        """Add the sums times ``factor`` to 64 int32, in the order of the targets."""
+        """Add the sums times ``factor``, a power of two, to 64 int32 in the order of the targets."""
         builder = self.builder
         each, half = 64 // self.weight.width, self.lanes // 2
         many = ir.VectorType(I32, half)
         undefined = many(ir.Undefined)
-        factors = shuffled(builder, builder.insert_element(undefined, factor, I32(0)), undefined, [0] * half)
+        shift = builder.insert_element(undefined, builder.cttz(factor, I1(1)), I32(0))
+        shifts = shuffled(
+            builder, shift, undefined, [0] * half
+        )  # a power of two: a shift takes half the time
         place = [
             lane // (2 * each) * each + lane % each + (half if lane % (2 * each) >= each else 0)
             for lane in range(self.lanes)
@@ -167,5 +180,5 @@ class Tile:
                 if self.weight.width == 8:
                     values = builder.sext(values, many)
                 pointer = vector_at(builder, goal, I64(part * self.lanes + k * half), many)
-                added = builder.add(builder.load(pointer, align=4), builder.mul(values, factors))
+                added = builder.add(builder.load(pointer, align=4), builder.shl(values, shifts))
                 builder.store(added, pointer, align=4)
