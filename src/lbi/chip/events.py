@@ -44,7 +44,7 @@ EVENTS = (
     Event("message_within_tile", MESH, "spikes and messages", message=True),
     Event("hop_ew", MESH, "hops", message=True),
     Event("hop_ns", MESH, "hops", message=True),
-    Event("message_off_chip", MESH),
+    Event("message_off_chip", MESH, message=True),
     Event("message_from_input", MESH, message=True),
     Event("barrier_low", TIMESTEP, timed=True),
     Event("barrier_high", TIMESTEP, timed=True),

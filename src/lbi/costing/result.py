@@ -12,34 +12,11 @@ from numpy.typing import NDArray
 from lbi.chip.memory import ProjectionBits, filled, projection_bits, sizes
 from lbi.chip.placement import Placement
 from lbi.chip.profile import HardwareProfile, Quantity
+from lbi.costing.cores import CoreLoad, TimeBound
+from lbi.costing.ranges import Range, hull
+from lbi.costing.shares import Saving
 from lbi.errors import Problem
 from lbi.network.fixed import FixedNetwork
-
-
-@dataclass(frozen=True)
-class Range:
-    """A range from a lower to an upper value."""
-
-    low: float
-    high: float
-
-    def to_dict(self) -> dict[str, float]:
-        """``{"low": …, "high": …}``."""
-        return {"low": self.low, "high": self.high}
-
-
-def hull(ranges: Mapping[str, Range]) -> Range | None:
-    """The smallest range that contains all of ``ranges``; None if there are none.
-
-    Args:
-        ranges: ranges, or None for unknown ones.
-
-    Returns:
-        The range.
-    """
-    if not ranges:
-        return None
-    return Range(min(r.low for r in ranges.values()), max(r.high for r in ranges.values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +50,9 @@ class CostBreakdown:
         scenarios: scenario → pJ per timestep, labelled what-ifs.
         series: the course over the timesteps.
         input_spikes: spikes of the input.
+        loads: load ("synops", "updates", "messages") → its use by the cores; empty if not counted per core.
+        bounds: cost set → what sets the time; empty if not counted per core.
+        savings: shares of the energy that could be saved next, the greatest first.
     """
 
     placement: Placement
@@ -88,6 +68,9 @@ class CostBreakdown:
     scenarios: Mapping[str, Range]
     series: Series
     input_spikes: float
+    loads: Mapping[str, CoreLoad]
+    bounds: Mapping[str, TimeBound]
+    savings: tuple[Saving, ...]
 
     @property
     def synops_fetched(self) -> float:
@@ -145,6 +128,9 @@ class CostBreakdown:
             "slowest_step_ns": _dicts(self.slowest_ns),
             "static_pj_per_step": _dicts(self.static),
             "scenarios_pj_per_step": _dicts(self.scenarios),
+            "core_loads": {name: load.to_dict() for name, load in self.loads.items()},
+            "time_bounds": {name: bound.to_dict() for name, bound in self.bounds.items()},
+            "savings": [saving.to_dict() for saving in self.savings],
         }
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lbi.costing.costs import price_lists
-from lbi.costing.result import CostBreakdown, Estimate, Range
+from lbi.costing.ranges import Range
+from lbi.costing.result import CostBreakdown, Estimate
 
 Write = Callable[[float], str]
 """Function that formats a number with its unit."""

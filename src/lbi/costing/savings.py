@@ -1,0 +1,136 @@
+"""What the next saving would be: shares of the dynamic energy that few neurons, few sources or stored zeros cause.
+
+All shares are exact counts times costs, as ranges over the chip's price lists. They overlap: a saving of one lowers
+the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.chip.profile import HardwareProfile
+from lbi.costing.costs import energy, energy_parts, price_lists
+from lbi.costing.counts import Batch, PlacedNetwork
+from lbi.costing.ranges import Range
+from lbi.costing.shares import Saving
+
+RARELY = 0.001
+"""Spikes per timestep below which a neuron counts as one that hardly fires."""
+
+BUSY = 0.1
+"""Share of the sources that is shown as the busiest."""
+
+LEAST = 0.01
+"""Savings of a smaller share are not shown."""
+
+
+class NeuronCounter:
+    """Spikes and active timesteps of every neuron over batches."""
+
+    def __init__(self) -> None:
+        self.spikes: dict[str, NDArray[np.int64]] = {}
+        self.active: dict[str, NDArray[np.int64]] = {}
+        self.n_steps = 0
+
+    def add(self, batch: Batch) -> None:
+        """Add a batch.
+
+        Args:
+            batch: spikes and active flags of some samples.
+        """
+        self.n_steps += batch.shape[0] * batch.shape[1]
+        for sums, values in ((self.spikes, batch.spikes), (self.active, batch.active)):
+            for name, flags in values.items():
+                sums[name] = sums.get(name, 0) + flags.sum(axis=(0, 1), dtype=np.int64)
+
+
+def savings(
+    network: PlacedNetwork, profile: HardwareProfile, neurons: NeuronCounter, events: Mapping[str, float]
+) -> tuple[Saving, ...]:
+    """The shares of the dynamic energy that could be saved next, the greatest first.
+
+    Args:
+        network: The placed network.
+        profile: The chip.
+        neurons: What every neuron did.
+        events: Event → count per timestep, of the whole network.
+
+    Returns:
+        None where the chip has no price list, or nothing was counted.
+    """
+    n_steps = max(neurons.n_steps, 1)
+    found = []
+    for kind, n, of, counts in (
+        ("rare-neurons", *_rare_neurons(network, neurons)),
+        ("busy-sources", *_busy_sources(network, neurons)),
+        ("stored-zeros", *_stored_zeros(network, neurons)),
+    ):
+        share = _share(profile, {event: count / n_steps for event, count in counts.items()}, events)
+        if n and share is not None and share.high >= LEAST:
+            found.append(Saving(kind, n, of, share))
+    return tuple(sorted(found, key=lambda saving: -saving.share.high))
+
+
+def _share(profile: HardwareProfile, part: Mapping[str, float], whole: Mapping[str, float]) -> Range | None:
+    """The part's share of the energy, over the price lists."""
+    shares = []
+    for _, costs in price_lists(profile).values():
+        total = energy(costs, whole)
+        if total:
+            shares.append(sum(energy_parts(costs, part).values()) / total)
+    return Range(min(shares), max(shares)) if shares else None
+
+
+def _rare_neurons(network: PlacedNetwork, neurons: NeuronCounter) -> tuple[int, int, dict[str, float]]:
+    """Updates of neurons that hardly fire; neurons that are read out are needed and left out."""
+    counts = {"update_active": 0.0, "update_inactive": 0.0}
+    n = of = 0
+    for population in network.fixed.populations:
+        of += population.n
+        if population.name == network.fixed.readout.population or not population.neuron.spikes:
+            continue
+        rare = neurons.spikes[population.name] < RARELY * neurons.n_steps
+        active = int(neurons.active[population.name][rare].sum())
+        n += int(rare.sum())
+        counts["update_active"] += active
+        counts["update_inactive"] += int(rare.sum()) * neurons.n_steps - active
+    return n, of, counts
+
+
+def _busy_sources(network: PlacedNetwork, neurons: NeuronCounter) -> tuple[int, int, dict[str, float]]:
+    """Synaptic operations of the tenth of the sources (neurons and input channels) that cause most of them."""
+    per_source: dict[str, list[NDArray[np.float64]]] = {"synop_dense": [], "synop_indexed": []}
+    for source in network.sources:
+        spikes = neurons.spikes[source.name]
+        for event, values in per_source.items():
+            matrix: Any = source.fetched.get(event)
+            values.append(
+                np.zeros(spikes.size) if matrix is None else spikes * np.asarray(matrix.sum(axis=1)).ravel()
+            )
+    joined = {event: np.concatenate(values) for event, values in per_source.items() if values}
+    if not joined:
+        return 0, 0, {}
+    total = sum(joined.values())
+    n = int(np.ceil(BUSY * total.size))
+    busiest = np.argsort(-total, kind="stable")[:n]
+    return n, total.size, {event: float(values[busiest].sum()) for event, values in joined.items()}
+
+
+def _stored_zeros(network: PlacedNetwork, neurons: NeuronCounter) -> tuple[int, int, dict[str, float]]:
+    """Zero weights that are fetched with the rows of dense projections."""
+    fixed, placement = network.fixed, network.placement
+    n_zeros = n_stored = 0
+    fetched = 0.0
+    for projection in fixed.projections:
+        weights = projection.weights
+        if projection.name in placement.axons:
+            continue
+        zeros = weights.shape[0] - weights.fan_out()
+        n_zeros += int(zeros.sum())
+        n_stored += weights.shape[0] * weights.shape[1]
+        fetched += float(neurons.spikes[projection.source] @ zeros)
+    return n_zeros, n_stored, {"synop_dense": fetched}
