@@ -99,11 +99,14 @@ def test_it_shows_both_sides_and_what_remains(loihi1):
         "Synaptic operations over time",
         "Where the weights are",
         "Cores of the sparse network",
+        "The busiest core sets the time",
+        "What to save next",
+        "Without static power: 104 mW/chip (32-chip system, idle power of all chips)",
         "static energy",
         found.basis,
     ):
         assert words in page.words, words
-    assert page.tags.count("svg") == 5  # synops, energy, parts, projections, cores
+    assert page.tags.count("svg") == 6  # synops, energy, parts, loads, projections, cores
     assert page.tags.count("img") == len(found.fixed.projections)
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lbi import tables
-from lbi.costing.report.figures import comparison, headline, projection_lines, where_it_goes
+from lbi.costing.report.figures import (
+    comparison,
+    core_lines,
+    headline,
+    next_savings,
+    projection_lines,
+    static_note,
+    what_bounds,
+    where_it_goes,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +33,7 @@ PROJECTIONS = (
     "SynOps nonzero",
     "SynOps dense",
 )
+CORES = ("per timestep", "busiest core", "its number", "mean", "all cores", "most in one step", "limit")
 
 
 def show(out: Console, estimates: list[Estimate], names: list[str]) -> None:
@@ -43,8 +53,14 @@ def _one(out: Console, estimate: Estimate, name: str) -> None:
     dim = [number for number, line in enumerate(lines) if line.hypothetical]
     tables.show(out, tables.make(HEADLINE, rows, dim=dim))
     tables.show(out, tables.make(PROJECTIONS, projection_lines(estimate), left=(0, 4)))
-    for text in where_it_goes(estimate):
+    cores = core_lines(estimate)
+    if cores:
+        tables.show(out, tables.make(CORES, cores))
+    static = static_note(estimate)
+    for text in (*what_bounds(estimate), *where_it_goes(estimate), *next_savings(estimate)):
         out.print(text, markup=False)
+    if static:
+        out.print(static, markup=False)
     for note in estimate.notes():
         out.print(f"• {note}", markup=False)
 

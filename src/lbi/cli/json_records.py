@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Interval, Len
+from annotated_types import Ge, Len
 from typing_extensions import NotRequired, TypedDict
 
-Number = float
-Count = Annotated[int, Ge(0)]
-Amount = Annotated[float, Ge(0)]
-Share = Annotated[float, Interval(ge=0, le=1)]
+from lbi.cli.json_costs import Amount, Costs, Count, Number, Range, Share
 
 
 class Accuracy(TypedDict):
@@ -214,92 +211,6 @@ class RunRecord(TypedDict):
     """The other backend; null without --verify"""
     first_divergence: Divergence | None
     """The first output that differs; null if none does, or without --verify"""
-
-
-class Range(TypedDict):
-    """A lower and an upper figure."""
-
-    low: Amount
-    """Lower end"""
-    high: Amount
-    """Upper end"""
-
-
-class Hops(TypedDict):
-    """Messages passed on by the mesh, per timestep."""
-
-    ew: Amount
-    """East-west (count)"""
-    ns: Amount
-    """North-south (count)"""
-
-
-class CoreUse(TypedDict):
-    """The use of one resource of the cores."""
-
-    max: Count
-    """Of the fullest core"""
-    mean: Amount
-    """Mean over cores"""
-    total: Count
-    """Of all cores"""
-    limit: Count | None
-    """Of a core; null if none is known"""
-
-
-class Costs(TypedDict):
-    """The cost of one configuration per timestep."""
-
-    synops_per_step: Amount
-    """Synaptic operations per timestep (count): of all synapses (dense), of the nonzero ones (sparse)"""
-    neuron_updates_per_step: Amount
-    """Neuron updates per timestep (count)"""
-    spikes_per_step: Amount
-    """Spikes of all populations per timestep (count)"""
-    synaptic_memory_bits: Count
-    """Synaptic memory of the whole network (bits)"""
-    n_cores: Count | None
-    """Neuron cores (count); null if it does not fit"""
-    energy_pj_per_step: Range | None
-    """Dynamic energy per timestep (pJ); null where no cost set of the chip gives energies"""
-    time_ns_per_step: Range | None
-    """Time per timestep (ns); null where no cost set gives times"""
-    synops_fetched_per_step: Amount
-    """Synapses read from memory per timestep, explicit zeros included (count)"""
-    synops_effective_per_step: Amount
-    """Synaptic operations with a nonzero weight per timestep (count)"""
-    active_updates_per_step: Amount
-    """Updates of neurons with input or state per timestep (count)"""
-    inactive_updates_per_step: Amount
-    """Updates of neurons with neither per timestep (count)"""
-    input_spikes_per_step: Amount
-    """Spikes of the input per timestep (count)"""
-    messages_per_step: Amount
-    """Spike messages that arrive at cores per timestep (count)"""
-    messages_exact: bool
-    """Whether messages were counted spike by spike, not from mean rates"""
-    hops_per_step: Hops
-    """Steps of messages in the mesh per timestep (count)"""
-    messages_off_chip_per_step: Amount
-    """Messages that leave their chip per timestep (count)"""
-    n_chips: Count | None
-    """Chips (count); null if it does not fit"""
-    per_core: dict[str, CoreUse] | None
-    """Resource → its use by the cores (bits or counts, as named); null if it does not fit"""
-    energy_by_cost_set: dict[str, Range]
-    """Cost set → dynamic energy per timestep (pJ)"""
-    energy_parts_pj: dict[str, dict[str, Amount]]
-    """Cost set → part of the dynamic energy → its middle value per timestep (pJ)"""
-    scenario_parts_pj: dict[str, dict[str, Amount]]
-    """Scenario → part of the dynamic energy → its middle value per timestep (pJ)"""
-    time_by_cost_set: dict[str, Range]
-    """Cost set → time per timestep (ns)"""
-    slowest_step_ns: dict[str, Range]
-    """Cost set → time of the slowest timestep (ns)"""
-    static_pj_per_step: dict[str, Range]
-    """Source → static energy per timestep, kept apart from the dynamic one (pJ)"""
-    scenarios_pj_per_step: dict[str, Range]
-    """Scenario (not a statement on the chip) → dynamic energy per timestep (pJ)"""
 
 
 class Ratios(TypedDict):

@@ -116,16 +116,18 @@ class _Busiest:
             loads: counts per sample, timestep and core.
         """
         price = {event: costs.time[event].number for event in SYNAPSE_EVENTS + NEURON_EVENTS}
-        busy = sum(price[event] * loads.cores[event] for event in price)
+        busy = np.zeros(loads.cores["spike"].shape)
+        for event, ns in price.items():
+            busy += ns * loads.cores[event]
         core = busy.argmax(axis=2)[:, :, None]
         most = np.take_along_axis(busy, core, axis=2)
         self.times += np.bincount(core[most > 0], minlength=self.times.size)
         for resource, events in RESOURCES.items():
-            ns = sum(
+            spent = sum(
                 price[event] * float(np.take_along_axis(loads.cores[event], core, axis=2).sum())
                 for event in events
             )
-            self.ns[resource] = self.ns.get(resource, 0.0) + ns
+            self.ns[resource] = self.ns.get(resource, 0.0) + spent
         barrier = costs.time["barrier_high"].number
         wait = np.maximum(costs.time["step_floor"].number - barrier - most, 0.0)
         self.ns[BARRIER] = self.ns.get(BARRIER, 0.0) + barrier * most.size
@@ -155,7 +157,7 @@ class CoreCounter:
             loads: counts per sample, timestep and core.
         """
         for name, events in LOADS.items():
-            values = sum(loads.cores[event] for event in events)
+            values = np.sum([loads.cores[event] for event in events], axis=0)
             self.total[name] += values.sum(axis=(0, 1))
             self.peak[name] = np.maximum(self.peak[name], values.max(axis=(0, 1), initial=0))
         for costs in self.profile.costs:

@@ -114,7 +114,7 @@ def _busy_sources(network: PlacedNetwork, neurons: NeuronCounter) -> tuple[int, 
     joined = {event: np.concatenate(values) for event, values in per_source.items() if values}
     if not joined:
         return 0, 0, {}
-    total = sum(joined.values())
+    total = np.sum(list(joined.values()), axis=0)
     n = int(np.ceil(BUSY * total.size))
     busiest = np.argsort(-total, kind="stable")[:n]
     return n, total.size, {event: float(values[busiest].sum()) for event, values in joined.items()}

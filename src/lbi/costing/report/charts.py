@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from lbi.costing.costs import price_lists
-from lbi.costing.report.figures import count
+from lbi.costing.report.figures import LOAD_LABELS, count
 from lbi.costing.result import Estimate
 from lbi.errors import require
 from lbi.network.fixed import FixedProjection
 
 DENSE_COLOR, SPARSE_COLOR, INK, FAINT = "#94a3b8", "#0f766e", "#1e293b", "#e2e8f0"
 PART_COLORS = ("#0f766e", "#d97706", "#7c3aed", "#be123c")
-MAX_CHIPS, MAX_PIXELS = 4, 256
+MAX_CHIPS, MAX_PIXELS, MAX_BARS = 4, 256, 128
 
 _STYLE = {
     "svg.fonttype": "none",
@@ -156,6 +156,37 @@ def projection_bars(estimate: Estimate) -> str:
             axes.grid(axis="y", visible=False)
         panels[0].set_yticks(at, [p.name for p in figures])
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+        return _svg(figure)
+
+
+def core_loads(estimate: Estimate) -> str:
+    """SynOps, updates, messages and memory of every core, from the most to the least, with the mean as a line.
+
+    Args:
+        estimate: an estimate that was counted per core.
+
+    Returns:
+        SVG text.
+    """
+    side = estimate.sparse
+    panels = [(label, side.loads[name].mean) for name, label in LOAD_LABELS.items()]
+    panels.append(("synaptic memory, KiB", side.placement.use["synaptic_bits"] / 8192))
+    with _figure(9.2, 2.6) as figure:
+        for axes, (title, values) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            order = np.argsort(-values, kind="stable")
+            ordered, at = values[order], np.arange(values.size)
+            if values.size <= MAX_BARS:
+                axes.bar(at, ordered, color=SPARSE_COLOR, width=0.8)
+            else:
+                axes.fill_between(at, ordered, step="mid", color=SPARSE_COLOR, linewidth=0)
+            axes.axhline(values.mean(), color=PART_COLORS[1], linewidth=1.4)
+            axes.set_title(title, fontsize=10, loc="left")
+            axes.set_xlabel(f"cores; core {order[0]} first" if values.size > 1 else "one core", fontsize=8)
+            axes.set_xticks([])
+            axes.set_xlim(-0.7, max(values.size - 0.3, 1.3))
+            axes.set_ylim(0, 1.18 * float(ordered[0]) or 1.0)
+            axes.text(0, ordered[0], f" {count(round(float(ordered[0]), 1))}", va="bottom", fontsize=8)
+            axes.grid(axis="x", visible=False)
         return _svg(figure)
 
 

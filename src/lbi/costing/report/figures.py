@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lbi.chip.partition import Chunk
 from lbi.costing.costs import price_lists
 from lbi.costing.ranges import Range
 from lbi.costing.result import CostBreakdown, Estimate
@@ -218,6 +219,97 @@ def where_it_goes(estimate: Estimate) -> list[str]:
             shares = ", ".join(f"{part} {value / total:.0%}" for part, value in parts.items())
             lines.append(f"Where the sparse network's energy goes ({label}): {shares}")
     return lines
+
+
+LOAD_LABELS = {"synops": "SynOps", "updates": "neuron updates", "messages": "messages in and out"}
+"""Load of a core → its name for people."""
+
+
+def core_lines(estimate: Estimate) -> list[tuple[str, ...]]:
+    """Loads of the sparse network's cores.
+
+    Args:
+        estimate: the estimate.
+
+    Returns:
+        Per load: name, per timestep on the busiest core, its number, mean over cores, total, the most in one timestep, limit.
+        Empty if the run was not counted per core.
+    """
+    side = estimate.sparse
+    if not side.loads:
+        return []
+    lines = [
+        (
+            label,
+            count(float(side.loads[name].mean.max())),
+            f"{side.loads[name].busiest}",
+            count(float(side.loads[name].mean.mean())),
+            count(float(side.loads[name].mean.sum())),
+            f"{side.loads[name].peak.max():,}",
+            "",
+        )
+        for name, label in LOAD_LABELS.items()
+    ]
+    used, limit = side.placement.use["synaptic_bits"], side.placement.limits["synaptic_bits"]
+    share = "not published" if limit is None else f"{limit:,} ({used.max() / limit:.0%} used)"
+    memory = (f"{used.max():,}", f"{used.argmax()}", f"{used.mean():,.0f}", f"{used.sum():,}", "", share)
+    return [*lines, ("synaptic memory, bits", *memory)]
+
+
+def what_bounds(estimate: Estimate) -> list[str]:
+    """What sets the time per timestep, one sentence per cost set.
+
+    Args:
+        estimate: the estimate.
+
+    Returns:
+        The sentences; none if the run was not counted per core.
+    """
+    side, lines = estimate.sparse, []
+    for costs in estimate.profile.costs:
+        bound = side.bounds.get(costs.name)
+        if bound is None:
+            continue
+        parts = ", ".join(
+            f"{name} {duration(ns)}" for name, ns in sorted(bound.ns.items(), key=lambda part: -part[1]) if ns
+        )
+        text = f"Time ({costs.label}): set by the {bound.resource}: {parts}"
+        if bound.core is not None:
+            held = sorted({chunk.population for chunk in _chunks(estimate, bound.core)})
+            text += f". Core {bound.core} ({', '.join(held)}) is the busiest in {bound.share:.0%} of the timesteps"
+            text += f", mostly with {bound.core_resource}"
+        lines.append(text)
+    return lines
+
+
+def _chunks(estimate: Estimate, core: int) -> list[Chunk]:
+    placement = estimate.sparse.placement
+    return [c for c, at in zip(placement.chunks, placement.core_of_chunk, strict=True) if at == core]
+
+
+def next_savings(estimate: Estimate) -> list[str]:
+    """What could be saved next in the sparse network, the greatest first.
+
+    Args:
+        estimate: the estimate.
+
+    Returns:
+        One sentence each.
+    """
+    return [f"Next saving: {saving.text}" for saving in estimate.sparse.savings]
+
+
+def static_note(estimate: Estimate) -> str:
+    """Static power that is not in the dynamic energy, with the boundary of each measurement.
+
+    Args:
+        estimate: the estimate.
+
+    Returns:
+        A sentence; empty if the chip's file names none.
+    """
+    entries = [f"{entry.power} ({entry.label})" for entry in estimate.profile.static]
+    return f"Without static power: {'; '.join(entries)}" if entries else ""
 
 
 def comparison(estimates: list[Estimate]) -> list[tuple[str, ...]]:

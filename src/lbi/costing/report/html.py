@@ -10,9 +10,13 @@ from lbi.costing.costs import price_lists
 from lbi.costing.report import charts
 from lbi.costing.report.figures import (
     comparison,
+    core_lines,
     headline,
+    next_savings,
     projection_lines,
+    static_note,
     times,
+    what_bounds,
     where_it_goes,
 )
 from lbi.costing.report.method import measured_how
@@ -89,6 +93,11 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
         "energy_title": f"Dynamic energy over time: {'the range between ' * (len(lists) > 1)}{labels}",
         "parts": Markup(charts.energy_parts(estimate)) if lists else None,
         "bars": Markup(charts.projection_bars(estimate)),
+        "loads": Markup(charts.core_loads(estimate)) if estimate.sparse.loads else None,
+        "load_rows": core_lines(estimate),
+        "bounds": what_bounds(estimate),
+        "savings": next_savings(estimate),
+        "static": static_note(estimate),
         "cores": Markup(charts.core_map(estimate)),
         "n_hidden_chips": max(estimate.sparse.placement.n_chips - charts.MAX_CHIPS, 0),
         "use": _use(estimate),
@@ -131,7 +140,8 @@ def _cards(estimate: Estimate) -> list[dict[str, str]]:
         {
             "value": energy.sparse,
             "label": "dynamic energy per timestep",
-            "more": f"dense {energy.dense}" if dense.energy_range else "labelled what-ifs below",
+            "more": (f"dense {energy.dense}" if dense.energy_range else "labelled what-ifs below")
+            + "; without static power",
         },
         {
             "value": "1.00 ×",
