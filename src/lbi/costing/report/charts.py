@@ -185,7 +185,7 @@ def core_loads(estimate: Estimate) -> str:
             axes.set_xticks([])
             axes.set_xlim(-0.7, max(values.size - 0.3, 1.3))
             axes.set_ylim(0, 1.18 * float(ordered[0]) or 1.0)
-            axes.text(0, ordered[0], f" {count(round(float(ordered[0]), 1))}", va="bottom", fontsize=8)
+            axes.text(0, ordered[0], count(round(float(ordered[0]), 1)), ha="center", va="bottom", fontsize=8)
             axes.grid(axis="x", visible=False)
         return _svg(figure)
 
