@@ -23,7 +23,7 @@ import numpy as np
 from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
 from lbi.chip.load import load_profile, profile_names
 from lbi.chip.placement import Placement, place
-from lbi.costing.costs import energy
+from lbi.costing.checkpoints import check_points
 from lbi.costing.estimation import estimate
 from lbi.network.graph import INPUT
 from lbi.simulation.run import simulate
@@ -210,27 +210,16 @@ def load_export(path: Path) -> tuple[FixedNetwork, np.ndarray]:
 def checkpoint_table() -> None:
     """Print each check point of the profiles: the range from our constants, and the measured value."""
     print("\n## Published check points\n")
-    print("| workload | costs | ours | measured | ours / measured | verdict |\n|---|---|---|---|---|---|")
+    print("| workload | inside the measurement | costs | ours | measured | ours / measured | verdict |")
+    print("|---|---|---|---|---|---|---|")
     for chip in profile_names():
-        for point in load_profile(chip).checkpoints:
-            band = []
-            for end in (0, -1):
-                events = {"synop_indexed": point.synops.numbers[end]}
-                for name in ("update_active", "update_inactive"):
-                    quantity = getattr(point, name.replace("update", "updates"))
-                    if quantity is not None:
-                        events[name] = quantity.numbers[end]
-                band.append(energy(point.costs, events) or 0.0)
-            measured = point.measured.number
-            ratio = [value / measured for value in band]
-            hit = min(ratio) <= 1 <= max(ratio)
-            near = min(abs(value - 1) for value in ratio)
-            verdict = (
-                "inside" if hit else f"**miss** by {near:.0%} to {max(abs(value - 1) for value in ratio):.0%}"
-            )
+        for found in check_points(load_profile(chip)):
+            point, ratio = found.point, found.ratio
             print(
-                f"| {load_profile(chip).title}: {point.label} ({point.measured.source}) | {point.costs.label} | "
-                f"{band[0] / 1e6:,.1f} – {band[1] / 1e6:,.1f} µJ | {measured / 1e6:,.1f} µJ | {ratio[0]:.2f} – {ratio[1]:.2f} | {verdict} |"
+                f"| {load_profile(chip).title}: {point.label} ({point.measured.source}, {point.measured.confidence}) | "
+                f"{point.boundary} | {point.costs.label} | {found.ours.low / 1e6:,.1f} – {found.ours.high / 1e6:,.1f} µJ | "
+                f"{point.measured.number / 1e6:,.1f} µJ | {ratio.low:.2f} – {ratio.high:.2f} | "
+                f"{found.verdict if found.inside else f'**{found.verdict}**'} |"
             )
 
 

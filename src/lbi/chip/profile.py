@@ -199,11 +199,12 @@ class StaticPower:
 
 @dataclass(frozen=True)
 class CheckPoint:
-    """A published measurement: the counts of a workload and the energy measured, in pJ."""
+    """A published measurement: the counts of a workload, the energy measured in pJ, and what was inside the measurement."""
 
     name: str
     label: str
     costs: CostSet
+    boundary: str
     synops: Annotated[Quantity, Measure(("synops",), RISING)]
     updates_active: Updates
     updates_inactive: Updates

@@ -284,7 +284,7 @@ def _file() -> Table:
         "energy": _priced("energy", ENERGY, "pJ"),
         "time": _priced("time", TIME, "ns"),
     }
-    checkpoint = {"label": Text, "costs": COSTS, **_measured(CheckPoint)}
+    checkpoint = {"label": Text, "costs": COSTS, "boundary": Text, **_measured(CheckPoint)}
     hints = {
         "schema": Annotated[Literal[1], SCHEMA_VERSION],
         "name": Text,
@@ -304,7 +304,7 @@ def _file() -> Table:
         "costs": _each(_table(costs, ("energy",))),
         "static": _each(_table({"label": Text, **_measured(StaticPower)})),
         "scenarios": _each(_scenario()),
-        "checkpoints": _each(_table(checkpoint, ("updates_active", "updates_inactive"))),
+        "checkpoints": _each(_table(checkpoint, ("boundary", "updates_active", "updates_inactive"))),
     }
     return Table(hints, frozenset(hints) - {"static", "scenarios", "checkpoints"}, TABLE)
 
@@ -326,9 +326,9 @@ def _profile(values: dict[str, Any], context: _Context) -> HardwareProfile:
         Scenario(**({"name": name} | absent | entry | {"costs": _maybe(cost_set, entry.get("costs"))}))
         for name, entry in values.get("scenarios", {}).items()
     ]
-    no_updates = {"updates_active": None, "updates_inactive": None}
+    optional = {"boundary": "", "updates_active": None, "updates_inactive": None}
     checkpoints = [
-        CheckPoint(**({"name": name} | no_updates | entry | {"costs": cost_set(entry["costs"])}))
+        CheckPoint(**({"name": name} | optional | entry | {"costs": cost_set(entry["costs"])}))
         for name, entry in values.get("checkpoints", {}).items()
     ]
     formats = {name: IntFormat(*map(int, entry.numbers)) for name, entry in values["formats"].items()}

@@ -89,6 +89,31 @@ class Saving(TypedDict):
     """The same as a sentence"""
 
 
+class CheckPoint(TypedDict):
+    """A published measurement beside what the chip's constants give for the same counts."""
+
+    name: str
+    """Name in the chip's file"""
+    label: str
+    """The workload"""
+    costs: str
+    """Cost set that prices the counts"""
+    boundary: str
+    """What is inside the measurement; may be empty"""
+    source: str
+    """Key of sources, and the place"""
+    confidence: str
+    """published, derived, third-party, inferred or assumption"""
+    ours_pj: Range
+    """From the counts (pJ)"""
+    measured_pj: Amount
+    """As published (pJ)"""
+    inside: bool
+    """Whether the measurement lies in our range"""
+    verdict: str
+    """inside, or by how much it is missed"""
+
+
 class Costs(TypedDict):
     """The cost of one configuration per timestep."""
 

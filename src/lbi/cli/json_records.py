@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Len
 from typing_extensions import NotRequired, TypedDict
 
-from lbi.cli.json_costs import Amount, Costs, Count, Number, Range, Share
+from lbi.cli.json_costs import Amount, CheckPoint, Costs, Count, Number, Range, Share
 
 
 class Accuracy(TypedDict):
@@ -378,6 +378,8 @@ class EstimateRecord(TypedDict):
     """Cost set → what it is"""
     dense_problems: list[str]
     """Why the dense network does not fit, one line each; empty if it does"""
+    checkpoints: list[CheckPoint]
+    """Published measurements of the chip beside its constants"""
     constants: list[Constant]
     """Every number of the chip's description that was used"""
     sources: dict[str, str]

@@ -6,14 +6,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from lbi.costing.checkpoints import check_points
 from lbi.costing.costs import price_lists
 from lbi.costing.report import charts
 from lbi.costing.report.figures import (
     comparison,
     core_lines,
+    energy,
     headline,
     next_savings,
     projection_lines,
+    span,
     static_note,
     times,
     what_bounds,
@@ -69,7 +72,7 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
     profile = estimate.profile
     lists = price_lists(profile)
     labels = " and ".join(label for label, _ in lists.values())
-    energy = charts.energy_over_time(estimate, tuple(lists)) if estimate.measured and lists else None
+    over_time = charts.energy_over_time(estimate, tuple(lists)) if estimate.measured and lists else None
     pictures = [
         {
             "name": p.name,
@@ -89,7 +92,7 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
         "projections": projection_lines(estimate),
         "where": where_it_goes(estimate),
         "synops": Markup(charts.synops_over_time(estimate)) if estimate.measured else None,
-        "energy": Markup(energy) if energy else None,
+        "energy": Markup(over_time) if over_time else None,
         "energy_title": f"Dynamic energy over time: {'the range between ' * (len(lists) > 1)}{labels}",
         "parts": Markup(charts.energy_parts(estimate)) if lists else None,
         "bars": Markup(charts.projection_bars(estimate)),
@@ -114,7 +117,7 @@ def _cards(estimate: Estimate) -> list[dict[str, str]]:
     """The few figures to see first: what sparsity saves, and what it does not."""
     dense, sparse = estimate.dense, estimate.sparse
     lines = {line.key: line for line in headline(estimate)}
-    energy = lines["energy"]
+    dynamic = lines["energy"]
     saved = times(dense.synops_fetched, sparse.synops_fetched)
     return [
         {
@@ -138,9 +141,9 @@ def _cards(estimate: Estimate) -> list[dict[str, str]]:
             "more": f"dense: {lines['cores'].dense}",
         },
         {
-            "value": energy.sparse,
+            "value": dynamic.sparse,
             "label": "dynamic energy per timestep",
-            "more": (f"dense {energy.dense}" if dense.energy_range else "labelled what-ifs below")
+            "more": (f"dense {dynamic.dense}" if dense.energy_range else "labelled what-ifs below")
             + "; without static power",
         },
         {
@@ -181,6 +184,10 @@ def _chips(estimates: list[Estimate]) -> list[dict[str, Any]]:
                 "constants": rows,
                 "sources": dict(profile.sources),
                 "costs": [{"label": c.label, "basis": c.basis} for c in profile.costs],
+                "checkpoints": [
+                    c.to_dict() | {"ours": span(c.ours, energy), "measured": energy(c.point.measured.number)}
+                    for c in check_points(profile)
+                ],
             }
         )
     return chips
