@@ -7,7 +7,7 @@ quantity needs besides its value (unit, source, confidence), and the references 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -197,6 +197,19 @@ def _quantity(measure: Measure) -> Any:
     return Annotated[Any, Reader(read)]
 
 
+@dataclass(frozen=True)
+class _Grid(Quantity):
+    """The ends of a number format, with its step."""
+
+    step: int = 1
+
+    @property
+    def as_format(self) -> IntFormat:
+        """The number format."""
+        low, high = self.numbers
+        return IntFormat(int(low), int(high), self.step)
+
+
 def _format(name: str, unit: str) -> Any:
     """The annotation of a number format, ``{ min, max, step, unit, source, confidence, note }``.
 
@@ -210,7 +223,7 @@ def _format(name: str, unit: str) -> Any:
         keys["step"] = Annotated[int, Interval(ge=1, le=256), VALUE]
     table = Table(keys, frozenset(keys) - {"note", "step"}, TABLE)
 
-    def read(entry: Any, context: _Context) -> Quantity:
+    def read(entry: Any, context: _Context) -> _Grid:
         values = table.read(entry, context)
         low, high, step = values.pop("min"), values.pop("max"), values.pop("step", 1)
         found, limit = f"min {low}, max {high}, step {step}", LAVA_FORMATS.get(name)
@@ -219,7 +232,8 @@ def _format(name: str, unit: str) -> Any:
             raise RecordError(Fault((), _VALUE.broken("", found, allowed=allowed)))
         if limit is not None and not IntFormat(low, high, step).within(limit):
             raise RecordError(Fault((), LAVAS.broken("", found, limit=limit)))
-        return Quantity((float(low), float(high), *([float(step)] if step > 1 else [])), **values)
+        values["unit"] += f" in steps of {step}" if step > 1 else ""
+        return _Grid((float(low), float(high)), **values, step=step)
 
     return Annotated[Any, Reader(read)]
 
@@ -331,7 +345,7 @@ def _profile(values: dict[str, Any], context: _Context) -> HardwareProfile:
         CheckPoint(**({"name": name} | optional | entry | {"costs": cost_set(entry["costs"])}))
         for name, entry in values.get("checkpoints", {}).items()
     ]
-    formats = {name: IntFormat(*map(int, entry.numbers)) for name, entry in values["formats"].items()}
+    formats = {name: entry.as_format for name, entry in values["formats"].items()}
     return HardwareProfile(
         name=values["name"],
         title=values["title"],
