@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lbi.network.graph import Network, Population, Projection, Readout
     from lbi.network.neurons import CubaLif, FixedCubaLif
     from lbi.network.spikes import SpikeEvents
+    from lbi.quantization.compaction import compact
     from lbi.quantization.to_integers import quantize
     from lbi.simulation.run import simulate
 
@@ -48,6 +49,7 @@ __all__ = [
     "SignMode",
     "SpikeEvents",
     "__version__",
+    "compact",
     "estimate",
     "load",
     "load_profile",
@@ -76,6 +78,7 @@ ORIGINS = {
     "Readout": "lbi.network.graph",
     "SignMode": "lbi.network.fixed",
     "SpikeEvents": "lbi.network.spikes",
+    "compact": "lbi.quantization.compaction",
     "estimate": "lbi.costing.estimation",
     "load": "lbi.deploy.targets",
     "load_profile": "lbi.chip.load",

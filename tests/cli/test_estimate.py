@@ -63,7 +63,7 @@ def test_the_table_names_what_it_shows(exported):
     for words in (
         "SynOps fetched",
         "dynamic energy",
-        "neuron updates do not shrink",
+        "neuron is updated in every timestep",
         "Davies 2018",
         "static energy",
     ):

@@ -82,7 +82,8 @@ def test_the_memory_format_is_shown_and_stored(tmp_path):
     thin = np.zeros((64, 64), int)
     thin[::8, ::8] = 4
     network_h5.save(cases.chain([full, thin], [SignMode.EXCITATORY] * 2), tmp_path / "two.h5")
-    done = call(lbi_export, tmp_path / "two.h5", "--target", "loihi", "--json", "--chip", "loihi1")
+    options = ("--target", "loihi", "--json", "--chip", "loihi1", "--no-compact")
+    done = call(lbi_export, tmp_path / "two.h5", *options)
     assert [record["format"] for record in done.json["projections"]] == ["dense", "indexed"]
     with h5py.File(tmp_path / "two.loihi" / "network.h5") as file:
         stored = [file["projections"][name].attrs["memory_format"] for name in ("w0", "w1")]
@@ -222,7 +223,8 @@ def test_check_lists_seven_reasons_in_one_pass(tmp_path, rng):
         readout=lbi.Readout("p1"),
     )
     network_h5.save(bad, tmp_path / "bad.h5")
-    done = call(lbi_export, tmp_path / "bad.h5", "--target", "netx", "--check", "--json", "--chip", "loihi1")
+    options = ("--target", "netx", "--check", "--json", "--chip", "loihi1", "--no-compact")
+    done = call(lbi_export, tmp_path / "bad.h5", *options)
     codes = {line.split(": ")[1] for line in done.errors}
     assert done.code == 3
     assert codes >= {
@@ -333,7 +335,7 @@ def test_netx_is_read_back(name, tmp_path):
 
 def test_the_account_says_what_each_parameter_became(rng):
     network = random_network(rng, (6, 5, 3), bias=True)
-    job = ExportJob(network, lbi.load_profile("loihi2"))
+    job = ExportJob(network, lbi.load_profile("loihi2"), compact=False)
     rows = {(row["where"], row["parameter"]): row for row in job.summary["account"]}
     for before, after in zip(network.populations, job.fixed.populations, strict=True):
         where = f"population {before.name}"

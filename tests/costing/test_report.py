@@ -93,7 +93,7 @@ def test_it_shows_both_sides_and_what_remains(loihi1):
     found, _, page = loihi1
     for words in (
         "SynOps fetched",
-        "Neuron updates do not shrink",
+        "Every neuron of the network is updated",
         "How it was measured",
         "Where the energy goes",
         "Synaptic operations over time",

@@ -69,7 +69,18 @@ def test_a_neuron_model_is_one_file_and_one_row(registered, tmp_path):
     model = trained(tmp_path, "--neuron", "lif", "--recurrent", "--density", "0.6")
     network = lbi.load(model)
     assert isinstance(network.population("hidden").neuron, lif.Lif)
-    done = call(lbi_export, model, "--target", "loihi", "--chip", "loihi2", "-o", tmp_path / "out", "--json")
+    done = call(
+        lbi_export,
+        model,
+        "--target",
+        "loihi",
+        "--chip",
+        "loihi2",
+        "--no-compact",
+        "-o",
+        tmp_path / "out",
+        "--json",
+    )
     assert done.code == 0, done.errors
     assert not any("run_lava.py" in note for note in done.json["notes"])
     fixed = lbi.load(tmp_path / "out")

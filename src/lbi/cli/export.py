@@ -52,6 +52,11 @@ def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool
 )
 @click.option("--force", is_flag=True, help="Replace an earlier export.")
 @click.option(
+    "--no-compact",
+    is_flag=True,
+    help="Keep neurons that cannot change the output; they are left out otherwise (not for --target nir).",
+)
+@click.option(
     "--check",
     "check_only",
     is_flag=True,
@@ -97,6 +102,7 @@ def main(
     chip: str | None,
     output: Path | None,
     force: bool,
+    no_compact: bool,
     check_only: bool,
     dt: float | None,
     writer: str | None,
@@ -117,7 +123,7 @@ def main(
     options = {"dt": read_dt, "writer": writer, "arch": arch, "input_shape": _sizes(input_shape)}
     network = targets.load(model, **{name: value for name, value in options.items() if value is not None})
     profile = chosen or load_profile(getattr(network, "chip", None) or "loihi2")
-    job = ExportJob(network, profile, dt)
+    job = ExportJob(network, profile, dt, compact=not no_compact)
     path = output or model.with_name(
         model.name.removesuffix(".net").removesuffix(model.suffix) + exporter.SUFFIX
     )

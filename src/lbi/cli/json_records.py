@@ -12,44 +12,7 @@ from annotated_types import Ge, Len
 from typing_extensions import NotRequired, TypedDict
 
 from lbi.cli.json_costs import Amount, CheckPoint, Costs, Count, Number, Range, Share
-
-
-class Accuracy(TypedDict):
-    """Correct classifications, by part of the data set."""
-
-    train: Share
-    """On the training set, by the deployed readout (share, 0 to 1)"""
-    test: Share
-    """On the test set (share, 0 to 1)"""
-    validation: NotRequired[Share]
-    """On the held-out part of the training set; only with --validation (share, 0 to 1)"""
-
-
-class TrainRecord(TypedDict):
-    """What ``lbi-train --json`` prints."""
-
-    dataset: str
-    """Data set trained on: its name, or the path of a .npz"""
-    optimizer: str
-    """adabreg, linbreg or adam"""
-    seed: Count
-    """Seed of initialization and order of samples"""
-    n_weights: Count
-    """Weights the network could have (count)"""
-    n_active: Count
-    """Weights that are not zero (count)"""
-    density: Share
-    """n_active / n_weights, of the layers whose density is asked for (share, 0 to 1)"""
-    accuracy: Accuracy
-    """Correct classifications, by data set part"""
-    epochs: Count
-    """Epochs trained, those before a --resume included (count)"""
-    firing_rate: Share
-    """Neurons that spike per timestep, in the last epoch (share, 0 to 1)"""
-    seconds: Amount
-    """Wall time of training and evaluation (s)"""
-    model: str
-    """Path of the model that was written"""
+from lbi.cli.json_train import TrainRecord
 
 
 class Extremes(TypedDict):
@@ -59,6 +22,17 @@ class Extremes(TypedDict):
     """Least value"""
     max: int
     """Greatest value"""
+
+
+class Removed(TypedDict):
+    """Neurons that an export left out, since they cannot change the output, by reason."""
+
+    silent: Count
+    """No input can make them spike (count)"""
+    unreachable: Count
+    """No way of synapses leads from them to the output (count)"""
+    constant: Count
+    """They spike in every timestep, and what they send is in their targets' biases (count)"""
 
 
 class ExportedPopulation(TypedDict, extra_items=int | bool | Extremes):  # type: ignore[call-arg]
@@ -74,6 +48,10 @@ class ExportedPopulation(TypedDict, extra_items=int | bool | Extremes):  # type:
     """Chip step at which the population's own step 0 takes place (timesteps)"""
     scale: Amount
     """Chip units per float unit of voltage and weight"""
+    n_trained: Count
+    """Neurons as trained, before any were left out (count)"""
+    removed: Removed
+    """Neurons that this export left out, by reason (counts)"""
 
 
 class MemoryBits(TypedDict):

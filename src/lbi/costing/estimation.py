@@ -3,8 +3,9 @@
 *Sparse* stores each projection in the smaller of the chip's formats. *Dense* is the same network with
 all weights stored and fetched, including zeros: its cost without sparsity. A layer's weights are those of
 its own pattern (``lbi.network.pattern``): of a linear layer the full matrix, in dense rows; of a convolution
-its kernel at every place, in the smaller format. Spikes and neuron updates are the same in both, so only
-synapses, memory, cores and messages differ.
+its kernel at every place, in the smaller format. Spikes are the same in both. If neurons were removed from the network
+(``lbi.quantization.compaction``), dense is the network with them, as trained: it updates and stores them, but
+their spikes are not known any more and not counted, which makes dense a little too cheap.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from lbi.network.activity import Activity
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
 from lbi.network.pattern import n_positions
+from lbi.network.restored import restored, spread
 
 WORST_CASE = "worst case: no input data; every input and every neuron spikes in every timestep"
 
@@ -72,12 +74,12 @@ def estimate(
     """
     profile = chip if isinstance(chip, HardwareProfile) else load_profile(chip or fixed.chip)
     sparse_place = place(fixed, profile)
-    full = filled(fixed)
+    full = filled(restored(fixed))
     dense_place, problems = _place_dense(full, profile)
     placed = ((full, dense_place), (fixed, sparse_place))
     counters = [Counter(PlacedNetwork(network, placement), profile) for network, placement in placed]
     if activity is None and spikes is None:
-        _add_worst_case(fixed, counters)
+        _add_worst_case(counters)
         run, basis = _Run.worst_case(fixed), WORST_CASE
         n_samples = n_steps = 0
     else:
@@ -109,7 +111,9 @@ def _count_runs(run: _Run, counters: list[Counter], parts: Any, on_activity: OnA
         run.add(part)
         if on_activity is not None:
             on_activity(start, part)
-        _count(dense, _with_all_weights(run.fixed, part), batch)
+        _count(
+            dense, _with_all_weights(run.trained, part), None if batch is None else _spread(run.fixed, batch)
+        )
         _count(sparse, part, batch)
 
 
@@ -137,6 +141,7 @@ class _Run:
 
     def __init__(self, fixed: FixedNetwork) -> None:
         self.fixed = fixed
+        self.trained = restored(fixed)
         self.n_samples = self.n_steps = 0
         self.events = {projection.name: 0 for projection in fixed.projections}
         self.synops = {projection.name: 0 for projection in fixed.projections}
@@ -149,13 +154,13 @@ class _Run:
         run.n_samples = run.n_steps = 1
         run.events = {p.name: p.weights.shape[1] for p in fixed.projections}
         run.synops = {p.name: p.weights.nnz for p in fixed.projections}
-        run.synops_dense = {p.name: n_positions(p) for p in fixed.projections}
+        run.synops_dense = {p.name: n_positions(p) for p in run.trained.projections}
         return run
 
     def add(self, activity: Activity) -> None:
         self.n_samples += activity.n_samples
         self.n_steps = activity.n_steps
-        for projection in self.fixed.projections:
+        for projection in self.trained.projections:
             name, counts = projection.name, activity.projections[projection.name]
             self.events[name] += int(counts.events.sum())
             self.synops[name] += int(counts.synops.sum())
@@ -166,20 +171,22 @@ class _Run:
     def figures(self, placement: Placement, dense_placement: Placement) -> tuple[ProjectionFigures, ...]:
         n = max(self.n_samples * self.n_steps, 1)
         figures = []
-        for projection in self.fixed.projections:
+        for projection, trained in zip(self.fixed.projections, self.trained.projections, strict=True):
             name, weights, host = projection.name, projection.weights, host_bytes(projection)
             figures.append(
                 ProjectionFigures(
                     name,
                     weights.shape,
                     weights.nnz,
-                    n_positions(projection),
+                    n_positions(trained),
                     placement.bits[name],
                     placement.bits[name].dense
+                    if trained is projection and projection.pattern is None
+                    else dense_placement.bits[name].dense
                     if projection.pattern is None
                     else dense_placement.bits[name].bits,
                     host.csr,
-                    host.dense,
+                    host_bytes(trained).dense,
                     n,
                     self.events[name],
                     self.synops[name],
@@ -230,13 +237,22 @@ def _batch(fixed: FixedNetwork, activity: Activity, spikes: ArrayLike | None) ->
     )
 
 
-def _add_worst_case(fixed: FixedNetwork, counters: list[Counter]) -> None:
-    ones: dict[str, NDArray[np.uint8]] = {
-        name: np.ones((1, 1, n), dtype=np.uint8) for name, n in sizes(fixed).items()
-    }
-    batch = Batch(ones, ones, dict.fromkeys(ones, 0))
+def _spread(fixed: FixedNetwork, batch: Batch) -> Batch:
+    """The batch with a place for every neuron as trained; of those that were removed no spikes are known."""
+    kept = {p.name: p.kept for p in fixed.populations}
+    return Batch(
+        {name: spread(values, kept.get(name)) for name, values in batch.spikes.items()},
+        {name: spread(values, kept.get(name)) for name, values in batch.active.items()},
+        batch.latency,
+    )
+
+
+def _add_worst_case(counters: list[Counter]) -> None:
     for counter in counters:
-        counter.add(batch)
+        ones: dict[str, NDArray[np.uint8]] = {
+            name: np.ones((1, 1, n), dtype=np.uint8) for name, n in sizes(counter.network.fixed).items()
+        }
+        counter.add(Batch(ones, ones, dict.fromkeys(ones, 0)))
 
 
 def _place_dense(fixed: FixedNetwork, profile: HardwareProfile) -> tuple[Placement, tuple[Problem, ...]]:

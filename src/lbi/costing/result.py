@@ -18,6 +18,7 @@ from lbi.costing.ranges import Range, hull
 from lbi.costing.shares import Saving
 from lbi.errors import Problem
 from lbi.network.fixed import FixedNetwork
+from lbi.network.restored import restored
 
 
 @dataclass(frozen=True, eq=False)
@@ -368,11 +369,12 @@ class Estimate:
 
     def memory_layouts(self) -> dict[str, dict[str, Any]]:
         """Synaptic bits under every layout of the chip: the one used first, then what-ifs."""
-        n_of, dense = sizes(self.fixed), filled(self.fixed)
+        n_of, dense = sizes(self.fixed), filled(restored(self.fixed))
+        n_trained = sizes(dense)
         layouts = {}
         for layout in self.profile.memory:
             bits = [projection_bits(p, n_of, self.profile, layout) for p in self.fixed.projections]
-            full = [projection_bits(p, n_of, self.profile, layout) for p in dense.projections]
+            full = [projection_bits(p, n_trained, self.profile, layout) for p in dense.projections]
             layouts[layout.name] = {
                 "label": layout.label,
                 "dense_bits": sum(
@@ -399,13 +401,23 @@ class Estimate:
             )
         return found
 
+    def _update_notes(self) -> list[str]:
+        """What became of neurons that cannot change the output."""
+        sparse, dense = self.sparse.neuron_updates, self.dense.neuron_updates
+        if self.fixed.n_neurons == restored(self.fixed).n_neurons:
+            return [f"Every neuron is updated in every timestep: {sparse:,.0f} updates in both."]
+        return [
+            f"Neurons that cannot change the output were removed: {sparse:,.0f} updates per timestep instead of {dense:,.0f}. "
+            "Dense has them, but their spikes are not known and not counted there."
+        ]
+
     def notes(self) -> list[str]:
         """Notes on the interpretation of the figures."""
         profile, sparse, dense = self.profile, self.sparse, self.dense
         found = [
             "Dense and sparse costs are of the same spikes. Dense rows are fetched with their zeros.",
             *self._pattern_notes(),
-            f"Neuron updates do not shrink with sparsity: {sparse.neuron_updates:,.0f} per timestep in both.",
+            *self._update_notes(),
             "Not counted: host and embedded processors, input and output, off-chip links, loading of weights.",
         ]
         if not self.measured:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from lbi.chip.memory import ProjectionBits, projection_bits, sizes
 from lbi.chip.placement import Placement, place
 from lbi.chip.profile import HardwareProfile
@@ -13,6 +15,7 @@ from lbi.deploy import summary
 from lbi.errors import FitError, Problem
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import Network
+from lbi.quantization.compaction import Compaction, compaction
 from lbi.quantization.to_integers import quantize
 
 
@@ -23,18 +26,42 @@ class ExportJob:
         network: as loaded, float or already in integers.
         profile: the chip it is exported for.
         dt: seconds per timestep that the user states, for targets that write time constants.
+        compact: leave out neurons that cannot change the output.
     """
 
     def __init__(
-        self, network: Network | FixedNetwork, profile: HardwareProfile, dt: float | None = None
+        self,
+        network: Network | FixedNetwork,
+        profile: HardwareProfile,
+        dt: float | None = None,
+        *,
+        compact: bool = True,
     ) -> None:
         self.network = network
         self.profile = profile
         self.dt = dt
+        self.compact = compact
+
+    @property
+    def fixed(self) -> FixedNetwork:
+        """The network in integers, compacted unless ``compact`` is False.
+
+        Raises:
+            InputError: naming all values that the chip's number formats cannot hold.
+        """
+        return self.compaction.network
 
     @cached_property
-    def fixed(self) -> FixedNetwork:
-        """The network in integers.
+    def compaction(self) -> Compaction:
+        """The network in integers, with the neurons that were removed."""
+        if self.compact:
+            return compaction(self.quantized, self.profile.formats)
+        none = {p.name: np.zeros(p.n, dtype=np.int8) for p in self.quantized.populations}
+        return Compaction(self.quantized, none)
+
+    @cached_property
+    def quantized(self) -> FixedNetwork:
+        """The network in integers, with all of its neurons.
 
         Raises:
             InputError: naming all values that the chip's number formats cannot hold.
@@ -85,11 +112,11 @@ class ExportJob:
             "fits": not self.violations,
             "violations": [str(problem) for problem in self.violations],
             "n_cores": None if self.placement is None else self.placement.n_cores,
-            "populations": summary.populations(fixed),
+            "populations": summary.populations(fixed, self.compaction),
             "projections": summary.projections(fixed, self.formats, self.memory),
         }
         if isinstance(self.network, Network):
-            record["account"] = summary.account(self.network, fixed)
+            record["account"] = summary.account(self.network, self.quantized)
         return record
 
     @property
@@ -100,4 +127,5 @@ class ExportJob:
             f"{fixed.n_in} inputs, {fixed.n_neurons} neurons in {len(fixed.populations)} populations,"
             f" for {self.profile.title}"
         )
+        title += summary.removed_text(self.compaction)
         return summary.as_text(title, self.summary["projections"], self.summary["n_cores"])

@@ -12,16 +12,19 @@ from lbi.network.fixed import FixedNetwork, FixedPopulation
 from lbi.network.fixedpoint import ACTIVATION_SHIFT
 from lbi.network.graph import Network, Population
 from lbi.network.pattern import density, n_positions
+from lbi.network.restored import restored
 
 if TYPE_CHECKING:
     from lbi.chip.memory import ProjectionBits
+    from lbi.quantization.compaction import Compaction
 
 
-def populations(fixed: FixedNetwork) -> list[dict[str, Any]]:
-    """One record of JSON values per population: its integers, latency and scale.
+def populations(fixed: FixedNetwork, compaction: Compaction) -> list[dict[str, Any]]:
+    """One record of JSON values per population: its integers, latency and scale, and what was removed from it.
 
     Args:
         fixed: the network.
+        compaction: the compaction that made it.
 
     Returns:
         The records.
@@ -33,6 +36,8 @@ def populations(fixed: FixedNetwork) -> list[dict[str, Any]]:
             "model": population.neuron.model,
             "latency": population.latency,
             "scale": population.scale,
+            "n_trained": population.n_trained,
+            "removed": compaction.removed(population.name),
             **_parameters(population),
         }
         for population in fixed.populations
@@ -45,7 +50,7 @@ def projections(
     """One record of JSON values per projection.
 
     Args:
-        fixed: the network.
+        fixed: the network; its density is that of the layer as trained, before neurons were removed.
         formats: projection → "dense" or "indexed", as the chip stores it.
         bits: projection → its synaptic memory in bits, in either format.
 
@@ -59,8 +64,8 @@ def projections(
             "target": projection.target,
             "shape": list(projection.weights.shape),
             "nnz": projection.weights.nnz,
-            "n_dense": n_positions(projection),
-            "density": density(projection),
+            "n_dense": n_positions(trained),
+            "density": density(trained),
             "format": formats[projection.name],
             "bits": projection.num_weight_bits,
             "weight_exp": projection.weight_exp,
@@ -72,8 +77,19 @@ def projections(
                 "indexed": bits[projection.name].indexed,
             },
         }
-        for projection in fixed.projections
+        for projection, trained in zip(fixed.projections, restored(fixed).projections, strict=True)
     ]
+
+
+def removed_text(compaction: Compaction) -> str:
+    """What compaction removed, as a line for people that continues the title; empty if it removed nothing."""
+    parts = []
+    for name, codes in compaction.reasons.items():
+        counts = {reason: n for reason, n in compaction.removed(name).items() if n}
+        if counts:
+            why = ", ".join(f"{n} {reason}" for reason, n in counts.items())
+            parts.append(f"{sum(counts.values()):,} of {codes.size:,} of {name} ({why})")
+    return f"\nremoved, since they cannot change the output: {'; '.join(parts)}" if parts else ""
 
 
 def account(network: Network, fixed: FixedNetwork) -> list[dict[str, Any]]:

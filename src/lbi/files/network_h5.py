@@ -20,6 +20,7 @@ from lbi.files.versions import FIXED_NETWORK
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
 from lbi.network.graph import INPUT, Readout
+from lbi.network.kept import Kept
 from lbi.network.neurons import MODELS
 from lbi.network.pattern import GEOMETRY, as_attributes, from_geometry, most_places
 from lbi.system.atomic import atomic_write, new_hdf5
@@ -79,6 +80,9 @@ def _write(network: FixedNetwork, file: Any) -> None:
         group.attrs["scale"] = population.scale
         group.attrs["latency"] = population.latency
         group.attrs["model"] = population.neuron.model
+        if population.kept is not None:
+            group.attrs["trained_shape"] = np.array(population.kept.shape, dtype=np.int64)
+            group.create_dataset("kept", data=population.kept.indices, track_times=False)
         for field in fields(population.neuron):
             group.create_dataset(field.name, data=getattr(population.neuron, field.name), track_times=False)
     projections = file.create_group("projections", track_order=True)
@@ -184,7 +188,16 @@ def _read_population(name: str, group: Any) -> FixedPopulation:
         neuron=record(**parameters),
         scale=float(group.attrs["scale"]),
         latency=int(group.attrs["latency"]),
+        kept=_read_kept(group) if "kept" in group else None,
     )
+
+
+def _read_kept(group: Any) -> Kept:
+    """The numbers as trained of a compacted population's neurons."""
+    indices = numbers(group, "kept")
+    if indices.dtype.kind not in "iu":
+        raise ValueError("kept: not integers")
+    return Kept(tuple(int(size) for size in group.attrs["trained_shape"]), indices)
 
 
 def _read_projection(name: str, group: Any) -> FixedProjection:

@@ -16,6 +16,7 @@ from lbi.errors import InputError, Problems, Rule
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixedpoint import LAVA_FORMATS, IntFormat, NumberFormats
 from lbi.network.graph import INPUT, Readout, check_graph
+from lbi.network.kept import Kept
 from lbi.network.neurons import FixedNeuron
 
 LATENCY = Rule("latency", "at least 0", "count chip timesteps from the input")
@@ -77,6 +78,7 @@ class FixedPopulation:
         scale: mantissa units (at weight exponent 0) per float unit; 64 · scale state units per float
             unit.
         latency: chip timesteps from an input spike to its effect here: the start of the population's own time.
+        kept: which neurons of the population as trained these are; None for all of them.
     """
 
     name: str
@@ -84,11 +86,17 @@ class FixedPopulation:
     neuron: FixedNeuron
     scale: float = 1.0
     latency: int = 0
+    kept: Kept | None = None
 
     @property
     def n(self) -> int:
         """Number of neurons."""
         return prod(self.shape)
+
+    @property
+    def n_trained(self) -> int:
+        """Number of neurons before any were removed."""
+        return self.n if self.kept is None else self.kept.n
 
 
 @dataclass(frozen=True)
@@ -161,6 +169,8 @@ class FixedNetwork:
             LATENCY.check(problems, population.latency >= 0, where, population.latency)
             scale = population.scale
             SCALE.check(problems, bool(np.isfinite(scale)) and scale > 0, where, f"{scale}")
+            if population.kept is not None:
+                population.kept.check(population.n, f"{where}, kept", problems)
         for projection in self.projections:
             _check_weights(projection, problems)
             where = f"projection {projection.name!r}"

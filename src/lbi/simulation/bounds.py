@@ -9,6 +9,7 @@ bias``; ``leaks`` of its integer record states what is lost, and above which val
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,20 +54,91 @@ def state_bounds(fixed: FixedNetwork, n_steps: int | None = None) -> dict[str, S
     Returns:
         Population → bounds, in state units.
     """
+    return bounds_given(fixed, {}, n_steps)
+
+
+def bounds_given(
+    fixed: FixedNetwork, firing: Mapping[str, NDArray[np.bool_]], n_steps: int | None = None
+) -> dict[str, StateBound]:
+    """Bounds of states if only some neurons ever spike.
+
+    Args:
+        fixed: The network.
+        firing: Population → (n,) False for neurons that never spike; a population left out may spike.
+        n_steps: Length of the samples; None for any.
+
+    Returns:
+        Population → its bounds.
+    """
     low = {population.name: np.zeros(population.n) for population in fixed.populations}
     high = {population.name: np.zeros(population.n) for population in fixed.populations}
     silent = {p.name for p in fixed.populations if not p.neuron.spikes}
     for projection in fixed.projections:
         if projection.source not in silent:
-            low[projection.target] += _extreme_input(projection, -1)
-            high[projection.target] += _extreme_input(projection, 1)
+            senders = firing.get(projection.source)
+            low[projection.target] += _extreme_input(projection, -1, senders)
+            high[projection.target] += _extreme_input(projection, 1, senders)
     return {p.name: _bound(p, low[p.name], high[p.name], n_steps) for p in fixed.populations}
 
 
-def _extreme_input(projection: FixedProjection, sign: int) -> NDArray[np.float64]:
+def may_fire(fixed: FixedNetwork) -> dict[str, NDArray[np.bool_]]:
+    """Neurons that some input might make spike; all others are silent for every input.
+
+    At first no neuron is assumed to spike. Those that the input and their biases can lift over the threshold
+    are added, then those that these can, until nothing changes: by induction over time, no other neuron spikes.
+
+    Args:
+        fixed: The network.
+
+    Returns:
+        Population → (n,) bools.
+    """
+    firing = {p.name: np.zeros(p.n, dtype=np.bool_) for p in fixed.populations}
+    while True:
+        bounds = bounds_given(fixed, firing)
+        found = {p.name: _exceeds(p, bounds[p.name]) for p in fixed.populations}
+        if all(np.array_equal(found[name], firing[name]) for name in firing):
+            return firing
+        firing = found
+
+
+def fires_always(population: FixedPopulation, bound: StateBound) -> NDArray[np.bool_]:
+    """(n,) True for neurons that spike in every timestep, whatever their input within the bound does."""
+    leaks = population.neuron.leaks()
+    never = np.zeros(population.n, dtype=np.bool_)
+    if (
+        not population.neuron.spikes
+        or leaks is None
+        or leaks.fires_above is None
+        or leaks.reset_above is None
+    ):
+        return never
+    if leaks.reset_above > leaks.fires_above:
+        return never
+    # Every voltage so far was reset to 0, so the next one is at least the lowest current and the bias.
+    lowest = np.where(bound.may_wrap, -np.inf, bound.current[0] + population.neuron.bias)
+    return lowest > leaks.fires_above
+
+
+def _exceeds(population: FixedPopulation, bound: StateBound) -> NDArray[np.bool_]:
+    """(n,) True where a neuron's voltage, without a spike so far, may cause one."""
+    leaks = population.neuron.leaks()
+    if not population.neuron.spikes:
+        return np.zeros(population.n, dtype=np.bool_)
+    if leaks is None or leaks.silent_up_to is None:
+        return np.ones(population.n, dtype=np.bool_)
+    gain = np.maximum(np.where(bound.may_wrap, np.inf, bound.current[1] + population.neuron.bias), 0)
+    return _sustained(gain, leaks.voltage, None) > leaks.silent_up_to
+
+
+def _extreme_input(
+    projection: FixedProjection, sign: int, senders: NDArray[np.bool_] | None
+) -> NDArray[np.float64]:
     """(n_target,) sum of a projection if spikes reach exactly the synapses of one sign, shifted per delay."""
     data = projection.weights.data.astype(np.int64)
     chosen = np.where(np.sign(data) == sign, data, 0)
+    if senders is not None:
+        chosen = np.where(senders[projection.weights.indices], chosen, 0)
     rows, n = projection.weights.row_of(), projection.weights.shape[0]
     exponent = projection.weight_exp
     delays = np.broadcast_to(projection.delay, data.shape) if exponent < 0 else np.zeros(data.shape)

@@ -126,7 +126,11 @@ def _memory_lines(estimate: Estimate) -> list[Line]:
     """Memory, axons and cores; layouts after the chip's first are labelled what-ifs."""
     csr = sum(p.csr_bytes for p in estimate.projections)
     full = sum(p.dense_bytes for p in estimate.projections)
-    state = estimate.fixed.n_neurons * estimate.profile.limits.state_per_neuron.number
+    per_neuron = estimate.profile.limits.state_per_neuron.number
+
+    def state(side: CostBreakdown) -> float:
+        return float(sum(chunk.n for chunk in side.placement.chunks) * per_neuron)
+
     lines = [
         _both(
             estimate,
@@ -140,7 +144,7 @@ def _memory_lines(estimate: Estimate) -> list[Line]:
         a, b = layout["dense_bits"], layout["sparse_bits"]
         label = f"  what-if: {layout['label']}"
         lines.append(Line(f"layout.{name}", label, bits(a), bits(b), times(a, b), hypothetical=True))
-    lines.append(_both(estimate, "neuron_state", "neuron state, chip bits", lambda _: state, bits))
+    lines.append(_both(estimate, "neuron_state", "neuron state, chip bits", state, bits))
     for resource in ("input_axons", "output_axons"):
         lines.append(_resource(estimate, resource))
     label = "host memory, dense int8 / CSR int8+int32"

@@ -174,8 +174,9 @@ class FixedAtrLif(FixedParameters):
     )
 
     def leaks(self) -> Leaks:
-        """The voltage is never reset."""
-        return Leaks(self.delta_i + 1, self.delta_v)
+        """The voltage is never reset; before the first spike the threshold is its baseline, which fires if reached."""
+        baseline = self.theta_0 << ACTIVATION_SHIFT
+        return Leaks(self.delta_i + 1, self.delta_v, silent_up_to=baseline - 1)
 
     def to_float(self, scale: float) -> AtrLif:
         """The float neuron with exactly these parameters, for ``scale`` mantissa units per float unit."""

@@ -122,8 +122,9 @@ class FixedCubaLif(FixedParameters):
     )
 
     def leaks(self) -> Leaks:
-        """A voltage above the threshold is reset."""
-        return Leaks(self.du + 1, self.dv, reset_above=self.vth << ACTIVATION_SHIFT)
+        """A voltage above the threshold, and no other, fires and is reset."""
+        threshold = self.vth << ACTIVATION_SHIFT
+        return Leaks(self.du + 1, self.dv, threshold, silent_up_to=threshold, fires_above=threshold)
 
     def to_float(self, scale: float) -> CubaLif:
         """The float neuron with exactly these parameters, for ``scale`` mantissa units per float unit."""

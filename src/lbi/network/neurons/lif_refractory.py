@@ -129,8 +129,9 @@ class FixedLifRefractory(FixedParameters):
     )
 
     def leaks(self) -> Leaks:
-        """A voltage above the threshold is reset."""
-        return Leaks(self.du + 1, self.dv, reset_above=self.vth << ACTIVATION_SHIFT)
+        """A voltage above the threshold, and no other, fires and is reset; in the period it does not move."""
+        threshold = self.vth << ACTIVATION_SHIFT
+        return Leaks(self.du + 1, self.dv, threshold, silent_up_to=threshold)
 
     def to_float(self, scale: float) -> LifRefractory:
         """The float neuron with exactly these parameters, for ``scale`` mantissa units per float unit."""

@@ -66,11 +66,17 @@ class Leaks:
         current: 4096ths of the current that are lost per step.
         voltage: 4096ths of the voltage that are lost per step.
         reset_above: State value above which a voltage is reset to 0; None if it never is.
+        silent_up_to: State value up to which a voltage causes no spike in a neuron that has not fired yet; None if
+            nothing is proved.
+        fires_above: State value above which a voltage causes a spike whatever the neuron did before; None if nothing
+            is proved.
     """
 
     current: int
     voltage: int
     reset_above: int | None = None
+    silent_up_to: int | None = None
+    fires_above: int | None = None
 
 
 class Arithmetic(Protocol):
@@ -313,6 +319,11 @@ class FixedParameters:
     def integer_name(self) -> dict[str, str]:
         """Parameter of the float record → the integer that represents it."""
         return {entry.of: entry.name for entry in self.integers if entry.of}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The parameters with one value per neuron: name → (n,)."""
+        values = {entry.name: getattr(self, entry.name) for entry in self.integers}
+        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
     def leaks(self) -> Leaks | None:
         """The leaks that bound current and voltage; None if nothing is proved.
