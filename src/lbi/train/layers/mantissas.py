@@ -29,7 +29,7 @@ def mantissas(weight: Tensor, scale: Tensor) -> Tensor:
         Integers as floats.
     """
     scaled = weight * scale.to(weight.dtype)[:, None]
-    grid = weight_grid(SignMode.MIXED, _formats())
+    grid = weight_grid(SignMode.MIXED, chip_formats())
     with torch.no_grad():
         exact = weight.double() * scale[:, None]  # rounds as lbi.quantize does, in double precision
         rounded = ((exact / grid.step).round() * grid.step).clamp(grid.minimum, grid.maximum)
@@ -57,11 +57,12 @@ def chip_bias(bias: Tensor, scale: Tensor, part: Tensor) -> Tensor:
             mine = part == k
             values = bias.detach()[mine].double().cpu().numpy()
             neuron = CubaLif(1.0, 1.0, 1.0, values)
-            fixed = neuron.to_fixed(float(scale[mine][0]), values.size, _formats(), "bias", Problems())
+            fixed = neuron.to_fixed(float(scale[mine][0]), values.size, chip_formats(), "bias", Problems())
             exact[mine] = torch.from_numpy(fixed.bias / (1 << ACTIVATION_SHIFT)).to(bias)
     return scaled + (exact - scaled).detach()
 
 
 @cache
-def _formats() -> NumberFormats:
+def chip_formats() -> NumberFormats:
+    """The number formats of ``CHIP``."""
     return load_profile(CHIP).formats

@@ -21,7 +21,7 @@ from lbi.errors import InputError, Problems, Rule
 from lbi.network.fixedpoint import DECAY_BITS
 from lbi.network.graph import READOUTS, is_name
 from lbi.train.layers.event_linear import event_linear
-from lbi.train.layers.mantissas import chip_bias, mantissas
+from lbi.train.layers.mantissas import chip_bias, chip_formats, mantissas
 from lbi.train.layers.scan import scan
 from lbi.train.layers.surrogate import SURROGATES
 from lbi.train.neurons import NEURONS
@@ -369,7 +369,8 @@ def decay_range(name: str) -> tuple[int, int]:
     Returns:
         Both ends.
     """
-    return (1, GRID) if name == "current_decay" else (0, GRID - 1)
+    decay, less = chip_formats().decay, int(name == "current_decay")  # Lava's du is one less than the decay
+    return decay.minimum + less, decay.maximum + less
 
 
 def on_grid_units(units: Tensor, name: str) -> Tensor:
