@@ -84,7 +84,7 @@ def _population(population: FixedPopulation, path: Path) -> dict[str, Any]:
 
 
 def _projection(projection: FixedProjection, path: Path) -> dict[str, Any]:
-    weights = projection.weights
+    weights = projection.weights.to_csr()
     file = f"weights/{projection.name}.npz"
     # The arrays of scipy.sparse.save_npz, which itself would write the time of day into the archive.
     archive = io.BytesIO()  # on a full disk numpy itself would print a traceback

@@ -223,7 +223,7 @@ class _Build:
 
         start = self.start if projection.source == INPUT else self.names[projection.source]
         end = self.names[projection.target]
-        weights = projection.weights
+        weights = projection.weights.to_csr()
         delays = np.broadcast_to(projection.delay, weights.data.shape)
         distinct = np.unique(delays) if delays.size else np.zeros(1, dtype=np.int64)
         kind = weights.data.dtype if weights.data.dtype.kind == "f" else np.float64

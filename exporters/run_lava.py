@@ -58,6 +58,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.proc.conv.process import Conv
 from lava.proc.dense.process import DelayDense, Dense
 from lava.proc.io.sink import Read
 from lava.proc.io.sink import RingBuffer as Sink
@@ -65,7 +66,7 @@ from lava.proc.io.source import RingBuffer as Source
 from lava.proc.sparse.process import DelaySparse, Sparse
 from lava.utils.weightutils import SignMode
 
-FORMAT, VERSION = "lbi.fixed_network", 1
+FORMAT, VERSIONS = "lbi.fixed_network", (1, 2)
 
 PROCESSES: dict[str, Any] = {}
 """Neuron model in the file → its Lava process, filled in by the exporter.
@@ -88,8 +89,8 @@ STOP_SECONDS = 30
 def read(path: str | Path) -> SimpleNamespace:
     """The populations and projections of a ``network.h5``, as plain namespaces of numpy arrays."""
     with h5py.File(path, "r") as file:
-        if (file.attrs.get("format"), file.attrs.get("version")) != (FORMAT, VERSION):
-            raise SystemExit(f"{path}: not a {FORMAT} file of version {VERSION}")
+        if file.attrs.get("format") != FORMAT or file.attrs.get("version") not in VERSIONS:
+            raise SystemExit(f"{path}: not a {FORMAT} file of version {VERSIONS[0]} to {VERSIONS[-1]}")
         populations = {}
         for name, group in file["populations"].items():
             values = {key: group[key][()] for key in group}
@@ -122,30 +123,89 @@ def _that_reach(readout: str, projections: list[Any]) -> tuple[set[str], list[An
     reaching, found = {readout}, -1
     while found < len(reaching):
         found = len(reaching)
-        reaching |= {p.source for p in projections if p.weights.nnz and p.target in reaching}
-    return reaching, [p for p in projections if p.weights.nnz and p.target in reaching]
+        reaching |= {p.source for p in projections if p.n_synapses and p.target in reaching}
+    return reaching, [p for p in projections if p.n_synapses and p.target in reaching]
 
 
 def _read_projection(name: str, group: Any) -> SimpleNamespace:
     stored = group["weights"]
-    weights = csr_matrix(
-        (stored["data"][()].astype(np.int32), stored["indices"][()], stored["indptr"][()]),
-        shape=tuple(stored.attrs["shape"]),
-    )
-    delay = np.broadcast_to(group["delay"][()], (weights.nnz,))
+    delay, exponent = group["delay"][()], int(group.attrs["weight_exp"])
+    convolution: Any = _read_convolution(stored) if "kernel" in stored else None
+    if convolution is None:
+        weights = csr_matrix(
+            (stored["data"][()].astype(np.int32), stored["indices"][()], stored["indptr"][()]),
+            shape=tuple(stored.attrs["shape"]),
+        )
+    elif delay.any() or not exact_in_conv(convolution, exponent):
+        weights, convolution = unrolled(convolution), None
+    else:
+        weights = None
+    n_synapses = int(np.count_nonzero(convolution.kernel)) if weights is None else weights.nnz
+    if weights is not None:
+        delay = np.broadcast_to(delay, (weights.nnz,))
     return SimpleNamespace(
         name=name,
         source=group.attrs["source"],
         target=group.attrs["target"],
         weights=weights,
+        convolution=convolution,
+        n_synapses=n_synapses,
         delay=delay.astype(int),
         parameters={
-            "weight_exp": int(group.attrs["weight_exp"]),
+            "weight_exp": exponent,
             "num_weight_bits": int(group.attrs["num_weight_bits"]),
             "sign_mode": SignMode[group.attrs["sign_mode"]],
         },
         dense=group.attrs.get("memory_format", "indexed") == "dense",
     )
+
+
+def _read_convolution(stored: Any) -> SimpleNamespace:
+    """Kernels (n_out, n_in / groups, height, width) and their geometry; pairs are (height, width)."""
+    return SimpleNamespace(
+        kernel=stored["kernel"][()].astype(np.int32),
+        groups=int(stored.attrs["groups"]),
+        input_shape=tuple(int(size) for size in stored.attrs["input_shape"]),
+        **{name: tuple(map(int, stored.attrs[name])) for name in ("stride", "padding", "dilation")},
+    )
+
+
+def exact_in_conv(convolution: Any, exponent: int) -> bool:
+    """True if Lava's fixed-point ``Conv`` computes the same sums as ``Sparse``.
+
+    ``Conv`` ignores exponents (a positive one is multiplied in, a negative one shifts the sum), wraps sums at 24 bits,
+    and computes with its steps in int8.
+    """
+    kernel = convolution.kernel
+    reach = [step * (size - 1) + 1 for step, size in zip(convolution.dilation, kernel.shape[2:], strict=True)]
+    steps = [*convolution.stride, *reach, *(2 * width for width in convolution.padding)]
+    largest = int(np.abs(kernel.astype(np.int64)).sum(axis=(1, 2, 3)).max(initial=0))
+    return exponent >= 0 and max(steps) < 128 and convolution.groups < 128 and largest << exponent < 1 << 23
+
+
+def unrolled(convolution: Any) -> csr_matrix:
+    """The matrix (n_out, n_in) of a convolution, positions in C order of (channel, height, width)."""
+    kernel = convolution.kernel
+    channels, *sizes = convolution.input_shape
+    n_out, per_group = kernel.shape[:2]
+    axes, out = [], []
+    for k in range(2):
+        reach = convolution.dilation[k] * (kernel.shape[2 + k] - 1)
+        out.append((sizes[k] + 2 * convolution.padding[k] - reach - 1) // convolution.stride[k] + 1)
+        source = np.arange(out[k])[:, None] * convolution.stride[k] - convolution.padding[k]
+        source = source + np.arange(kernel.shape[2 + k]) * convolution.dilation[k]
+        axes.append(np.where((source >= 0) & (source < sizes[k]), source, -1))
+    rows, columns, values = [], [], []
+    for k, c, i, j in zip(*np.nonzero(kernel), strict=True):
+        y, x = np.flatnonzero(axes[0][:, i] >= 0), np.flatnonzero(axes[1][:, j] >= 0)
+        channel = k // (n_out // convolution.groups) * per_group + c
+        rows.append(((k * out[0] + y[:, None]) * out[1] + x).ravel())
+        columns.append(((channel * sizes[0] + axes[0][y, i][:, None]) * sizes[1] + axes[1][x, j]).ravel())
+        values.append(np.full(rows[-1].size, kernel[k, c, i, j]))
+    shape = (n_out * out[0] * out[1], channels * sizes[0] * sizes[1])
+    if not rows:
+        return csr_matrix(shape, dtype=np.int32)
+    return csr_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=shape)
 
 
 class PeriodicReset(AbstractProcess):
@@ -223,14 +283,19 @@ class NetworkModel(AbstractSubProcessModel):
         for index, projection in enumerate(network.projections):
             process = synapse(projection)
             setattr(self, f"projection_{index}", process)
-            if projection.source == "input":
-                proc.in_ports.inp.connect(process.s_in)
-            else:
-                neurons[projection.source].s_out.connect(process.s_in)
-            process.a_out.connect(neurons[projection.target].a_in)
+            sender = proc.in_ports.inp
+            if projection.source != "input":
+                sender = neurons[projection.source].s_out
+            arriving = process.a_out
+            if projection.convolution is not None:  # Lava orders (height, width, channel)
+                sender = sender.reshape(projection.convolution.input_shape).transpose([1, 2, 0])
+                arriving = arriving.transpose([2, 0, 1]).flatten()
+            sender.connect(process.s_in)
+            arriving.connect(neurons[projection.target].a_in)
             steps = clearing_steps(network, projection)
             if interval is not None and steps:
-                setattr(self, f"reset_{index}", PeriodicReset(process.a_buff, interval, steps))
+                buffer = process.a_buff if projection.convolution is None else process.a_buf
+                setattr(self, f"reset_{index}", PeriodicReset(buffer, interval, steps))
         neurons[network.readout.name].s_out.connect(proc.out_ports.out)
         proc.vars.membrane.alias(neurons[network.readout.name].vars.v)
 
@@ -278,6 +343,17 @@ def synapse(projection: Any) -> AbstractProcess:
     Without a given sign mode Lava would treat every projection without positive weights as inhibitory.
     """
     weights, delay, parameters = projection.weights, projection.delay, projection.parameters
+    if projection.convolution is not None:
+        own = projection.convolution
+        channels, height, width = own.input_shape
+        return Conv(  # which turns its kernels around, and knows no exponent
+            weight=own.kernel[:, :, ::-1, ::-1].transpose(0, 2, 3, 1) << parameters["weight_exp"],
+            input_shape=(height, width, channels),
+            padding=own.padding,
+            stride=own.stride,
+            dilation=own.dilation,
+            groups=own.groups,
+        )
     if not delay.any():
         if projection.dense:
             return Dense(weights=weights.toarray(), **parameters)

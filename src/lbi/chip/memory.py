@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.chip.profile import HardwareProfile, MemoryLayout
-from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedProjection, SignMode
 from lbi.network.graph import INPUT
 from lbi.network.pattern import n_positions
@@ -192,7 +191,7 @@ def synapses_per_axon(
         The sources and their numbers of synapses, both int32.
     """
     weights = projection.weights
-    columns = weights.indices[weights.indptr[start] : weights.indptr[stop]]
+    columns = weights.columns(start, stop)
     if columns.size * 8 < weights.shape[1]:
         sources, counts = np.unique(columns, return_counts=True)
     else:
@@ -225,8 +224,7 @@ def _filled(projection: FixedProjection) -> FixedProjection:
         return projection
     step = 1 << (8 - projection.num_weight_bits + (1 if mode is SignMode.MIXED else 0))
     value = step if mode is SignMode.EXCITATORY else -step  # 256 is a mantissa below 0 only
-    data = np.full(pattern.nnz, value, dtype=np.int16)
-    weights = CsrMatrix(data, pattern.indices, pattern.indptr, pattern.shape)
+    weights, _ = pattern.with_data(np.full(pattern.n_parameters, value, dtype=np.int16))
     return replace(projection, weights=weights, delay=projection.max_delay)
 
 

@@ -87,7 +87,7 @@ def projection_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: 
         EXPONENT.check(problems, in_range, where, exponent, allowed=allowed, chip=profile.name)
         grid, mode = projection.sign_mode.chip_format(profile.formats), projection.sign_mode.name
         n_off = int(np.count_nonzero(~grid.holds(projection.weights.data)))
-        found = f"{n_off} of {projection.weights.nnz} mantissas off the chip's grid"
+        found = f"{n_off} of {projection.weights.n_parameters} mantissas off the chip's grid"
         MANTISSA.check(problems, n_off == 0, where, found, allowed=grid, mode=mode, chip=profile.name)
         BITS.check(problems, bits <= widest, where, bits, widest=widest)
         DELAY.check(problems, delay <= delays.maximum, where, f"{delay} steps", allowed=delays)

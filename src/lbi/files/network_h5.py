@@ -17,10 +17,12 @@ import numpy as np
 from lbi.errors import InputError, LbiError, Problems, Rule
 from lbi.files.untrusted_hdf5 import numbers, open_tree, subgroup, text
 from lbi.files.versions import FIXED_NETWORK
-from lbi.network.csr import CsrMatrix
+from lbi.network.convolution import Convolution
+from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
 from lbi.network.graph import INPUT, Readout
 from lbi.network.kept import Kept
+from lbi.network.kernels import ConvolutionWeights
 from lbi.network.neurons import MODELS
 from lbi.network.pattern import GEOMETRY, as_attributes, from_geometry, most_places
 from lbi.system.atomic import atomic_write, new_hdf5
@@ -29,13 +31,19 @@ MISSING = Rule("file-missing", fix="check the path")
 DAMAGED = Rule("file-damaged", "a network.h5 of lbi-export", "export the model again")
 FORMAT = Rule(
     "file-format",
-    f"{FIXED_NETWORK[0]!r} version {FIXED_NETWORK[1]}",
+    f"{FIXED_NETWORK[0]!r} version 1 to {FIXED_NETWORK[1]}",
     "export the model again with this version",
 )
 ENTRY = Rule("entry-damaged", "see docs/formats.md")
 MODEL = Rule("neuron-model", ", ".join(map(repr, MODELS)))
 SIGN_MODE = Rule("sign-mode", ", ".join(SignMode.__members__))
 SHAPE = Rule("csr-shape", "two sizes")
+KERNEL_SHAPE = Rule("convolution-shape", "{shape}, as the kernels give", "export the model again")
+
+CSR, KERNELS = "csr_matrix", "convolution"
+"""Values of ``encoding-type``: the two forms of weights."""
+STEPS = ("stride", "padding", "dilation")
+"""Pairs (height, width) that belong to kernels."""
 
 
 def save(network: FixedNetwork, path: str | Path) -> None:
@@ -67,7 +75,8 @@ def write(network: FixedNetwork, path: Path, formats: Mapping[str, str] | None =
 
 
 def _write(network: FixedNetwork, file: Any) -> None:
-    file.attrs["format"], file.attrs["version"] = FIXED_NETWORK
+    has_kernels = any(isinstance(p.weights, ConvolutionWeights) for p in network.projections)
+    file.attrs["format"], file.attrs["version"] = FIXED_NETWORK[0], FIXED_NETWORK[1] if has_kernels else 1
     file.attrs["chip"] = network.chip
     file.attrs["input_shape"] = np.array(network.input_shape, dtype=np.int64)
     file.attrs["readout_population"] = network.readout.population
@@ -92,22 +101,33 @@ def _write(network: FixedNetwork, file: Any) -> None:
             group.attrs[name] = getattr(projection, name)
         group.attrs["sign_mode"] = projection.sign_mode.name
         group.create_dataset("delay", data=np.asarray(projection.delay, dtype=np.uint8), track_times=False)
-        weights = group.create_group("weights", track_order=True)
-        weights.attrs["encoding-type"] = "csr_matrix"
-        weights.attrs["encoding-version"] = "0.1.0"
-        weights.attrs["shape"] = np.array(projection.weights.shape, dtype=np.int64)
-        for name, dtype in (("data", np.int16), ("indices", np.int32), ("indptr", np.int64)):
-            weights.create_dataset(
-                name, data=getattr(projection.weights, name).astype(dtype), track_times=False
-            )
-        if projection.pattern is not None:
+        _write_weights(projection.weights, group.create_group("weights", track_order=True))
+        if projection.pattern is not None and projection.pattern != projection.weights.pattern():
             _write_pattern(network, projection, group.create_group("pattern", track_order=True))
+
+
+def _write_weights(weights: Weights, group: Any) -> None:
+    """CSR by the AnnData convention, or kernels with their geometry."""
+    kernels = isinstance(weights, ConvolutionWeights)
+    group.attrs["encoding-type"] = KERNELS if kernels else CSR
+    group.attrs["encoding-version"] = "0.1.0"
+    group.attrs["shape"] = np.array(weights.shape, dtype=np.int64)
+    if isinstance(weights, ConvolutionWeights):
+        for name in STEPS:
+            group.attrs[name] = np.array(getattr(weights.convolution, name), dtype=np.int64)
+        group.attrs["groups"] = weights.convolution.groups
+        group.attrs["input_shape"] = np.array(weights.input_shape, dtype=np.int64)
+        group.create_dataset("kernel", data=weights.kernel.astype(np.int16), track_times=False)
+        return
+    matrix = weights.to_csr()
+    for name, dtype in (("data", np.int16), ("indices", np.int32), ("indptr", np.int64)):
+        group.create_dataset(name, data=getattr(matrix, name).astype(dtype), track_times=False)
 
 
 def _write_pattern(network: FixedNetwork, projection: FixedProjection, group: Any) -> None:
     """A convolution's geometry where the pattern is one's, else the places themselves."""
-    pattern = projection.pattern
-    assert pattern is not None
+    assert projection.pattern is not None
+    pattern = projection.pattern.to_csr()
     shapes = {INPUT: network.input_shape} | {p.name: p.shape for p in network.populations}
     geometry = None
     if pattern.nnz <= most_places(projection.weights.nnz):
@@ -138,7 +158,7 @@ def load(path: str | Path) -> FixedNetwork:
 
 def _read(file: Any, where: str) -> FixedNetwork:
     found = (text(file.attrs.get("format", "none")), file.attrs.get("version", 0))
-    if found[0] != FIXED_NETWORK[0] or int(found[1]) != FIXED_NETWORK[1]:
+    if found[0] != FIXED_NETWORK[0] or not 1 <= int(found[1]) <= FIXED_NETWORK[1]:
         raise InputError(FORMAT.broken(where, f"format {found[0]!r} version {found[1]}"))
     problems = Problems()
     populations = _each(subgroup(file, "populations"), _read_population, f"{where}, populations", problems)
@@ -209,9 +229,7 @@ def _read_projection(name: str, group: Any) -> FixedProjection:
     shape = tuple(int(size) for size in weights.attrs["shape"])
     if len(shape) != 2:
         raise InputError(SHAPE.broken("weights", shape))
-    matrix = CsrMatrix(
-        numbers(weights, "data"), numbers(weights, "indices"), numbers(weights, "indptr"), shape
-    )
+    matrix = _read_weights(weights, (shape[0], shape[1]))
     return FixedProjection(
         name=name,
         source=text(group.attrs["source"]),
@@ -223,8 +241,28 @@ def _read_projection(name: str, group: Any) -> FixedProjection:
         delay=delay if delay.ndim else int(delay),
         n_rounded_to_zero=int(group.attrs["n_rounded_to_zero"]),
         rms_error=float(group.attrs["rms_error"]),
-        pattern=_read_pattern(subgroup(group, "pattern"), shape, matrix.nnz) if "pattern" in group else None,
+        pattern=_read_pattern(subgroup(group, "pattern"), shape, matrix.n_parameters)
+        if "pattern" in group
+        else None,
     )
+
+
+def _read_weights(group: Any, shape: tuple[int, int]) -> Weights:
+    """CSR, or kernels of the stated shape."""
+    if text(group.attrs.get("encoding-type", CSR)) != KERNELS:
+        return CsrMatrix(numbers(group, "data"), numbers(group, "indices"), numbers(group, "indptr"), shape)
+    stride, padding, dilation = ([int(step) for step in group.attrs[name]] for name in STEPS)
+    pairs = [(steps[0], steps[1]) for steps in (stride, padding, dilation) if len(steps) == 2]
+    sizes = [int(size) for size in group.attrs["input_shape"]]
+    if len(pairs) != len(STEPS) or len(sizes) != 3:
+        raise ValueError("stride, padding, dilation: not two numbers each, or input_shape: not three")
+    convolution = Convolution(
+        numbers(group, "kernel"), pairs[0], pairs[1], pairs[2], int(group.attrs["groups"])
+    )
+    weights = ConvolutionWeights(convolution, (sizes[0], sizes[1], sizes[2]))
+    if weights.shape != shape:
+        raise InputError(KERNEL_SHAPE.broken("weights", shape, shape=weights.shape))
+    return weights
 
 
 def _read_pattern(group: Any, shape: tuple[int, ...], n_stored: int) -> CsrMatrix:

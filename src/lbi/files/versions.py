@@ -5,8 +5,9 @@ from __future__ import annotations
 MODEL = ("lbi.model", 1)
 """``model.pt``: torch.save of plain types and tensors."""
 
-FIXED_NETWORK = ("lbi.fixed_network", 1)
-"""``network.h5``: an integer network in HDF5."""
+FIXED_NETWORK = ("lbi.fixed_network", 2)
+"""``network.h5``: an integer network in HDF5. Version 2 holds convolutions as kernels; a network without any is written
+as version 1, which earlier releases read, and both are read."""
 
 SPIKES_KEYS = ("spikes", "labels")
 """Arrays of a spike file (``.npz``): (n_samples, n_steps, n_in) uint8, and optional (n_samples,)."""

@@ -1,7 +1,11 @@
-"""Canonical compressed sparse rows: the form of weights from training to the chip."""
+"""The interface of a projection's weights, and their usual form: canonical compressed sparse rows.
+
+The other form is ``lbi.network.kernels.ConvolutionWeights``, kernels whose values many synapses share.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +28,102 @@ STORED_ZERO = Rule("csr-stored-zero", "none", "drop them (CsrMatrix.from_scipy d
 DENSE_RANK = Rule("csr-rank", "(n_out, n_in)")
 
 
+class Weights(ABC):
+    """Weights (n_target, n_source) of a projection; immutable, finite, without stored zeros."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def shape(self) -> tuple[int, int]:
+            """(n_target, n_source)."""
+
+        @property
+        def data(self) -> NDArray[Any]:
+            """(n_parameters,) stored values: one per synapse of CSR, one per nonzero of a kernel."""
+
+    @property
+    @abstractmethod
+    def nnz(self) -> int:
+        """Number of synapses: pairs of neurons with a nonzero weight."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of stored values."""
+        return int(self.data.size)
+
+    @property
+    def size(self) -> int:
+        """Number of pairs of neurons, ``n_target · n_source``."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def density(self) -> float:
+        """``nnz / size``; 0 for an empty matrix."""
+        return self.nnz / self.size if self.size else 0.0
+
+    @abstractmethod
+    def fan_in(self) -> NDArray[np.int64]:
+        """(n_target,) synapses per row."""
+
+    @abstractmethod
+    def fan_out(self) -> NDArray[np.int64]:
+        """(n_source,) synapses per column."""
+
+    @abstractmethod
+    def sum_rows(self, values: ArrayLike) -> NDArray[np.float64]:
+        """(n_target,) sum over each row's synapses of the value that stands in place of its weight.
+
+        Args:
+            values: (n_parameters,) in the order of ``data``.
+
+        Returns:
+            The sums; exact for integers below 2^53.
+        """
+
+    @abstractmethod
+    def columns(self, start: int, stop: int) -> NDArray[np.int32]:
+        """The sources of all synapses of rows ``start`` to ``stop`` − 1, row after row.
+
+        Args:
+            start: first row.
+            stop: one past the last row.
+
+        Returns:
+            Column indices, rising within a row.
+        """
+
+    @abstractmethod
+    def with_data(self, data: ArrayLike) -> tuple[Weights, NDArray[np.intp]]:
+        """The same weights with new values, without their zeros, and the positions of the kept values.
+
+        Args:
+            data: (n_parameters,) values.
+
+        Returns:
+            The weights and the positions.
+        """
+
+    @abstractmethod
+    def pattern(self) -> Weights | None:
+        """Int8 ones where the form allows a weight, zero or not; None: everywhere."""
+
+    @abstractmethod
+    def to_csr(self) -> CsrMatrix:
+        """The same weights as CSR, made on first use and kept."""
+
+    def to_scipy(self) -> csr_matrix:
+        """A copy as ``scipy.sparse.csr_matrix`` (Lava does not accept ``csr_array``)."""
+        from scipy.sparse import csr_matrix
+
+        matrix = self.to_csr()
+        index = np.int32 if matrix.nnz < 2**31 else np.int64
+        return csr_matrix(
+            (matrix.data.copy(), matrix.indices.astype(index), matrix.indptr.astype(index)), shape=self.shape
+        )
+
+
 @dataclass(frozen=True, eq=False)
-class CsrMatrix:
+class CsrMatrix(Weights):
     """A canonical CSR matrix ``(n_rows, n_cols)``: row ``i`` holds ``data[indptr[i]:indptr[i+1]]``.
 
     Canonical means: indices rise within each row, without duplicates or stored zeros; all values are finite.
@@ -92,16 +190,6 @@ class CsrMatrix:
         """Number of stored (nonzero) synapses."""
         return int(self.data.size)
 
-    @property
-    def size(self) -> int:
-        """Number of possible synapses, ``n_rows · n_cols``."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def density(self) -> float:
-        """``nnz / size``; 0 for an empty matrix."""
-        return self.nnz / self.size if self.size else 0.0
-
     def row_of(self) -> NDArray[np.int32]:
         """(nnz,) row of each stored value."""
         return np.repeat(np.arange(self.shape[0], dtype=np.int32), np.diff(self.indptr))
@@ -113,6 +201,37 @@ class CsrMatrix:
     def fan_out(self) -> NDArray[np.int64]:
         """(n_cols,) stored synapses per column."""
         return np.bincount(self.indices, minlength=self.shape[1]).astype(np.int64)
+
+    def sum_rows(self, values: ArrayLike) -> NDArray[np.float64]:
+        """(n_rows,) sum over each row's synapses of the value that stands in place of its weight.
+
+        Args:
+            values: (nnz,) in the order of ``data``.
+
+        Returns:
+            The sums; exact for integers below 2^53.
+        """
+        return np.bincount(self.row_of(), values, self.shape[0]).astype(np.float64)
+
+    def columns(self, start: int, stop: int) -> NDArray[np.int32]:
+        """The columns of all stored values of rows ``start`` to ``stop`` − 1, row after row.
+
+        Args:
+            start: first row.
+            stop: one past the last row.
+
+        Returns:
+            Column indices, rising within a row.
+        """
+        return self.indices[self.indptr[start] : self.indptr[stop]]
+
+    def pattern(self) -> None:
+        """None: a weight may be anywhere."""
+        return
+
+    def to_csr(self) -> CsrMatrix:
+        """The matrix itself."""
+        return self
 
     def with_data(self, data: ArrayLike) -> tuple[CsrMatrix, NDArray[np.intp]]:
         """The same pattern with new values, without their zeros, and the positions of the kept entries.
@@ -166,15 +285,6 @@ class CsrMatrix:
         csr.sum_duplicates()
         csr.eliminate_zeros()
         return cls(csr.data, csr.indices, csr.indptr, csr.shape)
-
-    def to_scipy(self) -> csr_matrix:
-        """A copy as ``scipy.sparse.csr_matrix`` (Lava does not accept ``csr_array``)."""
-        from scipy.sparse import csr_matrix
-
-        index = np.int32 if self.nnz < 2**31 else np.int64
-        return csr_matrix(
-            (self.data.copy(), self.indices.astype(index), self.indptr.astype(index)), shape=self.shape
-        )
 
     def to_dense(self) -> NDArray[Any]:
         """The matrix as a 2-D array of the same type."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems, Rule
-from lbi.network.csr import CsrMatrix
+from lbi.network.csr import Weights
 from lbi.network.fixedpoint import LAVA_FORMATS, IntFormat, NumberFormats
 from lbi.network.graph import INPUT, Readout, check_graph
 from lbi.network.kept import Kept
@@ -107,26 +107,30 @@ class FixedProjection:
         name: unique in its network.
         source: a population or ``"input"``.
         target: a population.
-        weights: CSR (n_target, n_source) int16 mantissas in ``sign_mode.lava_format``.
+        weights: (n_target, n_source), CSR or kernels: int16 mantissas in ``sign_mode.lava_format``.
         weight_exp: −8 to 7, shared, applied to the sum.
         num_weight_bits: 1 to 8 stored bits per mantissa.
         delay: extra chip timesteps, one int for all or (nnz,).
         n_rounded_to_zero: weights that quantization rounded to 0.
         rms_error: rms error of quantization over stored float weights, in float units.
-        pattern: ones where the layer has weights, zero or not (``lbi.network.pattern``); None for everywhere.
+        pattern: ones where the layer has weights, zero or not (``lbi.network.pattern``); None for the form's own.
     """
 
     name: str
     source: str
     target: str
-    weights: CsrMatrix
+    weights: Weights
     sign_mode: SignMode
     weight_exp: int = 0
     num_weight_bits: int = 8
     delay: int | NDArray[np.uint8] = 0
     n_rounded_to_zero: int = 0
     rms_error: float = 0.0
-    pattern: CsrMatrix | None = None
+    pattern: Weights | None = None
+
+    def __post_init__(self) -> None:
+        if self.pattern is None:
+            object.__setattr__(self, "pattern", self.weights.pattern())
 
     @property
     def max_delay(self) -> int:

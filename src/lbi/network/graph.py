@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems, Rule
-from lbi.network.csr import CsrMatrix
+from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.neurons import Neuron
 from lbi.network.pattern import check_pattern, n_positions
 
@@ -32,6 +32,7 @@ UNKNOWN_POPULATION = Rule("unknown-population", "{names}")
 INPUT_TARGET = Rule("input-target", "a population")
 WEIGHTS_SHAPE = Rule("weights-shape", "(n_target, n_source) = {expected}")
 DELAY_SHAPE = Rule("delay-shape", "one for all, or one per stored synapse: ({nnz},)")
+KERNEL_DELAY = Rule("delay-shape", "one for all synapses of a convolution", "use its to_csr()")
 DELAY_VALUE = Rule("delay-value", "whole timesteps of at least 0")
 READOUT_KIND = Rule("readout-kind", ", ".join(map(repr, READOUTS)))
 READOUT_OF = Rule(
@@ -68,17 +69,22 @@ class Projection:
         name: unique in its network.
         source: a population or ``"input"``.
         target: a population.
-        weights: CSR (n_target, n_source), float.
-        delay: extra timesteps, one int for all synapses or (nnz,).
-        pattern: ones where the layer has weights, zeros among them (``lbi.network.pattern``); None: everywhere.
+        weights: (n_target, n_source), float: a ``CsrMatrix``, or the kernels of a ``ConvolutionWeights``.
+        delay: extra timesteps, one int for all synapses or, of CSR, (nnz,).
+        pattern: ones where the layer has weights, zeros among them (``lbi.network.pattern``); None: the form's own,
+            everywhere for CSR and all places of the kernels for a convolution.
     """
 
     name: str
     source: str
     target: str
-    weights: CsrMatrix
+    weights: Weights
     delay: int | NDArray[np.uint8] = 0
-    pattern: CsrMatrix | None = None
+    pattern: Weights | None = None
+
+    def __post_init__(self) -> None:
+        if self.pattern is None:
+            object.__setattr__(self, "pattern", self.weights.pattern())
 
     @property
     def max_delay(self) -> int:
@@ -268,6 +274,8 @@ def _check_projection(projection: Any, sizes: Mapping[str, int], seen: set[str],
         WEIGHTS_SHAPE.check(problems, shape == expected, where, shape, expected=expected)
     delay = np.asarray(projection.delay)
     DELAY_SHAPE.check(problems, delay.ndim == 0 or delay.shape == (nnz,), where, delay.shape, nnz=nnz)
+    shared = delay.ndim == 0 or isinstance(projection.weights, CsrMatrix)
+    KERNEL_DELAY.check(problems, shared, where, f"{delay.size} delays")
     whole = delay.dtype.kind in "iu" and (delay.size == 0 or int(delay.min()) >= 0)
     DELAY_VALUE.check(problems, whole, where, "negative or fractional delays")
 

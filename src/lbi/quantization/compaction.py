@@ -35,6 +35,9 @@ from lbi.simulation.bounds import bounds_given, fires_always, may_fire
 REASONS = ("silent", "unreachable", "constant")
 """Why a neuron is removed; its code is the place in this list and one."""
 
+MOST_UNROLLED = 1 << 24
+"""Synapses of convolutions up to which they are unrolled to find removable neurons; larger networks stay as they are."""
+
 Masks = Mapping[str, NDArray[np.bool_]]
 
 
@@ -88,7 +91,10 @@ def compaction(fixed: FixedNetwork, formats: NumberFormats | None = None) -> Com
         mantissa, exponent = formats.bias_mantissa, formats.bias_exponent
     reasons = {p.name: np.zeros(p.n, dtype=np.int8) for p in fixed.populations}
     current = fixed
-    while True:
+    while (
+        sum(p.weights.nnz for p in fixed.projections if p.weights.nnz > p.weights.n_parameters)
+        <= MOST_UNROLLED
+    ):
         codes, biases = _one_pass(current, mantissa, exponent)
         stays = {name: _stays(found) for name, found in codes.items()}
         if not any(np.any(found) for found in codes.values()) or _is_bare(current, codes, stays):
@@ -96,6 +102,7 @@ def compaction(fixed: FixedNetwork, formats: NumberFormats | None = None) -> Com
         for name, found in codes.items():
             reasons[name][reasons[name] == 0] = np.where(stays[name], 0, found)
         current = _without(current, codes, stays, biases)
+    return Compaction(current, reasons)
 
 
 def _stays(codes: NDArray[np.int8]) -> NDArray[np.bool_]:
@@ -144,7 +151,8 @@ def _needed(fixed: FixedNetwork, whole: set[str], firing: Masks) -> dict[str, ND
         before = sum(int(np.count_nonzero(mask)) for mask in needed.values())
         for projection in fixed.projections:
             if projection.source != INPUT:
-                sources = projection.weights.indices[needed[projection.target][projection.weights.row_of()]]
+                weights = projection.weights.to_csr()
+                sources = weights.indices[needed[projection.target][weights.row_of()]]
                 needed[projection.source][sources[firing[projection.source][sources]]] = True
         if sum(int(np.count_nonzero(mask)) for mask in needed.values()) == before:
             return needed
@@ -167,17 +175,18 @@ def _constant(
     memoryless = {p.name: _takes_constants(p) & ~bounds[p.name].may_wrap for p in fixed.populations}
     for projection in fixed.projections:
         if projection.source != INPUT:
-            takes = memoryless[projection.target][projection.weights.row_of()]
+            weights = projection.weights.to_csr()
+            takes = memoryless[projection.target][weights.row_of()]
             takes &= (fixed.lag(projection) == 0) & (projection.weight_exp >= 0)
-            blocked = ~takes & needed[projection.target][projection.weights.row_of()]
-            constant[projection.source][projection.weights.indices[blocked]] = False
+            blocked = ~takes & needed[projection.target][weights.row_of()]
+            constant[projection.source][weights.indices[blocked]] = False
     while True:
         biases, full = _moved(fixed, constant, needed, mantissa, exponent)
         if not full:
             return constant, biases
         for projection in fixed.projections:  # a bias that no format holds: their senders stay
             if projection.target in full and projection.source != INPUT:
-                constant[projection.source][projection.weights.indices] = False
+                constant[projection.source][projection.weights.to_csr().indices] = False
 
 
 def _takes_constants(population: FixedPopulation) -> bool:
@@ -193,7 +202,8 @@ def _moved(
     for projection in fixed.projections:
         if projection.source == INPUT or not np.any(constant[projection.source]):
             continue
-        weights, rows = projection.weights, projection.weights.row_of()
+        weights = projection.weights.to_csr()
+        rows = weights.row_of()
         moved = constant[projection.source][weights.indices] & needed[projection.target][rows]
         share = np.zeros(weights.shape[0], dtype=np.int64)
         np.add.at(share, rows[moved], weights.data[moved].astype(np.int64))
@@ -249,7 +259,7 @@ def _fewer(population: FixedPopulation, stays: NDArray[np.bool_], alive: np.bool
 
 
 def _cut(projection: FixedProjection, codes: Mapping[str, NDArray[np.int8]], stays: Masks) -> FixedProjection:
-    weights = projection.weights
+    weights = projection.weights.to_csr()
     rows, columns = weights.row_of(), weights.indices
     live = codes[projection.target][rows] == 0
     row_at, n_rows = _renumbered(stays[projection.target])

@@ -341,7 +341,7 @@ def _integrator_limit(population: Population, into: list[Projection]) -> float:
         neuron.step(state, np.ones(1))
     fan_in = np.zeros(population.n)
     for projection in into:
-        np.add.at(fan_in, projection.weights.row_of(), np.abs(projection.weights.data))
+        fan_in += projection.weights.sum_rows(np.abs(projection.weights.data))
     peak = INTEGRATED_SHARE * float(fan_in.max(initial=0.0)) * abs(float(state["v"][0]))
     return (STATE_LIMIT >> ACTIVATION_SHIFT) / peak if peak else np.inf
 
@@ -391,7 +391,7 @@ def _projection(
         sign_mode=mode,
         weight_exp=exponent,
         num_weight_bits=num_weight_bits(weights.data, mode),
-        n_rounded_to_zero=projection.weights.nnz - weights.nnz,
+        n_rounded_to_zero=projection.weights.n_parameters - weights.n_parameters,
         rms_error=float(np.sqrt(np.mean(error**2))) if error.size else 0.0,
         pattern=projection.pattern,
     )

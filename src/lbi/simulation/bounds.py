@@ -135,16 +135,17 @@ def _extreme_input(
     projection: FixedProjection, sign: int, senders: NDArray[np.bool_] | None
 ) -> NDArray[np.float64]:
     """(n_target,) sum of a projection if spikes reach exactly the synapses of one sign, shifted per delay."""
-    data = projection.weights.data.astype(np.int64)
+    some = senders is not None and not np.all(senders)
+    weights = projection.weights.to_csr() if some else projection.weights
+    data = weights.data.astype(np.int64)
     chosen = np.where(np.sign(data) == sign, data, 0)
-    if senders is not None:
-        chosen = np.where(senders[projection.weights.indices], chosen, 0)
-    rows, n = projection.weights.row_of(), projection.weights.shape[0]
+    if some:
+        chosen = np.where(senders[weights.to_csr().indices], chosen, 0)
     exponent = projection.weight_exp
     delays = np.broadcast_to(projection.delay, data.shape) if exponent < 0 else np.zeros(data.shape)
-    total = np.zeros(n)
+    total = np.zeros(weights.shape[0])
     for delay in np.unique(delays):
-        sums = np.bincount(rows, np.where(delays == delay, chosen, 0), n).astype(np.int64)
+        sums = weights.sum_rows(np.where(delays == delay, chosen, 0)).astype(np.int64)
         total += sums << exponent if exponent > 0 else sums >> -exponent
     return total
 

@@ -134,7 +134,7 @@ def _lags(fixed: FixedNetwork, projection: FixedProjection) -> tuple[int, int]:
 
 
 def _columns(fixed: FixedNetwork, projection: FixedProjection, kind: int) -> Columns:
-    matrix = projection.weights
+    matrix = projection.weights.to_csr()
     n_target, n_source = matrix.shape
     spare, narrow = _width(matrix.data)
     values = (matrix.data >> spare).astype(narrow)

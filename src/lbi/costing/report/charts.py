@@ -246,7 +246,7 @@ def core_map(estimate: Estimate) -> str:
 
 def weight_picture(projection: FixedProjection) -> str:
     """A projection's nonzero weights as a PNG data address, targets down, sources right; large ones averaged."""
-    weights = projection.weights
+    weights = projection.weights.to_csr()
     n_rows, n_cols = weights.shape
     shape = (min(n_rows, MAX_PIXELS), min(n_cols, MAX_PIXELS))
     at = (

@@ -180,12 +180,13 @@ def _joined(
         return None
     if len(projections) == 1 and first.weights.shape == shape:
         data: Any = scaled[0]
-        matrix = CsrMatrix(data, first.weights.indices, first.weights.indptr, shape)
+        own = first.weights.to_csr()
+        matrix = CsrMatrix(data, own.indices, own.indptr, shape)
         return Synapses(_where(projections), matrix, delays[0])
-    rows = np.concatenate([p.weights.row_of() + row[p.target] for p in projections])
-    columns = np.concatenate([p.weights.indices + column[p.source] for p in projections])
+    rows = np.concatenate([p.weights.to_csr().row_of() + row[p.target] for p in projections])
+    columns = np.concatenate([p.weights.to_csr().indices + column[p.source] for p in projections])
     late = np.concatenate(
-        [np.broadcast_to(d, p.weights.data.shape) for p, d in zip(projections, delays, strict=True)]
+        [np.broadcast_to(d, (p.weights.nnz,)) for p, d in zip(projections, delays, strict=True)]
     )
     return _summed(_where(projections), rows, columns, np.concatenate(scaled), late, shape, problems)  # type: ignore[arg-type]
 
@@ -201,7 +202,7 @@ def _scaled(projection: FixedProjection, problems: Problems) -> NDArray[np.int16
     Exact for a positive one, and for a negative one if no set bit is lost (then the shift of the sum equals the
     sum of the shifted).
     """
-    exponent, data = projection.weight_exp, projection.weights.data.astype(np.int32)
+    exponent, data = projection.weight_exp, projection.weights.to_csr().data.astype(np.int32)
     scaled = data << exponent if exponent > 0 else data >> -exponent
     exact = exponent >= 0 or not np.any(data % (1 << -exponent))
     if not EXPONENT.check(

@@ -1,0 +1,254 @@
+"""Weights stored as the kernels of a 2-D convolution, which many synapses share.
+
+Positions are numbered in C order of (channels, height, width), as in torch. Memory is that of the kernels; synapses
+exist only where a kernel's nonzero lies inside the input. Sum and average pooling are convolutions with one group per
+channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lbi.errors import InputError, Problems, Rule
+from lbi.limits import MOST_NEURONS
+from lbi.network.convolution import Convolution
+from lbi.network.csr import CsrMatrix, Weights
+
+KERNEL = Rule(
+    "convolution-kernel",
+    "(n_out, n_in / groups, height, width) of at least 1 each, for an input (n_in, height, width) of up to"
+    f" {MOST_NEURONS} neurons",
+)
+KERNEL_VALUES = Rule("not-finite", "finite integers or floats")
+MOST_POSITIONS = 1 << 24
+AXIS = Rule("convolution", f"up to {MOST_POSITIONS} output positions times kernel size along an axis")
+MOST_SYNAPSES = 1 << 27
+UNROLLED = Rule(
+    "unrolled-size",
+    f"up to {MOST_SYNAPSES} synapses",
+    "keep it a convolution: use a target or backend that takes kernels",
+)
+
+_BLOCK = 1 << 22
+"""Positions times weights that are unrolled at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConvolutionWeights(Weights):
+    """A convolution's weights (n_target, n_source) in the form of its kernels.
+
+    ``out[k, y, x] = Σ kernel[k, c, i, j] · in[c, y · stride + i · dilation − padding, …]``; zeros of a kernel are no
+    synapses. Borders of zeros and strides that leave inputs out are taken into account in every count.
+
+    Attributes:
+        convolution: kernels, stride, padding, dilation and groups.
+        input_shape: (channels, height, width) of the source.
+
+    Raises:
+        InputError: naming everything that is inconsistent.
+    """
+
+    convolution: Convolution
+    input_shape: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        kernel = np.array(self.convolution.kernel)  # a copy: the caller's stays writable
+        kernel.flags.writeable = False
+        stride, padding, dilation = ((int(steps[0]), int(steps[1])) for steps in self.convolution[1:4])
+        own = Convolution(kernel, stride, padding, dilation, int(self.convolution.groups))
+        object.__setattr__(self, "convolution", own)
+        object.__setattr__(self, "input_shape", tuple(int(size) for size in self.input_shape))
+        self._check()
+
+    def _check(self) -> None:
+        problems = Problems()
+        kernel, groups, shape = self.kernel, self.convolution.groups, self.input_shape
+        found = f"{kernel.shape} in {groups} groups for {shape}"
+        matching = (
+            kernel.ndim == 4
+            and len(shape) == 3
+            and min(*kernel.shape, *shape, groups) >= 1
+            and kernel.shape[0] % groups == 0
+            and kernel.shape[1] * groups == shape[0]
+            and prod(shape) <= MOST_NEURONS
+        )
+        KERNEL.check(problems, matching, "kernel", found)
+        finite = kernel.dtype.kind in "iuf" and bool(np.all(np.isfinite(kernel)))
+        KERNEL_VALUES.check(problems, finite, "kernel", f"type {kernel.dtype}, or NaN or infinite values")
+        problems.raise_as(InputError)
+        self.convolution.check(shape)
+        sizes = self.output_shape
+        longest = max(max(sizes[1 + k], shape[1 + k]) * kernel.shape[2 + k] for k in range(2))
+        AXIS.check(problems, longest <= MOST_POSITIONS, "convolution", f"{longest}")
+        problems.raise_as(InputError)
+
+    @property
+    def kernel(self) -> NDArray[Any]:
+        """(n_out, n_in / groups, height, width), read-only."""
+        return self.convolution.kernel
+
+    @cached_property
+    def output_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the target."""
+        return self.convolution.output_shape(self.input_shape)
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """(n_target, n_source)."""
+        return prod(self.output_shape), prod(self.input_shape)
+
+    @cached_property
+    def data(self) -> NDArray[Any]:
+        """(n_parameters,) nonzero values of the kernels in C order."""
+        data = self.kernel[self.kernel != 0]
+        data.flags.writeable = False
+        return data
+
+    @cached_property
+    def nnz(self) -> int:
+        """Number of synapses: a nonzero of a kernel counts at every position where it lies inside the input."""
+        return int(self.fan_in().sum())
+
+    def fan_in(self) -> NDArray[np.int64]:
+        """(n_target,) synapses per row."""
+        return self.sum_rows(np.ones(self.n_parameters)).astype(np.int64)
+
+    def fan_out(self) -> NDArray[np.int64]:
+        """(n_source,) synapses per column."""
+        n_out, per_group, height, width = self.kernel.shape
+        groups = self.convolution.groups
+        grouped = (self.kernel != 0).reshape(groups, n_out // groups, per_group, height, width)
+        n_taps = grouped.sum(axis=1, dtype=np.int64).reshape(groups * per_group, height, width)
+        down, across = (self._inside(axis).astype(np.float64) for axis in range(2))
+        reach = [self._reached(axis, inside) for axis, inside in enumerate((down, across))]
+        return np.matmul(reach[0], n_taps @ reach[1].T).reshape(-1).astype(np.int64)
+
+    def sum_rows(self, values: ArrayLike) -> NDArray[np.float64]:
+        """(n_target,) sum over each row's synapses of the value that stands in place of its weight.
+
+        Args:
+            values: (n_parameters,) in the order of ``data``.
+
+        Returns:
+            The sums; exact for integers below 2^53.
+        """
+        kernel = np.zeros(self.kernel.shape, dtype=np.float64)
+        kernel[self.kernel != 0] = values
+        down, across = (self._inside(axis).astype(np.float64) for axis in range(2))
+        return np.matmul(down, kernel.sum(axis=1) @ across.T).reshape(-1)
+
+    def _source(self, axis: int) -> NDArray[np.int64]:
+        """(positions, kernel size) input position under each tap of each output position along one axis."""
+        convolution = self.convolution
+        out = np.arange(self.output_shape[1 + axis])[:, None] * convolution.stride[axis]
+        taps = np.arange(self.kernel.shape[2 + axis]) * convolution.dilation[axis]
+        return out + taps - convolution.padding[axis]
+
+    def _inside(self, axis: int) -> NDArray[np.bool_]:
+        """(positions, kernel size) True where a tap lies inside the input."""
+        source = self._source(axis)
+        return (source >= 0) & (source < self.input_shape[1 + axis])
+
+    def _reached(self, axis: int, inside: NDArray[Any]) -> NDArray[np.float64]:
+        """(input size, kernel size) 1 where an input lies under that tap of some output position."""
+        reached = np.zeros((self.input_shape[1 + axis], self.kernel.shape[2 + axis]))
+        out, tap = np.nonzero(inside)
+        reached[self._source(axis)[out, tap], tap] = 1
+        return reached
+
+    def columns(self, start: int, stop: int) -> NDArray[np.int32]:
+        """The sources of all synapses of rows ``start`` to ``stop`` − 1, row after row.
+
+        Args:
+            start: first row.
+            stop: one past the last row.
+
+        Returns:
+            Column indices, rising within a row.
+        """
+        parts = [columns for columns, _, _ in self._blocks(start, stop)]
+        return np.concatenate([np.zeros(0, dtype=np.int32), *parts])
+
+    def _blocks(
+        self, start: int, stop: int
+    ) -> Iterator[tuple[NDArray[np.int32], NDArray[Any], NDArray[np.int64]]]:
+        """Columns and weights of the synapses of consecutive rows, and the number of synapses of each row."""
+        n_out, per_group, _, _ = self.kernel.shape
+        _, height, width = self.input_shape
+        _, out_height, out_width = self.output_shape
+        places = out_height * out_width
+        sources, inside = ([of(axis) for axis in range(2)] for of in (self._source, self._inside))
+        row = start
+        while row < stop:
+            k, first = divmod(row, places)
+            channel, i, j = np.nonzero(self.kernel[k])
+            n = min(stop - row, places - first, max(1, _BLOCK // max(channel.size, 1)))
+            y, x = np.divmod(np.arange(first, first + n), out_width)
+            exists = inside[0][y][:, i] & inside[1][x][:, j]
+            plane = (k // (n_out // self.convolution.groups) * per_group + channel) * height
+            columns = (sources[0][y][:, i] + plane) * width + sources[1][x][:, j]
+            weights = np.broadcast_to(self.kernel[k][channel, i, j], exists.shape)
+            yield columns[exists].astype(np.int32), weights[exists], exists.sum(axis=1)
+            row += n
+
+    def with_data(self, data: ArrayLike) -> tuple[ConvolutionWeights, NDArray[np.intp]]:
+        """The same convolution with new nonzero values, and the positions of those that are not zero.
+
+        Args:
+            data: (n_parameters,) values.
+
+        Returns:
+            The weights and the positions.
+        """
+        values = np.asarray(data)
+        kernel = np.zeros(self.kernel.shape, dtype=values.dtype)
+        kernel[self.kernel != 0] = values
+        return ConvolutionWeights(self.convolution._replace(kernel=kernel), self.input_shape), np.flatnonzero(
+            values
+        )
+
+    def pattern(self) -> ConvolutionWeights:
+        """Int8 ones in all places of the kernels."""
+        ones = np.ones(self.kernel.shape, dtype=np.int8)
+        return ConvolutionWeights(self.convolution._replace(kernel=ones), self.input_shape)
+
+    def to_csr(self) -> CsrMatrix:
+        """The same weights as CSR, made on first use and kept.
+
+        Raises:
+            InputError: for more synapses than a computer's memory is likely to hold.
+        """
+        return self._csr
+
+    @cached_property
+    def _csr(self) -> CsrMatrix:
+        if self.nnz > MOST_SYNAPSES:
+            raise InputError(UNROLLED.broken(f"convolution {self.kernel.shape}", f"{self.nnz} synapses"))
+        blocks = list(self._blocks(0, self.shape[0]))
+        columns, data, counts = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return CsrMatrix(data, columns, indptr, self.shape)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ConvolutionWeights):
+            return NotImplemented
+        return (
+            self.input_shape == other.input_shape
+            and self.convolution[1:] == other.convolution[1:]
+            and np.array_equal(self.kernel, other.kernel)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        sizes = "×".join(map(str, self.kernel.shape))
+        return (
+            f"ConvolutionWeights({sizes} on {self.input_shape}, {self.n_parameters} nonzero, nnz={self.nnz})"
+        )
