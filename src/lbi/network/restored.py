@@ -48,7 +48,7 @@ def _population(population: FixedPopulation) -> FixedPopulation:
 def _projection(projection: FixedProjection, source: Kept | None, target: Kept | None) -> FixedProjection:
     if source is None and target is None:
         return projection
-    weights = projection.weights
+    weights = projection.weights.to_csr()
     fan_in, n_source = weights.fan_in(), weights.shape[1] if source is None else source.n
     indices = weights.indices if source is None else source.indices[weights.indices]
     counts = fan_in if target is None else spread(fan_in, target)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.network.csr import Weights
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, STATE_LIMIT
 
@@ -135,12 +136,15 @@ def _extreme_input(
     projection: FixedProjection, sign: int, senders: NDArray[np.bool_] | None
 ) -> NDArray[np.float64]:
     """(n_target,) sum of a projection if spikes reach exactly the synapses of one sign, shifted per delay."""
-    some = senders is not None and not np.all(senders)
-    weights = projection.weights.to_csr() if some else projection.weights
+    weights: Weights = projection.weights
+    sends = None
+    if senders is not None and not np.all(senders):
+        matrix = projection.weights.to_csr()
+        weights, sends = matrix, senders[matrix.indices]
     data = weights.data.astype(np.int64)
     chosen = np.where(np.sign(data) == sign, data, 0)
-    if some:
-        chosen = np.where(senders[weights.to_csr().indices], chosen, 0)
+    if sends is not None:
+        chosen = np.where(sends, chosen, 0)
     exponent = projection.weight_exp
     delays = np.broadcast_to(projection.delay, data.shape) if exponent < 0 else np.zeros(data.shape)
     total = np.zeros(weights.shape[0])
