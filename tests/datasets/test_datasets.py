@@ -252,6 +252,21 @@ def test_psmnist_reads_idx_files_plain_and_compressed(mnist):
         assert part.labels.tolist() == [5, 0]
 
 
+def test_psmnist_of_14_by_14_pixels_shows_means_of_2_by_2(mnist):
+    folder, images = mnist
+    data = datasets.load("psmnist", folder, n_levels=4, side=14)
+    means = np.zeros((3, 14, 14), int)
+    for i, r, c in np.ndindex(means.shape):
+        means[i, r, c] = (sum(map(int, images[i, 2 * r : 2 * r + 2, 2 * c : 2 * c + 2].ravel())) + 2) // 4
+    order = np.random.default_rng(0).permutation(196)
+    expected = means.reshape(3, -1)[:, order, None] / 255 > np.array([0.125, 0.375, 0.625, 0.875])
+    np.testing.assert_array_equal(data.train.spikes, expected.astype(int))
+    assert data.n_steps == 196
+    assert datasets.load("psmnist", folder, **data.encoding).encoding == data.encoding
+    with pytest.raises(UsageError, match="28 or 14"):
+        datasets.load("psmnist", folder, side=7)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -114,7 +114,7 @@ def test_a_step_keeps_every_tensor_on_the_gpu(optimizer, options, monkeypatch):
     put_on_the_gpu(model, fake)
     with fake:
         optimizer_ = make_optimizer(config, model, fresh=False)
-        make_controller(config, optimizer_)
+        make_controller(config, model, optimizer_, 1)
         spikes = torch.zeros(3, 5, 64, dtype=torch.uint8, device="cuda")
         labels = torch.zeros(3, dtype=torch.long, device="cuda")
         run = model(spikes, config.dropout)

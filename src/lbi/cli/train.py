@@ -49,7 +49,10 @@ RESUMED = Rule(
 @click.command("lbi-train", cls=Command)
 @click.option("--dataset", help="digits (default), psdigits, shd, ssc, psmnist, or your own FILE.npz.")
 @click.option("--data", type=click.Path(), metavar="DIR", help="Folder with the data set's files.")
-@click.option("--optimizer", help="adabreg (default) or linbreg for sparse training, adam for dense.")
+@click.option(
+    "--optimizer",
+    help="adabreg (default) or linbreg for sparse training, adam for dense; baselines: prune, set, rigl.",
+)
 @click.option(
     "--density", type=float, metavar="D", help="Fraction of weights to keep, for the sparse optimizers."
 )

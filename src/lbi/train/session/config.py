@@ -23,10 +23,12 @@ from lbi.train.layers.model import ALWAYS_WRITTEN, GRID, SHARED, ModelConfig, Po
 from lbi.train.layers.surrogate import SURROGATES
 from lbi.train.neurons import NEURONS
 from lbi.train.optim.choices import OPTIMIZERS
+from lbi.train.optim.masks import DISTRIBUTIONS
 from lbi.train.optim.regularizers import Regularizer
 from lbi.train.session.device import DEVICES
+from lbi.train.session.presets import FEW, PRESETS
 
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "settled", "constant")
 PRECISIONS = ("float", "chip")
 
 Size = Annotated[int, Interval(ge=1, le=65536)]
@@ -53,8 +55,24 @@ NEURON = Rule("option", "{names}")
 CHIP_PRECISION = Rule(
     "option", "float: the chip's integers are trained by compiled kernels", "leave precision at float"
 )
-WRITTEN_IF_CHOSEN = ("regularizer", "regularizer_options")
+WRITTEN_IF_CHOSEN = (
+    "regularizer",
+    "regularizer_options",
+    "average",
+    "teacher",
+    "teacher_share",
+    "teacher_temperature",
+    "layer_densities",
+    "prune_from",
+    "update_every",
+    "drop",
+)
 """Options that files leave out at their default, so that they stay the same as those of earlier versions."""
+
+PER_LAYER = Rule("option", "uniform or erdos_renyi: these methods keep the number of weights of each layer")
+LATER = Rule("option", "a share of the epochs below shrink ({shrink})")
+MAPPINGS = ("encoding", "regularizer_options")
+"""Options with parts, each of which can be given as NAME.PART."""
 
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
@@ -88,10 +106,21 @@ class TrainConfig:
         slope: its slope.
         precision: "float", or "chip" to compute in the chip's integers for the last epochs.
         chip_from: fraction of the epochs after which the chip's integers are used.
-        optimizer: "adabreg", "linbreg" or "adam".
+        optimizer: "adabreg", "linbreg" or "adam"; or Adam with masks: "prune" (gradual magnitude pruning), "set", "rigl".
         density: fraction of weights to keep (not for adam).
         lr: initial learning rate.
-        schedule: "cosine" (to 0) or "constant".
+        schedule: "cosine" (to 0), "settled" (constant until the last fraction ``settle`` of the epochs, then a cosine to
+            0) or "constant".
+        average: weight of a step in the moving average of the parameters, which takes place in the last fraction
+            ``settle`` of the epochs and makes up the trained network; 0 for none.
+        teacher: ``model.pt`` of a trained network whose scores are learned too (distillation).
+        teacher_share: its share of the loss.
+        teacher_temperature: divisor of both networks' scores in its part of the loss.
+        layer_densities: of prune, set and rigl: "uniform", "erdos_renyi", for prune "global"; "auto" is "global" for prune
+            and "erdos_renyi" for set and rigl.
+        prune_from: fraction of the steps after which prune starts; at ``shrink`` it reaches ``density``.
+        update_every: steps between two changes of the masks of prune, set and rigl.
+        drop: fraction of weights that set and rigl exchange (for rigl, in the first change).
         epochs: passes over the training set.
         batch_size: samples per optimizer step.
         gain: factor on the readout's scores in the cross-entropy.
@@ -151,6 +180,14 @@ class TrainConfig:
     density: Share = 0.2
     lr: Positive = 2e-2
     schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
+    average: ShareBelowOne = 0.0
+    teacher: str | None = None
+    teacher_share: Annotated[float, Interval(ge=0, le=1)] = 0.5
+    teacher_temperature: Positive = 2.0
+    layer_densities: Annotated[str, OneOf(("auto", *DISTRIBUTIONS))] = "auto"
+    prune_from: ShareBelowOne = 0.1
+    update_every: Period = 100
+    drop: ShareBelowOne = 0.3
     epochs: Count = 20
     batch_size: Annotated[int, Ge(1)] = 64
     gain: Positive = 0.5
@@ -203,6 +240,10 @@ class TrainConfig:
             except UsageError as error:
                 problems.take(error)
             n = len(self.current_decay)
+            ranked = self.layer_densities != "global" or self.optimizer not in ("set", "rigl")
+            PER_LAYER.check(problems, ranked, "layer_densities", f"'global' with {self.optimizer}")
+            later = self.prune_from < self.shrink or self.optimizer != "prune"
+            LATER.check(problems, later, "prune_from", self.prune_from, shrink=self.shrink)
             DECAYS.check(problems, n >= 1, "current_decay", "no value")
             PARTS.check(problems, len(self.voltage_decay) == n, "voltage_decay", self.voltage_decay, n=n)
         problems.raise_as(UsageError)
@@ -324,61 +365,6 @@ def response_norm(current_decay: float, voltage_decay: float) -> float:
     return math.sqrt(total)
 
 
-_SPOKEN: dict[str, dict[str, Any]] = {
-    "": {
-        "hidden": (256,),
-        "recurrent": True,
-        "current_decay": (0.3, 0.39, 0.6),
-        "voltage_decay": (0.1, 0.22, 0.5),
-        "output_current_decay": 0.39,
-        "output_voltage_decay": 0.22,
-        "gain": 1.0,
-        "dropout": 0.1,
-        "channel_jitter": 8.0,
-        "time_shift": 4,
-        "epochs": 50,
-        "initial_density": 1.0,
-    },
-    "adam": {"lr": 1e-2},
-    "adabreg": {"lr": 1e-2},
-    "adabreg, few": {"lr": 2e-2},
-}
-
-_PIXELS: dict[str, dict[str, Any]] = {
-    "": {
-        "hidden": (256,),
-        "recurrent": True,
-        "encoding": {"code": "on_off"},
-        "current_decay": (0.6,),
-        "voltage_decay": (0.1,),
-        "output_voltage_decay": 0.1,
-        "gain": 1.0,
-        "slope": 8.0,
-        "batch_size": 32,
-        "epochs": 100,
-        "lr": 1e-2,
-        "settle": 0.5,
-    },
-    "adam": {"lr": 5e-3},
-    "linbreg": {"lr": 0.3},
-}
-
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "digits": {"": {}, "adam": {"lr": 5e-3}},
-    "psdigits": _PIXELS,
-    "psmnist": {**_PIXELS, "": {**_PIXELS[""], "batch_size": 128, "epochs": 20}},
-    "shd": _SPOKEN,
-    "ssc": {**_SPOKEN, "": {**_SPOKEN[""], "channel_jitter": 2.0}},
-}
-"""Data set → optimizer ("" for all; "…, few": at density ``FEW`` or less) → defaults that differ from those of ``TrainConfig``.
-
-Those of psmnist and ssc have not been tried.
-"""
-
-FEW = 0.05
-"""Density up to which a data set's settings for few weights apply."""
-
-
 def make_config(
     dataset: str | None, file: Path | None, options: Mapping[str, Any], saved: Mapping[str, Any] | None = None
 ) -> TrainConfig:
@@ -396,6 +382,7 @@ def make_config(
         The configuration.
     """
     own = _read_toml(file) if file else {}
+    options, parts = _parted(options)
     given = {**(saved or {}), **own, **options}
     name = dataset or given.get("dataset", TrainConfig.dataset)
     problems = Problems()
@@ -410,10 +397,25 @@ def make_config(
     given = _gathered(given)
     presets = PRESETS.get(str(name), {})
     optimizer = str(given.get("optimizer", TrainConfig.optimizer))
+    if optimizer in OPTIMIZERS and OPTIMIZERS[optimizer].masks is not None:
+        optimizer = "adam"  # masks over the weights that Adam moves
     chosen = {**presets.get("", {}), **presets.get(optimizer, {}), **given, "dataset": str(name)}
     if chosen.get("density", TrainConfig.density) <= FEW:
         chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
+    for whole, part in parts.items():
+        chosen[whole] = {**chosen.get(whole, {}), **part}
     return TrainConfig(**chosen)
+
+
+def _parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Options, and apart from them those named "NAME.PART", which change a part of the mapping NAME."""
+    rest = dict(options)
+    parts: dict[str, dict[str, Any]] = {name: {} for name in MAPPINGS}
+    for name in options:
+        whole, _, part = name.partition(".")
+        if part and whole in MAPPINGS:
+            parts[whole][part] = rest.pop(name)
+    return rest, {whole: part for whole, part in parts.items() if part}
 
 
 def spiking() -> tuple[str, ...]:

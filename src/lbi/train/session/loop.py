@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +23,19 @@ from lbi.datasets.base import stratified_split
 from lbi.errors import InputError, Problems, Rule, UsageError
 from lbi.train.layers.chip_exact import set_scales, snap
 from lbi.train.layers.model import SpikingNetwork
+from lbi.train.optim.density import DensityController
+from lbi.train.optim.masks import MaskControl
 from lbi.train.session import distributed
 from lbi.train.session.augment import augment
+from lbi.train.session.averaging import Average
 from lbi.train.session.config import TrainConfig
 from lbi.train.session.device import choose, on_cpu
+from lbi.train.session.distillation import Teacher, divergence
 from lbi.train.session.losses import activity_loss
 from lbi.train.session.progress import Progress
 from lbi.train.session.readout import predict, scores
 from lbi.train.session.resume import check_optimizer, checked_progress
+from lbi.train.session.schedule import learning_rate, settling_epoch
 from lbi.train.session.setup import make_controller, make_optimizer
 
 EVALUATION_BATCH = 256
@@ -68,7 +75,13 @@ class Trainer:
         network = model or SpikingNetwork(config.model(dataset.input_shape, dataset.n_classes), config.seed)
         self.model = network.to(self.device)
         self.optimizer = make_optimizer(config, self.model, fresh=model is None)
-        self.controller = make_controller(config, self.optimizer)
+        self.controller = make_controller(
+            config, self.model, self.optimizer, self.n_batches, fresh=model is None
+        )
+        self.average: Average | None = None
+        self.teacher: Teacher | None = None
+        if config.teacher is not None:
+            self.teacher = Teacher.read(Path(config.teacher), dataset, config, self.device)
         self.start_density = config.initial_density if model is None else self.density()
         self.progress = Progress()
 
@@ -82,16 +95,25 @@ class Trainer:
         while self.progress.epoch < self.config.epochs and not self._stale():
             self._enter_chip()
             self._steer()
+            if self.average is None and self.averages():
+                self.average = Average(self.model, self.config.average)
             self._epoch()
             if self.on_epoch is not None:
                 self.on_epoch(self)
         if self.progress.best_state is not None and self.config.patience:
             self.model.load_state_dict(self.progress.best_state)
+        elif self.average is not None:
+            self.average.write()
         self._steer(ended=True)
         self._enter_chip()
         if self.config.precision == "chip":
             snap(self.model)
         return self.progress
+
+    def averages(self) -> bool:
+        """Whether weights are averaged in the present epoch: once the set of weights is fixed."""
+        settled = self.progress.epoch >= settling_epoch(self.config)
+        return self.config.average > 0 and settled
 
     def _enter_chip(self) -> None:
         """With ``precision="chip"``, switch to the chip's integers at the configured epoch."""
@@ -111,11 +133,10 @@ class Trainer:
         if controller is None or controller.settled:
             return
         share = self.progress.epoch / max(1, config.epochs)
-        last = min(round((1 - config.settle) * config.epochs), max(1, config.epochs - 1))
-        if config.settle > 0 and (ended or self.progress.epoch >= last):
+        if config.settle > 0 and (ended or self.progress.epoch >= settling_epoch(config)):
             controller.settle()
             self.progress.best, self.progress.best_epoch = -1.0, self.progress.epoch
-        else:
+        elif isinstance(controller, DensityController):
             left = max(0.0, 1 - share / config.shrink) ** 3
             controller.overshoot = 1 + left * max(0.0, self.start_density / config.density - 1)
 
@@ -148,13 +169,19 @@ class Trainer:
             "seconds": time.perf_counter() - started,
         }
         if self.validation is not None:
-            entry["validation"] = evaluate(self.model, self.validation)
+            with nullcontext() if self.average is None else self.average.in_place():
+                entry["validation"] = evaluate(self.model, self.validation)
             if entry["validation"] > self.progress.best:
                 self.progress.best = entry["validation"]
                 self.progress.best_epoch = epoch + 1
-                self.progress.best_state = {k: v.clone() for k, v in self.model.state_dict().items()}
+                self.progress.best_state = self._state()
         self.progress.epoch = epoch + 1
         self.progress.history.append(entry)
+
+    def _state(self) -> dict[str, Tensor]:
+        """A copy of the model's state, averaged if weights are."""
+        with nullcontext() if self.average is None else self.average.in_place():
+            return {key: value.clone() for key, value in self.model.state_dict().items()}
 
     @torch.no_grad()
     def _check_finite(self) -> None:
@@ -172,12 +199,14 @@ class Trainer:
         spikes = torch.from_numpy(moved[mine]).to(self.device)
         labels = torch.from_numpy(self.train.labels[chosen[mine]]).to(self.device)
         run = self.model(spikes, config.dropout)
-        loss = cross_entropy(config.gain * scores(self.model, run), labels, reduction="sum") / chosen.size
+        loss = self._loss(spikes, run, labels) / chosen.size
         loss = loss + activity_loss(self.model, run, config) * (labels.numel() / chosen.size)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         sums = self._sums(loss, run, labels)
         distributed.add_up(self.model, sums)
+        if isinstance(self.controller, MaskControl):
+            self.controller.before_step()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
         value, n_right, n_spikes = sums.tolist()
         if not (math.isfinite(value) and math.isfinite(float(norm))):
@@ -186,6 +215,8 @@ class Trainer:
         self.optimizer.step()
         if self.controller is not None:
             self.controller.step()
+        if self.average is not None:
+            self.average.step()
         n_updates = chosen.size * spikes.shape[1] * sum(layer.config.n for layer in self.model.populations())
         return {
             "loss": value,
@@ -193,6 +224,15 @@ class Trainer:
             "rate": n_spikes / n_updates,
             "density": self.density(),
         }
+
+    def _loss(self, spikes: Tensor, run: list[tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
+        """Cross-entropy, distilled if there is a teacher, summed over the batch."""
+        config, own = self.config, self.config.gain * scores(self.model, run)
+        loss = cross_entropy(own, labels, reduction="sum")
+        if self.teacher is None:
+            return loss
+        taught = divergence(own, self.teacher.scores(spikes), config.teacher_temperature)
+        return (1 - config.teacher_share) * loss + config.teacher_share * taught
 
     @torch.no_grad()
     def _sums(self, loss: Tensor, run: list[tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
@@ -202,10 +242,8 @@ class Trainer:
         return torch.stack([loss.detach().double(), n_right, n_spikes])
 
     def _set_lr(self, step: int) -> None:
-        if self.config.schedule == "cosine":
-            share = step / max(1, self.n_batches * self.config.epochs)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.config.lr * 0.5 * (1 + math.cos(math.pi * share))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.n_batches, step)
 
     def _lr(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
@@ -217,7 +255,7 @@ class Trainer:
     def checkpoint(self) -> dict[str, Any]:
         """The complete state for resuming, in plain types and tensors."""
         progress = self.progress
-        state = {
+        state: dict[str, Any] = {
             "config": self.config.to_dict(),
             "network": self.model.config.to_dict(),
             "model": self.model.state_dict(),
@@ -232,6 +270,10 @@ class Trainer:
                 "best_state": progress.best_state,
             },
         }
+        if self.average is not None:
+            state["average"] = self.average.values
+        if self.teacher is not None:
+            state["teacher"] = self.teacher.sha256
         return state if self.device.type == "cpu" else dict(on_cpu(state))
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
@@ -251,6 +293,11 @@ class Trainer:
             if self.controller is not None:
                 self.controller.load_state_dict(checkpoint["controller"])
             self.start_density = float(checkpoint["start_density"])
+            if self.teacher is not None:
+                self.teacher.check_same(checkpoint["teacher"])
+            if "average" in checkpoint:
+                self.average = Average(self.model, self.config.average)
+                self.average.load(checkpoint["average"])
             self.progress = progress
         except InputError:
             raise

@@ -155,8 +155,11 @@ def describe(trainer: Trainer, record: dict[str, Any]) -> dict[str, Any]:
         Plain JSON values.
     """
     dataset = trainer.dataset
-    config = {key: value for key, value in trainer.config.to_dict().items() if key != "data"}
+    config = {key: value for key, value in trainer.config.to_dict().items() if key not in ("data", "teacher")}
     training = {key: value for key, value in record.items() if key != "seconds"}
+    if trainer.teacher is not None:
+        path = Path(str(trainer.config.teacher))
+        training["teacher"] = {"file": path.name, "sha256": trainer.teacher.sha256}
     return {
         "dataset": {"name": dataset.name, **dataset.encoding},
         "training": {**training, "config": config},

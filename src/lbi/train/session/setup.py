@@ -9,6 +9,7 @@ import torch
 from lbi.train.layers.model import SpikingNetwork
 from lbi.train.optim.choices import OPTIMIZERS
 from lbi.train.optim.density import DensityController
+from lbi.train.optim.masks import MaskControl
 from lbi.train.optim.optimizers import param_groups
 from lbi.train.optim.regularizers import Regularizer
 from lbi.train.optim.sparse_init import sparse_init_
@@ -38,14 +39,29 @@ def make_optimizer(
     return choice.of(param_groups(model, regularizer), config)
 
 
-def make_controller(config: TrainConfig, optimizer: Any) -> DensityController | None:
-    """The density control of a sparse optimizer; None for a dense one.
+def make_controller(
+    config: TrainConfig, model: SpikingNetwork, optimizer: Any, n_batches: int, *, fresh: bool = True
+) -> DensityController | MaskControl | None:
+    """The control of the set of weights.
 
     Args:
-        config: the options.
-        optimizer: the optimizer.
+        config: The run's options.
+        model: The network to train; a method that starts sparse thins its weights out.
+        optimizer: Its optimizer.
+        n_batches: Optimizer steps per epoch.
+        fresh: False for a trained network, whose weights a method that starts sparse takes as they are.
 
     Returns:
-        The controller.
+        Density control of a Bregman optimizer, masks of pruning and regrowth, or None for a dense network.
     """
-    return DensityController(optimizer, config.density) if OPTIMIZERS[config.optimizer].sparse else None
+    choice = OPTIMIZERS[config.optimizer]
+    if choice.sparse:
+        return DensityController(optimizer, config.density)
+    if choice.masks is None:
+        return None
+    control = choice.masks(optimizer, model.weights(), config.density, n_batches * config.epochs, config)
+    if fresh:
+        control.begin(torch.Generator().manual_seed(config.seed))
+    else:
+        control.adopt()
+    return control

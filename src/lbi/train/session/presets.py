@@ -1,0 +1,59 @@
+"""Defaults of a training run per data set and optimizer (docs/results.md says how they were chosen)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_SPOKEN: dict[str, dict[str, Any]] = {
+    "": {
+        "hidden": (256,),
+        "recurrent": True,
+        "current_decay": (0.3, 0.39, 0.6),
+        "voltage_decay": (0.1, 0.22, 0.5),
+        "output_current_decay": 0.39,
+        "output_voltage_decay": 0.22,
+        "gain": 1.0,
+        "dropout": 0.1,
+        "channel_jitter": 8.0,
+        "time_shift": 4,
+        "epochs": 50,
+        "initial_density": 1.0,
+    },
+    "adam": {"lr": 1e-2},
+    "adabreg": {"lr": 1e-2},
+    "adabreg, few": {"lr": 2e-2},
+}
+
+_PIXELS: dict[str, dict[str, Any]] = {
+    "": {
+        "hidden": (256,),
+        "recurrent": True,
+        "encoding": {"code": "on_off"},
+        "current_decay": (0.6,),
+        "voltage_decay": (0.1,),
+        "output_voltage_decay": 0.1,
+        "gain": 1.0,
+        "slope": 8.0,
+        "batch_size": 32,
+        "epochs": 100,
+        "lr": 1e-2,
+        "settle": 0.5,
+    },
+    "adam": {"lr": 5e-3},
+    "linbreg": {"lr": 0.3},
+}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "digits": {"": {}, "adam": {"lr": 5e-3}},
+    "psdigits": _PIXELS,
+    "psmnist": {**_PIXELS, "": {**_PIXELS[""], "batch_size": 128, "epochs": 20}},
+    "shd": _SPOKEN,
+    "ssc": {**_SPOKEN, "": {**_SPOKEN[""], "channel_jitter": 2.0}},
+}
+"""Data set → optimizer ("" for all; "…, few": at density ``FEW`` or less) → defaults that differ from those of ``TrainConfig``.
+
+Those of psmnist and ssc have not been tried.
+"""
+
+FEW = 0.05
+"""Density up to which a data set's settings for few weights apply."""
