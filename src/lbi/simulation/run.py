@@ -214,16 +214,16 @@ def _outputs(plan: Plan, n_samples: int, n_steps: int, pairs: set[tuple[str, str
 def _activity(fixed: FixedNetwork, plan: Plan, outputs: Outputs, pairs: set[tuple[str, str]]) -> Activity:
     recorded: dict[tuple[str, str], NDArray[Any]] = {}
     populations: dict[str, PopulationActivity] = {}
-    totals = outputs.saturated.sum(axis=1)
+    totals, where = outputs.saturated.sum(axis=1).tolist(), outputs.where.tolist()
     for p, population in enumerate(plan.populations):
         shape = (*outputs.n_events.shape[1:], population.n)
         for k, variable in enumerate(_variables(population)):
-            begin = int(outputs.where[p, k])
+            begin = where[p][k]
             if begin >= 0:
                 kept: NDArray[Any] = outputs.flags if k < len(FLAGS) else outputs.states
                 recorded[population.name, variable] = kept[begin : begin + prod(shape)].reshape(shape)
         populations[population.name] = PopulationActivity(
-            outputs.n_events[p + 1], outputs.n_active[p], int(totals[p, 0]), int(totals[p, 2])
+            outputs.n_events[p + 1], outputs.n_active[p], totals[p][0], totals[p][2]
         )
     projections = {
         projection.name: ProjectionActivity(outputs.n_events[source], outputs.n_synops[q])
