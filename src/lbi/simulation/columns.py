@@ -8,12 +8,15 @@ DENSE       weight of every target neuron              0.02 per target
 MASKED      weight per synapse, one bit per target     0.02 per target (with AVX-512 VBMI2)
 SPARSE      weight and target index per synapse: uint16, or uint32 otherwise; with several delays the index is
             (lag − shortest lag) · n_target + row      10, and 0.35 per synapse
+KERNELS     weight per nonzero of a convolution's
+            kernels, and its geometry                  10, 3 per tap, and 1 per synapse
 
 Only SPARSE holds several delays. An empty row follows the rows of the others, for the last of an odd number of spikes.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +24,8 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.network.fixed import FixedNetwork, FixedProjection
-from lbi.simulation.records import DENSE, MASKED, PADDING, SPARSE, WORD
+from lbi.network.kernels import ConvolutionWeights
+from lbi.simulation.records import DENSE, KERNELS, MASKED, PADDING, SPARSE, WORD
 
 POPULATION_SIZE = Rule("population-size", f"fewer than {1 << 31}", "split the population")
 
@@ -30,6 +34,13 @@ BYTES_PER_SYNAPSE = 7
 
 TARGET_NS, SYNAPSE_NS, SOURCE_NS = 0.02, 0.35, 10.0
 """Measured time in ns of a target in a dense or masked row, of a synapse with an index, and beside these of its source."""
+
+
+TAP_NS, SHARED_NS = 3.0, 1.0
+"""Measured time in ns of a kernel's tap per spike, and of a synapse through kernels."""
+
+UNROLLED_BYTES = 1 << 22
+"""Bytes up to which a convolution may be stored unrolled where that is faster: what a core's caches hold."""
 
 
 class Columns(NamedTuple):
@@ -92,6 +103,21 @@ def chosen_formats(fixed: FixedNetwork, projections: tuple[FixedProjection, ...]
 
 
 def _options(fixed: FixedNetwork, projection: FixedProjection) -> list[Option]:
+    if isinstance(projection.weights, ConvolutionWeights):
+        kernels = _kernels_option(projection.weights)
+        return [kernels, *(o for o in _matrix_options(fixed, projection) if o.n_bytes <= UNROLLED_BYTES)]
+    return _matrix_options(fixed, projection)
+
+
+def _kernels_option(weights: ConvolutionWeights) -> Option:
+    """Storage as kernels: 10 bytes a weight, and pointers of 8 bytes by tap and by source."""
+    n_source = weights.shape[1]
+    n_taps = prod(weights.kernel.shape[2:])
+    n_bytes = 10 * weights.n_parameters + 8 * (weights.input_shape[0] * n_taps + n_source)
+    return Option(SHARED_NS * weights.nnz + (SOURCE_NS + TAP_NS * n_taps) * n_source, n_bytes, KERNELS)
+
+
+def _matrix_options(fixed: FixedNetwork, projection: FixedProjection) -> list[Option]:
     matrix = projection.weights
     n_target, n_source = matrix.shape
     width = _width(matrix.data)[1].itemsize
@@ -134,14 +160,20 @@ def _lags(fixed: FixedNetwork, projection: FixedProjection) -> tuple[int, int]:
 
 
 def _columns(fixed: FixedNetwork, projection: FixedProjection, kind: int) -> Columns:
-    matrix = projection.weights.to_csr()
-    n_target, n_source = matrix.shape
-    spare, narrow = _width(matrix.data)
-    values = (matrix.data >> spare).astype(narrow)
+    spare, narrow = _width(projection.weights.data)
     lag, n_lags = _lags(fixed, projection)
     shift = projection.weight_exp + spare
-    pointers = np.concatenate([[0], np.cumsum(matrix.fan_out())]).astype(np.uint64)
+    pointers = np.concatenate([[0], np.cumsum(projection.weights.fan_out())]).astype(np.uint64)
     no_indices, no_words = np.zeros(0, dtype=np.uint16), np.zeros(0, dtype=np.uint64)
+    if kind == KERNELS and isinstance(projection.weights, ConvolutionWeights):
+        from lbi.simulation.convolution_kernels import stored_kernels
+
+        order, words = stored_kernels(projection.weights)
+        values = (projection.weights.data[order] >> spare).astype(narrow)
+        return Columns(KERNELS, shift, lag, 1, pointers, values, no_indices, words)
+    matrix = projection.weights.to_csr()
+    n_target, n_source = matrix.shape
+    values = (matrix.data >> spare).astype(narrow)
     if kind == DENSE:
         dense = np.zeros((n_source + 1) * n_target + PADDING, dtype=narrow)
         dense[: n_source * n_target].reshape(n_source, n_target)[matrix.indices, matrix.row_of()] = values

@@ -33,7 +33,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 from lbi.simulation.bits import nonzeros
-from lbi.simulation.records import ATRLIF, CUBA_LIF, DENSE, LIF_REFRACTORY, MASKED, Inputs, Layout, Outputs
+from lbi.simulation.convolution_kernels import add_kernels
+from lbi.simulation.records import (
+    ATRLIF,
+    CUBA_LIF,
+    DENSE,
+    KERNELS,
+    LIF_REFRACTORY,
+    MASKED,
+    Inputs,
+    Layout,
+    Outputs,
+)
 from lbi.simulation.rows import add_dense, add_masked, scatter, scatter_around
 from lbi.simulation.vectors import kept_apart
 from lbi.system.numba_cache import compiled
@@ -106,6 +117,11 @@ def deliver(
             add_masked(goal, words, layout.weights1[w:], factor, pointers, sources, count, empty, room)
         else:
             add_masked(goal, words, layout.weights2[w:], factor, pointers, sources, count, empty, room)
+    elif layout.format[q] == KERNELS:
+        if layout.weight_bytes[q] == 1:
+            add_kernels(goal, layout.words[x:], layout.weights1[w:], factor, sources, count)
+        else:
+            add_kernels(goal, layout.words[x:], layout.weights2[w:], factor, sources, count)
     elif layout.index_bytes[q] == 2:
         if layout.weight_bytes[q] == 1:
             scatter(goal, layout.indices2[x:], layout.weights1[w:], factor, pointers, sources, count)

@@ -15,7 +15,7 @@ from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network.graph import INPUT
 from lbi.network.neurons import FixedNeuron
 from lbi.simulation.columns import stored_columns
-from lbi.simulation.records import ATRLIF, CUBA_LIF, LIF_REFRACTORY, MASKED, N_PARAMETERS, Layout
+from lbi.simulation.records import ATRLIF, CUBA_LIF, KERNELS, LIF_REFRACTORY, MASKED, N_PARAMETERS, Layout
 
 FAN_IN = Rule("fan-in", f"fewer than {(1 << 31) // 256}", "split the projection")
 
@@ -102,7 +102,7 @@ def _layout(
     pointers, first_pointer = _pool([part.pointers for part in columns], np.uint64)
     weight_bytes = _int64([part.weights.itemsize for part in columns])
     index_bytes = _int64([part.indices.itemsize for part in columns])
-    is_masked = np.array([part.format == MASKED for part in columns], dtype=bool)
+    in_words = np.array([part.format in (MASKED, KERNELS) for part in columns], dtype=bool)
     models = [_parameters(population.neuron) for population in populations]
     return Layout(
         n_in=fixed.n_in,
@@ -125,7 +125,7 @@ def _layout(
         index_bytes=index_bytes,
         columns=first_pointer,
         weights=np.where(weight_bytes == 1, start1, start2),
-        indices=np.where(is_masked, first_word, np.where(index_bytes == 2, first2, first4)),
+        indices=np.where(in_words, first_word, np.where(index_bytes == 2, first2, first4)),
         pointers=pointers,
         weights1=pool1,
         weights2=pool2,

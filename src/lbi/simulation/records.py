@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-DENSE, SPARSE, MASKED = 0, 1, 2
+DENSE, SPARSE, MASKED, KERNELS = 0, 1, 2, 3
 """Formats of a projection's stored weights."""
 
 WORD = 64
@@ -47,18 +47,20 @@ class Layout(NamedTuple):
     n_lags: NDArray[np.int64]  # (Q,) longest lag − shortest + 1
     shift: NDArray[np.int64]  # (Q,) left shift of a stored weight; negative: shift the sum right
     factor: NDArray[np.int32]  # (Q,) 2^shift, or 1 where shift is negative
-    format: NDArray[np.int64]  # (Q,) DENSE, SPARSE or MASKED
+    format: NDArray[np.int64]  # (Q,) DENSE, SPARSE, MASKED or KERNELS
     weight_bytes: NDArray[np.int64]  # (Q,) 1 or 2
     index_bytes: NDArray[np.int64]  # (Q,) 2 or 4
     columns: NDArray[np.int64]  # (Q,) where the projection's n_source + 1 column pointers begin
     weights: NDArray[np.int64]  # (Q,) where its weights begin in weights1 or weights2
-    indices: NDArray[np.int64]  # (Q,) where its indices begin in indices2 or indices4, its masks in words
+    indices: NDArray[
+        np.int64
+    ]  # (Q,) where its indices begin in indices2 or indices4, its masks or kernels in words
     pointers: NDArray[np.uint64]  # column pointers, counting stored synapses from 0 in each projection
     weights1: NDArray[np.int8]
     weights2: NDArray[np.int16]
     indices2: NDArray[np.uint16]
     indices4: NDArray[np.uint32]
-    words: NDArray[np.uint64]  # masks of 64 targets
+    words: NDArray[np.uint64]  # masks of 64 targets; geometry of kernels
 
 
 class Inputs(NamedTuple):
