@@ -171,11 +171,7 @@ def _read_convolution(stored: Any) -> SimpleNamespace:
 
 
 def exact_in_conv(convolution: Any, exponent: int) -> bool:
-    """True if Lava's fixed-point ``Conv`` computes the same sums as ``Sparse``.
-
-    ``Conv`` ignores exponents (a positive one is multiplied in, a negative one shifts the sum), wraps sums at 24 bits,
-    and computes with its steps in int8.
-    """
+    """True if Lava's ``Conv`` computes the same sums as ``Sparse``: it knows no exponent, wraps at 24 bits, steps in int8."""
     kernel = convolution.kernel
     reach = [step * (size - 1) + 1 for step, size in zip(convolution.dilation, kernel.shape[2:], strict=True)]
     steps = [*convolution.stride, *reach, *(2 * width for width in convolution.padding)]
@@ -203,9 +199,8 @@ def unrolled(convolution: Any) -> csr_matrix:
         columns.append(((channel * sizes[0] + axes[0][y, i][:, None]) * sizes[1] + axes[1][x, j]).ravel())
         values.append(np.full(rows[-1].size, kernel[k, c, i, j]))
     shape = (n_out * out[0] * out[1], channels * sizes[0] * sizes[1])
-    if not rows:
-        return csr_matrix(shape, dtype=np.int32)
-    return csr_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=shape)
+    entries = [np.concatenate([np.zeros(0, dtype=int), *parts]) for parts in (values, rows, columns)]
+    return csr_matrix((entries[0], (entries[1], entries[2])), shape=shape)
 
 
 class PeriodicReset(AbstractProcess):
