@@ -18,6 +18,21 @@ class Accuracy(TypedDict):
     """On the held-out part of the training set; only with --validation (share, 0 to 1)"""
 
 
+class BudgetUse(TypedDict):
+    """What the network uses of one resource of the chip."""
+
+    limit: Amount
+    """The most that --budget allows, in ``unit``"""
+    used: Amount | None
+    """What the network uses, in ``unit``; null if it does not fit the chip"""
+    unit: str
+    """Unit as given to --budget; empty for plain numbers"""
+    met: bool
+    """Whether the use is within the limit"""
+    costs: NotRequired[str]
+    """Cost set or scenario that prices the energy; of energy only"""
+
+
 class TrainRecord(TypedDict):
     """What ``lbi-train --json`` prints."""
 
@@ -43,3 +58,5 @@ class TrainRecord(TypedDict):
     """Wall time of training and evaluation (s)"""
     model: str
     """Path of the model that was written"""
+    budget: dict[str, BudgetUse] | None
+    """Resource → its use beside its limit, on the chip's integers and training samples; null without --budget"""

@@ -7,13 +7,14 @@ from lbi.system import signals
 if __name__ == "__main__":  # before the imports below take their time
     signals.install()
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
-from lbi.errors import Rule
+from lbi.errors import FitError, Problems, Rule
 from lbi.network.neurons import MODELS
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ FLAGS = (
     "data",
     "optimizer",
     "density",
+    "budget",
+    "chip",
     "epochs",
     "seed",
     "hidden",
@@ -40,6 +43,11 @@ FLAGS = (
 """Flags with the names of training configuration fields."""
 
 
+NOT_MET = Rule(
+    "budget-not-met",
+    "at most the limit",
+    "the closest network was written; allow more, train longer, or with fewer --hidden neurons",
+)
 HIDDEN = Rule("option", "whole numbers, separated by commas")
 RESUMED = Rule(
     "resume", "only --data, --device, --epochs and outputs", "leave out the options that the checkpoint holds"
@@ -56,6 +64,13 @@ RESUMED = Rule(
 @click.option(
     "--density", type=float, metavar="D", help="Fraction of weights to keep, for the sparse optimizers."
 )
+@click.option(
+    "--budget",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="The most that the deployed network may use on --chip: cores=1, memory=64KiB (B, KiB, MiB; all cores), and per timestep synops=1200, energy=40nJ (pJ, nJ, uJ; the upper end of all cost sets, or of one: energy=40nJ@COSTS), time=5us (ns, us, ms). Repeatable; with --density both hold.",
+)
+@click.option("--chip", metavar="CHIP", help="Chip of --budget: loihi1, loihi2 or a path ending in .toml.")
 @click.option("--epochs", type=int, metavar="N", help="Passes over the training set.")
 @click.option(
     "--seed", type=int, metavar="S", help="Seed of the initial weights and the order of samples  [default: 0]"
@@ -143,6 +158,7 @@ def main(
         emit_json(record)
     elif not quiet:
         _print(record)
+    _check_budget(record["budget"] or {})
 
 
 def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
@@ -152,7 +168,7 @@ def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
     from lbi.train.session.run import read_checkpoint, resume_config
     from lbi.train.session.start import Start
 
-    options = {name: flags[name] for name in FLAGS if flags[name] is not None}
+    options = {name: flags[name] for name in FLAGS if flags[name] not in (None, ())}
     if "hidden" in options:
         try:
             options["hidden"] = [int(part) for part in options["hidden"].split(",")]
@@ -213,6 +229,25 @@ def _print(record: dict[str, Any]) -> None:
         f"  weights   {record['n_active']:,} of {record['n_weights']:,} ({record['density']:.2%})\n"
         f"  firing    {record['firing_rate']:.2%} of neurons per step"
     )
+    for name, use in (record["budget"] or {}).items():
+        console().print(f"  budget    {_use(name, use)}: {'met' if use['met'] else 'NOT MET'}")
+
+
+def _use(name: str, use: dict[str, Any]) -> str:
+    unit = f" {use['unit']}" if use["unit"] else ""
+    used = "does not fit the chip" if use["used"] is None else f"{use['used']:.4g}{unit}"
+    return f"{name} {used} of {use['limit']:g}{unit}"
+
+
+def _check_budget(uses: dict[str, dict[str, Any]]) -> None:
+    """Raise FitError naming every limit that the network, already written, exceeds; the binding one comes first."""
+    problems = Problems()
+    over = {name: use for name, use in uses.items() if not use["met"]}
+    for name in sorted(
+        over, key=lambda name: (over[name]["used"] or math.inf) / over[name]["limit"], reverse=True
+    ):
+        problems.note(NOT_MET.broken(f"--budget {name}", _use(name, over[name])))
+    problems.raise_as(FitError)
 
 
 if __name__ == "__main__":

@@ -225,6 +225,33 @@ class DensityController:
         self._support = [_support(p) for unit in self._units for p in self._weights(unit)]
         self.optimizer.reset_duals()
 
+    def aim(self, density: float) -> None:
+        """Set another density for all units, in (0, 1]; before ``settle``."""
+        for unit in self._units:
+            unit.density = float(density)
+
+    @torch.no_grad()
+    def tighten(self, density: float) -> None:
+        """Keep the strongest of the settled weights, a fraction ``density`` of all at most.
+
+        Args:
+            density: below the present one.
+        """
+        for unit in self._units:
+            unit.density = float(density)
+            strengths = []
+            for i in unit.groups:
+                group = self.optimizer.param_groups[i]
+                reg = group["reg"].with_lamda(1.0)
+                strengths += [reg.strength(p / group["delta"]) for p in group["params"]]
+            every = torch.cat([strength.ravel() for strength in strengths])
+            n_cut = every.numel() - math.floor(unit.density * every.numel())
+            limit = every.kthvalue(n_cut).values if n_cut else every.new_zeros(())
+            for p, strength in zip(self._weights(unit), strengths, strict=True):
+                p.mul_(strength > limit)
+        self._support = [_support(p) for unit in self._units for p in self._weights(unit)]
+        self.optimizer.reset_duals()
+
     def _hold(self) -> None:
         weights = (p for unit in self._units for p in self._weights(unit))
         for p, support in zip(weights, self._support, strict=True):

@@ -38,6 +38,13 @@ class Average:
             self.values[name].lerp_(p, self.rate)
 
     @torch.no_grad()
+    def mask(self) -> None:
+        """Set weights to 0 that are 0 in the module: the set of weights has become smaller."""
+        for name, p in self.module.named_parameters():
+            if p.ndim > 1:
+                self.values[name].mul_(p != 0)
+
+    @torch.no_grad()
     def write(self) -> None:
         """Write the average into the module."""
         for name, p in self.module.named_parameters():

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Interval
 
 from lbi import records
-from lbi.errors import InputError, Problems, Rule, UsageError
+from lbi.errors import InputError, LbiError, Problems, Rule, UsageError
 from lbi.network.graph import READOUTS
 from lbi.records import OneOf, Place, Rules, Takes
 from lbi.system import toml
@@ -25,6 +25,7 @@ from lbi.train.neurons import NEURONS
 from lbi.train.optim.choices import OPTIMIZERS
 from lbi.train.optim.masks import DISTRIBUTIONS
 from lbi.train.optim.regularizers import Regularizer
+from lbi.train.session.budget import Budget
 from lbi.train.session.device import DEVICES
 from lbi.train.session.presets import FEW, PRESETS
 
@@ -56,6 +57,8 @@ CHIP_PRECISION = Rule(
     "option", "float: the chip's integers are trained by compiled kernels", "leave precision at float"
 )
 WRITTEN_IF_CHOSEN = (
+    "budget",
+    "chip",
     "regularizer",
     "regularizer_options",
     "average",
@@ -73,6 +76,9 @@ PER_LAYER = Rule("option", "uniform or erdos_renyi: these methods keep the numbe
 LATER = Rule("option", "a share of the epochs below shrink ({shrink})")
 MAPPINGS = ("encoding", "regularizer_options")
 """Options with parts, each of which can be given as NAME.PART."""
+
+BUDGETED = Rule("option", "adabreg or linbreg", "leave --optimizer at adabreg")
+SETTLED = Rule("option", "above 0 with a budget", "leave settle at its preset")
 
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
@@ -107,7 +113,9 @@ class TrainConfig:
         precision: "float", or "chip" to compute in the chip's integers for the last epochs.
         chip_from: fraction of the epochs after which the chip's integers are used.
         optimizer: "adabreg", "linbreg" or "adam"; or Adam with masks: "prune" (gradual magnitude pruning), "set", "rigl".
-        density: fraction of weights to keep (not for adam).
+        density: fraction of weights to keep (not for adam); with a budget, the most to keep.
+        budget: the most that the deployed network may use on ``chip``, NAME=VALUE each (``lbi.train.session.budget``).
+        chip: chip of the budget: its name or TOML file.
         lr: initial learning rate.
         schedule: "cosine" (to 0), "settled" (constant until the last fraction ``settle`` of the epochs, then a cosine to
             0) or "constant".
@@ -178,6 +186,8 @@ class TrainConfig:
     ] = 0.7
     optimizer: Annotated[str, OneOf(tuple(OPTIMIZERS))] = "adabreg"
     density: Share = 0.2
+    budget: tuple[str, ...] = ()
+    chip: str | None = None
     lr: Positive = 2e-2
     schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
     average: ShareBelowOne = 0.0
@@ -222,10 +232,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         n_parts = 1
-        for name in ("hidden", "current_decay", "voltage_decay"):
+        for name in ("budget", "hidden", "current_decay", "voltage_decay"):
             if isinstance(getattr(self, name), list | tuple):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-                n_parts = max(n_parts, len(getattr(self, name)) if name != "hidden" else 1)
+                n_parts = max(n_parts, len(getattr(self, name)) if name.endswith("decay") else 1)
         for name in ("current_decay", "voltage_decay"):
             decays = getattr(self, name)
             if isinstance(decays, tuple) and len(decays) == 1:
@@ -239,6 +249,7 @@ class TrainConfig:
                 Regularizer.named(self.regularizer, self.lamda, self.regularizer_options)
             except UsageError as error:
                 problems.take(error)
+            self._check_budget(problems)
             n = len(self.current_decay)
             ranked = self.layer_densities != "global" or self.optimizer not in ("set", "rigl")
             PER_LAYER.check(problems, ranked, "layer_densities", f"'global' with {self.optimizer}")
@@ -247,6 +258,16 @@ class TrainConfig:
             DECAYS.check(problems, n >= 1, "current_decay", "no value")
             PARTS.check(problems, len(self.voltage_decay) == n, "voltage_decay", self.voltage_decay, n=n)
         problems.raise_as(UsageError)
+
+    def _check_budget(self, problems: Problems) -> None:
+        try:
+            Budget.read(self.budget, self.chip)
+        except LbiError as error:
+            problems.take(error)
+        sparse = not self.budget or OPTIMIZERS[self.optimizer].sparse
+        BUDGETED.check(problems, sparse, "budget", f"with {self.optimizer!r}")
+        settles = not self.budget or self.settle > 0
+        SETTLED.check(problems, settles, "settle", "0 with a budget")
 
     def _check_neuron(self, problems: Problems) -> None:
         names = spiking()
@@ -400,6 +421,8 @@ def make_config(
     if optimizer in OPTIMIZERS and OPTIMIZERS[optimizer].masks is not None:
         optimizer = "adam"  # masks over the weights that Adam moves
     chosen = {**presets.get("", {}), **presets.get(optimizer, {}), **given, "dataset": str(name)}
+    if chosen.get("budget") and "density" not in given:
+        chosen["density"] = 1.0  # the budget alone decides
     if chosen.get("density", TrainConfig.density) <= FEW:
         chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
     for whole, part in parts.items():

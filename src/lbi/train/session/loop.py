@@ -28,6 +28,7 @@ from lbi.train.optim.masks import MaskControl
 from lbi.train.session import distributed
 from lbi.train.session.augment import augment
 from lbi.train.session.averaging import Average
+from lbi.train.session.budget import Use
 from lbi.train.session.config import TrainConfig
 from lbi.train.session.device import choose, on_cpu
 from lbi.train.session.distillation import Teacher, divergence
@@ -36,7 +37,7 @@ from lbi.train.session.progress import Progress
 from lbi.train.session.readout import predict, scores
 from lbi.train.session.resume import check_optimizer, checked_progress
 from lbi.train.session.schedule import learning_rate, settling_epoch
-from lbi.train.session.setup import make_controller, make_optimizer
+from lbi.train.session.setup import make_budget, make_controller, make_optimizer
 
 EVALUATION_BATCH = 256
 
@@ -78,6 +79,8 @@ class Trainer:
         self.controller = make_controller(
             config, self.model, self.optimizer, self.n_batches, fresh=model is None
         )
+        self.budget = make_budget(config, self.train.spikes)
+        self.uses: tuple[Use, ...] = ()
         self.average: Average | None = None
         self.teacher: Teacher | None = None
         if config.teacher is not None:
@@ -98,6 +101,7 @@ class Trainer:
             if self.average is None and self.averages():
                 self.average = Average(self.model, self.config.average)
             self._epoch()
+            self._budget()
             if self.on_epoch is not None:
                 self.on_epoch(self)
         if self.progress.best_state is not None and self.config.patience:
@@ -108,12 +112,23 @@ class Trainer:
         self._enter_chip()
         if self.config.precision == "chip":
             snap(self.model)
+        if self.budget is not None and isinstance(self.controller, DensityController):
+            self.uses = self.budget.finish(self.model, self.controller)
         return self.progress
 
     def averages(self) -> bool:
         """Whether weights are averaged in the present epoch: once the set of weights is fixed."""
         settled = self.progress.epoch >= settling_epoch(self.config)
         return self.config.average > 0 and settled
+
+    def _budget(self) -> None:
+        """Steer by the budget; a settled network that loses weights is another candidate for the best one."""
+        if self.budget is None or not isinstance(self.controller, DensityController):
+            return
+        if self.budget.after_epoch(self.progress.epoch, self.model, self.controller):
+            if self.average is not None:
+                self.average.mask()
+            self.progress.best, self.progress.best_epoch = -1.0, self.progress.epoch
 
     def _enter_chip(self) -> None:
         """With ``precision="chip"``, switch to the chip's integers at the configured epoch."""
@@ -132,13 +147,17 @@ class Trainer:
         config, controller = self.config, self.controller
         if controller is None or controller.settled:
             return
+        density = config.density
+        if self.budget is not None and isinstance(controller, DensityController):
+            density = self.budget.density
+            controller.aim(density)
         share = self.progress.epoch / max(1, config.epochs)
         if config.settle > 0 and (ended or self.progress.epoch >= settling_epoch(config)):
             controller.settle()
             self.progress.best, self.progress.best_epoch = -1.0, self.progress.epoch
         elif isinstance(controller, DensityController):
             left = max(0.0, 1 - share / config.shrink) ** 3
-            controller.overshoot = 1 + left * max(0.0, self.start_density / config.density - 1)
+            controller.overshoot = 1 + left * max(0.0, self.start_density / density - 1)
 
     def _stale(self) -> bool:
         patience = self.config.patience
@@ -262,6 +281,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "controller": None if self.controller is None else self.controller.state_dict(),
             "start_density": self.start_density,
+            "budget": None if self.budget is None else self.budget.state_dict(),
             "progress": {
                 "epoch": progress.epoch,
                 "history": progress.history,
@@ -298,6 +318,8 @@ class Trainer:
             if "average" in checkpoint:
                 self.average = Average(self.model, self.config.average)
                 self.average.load(checkpoint["average"])
+            if self.budget is not None:
+                self.budget.load_state_dict(checkpoint.get("budget"))
             self.progress = progress
         except InputError:
             raise

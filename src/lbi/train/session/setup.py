@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lbi.train.layers.model import SpikingNetwork
 from lbi.train.optim.choices import OPTIMIZERS
@@ -13,6 +15,8 @@ from lbi.train.optim.masks import MaskControl
 from lbi.train.optim.optimizers import param_groups
 from lbi.train.optim.regularizers import Regularizer
 from lbi.train.optim.sparse_init import sparse_init_
+from lbi.train.session.budget import Budget
+from lbi.train.session.budget_control import BudgetController
 from lbi.train.session.config import TrainConfig
 
 
@@ -65,3 +69,17 @@ def make_controller(
     else:
         control.adopt()
     return control
+
+
+def make_budget(config: TrainConfig, spikes: NDArray[np.uint8]) -> BudgetController | None:
+    """The control of the density by the budget; None without a budget.
+
+    Args:
+        config: The run's options.
+        spikes: The training samples, (n_samples, n_steps, n_in).
+
+    Returns:
+        A new control.
+    """
+    budget = Budget.read(config.budget, config.chip)
+    return None if budget is None else BudgetController(budget, config.density, spikes, config.epochs)

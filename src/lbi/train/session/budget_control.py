@@ -1,0 +1,148 @@
+"""Control of the density by a budget: measure the present network on the chip, and aim for the density that just meets it.
+
+Every few epochs the network is measured on fixed training samples (``Budget.measure``). The use of every resource rises with
+the density, about as a power of it; the exponent is taken from the last two measurements. The density to aim for is the
+one at which the use closest to its limit would be just below it. ``DensityController`` underneath turns it into λ.
+Once the set of weights is fixed, a network that is over its budget loses its weakest weights; the rest is trained on.
+After the last epoch the network is certified on more samples and, if it is a little over, trimmed by bisection.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lbi.errors import InputError, Rule
+from lbi.network.graph import Network
+from lbi.train.layers.model import SpikingNetwork
+from lbi.train.model_pt import to_network
+from lbi.train.optim.density import DensityController
+from lbi.train.session.budget import Budget, Use, worst
+
+CHECKS = 25
+"""Measurements over a run, at most one per epoch."""
+
+SAMPLES, CERTIFICATE_SAMPLES = 128, 1024
+"""Training samples measured during training, and for the certificate."""
+
+AIM = 0.98
+"""Share of the limit to aim for."""
+
+LEAST_DENSITY = 1e-3
+EXPONENTS = (0.4, 1.3)
+"""Range of the exponent by which use grows with density."""
+
+TRIM_STEPS = 7
+"""Bisections of the last trim, which keeps at least half of the weights."""
+
+STATE = Rule("checkpoint", "a density and finite figures")
+
+
+class BudgetController:
+    """Sets the density of a run so that the network meets a budget.
+
+    Args:
+        budget: the limits.
+        highest: density that is not exceeded.
+        spikes: the training samples, (n_samples, n_steps, n_in).
+        epochs: epochs of the run.
+    """
+
+    def __init__(self, budget: Budget, highest: float, spikes: NDArray[np.uint8], epochs: int) -> None:
+        self.budget, self.highest = budget, highest
+        self.every = max(1, epochs // CHECKS)
+        self.density = min(highest, 0.1)
+        self.history: list[tuple[float, float]] = []
+        order = np.random.default_rng(0).permutation(spikes.shape[0])
+        self._sample = spikes[np.sort(order[:SAMPLES])]
+        self._certificate = spikes[np.sort(order[:CERTIFICATE_SAMPLES])]
+
+    def after_epoch(self, epoch: int, model: SpikingNetwork, controller: DensityController) -> bool:
+        """Measure if it is time, and steer.
+
+        Args:
+            epoch: epochs done.
+            model: the network.
+            controller: its density control.
+
+        Returns:
+            True if weights were removed from a settled network.
+        """
+        if epoch % self.every:
+            return False
+        now = controller.density()
+        ratio = worst(self.budget.measure(as_network(model), self._sample)).ratio
+        self.history.append((now, ratio if math.isfinite(ratio) else -1.0))
+        if controller.settled and ratio <= 1:
+            return False
+        scale = 0.0 if math.isinf(ratio) else AIM / max(ratio, 1e-3)
+        wanted = now * max(scale ** (1 / self._exponent()), 0.5)
+        if controller.settled:
+            controller.tighten(max(wanted, 0.7 * now))
+            return True
+        wanted = min(max(wanted, self.density / 2), self.density * 2)
+        self.density = min(max(wanted, LEAST_DENSITY), self.highest)
+        return False
+
+    def finish(self, model: SpikingNetwork, controller: DensityController) -> tuple[Use, ...]:
+        """Certify the trained network; trim it if it is over its budget and half of its weights suffice."""
+        uses = self.certify(model)
+        if worst(uses).met:
+            return uses
+        whole = {name: value.clone() for name, value in model.state_dict().items()}
+        now = controller.density()
+        met, over, best = now / 2, now, None
+        for step in range(TRIM_STEPS):
+            tried = met if step == 0 else math.sqrt(met * over)
+            model.load_state_dict(whole)
+            controller.tighten(tried)
+            uses = self.certify(model)
+            if worst(uses).met:
+                met, best = tried, ({name: value.clone() for name, value in model.state_dict().items()}, uses)
+            elif step == 0:
+                break
+            else:
+                over = tried
+        model.load_state_dict(whole if best is None else best[0])
+        return self.certify(model) if best is None else best[1]
+
+    def certify(self, model: SpikingNetwork) -> tuple[Use, ...]:
+        """What the network uses, on the samples of the certificate."""
+        return self.budget.measure(as_network(model), self._certificate)
+
+    def _exponent(self) -> float:
+        """By which power of the density the use grows, from the last two measurements at different densities."""
+        found = [(density, ratio) for density, ratio in self.history if ratio > 0 and density > 0]
+        for earlier in reversed(found[:-1]):
+            apart = math.log(found[-1][0] / earlier[0])
+            if abs(apart) > 0.05:
+                exponent = math.log(found[-1][1] / earlier[1]) / apart
+                return min(max(exponent, EXPONENTS[0]), EXPONENTS[1])
+        return 0.8
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state in plain types."""
+        return {"density": self.density, "history": [list(entry) for entry in self.history]}
+
+    def load_state_dict(self, state: Any) -> None:
+        """Continue from a saved state; raises InputError for anything else."""
+        try:
+            density = float(state["density"])
+            history = [(float(one), float(other)) for one, other in state["history"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(STATE.broken("--resume, budget", "another state")) from error
+        figures = np.array([density, *(figure for entry in history for figure in entry)])
+        if not (np.all(np.isfinite(figures)) and 0 < density <= 1):
+            raise InputError(STATE.broken("--resume, budget", f"density {density}"))
+        self.density, self.history = density, history
+
+
+@torch.no_grad()
+def as_network(model: SpikingNetwork) -> Network:
+    """The float network as it stands, on the CPU."""
+    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    return to_network(model.config, state, {})
