@@ -59,7 +59,7 @@ def test_rows_equal_sums_in_python_integers(kind, data):
         (int(g) + int(factor) * sum(int(weights[i, s]) >> int(spare) for s in sources)) & 0xFFFFFFFF
         for i, g in enumerate(goal)
     ]
-    added(goal, layout, kind, factor, sources, np.full((3, 64), -1, dtype=np.int64))
+    added(goal, layout, kind, factor, sources, np.full((3, 130), -1, dtype=np.int64))
     assert [int(value) & 0xFFFFFFFF for value in goal] == expected
 
 
@@ -70,7 +70,7 @@ def test_narrow_sums_hold_any_number_of_extreme_rows(monkeypatch, kind, weight):
     mode = SignMode.EXCITATORY if weight == 255 else SignMode.MIXED
     layout = layout_in(kind, np.full((70, 300), weight), monkeypatch, sign_mode=mode)
     goal = np.zeros(70, np.int32)
-    added(goal, layout, kind, layout.factor[0], np.arange(299, dtype=np.uint32), np.zeros((3, 64), np.int64))
+    added(goal, layout, kind, layout.factor[0], np.arange(299, dtype=np.uint32), np.zeros((3, 130), np.int64))
     assert (goal // layout.factor[0] * (1 << int(layout.shift[0]))).tolist() == [299 * weight] * 70
 
 
@@ -83,7 +83,7 @@ def test_plain_code_equals_vectors(monkeypatch, rng, kind):
     monkeypatch.setattr(rows, "has_vectors", lambda: False)
     goal = np.zeros(150, np.int32)
     plain = njit(added.py_func)
-    plain(goal, layout, kind, layout.factor[0], sources, np.zeros((3, 64), np.int64))
+    plain(goal, layout, kind, layout.factor[0], sources, np.zeros((3, 130), np.int64))
     assert goal.tolist() == weights[:, sources].sum(axis=1).tolist()
     assert not any(
         "zmm" in line and "expand" in line for line in plain.inspect_asm().popitem()[1].split("\n")

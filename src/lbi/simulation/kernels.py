@@ -77,7 +77,7 @@ class Scratch(NamedTuple):
     rings: NDArray[np.int32]
     sums: NDArray[np.int32]  # where a right-shifted projection sums each lag
     sources: NDArray[np.uint32]  # the spikes of one source in one step; 16 longer: vectors are written
-    room: NDArray[np.int64]  # (3, 64) of ``lbi.simulation.rows``
+    room: NDArray[np.int64]  # (3, 130) of ``lbi.simulation.rows``
 
 
 def scratch_for(layout: Layout) -> Scratch:
@@ -94,7 +94,7 @@ def scratch_for(layout: Layout) -> Scratch:
         rings=np.zeros(int(layout.ring[-1]), dtype=np.int32),
         sums=np.zeros(int(sums.max(initial=0)), dtype=np.int32),
         sources=np.zeros(max(layout.n_in, int(layout.n.max())) + 16, dtype=np.uint32),
-        room=np.zeros((3, 64), dtype=np.int64),
+        room=np.zeros((3, 130), dtype=np.int64),
     )
 
 

@@ -100,16 +100,18 @@ def kept_apart(context: Any, value: Any) -> Any:
 
 
 class Tile:
-    """Code for the sums of 64 neighbouring targets over some rows, for weights of one width.
+    """Code for the sums of neighbouring targets over some rows, for weights of one width.
 
     int8 weights are summed in int16 lanes, int16 weights in int32 lanes.
     """
 
-    def __init__(self, builder: Any, weight: Any) -> None:
+    def __init__(self, builder: Any, weight: Any, n_words: int) -> None:
         self.builder = builder
         self.weight = weight
         self.lanes = 512 // weight.width
-        self.parts = WORD // self.lanes  # vectors per word
+        self.n_words = n_words
+        self.per_word = WORD // self.lanes  # vectors per word
+        self.parts = n_words * self.per_word
         self.narrow = ir.VectorType(weight, self.lanes)
         self.sum_type = ir.VectorType(ir.IntType(2 * weight.width), self.lanes // 2)
         self.sums = [cgutils.alloca_once(builder, self.sum_type) for _ in range(2 * self.parts)]
@@ -117,19 +119,19 @@ class Tile:
             builder.store(self.sum_type(None), total)
 
     def loaded(self, weights: Any, at: Any) -> list[Any]:
-        """The vectors of a dense row's 64 weights."""
+        """The vectors of a dense row's weights from ``at``."""
         places = [self.builder.add(at, I64(part * self.lanes)) for part in range(self.parts)]
         return [
             self.builder.load(vector_at(self.builder, weights, place, self.narrow), align=1)
             for place in places
         ]
 
-    def expanded(self, weights: Any, at: Any, word: Any) -> tuple[list[Any], Any]:
+    def expanded(self, weights: Any, at: Any, words: list[Any]) -> tuple[list[Any], Any]:
         """The vectors of a masked row's weights in their lanes, and where the next word's weights begin."""
         builder, vectors = self.builder, []
         name = f"llvm.x86.avx512.mask.expand.v{self.lanes}i{self.weight.width}"
         for part in range(self.parts):
-            mask = builder.lshr(word, I64(part * self.lanes))
+            mask = builder.lshr(words[part // self.per_word], I64(part % self.per_word * self.lanes))
             mask = mask if self.lanes == WORD else builder.trunc(mask, ir.IntType(self.lanes))
             packed = builder.load(vector_at(builder, weights, at, self.narrow), align=1)
             # Through a register: an expansion that reads memory takes five times as long on Zen 4.
@@ -160,7 +162,7 @@ class Tile:
                 builder.store(builder.add(builder.load(total), more), total)
 
     def add_to(self, goal: Any, factor: Any) -> None:
-        """Add the sums times ``factor``, a power of two, to 64 int32 in the order of the targets."""
+        """Add the sums times ``factor``, a power of two, to int32 in the order of the targets."""
         builder = self.builder
         each, half = 64 // self.weight.width, self.lanes // 2
         many = ir.VectorType(I32, half)
