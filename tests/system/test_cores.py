@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import pytest
@@ -13,10 +14,13 @@ from lbi.system import cores
 def eight_cores(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     monkeypatch.setattr(cores, "CGROUP", tmp_path)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    cores._cgroup_limit.cache_clear()
+    monkeypatch.setattr(cores, "GROUPS", tmp_path / "groups")
+    (tmp_path / "groups").write_text("1:cpu:/\n")
+    for name in cores.LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    cores.cgroup_cpus.cache_clear()
     yield tmp_path
-    cores._cgroup_limit.cache_clear()
+    cores.cgroup_cpus.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,41 @@ def test_a_container_of_version_1(eight_cores, quota, expected):
 @pytest.mark.parametrize(
     ("text", "expected"), [("3", 3), ("2,4", 2), ("0", 8), ("x", 8), ("-2", 8), ("64", 8)]
 )
-def test_the_users_number_of_threads(monkeypatch, text, expected):
-    monkeypatch.setenv("OMP_NUM_THREADS", text)
+@pytest.mark.parametrize("name", cores.LIMITS)
+def test_the_users_number_of_threads(monkeypatch, name, text, expected):
+    monkeypatch.setenv(name, text)
     assert cores.available_cores() == expected
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/job/step\n", {"job/cpu.max": "150000 100000\n", "job/step/cpu.max": "max 100000\n"}, 1.5),
+        ("0::/job\n", {"job/cpu.max": "max 100000\n"}, math.inf),
+        ("0::/\n", {"cpu.max": "400000 100000\n"}, 4.0),
+        (
+            "4:memory:/x\n3:cpu,cpuacct:/x\n",
+            {"cpu/x/cpu.cfs_quota_us": "50000\n", "cpu/x/cpu.cfs_period_us": "100000\n"},
+            0.5,
+        ),
+        (
+            "3:cpu:/x\n",
+            {"cpu/x/cpu.cfs_quota_us": "-1\n", "cpu/x/cpu.cfs_period_us": "100000\n"},
+            math.inf,
+        ),
+        ("0::/job\n", {"job/cpu.max": "nonsense\n"}, math.inf),
+        ("", {}, math.inf),
+    ],
+)
+def test_quotas_of_groups_and_of_those_above_them(groups, files, expected, eight_cores):
+    for name, text in files.items():
+        path = eight_cores / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (eight_cores / "groups").write_text(groups)
+    assert cores.cgroup_cpus() == expected
+
+
+def test_the_process_need_not_name_its_groups(eight_cores):
+    (eight_cores / "groups").unlink()
+    assert cores.available_cores() == 8

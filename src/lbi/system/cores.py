@@ -8,19 +8,27 @@ from functools import cache
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+"""Where control groups are mounted."""
+
+GROUPS = Path("/proc/self/cgroup")
+"""The process's control groups, one ``id:controllers:path`` a line."""
+
+LIMITS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Environment variables that limit the number of threads."""
 
 
 def available_cores() -> int:
-    """The smallest of: CPU affinity, the container's CPU limit, ``OMP_NUM_THREADS``.
+    """The smallest of: CPU affinity, the container's CPU limit (rounded up), ``OMP_NUM_THREADS``, ``NUMBA_NUM_THREADS``.
 
     Returns:
         At least 1. Limits that the system does not tell are not applied (macOS has no affinity).
     """
-    limits = [_affinity(), _cgroup_limit()]
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if wanted.isdecimal() and int(wanted) > 0:
-        limits.append(int(wanted))
-    return max(1, min(limits))
+    limits = [_affinity(), cgroup_cpus()]
+    for name in LIMITS:
+        wanted = os.environ.get(name, "").split(",")[0].strip()  # OMP_NUM_THREADS lists nested levels
+        if wanted.isdecimal() and int(wanted) > 0:
+            limits.append(int(wanted))
+    return max(1, math.ceil(min(limits)))
 
 
 def _affinity() -> int:
@@ -30,16 +38,38 @@ def _affinity() -> int:
 
 
 @cache
-def _cgroup_limit() -> int:
-    """Cores of CPU time per period that a Linux container may use, rounded up; very many without a limit."""
+def cgroup_cpus() -> float:
+    """CPUs that the process's control groups allow, of version 1 and 2.
+
+    Returns:
+        The smallest quota divided by period over each group and those above it; infinite without a limit.
+    """
+    limit = math.inf
     try:
-        quota, period = (CGROUP / "cpu.max").read_text().split()  # version 2
-    except (OSError, ValueError):
-        try:
-            quota = (CGROUP / "cpu/cpu.cfs_quota_us").read_text().strip()  # version 1
-            period = (CGROUP / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return 1 << 30
-    if not quota.isdecimal() or not period.isdecimal() or int(quota) == 0 or int(period) == 0:
-        return 1 << 30  # "max" and -1: no limit
-    return math.ceil(int(quota) / int(period))
+        lines = GROUPS.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in ["0::/", *lines]:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = CGROUP / controllers if (CGROUP / controllers).is_dir() else CGROUP / "cpu"
+        group = (base if controllers else CGROUP) / path.lstrip("/")
+        for folder in (group, *group.parents):  # a container may not see the folders of its own path
+            limit = min(limit, _quota(folder))
+            if folder == CGROUP:
+                break
+    return limit
+
+
+def _quota(group: Path) -> float:
+    """CPUs that one control group allows."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()[:2]
+        else:
+            quota = (group / "cpu.cfs_quota_us").read_text()
+            period = (group / "cpu.cfs_period_us").read_text()
+        return float(quota) / float(period) if float(quota) > 0 else math.inf
+    except (OSError, ValueError, ZeroDivisionError):  # no limit: "max", or no such file
+        return math.inf

@@ -1,8 +1,8 @@
-"""Event-driven products with spikes: ``spikes @ weight.T`` and its gradients.
+"""Products with spikes, ``spikes @ weight.T``, and their gradients, over the spikes that occur and the living weights.
 
 With 5 % of the inputs set, adding the columns of spiking inputs is several times faster than the dense product;
-above ``MAX_RATE`` the dense product is faster and is used. The choice depends only on the data, so
-results are reproducible.
+if few weights are left too, only these are added. Which product is used depends only on spikes and weights, so
+results are reproducible. All of it runs in the kernels' threads.
 """
 
 from __future__ import annotations
@@ -12,124 +12,128 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbi.train.layers.numba_bridge import arrays, load_kernels
+from lbi.train.layers.living import Living, as_factor, living_of
+from lbi.train.layers.numba_bridge import arrays, load_kernels, run
 
 MAX_RATE = 0.2
-"""Fraction of set inputs up to which events are used (the measured break-even is about 0.25)."""
+"""Fraction of set inputs up to which events are used with dense weights (the measured break-even is about 0.25)."""
 
 MIN_OUTPUTS = 32
 """Output size below which rows do not fill vector registers and the dense product is used."""
+
+LIVING_COST = 8.0
+"""Time of one spike at one living weight, in times of one at a dense weight: their targets are scattered."""
 
 Events = tuple[Tensor, Tensor]
 """Set columns of each row: indptr (n_rows + 1,) int64 and indices int32."""
 
 
-def event_linear(spikes: Tensor, weight: Tensor) -> Tensor:
+def event_linear(spikes: Tensor, weight: Tensor, *, only_living: bool = False) -> Tensor:
     """``spikes @ weight.T`` for spikes (n_samples, n_steps, n_in) of 0 and 1, any type, and weight (n_out, n_in).
 
-    The result (n_samples, n_steps, n_out) is differentiable in weight, and in spikes if they are floats.
-
     Args:
-        spikes: (n_samples, n_steps, n_in).
-        weight: (n_out, n_in).
+        spikes: the spikes.
+        weight: the weights.
+        only_living: give weights that are 0 no gradient (0).
 
     Returns:
-        (n_samples, n_steps, n_out).
+        (n_samples, n_steps, n_out), differentiable in weight, and in spikes if they are floats.
     """
-    if weight.device.type != "cpu":
+    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
         return spikes.to(weight.dtype) @ weight.T
-    return _EventLinear.apply(spikes, weight)
+    return _EventLinear.apply(spikes, weight, only_living)
 
 
 class _EventLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, spikes: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, spikes: Tensor, weight: Tensor, only_living: bool) -> Tensor:
         rows = spikes.reshape(-1, spikes.shape[-1])
-        events = pack(rows, weight.shape[0])
-        dense = None if events is not None else rows.to(weight.dtype)
+        living = living_of(weight)
+        events = pack(rows, weight.shape[0], living)
+        dense = None if events is not None else rows.to(weight.dtype).contiguous()
+        ctx.living, ctx.only_living = living, only_living
         ctx.save_for_backward(weight, dense, *(events or ()))
-        return product(dense, events, weight).reshape(*spikes.shape[:-1], -1)
+        return product(dense, events, weight, living).reshape(*spikes.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        weight, dense, *events = ctx.saved_tensors
-        grad_spikes = grad @ weight if ctx.needs_input_grad[0] else None
-        grad_weight = None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        weight, dense, *packed = ctx.saved_tensors
+        rows = grad.reshape(-1, grad.shape[-1]).contiguous()
+        grad_spikes = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_spikes = row_product(rows, weight, ctx.living).reshape(*grad.shape[:-1], -1)
         if ctx.needs_input_grad[1]:
-            rows = grad.reshape(-1, grad.shape[-1]).contiguous()
-            if dense is None:
-                grad_weight = _event_gradient((events[0], events[1]), rows, weight.shape[1])
-            else:
-                grad_weight = rows.T @ dense
-        return grad_spikes, grad_weight
+            events = (packed[0], packed[1]) if packed else None
+            living = ctx.living if ctx.only_living else None
+            grad_weight = gradient(dense, events, rows, weight.shape[1], living)
+        return grad_spikes, grad_weight, None
 
 
-def pack(rows: Tensor, n_out: int) -> Events | None:
-    """The events of rows (n_rows, n_in), or None if a dense product with n_out columns is faster.
-
-    Args:
-        rows: (n_rows, n_in).
-        n_out: columns of the product.
-
-    Returns:
-        Row pointers and columns of the nonzeros.
-    """
+def pack(rows: Tensor, n_out: int, living: Living | None = None) -> Events | None:
+    """The events of rows (n_rows, n_in), or None if a dense product with n_out columns is faster."""
     if n_out < MIN_OUTPUTS:
         return None
-    kernels = load_kernels(rows.numel())
+    kernels = load_kernels()
     (x,) = arrays(rows.contiguous())
     indptr = torch.zeros(rows.shape[0] + 1, dtype=torch.int64)
-    kernels.count_events(x, indptr.numpy())
+    run(kernels.count_events, rows.numel(), x, indptr.numpy())
     torch.cumsum(indptr, 0, out=indptr)
     n_events = int(indptr[-1])
-    if n_events > MAX_RATE * rows.numel():
+    cost = 1.0 if living is None else min(1.0, LIVING_COST * living.density)
+    if n_events * cost > MAX_RATE * rows.numel():
         return None
     indices = torch.empty(n_events, dtype=torch.int32)
-    kernels.fill_events(x, *arrays(indptr, indices))
+    run(kernels.fill_events, rows.numel(), x, *arrays(indptr, indices))
     return indptr, indices
 
 
-def product(dense: Tensor | None, events: Events | None, weight: Tensor) -> Tensor:
-    """The product (n_rows, n_out), from events or from dense rows.
-
-    Args:
-        dense: (n_rows, n_in).
-        events: the result of ``pack``.
-        weight: (n_out, n_in).
-
-    Returns:
-        (n_rows, n_out).
-    """
+def product(dense: Tensor | None, events: Events | None, weight: Tensor, living: Living | None) -> Tensor:
+    """``rows @ weight.T`` (n_rows, n_out), from events or from dense rows (n_rows, n_in)."""
     if events is None:
         assert dense is not None
-        return dense @ weight.T
-    out = weight.new_empty(events[0].shape[0] - 1, weight.shape[0])
-    load_kernels(events[1].numel() * weight.shape[0] // 8).event_product(
-        *arrays(*events, weight.T.contiguous(), out)
-    )
+        return row_product(dense, weight.T, None)
+    kernels, n_out = load_kernels(), weight.shape[0]
+    out = weight.new_empty(events[0].shape[0] - 1, n_out)
+    n_values = events[1].numel() * n_out // 8
+    if living is not None and LIVING_COST * living.density < 1:
+        run(kernels.event_living_product, n_values, *arrays(*events, *living.lists, out))
+    else:
+        run(kernels.event_product, n_values, *arrays(*events, weight.T.contiguous(), out))
     return out
 
 
-def weight_gradient(spikes: Tensor, grad: Tensor) -> Tensor:
-    """``grad.T @ spikes`` (n_out, n_in) for spikes (n_rows, n_in) and grad (n_rows, n_out).
-
-    Args:
-        spikes: (n_rows, n_in).
-        grad: (n_rows, n_out).
-
-    Returns:
-        (n_out, n_in).
-    """
-    events = pack(spikes, grad.shape[1])
-    if events is None:
-        return grad.T @ spikes
-    return _event_gradient(events, grad.contiguous(), spikes.shape[1])
+def row_product(rows: Tensor, matrix: Tensor, living: Living | None) -> Tensor:
+    """``rows @ matrix`` for rows (n_rows, n_k) and a matrix (n_k, n), over its living entries if they are given."""
+    out = rows.new_empty(rows.shape[0], matrix.shape[1])
+    n_values = int(out.numel() * rows.shape[1] * (0.1 if living is None else living.density / 4))
+    factor = arrays(*as_factor(matrix.detach(), living))
+    run(load_kernels("layers.products").product, n_values, *arrays(rows), *factor, *arrays(out))
+    return out
 
 
-def _event_gradient(events: Events, grad: Tensor, n_in: int) -> Tensor:
-    by_source = grad.new_empty(n_in, grad.shape[1])
-    n_chunks = max(1, grad.shape[1] // 64)
-    load_kernels(events[1].numel() * grad.shape[1] // 8).event_weight_gradient(
-        *arrays(*events, grad, by_source), n_chunks
+def weight_gradient(spikes: Tensor, grad: Tensor, living: Living | None = None) -> Tensor:
+    """``grad.T @ spikes`` (n_out, n_in) for spikes (n_rows, n_in) and grad (n_rows, n_out), of ``living`` weights if given."""
+    events, grad = pack(spikes, grad.shape[1], living), grad.contiguous()
+    return gradient(
+        None if events is not None else spikes.contiguous(), events, grad, spikes.shape[1], living
     )
+
+
+def gradient(
+    dense: Tensor | None, events: Events | None, grad: Tensor, n_in: int, living: Living | None
+) -> Tensor:
+    """``grad.T @ rows`` (n_out, n_in) from events or from dense rows, 0 for all but ``living`` weights if they are given."""
+    n_out = grad.shape[1]
+    if events is None:
+        assert dense is not None
+        out = grad.new_empty(n_out, n_in)
+        n_values = grad.numel() * n_in // 16
+        run(load_kernels("layers.products").weight_gradient, n_values, *arrays(grad, dense, out))
+        return out if living is None else living.only(out)
+    n_values = events[1].numel() * n_out // 8
+    if living is not None:
+        return living.event_gradient(events, grad, n_values)
+    by_source = grad.new_empty(n_in, n_out)
+    n_chunks = max(1, n_out // 64)
+    run(load_kernels().event_weight_gradient, n_values, *arrays(*events, grad, by_source), n_chunks)
     return by_source.T

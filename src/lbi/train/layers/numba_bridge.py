@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -9,26 +10,50 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lbi.system import threads
+from lbi.system.cores import available_cores
+
 VALUES_PER_THREAD = 1 << 18
 """Neuron-steps (or events times outputs) below which another thread costs more than it gains."""
 
+_own: int | None = None
 
-def load_kernels(n_values: int, module: str = "layers.kernels") -> Any:
-    """A module of compiled kernels, with as many threads as torch uses but no more than ``n_values`` keep busy.
+
+def take_threads() -> None:
+    """Give torch's threads to the kernels: torch's own operations run on one thread from now on.
+
+    Two pools of threads wait for each other on a busy machine. In training with this package the kernels do
+    all large operations, so torch needs no threads of its own.
+    """
+    global _own
+    if _own is None:
+        _own = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+
+def n_threads(n_useful: int) -> int:
+    """Threads for work that keeps ``n_useful`` of them busy.
 
     Args:
-        n_values: values that a kernel works on.
-        module: name of the module.
+        n_useful: at most this many.
 
     Returns:
-        The module.
+        At least 1; not more than torch uses, nor than can run at once (``lbi.system.cores.available_cores``).
     """
-    import numba
+    if n_useful <= 1:
+        return 1
+    return max(1, min(n_useful, _own or torch.get_num_threads(), available_cores()))
 
-    available = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    useful = max(1, n_values // VALUES_PER_THREAD)
-    numba.set_num_threads(min(torch.get_num_threads(), available, useful))
+
+def load_kernels(module: str = "layers.kernels") -> Any:
+    """A module of compiled kernels, below ``lbi.train``."""
     return import_module(f"lbi.train.{module}")
+
+
+def run(kernel: Callable[..., object], n_values: int, *arguments: Any) -> None:
+    """Call a kernel on as many threads as ``n_values`` keep busy; its last argument is the counter of ``claim``."""
+    turns = np.zeros(1, np.int64)
+    threads.share(lambda: kernel(*arguments, turns), n_threads(n_values // VALUES_PER_THREAD))
 
 
 def arrays(*tensors: Tensor) -> list[np.ndarray]:

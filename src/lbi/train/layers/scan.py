@@ -1,7 +1,7 @@
 """A population over a whole sequence as one differentiable operation, for every neuron model.
 
-On a CPU, models with compiled kernels run all steps in one kernel each way; with recurrence the backward pass takes one
-matrix product and one kernel per step. CUBA-LIF also has kernels for CUDA. Every model has ``reference``, the equations of
+On a CPU, models with compiled kernels run all steps in one kernel each way, the products with recurrent weights
+included. CUBA-LIF also has kernels for CUDA. Every model has ``reference``, the equations of
 its float record in plain PyTorch: the definition that the kernels are tested against, and what runs where they do not.
 """
 
@@ -20,7 +20,8 @@ from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network.neurons import FloatParameters
 from lbi.train import gpu
 from lbi.train.layers.event_linear import weight_gradient
-from lbi.train.layers.numba_bridge import arrays, load_kernels
+from lbi.train.layers.living import as_factor, living_of
+from lbi.train.layers.numba_bridge import arrays, load_kernels, run
 from lbi.train.layers.surrogate import SURROGATES, Spike
 
 INPUT_SHAPE = Rule("input-shape", "floats (n_samples, n_steps, n)")
@@ -34,20 +35,17 @@ class Kernels:
     """The compiled kernels of a neuron model: ``lbi/train/neurons/<model>_kernels.py``.
 
     The module holds ``forward``, ``forward_chip`` (the chip's integers), ``backward`` (without recurrence),
-    ``step_backward`` (one step of it, with ``fed_back``, the gradient (n_samples, n) that the step's spikes get through
-    the recurrent weights) and ``parameter_gradients`` (of decays and bias, per sample), for ``neuron`` (n_parameters, n):
-    kept per step for each decay, levels, bias; ``traces`` (n_traces, n_samples, n_steps, n), ``carried`` (n_carried,
-    n_samples, n) and ``grads`` (n_decays + 1, n_samples, n).
+    ``backward_recurrent`` and ``parameter_gradients`` (of decays and bias, per sample), for ``neuron`` (n_parameters, n):
+    kept per step for each decay, levels, bias; ``traces`` (n_traces, n_samples, n_steps, n) and ``grads``
+    (n_decays + 1, n_samples, n). The last argument of each is the counter of ``lbi.system.claims``.
 
     Attributes:
         n_traces: Arrays (n_samples, n_steps, n) that a forward pass writes: spikes, voltages before reset, …
-        n_carried: Gradients (n_samples, n) that the backward pass hands from step to step.
         cuda: Whether ``<model>_cuda.py`` has a ``CudaScan``, which is used for tensors on a GPU once
             ``lbi.train.gpu`` allows it.
     """
 
     n_traces: int
-    n_carried: int
     cuda: bool = False
 
 
@@ -229,7 +227,7 @@ def scan_decays(
 
 
 class FusedScan(torch.autograd.Function):
-    """``scan`` on a CPU: one compiled kernel forward and one backward (with recurrence, one per step)."""
+    """``scan`` on a CPU: one compiled kernel forward and one backward."""
 
     @staticmethod
     def forward(
@@ -258,15 +256,15 @@ class FusedScan(torch.autograd.Function):
             The spikes and the voltages.
         """
         assert model.kernels is not None
-        kernels = load_kernels(a.numel(), f"neurons.{model.name}_kernels")
+        kernels = load_kernels(f"neurons.{model.name}_kernels")
         a = a.contiguous()
         parameters = torch.stack(neuron)
         traces = a.new_empty(model.kernels.n_traces, *a.shape)
         by_source = a.new_empty(0, 0) if recurrent is None else recurrent.T.contiguous()
         if chip:
-            kernels.forward_chip(*arrays(a, by_source, _in_units(model, parameters), traces))
+            run(kernels.forward_chip, a.numel(), *arrays(a, by_source, _in_units(model, parameters), traces))
         else:
-            kernels.forward(*arrays(a, by_source, parameters, traces))
+            run(kernels.forward, a.numel(), *arrays(a, by_source, parameters, traces))
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(recurrent, parameters, traces)
         ctx.options = (model, SURROGATES.index(surrogate), float(slope))
@@ -289,29 +287,23 @@ class FusedScan(torch.autograd.Function):
             return (None,) * (6 + model.n_parameters)
         recurrent, parameters, traces = ctx.saved_tensors
         spikes = traces[0]
-        kernels = load_kernels(spikes.numel(), f"neurons.{model.name}_kernels")
+        kernels = load_kernels(f"neurons.{model.name}_kernels")
         g_s = torch.zeros_like(spikes) if grad_s is None else grad_s.contiguous()
         g_v = spikes.new_empty(0, 0, 0) if grad_v is None else grad_v.contiguous()
         grad_a = torch.empty_like(spikes)
-        given = arrays(traces, g_s, g_v)
-        neuron = (*arrays(parameters), slope, kind)
+        given = (*arrays(traces, g_s, g_v, parameters), slope, kind)
         if recurrent is None:
-            kernels.backward(*given, *neuron, *arrays(grad_a))
+            run(kernels.backward, spikes.numel(), *given, *arrays(grad_a))
         else:
-            n_samples, n_steps, n = spikes.shape
-            fed_back = spikes.new_zeros(n_samples, n)
-            inner = arrays(spikes.new_zeros(model.kernels.n_carried, n_samples, n), grad_a)
-            given, weights = [*given, *arrays(fed_back)], recurrent.detach()
-            for t in range(n_steps - 1, -1, -1):
-                kernels.step_backward(*given, *neuron, *inner, t)
-                if t:
-                    torch.mm(grad_a[:, t], weights, out=fed_back)
+            weights = arrays(*as_factor(recurrent, living_of(recurrent)))
+            run(kernels.backward_recurrent, spikes.numel(), *given, *weights, *arrays(grad_a))
         grad_recurrent = _recurrent_gradient(spikes, grad_a) if ctx.needs_input_grad[5] else None
         grads: list[Tensor | None] = [None] * model.n_parameters
         trained = [*range(len(model.decays)), model.n_parameters - 1]
         if any(ctx.needs_input_grad[6 + i] for i in trained):
             parts = spikes.new_empty(len(trained), spikes.shape[0], spikes.shape[2])
-            kernels.parameter_gradients(*arrays(traces, g_v, grad_a, parameters, parts))
+            inner = arrays(traces, g_v, grad_a, parameters, parts)
+            run(kernels.parameter_gradients, spikes.numel(), *inner)
             for i, part in zip(trained, parts.sum(1), strict=True):
                 grads[i] = part
         return None, None, None, None, grad_a, grad_recurrent, *grads

@@ -11,22 +11,25 @@ the threshold) and θ* (its excess), all before the spike changes θ and r.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
+from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
+from lbi.train.layers.products import feed_back, feedback_memory
 from lbi.train.neurons.arithmetic import add_recurrent, current, decayed, surrogate, voltage
 
 
-@compiled(parallel=True)
-def forward(a, w_rec_t, neuron, traces):
-    """Forward pass in floats; ``w_rec_t``: (n, n) recurrent weights by source, or (0, 0) for none."""
+@compiled(nogil=True)
+def forward(a, w_rec_t, neuron, traces, turns):
+    """w_rec_t: (n, n) recurrent weights by source, or (0, 0) for none."""
     n_samples, n_steps, n = a.shape
     alpha, beta, keep_theta, keep_r = neuron[0], neuron[1], neuron[2], neuron[3]
     threshold, step, bias = neuron[4], neuron[5], neuron[6]
     s_out, v_out, w_out, theta_out = traces[0], traces[1], traces[2], traces[3]
     recurrent = w_rec_t.shape[0] > 0
     zero, one, two = a.dtype.type(0), a.dtype.type(1), a.dtype.type(2)
-    for b in prange(n_samples):
+    b = claim(turns)
+    while b < n_samples:
         u = np.zeros(n, a.dtype)
         v = np.zeros(n, a.dtype)
         theta = np.zeros(n, a.dtype)
@@ -50,18 +53,20 @@ def forward(a, w_rec_t, neuron, traces):
                 v_t[i] = v[i]
                 w_t[i] = w
                 theta_t[i] = excess
+        b = claim(turns)
 
 
-@compiled(parallel=True)
-def forward_chip(a, w_rec_t, neuron, traces):
-    """Forward pass in the chip's integers, as ``lbi.network.neurons.FixedAtrLif``; ``neuron``: int64, in 4096ths, mantissa units, state units."""
+@compiled(nogil=True)
+def forward_chip(a, w_rec_t, neuron, traces, turns):
+    """The same as ``lbi.network.neurons.FixedAtrLif``; neuron: int64, in 4096ths, mantissa units, state units."""
     n_samples, n_steps, n = a.shape
     keep_u, keep_v, keep_theta, keep_r = neuron[0], neuron[1], neuron[2], neuron[3]
     theta_0, theta_step, bias = neuron[4], neuron[5], neuron[6]
     s_out, v_out, w_out, theta_out = traces[0], traces[1], traces[2], traces[3]
     recurrent = w_rec_t.shape[0] > 0
     one, zero, fraction = v_out.dtype.type(1), v_out.dtype.type(0), v_out.dtype.type(1 / 64)
-    for b in prange(n_samples):
+    b = claim(turns)
+    while b < n_samples:
         u = np.zeros(n, np.int64)
         v = np.zeros(n, np.int64)
         theta = np.zeros(n, np.int64)
@@ -86,10 +91,11 @@ def forward_chip(a, w_rec_t, neuron, traces):
                 v_out[b, t, i] = v_out.dtype.type(v[i]) * fraction
                 w_out[b, t, i] = v_out.dtype.type(v[i] - refractory - excess) * fraction
                 theta_out[b, t, i] = v_out.dtype.type(excess) * fraction
+        b = claim(turns)
 
 
-@compiled(parallel=True)
-def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
+@compiled(nogil=True)
+def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a, turns):
     """Backward pass without recurrence; ``lbi.train.neurons.atrlif`` says through which spikes gradients pass."""
     s_out, w_out = traces[0], traces[2]
     n_samples, n_steps, n = w_out.shape
@@ -97,7 +103,8 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
     slope = w_out.dtype.type(slope)
     alpha, beta, keep_theta, keep_r = neuron[0], neuron[1], neuron[2], neuron[3]
     threshold, step = neuron[4], neuron[5]
-    for b in prange(n_samples):
+    b = claim(turns)
+    while b < n_samples:
         g_u = np.zeros(n, w_out.dtype)
         g_v = np.zeros(n, w_out.dtype)
         g_theta = np.zeros(n, w_out.dtype)
@@ -123,45 +130,60 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
                 g_r,
                 grad_a[b, t],
             )
+        b = claim(turns)
 
 
-@compiled(parallel=True)
-def step_backward(traces, grad_s, grad_v, fed_back, neuron, slope, kind, carried, grad_a, t):
-    """One step of the backward pass with recurrence; ``carried``: gradients of u, v, θ and r, each (n_samples, n)."""
+@compiled(nogil=True)
+def backward_recurrent(
+    traces, grad_s, grad_v, neuron, slope, kind, panels, first_of, entries, values, grad_a, turns
+):
+    """With recurrence, as ``cuba_lif_kernels.backward_recurrent``."""
     s_out, w_out = traces[0], traces[2]
-    n_samples, _, n = w_out.shape
+    n_samples, n_steps, n = w_out.shape
     alpha, beta, keep_theta, keep_r = neuron[0], neuron[1], neuron[2], neuron[3]
     threshold, step = neuron[4], neuron[5]
-    g_u, g_v, g_theta, g_r = carried[0], carried[1], carried[2], carried[3]
     with_v = grad_v.shape[0] > 0
     slope = w_out.dtype.type(slope)
-    n_blocks = min(n_samples, 16)
-    for block in prange(n_blocks):
-        for b in range(block * n_samples // n_blocks, (block + 1) * n_samples // n_blocks):
-            fed = fed_back[b]
-            g_s = grad_s[b, t]
-            for i in range(n):
-                fed[i] += g_s[i]
-            _backward_row(
-                s_out[b, t],
-                w_out[b, t],
-                fed,
-                grad_v[b, t] if with_v else g_s,
-                with_v,
-                alpha,
-                beta,
-                keep_theta,
-                keep_r,
-                threshold,
-                step,
-                slope,
-                kind,
-                g_u[b],
-                g_v[b],
-                g_theta[b],
-                g_r[b],
-                grad_a[b, t],
-            )
+    memory = feedback_memory(w_out, n, panels.shape[0] > 0)
+    block = memory[0].shape[0]
+    first = claim(turns) * block
+    while first < n_samples:
+        n_block = min(block, n_samples - first)
+        given, fed = memory[0], memory[1]
+        given[:], fed[:] = 0, 0
+        carried = np.zeros((4, n_block, n), w_out.dtype)
+        for t in range(n_steps - 1, -1, -1):
+            for k in range(n_block):
+                b = first + k
+                g_s, back, g_a = grad_s[b, t], fed[k], grad_a[b, t]
+                for i in range(n):
+                    back[i] += g_s[i]
+                _backward_row(
+                    s_out[b, t],
+                    w_out[b, t],
+                    back,
+                    grad_v[b, t] if with_v else g_s,
+                    with_v,
+                    alpha,
+                    beta,
+                    keep_theta,
+                    keep_r,
+                    threshold,
+                    step,
+                    slope,
+                    kind,
+                    carried[0, k],
+                    carried[1, k],
+                    carried[2, k],
+                    carried[3, k],
+                    g_a,
+                )
+                copied = given[k]
+                for i in range(n):
+                    copied[i] = g_a[i]
+            if t > 0:
+                feed_back(n_block, panels, first_of, entries, values, memory)
+        first = claim(turns) * block
 
 
 @njit(inline="always")
@@ -203,8 +225,8 @@ def _backward_row(
         g_r[i] = keep_r[i] * (g_r[i] - g_w)
 
 
-@compiled(parallel=True)
-def parameter_gradients(traces, grad_v, grad_a, neuron, grads):
+@compiled(nogil=True)
+def parameter_gradients(traces, grad_v, grad_a, neuron, grads, turns):
     """Gradients of the four factors and the bias; all other gradients and states follow from grad_a and the traces.
 
     dL/du = grad_a, dL/dv = grad_a[t] − alpha·grad_a[t + 1], dL/dw = dL/dv − beta·dL/dv[t + 1] − grad_v
@@ -215,7 +237,8 @@ def parameter_gradients(traces, grad_v, grad_a, neuron, grads):
     threshold, step, bias = neuron[4], neuron[5], neuron[6]
     with_v = grad_v.shape[0] > 0
     zero, two = v_out.dtype.type(0), v_out.dtype.type(2)
-    for b in prange(n_samples):
+    b = claim(turns)
+    while b < n_samples:
         sums = np.zeros((5, n), v_out.dtype)
         later = np.zeros(n, v_out.dtype)
         g_theta = np.zeros(n, v_out.dtype)
@@ -240,3 +263,4 @@ def parameter_gradients(traces, grad_v, grad_a, neuron, grads):
                 g_theta[i] *= keep_theta[i]
                 g_r[i] *= keep_r[i]
         grads[:, b] = sums
+        b = claim(turns)

@@ -48,4 +48,4 @@ def cuba_lif(
     return scan_decays(CUBA_LIF, a, recurrent, decays, (threshold,), bias, surrogate, slope)
 
 
-CUBA_LIF = NeuronModel(CubaLif, Kernels(n_traces=2, n_carried=2, cuda=True))
+CUBA_LIF = NeuronModel(CubaLif, Kernels(n_traces=2, cuda=True))

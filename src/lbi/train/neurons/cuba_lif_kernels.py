@@ -11,21 +11,24 @@ fast-math. ``neuron`` holds alpha, beta (kept per step), threshold and bias; ``t
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
+from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
+from lbi.train.layers.products import feed_back, feedback_memory
 from lbi.train.neurons.arithmetic import add_recurrent, current, surrogate, voltage
 
 
-@compiled(parallel=True)
-def forward(a, w_rec_t, neuron, traces):
-    """Forward pass in floats; ``w_rec_t``: (n, n) recurrent weights by source, or (0, 0) for none."""
+@compiled(nogil=True)
+def forward(a, w_rec_t, neuron, traces, turns):
+    """w_rec_t: (n, n) recurrent weights by source, or (0, 0) for none."""
     n_samples, n_steps, n = a.shape
     alpha, beta, threshold, bias = neuron[0], neuron[1], neuron[2], neuron[3]
     s_out, v_out = traces[0], traces[1]
     recurrent = w_rec_t.shape[0] > 0
     zero, one = a.dtype.type(0), a.dtype.type(1)
-    for b in prange(n_samples):
+    b = claim(turns)
+    while b < n_samples:
         u = np.zeros(n, a.dtype)
         v = np.zeros(n, a.dtype)
         fired = np.empty(n + 1, np.int32)
@@ -43,17 +46,19 @@ def forward(a, w_rec_t, neuron, traces):
                 v_t[i] = value
                 s_t[i] = one if fires else zero
                 v[i] = zero if fires else value
+        b = claim(turns)
 
 
-@compiled(parallel=True)
-def forward_chip(a, w_rec_t, neuron, traces):
-    """Forward pass in the chip's integers, as ``lbi.network.neurons.FixedCubaLif``; ``neuron``: int64, in 4096ths, mantissa units, state units."""
+@compiled(nogil=True)
+def forward_chip(a, w_rec_t, neuron, traces, turns):
+    """The same as ``lbi.network.neurons.FixedCubaLif``; neuron: int64, in 4096ths, mantissa units, state units."""
     n_samples, n_steps, n = a.shape
     keep_u, keep_v, vth, bias = neuron[0], neuron[1], neuron[2], neuron[3]
     s_out, v_out = traces[0], traces[1]
     recurrent = w_rec_t.shape[0] > 0
     one, zero, fraction = v_out.dtype.type(1), v_out.dtype.type(0), v_out.dtype.type(1 / 64)
-    for b in prange(n_samples):
+    b = claim(turns)
+    while b < n_samples:
         u = np.zeros(n, np.int64)
         v = np.zeros(n, np.int64)
         total = np.zeros(n, a.dtype)
@@ -70,17 +75,19 @@ def forward_chip(a, w_rec_t, neuron, traces):
                 v[i] = 0 if fires else value
                 v_out[b, t, i] = v_out.dtype.type(value) * fraction
                 s_out[b, t, i] = one if fires else zero
+        b = claim(turns)
 
 
-@compiled(parallel=True)
-def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
-    """Backward pass without recurrence. The reset passes no gradient: v after it is v·(1 − s) with s taken as a constant."""
+@compiled(nogil=True)
+def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a, turns):
+    """Without recurrence. The reset passes no gradient: v after it is v·(1 − s) with s taken as a constant."""
     v_out = traces[1]
     n_samples, n_steps, n = v_out.shape
     alpha, beta, threshold = neuron[0], neuron[1], neuron[2]
     with_v = grad_v.shape[0] > 0
     slope = v_out.dtype.type(slope)
-    for b in prange(n_samples):
+    b = claim(turns)
+    while b < n_samples:
         g_v = np.zeros(n, v_out.dtype)
         g_u = np.zeros(n, v_out.dtype)
         for t in range(n_steps - 1, -1, -1):
@@ -98,38 +105,47 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a):
                 g_v,
                 grad_a[b, t],
             )
+        b = claim(turns)
 
 
-@compiled(parallel=True)
-def step_backward(traces, grad_s, grad_v, fed_back, neuron, slope, kind, carried, grad_a, t):
-    """One step of the backward pass with recurrence; ``carried``: gradients of u and v, each (n_samples, n)."""
+@compiled(nogil=True)
+def backward_recurrent(
+    traces, grad_s, grad_v, neuron, slope, kind, panels, first_of, entries, values, grad_a, turns
+):
+    """With recurrence; ``lbi.train.layers.products`` describes how the recurrent weights are given.
+
+    Threads claim as many samples as a vector has lanes, and compute all steps of them.
+    """
     v_out = traces[1]
-    n_samples, _, n = v_out.shape
+    n_samples, n_steps, n = v_out.shape
     alpha, beta, threshold = neuron[0], neuron[1], neuron[2]
-    g_u, g_v = carried[0], carried[1]
     with_v = grad_v.shape[0] > 0
     slope = v_out.dtype.type(slope)
-    n_blocks = min(n_samples, 16)
-    for block in prange(n_blocks):
-        for b in range(block * n_samples // n_blocks, (block + 1) * n_samples // n_blocks):
-            fed = fed_back[b]
-            g_s = grad_s[b, t]
-            for i in range(n):
-                fed[i] += g_s[i]
-            _backward_row(
-                v_out[b, t],
-                fed,
-                grad_v[b, t] if with_v else g_s,
-                with_v,
-                alpha,
-                beta,
-                threshold,
-                slope,
-                kind,
-                g_u[b],
-                g_v[b],
-                grad_a[b, t],
-            )
+    memory = feedback_memory(v_out, n, panels.shape[0] > 0)
+    block = memory[0].shape[0]
+    first = claim(turns) * block
+    while first < n_samples:
+        n_block = min(block, n_samples - first)
+        given, fed = memory[0], memory[1]
+        given[:], fed[:] = 0, 0
+        g_u = np.zeros((n_block, n), v_out.dtype)
+        g_v = np.zeros((n_block, n), v_out.dtype)
+        for t in range(n_steps - 1, -1, -1):
+            for k in range(n_block):
+                b = first + k
+                g_s, back, g_a = grad_s[b, t], fed[k], grad_a[b, t]
+                for i in range(n):
+                    back[i] += g_s[i]
+                extra = grad_v[b, t] if with_v else g_s
+                _backward_row(
+                    v_out[b, t], back, extra, with_v, alpha, beta, threshold, slope, kind, g_u[k], g_v[k], g_a
+                )
+                copied = given[k]
+                for i in range(n):
+                    copied[i] = g_a[i]
+            if t > 0:
+                feed_back(n_block, panels, first_of, entries, values, memory)
+        first = claim(turns) * block
 
 
 @njit(inline="always")
@@ -147,14 +163,15 @@ def _backward_row(v_t, g_s, g_extra, with_v, alpha, beta, threshold, slope, kind
         g_a[i] = g_u[i]
 
 
-@compiled(parallel=True)
-def parameter_gradients(traces, grad_v, grad_a, neuron, grads):
-    """Gradients of alpha, beta and bias: dL/du = grad_a, dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
+@compiled(nogil=True)
+def parameter_gradients(traces, grad_v, grad_a, neuron, grads, turns):
+    """Of alpha, beta, bias; dL/du = grad_a, dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
     v_out = traces[1]
     n_samples, n_steps, n = v_out.shape
     alpha, beta, threshold, bias = neuron[0], neuron[1], neuron[2], neuron[3]
     zero = v_out.dtype.type(0)
-    for b in prange(n_samples):
+    b = claim(turns)
+    while b < n_samples:
         sums = np.zeros((3, n), v_out.dtype)
         v_before = np.zeros(n, v_out.dtype)
         u = np.zeros(n, v_out.dtype)
@@ -169,3 +186,4 @@ def parameter_gradients(traces, grad_v, grad_a, neuron, grads):
                 u[i] = value - beta[i] * v_before[i] - bias[i]
                 v_before[i] = zero if value > threshold[i] else value
         grads[:, b] = sums
+        b = claim(turns)

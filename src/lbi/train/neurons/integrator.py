@@ -5,4 +5,4 @@ from __future__ import annotations
 from lbi.network.neurons import Integrator
 from lbi.train.layers.scan import Kernels, NeuronModel
 
-INTEGRATOR = NeuronModel(Integrator, Kernels(n_traces=2, n_carried=0))
+INTEGRATOR = NeuronModel(Integrator, Kernels(n_traces=2))

@@ -14,12 +14,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import carray, config, get_num_threads, njit, prange, set_num_threads, types
+from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
+from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
+from lbi.system.threads import share
+from lbi.train.layers.numba_bridge import n_threads
 from lbi.train.optim.slot import DUAL, SHRINK
 
 _SHARE = 1 << 17  # elements below which another thread costs more than it gains
@@ -104,8 +107,8 @@ def _shrink(x, low, high, scale):  # type: ignore[no-untyped-def]
     return (x - (low if x < low else (high if x > high else x))) * scale
 
 
-@compiled(parallel=True, nogil=True, error_model="numpy")
-def _adam(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-untyped-def]
+@compiled(nogil=True, error_model="numpy")
+def _adam(chunks, starts, sizes, addresses, modes, scalars, turns):  # type: ignore[no-untyped-def]
     """AdaBreg on the dual v, or Adam on θ itself, for every chunk.
 
     Args:
@@ -116,8 +119,10 @@ def _adam(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-
         addresses: (n, 5) of θ, g, m, s, v.
         scalars: (n, 12): δ, low, high, scale, lr·decay, β₁, 1−β₁, β₂, 1−β₂, ε, alpha, correction. _STREAM
             requires lr·decay = 0 and θ and its chunks to start at a cache line.
+        turns: counter of ``claim``.
     """
-    for chunk in prange(len(chunks)):
+    chunk = claim(turns)
+    while chunk < len(chunks):
         k = chunks[chunk]
         start, n = starts[chunk], min(_CHUNK, sizes[k] - starts[chunk])
         delta, low, high, scale, decay, b1, c1, b2, c2, eps, alpha, correction = scalars[k]
@@ -156,16 +161,18 @@ def _adam(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-
                 s[i] = s[i] * b2 + g[i] * g[i] * c2
                 direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
                 theta[i] = (theta[i] - theta[i] * decay) - direction
+        chunk = claim(turns)
 
 
-@compiled(parallel=True, nogil=True, error_model="numpy")
-def _sgd(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-untyped-def]
+@compiled(nogil=True, error_model="numpy")
+def _sgd(chunks, starts, sizes, addresses, modes, scalars, turns):  # type: ignore[no-untyped-def]
     """LinBreg on the dual v, or SGD on θ itself, for every chunk.
 
     As ``_adam``, with addresses (n, 4) of θ, g, the momentum's buffer b, v, and scalars (n, 7): δ, low,
     high, scale, lr·decay, lr, momentum. Where b is g, there is no momentum.
     """
-    for chunk in prange(len(chunks)):
+    chunk = claim(turns)
+    while chunk < len(chunks):
         k = chunks[chunk]
         start, n = starts[chunk], min(_CHUNK, sizes[k] - starts[chunk])
         delta, low, high, scale, decay, lr, momentum = scalars[k]
@@ -185,20 +192,14 @@ def _sgd(chunks, starts, sizes, addresses, modes, scalars):  # type: ignore[no-u
         else:
             for i in range(n):
                 theta[i] = (theta[i] - theta[i] * decay) - b[i] * lr
+        chunk = claim(turns)
 
 
 _KERNELS = {"adabreg": _adam, "linbreg": _sgd}
 
 
 def fusable(tensors: Sequence[Tensor]) -> bool:
-    """True if the kernels can process a parameter's tensors: contiguous, on the CPU, of one float type and size.
-
-    Args:
-        tensors: a parameter and the tensors of its step.
-
-    Returns:
-        Whether they can.
-    """
+    """True if the kernels can process a parameter's tensors: contiguous, on the CPU, of one float type and size."""
     dtype, n = tensors[0].dtype, tensors[0].numel()
     return dtype in _TYPES and all(
         t.dtype is dtype and t.is_cpu and t.is_contiguous() and t.numel() == n for t in tensors
@@ -209,20 +210,12 @@ Geometry = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 
 
 def geometry(params: Sequence[Tensor]) -> Geometry:
-    """Chunks, their first elements, sizes and a suitable number of threads: everything except the addresses.
-
-    Args:
-        params: the parameters.
-
-    Returns:
-        Index of the tensor of each chunk, first element of each chunk, size of each tensor, number of threads.
-    """
+    """Chunks, their first elements, sizes and the number of threads that they keep busy: everything except the addresses."""
     sizes = np.array([p.numel() for p in params], np.int64)
     counts = -(-sizes // _CHUNK)
     chunks = np.repeat(np.arange(len(sizes)), counts)
     starts = (np.arange(len(chunks)) - np.repeat(np.cumsum(counts) - counts, counts)) * _CHUNK
-    available = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    return chunks, starts, sizes, max(1, min(available, int(sizes.sum()) // _SHARE))
+    return chunks, starts, sizes, int(sizes.sum()) // _SHARE
 
 
 def run(
@@ -244,14 +237,10 @@ def run(
         which: (n_parameters,) recipe of each parameter.
     """
     addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)
-    chunks, starts, sizes, threads = place
+    chunks, starts, sizes, n_useful = place
     numbers = scalars.astype(_TYPES[tensors[0][0].dtype])[which]
     modes = modes[which]
     if kind == "adabreg" and int(sizes.sum()) * addresses.shape[1] * numbers.itemsize > _CACHED:
         modes[(modes == SHRINK) & (numbers[:, 4] == 0) & (addresses[:, 0] % _LINE == 0)] = _STREAM
-    before = get_num_threads()
-    set_num_threads(min(threads, torch.get_num_threads()))
-    try:
-        _KERNELS[kind](chunks, starts, sizes, addresses, modes, numbers)
-    finally:
-        set_num_threads(before)
+    kernel, turns = _KERNELS[kind], np.zeros(1, np.int64)
+    share(lambda: kernel(chunks, starts, sizes, addresses, modes, numbers, turns), n_threads(n_useful))

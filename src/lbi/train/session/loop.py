@@ -256,7 +256,7 @@ class Trainer:
     @torch.no_grad()
     def _sums(self, loss: Tensor, run: list[tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
         """(3,) float64 sums of loss, correct answers and spikes over this process's share of a batch."""
-        n_spikes = torch.stack([spikes.sum(dtype=torch.float64) for spikes, _ in run]).sum()
+        n_spikes = torch.stack([spikes.sum(-1).sum(dtype=torch.float64) for spikes, _ in run]).sum()
         n_right = (predict(self.model, run) == labels).sum().double()
         return torch.stack([loss.detach().double(), n_right, n_spikes])
 

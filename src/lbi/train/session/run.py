@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lbi import datasets
 from lbi.errors import InputError, Rule
 from lbi.system.atomic import check_writable
 from lbi.train import untrusted_torch
 from lbi.train.layers.chip_exact import leave_chip
 from lbi.train.layers.model import SpikingNetwork
+from lbi.train.layers.numba_bridge import take_threads
 from lbi.train.model_pt import save_model
 from lbi.train.session import distributed
 from lbi.train.session.config import TrainConfig, make_config
@@ -27,9 +26,6 @@ from lbi.train.session.start import Start
 
 CHECKPOINT = ("lbi.checkpoint", 1)
 """Format and version of a checkpoint: a torch.save file of plain types and tensors."""
-
-SMALL_BATCH = 1 << 19
-"""Neuron-steps per batch below which one thread is fastest."""
 
 CHECKPOINT_EVERY_S = 20.0
 """Seconds of training that an interruption can lose."""
@@ -103,9 +99,8 @@ def prepare(
     trainer = Trainer(config, dataset, model=model)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    n_neurons = trainer.model.config.n_in + sum(layer.config.n for layer in trainer.model.populations())
-    if config.batch_size * trainer.dataset.n_steps * n_neurons < SMALL_BATCH:
-        torch.set_num_threads(1)  # synchronizing threads would take longer than the work
+    if device.type == "cpu" and all(layer.neuron.kernels for layer in trainer.model.populations()):
+        take_threads()
     return trainer
 
 

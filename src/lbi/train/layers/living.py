@@ -1,0 +1,113 @@
+"""The living weights of a matrix, those that are not 0, listed for the kernels; and the matrix in strips for dense tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lbi.train.layers.numba_bridge import arrays, load_kernels, run
+
+MAX_DENSITY = 0.2
+"""Fraction of living weights up to which they are listed: the product of dense rows breaks even above 0.25."""
+
+WORTHWHILE = 1 << 14
+"""Weights of a matrix from which listing the living ones pays."""
+
+CHUNKS = 32
+"""Chunks of sources with about as many living weights each that threads claim."""
+
+
+@dataclass(frozen=True)
+class Living:
+    """Living weights of a matrix (n_out, n_in), by source.
+
+    Attributes:
+        first_of: (n_in + 1,) int64, where the weights of each source start.
+        targets: (n,) int32, ascending for each source.
+        values: (n,) the weights.
+        shape: of the matrix.
+    """
+
+    first_of: Tensor
+    targets: Tensor
+    values: Tensor
+    shape: tuple[int, int]
+
+    @staticmethod
+    def none(like: Tensor) -> Living:
+        """Empty lists, of the type of ``like``."""
+        first_of = torch.zeros(1, dtype=torch.int64)
+        return Living(first_of, torch.zeros(0, dtype=torch.int32), like.new_empty(0), (0, 0))
+
+    @property
+    def lists(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The lists as the kernels take them."""
+        return self.first_of, self.targets, self.values
+
+    @property
+    def density(self) -> float:
+        """Living weights / weights."""
+        return self.values.numel() / max(1, self.shape[0] * self.shape[1])
+
+    def only(self, grad: Tensor) -> Tensor:
+        """A gradient with 0 for all weights but the living ones."""
+        values = grad.T.contiguous()[self.sources(), self.targets.long()]
+        return self.dense(values)
+
+    def sources(self) -> Tensor:
+        """(n,) the source of each living weight."""
+        return torch.repeat_interleave(torch.arange(self.shape[1]), self.first_of.diff())
+
+    def dense(self, values: Tensor) -> Tensor:
+        """The matrix with ``values`` at the living weights, 0 elsewhere."""
+        out = values.new_empty(self.shape)
+        n_values = out.numel()
+        run(load_kernels().scatter_living, n_values, *arrays(self.first_of, self.targets, values, out))
+        return out
+
+    def event_gradient(self, events: tuple[Tensor, Tensor], grad: Tensor, n_values: int) -> Tensor:
+        """``grad.T @ rows`` at the living weights from the events of the rows; 0 elsewhere."""
+        values = torch.empty_like(self.values)
+        steps = torch.linspace(0, self.values.numel(), CHUNKS + 1).long()
+        chunks = torch.searchsorted(self.first_of, steps)
+        chunks[0], chunks[-1] = 0, self.shape[1]
+        parts = arrays(*events, grad, self.first_of, self.targets, values, chunks)
+        run(load_kernels().event_living_gradient, n_values, *parts)
+        return self.dense(values)
+
+
+def living_of(weight: Tensor) -> Living | None:
+    """The living weights of a matrix (n_out, n_in) on a CPU, or None if it is small or most of them are living."""
+    if weight.numel() < WORTHWHILE:
+        return None
+    kernels, (matrix,) = load_kernels(), arrays(weight.contiguous())
+    counts = torch.zeros(weight.shape[1] + 1, dtype=torch.int64)
+    run(kernels.count_living, weight.numel(), matrix, counts.numpy())
+    first_of = torch.cumsum(counts, 0)
+    n = int(first_of[-1])
+    if n > MAX_DENSITY * weight.numel():
+        return None
+    targets, values = torch.empty(n, dtype=torch.int32), weight.new_empty(n)
+    run(kernels.fill_living, weight.numel(), matrix, *arrays(first_of, targets, values))
+    return Living(first_of, targets, values, (weight.shape[0], weight.shape[1]))
+
+
+def as_factor(matrix: Tensor, living: Living | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A matrix (n_k, n) as ``lbi.train.layers.products`` takes it: in strips, or by its living entries if they are given."""
+    if living is None:
+        return _panels(matrix), *Living.none(matrix).lists
+    return matrix.new_zeros(0, 0, 0), *living.lists
+
+
+def _panels(matrix: Tensor) -> Tensor:
+    """(n_strips, n_k, width): strips of two vectors of columns, the last one filled up with 0."""
+    width = 128 // matrix.element_size()
+    n_k, n = matrix.shape
+    whole, n_strips = n // width, -(-n // width)
+    strips = matrix.new_zeros(n_strips, n_k, width)
+    strips[:whole] = matrix[:, : whole * width].reshape(n_k, whole, width).transpose(0, 1)
+    if whole < n_strips:
+        strips[whole, :, : n - whole * width] = matrix[:, whole * width :]
+    return strips

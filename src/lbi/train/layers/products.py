@@ -1,0 +1,207 @@
+"""Compiled products of dense rows with a weight matrix, dense or by its living weights, and dense weight gradients.
+
+``panels`` (n_panels, n_k, PANEL) hold a matrix (n_k, n) in strips of two vectors of columns, the last one filled up with 0;
+without panels (0, 0, 0) the matrix is given by its living entries, listed for each column: ``first_of`` (n + 1,),
+``entries`` (the row of each), ``values``. Threads claim rows, or columns of a gradient.
+"""
+
+# Compiled code is typed by numba, by what it is called with:
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from lbi.system.claims import claim
+from lbi.system.numba_cache import compiled
+from lbi.train.layers.tiles import (
+    ROWS,
+    VECTOR,
+    copy_rows,
+    copy_vectors,
+    dense_tile,
+    living_tile_1,
+    living_tile_4,
+    transpose_tile,
+)
+
+DEPTH, OUTPUTS, SOURCES = 128, 64, 128
+"""Rows, outputs and sources of a block of a weight gradient: its factors fit the caches."""
+
+
+@njit(inline="always")
+def lanes_of(x):
+    """Elements of a vector of the type of ``x``."""
+    return VECTOR // x.itemsize
+
+
+@njit
+def dense_rows(rows, first, last, panels, out, spare, edge):
+    """out[first:last] = rows[first:last] @ the matrix in ``panels``; spare (ROWS, n_k), edge (ROWS, PANEL): working memory."""
+    n_panels, n_k, width = panels.shape
+    n = out.shape[1]
+    for r in range(first, last, ROWS):
+        n_rows = min(ROWS, last - r)
+        if n_rows < ROWS:
+            spare[:n_rows] = rows[r : r + n_rows]
+        for p in range(n_panels):
+            n_columns = min(width, n - p * width)
+            whole = n_rows == ROWS and n_columns == width
+            b_at = p * n_k * width
+            if whole:
+                dense_tile(rows, r * n_k, n_k, 1, panels, b_at, width, out, r * n + p * width, n, n_k, 0)
+            else:
+                if n_rows < ROWS:
+                    dense_tile(spare, 0, n_k, 1, panels, b_at, width, edge, 0, width, n_k, 0)
+                else:
+                    dense_tile(rows, r * n_k, n_k, 1, panels, b_at, width, edge, 0, width, n_k, 0)
+                for i in range(n_rows):
+                    for j in range(n_columns):
+                        out[r + i, p * width + j] = edge[i, j]
+
+
+@njit
+def transpose(x, x_at, x_row, n_rows, n_columns, out, out_row, lanes):
+    """out[j, i] = x[i, j] for n_rows rows i of which ``lanes`` can be read, and columns j; out may be filled beyond them."""
+    for i in range(0, n_rows, lanes):
+        for j in range(0, n_columns - lanes + 1, lanes):
+            transpose_tile(x, x_at + i * x_row + j, x_row, out, j * out_row + i, out_row)
+    return n_columns // lanes * lanes
+
+
+@compiled(nogil=True)
+def product(rows, panels, first_of, entries, values, out, turns):
+    """The product ``out`` (n_rows, n) = rows (n_rows, n_k) @ the matrix."""
+    n_rows, n_k = rows.shape
+    lanes = lanes_of(rows)
+    strip = 4 * lanes
+    dense = panels.shape[0] > 0
+    n_spare = n_k if dense else 0
+    spare = np.zeros((ROWS, n_spare), rows.dtype)
+    edge = np.zeros((ROWS, 2 * lanes), rows.dtype)
+    n_across = 0 if dense else strip
+    across = np.zeros((n_k, n_across), rows.dtype)
+    below = np.zeros(((out.shape[1] + lanes - 1) // lanes * lanes, n_across), rows.dtype)
+    first = claim(turns) * strip
+    while first < n_rows:
+        last = min(first + strip, n_rows)
+        if dense:
+            dense_rows(rows, first, last, panels, out, spare, edge)
+        else:
+            living_rows(rows, first, last, first_of, entries, values, out, across, below)
+        first = claim(turns) * strip
+
+
+@njit
+def living_rows(rows, first, last, first_of, entries, values, out, across, below):
+    """``dense_rows`` over living entries, for up to four vectors of rows, which lie across the vectors' lanes."""
+    n_k, n = rows.shape[1], out.shape[1]
+    lanes = lanes_of(rows)
+    strip = across.shape[1]
+    whole = (last - first) // lanes * lanes
+    done = transpose(rows, first * n_k, n_k, whole, n_k, across, strip, lanes) if whole else 0
+    for i in range(last - first):
+        for j in range(done if i < whole else 0, n_k):
+            across[j, i] = rows[first + i, j]
+    for j in range(n):
+        living_tile_4(values, entries, first_of[j], first_of[j + 1], across, strip, below, j * strip)
+    done = 0
+    for j in range(0, n - lanes + 1, lanes):
+        for i in range(0, whole, lanes):
+            transpose_tile(below, j * strip + i, strip, out, (first + i) * n + j, n)
+        done = j + lanes
+    for i in range(last - first):
+        for j in range(done if i < whole else 0, n):
+            out[first + i, j] = below[j, i]
+
+
+@njit
+def feedback_memory(like, n, dense):
+    """Working memory of ``feed_back`` for n neurons: the gradient given and the one fed back first, both (lanes, ·)."""
+    lanes = lanes_of(like)
+    wide = (n + lanes - 1) // lanes * lanes
+    n_across = 0 if dense else wide
+    return (
+        np.zeros((lanes, n if dense else wide), like.dtype),
+        np.zeros((lanes, n if dense else wide), like.dtype),
+        np.zeros((ROWS, n if dense else 0), like.dtype),
+        np.zeros((ROWS, 2 * lanes), like.dtype),
+        np.zeros((n_across, lanes), like.dtype),
+        np.zeros((n_across, lanes), like.dtype),
+    )
+
+
+@njit
+def feed_back(n_rows, panels, first_of, entries, values, memory):
+    """The gradient fed back to n_rows samples, at most one vector of them: the one given @ the matrix, both in ``memory``."""
+    given, fed, spare, edge, across, below = memory
+    if panels.shape[0] > 0:
+        dense_rows(given, 0, n_rows, panels, fed, spare, edge)
+        return
+    wide, lanes = across.shape
+    transpose(given, 0, wide, lanes, wide, across, lanes, lanes)
+    for j in range(first_of.size - 1):
+        living_tile_1(values, entries, first_of[j], first_of[j + 1], across, lanes, below, j * lanes)
+    transpose(below, 0, lanes, wide, lanes, fed, wide, lanes)
+
+
+@njit
+def pack_left(x, low, n_k, first, n_columns, out):
+    """``pack`` in strips of ROWS columns."""
+    n = x.shape[1]
+    for c in range((n_columns + ROWS - 1) // ROWS):
+        start = first + c * ROWS
+        if start + ROWS <= first + n_columns:
+            copy_rows(x, low * n + start, n, out, c * DEPTH * ROWS, ROWS, n_k)
+        else:
+            for k in range(n_k):
+                for j in range(ROWS):
+                    out[c, k, j] = x[low + k, start + j] if start + j < first + n_columns else 0
+
+
+@njit
+def pack_right(x, low, n_k, first, n_columns, out, width):
+    """out[c, k, :] = x[low + k, first + c·width :][:width] for n_k rows, the last strip filled up with 0."""
+    n = x.shape[1]
+    for c in range((n_columns + width - 1) // width):
+        start = first + c * width
+        if start + width <= first + n_columns:
+            copy_vectors(x, low * n + start, n, out, c * DEPTH * width, width, n_k)
+        else:
+            for k in range(n_k):
+                for j in range(width):
+                    out[c, k, j] = x[low + k, start + j] if start + j < first + n_columns else 0
+
+
+@compiled(nogil=True)
+def weight_gradient(grad, x, out, turns):
+    """The gradient ``out`` (n_out, n_in) = gradᵀ @ x for grad (n_rows, n_out) and x (n_rows, n_in); in blocks."""
+    n_rows, n_out = grad.shape
+    n_in = x.shape[1]
+    width = 2 * lanes_of(x)
+    left = np.empty((OUTPUTS // ROWS, DEPTH, ROWS), x.dtype)
+    right = np.empty((SOURCES // width, DEPTH, width), x.dtype)
+    edge = np.empty((ROWS, width), x.dtype)
+    n_across = (n_in + SOURCES - 1) // SOURCES
+    n_blocks = (n_out + OUTPUTS - 1) // OUTPUTS * n_across
+    block = claim(turns)
+    while block < n_blocks:
+        first, column = block // n_across * OUTPUTS, block % n_across * SOURCES
+        n_down, n_columns = min(OUTPUTS, n_out - first), min(SOURCES, n_in - column)
+        for low in range(0, n_rows, DEPTH):
+            n_k = min(DEPTH, n_rows - low)
+            pack_left(grad, low, n_k, first, n_down, left)
+            pack_right(x, low, n_k, column, n_columns, right, width)
+            for n in range(0, n_down, ROWS):
+                for j in range(0, n_columns, width):
+                    at = (first + n) * n_in + column + j
+                    if n + ROWS <= n_down and j + width <= n_columns:
+                        dense_tile(left, n * DEPTH, 1, ROWS, right, j * DEPTH, width, out, at, n_in, n_k, low)
+                        continue
+                    dense_tile(left, n * DEPTH, 1, ROWS, right, j * DEPTH, width, edge, 0, width, n_k, 0)
+                    for i in range(min(ROWS, n_down - n)):
+                        for c in range(min(width, n_columns - j)):
+                            before = out[first + n + i, column + j + c] if low > 0 else edge.dtype.type(0)
+                            out[first + n + i, column + j + c] = before + edge[i, c]
+        block = claim(turns)

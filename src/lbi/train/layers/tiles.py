@@ -1,0 +1,243 @@
+"""Register tiles of matrix products for compiled kernels: vector code in LLVM's own operations, for any CPU.
+
+A vector holds 64 bytes. Every sum runs in one fixed order, so the result is independent of how tiles are distributed
+over threads; products and sums are fused where the CPU can. Positions and strides are in elements of C-contiguous arrays.
+"""
+
+# Compiled code is typed by numba, by what it is called with:
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+VECTOR = 64
+"""Bytes of a vector."""
+
+ROWS = 8 if get_host_cpu_features().get("avx512f") else 4
+"""Rows of a dense tile: with two vectors each as many sums as fit the registers."""
+
+INT, WORD = ir.IntType(64), ir.IntType(32)
+
+
+class Vectors:
+    """Emits vector operations of one kernel call.
+
+    Args:
+        context: numba's target context.
+        builder: the LLVM builder.
+        dtype: numba's type of the elements.
+    """
+
+    def __init__(self, context: Any, builder: Any, dtype: Any) -> None:
+        self.builder = builder
+        self.number = context.get_value_type(dtype)
+        self.bytes = dtype.bitwidth // 8
+        self.lanes = VECTOR // self.bytes
+        self.type = ir.VectorType(self.number, self.lanes)
+        self._add = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(self.type, [self.type] * 3),
+            f"llvm.fmuladd.v{self.lanes}f{dtype.bitwidth}",
+        )
+
+    def load(self, data: Any, at: Any) -> Any:
+        """The vector from element ``at`` on."""
+        place = self.builder.bitcast(self.builder.gep(data, [at]), self.type.as_pointer())
+        return self.builder.load(place, align=self.bytes)
+
+    def store(self, vector: Any, data: Any, at: Any) -> None:
+        """Store a vector from element ``at`` on."""
+        place = self.builder.bitcast(self.builder.gep(data, [at]), self.type.as_pointer())
+        self.builder.store(vector, place, align=self.bytes)
+
+    def spread(self, data: Any, at: Any) -> Any:
+        """A vector of element ``at`` in every lane."""
+        value, nothing = self.builder.load(self.builder.gep(data, [at])), ir.Constant(self.type, ir.Undefined)
+        first = self.builder.insert_element(nothing, value, WORD(0))
+        return self.builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(WORD, self.lanes), None))
+
+    def plus_product(self, total: Any, x: Any, y: Any) -> Any:
+        """The sum total + x·y."""
+        return self.builder.call(self._add, [x, y, total])
+
+    def zero(self) -> Any:
+        """A vector of 0."""
+        return ir.Constant(self.type, None)
+
+    def sums(self, n: int) -> list[Any]:
+        """``n`` sums, 0 at the start, which the optimizer keeps in registers."""
+        places = [cgutils.alloca_once(self.builder, self.type) for _ in range(n)]
+        for place in places:
+            self.builder.store(self.zero(), place)
+        return places
+
+    def transposed(self, rows: list[Any]) -> list[Any]:
+        """``lanes`` vectors as the columns of these ones: log2(lanes) perfect shuffles."""
+        n = self.lanes
+        for _ in range(n.bit_length() - 1):
+            halves = zip(rows[: n // 2], rows[n // 2 :], strict=True)
+            rows = [self._interleaved(low, high, start) for low, high in halves for start in (0, n // 2)]
+        return rows
+
+    def _interleaved(self, x: Any, y: Any, start: int) -> Any:
+        n = self.lanes
+        order = [start + i // 2 + n * (i % 2) for i in range(n)]
+        mask = ir.Constant(ir.VectorType(WORD, n), order)
+        return self.builder.shuffle_vector(x, y, mask)
+
+
+def _data(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    return context.make_array(kind)(context, builder, value).data
+
+
+@intrinsic
+def dense_tile(typing_context, a, a_at, a_row, a_k, b, b_at, b_k, c, c_at, c_row, n_k, add):
+    """c[r, :] = Σ_k a[r, k]·b[k, :] for ROWS rows r and two vectors, added to c if ``add`` is not 0.
+
+    Element (r, k) of a is at ``a_at + r·a_row + k·a_k``, row k of b at ``b_at + k·b_k``, row r of c at ``c_at + r·c_row``.
+    """
+    signature = types.void(a, *[types.int64] * 3, b, *[types.int64] * 2, c, *[types.int64] * 4)
+
+    def generate(context, builder, sig, args):
+        a_data, b_data, c_data = (_data(context, builder, sig.args[i], args[i]) for i in (0, 4, 7))
+        (_, a_at, a_row, a_k, _, b_at, b_k, _, c_at, c_row, n_k, add) = args
+        vectors = Vectors(context, builder, sig.args[0].dtype)
+        lanes = INT(vectors.lanes)
+        sums = vectors.sums(2 * ROWS)
+        rows = [builder.add(a_at, builder.mul(a_row, INT(r))) for r in range(ROWS)]
+        with cgutils.for_range(builder, n_k, intp=INT) as loop:
+            at = builder.add(b_at, builder.mul(loop.index, b_k))
+            columns = vectors.load(b_data, at), vectors.load(b_data, builder.add(at, lanes))
+            step = builder.mul(loop.index, a_k)
+            for r, row in enumerate(rows):
+                x = vectors.spread(a_data, builder.add(row, step))
+                for place, column in zip(sums[2 * r : 2 * r + 2], columns, strict=True):
+                    builder.store(vectors.plus_product(builder.load(place), x, column), place)
+        adds = builder.icmp_signed("!=", add, INT(0))
+        for i, place in enumerate(sums):
+            at = builder.add(
+                c_at, builder.add(builder.mul(c_row, INT(i // 2)), builder.mul(lanes, INT(i % 2)))
+            )
+            with builder.if_then(adds):
+                builder.store(builder.fadd(vectors.load(c_data, at), builder.load(place)), place)
+            vectors.store(builder.load(place), c_data, at)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _living_tile(n_vectors: int, n_chains: int) -> Callable[..., Any]:
+    """A sparse tile of ``n_vectors`` vectors, each in ``n_chains`` partial sums."""
+
+    @intrinsic
+    def tile(typing_context, values, indices, start, stop, x, x_row, out, out_at):
+        signature = types.void(values, indices, types.int64, types.int64, x, types.int64, out, types.int64)
+
+        def generate(context, builder, sig, args):
+            w, columns, x_data, out_data = (
+                _data(context, builder, sig.args[i], args[i]) for i in (0, 1, 4, 6)
+            )
+            _, _, start, stop, _, x_row, _, out_at = args
+            vectors = Vectors(context, builder, sig.args[0].dtype)
+            sums = vectors.sums(n_vectors * n_chains)
+
+            def add(k, chain):
+                weight = vectors.spread(w, k)
+                column = builder.sext(builder.load(builder.gep(columns, [k])), INT)
+                at = builder.mul(column, x_row)
+                for v in range(n_vectors):
+                    place = sums[chain * n_vectors + v]
+                    x = vectors.load(x_data, builder.add(at, INT(v * vectors.lanes)))
+                    builder.store(vectors.plus_product(builder.load(place), weight, x), place)
+
+            whole = builder.sdiv(builder.sub(stop, start), INT(n_chains))
+            with cgutils.for_range(builder, whole, intp=INT) as loop:
+                k = builder.add(start, builder.mul(loop.index, INT(n_chains)))
+                for chain in range(n_chains):
+                    add(builder.add(k, INT(chain)), chain)
+            done = builder.add(start, builder.mul(whole, INT(n_chains)))
+            with cgutils.for_range(builder, builder.sub(stop, done), intp=INT) as loop:
+                add(builder.add(done, loop.index), 0)
+            for v in range(n_vectors):
+                parts = [builder.load(sums[chain * n_vectors + v]) for chain in range(n_chains)]
+                while len(parts) > 1:
+                    parts = [builder.fadd(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
+                vectors.store(parts[0], out_data, builder.add(out_at, INT(v * vectors.lanes)))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return tile
+
+
+living_tile_1 = _living_tile(1, 4)
+"""out[:] = Σ_k values[k]·x[indices[k], :] for start ≤ k < stop and rows of one vector; ``x_row`` apart."""
+
+living_tile_4 = _living_tile(4, 1)
+"""The same for rows of four vectors."""
+
+
+@intrinsic
+def transpose_tile(typing_context, x, x_at, x_row, out, out_at, out_row):
+    """out[j, i] = x[i, j] for a square block of as many rows as a vector has lanes."""
+    signature = types.void(x, types.int64, types.int64, out, types.int64, types.int64)
+
+    def generate(context, builder, sig, args):
+        x_data, out_data = (_data(context, builder, sig.args[i], args[i]) for i in (0, 3))
+        _, x_at, x_row, _, out_at, out_row = args
+        vectors = Vectors(context, builder, sig.args[0].dtype)
+
+        def place(first, row, i):
+            return builder.add(first, builder.mul(row, INT(i)))
+
+        rows = [vectors.load(x_data, place(x_at, x_row, i)) for i in range(vectors.lanes)]
+        for j, column in enumerate(vectors.transposed(rows)):
+            vectors.store(column, out_data, place(out_at, out_row, j))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _copy(n_vectors: int) -> Callable[..., Any]:
+    """A copy of rows of ``n_vectors`` vectors, or for 0 of ROWS elements."""
+
+    @intrinsic
+    def copy(typing_context, x, x_at, x_row, out, out_at, out_row, n):
+        signature = types.void(x, types.int64, types.int64, out, *[types.int64] * 3)
+
+        def generate(context, builder, sig, args):
+            x_data, out_data = (_data(context, builder, sig.args[i], args[i]) for i in (0, 3))
+            _, x_at, x_row, _, out_at, out_row, n = args
+            vectors = Vectors(context, builder, sig.args[0].dtype)
+            if n_vectors == 0:
+                vectors.type = ir.VectorType(vectors.number, ROWS)
+            with cgutils.for_range(builder, n, intp=INT) as loop:
+                source = builder.add(x_at, builder.mul(loop.index, x_row))
+                target = builder.add(out_at, builder.mul(loop.index, out_row))
+                for v in range(max(1, n_vectors)):
+                    offset = INT(v * vectors.lanes)
+                    vectors.store(
+                        vectors.load(x_data, builder.add(source, offset)),
+                        out_data,
+                        builder.add(target, offset),
+                    )
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return copy
+
+
+copy_vectors = _copy(2)
+"""out[i, :] = x[i, :] for n rows i of two vectors."""
+
+copy_rows = _copy(0)
+"""out[i, :] = x[i, :] for n rows i of ROWS elements."""
