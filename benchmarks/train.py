@@ -7,7 +7,10 @@ the same loss and optimizer, without neurons. The recurrent variant adds 256 × 
 ``products``: one product per step). All candidates take turns in every round, so that other load affects them equally;
 the minimum counts. A peer that is not installed is left out.
 
-usage: train.py [--rounds N] [--threads N] [--rate R] [--device cpu|cuda] [--only NAME,…]
+``--densities`` measures instead what a step of AdaBreg takes as weights vanish: 700–1024–1024–20 and 700–512–20 with recurrence,
+at density 1 and, before and after the support is fixed, at the densities given, all in turns.
+
+usage: train.py [--rounds N] [--threads N] [--rate R] [--device cpu|cuda] [--only NAME,…] [--densities 0.1,…] [--processor]
 """
 
 from __future__ import annotations
@@ -66,6 +69,48 @@ def ours(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
     output = PopulationConfig("output", N_OUT, (0.4,), (0.2,), (3.0,))
     model = SpikingNetwork(ModelConfig((N_IN,), (hidden, output))).to(x.device)
     return training_step(model, lambda: model(x)[-1][0].sum(1), labels)
+
+
+def sparse(x: Tensor, labels: Tensor, recurrent: bool, density: float, settled: bool) -> Step:
+    """A step of AdaBreg with its density control: gradients, clipping, step, control, as ``lbi-train`` does it."""
+    from lbi.train import (
+        L1,
+        AdaBreg,
+        DensityController,
+        ModelConfig,
+        PopulationConfig,
+        SpikingNetwork,
+        param_groups,
+    )
+
+    sizes = (512,) if recurrent else (1024, 1024)
+    hidden = [
+        PopulationConfig(f"hidden{i}", n, (0.4,), (0.2,), (3.0,), recurrent=recurrent)
+        for i, n in enumerate(sizes)
+    ]
+    model = SpikingNetwork(
+        ModelConfig((N_IN,), (*hidden, PopulationConfig("output", N_OUT, (0.4,), (0.2,), (3.0,))))
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.weights().values():
+            kept = torch.rand(weight.shape, generator=generator) < density
+            weight.mul_(kept).mul_(density**-0.5)
+    optimizer = AdaBreg(param_groups(model, L1(0.1)), lr=1e-5)
+    control = DensityController(optimizer, density, every=1 << 30)
+    if settled:
+        control.settle()
+    for layer in model.populations():
+        layer.only_living = settled
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        nn.functional.cross_entropy(model(x)[-1][0].sum(1), labels).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        control.step()
+
+    return step
 
 
 def snntorch(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
@@ -163,17 +208,19 @@ CANDIDATES: dict[str, tuple[Callable[[Tensor, Tensor, bool], Step], str]] = {
 """Name → (builder of a step, distribution)."""
 
 
-def measure(steps: dict[str, Step], rounds: int, device: str) -> dict[str, float]:
+def measure(
+    steps: dict[str, Step], rounds: int, device: str, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Seconds per step, the minimum over ``rounds``; all candidates take turns in every round."""
     least = dict.fromkeys(steps, float("inf"))
     for round_ in range(rounds + 2):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             step()
             if device != "cpu":
                 torch.cuda.synchronize()
             if round_ >= 2:  # two rounds to compile and to warm up
-                least[name] = min(least[name], time.perf_counter() - start)
+                least[name] = min(least[name], clock() - start)
     return least
 
 
@@ -194,6 +241,23 @@ def build(x: Tensor, labels: Tensor, recurrent: bool, only: list[str]) -> dict[s
     return steps
 
 
+def compare_densities(
+    x: Tensor, labels: Tensor, densities: list[float], rounds: int, clock: Callable[[], float]
+) -> None:
+    """Print the step at each density beside the one at density 1."""
+    for recurrent, name in ((False, "700-1024-1024-20"), (True, "700-512-20, recurrent")):
+        variants = [(1.0, True), *((density, settled) for density in densities for settled in (False, True))]
+        steps = {}
+        for density, settled in variants:
+            label = f"density {density:g}, support {'fixed' if settled else 'moving'}"
+            steps[label] = sparse(x, labels, recurrent, density, settled)
+        times = measure(steps, rounds, "cpu", clock)
+        print(name)
+        first = next(iter(times.values()))
+        for label, seconds in times.items():
+            print(f"  {label:32} {1e3 * seconds:9.2f} ms   density 1 takes {first / seconds:5.2f} × as long")
+
+
 def main() -> int:
     """Print one table per variant and compare it with the expected ratios."""
     parser = argparse.ArgumentParser(
@@ -204,19 +268,27 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=0.053)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", default="")
+    parser.add_argument("--densities", default="")
+    parser.add_argument("--processor", action="store_true", help="processor time instead of wall time")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     x = (torch.rand(BATCH, STEPS, N_IN) < arguments.rate).to(torch.uint8).to(arguments.device)
     labels = torch.randint(0, N_OUT, (BATCH,), device=arguments.device)
+    clock = time.process_time if arguments.processor else time.perf_counter
+    if arguments.densities:
+        compare_densities(
+            x, labels, [float(d) for d in arguments.densities.split(",")], arguments.rounds, clock
+        )
+        return 0
     only = arguments.only.split(",") if arguments.only else []
     for recurrent, expected in ((False, 4.0), (True, 2.0)):
         print(
             f"{'recurrent' if recurrent else 'feed-forward'}, {arguments.threads} threads, {arguments.device}"
         )
         steps = build(x, labels, recurrent, only)
-        times = measure(steps, arguments.rounds, arguments.device)
+        times = measure(steps, arguments.rounds, arguments.device, clock)
         for name, seconds in sorted(times.items(), key=lambda item: item[1]):
             ratio = seconds / times["lbi"] if "lbi" in times else float("nan")
             label = (

@@ -21,7 +21,7 @@ MAX_RATE = 0.2
 MIN_OUTPUTS = 32
 """Output size below which rows do not fill vector registers and the dense product is used."""
 
-LIVING_COST = 8.0
+LIVING_COST = 16.0
 """Time of one spike at one living weight, in times of one at a dense weight: their targets are scattered."""
 
 Events = tuple[Tensor, Tensor]

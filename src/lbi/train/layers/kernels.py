@@ -154,6 +154,18 @@ def event_living_gradient(indptr, indices, grad, first_of, targets, grad_values,
 
 
 @compiled(nogil=True)
+def gather_living(first_of, targets, matrix, values, turns):
+    """The entries of ``matrix`` (n_out, n_in) at the living weights."""
+    n_in = first_of.size - 1
+    first = claim(turns) * STRIP
+    while first < n_in:
+        for j in range(first, min(first + STRIP, n_in)):
+            for m in range(first_of[j], first_of[j + 1]):
+                values[m] = matrix[targets[m], j]
+        first = claim(turns) * STRIP
+
+
+@compiled(nogil=True)
 def scatter_living(first_of, targets, values, out, turns):
     """The matrix ``out`` (n_out, n_in) from its living weights, 0 elsewhere."""
     n_out, n_in = out.shape

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lbi.train.layers.numba_bridge import arrays, load_kernels, run
+from lbi.train.layers.numba_bridge import VALUES_PER_THREAD, arrays, load_kernels, n_threads, run
 
 MAX_DENSITY = 0.2
 """Fraction of living weights up to which they are listed: the product of dense rows breaks even above 0.25."""
 
 WORTHWHILE = 1 << 14
 """Weights of a matrix from which listing the living ones pays."""
-
-CHUNKS = 32
-"""Chunks of sources with about as many living weights each that threads claim."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +50,10 @@ class Living:
 
     def only(self, grad: Tensor) -> Tensor:
         """A gradient with 0 for all weights but the living ones."""
-        values = grad.T.contiguous()[self.sources(), self.targets.long()]
+        values = torch.empty_like(self.values)
+        parts = arrays(self.first_of, self.targets, grad, values)
+        run(load_kernels().gather_living, 8 * values.numel(), *parts)
         return self.dense(values)
-
-    def sources(self) -> Tensor:
-        """(n,) the source of each living weight."""
-        return torch.repeat_interleave(torch.arange(self.shape[1]), self.first_of.diff())
 
     def dense(self, values: Tensor) -> Tensor:
         """The matrix with ``values`` at the living weights, 0 elsewhere."""
@@ -70,7 +65,9 @@ class Living:
     def event_gradient(self, events: tuple[Tensor, Tensor], grad: Tensor, n_values: int) -> Tensor:
         """``grad.T @ rows`` at the living weights from the events of the rows; 0 elsewhere."""
         values = torch.empty_like(self.values)
-        steps = torch.linspace(0, self.values.numel(), CHUNKS + 1).long()
+        n = n_threads(n_values // VALUES_PER_THREAD)
+        n_chunks = 1 if n == 1 else 2 * n  # each of them reads all events; the sums are the same
+        steps = torch.linspace(0, self.values.numel(), n_chunks + 1).long()
         chunks = torch.searchsorted(self.first_of, steps)
         chunks[0], chunks[-1] = 0, self.shape[1]
         parts = arrays(*events, grad, self.first_of, self.targets, values, chunks)

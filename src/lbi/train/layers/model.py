@@ -281,8 +281,11 @@ class PopulationLayer(nn.Module):
     ``scale``, (n_parts,) float64, holds mantissa units per float unit, or 0 while training is in floats
     (``lbi.train.layers.chip_exact``). Decays (``current_decay`` and others) are (n_parts,) float64 in units of 1/4096,
     so that they represent the grid exactly; the forward pass rounds them to whole units, and gradients pass straight
-    through. Levels (``threshold`` and others) are buffers (n,).
+    through. Levels (``threshold`` and others) are buffers (n,). ``only_living`` leaves out gradients of weights that are
+    0 where that saves time (on a CPU, in floats, with few weights left): they are 0 then.
     """
+
+    only_living: bool = False
 
     config: PopulationConfig
     weight: nn.Parameter
@@ -344,9 +347,9 @@ class PopulationLayer(nn.Module):
         bias = self.weight.new_zeros(self.config.n) if self.bias is None else self.bias
         if not self.on_chip:
             neuron = [*kept, *(level.to(dtype) for level in levels), bias]
-            return scan(
-                self.neuron, event_linear(spikes, self.weight), self.recurrent, neuron, surrogate, slope
-            )
+            few = self.only_living
+            a = event_linear(spikes, self.weight, only_living=few)
+            return scan(self.neuron, a, self.recurrent, neuron, surrogate, slope, only_living=few)
         scale = self.scale[self.part]
         a = event_linear(spikes, mantissas(self.weight, scale))
         recurrent = None if self.recurrent is None else mantissas(self.recurrent, scale)

@@ -20,7 +20,7 @@ from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network.neurons import FloatParameters
 from lbi.train import gpu
 from lbi.train.layers.event_linear import weight_gradient
-from lbi.train.layers.living import as_factor, living_of
+from lbi.train.layers.living import Living, as_factor, living_of
 from lbi.train.layers.numba_bridge import arrays, load_kernels, run
 from lbi.train.layers.surrogate import SURROGATES, Spike
 
@@ -161,6 +161,7 @@ def scan(
     slope: float,
     *,
     chip: bool = False,
+    only_living: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Spikes and voltages before reset, each like the synaptic input ``a`` (n_samples, n_steps, n).
 
@@ -174,6 +175,7 @@ def scan(
         chip: compute in the chip's integers. Input, recurrent weights and levels are then whole mantissa units, the
             bias is in 1/64 of them, and factors per step are in 1/4096; gradients are those of the float scan. Tensors on
             a GPU are moved to the CPU for it.
+        only_living: give recurrent weights that are 0 no gradient (0), where that saves time.
 
     Returns:
         The spikes and the voltages.
@@ -184,7 +186,7 @@ def scan(
         moved = scan(model, a.cpu(), fed, [value.cpu() for value in neuron], surrogate, slope, chip=True)
         return moved[0].to(a.device), moved[1].to(a.device)
     if model.kernels is not None and (chip or (a.device.type == "cpu" and whole)):
-        return FusedScan.apply(model, chip, surrogate, slope, a, recurrent, *neuron)
+        return FusedScan.apply(model, chip, only_living, surrogate, slope, a, recurrent, *neuron)
     if model.kernels is not None and model.kernels.cuda and a.is_cuda and whole and gpu.allowed():
         fused = import_module(f"lbi.train.neurons.{model.name}_cuda").CudaScan
         return fused.apply(surrogate, slope, a, recurrent, *neuron)
@@ -234,6 +236,7 @@ class FusedScan(torch.autograd.Function):
         ctx: Any,
         model: NeuronModel,
         chip: bool,
+        only_living: bool,
         surrogate: str,
         slope: float,
         a: Tensor,
@@ -246,6 +249,7 @@ class FusedScan(torch.autograd.Function):
             ctx: autograd's context.
             model: the neuron model.
             chip: compute in the chip's integers.
+            only_living: see ``scan``.
             surrogate: name of the surrogate gradient.
             slope: its slope.
             a: synaptic input, (n_samples, n_steps, n).
@@ -267,7 +271,7 @@ class FusedScan(torch.autograd.Function):
             run(kernels.forward, a.numel(), *arrays(a, by_source, parameters, traces))
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(recurrent, parameters, traces)
-        ctx.options = (model, SURROGATES.index(surrogate), float(slope))
+        ctx.options = (model, only_living, SURROGATES.index(surrogate), float(slope))
         return traces[0], traces[1]
 
     @staticmethod
@@ -282,9 +286,9 @@ class FusedScan(torch.autograd.Function):
         Returns:
             One gradient per argument of ``forward``; None for those without.
         """
-        model, kind, slope = ctx.options
+        model, only_living, kind, slope = ctx.options
         if grad_s is None and grad_v is None:
-            return (None,) * (6 + model.n_parameters)
+            return (None,) * (7 + model.n_parameters)
         recurrent, parameters, traces = ctx.saved_tensors
         spikes = traces[0]
         kernels = load_kernels(f"neurons.{model.name}_kernels")
@@ -292,21 +296,24 @@ class FusedScan(torch.autograd.Function):
         g_v = spikes.new_empty(0, 0, 0) if grad_v is None else grad_v.contiguous()
         grad_a = torch.empty_like(spikes)
         given = (*arrays(traces, g_s, g_v, parameters), slope, kind)
+        living = None if recurrent is None else living_of(recurrent)
         if recurrent is None:
             run(kernels.backward, spikes.numel(), *given, *arrays(grad_a))
         else:
-            weights = arrays(*as_factor(recurrent, living_of(recurrent)))
+            weights = arrays(*as_factor(recurrent, living))
             run(kernels.backward_recurrent, spikes.numel(), *given, *weights, *arrays(grad_a))
-        grad_recurrent = _recurrent_gradient(spikes, grad_a) if ctx.needs_input_grad[5] else None
+        grad_recurrent = None
+        if ctx.needs_input_grad[6]:
+            grad_recurrent = _recurrent_gradient(spikes, grad_a, living if only_living else None)
         grads: list[Tensor | None] = [None] * model.n_parameters
         trained = [*range(len(model.decays)), model.n_parameters - 1]
-        if any(ctx.needs_input_grad[6 + i] for i in trained):
+        if any(ctx.needs_input_grad[7 + i] for i in trained):
             parts = spikes.new_empty(len(trained), spikes.shape[0], spikes.shape[2])
             inner = arrays(traces, g_v, grad_a, parameters, parts)
             run(kernels.parameter_gradients, spikes.numel(), *inner)
             for i, part in zip(trained, parts.sum(1), strict=True):
                 grads[i] = part
-        return None, None, None, None, grad_a, grad_recurrent, *grads
+        return None, None, None, None, None, grad_a, grad_recurrent, *grads
 
 
 def _in_units(model: NeuronModel, parameters: Tensor) -> Tensor:
@@ -316,9 +323,9 @@ def _in_units(model: NeuronModel, parameters: Tensor) -> Tensor:
     return (parameters.double() * torch.tensor(factors, device=parameters.device)[:, None]).round().long()
 
 
-def _recurrent_gradient(spikes: Tensor, grad_a: Tensor) -> Tensor:
+def _recurrent_gradient(spikes: Tensor, grad_a: Tensor, living: Living | None) -> Tensor:
     n = spikes.shape[2]
-    return weight_gradient(spikes[:, :-1].reshape(-1, n), grad_a[:, 1:].reshape(-1, n))
+    return weight_gradient(spikes[:, :-1].reshape(-1, n), grad_a[:, 1:].reshape(-1, n), living)
 
 
 def _check(a: Tensor, recurrent: Tensor | None, surrogate: str, slope: float) -> None:

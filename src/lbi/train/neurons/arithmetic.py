@@ -37,6 +37,21 @@ def surrogate(v, threshold, slope, kind, zero, one):
     return h / threshold
 
 
+@njit
+def through_spikes(v, threshold, slope, kind, given, out):
+    """The gradient through the spikes of all neurons (n,), into ``out``: given · surrogate(v, threshold)."""
+    zero, one = out.dtype.type(0), out.dtype.type(1)
+    if kind == 0:
+        for i in range(v.size):
+            out[i] = given[i] * surrogate(v[i], threshold[i], slope, 0, zero, one)
+    elif kind == 1:
+        for i in range(v.size):
+            out[i] = given[i] * surrogate(v[i], threshold[i], slope, 1, zero, one)
+    else:
+        for i in range(v.size):
+            out[i] = given[i] * surrogate(v[i], threshold[i], slope, 2, zero, one)
+
+
 @njit(inline="always")
 def decayed(state, keep):
     """trunc0(state · keep / 4096): the magnitude is shifted, the sign kept.

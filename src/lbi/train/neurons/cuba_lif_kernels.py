@@ -16,7 +16,7 @@ from numba import njit
 from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
 from lbi.train.layers.products import feed_back, feedback_memory
-from lbi.train.neurons.arithmetic import add_recurrent, current, surrogate, voltage
+from lbi.train.neurons.arithmetic import add_recurrent, current, through_spikes, voltage
 
 
 @compiled(nogil=True)
@@ -40,12 +40,12 @@ def forward(a, w_rec_t, neuron, traces, turns):
                 u[i] = alpha[i] * u[i] + a_t[i]
             if recurrent and t > 0:
                 add_recurrent(u, w_rec_t, s_out[b, t - 1], fired)
+            for i in range(n):  # loops of few arrays become vector code
+                v_t[i] = beta[i] * v[i] + (u[i] + bias[i])
             for i in range(n):
-                value = beta[i] * v[i] + (u[i] + bias[i])
-                fires = value > threshold[i]
-                v_t[i] = value
-                s_t[i] = one if fires else zero
-                v[i] = zero if fires else value
+                s_t[i] = one if v_t[i] > threshold[i] else zero
+            for i in range(n):
+                v[i] = zero if v_t[i] > threshold[i] else v_t[i]
         b = claim(turns)
 
 
@@ -150,16 +150,21 @@ def backward_recurrent(
 
 @njit(inline="always")
 def _backward_row(v_t, g_s, g_extra, with_v, alpha, beta, threshold, slope, kind, g_u, g_v, g_a):
-    """One step back in one sample: g_u, g_v (n,) come from step t + 1 and leave for step t − 1."""
-    zero, one = g_v.dtype.type(0), g_v.dtype.type(1)
+    """One step back in one sample: g_u, g_v (n,) come from step t + 1 and leave for step t − 1.
+
+    Loops of few arrays become vector code; ``g_a`` holds g_s · surrogate until the last of them.
+    """
+    zero = g_v.dtype.type(0)
+    through_spikes(v_t, threshold, slope, kind, g_s, g_a)
     for i in range(v_t.size):
-        v = v_t[i]
-        kept = zero if v > threshold[i] else beta[i] * g_v[i]
-        g = kept + g_s[i] * surrogate(v, threshold[i], slope, kind, zero, one)
-        if with_v:
-            g += g_extra[i]
-        g_v[i] = g
-        g_u[i] = g + alpha[i] * g_u[i]
+        kept = zero if v_t[i] > threshold[i] else beta[i] * g_v[i]
+        g_v[i] = kept + g_a[i]
+    if with_v:
+        for i in range(v_t.size):
+            g_v[i] += g_extra[i]
+    for i in range(v_t.size):
+        g_u[i] = g_v[i] + alpha[i] * g_u[i]
+    for i in range(v_t.size):
         g_a[i] = g_u[i]
 
 

@@ -59,6 +59,7 @@ CHIP_PRECISION = Rule(
 WRITTEN_IF_CHOSEN = (
     "budget",
     "chip",
+    "dead_every",
     "regularizer",
     "regularizer_options",
     "average",
@@ -142,6 +143,9 @@ class TrainConfig:
         shrink: fraction of the epochs in which a larger ``initial_density`` falls to ``density``, fast at first.
         settle: fraction of the epochs, at the end, in which the set of weights is fixed at ``density`` or a little
             below; with 0 the density is reached only approximately.
+        dead_every: steps between gradients of weights that are 0, before the set of weights is fixed; with more than 1,
+            steps between them are faster, and dead weights follow their gradient more slowly. Layers that are small
+            or have many living weights get all gradients in every step.
         lamda: initial λ.
         regularizer: of the sparse optimizers, a name of ``lbi.train.Regularizer.kinds``: "L1" or "GroupL1" (whole
             neurons, axons or blocks vanish).
@@ -214,6 +218,7 @@ class TrainConfig:
     settle: Annotated[
         ShareBelowOne, Takes("0 up to below 1: the share of epochs at the end with a fixed set of weights")
     ] = 0.2
+    dead_every: Period = 1
     lamda: Positive = 0.1
     regularizer: str = "L1"
     regularizer_options: Mapping[str, Any] = field(default_factory=dict)

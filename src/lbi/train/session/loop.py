@@ -217,6 +217,7 @@ class Trainer:
         mine = distributed.share(chosen.size)
         spikes = torch.from_numpy(moved[mine]).to(self.device)
         labels = torch.from_numpy(self.train.labels[chosen[mine]]).to(self.device)
+        self._choose_gradients()
         run = self.model(spikes, config.dropout)
         loss = self._loss(spikes, run, labels) / chosen.size
         loss = loss + activity_loss(self.model, run, config) * (labels.numel() / chosen.size)
@@ -252,6 +253,15 @@ class Trainer:
             return loss
         taught = divergence(own, self.teacher.scores(spikes), config.teacher_temperature)
         return (1 - config.teacher_share) * loss + config.teacher_share * taught
+
+    def _choose_gradients(self) -> None:
+        """Leave out gradients of dead weights where nothing depends on them, and between every ``dead_every``-th step."""
+        control = self.controller
+        few = isinstance(control, DensityController) and (
+            control.settled or control.steps % self.config.dead_every != 0
+        )
+        for layer in self.model.populations():
+            layer.only_living = few
 
     @torch.no_grad()
     def _sums(self, loss: Tensor, run: list[tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
