@@ -104,7 +104,7 @@ def test_one_and_many_threads_give_the_same_bits(monkeypatch):
 
 
 def test_few_spikes_are_packed_for_dense_weights_and_more_of_them_for_few_weights():
-    rows = (torch.rand(50, 400, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    rows = (torch.rand(50, 400, generator=torch.Generator().manual_seed(0)) < 0.45).float()
     few = living_of(sparse((100, 400), 0.02, torch.float32))
     assert module.pack(rows, 100) is None
     assert few is not None

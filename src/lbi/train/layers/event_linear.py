@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbi.train.layers.living import Living, as_factor, living_of
+from lbi.train.layers.living import Living, as_factor, living_of, panels
 from lbi.train.layers.numba_bridge import arrays, load_kernels, run
 
-MAX_RATE = 0.2
-"""Fraction of set inputs up to which events are used with dense weights (the measured break-even is about 0.25)."""
+MAX_RATE = 0.4
+"""Fraction of set inputs up to which events are used with dense weights (the measured break-even is a little above)."""
 
-MIN_OUTPUTS = 32
-"""Output size below which rows do not fill vector registers and the dense product is used."""
+MIN_OUTPUTS = 8
+"""Output size below which rows fill too little of a vector register and the dense product is used."""
 
-LIVING_COST = 16.0
+LIVING_COST = 40.0
 """Time of one spike at one living weight, in times of one at a dense weight: their targets are scattered."""
 
 Events = tuple[Tensor, Tensor]
@@ -94,11 +94,12 @@ def product(dense: Tensor | None, events: Events | None, weight: Tensor, living:
         return row_product(dense, weight.T, None)
     kernels, n_out = load_kernels(), weight.shape[0]
     out = weight.new_empty(events[0].shape[0] - 1, n_out)
-    n_values = events[1].numel() * n_out // 8
+    n_values = events[1].numel() * n_out // 16
     if living is not None and LIVING_COST * living.density < 1:
         run(kernels.event_living_product, n_values, *arrays(*events, *living.lists, out))
     else:
-        run(kernels.event_product, n_values, *arrays(*events, weight.T.contiguous(), out))
+        strips = panels(weight.detach().T, _width(weight, n_out))
+        run(kernels.event_product, n_values, *arrays(*events, strips, out))
     return out
 
 
@@ -129,11 +130,27 @@ def gradient(
         out = grad.new_empty(n_out, n_in)
         n_values = grad.numel() * n_in // 16
         run(load_kernels("layers.products").weight_gradient, n_values, *arrays(grad, dense, out))
-        return out if living is None else living.only(out)
-    n_values = events[1].numel() * n_out // 8
-    if living is not None:
+        return out if living is None else living.only(out.T.contiguous())
+    n_values = events[1].numel() * n_out // 16
+    if living is not None and LIVING_COST * living.density < 1:
         return living.event_gradient(events, grad, n_values)
-    by_source = grad.new_empty(n_in, n_out)
-    n_chunks = max(1, n_out // 64)
-    run(load_kernels().event_weight_gradient, n_values, *arrays(*events, grad, by_source), n_chunks)
-    return by_source.T
+    by_source = _event_gradient(events, grad, n_in, n_values)
+    return by_source.T if living is None else living.only(by_source)
+
+
+def _event_gradient(events: Events, grad: Tensor, n_in: int, n_values: int) -> Tensor:
+    """(n_in, n_out) the gradient of all weights by source."""
+    kernels, (n_rows, n_out) = load_kernels(), grad.shape
+    starts = torch.empty(-(-n_rows // kernels.BLOCK), n_in + 1, dtype=torch.int64)
+    rows = torch.empty_like(events[1])
+    run(kernels.sort_events, 4 * rows.numel(), *arrays(*events, starts, rows))
+    width = _width(grad, n_out)
+    by_source = grad.new_empty(n_in, -(-n_out // width) * width)
+    run(kernels.event_weight_gradient, n_values, *arrays(starts, rows, grad, by_source), width)
+    return by_source[:, :n_out]
+
+
+def _width(like: Tensor, n_out: int) -> int:
+    """Columns of a strip of two, four or eight vectors that n_out columns fill well."""
+    lanes = 64 // like.element_size()
+    return lanes * (2 if n_out <= 2 * lanes else 4 if n_out <= 16 * lanes else 8)

@@ -13,13 +13,18 @@ for each source, ``values``.
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
+from lbi.train.layers.tiles import VECTOR, copy_vectors, sum_tile_2, sum_tile_4, sum_tile_8
 from lbi.train.neurons.arithmetic import nonzeros
 
 STRIP = 64
 """Rows or columns that a thread claims at once."""
+
+BLOCK, SOURCES = 512, 512
+"""Rows of a block, and sources of a part of a gradient, of event-driven products: a strip of them fits the caches."""
 
 
 @compiled(nogil=True)
@@ -50,42 +55,118 @@ def fill_events(x, indptr, indices, turns):
         first = claim(turns) * STRIP
 
 
+@njit(inline="always")
+def add_rows(x, x_at, x_row, indices, start, stop, out, out_at, add, width):
+    """A sum tile for rows of ``width`` elements: two, four or eight vectors."""
+    n_vectors = width * x.itemsize // VECTOR
+    if n_vectors == 8:
+        sum_tile_8(x, x_at, x_row, indices, start, stop, out, out_at, add)
+    elif n_vectors == 4:
+        sum_tile_4(x, x_at, x_row, indices, start, stop, out, out_at, add)
+    else:
+        sum_tile_2(x, x_at, x_row, indices, start, stop, out, out_at, add)
+
+
 @compiled(nogil=True)
-def event_product(indptr, indices, w_t, out, turns):
-    """out[r] = Σ w_t[j] over the events j of row r. w_t: (n_in, n_out); out: (n_rows, n_out)."""
+def event_product(indptr, indices, panels, out, turns):
+    """out[r] = Σ w_t[j] over the events j of row r; threads claim rows of a strip of columns.
+
+    Args:
+        indptr: (n_rows + 1,) row pointers of the events.
+        indices: columns of the events.
+        panels: (n_strips, n_in, width), the weights by source in strips of columns.
+        out: (n_rows, n_out), written.
+        turns: counter of ``claim``.
+    """
     n_rows, n_out = out.shape
-    first = claim(turns) * STRIP
-    while first < n_rows:
-        for r in range(first, min(first + STRIP, n_rows)):
-            acc = out[r]
-            for n in range(n_out):
-                acc[n] = 0
-            for k in range(indptr[r], indptr[r + 1]):
-                w = w_t[indices[k]]
-                for n in range(n_out):
-                    acc[n] += w[n]
-        first = claim(turns) * STRIP
+    n_strips, n_in, width = panels.shape
+    edge = np.empty(width, out.dtype)
+    n_blocks = (n_rows + BLOCK - 1) // BLOCK
+    piece = claim(turns)
+    while piece < n_strips * n_blocks:
+        column, first = piece // n_blocks * width, piece % n_blocks * BLOCK
+        at = column * n_in
+        for r in range(first, min(first + BLOCK, n_rows)):
+            if column + width <= n_out:
+                add_rows(
+                    panels, at, width, indices, indptr[r], indptr[r + 1], out, r * n_out + column, 0, width
+                )
+            else:
+                add_rows(panels, at, width, indices, indptr[r], indptr[r + 1], edge, 0, 0, width)
+                for n in range(n_out - column):
+                    out[r, column + n] = edge[n]
+        piece = claim(turns)
 
 
 @compiled(nogil=True)
-def event_weight_gradient(indptr, indices, grad, grad_w_t, n_chunks, turns):
-    """grad_w_t[j] = Σ grad[r] over the events j of all rows r; threads claim chunks of columns.
+def sort_events(indptr, indices, starts, rows, turns):
+    """The events by source: of each block of BLOCK rows, source by source, the rows in which the source spikes.
 
-    ``grad`` is (n_rows, n_out), ``grad_w_t`` (n_in, n_out).
+    Args:
+        indptr: (n_rows + 1,) row pointers of the events.
+        indices: columns of the events.
+        starts: (n_blocks, n_in + 1) int64, where the rows of each source start, written.
+        rows: one int32 for each event, counted from the block's first row, written.
+        turns: counter of ``claim``.
+    """
+    n_rows = indptr.size - 1
+    n_blocks, n_in = starts.shape[0], starts.shape[1] - 1
+    at = np.empty(n_in, np.int64)
+    block = claim(turns)
+    while block < n_blocks:
+        first, last = block * BLOCK, min((block + 1) * BLOCK, n_rows)
+        for j in range(n_in + 1):
+            starts[block, j] = 0
+        for k in range(indptr[first], indptr[last]):
+            starts[block, indices[k] + 1] += 1
+        starts[block, 0] = indptr[first]
+        for j in range(n_in):
+            at[j] = starts[block, j]
+            starts[block, j + 1] += starts[block, j]
+        for r in range(first, last):
+            for k in range(indptr[r], indptr[r + 1]):
+                j = indices[k]
+                rows[at[j]] = r - first
+                at[j] += 1
+        block = claim(turns)
+
+
+@compiled(nogil=True)
+def event_weight_gradient(starts, rows, grad, grad_w_t, width, turns):
+    """grad_w_t[j] = Σ grad[r] over the rows r in which source j spikes, in order; threads claim parts of the matrix.
+
+    Args:
+        starts: see ``sort_events``.
+        rows: see ``sort_events``.
+        grad: (n_rows, n_out).
+        grad_w_t: (n_in, n_strips · width), written.
+        width: columns of a strip: two, four or eight vectors.
+        turns: counter of ``claim``.
     """
     n_rows, n_out = grad.shape
-    chunk = claim(turns)
-    while chunk < n_chunks:
-        low = chunk * n_out // n_chunks
-        high = (chunk + 1) * n_out // n_chunks
-        grad_w_t[:, low:high] = 0
-        for r in range(n_rows):
-            g = grad[r, low:high]
-            for k in range(indptr[r], indptr[r + 1]):
-                acc = grad_w_t[indices[k], low:high]
-                for n in range(g.size):
-                    acc[n] += g[n]
-        chunk = claim(turns)
+    n_in, n_wide = grad_w_t.shape
+    n_parts = (n_in + SOURCES - 1) // SOURCES
+    given = np.zeros((BLOCK, width), grad.dtype)
+    pair = 2 * VECTOR // grad.itemsize
+    piece = claim(turns)
+    while piece < n_wide // width * n_parts:
+        column, low = piece // n_parts * width, piece % n_parts * SOURCES
+        n_columns = min(width, n_out - column)
+        for block in range(starts.shape[0]):
+            first = block * BLOCK
+            n_block = min(BLOCK, n_rows - first)
+            if n_columns == width:
+                for part in range(0, width, pair):
+                    copy_vectors(grad, first * n_out + column + part, n_out, given, part, width, n_block)
+            else:
+                for r in range(n_block):
+                    for n in range(n_columns):
+                        given[r, n] = grad[first + r, column + n]
+            for j in range(low, min(low + SOURCES, n_in)):
+                start, stop = starts[block, j], starts[block, j + 1]
+                if start < stop or block == 0:
+                    add_rows(given, 0, width, rows, start, stop, grad_w_t, j * n_wide + column, block, width)
+        piece = claim(turns)
 
 
 @compiled(nogil=True)
@@ -154,14 +235,14 @@ def event_living_gradient(indptr, indices, grad, first_of, targets, grad_values,
 
 
 @compiled(nogil=True)
-def gather_living(first_of, targets, matrix, values, turns):
-    """The entries of ``matrix`` (n_out, n_in) at the living weights."""
+def gather_living(first_of, targets, by_source, values, turns):
+    """The entries of a matrix, given by source (n_in, n_out), at the living weights."""
     n_in = first_of.size - 1
     first = claim(turns) * STRIP
     while first < n_in:
         for j in range(first, min(first + STRIP, n_in)):
             for m in range(first_of[j], first_of[j + 1]):
-                values[m] = matrix[targets[m], j]
+                values[m] = by_source[j, targets[m]]
         first = claim(turns) * STRIP
 
 

@@ -48,10 +48,10 @@ class Living:
         """Living weights / weights."""
         return self.values.numel() / max(1, self.shape[0] * self.shape[1])
 
-    def only(self, grad: Tensor) -> Tensor:
-        """A gradient with 0 for all weights but the living ones."""
+    def only(self, by_source: Tensor) -> Tensor:
+        """A gradient, given by source (n_in, n_out), with 0 for all weights but the living ones."""
         values = torch.empty_like(self.values)
-        parts = arrays(self.first_of, self.targets, grad, values)
+        parts = arrays(self.first_of, self.targets, by_source, values)
         run(load_kernels().gather_living, 8 * values.numel(), *parts)
         return self.dense(values)
 
@@ -94,13 +94,12 @@ def living_of(weight: Tensor) -> Living | None:
 def as_factor(matrix: Tensor, living: Living | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A matrix (n_k, n) as ``lbi.train.layers.products`` takes it: in strips, or by its living entries if they are given."""
     if living is None:
-        return _panels(matrix), *Living.none(matrix).lists
+        return panels(matrix, 128 // matrix.element_size()), *Living.none(matrix).lists
     return matrix.new_zeros(0, 0, 0), *living.lists
 
 
-def _panels(matrix: Tensor) -> Tensor:
-    """(n_strips, n_k, width): strips of two vectors of columns, the last one filled up with 0."""
-    width = 128 // matrix.element_size()
+def panels(matrix: Tensor, width: int) -> Tensor:
+    """A matrix (n_k, n) as (n_strips, n_k, width): strips of columns, the last one filled up with 0."""
     n_k, n = matrix.shape
     whole, n_strips = n // width, -(-n // width)
     strips = matrix.new_zeros(n_strips, n_k, width)

@@ -185,6 +185,47 @@ living_tile_4 = _living_tile(4, 1)
 """The same for rows of four vectors."""
 
 
+def _sum_tile(n_vectors: int) -> Callable[..., Any]:
+    """A sum of rows of ``n_vectors`` vectors."""
+
+    @intrinsic
+    def tile(typing_context, x, x_at, x_row, indices, start, stop, out, out_at, add):
+        signature = types.void(
+            x, types.int64, types.int64, indices, types.int64, types.int64, out, *[types.int64] * 2
+        )
+
+        def generate(context, builder, sig, args):
+            x_data, rows, out_data = (_data(context, builder, sig.args[i], args[i]) for i in (0, 3, 6))
+            _, x_at, x_row, _, start, stop, _, out_at, add = args
+            vectors = Vectors(context, builder, sig.args[0].dtype)
+            offsets = [INT(v * vectors.lanes) for v in range(n_vectors)]
+            sums = vectors.sums(n_vectors)
+            with builder.if_then(builder.icmp_signed("!=", add, INT(0))):
+                for place, offset in zip(sums, offsets, strict=True):
+                    builder.store(vectors.load(out_data, builder.add(out_at, offset)), place)
+            with cgutils.for_range(builder, builder.sub(stop, start), intp=INT) as loop:
+                k = builder.add(start, loop.index)
+                row = builder.sext(builder.load(builder.gep(rows, [k])), INT)
+                at = builder.add(x_at, builder.mul(row, x_row))
+                for place, offset in zip(sums, offsets, strict=True):
+                    term = vectors.load(x_data, builder.add(at, offset))
+                    builder.store(builder.fadd(builder.load(place), term), place)
+            for place, offset in zip(sums, offsets, strict=True):
+                vectors.store(builder.load(place), out_data, builder.add(out_at, offset))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return tile
+
+
+sum_tile_2 = _sum_tile(2)
+"""out[:] = Σ_k x[indices[k], :] for start ≤ k < stop, in order, added to out if ``add`` is not 0; row i is at x_at + i·x_row."""
+
+sum_tile_4, sum_tile_8 = _sum_tile(4), _sum_tile(8)
+"""The same for rows of four and eight vectors."""
+
+
 @intrinsic
 def transpose_tile(typing_context, x, x_at, x_row, out, out_at, out_row):
     """out[j, i] = x[i, j] for a square block of as many rows as a vector has lanes."""
