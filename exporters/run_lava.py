@@ -1,7 +1,6 @@
 """Run an exported network in Lava: needs lava-nc, numpy, scipy and h5py, not the package that wrote it.
 
-On Python 3.11 to 3.14, patches are applied to Lava while it is imported. The file in ``exporters/`` is a template: the
-exporter fills in the patches and ``PROCESSES``.
+On Python 3.11 to 3.14, patches are applied to Lava while it is imported. The exporter fills in them and ``PROCESSES``.
 
     python run_lava.py --spikes test.npz -o out.npz
 
@@ -40,11 +39,9 @@ from lbi.system.lava_compat import install
 
 install()
 
-if __name__ == "__main__":
-    # A script's folder comes first on the path, where a lava.py beside the script would hide Lava.
-    here = Path(__file__).resolve().parent
-    if (here / "lava.py").exists():
-        sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
+HERE = Path(__file__).resolve().parent
+if __name__ == "__main__" and (HERE / "lava.py").exists():  # first on the path, it would hide Lava
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE]
 
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
@@ -80,7 +77,7 @@ SOURCE_ELEMENTS = 1 << 25
 """Maximum number of input values (4 bytes each, copied several times by Lava) of one Lava run."""
 
 PIECES = 50
-"""Number of runs into which samples are divided to report progress, which is possible only between runs."""
+"""Number of runs into which samples are divided, since progress can be reported only between runs."""
 
 STOP_SECONDS = 30
 """Seconds after which processes are killed, since Lava's stop() never returns after some errors."""
@@ -363,19 +360,19 @@ def synapse(projection: Any) -> AbstractProcess:
 def clearing_steps(network: Any, projection: Any) -> range:
     """Chip steps of an interval (from 0) after which a projection's spikes in flight are discarded.
 
-    A new sample begins at chip step 0 for the input, at X for the source, at Y for the target: their
-    latencies. A spike sent in chip step e with delay d arrives in e + 1 + d, and as ``lag = d + 1 + X − Y ≥ 0``,
-    never in a sample before its own. The spikes to discard are those of the sample before that would arrive
-    in the target's new one: e ≤ X − 1 and e + 1 + d ≥ Y. Discarding at the end of step c removes
-    what was sent in e ≤ c and arrives in e + 1 + d ≥ c + 1: exactly the spikes with e ≤ c ≤ e + d.
+    A new sample begins at chip step 0 for the input, at X for the source, at Y for the target: their latencies. A
+    spike sent in chip step e with delay d arrives in e + 1 + d, and as ``lag = d + 1 + X − Y ≥ 0``, never in a sample
+    before its own. The spikes to discard are those of the sample before that would arrive in the target's new one: e
+    ≤ X − 1 and e + 1 + d ≥ Y. Discarding at the end of step c removes what was sent in e ≤ c and arrives in e + 1 + d
+    ≥ c + 1: exactly the spikes with e ≤ c ≤ e + d.
 
-    X ≤ Y: c = X − 1 is in [e, e + d], or the spike has arrived before, in the target's old sample. It also
-    removes spikes due in steps X … Y − 1, the old sample's last Y − X ≤ depth steps of the target: they
-    are the padding, of which no output is kept. The new sample has sent nothing yet.
-    X > Y (feedback): the target is in its new sample while the source still sends its old one, so each of c
-    = Y − 1, …, X − 1 is needed. A spike with e ≥ Y − 1 is removed at c = e, an earlier one at c = Y − 1, since
-    it arrives in Y or later. Nothing else is: spikes that arrive before Y have been delivered, and those sent from X
-    on come after the last c. A self-connection (X = Y) is covered by both cases.
+    X ≤ Y: c = X − 1 is in [e, e + d], or the spike has arrived before, in the target's old sample. It also removes
+    spikes due in steps X … Y − 1, the old sample's last Y − X ≤ depth steps of the target: they are the padding, of
+    which no output is kept. The new sample has sent nothing yet.
+    X > Y (feedback): the target is in its new sample while the source still sends its old one, so each of c = Y − 1,
+    …, X − 1 is needed. A spike with e ≥ Y − 1 is removed at c = e, an earlier one at c = Y − 1, since it arrives in Y
+    or later. Nothing else is: spikes that arrive before Y have been delivered, and those sent from X on come after
+    the last c. A self-connection (X = Y) is covered by both cases.
 
     Neurons need only one reset, at the end of step Y − 1 (``LIFReset`` does it at the start of Y): they only have
     state, and from then on only spikes of the new sample reach them.
@@ -397,10 +394,8 @@ def run(path: str | Path, spikes: Any, progress: Path | None = None) -> Any:
     """
     n_samples, n_steps, n_in = spikes.shape
     per_run = max(1, SOURCE_ELEMENTS // ((n_steps + read(path).depth) * n_in))
-    parts = [
-        run_once(path, spikes[start : start + per_run], progress) for start in range(0, n_samples, per_run)
-    ]
-    return np.concatenate(parts)
+    starts = range(0, n_samples, per_run)
+    return np.concatenate([run_once(path, spikes[at : at + per_run], progress) for at in starts])
 
 
 def run_once(path: str | Path, spikes: Any, progress: Path | None = None) -> Any:
@@ -468,7 +463,7 @@ def stop(process: AbstractProcess) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Run an exported network in Lava.")
-    beside = Path(__file__).resolve().parent / "network.h5"
+    beside = HERE / "network.h5"
     parser.add_argument("network", nargs="?", default=beside, type=Path, help="network.h5 (default: beside)")
     parser.add_argument("--spikes", required=True, type=Path, help="input spikes (.npz)")
     parser.add_argument("-o", "--output", required=True, type=Path, help="output spikes (.npz)")

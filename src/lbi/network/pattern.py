@@ -74,21 +74,6 @@ def density(projection: Patterned) -> float:
     return projection.weights.nnz / n if n else 0.0
 
 
-def dense_fan_out(projection: Patterned) -> NDArray[np.int64]:
-    """(n_source,) weights of the dense layer that a spike of each source reaches.
-
-    Args:
-        projection: the projection.
-
-    Returns:
-        Numbers of weights.
-    """
-    if projection.pattern is None:
-        n_target, n_source = projection.weights.shape
-        return np.full(n_source, n_target, dtype=np.int64)
-    return projection.pattern.fan_out()
-
-
 def ones(matrix: Any) -> CsrMatrix | None:
     """The pattern of a sparse matrix: ones where it stores a value; None if that is everywhere.
 

@@ -32,6 +32,16 @@ def traced(
 ) -> tuple[Tracing, list[Any], int, bool]:
     """A trace of the model, its outputs, the steps it took, and whether it takes as many as the input has.
 
+    Args:
+        model: the copy to run.
+        places: its neuron modules.
+        shape: shape of one sample at one step.
+        way: the calling convention.
+        widen: whether the copy computes in float64.
+
+    Returns:
+        The trace.
+
     Raises:
         NotThisWay: if the model fails, or if its neurons do not take one sample's steps.
     """

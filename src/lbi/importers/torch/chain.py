@@ -26,7 +26,15 @@ class Chain(nn.Module):
         return [(name, module) for name, module in self._modules.items() if module is not None]
 
     def forward(self, value: Any, states: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Output and states for the input of one step and the states of the step before."""
+        """Output and states for the input of one step and the states of the step before.
+
+        Args:
+            value: the input of one step.
+            states: the states of all modules; None at the first step.
+
+        Returns:
+            The output and the states.
+        """
         before, after = states or {}, {}
         for name, module in self._children():
             if isinstance(module, Chain) or name in self._stateful:
@@ -42,7 +50,14 @@ class Chain(nn.Module):
 
 
 def chained(module: nn.Module) -> nn.Module:
-    """The model, with plain ``Sequential`` containers replaced by chains where they cannot run otherwise."""
+    """The model, with plain ``Sequential`` containers replaced by chains where they cannot run otherwise.
+
+    Args:
+        module: the model.
+
+    Returns:
+        The model, or its replacement.
+    """
     if type(module) is not nn.Sequential or "forward" in vars(module) or module._forward_hooks:
         return module
     for name, child in list(module._modules.items()):

@@ -32,7 +32,14 @@ SCRIPTED = Rule(
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``."""
+    """The model inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``.
+
+    Args:
+        model: any torch model.
+
+    Returns:
+        The model inside.
+    """
     while True:
         compiled: Any = getattr(model, "_orig_mod", None)
         if isinstance(compiled, nn.Module):
@@ -44,7 +51,15 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def copy_to_run(model: nn.Module, *, widen: bool = True) -> nn.Module:
-    """The copy, in float64 if ``widen``. Raises InputError for uninitialized, scripted and uncopyable modules."""
+    """The copy, in float64 if ``widen``. Raises InputError for uninitialized, scripted and uncopyable modules.
+
+    Args:
+        model: the user's model, which is not changed.
+        widen: whether floats become float64.
+
+    Returns:
+        The copy.
+    """
     memo: dict[int, Any] = {}
     parts: dict[int, nn.Module] = {}
     _check(model)

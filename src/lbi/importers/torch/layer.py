@@ -39,7 +39,12 @@ class Layer:
     through: Callable[[Any, Signal], Signal]
 
     def neurons(self, signal: Signal, **parameters: Any) -> None:
-        """Add the module's population; see ``Builder.neurons``."""
+        """Add the module's population; see ``Builder.neurons``.
+
+        Args:
+            signal: its input.
+            **parameters: those of ``Builder.neurons``.
+        """
         self.builder.neurons(self.where, self.name, signal, **parameters)
 
     def own_spikes(self) -> Signal:
@@ -89,7 +94,12 @@ class Neurons:
 
 
 def check_rest(layer: Layer, **voltages: Any) -> None:
-    """Raise InputError unless the neuron rests at 0 and resets to 0, as on the chip."""
+    """Raise InputError unless the neuron rests at 0 and resets to 0, as on the chip.
+
+    Args:
+        layer: the layer.
+        **voltages: name → value that must be 0.
+    """
     problems = Problems()
     for name, value in voltages.items():
         values = array(value)
@@ -98,18 +108,39 @@ def check_rest(layer: Layer, **voltages: Any) -> None:
 
 
 def just_below(threshold: Any) -> NDArray[np.float64]:
-    """The float64 just below a threshold: v > this is v ≥ threshold, for any float64 v."""
+    """The float64 just below a threshold: v > this is v ≥ threshold, for any float64 v.
+
+    Args:
+        threshold: numbers.
+
+    Returns:
+        Numbers.
+    """
     values = array(threshold)
     return np.where(np.isinf(values), values, np.nextafter(values, 0.0))
 
 
 def array(values: Any) -> NDArray[np.float64]:
-    """Numbers or a tensor as a float64 array."""
+    """Numbers or a tensor as a float64 array.
+
+    Args:
+        values: numbers.
+
+    Returns:
+        The array.
+    """
     if isinstance(values, Tensor):
         values = values.detach().cpu().double().numpy()
     return np.asarray(values, dtype=np.float64)
 
 
 def feature_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """Shape of a sample in a step from the shape of a call with one sample."""
+    """Shape of a sample in a step from the shape of a call with one sample.
+
+    Args:
+        shape: (1, …).
+
+    Returns:
+        The sizes after the first.
+    """
     return tuple(shape[1:]) if len(shape) > 1 else tuple(shape)

@@ -31,7 +31,11 @@ SUBSTITUTES: dict[tuple[str, str], Callable[[Any, Tensor], Tensor]] = {
 
 @contextmanager
 def followed(model: nn.Module) -> Iterator[None]:
-    """Replace these layers by their substitutes; the proof runs the originals."""
+    """Replace these layers by their substitutes; the proof runs the originals.
+
+    Args:
+        model: the copy to trace, changed in place.
+    """
     changed = []
     for module in model.modules():
         kind = type(module)

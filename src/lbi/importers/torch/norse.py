@@ -18,7 +18,13 @@ from lbi.importers.torch.layer import Layer, Neurons, Outputs, array, check_rest
 
 
 def read(module: Any, signal: Signal, layer: Layer) -> None:
-    """Add the population of a LIF or LI."""
+    """Add the population of a LIF or LI.
+
+    Args:
+        module: the neuron module.
+        signal: its input.
+        layer: receives the population.
+    """
     beta = _voltage_decay(module, layer)
     layer.neurons(
         _input(module, signal, layer).scaled(beta),
@@ -29,7 +35,13 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
 
 
 def read_box(module: Any, signal: Signal, layer: Layer) -> None:
-    """Add the population of a LIFBoxCell or LIBoxCell, whose current has no memory."""
+    """Add the population of a LIFBoxCell or LIBoxCell, whose current has no memory.
+
+    Args:
+        module: the neuron module.
+        signal: its input.
+        layer: receives the population.
+    """
     beta = _voltage_decay(module, layer)
     layer.neurons(
         signal.scaled(beta),
@@ -40,7 +52,14 @@ def read_box(module: Any, signal: Signal, layer: Layer) -> None:
 
 
 def split(_module: Any, result: Any) -> Outputs:
-    """(output, state): the output is spikes, or the voltage of an integrator."""
+    """(output, state): the output is spikes, or the voltage of an integrator.
+
+    Args:
+        result: what the module returned.
+
+    Returns:
+        The output and the state.
+    """
     output, state = result
     return Outputs(output, {name: value for name, value in state._asdict().items() if name != "z"})
 

@@ -68,7 +68,16 @@ class Recording:
         self._currents: dict[str, list[Tensor]] = {group.name: [] for group in tracing.groups}
 
     def call(self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the module's own forward."""
+        """Run the module's own forward.
+
+        Args:
+            site: the neuron module.
+            args: positional arguments.
+            kwargs: keyword arguments.
+
+        Returns:
+            What the module returns.
+        """
         group, axis = self._group(site), site.neurons.time_axis(site.module)
         first = args[0] if args else next(iter(kwargs.values()))
         steps = [step.detach().clone() for step in by_step(first, axis)]
@@ -94,7 +103,14 @@ class Recording:
         return self._tracing.groups[pattern[number % len(pattern)]]
 
     def found(self, n_samples: int) -> Recorded:
-        """The recorded values, samples first."""
+        """The recorded values, samples first.
+
+        Args:
+            n_samples: number of samples.
+
+        Returns:
+            Group name → (samples, steps, n).
+        """
         return Recorded(
             *(
                 {
@@ -166,7 +182,15 @@ def prove(
 
 
 def extent(network: Network, n_steps: int | None) -> tuple[int, int]:
-    """Samples and steps of a verification, fewer for large networks."""
+    """Samples and steps of a verification, fewer for large networks.
+
+    Args:
+        network: the imported network.
+        n_steps: steps of the model's sample.
+
+    Returns:
+        Numbers of samples and steps.
+    """
     products = sum(p.weights.nnz for p in network.projections) + sum(p.n for p in network.populations)
     steps = n_steps or int(np.clip(MOST_PRODUCTS / products / len(RATES), FEWEST_STEPS, N_STEPS))
     return int(np.clip(MOST_PRODUCTS / products / steps, FEWEST_SAMPLES, len(RATES))), steps
@@ -211,7 +235,11 @@ class Drive:
         return unit / max(1.0, n_in**0.5 / 4) if group.in_shape != group.shape else unit
 
     def compare(self, theirs: Recorded) -> None:
-        """Raise InputError for the first module with another output for its currents."""
+        """Raise InputError for the first module with another output for its currents.
+
+        Args:
+            theirs: recorded outputs of the modules.
+        """
         for name, (ours, group) in self._expected.items():
             found = theirs.outputs[name] / _gain(group)
             cut = first_differences(found, ours, self._margins[name])
@@ -248,7 +276,16 @@ def simulated(
 def first_differences(
     theirs: NDArray[Any], ours: NDArray[Any], margin: NDArray[Any]
 ) -> tuple[int, int, int] | None:
-    """(sample, step, neuron) of the first difference that rounding does not explain; None if there is none."""
+    """(sample, step, neuron) of the first difference that rounding does not explain; None if there is none.
+
+    Args:
+        theirs: (samples, steps, n) of the model.
+        ours: the same of the network.
+        margin: distances of the voltages from the threshold, relative.
+
+    Returns:
+        The positions.
+    """
     if np.isinf(margin).all():  # voltages
         off = np.abs(theirs - ours) > ROUNDING * max(1.0, float(np.abs(ours).max(initial=0)))
     else:

@@ -38,7 +38,16 @@ READOUT = Rule(
 
 
 def check_steps(tracing: Tracing, n_steps: int, *, static: bool) -> int:
-    """The number of steps of all neurons. Raises NotThisWay if they differ from the steps of a sample."""
+    """The number of steps of all neurons. Raises NotThisWay if they differ from the steps of a sample.
+
+    Args:
+        tracing: the trace.
+        n_steps: steps of a sample.
+        static: whether the input is the same at every step.
+
+    Returns:
+        The number of steps.
+    """
     taken = sorted({len(group.inputs) for group in tracing.groups})
     total = sum(len(group.inputs) for group in tracing.groups)
     if not tracing.groups and tracing.problems:
@@ -60,7 +69,15 @@ def check_steps(tracing: Tracing, n_steps: int, *, static: bool) -> int:
 
 
 def signal_of(group: Group, problems: Problems) -> Signal:
-    """The input of a group at every step: that of the last step, of which earlier ones lack spikes from before the start."""
+    """The input of a group at every step: that of the last step, of which earlier ones lack spikes from before the start.
+
+    Args:
+        group: a population under construction.
+        problems: receives what cannot be imported.
+
+    Returns:
+        The signal.
+    """
     last = group.inputs[-1]
     for step, signal in enumerate(group.inputs[:-1]):
         if signal is not last and not _same(signal, last, step):
@@ -92,7 +109,17 @@ def _equal(one: csr_matrix | None, two: csr_matrix | None) -> bool:
 def network_of(
     tracing: Tracing, outputs: Sequence[Any], input_shape: Sequence[int], meta: dict[str, Any]
 ) -> Network:
-    """The network. Raises InputError with everything that cannot be imported."""
+    """The network. Raises InputError with everything that cannot be imported.
+
+    Args:
+        tracing: the trace.
+        outputs: the model's outputs.
+        input_shape: shape of one sample at one step.
+        meta: plain JSON values for ``Network.meta``.
+
+    Returns:
+        The network.
+    """
     problems = Problems()
     builder = Builder(input_shape)
     signals = {group.name: signal_of(group, problems) for group in tracing.groups}
@@ -127,7 +154,16 @@ def _spikes_only(group: Group, signal: Signal, groups: Sequence[Group], problems
 
 
 def read_at(tracing: Tracing, outputs: Sequence[Any], problems: Problems) -> Group | None:
-    """The group read by the model's output; a missing one is noted in ``problems``."""
+    """The group read by the model's output; a missing one is noted in ``problems``.
+
+    Args:
+        tracing: the trace.
+        outputs: the model's outputs.
+        problems: receives a missing one.
+
+    Returns:
+        The group.
+    """
     found: list[tuple[Group, str]] = []
     lost = False
     for tensor in tree_flatten(list(outputs))[0]:

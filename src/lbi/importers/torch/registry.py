@@ -31,14 +31,28 @@ def rows() -> Iterator[tuple[str, str, str, Neurons]]:
 
 
 def neurons_of(module: Any) -> Neurons | None:
-    """The record of a module's exact class; None for unknown classes and modules with a replaced ``forward``."""
+    """The record of a module's exact class; None for unknown classes and modules with a replaced ``forward``.
+
+    Args:
+        module: a torch module.
+
+    Returns:
+        The record.
+    """
     if "forward" in vars(module):
         return None
     return next((neurons for cls, _, neurons in _loaded() if type(module) is cls), None)
 
 
 def derived_from(module: Any) -> str:
-    """The name of the known class from which a module's class derives, or an empty string."""
+    """The name of the known class from which a module's class derives, or an empty string.
+
+    Args:
+        module: a torch module.
+
+    Returns:
+        The name.
+    """
     mro = type(module).__mro__
     return next((name for cls, name, _ in _loaded() if cls in mro), "")
 

@@ -58,11 +58,25 @@ class Session(Protocol):
     """Receiver of all calls of neuron modules."""
 
     def call(self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the module's own forward or a substitute, and return its result."""
+        """Run the module's own forward or a substitute, and return its result.
+
+        Args:
+            site: the neuron module.
+            args: positional arguments.
+            kwargs: keyword arguments.
+        """
 
 
 def sites(model: nn.Module, extra: Callable[[Any], Neurons | None] = lambda module: None) -> list[Site]:
-    """The neuron modules of a copy; ``extra`` lists further classes to include."""
+    """The neuron modules of a copy; ``extra`` lists further classes to include.
+
+    Args:
+        model: the copy.
+        extra: the record of a class that is not registered, or None.
+
+    Returns:
+        The sites.
+    """
     found: list[Site] = []
     for path, module in model.named_modules():
         neurons = registry.neurons_of(module) or extra(module)
@@ -95,7 +109,14 @@ class Widened(TorchDispatchMode):
 
 
 def widened_options(kwargs: dict[str, Any] | None) -> dict[str, Any]:
-    """Keyword arguments of an operation, with float64 and CPU in place of others."""
+    """Keyword arguments of an operation, with float64 and CPU in place of others.
+
+    Args:
+        kwargs: keyword arguments.
+
+    Returns:
+        The arguments.
+    """
     found = dict(kwargs or {})
     if found.get("dtype") in NARROW:
         found["dtype"] = torch.float64
@@ -105,7 +126,15 @@ def widened_options(kwargs: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def widened(func: Any, args: Any) -> Any:
-    """Arguments of an operation that returns new values: float constants of the code meet float64."""
+    """Arguments of an operation that returns new values: float constants of the code meet float64.
+
+    Args:
+        func: the operation.
+        args: its arguments.
+
+    Returns:
+        The arguments.
+    """
     if func._schema.is_mutable:
         return args
     return tuple(
@@ -146,7 +175,12 @@ def _called(session: Session, site: Site, *args: Any, **kwargs: Any) -> Any:
 
 
 def forget(places: Sequence[Site], n_samples: int = 1) -> None:
-    """Reset the state of all neuron modules as their framework does."""
+    """Reset the state of all neuron modules as their framework does.
+
+    Args:
+        places: the neuron modules.
+        n_samples: samples of the next batch.
+    """
     for site in places:
         site.neurons.reset(site.module)
         if site.neurons.time_axis(site.module) == -1:
@@ -174,7 +208,15 @@ class Place:
 
 
 def place(frame: FrameType | None = None, trace: Any = None) -> Place:
-    """The current place in the model's code, or the one at which an error was raised (``trace``)."""
+    """The current place in the model's code, or the one at which an error was raised (``trace``).
+
+    Args:
+        frame: where the search of the stack ends.
+        trace: traceback of an error.
+
+    Returns:
+        File and line.
+    """
     frames: list[tuple[FrameType, int]] = []
     while trace is not None:
         frames.insert(0, (trace.tb_frame, trace.tb_lineno))

@@ -45,7 +45,15 @@ class Shadow:
         self._kept: dict[Hashable, Any] = {}
 
     def new(self, signal: Signal, step: int) -> Tensor:
-        """Numbers for the elements of a signal at a step, (n,)."""
+        """Numbers for the elements of a signal at a step, (n,).
+
+        Args:
+            signal: the signal.
+            step: its step.
+
+        Returns:
+            The numbers.
+        """
         start = self._end
         if len(self._nodes) == self._table.shape[1]:
             self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
@@ -55,7 +63,14 @@ class Shadow:
         return torch.arange(start, self._end)
 
     def of(self, tensor: Tensor) -> Tensor | None:
-        """The shadow of a tensor, of its shape, or None if all of it is constant."""
+        """The shadow of a tensor, of its shape, or None if all of it is constant.
+
+        Args:
+            tensor: a tensor of the run.
+
+        Returns:
+            The numbers.
+        """
         found = self._memory.get(_place(tensor))
         if found is None:
             return None
@@ -66,7 +81,12 @@ class Shadow:
         return view if bool(view.any()) else None
 
     def mark(self, tensor: Tensor, numbers: Tensor | None) -> None:
-        """Set the numbers of a tensor's elements; None for constants."""
+        """Set the numbers of a tensor's elements; None for constants.
+
+        Args:
+            tensor: a tensor of the run.
+            numbers: numbers of elements.
+        """
         place = _place(tensor)
         if place not in self._memory:
             if numbers is None or not place:
@@ -78,28 +98,64 @@ class Shadow:
         view.copy_(torch.zeros_like(view) if numbers is None else numbers.expand(view.shape))
 
     def node(self, number: int) -> tuple[Node, int]:
-        """The node of a number, and the index of its element."""
+        """The node of a number, and the index of its element.
+
+        Args:
+            number: the number of an element.
+
+        Returns:
+            The node and the index.
+        """
         index = int(self.nodes(np.asarray(number)))
         return self._nodes[index], number - int(self._table[0, index])
 
     def nodes(self, numbers: NDArray[np.int64]) -> NDArray[np.intp]:
-        """The node of each number."""
+        """The node of each number.
+
+        Args:
+            numbers: numbers of elements.
+
+        Returns:
+            Indices of nodes.
+        """
         found: NDArray[np.intp] = (
             np.searchsorted(self._table[0, : len(self._nodes)], numbers, side="right") - 1
         )
         return found
 
     def node_at(self, index: int) -> tuple[Signal, int]:
-        """The signal of a node, and its first number."""
+        """The signal of a node, and its first number.
+
+        Args:
+            index: index of a node.
+
+        Returns:
+            The signal and the number.
+        """
         return self._nodes[index].signal, int(self._table[0, index])
 
     def steps(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The step of every number; STATIC for constants."""
+        """The step of every number; STATIC for constants.
+
+        Args:
+            numbers: numbers of elements.
+
+        Returns:
+            The steps.
+        """
         found: NDArray[np.int64] = self._table[1, self.nodes(numbers)]
         return found
 
     def read(self, numbers: NDArray[np.int64], values: NDArray[np.float64]) -> Node:
-        """One node for these elements; ``values`` holds the constants among them."""
+        """One node for these elements; ``values`` holds the constants among them.
+
+        Args:
+            numbers: numbers of elements.
+            values: the elements' values in this run.
+
+        Returns:
+            The node.
+        """
         node, first = self.node(int(numbers[0]))
         if (
             first == 0
@@ -123,13 +179,28 @@ class Shadow:
         return Node(self.keep(key, lambda: _gathered(numbers.size, constants, parts)), step)
 
     def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The value cached for a key, or a new one, so that equal steps share their signals."""
+        """The value cached for a key, or a new one, so that equal steps share their signals.
+
+        Args:
+            key: hashable.
+            make: makes the value.
+
+        Returns:
+            The value.
+        """
         if key not in self._kept:
             self._kept[key] = make()  # kept forever, so that ids in keys are not reused
         return self._kept[key]
 
     def matrix(self, weights: Tensor) -> tuple[Hashable, csr_matrix]:
-        """A dense matrix as CSR with its key, cached by content."""
+        """A dense matrix as CSR with its key, cached by content.
+
+        Args:
+            weights: (n_out, n).
+
+        Returns:
+            The matrix and its key.
+        """
         values = weights.to_dense() if weights.layout is not torch.strided else weights
         dense = values.detach().double().numpy()
         key = ("matrix", dense.shape, digest(np.ascontiguousarray(dense)))

@@ -25,7 +25,13 @@ RECURRENCE = Rule("recurrence", "nn.Linear without bias", "build it with bias=Fa
 
 
 def read(module: Any, signal: Signal, layer: Layer) -> None:
-    """Add the population of a LIF, IAF, ExpLeak or a recurrent LIF."""
+    """Add the population of a LIF, IAF, ExpLeak or a recurrent LIF.
+
+    Args:
+        module: the neuron module.
+        signal: its input.
+        layer: receives the population.
+    """
     problems, where = Problems(), layer.where
     if not _integrates(module):
         spike = getattr(module.spike_fn, "__name__", repr(module.spike_fn))
@@ -62,7 +68,15 @@ def _membrane(module: Any, signal: Signal, layer: Layer) -> None:
 
 
 def split(module: Any, result: Any) -> Outputs:
-    """Separate the returned spikes (voltages of an ExpLeak) from the states, which are buffers."""
+    """Separate the returned spikes (voltages of an ExpLeak) from the states, which are buffers.
+
+    Args:
+        module: the neuron module.
+        result: what the module returned.
+
+    Returns:
+        The output and the states.
+    """
     states = {name: getattr(module, name, None) for name in ("v_mem", "i_syn")}
     return Outputs(result, {name: state for name, state in states.items() if state is not None})
 

@@ -79,7 +79,14 @@ NEURONS = Neurons(
 
 
 def block_of(module: Any) -> Neurons | None:
-    """The kind of a SLAYER block with neurons, including unsupported ones; None for other modules."""
+    """The kind of a SLAYER block with neurons, including unsupported ones; None for other modules.
+
+    Args:
+        module: a torch module.
+
+    Returns:
+        The kind.
+    """
     found = type(module).__module__.startswith("lava.lib.dl.slayer.block.")
     return (
         NEURONS
@@ -89,7 +96,15 @@ def block_of(module: Any) -> Neurons | None:
 
 
 def from_slayer(model: nn.Module, input_shape: tuple[int, ...]) -> FixedNetwork:
-    """The integer network of a model of SLAYER blocks, traced and proven; raises as ``from_torch``."""
+    """The integer network of a model of SLAYER blocks, traced and proven; raises as ``from_torch``.
+
+    Args:
+        model: the model.
+        input_shape: shape of one sample at one step.
+
+    Returns:
+        The network.
+    """
     way = next(way for way in WAYS if way.name == "all steps, time last")
     copy = copy_to_run(model, widen=False)  # SLAYER's dynamics are exact in float32
     places = sites(copy, block_of)
@@ -168,7 +183,15 @@ def _prove(model: nn.Module, tracing: Tracing, network: FixedNetwork) -> None:
 
 
 def from_blocks(blocks: Sequence[tuple[str, Any]], input_shape: Sequence[int]) -> FixedNetwork:
-    """The network of a chain of (path, block). Raises InputError naming all blocks that cannot be imported."""
+    """The network of a chain of (path, block). Raises InputError naming all blocks that cannot be imported.
+
+    Args:
+        blocks: (path, block) pairs in order.
+        input_shape: shape of one sample at one step.
+
+    Returns:
+        The network.
+    """
     problems = Problems()
     populations: list[FixedPopulation] = []
     projections: list[FixedProjection] = []

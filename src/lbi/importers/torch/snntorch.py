@@ -37,7 +37,13 @@ RESET_DELAY = Rule(
 
 
 def read(module: Any, signal: Signal, layer: Layer) -> None:
-    """Add the population of a snnTorch neuron."""
+    """Add the population of a snnTorch neuron.
+
+    Args:
+        module: the neuron module.
+        signal: its input.
+        layer: receives the population.
+    """
     problems = Problems()
     reset = _reset_mechanism(module)
     RESET_NAME.check(
@@ -76,7 +82,15 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
 
 
 def split(module: Any, result: Any) -> Outputs:
-    """Separate spikes and states; a neuron without reset is read by its last state, ``mem``."""
+    """Separate spikes and states; a neuron without reset is read by its last state, ``mem``.
+
+    Args:
+        module: the neuron module.
+        result: what the module returned.
+
+    Returns:
+        The output and the states.
+    """
     spikes, *rest = result if isinstance(result, tuple) else (result,)
     states = {name: getattr(module, name) for name in STATES[type(module).__name__]}
     states |= dict(zip(states, rest, strict=False))

@@ -20,7 +20,13 @@ SOFT_RESET = Rule("soft-reset", "v_reset=0.0", SOFT_RESET_FIX)
 
 
 def read(module: Any, signal: Signal, layer: Layer) -> None:
-    """Add the population of a LIFNode, ParametricLIFNode or IFNode."""
+    """Add the population of a LIFNode, ParametricLIFNode or IFNode.
+
+    Args:
+        module: the neuron module.
+        signal: its input.
+        layer: receives the population.
+    """
     if module.v_reset is None:
         raise InputError(SOFT_RESET.broken(layer.where, "v_reset=None"))
     check_rest(layer, v_reset=module.v_reset)
@@ -35,7 +41,15 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
 
 
 def split(module: Any, result: Any) -> Outputs:
-    """Separate the returned spikes from the voltage, an attribute (for all steps with ``store_v_seq``)."""
+    """Separate the returned spikes from the voltage, an attribute (for all steps with ``store_v_seq``).
+
+    Args:
+        module: the neuron module.
+        result: what the module returned.
+
+    Returns:
+        The output and the states.
+    """
     voltage = getattr(module, "v_seq", None)
     voltage = module.v if voltage is None else voltage
     if _integrates(module):
