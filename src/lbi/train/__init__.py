@@ -10,6 +10,7 @@ from lbi.train.neurons import atrlif, cuba_lif
 from lbi.train.optim.density import DensityController, DensityRecord
 from lbi.train.optim.optimizers import AdaBreg, LinBreg, ProxSGD, param_groups
 from lbi.train.optim.regularizers import L1, GroupL1, Regularizer
+from lbi.train.optim.sparse_group import SparseGroupL1
 from lbi.train.optim.sparse_init import sparse_init_
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PopulationConfig",
     "ProxSGD",
     "Regularizer",
+    "SparseGroupL1",
     "SpikingNetwork",
     "atrlif",
     "cuba_lif",
