@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -11,6 +12,7 @@ from support.networks import random_network, random_spikes
 
 from lbi import quantize
 from lbi.costing.estimation import estimate
+from lbi.costing.report.figures import budget_note
 from lbi.costing.report.html import render, write_report
 from lbi.costing.result import Estimate
 
@@ -139,3 +141,19 @@ def test_the_same_estimate_gives_the_same_bytes(tmp_path):
         write_report(path, [an_estimate(seed=3)], ["digits"])
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
+
+
+def test_a_recorded_budget_is_shown_and_damaged_entries_are_not():
+    use = {"limit": 40.0, "used": 38.21, "unit": "nJ", "met": True, "costs": "davies2018"}
+    budget = {"energy": use, "cores": {"limit": 1, "used": None, "unit": "", "met": False}}
+    damaged = {"time": 3, "synops": use | {"limit": "40"}, "memory": use | {"met": 1}, "x\n": use}
+    estimate = an_estimate()
+    fixed = dataclasses.replace(estimate.fixed, provenance={"training": {"budget": budget | damaged}})
+    estimate = dataclasses.replace(estimate, fixed=fixed)
+    shown = "cores no placement of 1, NOT MET; energy 38.21 of 40 nJ (davies2018), met"
+    assert budget_note(estimate) == f"Trained to a budget (use on the training samples): {shown}"
+    assert shown in Page(render([estimate], ["digits"])).words
+    assert estimate.to_dict()["budget"] == budget
+    for provenance in ({}, {"training": 3}, {"training": {"budget": None}}, {"training": {"budget": [1]}}):
+        plain = dataclasses.replace(estimate, fixed=dataclasses.replace(fixed, provenance=provenance))
+        assert (budget_note(plain), plain.to_dict()["budget"]) == ("", None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lbi import tables
 from lbi.costing.report.figures import (
+    budget_note,
     comparison,
     core_lines,
     headline,
@@ -59,8 +60,8 @@ def _one(out: Console, estimate: Estimate, name: str) -> None:
     static = static_note(estimate)
     for text in (*what_bounds(estimate), *where_it_goes(estimate), *next_savings(estimate)):
         out.print(text, markup=False)
-    if static:
-        out.print(static, markup=False)
+    for text in filter(None, (static, budget_note(estimate))):
+        out.print(text, markup=False)
     for note in estimate.notes():
         out.print(f"• {note}", markup=False)
 

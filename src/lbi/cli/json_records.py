@@ -12,7 +12,7 @@ from annotated_types import Ge, Len
 from typing_extensions import NotRequired, TypedDict
 
 from lbi.cli.json_costs import Amount, CheckPoint, Costs, Count, Number, Range, Share
-from lbi.cli.json_train import TrainRecord
+from lbi.cli.json_train import BudgetUse, TrainRecord
 
 
 class Extremes(TypedDict):
@@ -356,6 +356,8 @@ class EstimateRecord(TypedDict):
     """Cost set → what it is"""
     dense_problems: list[str]
     """Why the dense network does not fit, one line each; empty if it does"""
+    budget: dict[str, BudgetUse] | None
+    """Resource → limit and use that training certified, as the file records it; null if there is none"""
     checkpoints: list[CheckPoint]
     """Published measurements of the chip beside its constants"""
     constants: list[Constant]

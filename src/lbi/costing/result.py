@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lbi.chip.memory import ProjectionBits, filled, projection_bits, sizes
 from lbi.chip.placement import Placement
 from lbi.chip.profile import HardwareProfile, Quantity
+from lbi.costing.budgets import recorded_budget
 from lbi.costing.checkpoints import check_points
 from lbi.costing.cores import CoreLoad, TimeBound
 from lbi.costing.ranges import Range, hull
@@ -344,6 +345,7 @@ class Estimate:
                 c.name: {"label": c.label, "basis": c.basis, "energy": bool(c.energy)} for c in profile.costs
             },
             "dense_problems": [str(problem) for problem in self.dense_problems],
+            "budget": {use.name: use.to_dict() for use in recorded_budget(self.fixed)} or None,
             "checkpoints": [comparison.to_dict() for comparison in check_points(profile)],
             "constants": constants(profile),
             "sources": dict(profile.sources),

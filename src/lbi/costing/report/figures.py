@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lbi.chip.partition import Chunk
+from lbi.costing.budgets import recorded_budget
 from lbi.costing.costs import price_lists
 from lbi.costing.ranges import Range
 from lbi.costing.result import CostBreakdown, Estimate
@@ -301,6 +302,21 @@ def next_savings(estimate: Estimate) -> list[str]:
         One sentence each.
     """
     return [f"Next saving: {saving.text}" for saving in estimate.sparse.savings]
+
+
+def budget_note(estimate: Estimate) -> str:
+    """The budget that the network was trained to, with the use certified then.
+
+    Args:
+        estimate: the estimate.
+
+    Returns:
+        A sentence; empty if its file records none.
+    """
+    uses = recorded_budget(estimate.fixed)
+    if not uses:
+        return ""
+    return f"Trained to a budget (use on the training samples): {'; '.join(map(str, uses))}"
 
 
 def static_note(estimate: Estimate) -> str:

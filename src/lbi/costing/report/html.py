@@ -10,6 +10,7 @@ from lbi.costing.checkpoints import check_points
 from lbi.costing.costs import price_lists
 from lbi.costing.report import charts
 from lbi.costing.report.figures import (
+    budget_note,
     comparison,
     core_lines,
     energy,
@@ -101,6 +102,7 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
         "bounds": what_bounds(estimate),
         "savings": next_savings(estimate),
         "static": static_note(estimate),
+        "budget": budget_note(estimate),
         "cores": Markup(charts.core_map(estimate)),
         "n_hidden_chips": max(estimate.sparse.placement.n_chips - charts.MAX_CHIPS, 0),
         "use": _use(estimate),

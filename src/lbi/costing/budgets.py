@@ -1,0 +1,83 @@
+"""The budget that a network was trained to, as its file records it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from lbi.network.fixed import FixedNetwork
+
+
+@dataclass(frozen=True)
+class RecordedUse:
+    """One limit of the budget, and the use that training certified.
+
+    Attributes:
+        name: cores, memory, synops, energy or time.
+        limit: in ``unit``.
+        used: in ``unit``, on the training samples; None if the network did not fit the chip.
+        unit: empty for plain numbers.
+        met: True if the use was within the limit.
+        costs: the cost set of an energy; empty for others.
+    """
+
+    name: str
+    limit: float
+    used: float | None
+    unit: str
+    met: bool
+    costs: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as ``lbi-train --json`` prints them."""
+        record = {"limit": self.limit, "used": self.used, "unit": self.unit, "met": self.met}
+        return record | {"costs": self.costs} if self.costs else record
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        used = "no placement" if self.used is None else f"{self.used:.4g}"
+        priced = f" ({self.costs})" if self.costs else ""
+        return f"{self.name} {used} of {self.limit:g}{unit}{priced}, {'met' if self.met else 'NOT MET'}"
+
+
+def recorded_budget(fixed: FixedNetwork) -> tuple[RecordedUse, ...]:
+    """The budget in a network's provenance.
+
+    Args:
+        fixed: the network; its provenance may hold any JSON, and entries of another form are left out.
+
+    Returns:
+        One record per limit, sorted by name; none if it was not trained to a budget.
+    """
+    training = fixed.provenance.get("training")
+    budget = training.get("budget") if isinstance(training, dict) else None
+    if not isinstance(budget, dict):
+        return ()
+    return tuple(use for name in sorted(budget) if (use := _use(name, budget[name])) is not None)
+
+
+def _use(name: str, entry: Any) -> RecordedUse | None:
+    if not isinstance(entry, dict):
+        return None
+    limit: Any = entry.get("limit")
+    used, unit = entry.get("used"), entry.get("unit", "")
+    costs, met = entry.get("costs", ""), entry.get("met")
+    well_formed = (
+        _is_amount(limit)
+        and (used is None or _is_amount(used))
+        and isinstance(unit, str)
+        and isinstance(costs, str)
+        and isinstance(met, bool)
+        and all(text.isprintable() and len(text) <= 60 for text in (name, unit, costs))
+    )
+    if not well_formed:
+        return None
+    return RecordedUse(name, float(limit), None if used is None else float(used), unit, bool(met), costs)
+
+
+def _is_amount(value: Any) -> bool:
+    """True for a finite number of at least 0."""
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and math.isfinite(value)
+    )
