@@ -70,8 +70,8 @@ demo: setup
 test: $(VENV)/.peers
 	$(BIN)/python -m pytest
 
-%/.peers: %/.ready requirements/peers.txt requirements/triton.txt
-	$(call pip,$*,--no-deps --require-hashes -r requirements/peers.txt -r requirements/triton.txt)
+%/.peers: %/.ready requirements/peers.txt requirements/triton.txt requirements/sweep.txt
+	$(call pip,$*,--no-deps --require-hashes -r requirements/peers.txt -r requirements/triton.txt -r requirements/sweep.txt)
 	@touch $@
 
 # The same tests on the oldest Python at hand; its exports are run in the Lava of $(VENV), too.
@@ -103,6 +103,7 @@ lock:
 	rm requirements/with_gpu.txt
 	$(LOCK) requirements/peers.in -c requirements/main.txt -c requirements/torch.txt --excludes requirements/torch.in \
 	  --excludes requirements/gpu.in --excludes requirements/triton.in -o requirements/peers.txt
+	$(LOCK) requirements/sweep.in -c requirements/main.txt -c requirements/peers.txt -o requirements/sweep.txt
 	$(LOCK) requirements/docs.in -c requirements/main.txt -o requirements/docs.txt
 
 # docs/schema/*.json, from the types in src/lbi/cli/json_records.py.

@@ -24,7 +24,7 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).parents[2]
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 """Files outside docs/ → their pages; benchmarks/*.md become pages under their own names."""
-COMMANDS = ("train", "export", "run", "estimate")
+COMMANDS = ("train", "export", "run", "estimate", "sweep")
 LINK = re.compile(r'(\]\(|(?:src|srcset|href)=")([^)"#:\s]+)(?=[)"#])')
 
 
@@ -54,7 +54,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def commands() -> Iterator[str]:
-    """The four commands' own help, as tables."""
+    """The commands' own help, as tables."""
     import click
 
     sys.path.insert(0, str(ROOT / "src"))

@@ -57,7 +57,7 @@ def test_commands_exist_with_these_options(line):
             assert argument.split("=")[0] in known, f"{main.name} has no {argument}"
 
 
-@pytest.mark.parametrize("name", ["train", "export", "run", "estimate"])
+@pytest.mark.parametrize("name", ["train", "export", "run", "estimate", "sweep"])
 def test_every_option_is_described(name):
     main = import_module(f"lbi.cli.{name}").main
     assert not [option.name for option in main.params if isinstance(option, click.Option) and not option.help]

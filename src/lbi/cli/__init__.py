@@ -1,1 +1,1 @@
-"""The four commands: lbi-train, lbi-export, lbi-run, lbi-estimate."""
+"""The commands: lbi-train, lbi-export, lbi-run, lbi-estimate, lbi-sweep."""

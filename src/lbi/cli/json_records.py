@@ -372,10 +372,81 @@ class EstimateRecord(TypedDict):
     """The first export against each other one; only with several"""
 
 
+class SweepTrial(TypedDict):
+    """One trial of a sweep; figures are null where there are none."""
+
+    trial: str
+    """Name of its folder in DIR/trials"""
+    status: Literal["done", "failed", "waiting"]
+    """Whether it is finished"""
+    optimizer: str
+    """Optimizer"""
+    seed: Count
+    """Seed"""
+    accuracy_test: Share | None
+    """On the test set, of the trained network (share, 0 to 1)"""
+    accuracy_validation: Share | None
+    """On the samples held out (share, 0 to 1)"""
+    accuracy_train: Share | None
+    """On the training set (share, 0 to 1)"""
+    accuracy_integer: Share | None
+    """On the test set, of the chip's integers (share, 0 to 1)"""
+    density: Share | None
+    """n_active / n_weights (share, 0 to 1)"""
+    n_weights: Count | None
+    """Weights the network could have (count)"""
+    n_active: Count | None
+    """Weights that are not zero (count)"""
+    n_active_integer: Count | None
+    """Weights that are not zero on the chip (count)"""
+    firing_rate: Share | None
+    """Neurons that spike per timestep, in the last epoch (share, 0 to 1)"""
+    synops: Amount | None
+    """Synaptic operations on nonzero weights (per inference)"""
+    energy_nj_low: Amount | None
+    """Dynamic energy, lowest cost set (nJ per inference)"""
+    energy_nj_high: Amount | None
+    """Dynamic energy, highest cost set (nJ per inference)"""
+    synaptic_memory_bits: Count | None
+    """Synaptic memory on the chip (bits)"""
+    n_cores: Count | None
+    """Cores; null if the network does not fit the chip (count)"""
+    epochs: Count | None
+    """Epochs trained (count)"""
+    seconds: Amount | None
+    """Wall time since the trial was last started (s)"""
+    chip: str | None
+    """Chip of integers and costs"""
+    version: str | None
+    """Version of lbi"""
+    commit: str | None
+    """Commit of the work tree it ran from, with + if changed"""
+    error: str
+    """Why it failed, or empty"""
+
+
+class SweepRecord(TypedDict):
+    """What ``lbi-sweep --json`` prints."""
+
+    output: str
+    """Folder of the sweep"""
+    files: list[str]
+    """Names of results in it"""
+    n_trials: Count
+    """Trials (count)"""
+    n_reused: Count
+    """Trials that were finished before (count)"""
+    n_failed: Count
+    """Trials that failed (count)"""
+    trials: list[SweepTrial]
+    """The trials"""
+
+
 RECORDS: dict[str, Any] = {
     "train": TrainRecord,
     "export": ExportRecord,
     "run": RunRecord,
     "estimate": EstimateRecord,
+    "sweep": SweepRecord,
 }
 """Command → what it prints."""

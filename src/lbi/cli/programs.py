@@ -31,6 +31,11 @@ def estimate() -> None:
     _run("estimate")
 
 
+def sweep() -> None:
+    """``lbi-sweep``."""
+    _run("sweep")
+
+
 def _run(name: str) -> None:
     signals.install()
     import_module(f"lbi.cli.{name}").main()

@@ -150,7 +150,7 @@ def main(
 
     outputs = Outputs(output, metrics, tensorboard)
     outputs.check()
-    config, begin = _configure(flags)
+    config, begin = configure(flags)
     record = _train(config, outputs, begin, show=not (as_json or quiet))
     if "model" not in record:  # another process of the same torchrun prints
         return
@@ -161,7 +161,7 @@ def main(
     _check_budget(record["budget"] or {})
 
 
-def _configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
+def configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
     """The configuration, and the ``start`` or ``checkpoint`` argument of ``prepare`` if there is one."""
     from lbi.errors import UsageError
     from lbi.train.session.config import make_config

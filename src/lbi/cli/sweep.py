@@ -1,0 +1,273 @@
+"""Command ``lbi-sweep``: train every combination of lists of options, on all cores or a Ray cluster."""
+
+from __future__ import annotations
+
+from lbi.system import signals
+
+if __name__ == "__main__":  # before the imports below take their time
+    signals.install()
+
+import fcntl
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from lbi.cli.common import Command, common_options, console, emit_json
+from lbi.cli.sweep_plan import Trial, absolute, plan, swept_options
+from lbi.errors import BackendError, InputError, Problems, Rule, UsageError, require
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SWEEP = ("lbi.sweep", 1)
+"""Format and version of ``sweep.json``."""
+
+RETRIES = 3
+"""Times that a trial is continued after its worker died."""
+
+OTHER_SWEEP = Rule(
+    "sweep-folder",
+    "the folder of this very sweep, or an empty one",
+    "choose another -o, or give the same options again",
+)
+IN_USE = Rule("sweep-folder", "one sweep at a time", "wait for it, or end it")
+UNREACHABLE = Rule(
+    "cluster-unreachable",
+    "a running Ray cluster",
+    "check `ray status` there, and that Python and Ray have its versions",
+)
+FAILED = Rule(
+    "trial-failed",
+    fix="correct its options or data; the same command runs only the trials that are not finished",
+)
+
+
+@click.command("lbi-sweep", cls=Command)
+@click.option(
+    "--address",
+    metavar="RAY",
+    help="Address of a Ray cluster, or auto; without it, this machine's cores are used.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Trials at a time on this machine  [default: one per core]",
+)
+@click.option(
+    "--chip",
+    default="loihi1",
+    show_default=True,
+    help="Chip whose integers are run and whose costs are estimated.",
+)
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder of the sweep; the same command continues it."
+)  # fmt: skip
+@common_options
+def main(
+    address: str | None, jobs: int | None, chip: str, output: Path, as_json: bool, quiet: bool, **given: Any
+) -> None:
+    """Train every combination of lists: --optimizer adam,adabreg --density 0.1,0.05 --seed 0,1,2.
+
+    Every option of lbi-train takes a list here, separated by commas, or by ";" where values hold commas (--hidden
+    "256;128,128"). Each trial computes on one core. DIR gets results.csv, results.md, plots, and a folder per trial.
+    """
+    require("torch", "train")
+    require("ray", "sweep")
+    from lbi.chip.load import load_profile
+    from lbi.cli.sweep_results import row_of, write_results
+    from lbi.cli.sweep_trial import read_result
+
+    given = absolute(given)
+    load_profile(chip)
+    if chip.endswith(".toml"):
+        chip = str(Path(chip).resolve())  # a trial's working folder is another
+    trials = plan({**given, "chip": chip})
+    _check_data(trials)
+    command = shlex.join(["lbi-sweep", *_shown(given)])
+    with _folder(output, {"options": given, "chip": chip}) as folder:
+        results = {trial.name: read_result(folder / "trials" / trial.name) for trial in trials}
+        n_reused = sum(result is not None for result in results.values())
+        waiting = [trial for trial in trials if results[trial.name] is None]
+        with _display(trials, results, show=not (as_json or quiet)) as redraw:
+            for name, result in _run(waiting, folder, chip, address, jobs):
+                results[name] = result
+                redraw(name)
+                write_results(folder, [row_of(trial, results[trial.name]) for trial in trials], command)
+        rows = [row_of(trial, results[trial.name]) for trial in trials]
+        files = write_results(folder, rows, command)
+    failed = [row for row in rows if row["status"] == "failed"]
+    if as_json:
+        record = {"output": str(output), "files": files, "n_trials": len(rows), "n_reused": n_reused}
+        shown = [{k: v for k, v in row.items() if k not in ("config", "varied")} for row in rows]
+        emit_json({**record, "n_failed": len(failed), "trials": shown})
+    elif not quiet:
+        console().print((folder / "results.md").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
+    if failed:
+        raise InputError(*(FAILED.broken(row["trial"], row["error"]) for row in failed))
+
+
+main.params[:0] = swept_options()
+
+
+def _shown(given: dict[str, Any]) -> Iterator[str]:
+    """The options as they are typed."""
+    for option in swept_options():
+        value = given.get(str(option.name))
+        if option.is_flag:
+            yield from [] if value is None else [option.opts[0] if value else option.secondary_opts[0]]
+        elif value:
+            for part in value if option.multiple else (value,):
+                yield from (option.opts[0], part)
+
+
+def _check_data(trials: list[Trial]) -> None:
+    """Raise, before any work, for data sets that cannot be found."""
+    from lbi import datasets
+    from lbi.cli.sweep_plan import configured
+
+    seen, problems = set(), Problems()
+    for trial in trials:
+        config, _ = configured(trial.arguments)
+        key = json.dumps([config.dataset, config.data, dict(config.encoding)], sort_keys=True)
+        if key not in seen:
+            seen.add(key)
+            try:
+                datasets.load(config.dataset, config.data, **config.encoding)
+            except (InputError, UsageError) as error:
+                problems.take(error)
+    problems.raise_as(InputError)
+
+
+@contextmanager
+def _folder(path: Path, sweep: dict[str, Any]) -> Iterator[Path]:
+    """The sweep's folder, held by this process alone."""
+    from lbi.system.atomic import atomic_write
+
+    folder, description = path.resolve(), {"format": SWEEP[0], "version": SWEEP[1], **sweep}
+    plain = json.loads(json.dumps(description))
+    marker, problems = folder / "sweep.json", Problems()
+    if folder.exists() and not folder.is_dir():
+        OTHER_SWEEP.check(problems, False, str(path), "a file")
+    elif marker.exists():
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        OTHER_SWEEP.check(problems, found == plain, str(path), f"a sweep with {_difference(found, plain)}")
+    elif folder.is_dir():
+        foreign = sorted(name for name in os.listdir(folder) if name != "sweep.lock")
+        OTHER_SWEEP.check(problems, not foreign, str(path), f"other files ({', '.join(foreign[:3])})")
+    problems.raise_as(InputError)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "sweep.lock").open("a") as lock:
+        _hold(lock, path)
+        if not marker.exists():
+            with atomic_write(marker) as new:
+                new.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+        yield folder
+
+
+def _hold(lock: IO[str], path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise InputError(IN_USE.broken(str(path), "another sweep is running in it")) from error
+
+
+def _difference(found: Any, wanted: dict[str, Any]) -> str:
+    if not isinstance(found, dict) or found.get("format") != wanted["format"]:
+        return "an unreadable sweep.json"
+    own, other = ({**sweep.get("options", {}), "chip": sweep.get("chip")} for sweep in (wanted, found))
+    names = sorted(name for name in {*own, *other} if own.get(name) != other.get(name))
+    return f"another {', '.join(names)}" if names else "another version"
+
+
+def _run(
+    trials: list[Trial], folder: Path, chip: str, address: str | None, jobs: int | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run trials on Ray, one core and one thread each, and yield (name, result) as they end."""
+    if not trials:
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    from lbi.cli.sweep_trial import run_trial
+
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    here = {} if address else {"num_cpus": jobs or len(os.sched_getaffinity(0)), "include_dashboard": False}
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            configure_logging=False,
+            runtime_env={"env_vars": threads},
+            **here,
+        )
+    except Exception as error:  # Ray raises many kinds
+        lines = " ".join(str(error).split())[:300]
+        raise BackendError(UNREACHABLE.broken(f"--address {address}", lines)) from error
+    signals.install()  # Ray has its own for SIGTERM
+    try:
+        task = ray.remote(num_cpus=1, max_retries=RETRIES)(run_trial)
+        running = {
+            task.options(name=trial.name).remote(
+                str(folder / "trials" / trial.name), trial.arguments, chip
+            ): trial
+            for trial in trials
+        }
+        while running:
+            (done, *_), _ = ray.wait(list(running), num_returns=1)
+            trial = running.pop(done)
+            try:
+                yield trial.name, ray.get(done)
+            except Exception as error:  # the worker died more often than it is restarted
+                yield (
+                    trial.name,
+                    {"error": [f"worker: {type(error).__name__}: {' '.join(str(error).split())[:300]}"]},
+                )
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _display(trials: list[Trial], results: dict[str, Any], *, show: bool) -> Iterator[Any]:
+    """A table of trials on a terminal, else a line per finished trial; yields what to call for a new result."""
+    out = console(stderr=True, quiet=not show)
+    if not (show and sys.stderr.isatty()):
+        yield lambda name: out.print(f"{name}: {_status(results[name])}", markup=False)
+        return
+    from rich.live import Live
+
+    with Live(_table(trials, results), console=out, transient=True) as live, nullcontext():
+        yield lambda _name: live.update(_table(trials, results))
+
+
+def _table(trials: list[Trial], results: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    done = sum(result is not None for result in results.values())
+    table = Table("trial", "result", title=f"{done} of {len(trials)} trials")
+    for trial in trials:
+        table.add_row(trial.name, _status(results[trial.name]))
+    return table
+
+
+def _status(result: dict[str, Any] | None) -> str:
+    if result is None:
+        return "waiting or running"
+    if "error" in result:
+        return f"failed: {'; '.join(result['error'])}"
+    figures = f"test {result['accuracy']['test']:.2%}, integer {result['accuracy_integer']:.2%}"
+    return f"{figures}, density {result['density']:.4f}, {result['synops']:,.0f} SynOps"
+
+
+if __name__ == "__main__":
+    main()

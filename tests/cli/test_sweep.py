@@ -1,0 +1,180 @@
+"""lbi-sweep: plans, errors, tables, and a small sweep on Ray that fails in part and is continued."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+
+import pytest
+from support.command import call
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from lbi.cli.sweep_plan import configured, parted, plan
+from lbi.cli.sweep_results import groups, pareto, row_of, write_results
+from lbi.cli.sweep_trial import run_trial
+from lbi.errors import UsageError
+from lbi.train.session.run import Outputs, prepare, save_checkpoint
+
+SMALL = ("--dataset", "digits", "--set", "encoding.n_steps=4", "--hidden", "6", "--epochs", "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("0.1,0.05", ["0.1", "0.05"]),
+        ("[1,2],[3]", ["[1,2]", "[3]"]),
+        ('{"a": [1, 2]}, "x,y"', ['{"a": [1, 2]}', '"x,y"']),
+        ("256;128,128", ["256", "128,128"]),
+    ],
+)
+def test_lists_are_parted_at_commas_outside_brackets(text, values):
+    assert parted(text) == values
+
+
+def test_a_plan_is_the_product_without_doubles():
+    trials = plan({"optimizer": "adam,adabreg", "density": "0.2,0.1", "seed": "0,1", "epochs": "3"})
+    found = [(t.config["optimizer"], t.config.get("density"), t.config["seed"]) for t in trials]
+    assert found == [
+        (optimizer, density, seed)
+        for seed in (0, 1)
+        for optimizer, density in (("adam", None), ("adabreg", 0.2), ("adabreg", 0.1))
+    ]
+    assert len({trial.name for trial in trials}) == 6
+    assert {trial.config["epochs"] for trial in trials} == {3}
+
+
+def test_a_plan_takes_flags_hidden_layers_and_other_options():
+    trials = plan(
+        {"recurrent": True, "hidden": "8;4,5", "assignments": ["settle=0.2,0.5", "current_decay=[0.1,0.2]"]}
+    )
+    found = [(t.config["hidden"], t.config["settle"]) for t in trials]
+    assert found == [([8], 0.2), ([8], 0.5), ([4, 5], 0.2), ([4, 5], 0.5)]
+    assert all(t.config["recurrent"] and t.config["current_decay"] == [0.1, 0.2] for t in trials)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"density": "0.1,2"}, "density: 2"),
+        ({"epochs": "1,few"}, "'few' is not a valid integer"),
+        ({"seed": "0,,1"}, "seed: an empty value"),
+        ({"assignments": ["nonsense=1,2"]}, "nonsense"),
+    ],
+)
+def test_wrong_options_are_named_before_any_work(given, match):
+    with pytest.raises(UsageError, match=match):
+        plan(given)
+
+
+def result(accuracy, synops):
+    figures = {"accuracy_integer": accuracy, "density": 0.1, "n_active": 7, "firing_rate": 0.1}
+    return {"accuracy": {"test": accuracy, "train": 1.0}, "synops": synops, **figures}
+
+
+def test_the_pareto_front_is_what_no_other_row_beats():
+    points = [(0.9, 10.0), (0.8, 10.0), (0.8, 5.0), (0.95, 20.0), (0.9, 10.0), (0.1, None)]
+    rows = [{"accuracy_test": accuracy, "synops": cost} for accuracy, cost in points]
+    beaten = {
+        i
+        for i, (a, c) in enumerate(points)
+        if c is None or any(d is not None and b >= a and d <= c and (b, d) != (a, c) for b, d in points)
+    }
+    assert pareto(rows, "synops") == set(range(6)) - beaten == {0, 2, 3, 4}
+
+
+def test_tables_hold_means_over_seeds_and_the_failures(tmp_path):
+    pytest.importorskip("matplotlib")
+    trials = plan({"optimizer": "adam,adabreg", "seed": "0,1"})
+    results = [result(0.5, 10), {"error": ["gradient: too large"]}, result(0.7, 30), result(0.9, 5)]
+    rows = [row_of(trial, given) for trial, given in zip(trials, results, strict=True)]
+    (adam, adabreg) = groups(rows)
+    assert (adam["optimizer"], adam["n_seeds"], adam["accuracy_test"], adam["synops"]) == ("adam", 2, 0.6, 20)
+    assert adam["accuracy_spread"] == pytest.approx(0.02**0.5)
+    assert (adabreg["n_seeds"], adabreg["accuracy_spread"]) == (1, None)
+    files = write_results(tmp_path, rows, "lbi-sweep …")
+    assert files == ["results.csv", "results.md", "accuracy_density.png", "accuracy_synops.png"]
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "60.00% ± 14.14%" in text
+    assert "3 of 4 trials" in text
+    assert "gradient: too large" in text
+    assert next(line for line in text.splitlines() if "| adabreg" in line).endswith("★ |")
+    with (tmp_path / "results.csv").open(encoding="utf-8") as file:
+        read = list(csv.DictReader(file))
+    assert [row["status"] for row in read] == ["done", "failed", "done", "done"]
+    assert json.loads(read[0]["config"]) == trials[0].config
+
+
+def test_one_failure_does_not_end_a_sweep_and_only_the_rest_is_run_again(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    from lbi.cli import sweep
+
+    out = tmp_path / "sweep"
+    arguments = (*SMALL, "--lr", "0.01,1e38", "-o", str(out), "--json")
+    done = call(sweep.main, *arguments, "--jobs", "2")
+    assert done.code == 3
+    record = json.loads(done.out)
+    assert [trial["status"] for trial in record["trials"]] == ["done", "failed"]
+    assert sum("trial-failed" in line for line in done.errors) == 1
+    assert (out / "trials" / record["trials"][1]["trial"] / "error.txt").read_text().startswith("diverged")
+    started = []
+    monkeypatch.setattr(sweep, "_run", lambda trials, *_: started.extend(trials) or iter(()))
+    again = json.loads(call(sweep.main, *arguments).out)
+    assert [trial.name for trial in started] == [record["trials"][1]["trial"]]
+    assert (again["n_reused"], again["trials"][0]) == (1, record["trials"][0])
+
+
+def test_a_killed_trial_continues_from_what_it_left_with_equal_results(tmp_path):
+    arguments = [*SMALL[:-1], "3", "--seed", "4"]
+    whole = run_trial(str(tmp_path / "whole"), arguments, "loihi1")
+    config, _ = configured(arguments)
+    (tmp_path / "part").mkdir()
+    outputs = Outputs(tmp_path / "part" / "model.pt")
+
+    class KilledError(Exception):
+        pass
+
+    def kill(trainer):
+        if trainer.progress.epoch == 2:
+            save_checkpoint(trainer, outputs.checkpoint)
+            raise KilledError
+
+    trainer = prepare(config, outputs)
+    trainer.on_epoch = kill
+    with pytest.raises(KilledError):
+        trainer.run()
+    same = {key: value for key, value in whole.items() if key != "seconds"}
+    continued = run_trial(str(tmp_path / "part"), arguments, "loihi1")
+    assert {key: value for key, value in continued.items() if key != "seconds"} == same
+    (tmp_path / "part" / "result.json").unlink()  # killed between the model and the result
+    before = (tmp_path / "part" / "model.pt").stat().st_mtime_ns
+    assert run_trial(str(tmp_path / "part"), arguments, "loihi1")["accuracy"] == whole["accuracy"]
+    assert (tmp_path / "part" / "model.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "match"),
+    [
+        (["--seed", "1", "-o", "other"], 3, "sweep-folder: other: a sweep with another .*seed"),
+        (["-o", "full"], 3, "sweep-folder: full: other files"),
+        (["--sed", "1", "-o", "new"], 2, "--sed"),
+        (["--dataset", "shd", "-o", "new"], 3, "data-missing"),
+        (["--chip", "loihi9", "-o", "new"], 2, "loihi9"),
+    ],
+)
+def test_wrong_sweeps_are_refused_before_any_work(arguments, code, match, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    from lbi.cli.sweep import main
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("other", "full"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "other" / "sweep.json").write_text('{"format": "lbi.sweep", "version": 1, "options": {}}')
+    (tmp_path / "full" / "thesis.tex").write_text("")
+    before = sorted(map(str, tmp_path.rglob("*")))
+    done = call(main, *SMALL, *arguments)
+    assert done.code == code
+    assert re.search(match, "\n".join(done.errors))
+    assert sorted(map(str, tmp_path.rglob("*"))) == before
