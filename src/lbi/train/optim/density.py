@@ -226,7 +226,11 @@ class DensityController:
         self.optimizer.reset_duals()
 
     def aim(self, density: float) -> None:
-        """Set another density for all units, in (0, 1]; before ``settle``."""
+        """Set another density for all units, before ``settle``.
+
+        Args:
+            density: in (0, 1].
+        """
         for unit in self._units:
             unit.density = float(density)
 
