@@ -129,6 +129,25 @@ def test_a_denser_start_shrinks_to_the_density_and_then_settles(digits):
     assert not torch.equal(supports[13], supports[15])
 
 
+def test_dead_weights_get_gradients_every_kth_step_and_none_once_the_support_is_fixed(digits):
+    config = small(hidden=(256,), density=0.1, initial_density=0.1, dead_every=3)
+    trainer, rng = Trainer(config, digits), np.random.default_rng(0)
+    weight = trainer.model.populations()[0].weight
+    reached = []
+    for step in range(5):
+        dead = weight == 0
+        trainer._batch(np.arange(step, step + 64), rng)
+        assert weight.grad[~dead].abs().max() > 0
+        reached.append(bool((weight.grad[dead] != 0).any()))
+    assert reached == [True, False, False, True, False]
+    trainer.controller.settle()
+    for _ in range(3):
+        dead = weight == 0
+        trainer._batch(np.arange(64), rng)
+        assert not weight.grad[dead].any()
+        assert not weight[dead].any()
+
+
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_density_holds_however_early_training_ends(epochs, digits):
     trainer = trained(small(density=0.1, initial_density=0.5, epochs=epochs), digits)
