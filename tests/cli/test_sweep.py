@@ -162,6 +162,7 @@ def test_a_killed_trial_continues_from_what_it_left_with_equal_results(tmp_path)
         (["--sed", "1", "-o", "new"], 2, "--sed"),
         (["--dataset", "shd", "-o", "new"], 3, "data-missing"),
         (["--chip", "loihi9", "-o", "new"], 2, "loihi9"),
+        (["--address", "127.0.0.1:1", "-o", "new"], 5, "cluster-unreachable: --address 127.0.0.1:1"),
     ],
 )
 def test_wrong_sweeps_are_refused_before_any_work(arguments, code, match, tmp_path, monkeypatch):

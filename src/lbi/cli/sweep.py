@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 SWEEP = ("lbi.sweep", 1)
 """Format and version of ``sweep.json``."""
 
+REACH_S = 10.0
+"""Seconds to wait for a cluster's head to answer."""
+
 RETRIES = 3
 """Times that a trial is continued after its worker died."""
 
@@ -87,6 +90,7 @@ def main(
 
     given = absolute(given)
     load_profile(chip)
+    _check_reachable(address)
     if chip.endswith(".toml"):
         chip = str(Path(chip).resolve())  # a trial's working folder is another
     trials = plan({**given, "chip": chip})
@@ -126,6 +130,19 @@ def _shown(given: dict[str, Any]) -> Iterator[str]:
         elif value:
             for part in value if option.multiple else (value,):
                 yield from (option.opts[0], part)
+
+
+def _check_reachable(address: str | None) -> None:
+    """Raise BackendError unless something listens at ``HOST:PORT``; Ray itself waits for minutes."""
+    import socket
+
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), REACH_S).close()
+    except (OSError, OverflowError) as error:
+        raise BackendError(UNREACHABLE.broken(f"--address {address}", str(error))) from error
 
 
 def _check_data(trials: list[Trial]) -> None:
