@@ -12,7 +12,7 @@ import pytest
 
 from lbi import datasets
 from lbi.datasets.base import DataWarning, SpikeData, stratified_split
-from lbi.datasets.encodings import latency, on_off, population, rate, thermometer
+from lbi.datasets.encodings import IMAGE_CODES, latency, on_off, population, rate, thermometer
 from lbi.errors import InputError, UsageError
 
 
@@ -267,6 +267,38 @@ def test_psmnist_of_14_by_14_pixels_shows_means_of_2_by_2(mnist):
         datasets.load("psmnist", folder, side=7)
 
 
+@pytest.mark.parametrize("code", ["rate", "latency"])
+def test_mnist_is_the_encoding_of_its_grey_values(code, mnist):
+    folder, images = mnist
+    data = datasets.load("mnist", folder, code=code, n_steps=5, n_train=2)
+    expected = IMAGE_CODES[code](images.reshape(3, -1) / 255.0, 5)
+    np.testing.assert_array_equal(data.train.spikes, expected[:2])
+    np.testing.assert_array_equal(data.test.spikes, expected)
+    assert data.input_shape == (1, 28, 28)
+    assert data.train.labels.tolist() == [5, 0]
+
+
+def test_npz_of_images_keeps_their_shape(tmp_path, rng):
+    spikes = rng.integers(0, 2, (6, 4, 2, 3, 5)).astype(np.uint8)
+    labels = np.array([0, 1, 0, 1, 0, 1])
+    np.savez(tmp_path / "a.npz", spikes=spikes, labels=labels, test_spikes=spikes[:2], test_labels=labels[:2])
+    data = datasets.load(str(tmp_path / "a.npz"))
+    assert data.input_shape == (2, 3, 5)
+    np.testing.assert_array_equal(data.train.spikes, spikes.reshape(6, 4, 30))
+    np.savez(
+        tmp_path / "b.npz",
+        spikes=spikes,
+        labels=labels,
+        test_spikes=spikes.reshape(6, 4, 30),
+        test_labels=labels,
+    )
+    with pytest.raises(InputError, match=r"test_spikes: \(30,\); allowed: samples of shape \(2, 3, 5\)"):
+        datasets.load(str(tmp_path / "b.npz"))
+    np.savez(tmp_path / "c.npz", spikes=spikes.reshape(6, 4, 6, 5), labels=labels)
+    with pytest.raises(InputError, match="spikes-shape"):
+        datasets.load(str(tmp_path / "c.npz"))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -360,8 +392,10 @@ def test_npz_that_is_none(tmp_path):
 
 
 def test_unknown_names_and_options():
-    with pytest.raises(UsageError, match="digits, psdigits, psmnist, shd, ssc"):
-        datasets.load("mnist")
+    with pytest.raises(
+        UsageError, match="digits, psdigits, mnist, nmnist, dvsgesture, cifar10dvs, psmnist, shd, ssc"
+    ):
+        datasets.load("mnist2")
     with pytest.raises(UsageError, match="code, n_steps") as caught:
         datasets.load("digits", steps=3, codes=1)
     assert len(caught.value.problems) == 2

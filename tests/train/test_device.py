@@ -24,6 +24,7 @@ from lbi.cli import train as command  # noqa: E402
 from lbi.errors import UsageError  # noqa: E402
 from lbi.train import SpikingNetwork, gpu  # noqa: E402
 from lbi.train.layers import model as layers  # noqa: E402
+from lbi.train.layers import wiring  # noqa: E402
 from lbi.train.neurons import CUBA_LIF  # noqa: E402
 from lbi.train.session import device as devices  # noqa: E402
 from lbi.train.session import gpu_check  # noqa: E402
@@ -161,8 +162,8 @@ def test_nothing_is_made_on_the_default_device(precision, monkeypatch):
     plain.run()
     again = SpikingNetwork(model.config, 1)
     again.load_state_dict(state)
-    linear = lambda spikes, weight: spikes.to(weight.dtype) @ weight.T  # noqa: E731 - as on a GPU
-    monkeypatch.setattr(layers, "event_linear", linear)
+    linear = lambda spikes, weight, only_living=False: spikes.to(weight.dtype) @ weight.T  # noqa: E731 - as on a GPU
+    monkeypatch.setattr(wiring, "event_linear", linear)
     with torch.device("meta"):
         trainer = Trainer(config, data, model=again)
         trainer.run()

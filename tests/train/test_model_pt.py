@@ -133,7 +133,7 @@ def foreign_dict(path):
 
 
 def newer(path):
-    rewrite(path, lambda content: content.update(version=2))
+    rewrite(path, lambda content: content.update(version=3))
 
 
 def missing(path):
@@ -279,7 +279,7 @@ def test_sparse_tensors_are_kept(path, model):
         (["--dataset", "nothing"], 2, "unknown-dataset"),
         (["--density", "0"], 2, "density"),
         (["--optimizer", "sgd", "--epochs", "-1"], 2, "optimizer"),
-        (["--hidden", "a,b"], 2, "--hidden"),
+        (["--hidden", "a,b"], 2, "hidden: 'b'"),
         (["--set", "slope"], 2, "NAME=VALUE"),
         (["--set", "slopes=2"], 2, "slopes"),
         (["-o", "no/such/folder/model.pt"], 3, "folder-missing"),

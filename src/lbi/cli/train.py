@@ -48,14 +48,16 @@ NOT_MET = Rule(
     "at most the limit",
     "the closest network was written; allow more, train longer, or with fewer --hidden neurons",
 )
-HIDDEN = Rule("option", "whole numbers, separated by commas")
 RESUMED = Rule(
     "resume", "only --data, --device, --epochs and outputs", "leave out the options that the checkpoint holds"
 )
 
 
 @click.command("lbi-train", cls=Command)
-@click.option("--dataset", help="digits (default), psdigits, shd, ssc, psmnist, or your own FILE.npz.")
+@click.option(
+    "--dataset",
+    help="digits (default), psdigits, mnist, psmnist, nmnist, dvsgesture, cifar10dvs, shd, ssc, or your own FILE.npz.",
+)
 @click.option("--data", type=click.Path(), metavar="DIR", help="Folder with the data set's files.")
 @click.option(
     "--optimizer",
@@ -75,7 +77,11 @@ RESUMED = Rule(
 @click.option(
     "--seed", type=int, metavar="S", help="Seed of the initial weights and the order of samples  [default: 0]"
 )
-@click.option("--hidden", metavar="N[,N…]", help="Neurons of each hidden population.")
+@click.option(
+    "--hidden",
+    metavar="LAYERS",
+    help="Hidden populations: neurons (128,128), or with convolutions and pooling, 16c3,p2,32c3,p2,128.",
+)
 @click.option(
     "--recurrent/--feedforward", default=None, help="With or without recurrence in hidden populations."
 )
@@ -165,15 +171,13 @@ def configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
     """The configuration, and the ``start`` or ``checkpoint`` argument of ``prepare`` if there is one."""
     from lbi.errors import UsageError
     from lbi.train.session.config import make_config
+    from lbi.train.session.hidden import parse
     from lbi.train.session.run import read_checkpoint, resume_config
     from lbi.train.session.start import Start
 
     options = {name: flags[name] for name in FLAGS if flags[name] not in (None, ())}
     if "hidden" in options:
-        try:
-            options["hidden"] = [int(part) for part in options["hidden"].split(",")]
-        except ValueError:
-            raise UsageError(HIDDEN.broken("--hidden", repr(options["hidden"]))) from None
+        options["hidden"] = parse(options["hidden"])
     options |= _assignments(flags["assignments"])
     given = flags["dataset"], flags["config"], options
     if flags["resume"] is None:

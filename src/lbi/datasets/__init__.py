@@ -20,6 +20,10 @@ UNKNOWN_ENCODING = Rule("unknown-encoding", "{allowed}")
 DATASETS: dict[str, str] = {
     "digits": "lbi.datasets.digits:load_digits",
     "psdigits": "lbi.datasets.digits:load_psdigits",
+    "mnist": "lbi.datasets.mnist:load_mnist",
+    "nmnist": "lbi.datasets.dvs:load_nmnist",
+    "dvsgesture": "lbi.datasets.dvs:load_dvsgesture",
+    "cifar10dvs": "lbi.datasets.dvs:load_cifar10dvs",
     "psmnist": "lbi.datasets.mnist:load_psmnist",
     "shd": "lbi.datasets.heidelberg:load_shd",
     "ssc": "lbi.datasets.heidelberg:load_ssc",

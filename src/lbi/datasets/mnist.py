@@ -1,7 +1,7 @@
-"""Permuted sequential MNIST from a folder of IDX files (LeCun, Cortes, Burges; plain or ``.gz``).
+"""MNIST from a folder of IDX files (LeCun, Cortes, Burges; plain or ``.gz``): static images, or pixel by pixel.
 
-784 steps, one pixel each, in a fixed random order (Le, Jaitly, Hinton, arXiv:1504.00941), each pixel's
-grey value over ``n_levels`` thermometer or population channels.
+``mnist`` shows an image of 28 × 28 pixels in every step. ``psmnist`` has 784 steps, one pixel each, in a fixed random order
+(Le, Jaitly, Hinton, arXiv:1504.00941), each pixel's grey value over ``n_levels`` thermometer or population channels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.datasets.base import Dataset, SpikeData, check_options, pixel_options
-from lbi.datasets.encodings import VALUE_CODES
+from lbi.datasets.encodings import IMAGE_CODES, VALUE_CODES
 from lbi.errors import InputError, Problems, Rule
 
 FILES = {
@@ -34,6 +34,47 @@ NO_FILE = Rule("data-missing", "{name} or {name}.gz", GET)
 UNREADABLE = Rule("data-broken", "an IDX file", "get it again")
 NOT_IDX = Rule("data-broken", "magic number 00 00 08, rank")
 IDX_SIZE = Rule("data-broken", "{size} for {shape}", "it may be truncated: get it again")
+
+
+def load_mnist(
+    data_dir: Path | None = None, *, code: str = "rate", n_steps: int = 4, n_train: int = 0
+) -> Dataset:
+    """Static images, one channel of 28 × 28 pixels; the data set takes 784 · n_steps bytes per sample.
+
+    Args:
+        data_dir: folder with the files.
+        code: "latency" (one spike per pixel, bright early) or "rate" (evenly spaced, up to one per step).
+        n_steps: timesteps per image.
+        n_train: number of training samples, from the first; 0 for all 60,000. The test set is always complete.
+    """
+    check_options(
+        code=(code, code in IMAGE_CODES, ", ".join(IMAGE_CODES)),
+        n_steps=(n_steps, isinstance(n_steps, int) and 2 <= n_steps <= 1024, "2 to 1024"),
+        n_train=(n_train, isinstance(n_train, int) and n_train >= 0, "a whole number from 0"),
+    )
+    paths = _find("mnist", data_dir)
+    # The 256 grey values are encoded once; pixels look them up.
+    table = IMAGE_CODES[code](np.arange(256)[:, None] / 255.0, n_steps)[:, :, 0]
+
+    def reader(split: str) -> Callable[[], SpikeData]:
+        def read() -> SpikeData:
+            images, labels = _read(paths[split], n_train if split == "train" else 0)
+            grey = images.reshape(len(images), -1)
+            spikes = np.empty((len(grey), n_steps, grey.shape[1]), np.uint8)
+            for t in range(n_steps):
+                spikes[:, t] = table[:, t][grey]
+            return SpikeData(spikes, labels)
+
+        return read
+
+    return Dataset(
+        "mnist",
+        {split: reader(split) for split in FILES},
+        n_classes=10,
+        n_steps=n_steps,
+        input_shape=(1, SIDE, SIDE),
+        encoding={"code": code, "n_steps": n_steps, "n_train": n_train},
+    )
 
 
 def load_psmnist(
@@ -65,26 +106,16 @@ def load_psmnist(
         **pixel_options(code, n_levels, order_seed),
         max_samples=(max_samples, isinstance(max_samples, int) and max_samples >= 0, "a whole number from 0"),
     )
-    paths = _find(data_dir)
+    paths = _find("psmnist", data_dir)
     order = np.random.default_rng(order_seed).permutation(side * side)
 
     def reader(split: str) -> Callable[[], SpikeData]:
         def read() -> SpikeData:
-            images, labels = (read_idx(path) for path in paths[split])
-            problems = Problems()
-            IMAGE_SHAPES.check(
-                problems,
-                images.shape[1:] == (SIDE, SIDE) and labels.shape == images.shape[:1],
-                str(paths[split][0]),
-                f"images {images.shape}, labels {labels.shape}",
-            )
-            problems.raise_as(InputError)
-            if max_samples:
-                images, labels = images[:max_samples], labels[:max_samples]
-            grey = _shrink(images, side).reshape(len(images), -1)[:, order]
+            images, labels = _read(paths[split], max_samples)
+            grey = _shrink(images, side).reshape(len(images), -1)
             # Encode the 256 grey values once; pixels look them up.
             table = VALUE_CODES[code](np.arange(256) / 255.0, n_levels)
-            return SpikeData(table[grey], labels.astype(np.int64))
+            return SpikeData(table[grey[:, order]], labels)
 
         return read
 
@@ -111,11 +142,26 @@ def _shrink(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return ((blocks + factor**2 // 2) // factor**2).astype(np.uint8)
 
 
-def _find(data_dir: Path | None) -> dict[str, tuple[Path, Path]]:
+def _read(paths: tuple[Path, Path], most: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images (n, 28, 28) and labels (n,) of the first ``most`` samples of a split, or all if it is 0."""
+    images, labels = (read_idx(path) for path in paths)
+    problems = Problems()
+    IMAGE_SHAPES.check(
+        problems,
+        images.shape[1:] == (SIDE, SIDE) and labels.shape == images.shape[:1],
+        str(paths[0]),
+        f"images {images.shape}, labels {labels.shape}",
+    )
+    problems.raise_as(InputError)
+    n = most or len(images)
+    return images[:n], labels[:n].astype(np.int64)
+
+
+def _find(dataset: str, data_dir: Path | None) -> dict[str, tuple[Path, Path]]:
     """Split → (images, labels) under ``data_dir``, or its ``MNIST/raw`` as torchvision lays it out."""
     problems = Problems()
     if data_dir is None:
-        problems.note(NO_FOLDER.broken("data set psmnist", "no folder given"))
+        problems.note(NO_FOLDER.broken(f"data set {dataset}", "no folder given"))
         problems.raise_as(InputError)
     assert data_dir is not None
     found: dict[str, tuple[Path, Path]] = {}

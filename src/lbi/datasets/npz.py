@@ -1,4 +1,6 @@
-"""Spikes from a user's file: ``.npz`` with ``spikes`` (n_samples, n_steps, n_in) uint8 and ``labels`` (n_samples,).
+"""Spikes from a user's file: ``.npz`` with ``spikes`` uint8 and ``labels`` (n_samples,).
+
+``spikes`` is (n_samples, n_steps, n_in), or for convolutions (n_samples, n_steps, channels, height, width).
 
 ``test_spikes`` and ``test_labels``, if present, are the test set; otherwise a stratified share is held out.
 """
@@ -16,6 +18,7 @@ from lbi.files.labels import check_shape
 from lbi.files.spikes_npz import rename
 from lbi.files.untrusted_npz import read_npz
 
+SHAPES = Rule("spikes-shape", "samples of shape {shape} in each step, as for training")
 EMPTY = Rule("data-empty", "some in each", "add samples, or choose another test_share")
 MISSING = Rule("data-missing", "a .npz file", "check the path")
 BROKEN = Rule(
@@ -60,13 +63,14 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
     )
     assert path is not None
     arrays = _read(path)
-    train = _samples(arrays, "", path)
+    problems = Problems()
+    train, shape = _samples(arrays, "", path)
     if "test_spikes" in arrays:
-        test = _samples(arrays, "test_", path)
+        test, other = _samples(arrays, "test_", path)
+        SHAPES.check(problems, other == shape, f"{path}, test_spikes", other, shape=shape)
     else:
         kept, held_out = stratified_split(train.labels, test_share, np.random.default_rng(split_seed))
         train, test = train.subset(kept), train.subset(held_out)
-    problems = Problems()
     EMPTY.check(problems, len(train) > 0 and len(test) > 0, str(path), "no samples in a split")
     problems.raise_as(InputError)
     labels = np.concatenate([train.labels, test.labels])
@@ -79,7 +83,7 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
         {"train": train, "test": test},
         n_classes=n_classes,
         n_steps=train.spikes.shape[1],
-        input_shape=(train.spikes.shape[2],),
+        input_shape=shape,
         encoding={"test_share": test_share, "split_seed": split_seed},
     )
 
@@ -93,7 +97,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise InputError(BROKEN.broken(str(path), f"is not readable ({error})")) from error
 
 
-def _samples(arrays: dict[str, np.ndarray], prefix: str, path: Path) -> SpikeData:
+def _samples(arrays: dict[str, np.ndarray], prefix: str, path: Path) -> tuple[SpikeData, tuple[int, ...]]:
+    """The samples of a split, and the shape of their input."""
     problems = Problems()
     names = ", ".join(arrays) or "none"
     for key in (f"{prefix}spikes", f"{prefix}labels"):
@@ -109,4 +114,7 @@ def _samples(arrays: dict[str, np.ndarray], prefix: str, path: Path) -> SpikeDat
         SPIKES_VALUE.check(problems, n_other == 0, where, f"{n_other} values beside 0 and 1")
     check_shape(labels, spikes, f"{path}, {prefix}labels", problems)
     problems.raise_as(InputError)
-    return SpikeData(spikes.astype(np.uint8), labels)
+    shape = spikes.shape[2:]
+    if spikes.ndim == 5:
+        spikes = spikes.reshape(*spikes.shape[:2], -1)
+    return SpikeData(spikes.astype(np.uint8), labels), shape

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-MODEL = ("lbi.model", 1)
-"""``model.pt``: torch.save of plain types and tensors."""
+MODEL = ("lbi.model", 2)
+"""``model.pt``: torch.save of plain types and tensors; version 1, without convolutions, is read too."""
 
 FIXED_NETWORK = ("lbi.fixed_network", 2)
 """``network.h5``: an integer network in HDF5. Version 2 holds convolutions as kernels; a network without any is written

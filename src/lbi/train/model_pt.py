@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from lbi.errors import InputError, Problems, Rule
 from lbi.files.versions import MODEL
 from lbi.network.csr import CsrMatrix
 from lbi.network.graph import INPUT, Network, Population, Projection, Readout
+from lbi.network.pattern import ones
 from lbi.train import untrusted_torch
+from lbi.train.extraction import matrix_of, pattern_of
 from lbi.train.layers.model import GRID, ModelConfig, PopulationConfig, SpikingNetwork, on_grid_units
+from lbi.train.layers.wiring import Shape
 from lbi.train.neurons import NEURONS
 
 NOT_A_DICTIONARY = Rule("model-incomplete", "a dictionary")
@@ -231,13 +235,13 @@ def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str,
     populations: list[Population] = []
     projections: list[Projection] = []
     sources = {INPUT: slice(0, config.n_in)}
-    for layer in config.populations:
+    for layer, before, shape in zip(config.populations, config.shapes, config.shapes[1:], strict=False):
         prefix = f"layers.{layer.name}."
         state_of = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-        populations += _populations(layer, state_of)
-        projections += _projections(sources, layer.parts, state_of["weight"], recurrent=False)
+        populations += _populations(layer, state_of, shape)
+        projections += _forward_projections(sources, layer, state_of["weight"], before)
         if layer.recurrent:
-            projections += _projections(layer.parts, layer.parts, state_of["recurrent"], recurrent=True)
+            projections += _recurrent_projections(layer.parts, state_of["recurrent"])
         sources = layer.parts
     if len(sources) > 1:
         problems = Problems()
@@ -259,17 +263,20 @@ def _scales(config: ModelConfig, state: Mapping[str, Tensor]) -> dict[str, float
     return {name: scale for name, scale in found.items() if scale > 0}
 
 
-def _populations(layer: PopulationConfig, state: Mapping[str, Tensor]) -> list[Population]:
+def _populations(layer: PopulationConfig, state: Mapping[str, Tensor], shape: Shape) -> list[Population]:
     model = NEURONS[layer.neuron]
     values: dict[str, Sequence[float]] = {
         name: (on_grid_units(state[name], name) / GRID).tolist() for name in model.decays
     }
     values |= {name: layer.parameter(name) for name in model.fixed}
     bias = None if "bias" not in state else _array(state["bias"])
+    if bias is not None:
+        bias = np.repeat(bias, layer.n // bias.size)
+    per_row = prod(shape[1:])
     return [
         Population(
             name,
-            (part.stop - part.start,),
+            ((part.stop - part.start) // per_row, *shape[1:]),
             model.record(
                 **{key: entries[i] for key, entries in values.items()},
                 bias=None if bias is None else bias[part],
@@ -279,11 +286,28 @@ def _populations(layer: PopulationConfig, state: Mapping[str, Tensor]) -> list[P
     ]
 
 
-def _projections(
-    sources: Mapping[str, slice], targets: Mapping[str, slice], weight: Tensor, *, recurrent: bool
+def _forward_projections(
+    sources: Mapping[str, slice], layer: PopulationConfig, weight: Tensor, before: Shape
 ) -> list[Projection]:
-    """The blocks of a weight matrix; recurrence receives the previous step even if its source is evaluated first."""
-    order = list(targets)
+    """The weights between the parts of two layers."""
+    matrix = matrix_of(layer.wiring, _array(weight), before)
+    places = pattern_of(layer.wiring, tuple(weight.shape), before)
+    return [
+        Projection(
+            f"{source}_to_{target}",
+            source,
+            target,
+            CsrMatrix.from_scipy(matrix[rows, columns]),
+            pattern=None if places is None else ones(CsrMatrix.from_scipy(places[rows, columns])),
+        )
+        for target, rows in layer.parts.items()
+        for source, columns in sources.items()
+    ]
+
+
+def _recurrent_projections(parts: Mapping[str, slice], weight: Tensor) -> list[Projection]:
+    """The blocks of recurrent weights; they receive the previous step even if their source is evaluated first."""
+    order = list(parts)
     array = _array(weight)
     return [
         Projection(
@@ -291,10 +315,10 @@ def _projections(
             source,
             target,
             CsrMatrix.from_dense(array[rows, columns]),
-            delay=int(recurrent and order.index(source) < order.index(target)),
+            delay=int(order.index(source) < order.index(target)),
         )
-        for target, rows in targets.items()
-        for source, columns in sources.items()
+        for target, rows in parts.items()
+        for source, columns in parts.items()
     ]
 
 

@@ -74,12 +74,13 @@ def write(content: dict[str, Any], path: str | Path) -> None:
         new.write_bytes(buffer.getvalue())
 
 
-def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
-    """The dictionary in a file of the format and version ``expected``.
+def read(path: str | Path, expected: tuple[str, int], oldest: int = 1) -> dict[str, Any]:
+    """The dictionary in a file of the format ``expected``, of a version from ``oldest`` up to that.
 
     Args:
         path: the file.
         expected: name and version of the format.
+        oldest: the first version that is read.
 
     Returns:
         The content.
@@ -98,7 +99,8 @@ def read(path: str | Path, expected: tuple[str, int]) -> dict[str, Any]:
         if "format" in content:
             what = f"format {content['format']!r}"
         raise InputError(FOREIGN.broken(where, f"{what} with keys {keys or '(none)'}", name=name))
-    if not isinstance(content.get("version"), int) or content["version"] != version:
+    found = content.get("version")
+    if not isinstance(found, int) or isinstance(found, bool) or not oldest <= found <= version:
         raise InputError(
             VERSION.broken(where, f"version {content.get('version')!r} of {name}", version=version)
         )

@@ -54,6 +54,7 @@ def snap(model: SpikingNetwork) -> None:
     """
     for layer in model.populations():
         scale = layer.scale[layer.part]
-        for weight in (layer.weight, layer.recurrent):
+        for weight, rows in ((layer.weight, scale[:: layer.per_row]), (layer.recurrent, scale)):
             if weight is not None:
-                weight.copy_(mantissas(weight, scale).double() / scale[:, None])
+                by_row = rows.reshape(-1, *[1] * (weight.ndim - 1))
+                weight.copy_(mantissas(weight, rows).double() / by_row)

@@ -19,19 +19,20 @@ CHIP = "loihi2"
 
 
 def mantissas(weight: Tensor, scale: Tensor) -> Tensor:
-    """Weights (n_out, n_in) as mantissas at scales (n_out,), straight-through; exact zeros stay zeros.
+    """Weights (n_out, …) as mantissas at scales (n_out,), straight-through; exact zeros stay zeros.
 
     Args:
-        weight: (n_out, n_in) in float units.
+        weight: (n_out, …) in float units.
         scale: (n_out,) mantissa units per float unit.
 
     Returns:
         Integers as floats.
     """
-    scaled = weight * scale.to(weight.dtype)[:, None]
+    scale = scale.reshape(-1, *[1] * (weight.ndim - 1))
+    scaled = weight * scale.to(weight.dtype)
     grid = weight_grid(SignMode.MIXED, chip_formats())
     with torch.no_grad():
-        exact = weight.double() * scale[:, None]  # rounds as lbi.quantize does, in double precision
+        exact = weight.double() * scale  # rounds as lbi.quantize does, in double precision
         rounded = ((exact / grid.step).round() * grid.step).clamp(grid.minimum, grid.maximum)
         change = rounded.to(weight.dtype) - scaled
     straight = scaled + change

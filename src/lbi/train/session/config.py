@@ -21,18 +21,20 @@ from lbi.records import OneOf, Place, Rules, Takes
 from lbi.system import toml
 from lbi.train.layers.model import ALWAYS_WRITTEN, GRID, SHARED, ModelConfig, PopulationConfig
 from lbi.train.layers.surrogate import SURROGATES
+from lbi.train.layers.wiring import Wiring
 from lbi.train.neurons import NEURONS
 from lbi.train.optim.choices import OPTIMIZERS
 from lbi.train.optim.masks import DISTRIBUTIONS
 from lbi.train.optim.regularizers import Regularizer
 from lbi.train.session.budget import Budget
 from lbi.train.session.device import DEVICES
+from lbi.train.session.hidden import check as check_hidden
+from lbi.train.session.hidden import wirings
 from lbi.train.session.presets import FEW, PRESETS
 
 SCHEDULES = ("cosine", "settled", "constant")
 PRECISIONS = ("float", "chip")
 
-Size = Annotated[int, Interval(ge=1, le=65536)]
 Count = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
@@ -94,8 +96,9 @@ class TrainConfig:
         dataset: a name of ``lbi.datasets`` or a ``.npz`` file.
         data: folder with the data set's files.
         encoding: options of the data set, as in ``lbi.datasets.load``.
-        hidden: neurons of each hidden population.
-        recurrent: whether hidden populations are recurrent.
+        hidden: the hidden populations: neurons (128), convolutions ("16c3", "16c5s2") and sums over squares ("p2"), see
+            ``lbi.train.session.hidden``.
+        recurrent: whether hidden populations that are no convolutions are recurrent.
         neuron: model of hidden populations, a row of ``lbi.network.neurons.MODELS`` that spikes.
         current_decay: fraction lost per timestep, a multiple of 1/4096; several values split each hidden population
             into parts.
@@ -169,7 +172,7 @@ class TrainConfig:
     data: str | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict)
     # network
-    hidden: tuple[Size, ...] = (128,)
+    hidden: tuple[Any, ...] = (128,)
     recurrent: bool = False
     neuron: str = "cuba_lif"
     current_decay: tuple[CurrentDecay, ...] = (0.5,)
@@ -248,6 +251,7 @@ class TrainConfig:
         if isinstance(self.neuron_options, Mapping):
             object.__setattr__(self, "neuron_options", {**default_options(), **self.neuron_options})
         problems = Problems()
+        check_hidden(self.hidden, problems)
         if records.check(self, OPTIONS, problems):
             self._check_neuron(problems)
             try:
@@ -306,7 +310,7 @@ class TrainConfig:
             neuron: str,
             current: tuple[float, ...],
             voltage: tuple[float, ...],
-            recurrent: bool,
+            wiring: Wiring,
         ) -> PopulationConfig:
             model = NEURONS[neuron]
             if "current_decay" not in model.parameters:
@@ -327,28 +331,30 @@ class TrainConfig:
             return PopulationConfig(
                 name,
                 n,
-                recurrent=recurrent,
+                recurrent=self.recurrent and name != "output" and not wiring.channels,
                 bias=self.bias,
                 train_decays=self.train_decays,
                 neuron=neuron,
+                wiring=wiring,
                 options=options,
                 **shared,
             )
 
+        populations, pool = wirings(self.hidden, input_shape)
         hidden = [
             layer(
-                "hidden" if len(self.hidden) == 1 else f"hidden{i}",
+                "hidden" if len(populations) == 1 else f"hidden{i}",
                 n,
                 self.neuron,
                 self.current_decay,
                 self.voltage_decay,
-                self.recurrent,
+                wiring,
             )
-            for i, n in enumerate(self.hidden, start=1)
+            for i, (n, wiring) in enumerate(populations, start=1)
         ]
         decays = (self.output_current_decay,), (self.output_voltage_decay,)
         neuron = "cuba_lif" if self.readout == "spike_count" else "integrator"
-        output = layer("output", n_classes, neuron, *decays, False)
+        output = layer("output", n_classes, neuron, *decays, Wiring(pool=pool))
         return ModelConfig(input_shape, (*hidden, output), self.readout, self.surrogate, self.slope)
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from lbi.errors import InputError, LbiWarning
 from lbi.system.atomic import atomic_write
+from lbi.system.cache import cache_folder
 from lbi.train import gpu
 from lbi.train.layers.surrogate import SURROGATES
 from lbi.train.neurons import COMPILED
@@ -94,16 +94,6 @@ def _in_a_process(device: torch.device) -> tuple[str, bool]:
         last = (done.stderr.strip().splitlines() or ["without a message"])[-1]
         return f"their check failed ({last[:200]})", False
     return done.stdout.strip(), True
-
-
-def cache_folder() -> Path:
-    """The user's folder for what can be computed again.
-
-    Returns:
-        ``lbi`` in ``XDG_CACHE_HOME``, or where the system keeps caches.
-    """
-    own = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(own) if own else Path.home() / ".cache") / "lbi"
 
 
 def key_of(device: torch.device) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from lbi.train.session.config import TrainConfig
@@ -35,8 +36,8 @@ def activity_loss(model: SpikingNetwork, run: list[tuple[Tensor, Tensor]], confi
         rate = spikes.mean(dim=(0, 1))
         low, high = (config.rate_low - rate).clamp_min(0), (rate - config.rate_high).clamp_min(0)
         total = total + config.activity * (low.square() + high.square()).mean()
-        fan_out = (following.weight != 0).sum(0)
-        dense += following.weight.numel()
+        fan_out = following.fan_out()
+        dense += int(following.fan_out(torch.ones_like(following.weight)).sum())
         if layer.recurrent is not None:
             fan_out = fan_out + (layer.recurrent != 0).sum(0)
             dense += layer.recurrent.numel()
