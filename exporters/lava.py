@@ -11,9 +11,12 @@ from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lbi.errors import Problems, Rule, require
 from lbi.files import network_h5
 from lbi.network.fixed import FixedNetwork
+from lbi.network.kernels import ConvolutionWeights
 from lbi.network.neurons import MODELS
 from lbi.system import lava_compat
 
@@ -70,6 +73,18 @@ def check_network(fixed: FixedNetwork) -> list[Problem]:
             models=", ".join(map(repr, known)),
         )
     return list(problems)
+
+
+def notes(job: Job) -> list[str]:
+    """One line per convolution: the Lava process that runs it.
+
+    Args:
+        job: the network, its chip and options.
+
+    Returns:
+        The lines.
+    """
+    return convolution_notes(job.fixed)
 
 
 def export(job: Job, path: Path) -> None:
@@ -143,3 +158,36 @@ def process(fixed: FixedNetwork, reset_interval: int | None = None) -> Any:
         path = Path(folder) / "network.h5"
         network_h5.save(fixed, path)
         return run_lava.Network(path=path, reset_interval=reset_interval)
+
+
+def convolution_notes(fixed: FixedNetwork) -> list[str]:
+    """One line per convolution: whether Lava runs it in its ``Conv``, or unrolled in ``Sparse`` and why.
+
+    Args:
+        fixed: the network.
+
+    Returns:
+        The lines.
+    """
+    found = []
+    for projection in fixed.projections:
+        if isinstance(projection.weights, ConvolutionWeights):
+            reason = _why_unrolled(projection.weights, projection.weight_exp, projection.max_delay)
+            process = f"Sparse, unrolled: {reason}" if reason else "Conv, in its kernels"
+            found.append(f"run_lava.py runs projection {projection.name!r} in Lava's {process}")
+    return found
+
+
+def _why_unrolled(weights: ConvolutionWeights, exponent: int, delay: int) -> str:
+    """Why ``run_lava.py`` does not run it in ``Conv`` (its ``exact_in_conv``); empty if it does."""
+    own = weights.convolution
+    reach = [step * (size - 1) + 1 for step, size in zip(own.dilation, own.kernel.shape[2:], strict=True)]
+    steps = [*own.stride, *reach, *(2 * width for width in own.padding), own.groups]
+    largest = int(np.abs(own.kernel.astype(np.int64)).sum(axis=(1, 2, 3)).max())
+    if delay:
+        return "Conv ignores delays"
+    if exponent < 0:
+        return "Conv does not shift sums right"
+    if max(steps) > 127:
+        return "Conv computes its steps in 8 bits"
+    return "its sums may exceed 24 bits, where Conv wraps" if largest << exponent >= 1 << 23 else ""

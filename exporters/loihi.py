@@ -40,7 +40,7 @@ def check(job: Job) -> list[Problem]:
 
 
 def notes(job: Job) -> list[str]:
-    """One line for each file of the folder that is missing or cannot be used.
+    """One line for each file of the folder that is missing or cannot be used, and for each convolution.
 
     Args:
         job: the network, its chip and options.
@@ -49,6 +49,7 @@ def notes(job: Job) -> list[str]:
         The lines; none if the folder is complete.
     """
     found = [f"run_lava.py cannot run it: {problem}" for problem in lava.check(job)]
+    found += lava.convolution_notes(job.fixed)
     if netx.check(job):
         found.append("no network.net: --target netx --check says why")
     return found

@@ -8,7 +8,9 @@ constants τ = dt / decay and with R and w_in such that one Euler step of ``dt``
 
 which is how snnTorch, norse and spikingjelly read it. A current without memory has τ_syn = dt, since norse ignores R of
 ``LIF``; its bias is an ``Affine``'s, since readers refuse or misread ``v_leak``. With dt = 1 (steps, as sinabs counts) it is
-a ``LIF``. NIR knows dense matrices only: exact zeros are written, and dropped again when ``lbi`` reads the file. Nodes
+a ``LIF``. A convolution between feature
+maps is a ``Conv2d``, ``SumPool2d`` or ``AvgPool2d``, its neurons have three dimensions, and a ``Flatten`` follows; other
+projections are dense matrices: exact zeros are written, and dropped again when ``lbi`` reads the file. Nodes
 are named with letters, digits and ``_``; "input" and "output" are the ends, as other readers expect. ``metadata/lbi`` holds
 dt, the order of evaluation, the populations' names, the readout and the provenance.
 """
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 from lbi.errors import InputError, Problems, Rule, UsageError, require
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import INPUT, Network, Population, Projection
+from lbi.network.kernels import ConvolutionWeights
 from lbi.network.neurons import MODELS
 from lbi.quantization.to_floats import dequantize
 
@@ -137,14 +140,13 @@ def graph(network: Network, dt: float | None = None) -> Any:
     import nir
 
     step = _step(network, dt)
-    build = _Build(step, network.n_in)
+    build = _Build(step, network)
     shape = np.array(network.input_shape)
     build.nodes["input"] = nir.Input(input_type={"input": shape})
-    if len(network.input_shape) > 1:  # counted from the end, so that a reader's batch dimension stays
-        build.start = build.add("flatten", nir.Flatten({"input": shape}, start_dim=-shape.size, end_dim=-1))
-        build.edges.append(("input", build.start))
     for population in network.populations:
-        build.names[population.name] = build.add(population.name, _neuron(population, step))
+        build.names[population.name] = build.add(
+            population.name, _neuron(population, step, build.shapes[population.name])
+        )
     biased = {p.name: p.neuron.bias for p in network.populations if p.neuron.bias is not None}
     for name in [population.name for population in network.populations if _leaks_to_bias(population)]:
         del biased[name]
@@ -195,15 +197,17 @@ class _Build:
 
     Args:
         dt: seconds per step.
-        n_in: number of input channels.
+        network: the network.
     """
 
-    def __init__(self, dt: float, n_in: int) -> None:
-        self.dt, self.n_in = dt, n_in
+    def __init__(self, dt: float, network: Network) -> None:
+        self.dt, self.n_in, self.input_shape = dt, network.n_in, network.input_shape
+        self.maps = maps(network)
+        self.shapes = {p.name: p.shape if p.name in self.maps else (p.n,) for p in network.populations}
+        self.flattened: dict[str, str] = {}
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.names: dict[str, str] = {}
-        self.start = "input"
 
     def add(self, wanted: str, node: Any) -> str:
         """Add a node under a name that Python and other readers accept, and return that name."""
@@ -214,6 +218,39 @@ class _Build:
         self.nodes[name] = node
         return name
 
+    @property
+    def start(self) -> str:
+        """The node of the flat input; counted from the end, its dimensions leave a reader's batch dimension alone."""
+        return self.flat("input", self.input_shape)
+
+    def flat(self, node: str, shape: tuple[int, ...]) -> str:
+        """The name of a ``Flatten`` behind a node of that shape; the node itself where it is flat."""
+        import nir
+
+        if len(shape) == 1:
+            return node
+        if node not in self.flattened:
+            kind = nir.Flatten({"input": np.array(shape)}, start_dim=-len(shape), end_dim=-1)
+            self.flattened[node] = self.add("flatten" if node == "input" else f"{node}_flatten", kind)
+            self.edges.append((node, self.flattened[node]))
+        return self.flattened[node]
+
+    def convolution(self, projection: Projection, bias: NDArray[np.float64] | None) -> None:
+        """Add a ``Conv2d``, or a pooling where the kernels are one, behind a ``Delay`` if it has one."""
+        start = "input" if projection.source == INPUT else self.names[projection.source]
+        weights = projection.weights
+        assert isinstance(weights, ConvolutionWeights)
+        if projection.max_delay:
+            import nir
+
+            waiting = nir.Delay(delay=np.full(weights.input_shape, float(projection.max_delay) * self.dt))
+            late = self.add(f"{projection.name}_delay", waiting)
+            self.edges.append((start, late))
+            start = late
+        per_channel = None if bias is None else bias.reshape(weights.output_shape)[:, 0, 0]
+        name = self.add(projection.name, _conv_node(weights, per_channel))
+        self.edges += [(start, name), (name, self.names[projection.target])]
+
     def projection(self, projection: Projection, biased: dict[str, NDArray[np.float64]]) -> None:
         """Add one ``Linear`` per delay, behind a ``Delay`` if it is not 0.
 
@@ -221,7 +258,13 @@ class _Build:
         """
         import nir
 
-        start = self.start if projection.source == INPUT else self.names[projection.source]
+        if projection.target in self.maps:
+            self.convolution(projection, biased.pop(projection.target, None))
+            return
+        if projection.source == INPUT:
+            start = self.start
+        else:
+            start = self.flat(self.names[projection.source], self.shapes[projection.source])
         end = self.names[projection.target]
         weights = projection.weights.to_csr()
         delays = np.broadcast_to(projection.delay, weights.data.shape)
@@ -250,13 +293,85 @@ class _Build:
         self.edges += [(self.start, name), (name, self.names[population.name])]
 
 
-def _neuron(population: Population, dt: float) -> Any:
+def maps(network: Network) -> set[str]:
+    """The populations that are written as feature maps: all that leads into them are convolutions of maps.
+
+    NIR cannot give a flat signal its shape back, so one dense projection makes a population flat, and its convolutions
+    matrices. The output is flat. Biases must be the same throughout a channel, as those of ``Conv2d`` are.
+    """
+    into = {p.name: [q for q in network.projections if q.target == p.name] for p in network.populations}
+    found = {
+        p.name
+        for p in network.populations
+        if p.name != network.readout.population and into[p.name] and _bias_by_channel(p)
+    }
+    shapes = {INPUT: network.input_shape} | {p.name: p.shape for p in network.populations}
+    while True:
+        kept = {
+            name
+            for name in found
+            if all(
+                isinstance(q.weights, ConvolutionWeights)
+                and q.weights.input_shape == shapes[q.source]
+                and q.weights.output_shape == shapes[name]
+                and q.source in {INPUT, *found}
+                for q in into[name]
+            )
+        }
+        if kept == found:
+            return found
+        found = kept
+
+
+def _bias_by_channel(population: Population) -> bool:
+    """True for a three-dimensional population without bias, or with one number per channel."""
+    if len(population.shape) != 3 or _leaks_to_bias(population):
+        return False
+    bias = population.neuron.bias
+    if bias is None:
+        return True
+    channels = bias.reshape(population.shape[0], -1)
+    return bool(np.all(channels == channels[:, :1]))
+
+
+def _conv_node(weights: ConvolutionWeights, bias: NDArray[np.float64] | None) -> Any:
+    """``SumPool2d`` or ``AvgPool2d`` for one window of ones or of 1 / size per channel, otherwise ``Conv2d``."""
+    import nir
+
+    own, kernel = weights.convolution, weights.kernel
+    steps = {"stride": np.array(own.stride), "padding": np.array(own.padding)}
+    pools = (
+        bias is None and own.dilation == (1, 1) and own.groups == kernel.shape[0] == weights.input_shape[0]
+    )
+    for value, kind in ((1.0, nir.SumPool2d), (1.0 / kernel[0, 0].size, nir.AvgPool2d)):
+        if pools and np.all(kernel == value):
+            return kind(kernel_size=np.array(kernel.shape[2:]), **steps)
+    return nir.Conv2d(
+        input_shape=weights.input_shape[1:],
+        weight=_without_groups(kernel, own.groups),
+        dilation=np.array(own.dilation),
+        groups=1,
+        bias=np.zeros(kernel.shape[0]) if bias is None else np.array(bias, np.float64),
+        **steps,
+    )
+
+
+def _without_groups(kernel: NDArray[Any], groups: int) -> NDArray[Any]:
+    """Kernels over all channels, zero outside of their groups: NIR's type check takes those of grouped ones for fewer inputs."""
+    n_out, per_group = kernel.shape[:2]
+    whole = np.zeros((n_out, per_group * groups, *kernel.shape[2:]), dtype=kernel.dtype)
+    channels = np.arange(n_out) // (n_out // groups) * per_group
+    whole[np.arange(n_out)[:, None], channels[:, None] + np.arange(per_group)] = kernel
+    return whole
+
+
+def _neuron(population: Population, dt: float, shape: tuple[int, ...]) -> Any:
     import nir
 
     neuron, n = population.neuron, population.n
 
     def filled(value: float) -> NDArray[np.float64]:
-        return np.full(n, value)
+        return np.full(shape, value)
 
     current_decay = _current_decay(population)
     slow = 1 / neuron.voltage_decay if neuron.voltage_decay else NO_LEAK
@@ -268,8 +383,8 @@ def _neuron(population: Population, dt: float) -> Any:
         "tau_syn": filled(dt * fast),
         "w_in": filled(fast),
         "r": filled(slow),
-        "v_leak": bias * slow,
-        "v_reset": np.zeros(n),
+        "v_leak": (bias * slow).reshape(shape),
+        "v_reset": np.zeros(shape),
     }
     if neuron.threshold is not None:
         values["v_threshold"] = filled(neuron.threshold)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -15,6 +16,7 @@ from lbi.network.csr import CsrMatrix
 from lbi.network.graph import INPUT, Network, Population, Projection, Readout
 from lbi.network.neurons import CubaLif, Integrator, LifRefractory, Neuron
 from lbi.network.pattern import ones
+from lbi.network.recognition import recognised
 
 ALWAYS = "always_on"
 """Name of the neuron that spikes in every step; a constant input to a current is a synapse from it."""
@@ -199,11 +201,13 @@ class Builder:
         if any(np.any(signal.constant) for signal in self._signals.values()):
             populations.insert(0, Population(ALWAYS, (1,), CubaLif(1.0, 0.5, 0.5, np.ones(1))))
         order = {INPUT: -1} | {population.name: i for i, population in enumerate(populations)}
+        shapes = {INPUT: self.input_shape} | {population.name: population.shape for population in populations}
         projections: list[Projection] = []
         for layer, signal in self._signals.items():
             for target, rows in self.parts[layer].items():
                 projections += self._into(target, signal.rows(rows), order)
         first = next(iter(self.parts[read]))
+        projections = [_with_kernels(projection, shapes) for projection in projections]
         readout = Readout.of(next(population for population in populations if population.name == first))
         return Network(self.input_shape, tuple(populations), tuple(projections), readout, dict(meta or {}))
 
@@ -230,6 +234,16 @@ def _part_numbers(parts: Parts, n: int) -> list[int]:
     for number, neurons in enumerate(parts.values(), start=1):
         numbers[neurons] = number
     return numbers.tolist()
+
+
+def _with_kernels(projection: Projection, shapes: Mapping[str, Any]) -> Projection:
+    """The projection with its weights as kernels, where they are a convolution's and arrive together."""
+    pattern = None if projection.pattern is None else projection.pattern.to_csr()
+    if np.ndim(projection.delay):
+        return projection
+    before, after = shapes[projection.source], shapes[projection.target]
+    weights, pattern = recognised(projection.weights.to_csr(), pattern, before, after)
+    return replace(projection, weights=weights, pattern=pattern)
 
 
 def _projections(source: str, target: str, terms: list[Term], back: bool) -> list[Projection]:

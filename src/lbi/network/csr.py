@@ -111,6 +111,10 @@ class Weights(ABC):
     def to_csr(self) -> CsrMatrix:
         """The same weights as CSR, made on first use and kept."""
 
+    def to_dense(self) -> NDArray[Any]:
+        """The weights as a 2-D array of the same type."""
+        return self.to_csr().to_dense()
+
     def to_scipy(self) -> csr_matrix:
         """A copy as ``scipy.sparse.csr_matrix`` (Lava does not accept ``csr_array``)."""
         from scipy.sparse import csr_matrix
