@@ -349,7 +349,9 @@ def test_the_account_says_what_each_parameter_became(rng):
     for before, after in zip(network.projections, job.fixed.projections, strict=True):
         dense = np.zeros(after.weights.shape)
         unit = job.fixed.population(after.target).scale / 2.0**after.weight_exp
-        dense[after.weights.row_of(), after.weights.indices] = after.weights.data / unit
+        dense[after.weights.to_csr().row_of(), after.weights.to_csr().indices] = (
+            after.weights.to_csr().data / unit
+        )
         stored = before.weights.to_dense()
         error = np.sqrt(np.mean((dense - stored)[stored != 0] ** 2))
         assert rows[f"projection {before.name}", "weights"]["error"] == pytest.approx(error, rel=1e-9)

@@ -101,7 +101,7 @@ class Synapses:
     """One projection: what the spikes of a step send, by delay."""
 
     def __init__(self, projection: Any) -> None:
-        weights, self.exponent = projection.weights, int(projection.weight_exp)
+        weights, self.exponent = projection.weights.to_csr(), int(projection.weight_exp)
         self.source, self.target, self.n = projection.source, projection.target, weights.shape[0]
         cut = 8 - int(projection.num_weight_bits) + int(projection.sign_mode.name == "MIXED")
         cut_toward_minus = projection.sign_mode.name != "INHIBITORY"

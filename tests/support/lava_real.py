@@ -54,7 +54,7 @@ def main(job: str, out: str) -> None:
         }
         if projection.max_delay:
             delays = csr_matrix(weights.shape, dtype=int)
-            rows = projection.weights.row_of()
+            rows = projection.weights.to_csr().row_of()
             delays[rows, weights.indices] = np.broadcast_to(projection.delay, rows.shape).astype(int)
             synapse = DelaySparse(weights=weights, delays=delays, max_delay=projection.max_delay, **common)
         else:

@@ -19,7 +19,7 @@ def export(job: Any, path: Path) -> None:
     """Write the file."""
     lines = []
     for projection in job.fixed.projections:
-        weights = projection.weights
+        weights = projection.weights.to_csr()
         for row, column, value in zip(weights.row_of(), weights.indices, weights.data, strict=True):
             lines.append(f"{projection.source}[{column}] {projection.target}[{row}] {value}\n")
     path.write_text("".join(lines))

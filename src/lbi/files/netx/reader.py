@@ -20,9 +20,8 @@ from lbi.files.netx.layer_types import TYPES, Chain
 from lbi.files.untrusted_hdf5 import open_tree, subgroup
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
-from lbi.network.graph import INPUT, Readout
+from lbi.network.graph import Readout
 from lbi.network.pattern import ones
-from lbi.network.recognition import recognised
 
 RUNS = "input, dense, dense_rec, conv, flatten; pool is read as a convolution"
 
@@ -101,25 +100,14 @@ def _network(chain: Chain, aligned: bool) -> FixedNetwork:
     LAST.check(chain.problems, one, f"{chain.path}, the last layer", found)
     split = [part for record in chain.projections for part in _split(chain, record, parts)]
     chain.problems.raise_as(InputError)
-    shapes = {INPUT: chain.input_shape or ()} | {p.name: p.shape for p in populations}
     return FixedNetwork(
         input_shape=chain.input_shape or (),
         populations=tuple(populations),
-        projections=tuple(FixedProjection(**_with_kernels(record, shapes)) for record in split),
+        projections=tuple(FixedProjection(**record) for record in split),
         readout=Readout.of(populations[-1]),
         chip="loihi2",
         provenance={"format": "netx", "file": Path(chain.path).name},
     )
-
-
-def _with_kernels(record: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The projection with its weights as kernels, where they are a convolution's."""
-    if np.ndim(record["delay"]):
-        return record
-    weights, pattern = recognised(
-        record["weights"], record["pattern"], shapes[record["source"]], shapes[record["target"]]
-    )
-    return {**record, "weights": weights, "pattern": pattern}
 
 
 def _split(
