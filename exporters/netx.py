@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problem, Problems, Rule
 from lbi.files.netx.layers import Layer, Synapses, chain
+from lbi.files.netx.reader import READOUT_KEY
 from lbi.files.netx.weights import BIAS_EXPONENT, LONGEST_DELAY, NEVER, lava_reads, shift_left
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation
@@ -106,6 +107,8 @@ def write(network: FixedNetwork, path: Path) -> None:
     """
     Problems(check_network(network)).raise_as(InputError)
     with new_hdf5(path) as file:
+        if network.readout.of_membrane:
+            file.attrs[READOUT_KEY] = network.readout.kind
         groups = file.create_group("layer", track_order=True)
 
         def add(kind: bytes) -> Any:

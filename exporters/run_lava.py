@@ -439,8 +439,10 @@ def run_samples(process: AbstractProcess, n_samples: int, period: int, progress:
 
 def classify(output: Any, kind: str) -> Any:
     """Classes (n_samples,) of an output by the network's readout, with the lowest index on ties."""
-    scores = output.max(axis=1) if kind == "membrane_max" else output.sum(axis=1, dtype=np.int64)
-    return scores.argmax(axis=1)
+    if kind == "membrane_max":
+        return output.max(axis=1).argmax(axis=1)
+    scored = output[:, -1:] if kind == "membrane_last" else output
+    return scored.sum(axis=1, dtype=np.int64).argmax(axis=1)
 
 
 def stop(process: AbstractProcess) -> None:

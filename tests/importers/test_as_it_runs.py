@@ -184,3 +184,47 @@ def test_random_models_are_equal_or_refused(number):
         peers.package(name)
     said, text, _ = fuzz_models.outcome(1, number)
     assert said.startswith(("equal", "refused")), text
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["last", "first", "last 6", "every second", "running sum"],
+)
+def test_an_output_without_some_steps_is_refused(output):
+    """A trace of 6 steps cannot tell the last 6 from all: the comparison over more steps does."""
+    of_steps = {
+        "last": lambda spikes: spikes[-1],
+        "first": lambda spikes: spikes[0],
+        "last 6": lambda spikes: torch.stack(spikes[-6:]).sum(0),
+        "every second": lambda spikes: torch.stack(spikes[::2]),
+        "running sum": lambda spikes: torch.stack(
+            [torch.stack(spikes[: k + 1]).sum(0) for k in range(len(spikes))]
+        ),
+    }
+    with pytest.raises(InputError, match="every step once, by step, summed or averaged"):
+        from_torch(_OverTime(of_steps[output]), (16,))
+
+
+@pytest.mark.parametrize("output", [list, lambda s: torch.stack(s).sum(0), lambda s: torch.stack(s).mean(0)])
+def test_an_output_of_all_steps_is_read(output):
+    assert from_torch(_OverTime(output), (16,)).readout.kind == "spike_count"
+
+
+class _OverTime(torch.nn.Module):
+    def __init__(self, output):
+        super().__init__()
+        snn = pytest.importorskip("snntorch")
+        torch.manual_seed(0)
+        self.fc, self.lif, self.output = (
+            torch.nn.Linear(16, 5),
+            snn.Leaky(0.9, reset_mechanism="zero"),
+            output,
+        )
+        self.fc.weight.data *= 3
+
+    def forward(self, x):
+        mem, spikes = self.lif.init_leaky(), []
+        for current in x:
+            spike, mem = self.lif(self.fc(current), mem)
+            spikes.append(spike)
+        return self.output(spikes)

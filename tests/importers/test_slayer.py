@@ -155,6 +155,10 @@ def test_a_last_block_without_dynamics_sums_up_in_its_net(cuba, tmp_path, rng):
     with h5py.File(tmp_path / "a.net", "w") as file:
         for index, block in enumerate(blocks):
             block.export_hdf5(file.create_group(f"layer/{index}"))
-    ours = simulate(load(tmp_path / "a.net"), spikes).output
+    network = load(tmp_path / "a.net")
+    ours = simulate(network, spikes).output
     assert np.any(theirs)
+    assert network.readout.kind == "membrane_last"
+    assert "SLAYER's sum" in network.provenance["notes"][0]
+    assert np.array_equal(network.readout.classify(ours[:, :-1]), theirs.sum(axis=1).argmax(axis=1))
     assert np.array_equal(ours[:, :-1], 4096 * theirs.cumsum(axis=1)[:, 1:])

@@ -70,7 +70,8 @@ def test_spikes_are_counted_where_there_are_some_and_membranes_read_where_nothin
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [("spike_count", [0, 1]), ("membrane_max", [1, 2]), ("membrane_mean", [0, 1])]
+    ("kind", "expected"),
+    [("spike_count", [0, 1]), ("membrane_max", [1, 2]), ("membrane_mean", [0, 1]), ("membrane_last", [1, 2])],
 )
 @pytest.mark.parametrize("dtype", [np.int32, np.float64])
 def test_readouts_take_the_first_of_the_largest(kind, expected, dtype):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json
+from lbi.cli.inputs import reading_notes
 from lbi.errors import FitError, InputError, LbiError, Problem, Problems, Rule, UsageError
 
 if TYPE_CHECKING:
@@ -139,6 +140,8 @@ def main(
     source = (
         dict(network.meta.get("nir", {})) if model.suffix == ".nir" and isinstance(network, Network) else {}
     )
+    if not isinstance(network, Network):
+        notes = [*reading_notes(network), *notes]
     if as_json:
         record = _record(job, target, path, written, reasons, violations)
         read = [*source.pop("notes", []), *notes]

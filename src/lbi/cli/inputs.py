@@ -83,6 +83,19 @@ def read_samples(
     return Samples(array[:n_samples], None if labels is None else labels[:n_samples], what)
 
 
+def reading_notes(fixed: FixedNetwork) -> list[str]:
+    """What the file that the network was read from leaves open.
+
+    Args:
+        fixed: the network; its ``provenance`` holds the notes.
+
+    Returns:
+        The notes, a line each.
+    """
+    notes = fixed.provenance.get("notes")
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list | tuple) else []
+
+
 def check_labels(samples: Samples, fixed: FixedNetwork) -> None:
     """Raise InputError for labels without a matching output: they have no accuracy."""
     from lbi.files.labels import check_range

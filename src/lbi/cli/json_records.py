@@ -140,7 +140,7 @@ class ExportRecord(TypedDict):
     violations: list[str]
     """Why not: one line per problem; empty if it fits"""
     notes: list[str]
-    """What the export lacks or cannot do, such as a backend that cannot run it: one line each"""
+    """What MODEL leaves open, and what the export lacks or cannot do, such as a backend that cannot run it: one line each"""
     populations: list[ExportedPopulation]
     """Populations; empty if the network has no integers for this chip"""
     projections: list[ExportedProjection]
@@ -189,6 +189,8 @@ class RunRecord(TypedDict):
     """The other backend; null without --verify"""
     first_divergence: Divergence | None
     """The first output that differs; null if none does, or without --verify"""
+    notes: list[str]
+    """What the file leaves open, such as how voltages become a class: one line each"""
 
 
 class Ratios(TypedDict):

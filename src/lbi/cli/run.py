@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
-from lbi.cli.inputs import ONE_INPUT, check_labels, read_samples, trained_dataset
+from lbi.cli.inputs import ONE_INPUT, check_labels, read_samples, reading_notes, trained_dataset
 from lbi.errors import Problem, Rule, UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def main(
         "verified": (divergence is None) if verify else None,
         "verified_with": backends.other_backend(backend) if verify else None,
         "first_divergence": None if divergence is None else asdict(divergence),
+        "notes": reading_notes(opened.fixed),
     }
     if output is not None:
         arrays = {"membrane" if of_membrane else "spikes": result, "predictions": predictions}
@@ -196,6 +197,8 @@ def _show(record: dict[str, Any], compared: str) -> None:
     )
     if record["accuracy"] is not None:
         out.print(f"accuracy {record['accuracy']:.4f}", markup=False)
+    for note in record["notes"]:
+        out.print(note, markup=False, soft_wrap=True)
     if record["verified"]:
         out.print(f"identical to {record['verified_with']}: 0 {compared} differ", markup=False)
 

@@ -90,7 +90,8 @@ RESUMED = Rule(
     help=f"Neuron model of hidden populations: {', '.join(n for n, m in MODELS.items() if m.floats.spikes)} (default cuba_lif).",
 )
 @click.option(
-    "--readout", help="spike_count (default), or for integrator outputs membrane_max or membrane_mean."
+    "--readout",
+    help="spike_count (default), or for integrator outputs membrane_max, membrane_mean or membrane_last.",
 )
 @click.option("--lr", type=float, help="Initial learning rate.")
 @click.option("--batch-size", type=int, metavar="N", help="Samples per optimizer step.")

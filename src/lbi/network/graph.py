@@ -18,7 +18,7 @@ from lbi.network.pattern import check_pattern, n_positions
 INPUT = "input"
 """Name of the spike source that feeds a network."""
 
-READOUTS = ("spike_count", "membrane_max", "membrane_mean")
+READOUTS = ("spike_count", "membrane_max", "membrane_mean", "membrane_last")
 """Ways to turn an output population's activity into a class; only integrators are read by membrane."""
 
 INPUT_SHAPE = Rule("input-shape", "at least one channel")
@@ -37,7 +37,7 @@ DELAY_VALUE = Rule("delay-value", "whole timesteps of at least 0")
 READOUT_KIND = Rule("readout-kind", ", ".join(map(repr, READOUTS)))
 READOUT_OF = Rule(
     "readout-kind",
-    "'spike_count' of neurons that spike, 'membrane_max' or 'membrane_mean' of integrators",
+    "'spike_count' of neurons that spike, 'membrane_max', 'membrane_mean' or 'membrane_last' of integrators",
 )
 
 
@@ -99,7 +99,7 @@ class Readout:
     Attributes:
         population: the output population.
         kind: the score: ``spike_count``, the number of spikes; ``membrane_max``, the maximum of the voltage over
-            the sample; ``membrane_mean``, its sum.
+            the sample; ``membrane_mean``, its sum; ``membrane_last``, that of the last step.
     """
 
     population: str
@@ -134,6 +134,8 @@ class Readout:
         """
         if self.kind == "membrane_max":
             return output.max(axis=1).argmax(axis=1)
+        if self.kind == "membrane_last":
+            output = output[:, -1:]
         return output.sum(axis=1, dtype=output.dtype if output.dtype.kind == "f" else np.int64).argmax(axis=1)
 
 

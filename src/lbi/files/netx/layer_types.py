@@ -59,6 +59,7 @@ class Chain:
         layers: name, shape and neurons of each layer.
         projections: arguments of ``FixedProjection``.
         driven: True if the first layer is driven by its bias.
+        adds_up: True if the last layer read has no neurons of its own.
     """
 
     path: str
@@ -70,6 +71,7 @@ class Chain:
     layers: list[tuple[str, tuple[int, ...], list[Part]]] = field(default_factory=list)
     projections: list[dict[str, Any]] = field(default_factory=list)
     driven: bool = False
+    adds_up: bool = False
 
     @property
     def source(self) -> str:
@@ -203,6 +205,7 @@ def read_dense(chain: Chain, index: int, layer: Group) -> None:
         delays = _delays(layer, (n, before), problems)
         source = chain.source
         chain.layers.append((name, (n,), neurons))
+        chain.adds_up = "neuron" not in layer
         if delays is not None and recurrent:
             RECURRENT_DELAY.check(problems, n == before, f"{where}, delay", "delays in a recurrent layer")
         _connect(chain, source, shifted, before, delays)
@@ -270,6 +273,7 @@ def read_conv(chain: Chain, index: int, layer: Group) -> None:
         return
     name, source = f"layer{index}", chain.source
     chain.layers.append((name, shape, neurons))
+    chain.adds_up = False
     matrix = expand(convolution._replace(kernel=convolution.kernel.astype(np.int16)), before)
     one_sign = matrix.nnz == 0 or matrix.data.min() > 0
     mode = SignMode.EXCITATORY if one_sign else SignMode.MIXED  # Lava's Conv has none

@@ -17,11 +17,24 @@ from numpy.typing import ArrayLike, NDArray
 from lbi.errors import InputError, Rule
 from lbi.files.netx.group import Group
 from lbi.files.netx.layer_types import TYPES, Chain
-from lbi.files.untrusted_hdf5 import open_tree, subgroup
+from lbi.files.untrusted_hdf5 import open_tree, subgroup, text
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
-from lbi.network.graph import Readout
+from lbi.network.graph import READOUTS, Readout
 from lbi.network.pattern import ones
+
+READOUT_KEY = "lbi_readout"
+"""Attribute of the file that states how voltages become a class; netx ignores it."""
+
+SUMMED = (
+    "{read!r} has no neurons (SLAYER: dynamics=False): netx adds its input up over all steps, so the class is the largest"
+    " voltage of the last step (readout membrane_last), which is SLAYER's sum of outputs"
+)
+UNDECIDED = (
+    "{read!r} never spikes, and the file does not say how its voltages become a class: read by their mean over the steps"
+    " (readout membrane_mean); if the model was trained on the maximum or the last step, set the network's Readout"
+)
+"""Notes on the readout, in ``provenance["notes"]``."""
 
 RUNS = "input, dense, dense_rec, conv, flatten; pool is read as a convolution"
 
@@ -64,6 +77,7 @@ def load(
     """
     chain = Chain(str(path), None if input_bias is None else np.asarray(input_bias))
     with open_tree(Path(path), FILE.broken(str(path), "not a readable netx file")) as file:
+        kind = text(file.attrs.get(READOUT_KEY, ""))
         layers = subgroup(file, "layer")
         for index in range(len(layers) if n_layers is None else min(n_layers, len(layers))):
             where = f"{path}, layer {index}"
@@ -72,7 +86,7 @@ def load(
             except InputError as error:
                 chain.problems.take(error)
                 break  # the following layers would be checked against a wrong shape
-    return _network(chain, aligned)
+    return _network(chain, aligned, kind)
 
 
 def _read(chain: Chain, index: int, layer: Group) -> None:
@@ -82,7 +96,7 @@ def _read(chain: Chain, index: int, layer: Group) -> None:
         TYPES[kind](chain, index, layer)
 
 
-def _network(chain: Chain, aligned: bool) -> FixedNetwork:
+def _network(chain: Chain, aligned: bool, kind: str) -> FixedNetwork:
     """The network of all layers read."""
     if not chain.problems:
         EMPTY.check(chain.problems, bool(chain.layers), chain.path, "no layer with neurons")
@@ -100,14 +114,32 @@ def _network(chain: Chain, aligned: bool) -> FixedNetwork:
     LAST.check(chain.problems, one, f"{chain.path}, the last layer", found)
     split = [part for record in chain.projections for part in _split(chain, record, parts)]
     chain.problems.raise_as(InputError)
+    readout, notes = _readout(chain, populations[-1], kind)
     return FixedNetwork(
         input_shape=chain.input_shape or (),
         populations=tuple(populations),
         projections=tuple(FixedProjection(**record) for record in split),
-        readout=Readout.of(populations[-1]),
+        readout=readout,
         chip="loihi2",
-        provenance={"format": "netx", "file": Path(chain.path).name},
+        provenance={"format": "netx", "file": Path(chain.path).name, **({"notes": notes} if notes else {})},
     )
+
+
+def _readout(chain: Chain, read: FixedPopulation, kind: str) -> tuple[Readout, list[str]]:
+    """The readout, and what the file leaves open.
+
+    Args:
+        chain: all layers read.
+        read: the last population.
+        kind: the readout that a file of this package states; any other text if there is none.
+    """
+    if read.neuron.spikes:
+        return Readout.of(read), []
+    if kind in READOUTS and Readout(read.name, kind).of_membrane:
+        return Readout(read.name, kind), []
+    if chain.adds_up:
+        return Readout(read.name, "membrane_last"), [SUMMED.format(read=read.name)]
+    return Readout.of(read), [UNDECIDED.format(read=read.name)]
 
 
 def _split(

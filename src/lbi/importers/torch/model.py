@@ -86,8 +86,8 @@ def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
     sources = {type(module).__module__.split(".")[0] for module in copy.modules()}
     meta = {"source": sorted(sources & {*registry.FRAMEWORKS, "torch"})}
     with session_of(places, tracing, tracing):  # readers run modules inside neurons
-        network = reading.network_of(tracing, outputs, shape, meta)
+        network, output = reading.network_of(tracing, outputs, shape, meta)
         n_samples, steps = proof.extent(network, None if free else n_steps)
         drive = proof.Drive(tracing, n_samples, steps)
-    proof.prove(copy, places, tracing, way, network, drive)
+    proof.prove(copy, places, tracing, way, (network, output), drive)
     return network

@@ -22,6 +22,7 @@ from lbi.errors import InputError, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
 from lbi.importers.torch.layer import Layer, array
+from lbi.importers.torch.output import STEPS, Output
 from lbi.importers.torch.running import Site, Widened, forget, session_of
 from lbi.importers.torch.tracing import Group, Tracing, by_step
 from lbi.importers.torch.ways import Way, random_input
@@ -52,10 +53,11 @@ NOT_ALIKE = Rule(
 
 
 class Recorded(NamedTuple):
-    """Recorded values of a run: group name → (samples, steps, n)."""
+    """Recorded values of a run: group name → (samples, steps, n), and what the calls of the model returned."""
 
     outputs: dict[str, NDArray[Any]]
     currents: dict[str, NDArray[Any]]
+    results: list[Any]
 
 
 class Recording:
@@ -102,24 +104,24 @@ class Recording:
         self._calls[site.path] = number + 1
         return self._tracing.groups[pattern[number % len(pattern)]]
 
-    def found(self, n_samples: int) -> Recorded:
+    def found(self, n_samples: int, results: list[Any]) -> Recorded:
         """The recorded values, samples first.
 
         Args:
             n_samples: number of samples.
+            results: what the calls of the model returned.
 
         Returns:
-            Group name → (samples, steps, n).
+            All of them.
         """
-        return Recorded(
-            *(
-                {
-                    name: np.stack([step.numpy().reshape(n_samples, -1) for step in steps], axis=1)
-                    for name, steps in kept.items()
-                }
-                for kept in (self._outputs, self._currents)
-            )
+        outputs, currents = (
+            {
+                name: np.stack([step.numpy().reshape(n_samples, -1) for step in steps], axis=1)
+                for name, steps in kept.items()
+            }
+            for kept in (self._outputs, self._currents)
         )
+        return Recorded(outputs, currents, results)
 
 
 def _joined(steps: Tensor, axis: int | None) -> Tensor:
@@ -155,30 +157,38 @@ def record(
         recording = Recording(tracing, given)
         forget(places, len(part))
         with session_of(places, recording, Widened(widen=widen)):
-            way.call(model, part)
-        found.append(recording.found(len(part)))
+            results = way.call(model, part)
+        found.append(recording.found(len(part), results))
     return Recorded(
-        *(
-            {name: np.concatenate([entry[i][name] for entry in found]) for name in found[0][i]}
-            for i in range(2)
-        )
+        {name: np.concatenate([entry.outputs[name] for entry in found]) for name in found[0].outputs},
+        {name: np.concatenate([entry.currents[name] for entry in found]) for name in found[0].currents},
+        [result for entry in found for result in entry.results],
     )
 
 
 def prove(
-    model: nn.Module, places: Sequence[Site], tracing: Tracing, way: Way, network: Network, drive: Drive
+    model: nn.Module,
+    places: Sequence[Site],
+    tracing: Tracing,
+    way: Way,
+    read: tuple[Network, Output | None],
+    drive: Drive,
 ) -> None:
     """Compare the model with the imported network.
 
     Raises:
         InputError: naming the first module, step and neuron that differ.
     """
+    network, output = read
     rates = torch.tensor(RATES[: drive.n_samples])
     spikes = random_input(network.input_shape, rates, drive.n_steps, 1, way.static)
     theirs = record(model, places, tracing, way, spikes, drive.currents)
     drive.compare(theirs)
     _compare_wiring(tracing, theirs, spikes)
-    _compare_runs(tracing, network, record(model, places, tracing, way, spikes), spikes)
+    theirs = record(model, places, tracing, way, spikes)
+    _compare_runs(tracing, network, theirs, spikes)
+    if output is not None:
+        _compare_output(output, theirs)
 
 
 def extent(network: Network, n_steps: int | None) -> tuple[int, int]:
@@ -358,6 +368,23 @@ def _compare_runs(tracing: Tracing, network: Network, theirs: Recorded, spikes: 
         raise InputError(
             NOT_ALIKE.broken("model", f"all samples meet a threshold exactly by step {valid.max()}")
         )
+
+
+def _compare_output(output: Output, theirs: Recorded) -> None:
+    """Raise InputError unless the output sums to all steps, or to the last, of the population that it is read as.
+
+    The sum needs no order of dimensions, and random spikes reveal steps that are left out or counted twice.
+    """
+    if output.state:
+        return  # the zeros of neurons that never spike
+    values = theirs.outputs[output.group.name]
+    total = float((values[:, -1:] if output.last else values).sum())
+    found = float(sum(tensor.double().sum() for tensor in output.tensors(theirs.results)))
+    mean = output.factor * len(output.group.inputs) / values.shape[1]  # a mean's factor is 1 / steps
+    size = max(1.0, float(np.abs(values).sum()))
+    if all(abs(found - total * factor) > ROUNDING * factor * size for factor in (output.factor, mean)):
+        text = f"sums to {found:g} where its spikes or voltages sum to {total * output.factor:g}, over {values.shape[1]} steps"
+        raise InputError(STEPS.broken("the model's output", text))
 
 
 def _far(theirs: NDArray[Any], ours: NDArray[Any]) -> NDArray[np.bool_]:

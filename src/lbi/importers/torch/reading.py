@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix, identity
-from torch import Tensor
-from torch.utils._pytree import tree_flatten
+from scipy.sparse import csr_matrix
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.builder import Builder
-from lbi.importers.signal import Signal, Term
+from lbi.importers.signal import Signal
+from lbi.importers.torch import output
 from lbi.importers.torch.layer import Layer
-from lbi.importers.torch.shadow import LOST
+from lbi.importers.torch.output import Output
 from lbi.importers.torch.snntorch import SOFT_RESET
 from lbi.importers.torch.tracing import STATE_OF, Group, NotThisWay, Tracing
 from lbi.network.graph import Network
@@ -30,11 +30,6 @@ VOLTAGE_FLOWS = Rule(
     "voltage-flows", "spikes between the layers", "pass on the spikes; read voltages of the last layer only"
 )
 NO_NEURONS = Rule("no-neurons", "known neurons: {known}", "add one, or use the framework's own classes")
-READOUT = Rule(
-    "readout",
-    "the spikes of the last layer, or the voltages of one that never spikes; all of them, in their order, by step or summed, multiplied by one positive number or none",
-    "return them, and do what follows outside of the model",
-)
 
 
 def check_steps(tracing: Tracing, n_steps: int, *, static: bool) -> int:
@@ -108,8 +103,8 @@ def _equal(one: csr_matrix | None, two: csr_matrix | None) -> bool:
 
 def network_of(
     tracing: Tracing, outputs: Sequence[Any], input_shape: Sequence[int], meta: dict[str, Any]
-) -> Network:
-    """The network. Raises InputError with everything that cannot be imported.
+) -> tuple[Network, Output | None]:
+    """The network, and what the model's output holds. Raises InputError with everything that cannot be imported.
 
     Args:
         tracing: the trace.
@@ -118,14 +113,14 @@ def network_of(
         meta: plain JSON values for ``Network.meta``.
 
     Returns:
-        The network.
+        The network, and the output; None if nothing is read.
     """
     problems = Problems()
     builder = Builder(input_shape)
     signals = {group.name: signal_of(group, problems) for group in tracing.groups}
     for group in tracing.groups:
         signals[group.name] = _spikes_only(group, signals[group.name], tracing.groups, problems)
-    read = read_at(tracing, outputs, problems)
+    read = output.read_at(tracing, outputs, problems)
     for group in tracing.groups:
         layer = Layer(builder, group.where, group.name, group.shape, tracing.through)
         try:
@@ -133,7 +128,10 @@ def network_of(
         except InputError as error:
             problems.take(error)
     Problems([*tracing.problems, *problems, *builder.problems]).raise_as(InputError)
-    return builder.network(read.name if read else None, meta)
+    network = builder.network(read.group.name if read else None, meta)
+    if read is not None and network.readout.of_membrane and read.last:
+        network = replace(network, readout=replace(network.readout, kind="membrane_last"))
+    return network, read
 
 
 def _spikes_only(group: Group, signal: Signal, groups: Sequence[Group], problems: Problems) -> Signal:
@@ -151,80 +149,3 @@ def _spikes_only(group: Group, signal: Signal, groups: Sequence[Group], problems
         else:
             terms.append(term)
     return Signal(signal.shape, tuple(terms), signal.constant)
-
-
-def read_at(tracing: Tracing, outputs: Sequence[Any], problems: Problems) -> Group | None:
-    """The group read by the model's output; a missing one is noted in ``problems``.
-
-    Args:
-        tracing: the trace.
-        outputs: the model's outputs.
-        problems: receives a missing one.
-
-    Returns:
-        The group.
-    """
-    found: list[tuple[Group, str]] = []
-    lost = False
-    for tensor in tree_flatten(list(outputs))[0]:
-        if isinstance(tensor, Tensor) and (numbers := tracing.shadow.of(tensor)) is not None:
-            lost = lost or bool((numbers == LOST).any())
-            meaning = _meaning(tracing, numbers)
-            if meaning is not None:
-                found.append(meaning)
-    spikes = [group for group, state in found if not state and not group.integrates]
-    voltages = [group for group, state in found if group.integrates and state in ("", "silence")]
-    if spikes or voltages:
-        return max(spikes or voltages, key=lambda group: group.number)
-    useless = next((group for group, _ in found if group.integrates), None)
-    if useless is not None:
-        SOFT_RESET.check(
-            problems, False, useless.where, "reset_mechanism 'none', whose spikes are the output"
-        )
-        return useless
-    if not lost and not tracing.problems:
-        what = "is no sequence of spikes"
-        if found:
-            what = f"is {found[0][1]!r}, a voltage of {found[0][0].where}, which spikes"
-        READOUT.check(problems, False, "the model's output", what)
-    return None
-
-
-def _meaning(tracing: Tracing, numbers: Tensor) -> tuple[Group, str] | None:
-    """(group, state) whose values a tensor holds: whole, in order, at each step or summed, times one positive number."""
-    flat = numbers.reshape(-1).numpy()
-    if not flat.size or flat.min() <= LOST:
-        return None
-    sources, nodes = set(), tracing.shadow.nodes(flat)
-    for node in np.unique(nodes):
-        signal, first = tracing.shadow.node_at(int(node))
-        if not np.array_equal(flat[nodes == node], first + np.arange(signal.n)):
-            return None
-        sources.add(_source(signal))
-    source = sources.pop()
-    if sources or source is None:
-        return None
-    name, _, state = source[0].partition(STATE_OF)
-    group = next((group for group in tracing.groups if group.name == name), None)
-    return None if group is None else (group, state)
-
-
-def _source(signal: Signal) -> tuple[str, float] | None:
-    """The one source that a signal holds in order, and the positive number that multiplies it; None for anything else."""
-    sources = {term.source for term in signal.terms}
-    if len(sources) != 1 or np.any(signal.constant):
-        return None
-    found = {factor and float(f"{factor:.12g}") for factor in map(_factor, signal.terms)}
-    factor = found.pop()
-    return None if found or factor is None else (next(iter(sources)), factor)
-
-
-def _factor(term: Term) -> float | None:
-    """The positive number f of a matrix f · 1; None for other matrices."""
-    n_out, n_in = term.matrix.shape
-    if n_out != n_in or not n_in:
-        return None
-    diagonal = term.matrix.diagonal()
-    factor = float(diagonal[0])
-    off = term.matrix - csr_matrix(identity(n_in).multiply(diagonal))
-    return factor if factor > 0 and np.allclose(diagonal, factor, rtol=1e-12) and off.nnz == 0 else None

@@ -25,7 +25,8 @@ from lbi.importers.torch import proof
 from lbi.importers.torch.attempt import traced
 from lbi.importers.torch.copying import copy_to_run
 from lbi.importers.torch.layer import Layer, Neurons, Outputs
-from lbi.importers.torch.reading import READOUT, read_at, signal_of
+from lbi.importers.torch.output import READOUT, read_at
+from lbi.importers.torch.reading import signal_of
 from lbi.importers.torch.running import sites
 from lbi.importers.torch.tracing import NotThisWay, Tracing
 from lbi.importers.torch.ways import WAYS, random_input
@@ -123,10 +124,9 @@ def from_slayer(model: nn.Module, input_shape: tuple[int, ...]) -> FixedNetwork:
     problems = Problems([*unknown, *tracing.problems])
     _check_chain(tracing, problems)
     read = read_at(tracing, outputs, problems)
-    if read is not None and read is not tracing.groups[-1]:
-        READOUT.check(
-            problems, False, "the model's output", f"is that of {read.where}, which is not the last"
-        )
+    if read is not None and read.group is not tracing.groups[-1]:
+        found = f"is that of {read.group.where}, which is not the last"
+        READOUT.check(problems, False, "the model's output", found)
     try:
         network = from_blocks([(group.site.path, group.site.module) for group in tracing.groups], input_shape)
     except InputError as error:

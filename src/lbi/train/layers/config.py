@@ -32,7 +32,8 @@ NAME = Rule("name", "letters, digits, '_', '-'; not 'input'")
 N_NEURONS = Rule("population-shape", "at least one per part")
 READOUT = Rule("readout-kind", "{allowed}")
 READOUT_NEURON = Rule(
-    "readout-kind", "neurons that spike, but integrators as the output of membrane_max and membrane_mean"
+    "readout-kind",
+    "neurons that spike, but integrators as the output of membrane_max, membrane_mean and membrane_last",
 )
 SURROGATE = Rule("unknown-surrogate", "{allowed}")
 SLOPE = Rule("slope", "above 0")

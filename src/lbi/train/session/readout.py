@@ -13,7 +13,7 @@ Run = list[tuple[Tensor, Tensor]]
 
 
 def scores(model: SpikingNetwork, run: Run) -> Tensor:
-    """Scores (n_samples, n_out): spike counts, or maximum or mean voltage in units of ``response_norm``.
+    """Scores (n_samples, n_out): spike counts, or maximum, mean or last voltage in units of ``response_norm``.
 
     Args:
         model: the network.
@@ -29,8 +29,9 @@ def scores(model: SpikingNetwork, run: Run) -> Tensor:
     unit = response_norm(layer.config.current_decay[0], layer.config.voltage_decay[0])
     if layer.on_chip:
         unit *= float(layer.scale[0])
-    level = voltages.amax(1) if model.config.readout == "membrane_max" else voltages.mean(1)
-    return level / unit
+    if model.config.readout == "membrane_last":
+        return voltages[:, -1] / unit
+    return (voltages.amax(1) if model.config.readout == "membrane_max" else voltages.mean(1)) / unit
 
 
 @torch.no_grad()
@@ -49,6 +50,8 @@ def predict(model: SpikingNetwork, run: Run) -> Tensor:
         return classify(spikes.sum(1))
     if model.config.readout == "membrane_max":
         return classify(voltages.amax(1))
+    if model.config.readout == "membrane_last":
+        return classify(voltages[:, -1])
     return classify(voltages.double().sum(1))  # of the chip's integers, in 64ths: without rounding
 
 
