@@ -351,6 +351,15 @@ def build():
     neuron = lambda: snn.Leaky(beta=0.9, reset_mechanism="zero", init_hidden=True)
     return nn.Sequential(nn.Linear(64, 16), neuron(), nn.Linear(16, 10), neuron())
 
+def leaving():
+    raise SystemExit(0)
+
+
+def talking():
+    print("built")
+    return build()
+
+
 def broken():
     raise RuntimeError("no weights")
 """
@@ -389,7 +398,8 @@ def test_saved_states_with_an_architecture(name, saved):
         (None, 3, "model-foreign.*--arch"),
         ("arch.py", 2, "allowed: FILE.py:FUNCTION"),
         ("arch.py:broken", 2, "fails with RuntimeError: no weights"),
-        ("arch.py:nothing", 2, "has no 'nothing'; allowed: build, broken"),
+        ("arch.py:leaving", 2, "fails with SystemExit: 0"),
+        ("arch.py:nothing", 2, "has no 'nothing'; allowed: build, leaving, talking, broken"),
         ("nowhere.py:build", 2, "is no file"),
         ("other.py:build", 3, "state-"),
     ],
@@ -403,3 +413,42 @@ def test_saved_states_that_do_not_fit(arch, code, message, saved):
     assert done.code == code
     assert all(re.search(message, line) for line in done.errors), done.errors
     assert [path for path in sorted(folder.iterdir()) if path.name != "__pycache__"] == before
+
+
+def test_what_the_architectures_file_prints_leaves_json_alone(saved):
+    folder, _ = saved
+    done = call(
+        lbi_export,
+        folder / "state.pt",
+        "--arch",
+        f"{folder / 'arch.py'}:talking",
+        "--target",
+        "csr",
+        "--json",
+    )
+    assert done.code == 0, done.errors
+    assert done.json["target"] == "csr"
+
+
+class _OneSampleOnly(nn.Module):
+    def __init__(self):
+        super().__init__()
+        snn = peers.package("snntorch")
+        self.fc, self.lif = nn.Linear(16, 5), snn.Leaky(0.9, reset_mechanism="zero")
+
+    def forward(self, x):
+        mem, spikes = self.lif.init_leaky(), []
+        for current in x:
+            if len(current) > 1:
+                raise ZeroDivisionError("written for single samples")
+            spike, mem = self.lif(self.fc(current), mem)
+            spikes.append(spike)
+        return torch.stack(spikes)
+
+
+def test_a_model_that_fails_while_it_is_compared_is_refused_with_its_place():
+    """The trace has one sample, the comparison several."""
+    with pytest.raises(
+        InputError, match=r"ZeroDivisionError: written for single samples, at .*test_torch\.py"
+    ):
+        from_torch(_OneSampleOnly(), (16,))

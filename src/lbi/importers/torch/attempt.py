@@ -64,16 +64,26 @@ def traced(
             raise
         except IndexError as error:
             if n_steps == TRACED_STEPS[-1] or way.static:
-                raise _failed(model, error, shape, tracing) from error
+                raise failed(model, error, shape, tracing) from error
         except Exception as error:  # the model's code may raise any exception
-            raise _failed(model, error, shape, tracing) from error
+            raise failed(model, error, shape, tracing) from error
         else:
             return tracing, outputs, taken, taken == n_steps or way.static
     raise AssertionError("the last number of steps returns or raises")
 
 
-def _failed(model: nn.Module, error: Exception, shape: tuple[int, ...], tracing: Tracing) -> NotThisWay:
-    """The problem for an exception of the model's code, with its place."""
+def failed(model: nn.Module, error: Exception, shape: tuple[int, ...], tracing: Tracing) -> NotThisWay:
+    """The problem for an exception of the model's code, with its place.
+
+    Args:
+        model: the copy that ran.
+        error: the exception.
+        shape: shape of one sample at one step.
+        tracing: the trace so far.
+
+    Returns:
+        The refusal of this calling convention, to be raised from ``error``.
+    """
     here = place(trace=error.__traceback__)
     path = next((name for name, module in model.named_modules() if module is here.module), "")
     where = f"module {path or type(here.module or model).__name__!r}"

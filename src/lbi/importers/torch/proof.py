@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from lbi.errors import InputError, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
+from lbi.importers.torch.attempt import failed
 from lbi.importers.torch.layer import Layer, array
 from lbi.importers.torch.output import STEPS, Output
 from lbi.importers.torch.running import Site, Widened, forget, session_of
-from lbi.importers.torch.tracing import Group, Tracing, by_step
+from lbi.importers.torch.tracing import Group, NotThisWay, Tracing, by_step
 from lbi.importers.torch.ways import Way, random_input
 from lbi.network.graph import INPUT, Network
 from lbi.simulation import oracle
@@ -157,13 +158,23 @@ def record(
         recording = Recording(tracing, given)
         forget(places, len(part))
         with session_of(places, recording, Widened(widen=widen)):
-            results = way.call(model, part)
+            results = _called(model, way, part, tracing)
         found.append(recording.found(len(part), results))
     return Recorded(
         {name: np.concatenate([entry.outputs[name] for entry in found]) for name in found[0].outputs},
         {name: np.concatenate([entry.currents[name] for entry in found]) for name in found[0].currents},
         [result for entry in found for result in entry.results],
     )
+
+
+def _called(model: nn.Module, way: Way, part: Tensor, tracing: Tracing) -> list[Any]:
+    """What the model's calls return. Raises NotThisWay for any exception of the model's own code."""
+    try:
+        return way.call(model, part)
+    except (InputError, NotThisWay):
+        raise
+    except Exception as error:  # the model's code may raise any exception
+        raise failed(model, error, tuple(part.shape[2:]), tracing) from error
 
 
 def prove(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,11 @@ def load(path: str | Path, arch: str | None = None, input_shape: Sequence[int] |
     from lbi.importers.torch.model import from_torch
 
     state = _state(untrusted_torch.load_plain(path), str(path))
-    model = _build(arch)
-    _fill(model, state, str(path))
-    model.eval()
-    return from_torch(model, input_shape or _input_shape(model, arch))
+    with redirect_stdout(sys.stderr):  # what the model's file prints; standard output is the command's own
+        model = _build(arch)
+        _fill(model, state, str(path))
+        model.eval()
+        return from_torch(model, input_shape or _input_shape(model, arch))
 
 
 def _state(content: Any, where: str) -> dict[str, Tensor]:
@@ -108,7 +110,7 @@ def _build(arch: str) -> nn.Module:
         spec.loader.exec_module(module)
         make = getattr(module, function, None)
         model = None if make is None else make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(ARCH_FAILS.broken(arch, f"fails with {type(error).__name__}: {error}")) from error
     if make is None:
         own = (name for name, value in vars(module).items() if getattr(value, "__module__", "") == spec.name)
