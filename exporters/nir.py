@@ -298,6 +298,12 @@ def maps(network: Network) -> set[str]:
 
     NIR cannot give a flat signal its shape back, so one dense projection makes a population flat, and its convolutions
     matrices. The output is flat. Biases must be the same throughout a channel, as those of ``Conv2d`` are.
+
+    Args:
+        network: the network.
+
+    Returns:
+        The populations' names.
     """
     into = {p.name: [q for q in network.projections if q.target == p.name] for p in network.populations}
     found = {

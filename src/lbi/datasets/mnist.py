@@ -46,6 +46,9 @@ def load_mnist(
         code: "latency" (one spike per pixel, bright early) or "rate" (evenly spaced, up to one per step).
         n_steps: timesteps per image.
         n_train: number of training samples, from the first; 0 for all 60,000. The test set is always complete.
+
+    Returns:
+        The data set, read when it is used.
     """
     check_options(
         code=(code, code in IMAGE_CODES, ", ".join(IMAGE_CODES)),

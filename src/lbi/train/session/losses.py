@@ -31,15 +31,15 @@ def activity_loss(model: SpikingNetwork, run: list[tuple[Tensor, Tensor]], confi
     if config.activity == 0 and config.synops == 0:
         return total
     layers = model.populations()
-    cost, dense = total, 0
+    cost, dense = total, torch.zeros((), dtype=torch.long, device=total.device)
     for layer, following, (spikes, _) in zip(layers[:-1], layers[1:], run[:-1], strict=True):
         rate = spikes.mean(dim=(0, 1))
         low, high = (config.rate_low - rate).clamp_min(0), (rate - config.rate_high).clamp_min(0)
         total = total + config.activity * (low.square() + high.square()).mean()
         fan_out = following.fan_out()
-        dense += int(following.fan_out(torch.ones_like(following.weight)).sum())
+        dense = dense + following.fan_out(torch.ones_like(following.weight)).sum()
         if layer.recurrent is not None:
             fan_out = fan_out + (layer.recurrent != 0).sum(0)
-            dense += layer.recurrent.numel()
+            dense = dense + layer.recurrent.numel()
         cost = cost + (rate * fan_out.to(rate.dtype)).sum()
-    return total + config.synops * cost / max(1, dense)
+    return total + config.synops * cost / dense.clamp_min(1)
