@@ -1,4 +1,8 @@
-"""Functions shared by the compiled scans of all neuron models: recurrence, surrogate derivative, integer steps."""
+"""Functions shared by the compiled scans of all neuron models: recurrence, surrogate derivative, integer steps.
+
+A division by zero, as by the threshold of a damaged checkpoint, gives inf or NaN as in PyTorch (numba's error model
+"numpy"); the loss then ends the training.
+"""
 
 # Compiled code is typed by numba, by what it is called with:
 # mypy: disable-error-code="no-untyped-def"
@@ -37,7 +41,7 @@ def surrogate(v, threshold, slope, kind, zero, one):
     return h / threshold
 
 
-@njit
+@njit(error_model="numpy")
 def through_spikes(v, threshold, slope, kind, given, out):
     """The gradient through the spikes of all neurons (n,), into ``out``: given · surrogate(v, threshold)."""
     zero, one = out.dtype.type(0), out.dtype.type(1)

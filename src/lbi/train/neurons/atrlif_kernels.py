@@ -19,7 +19,7 @@ from lbi.train.layers.products import feed_back, feedback_memory
 from lbi.train.neurons.arithmetic import add_recurrent, current, decayed, surrogate, voltage
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def forward(a, w_rec_t, neuron, traces, turns):
     """w_rec_t: (n, n) recurrent weights by source, or (0, 0) for none."""
     n_samples, n_steps, n = a.shape
@@ -56,7 +56,7 @@ def forward(a, w_rec_t, neuron, traces, turns):
         b = claim(turns)
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def forward_chip(a, w_rec_t, neuron, traces, turns):
     """The same as ``lbi.network.neurons.FixedAtrLif``; neuron: int64, in 4096ths, mantissa units, state units."""
     n_samples, n_steps, n = a.shape
@@ -94,7 +94,7 @@ def forward_chip(a, w_rec_t, neuron, traces, turns):
         b = claim(turns)
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a, turns):
     """Backward pass without recurrence; ``lbi.train.neurons.atrlif`` says through which spikes gradients pass."""
     s_out, w_out = traces[0], traces[2]
@@ -133,7 +133,7 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a, turns):
         b = claim(turns)
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def backward_recurrent(
     traces, grad_s, grad_v, neuron, slope, kind, panels, first_of, entries, values, grad_a, turns
 ):
@@ -225,7 +225,7 @@ def _backward_row(
         g_r[i] = keep_r[i] * (g_r[i] - g_w)
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def parameter_gradients(traces, grad_v, grad_a, neuron, grads, turns):
     """Gradients of the four factors and the bias; all other gradients and states follow from grad_a and the traces.
 

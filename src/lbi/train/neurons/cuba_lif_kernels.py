@@ -19,7 +19,7 @@ from lbi.train.layers.products import feed_back, feedback_memory
 from lbi.train.neurons.arithmetic import add_recurrent, current, through_spikes, voltage
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def forward(a, w_rec_t, neuron, traces, turns):
     """w_rec_t: (n, n) recurrent weights by source, or (0, 0) for none."""
     n_samples, n_steps, n = a.shape
@@ -49,7 +49,7 @@ def forward(a, w_rec_t, neuron, traces, turns):
         b = claim(turns)
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def forward_chip(a, w_rec_t, neuron, traces, turns):
     """The same as ``lbi.network.neurons.FixedCubaLif``; neuron: int64, in 4096ths, mantissa units, state units."""
     n_samples, n_steps, n = a.shape
@@ -78,7 +78,7 @@ def forward_chip(a, w_rec_t, neuron, traces, turns):
         b = claim(turns)
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a, turns):
     """Without recurrence. The reset passes no gradient: v after it is v·(1 − s) with s taken as a constant."""
     v_out = traces[1]
@@ -108,7 +108,7 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a, turns):
         b = claim(turns)
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def backward_recurrent(
     traces, grad_s, grad_v, neuron, slope, kind, panels, first_of, entries, values, grad_a, turns
 ):
@@ -168,7 +168,7 @@ def _backward_row(v_t, g_s, g_extra, with_v, alpha, beta, threshold, slope, kind
         g_a[i] = g_u[i]
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def parameter_gradients(traces, grad_v, grad_a, neuron, grads, turns):
     """Of alpha, beta, bias; dL/du = grad_a, dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
     v_out = traces[1]

@@ -16,7 +16,7 @@ from lbi.system.numba_cache import compiled
 from lbi.train.neurons.arithmetic import current, voltage
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def forward(a, w_rec_t, neuron, traces, turns):
     """Forward pass; ``w_rec_t`` is not used."""
     n_samples, n_steps, n = a.shape
@@ -36,7 +36,7 @@ def forward(a, w_rec_t, neuron, traces, turns):
         b = claim(turns)
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def forward_chip(a, w_rec_t, neuron, traces, turns):
     """The same as ``lbi.network.neurons.FixedIntegrator``; neuron: int64, in 4096ths and state units."""
     n_samples, n_steps, n = a.shape
@@ -56,7 +56,7 @@ def forward_chip(a, w_rec_t, neuron, traces, turns):
         b = claim(turns)
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a, turns):
     """Backward pass; gradients pass through voltages only."""
     n_samples, n_steps, n = grad_a.shape
@@ -75,7 +75,7 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a, turns):
         b = claim(turns)
 
 
-@compiled(nogil=True)
+@compiled(nogil=True, error_model="numpy")
 def parameter_gradients(traces, grad_v, grad_a, neuron, grads, turns):
     """Of alpha, beta, bias; dL/du = grad_a, dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
     v_out = traces[1]
