@@ -82,7 +82,9 @@ def test_a_sparse_recurrent_layer_equals_the_dense_one(density, n, monkeypatch):
 
 
 def test_one_and_many_threads_give_the_same_bits(monkeypatch):
-    monkeypatch.setattr("lbi.train.layers.numba_bridge._own", None)  # a training in this process takes torch's
+    monkeypatch.setattr(
+        "lbi.train.layers.numba_bridge._own", None
+    )  # a training in this process takes torch's
     monkeypatch.setattr("lbi.train.layers.numba_bridge.VALUES_PER_THREAD", 1)
     monkeypatch.setattr("lbi.train.layers.numba_bridge.available_cores", lambda: 3)
     results = []
