@@ -74,6 +74,7 @@ def test_maps_behind_a_dense_layer_or_with_uneven_biases_are_matrices(rng):
     assert (kinds["conv"], kinds["pool"]) == ("Affine", "Linear")
 
 
+@pytest.mark.filterwarnings("ignore:nirtorch.load is being deprecated")
 @pytest.mark.parametrize("framework", ["snntorch", "norse"])
 def test_other_readers_run_it_with_our_spikes(framework, rng):
     import torch
