@@ -228,3 +228,17 @@ class _OverTime(torch.nn.Module):
             spike, mem = self.lif(self.fc(current), mem)
             spikes.append(spike)
         return self.output(spikes)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Sequential(nn.LazyLinear(5)), "no-values: module '0', weight: has no shape yet"),
+        (lambda: torch.jit.trace(nn.Linear(16, 5), torch.zeros(1, 16)), "model-torchscript"),
+        (lambda: torch.jit.script(nn.Sequential(nn.Linear(16, 5))), "model-torchscript"),
+    ],
+    ids=["lazy", "traced", "scripted"],
+)
+def test_modules_that_torch_has_not_built_or_has_compiled_are_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        from_torch(make(), (16,))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lbi.errors import InputError, Problems, Rule
 
@@ -20,6 +21,7 @@ NO_VALUES = Rule(
     "tensors with values, on a CPU or GPU",
     "build the model without torch.device('meta') and load its state",
 )
+UNINITIALIZED = Rule("no-values", "tensors with values", "run the model once on a sample, then import it")
 NOT_FINITE = Rule("not-finite", "finite numbers", "train it again")
 NOT_COPIED = Rule(
     "model-copy",
@@ -99,7 +101,9 @@ def _check(model: nn.Module) -> None:
             problems, not isinstance(part, torch.jit.ScriptModule), where, "is compiled by TorchScript"
         )
         for key, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
-            real = NO_VALUES.check(
+            lazy = is_lazy(value)
+            UNINITIALIZED.check(problems, not lazy, f"{where}, {key}", "has no shape yet, in a lazy module")
+            real = not lazy and NO_VALUES.check(
                 problems,
                 value.device.type != "meta",
                 f"{where}, {key}",

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from lbi.errors import InputError, Rule
@@ -72,6 +73,8 @@ def _check_forward(model: Any) -> None:
         raise InputError(NO_FORWARD.broken("model", f"is a {type(model).__name__}"))
     if getattr(model.forward, "__func__", None) is nn.modules.module._forward_unimplemented:
         raise InputError(NO_FORWARD.broken("model", f"{type(model).__name__} has no forward"))
+    if isinstance(model, torch.jit.ScriptModule):
+        return  # refused by the copy's checks
     if not inspect.signature(model.forward).parameters:
         raise InputError(NO_FORWARD.broken("model", f"{type(model).__name__}'s forward takes no input"))
 

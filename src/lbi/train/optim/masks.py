@@ -120,7 +120,7 @@ class MaskControl:
         seed = np.random.SeedSequence([self.options.seed, purpose, self.steps]).generate_state(1, np.uint64)[
             0
         ]
-        return torch.Generator().manual_seed(int(seed >> 1))
+        return torch.Generator().manual_seed(int(seed) >> 1)
 
     def state_dict(self) -> dict[str, Any]:
         """The state in plain types and bit-packed masks, loadable with ``weights_only=True``."""
