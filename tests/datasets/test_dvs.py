@@ -10,6 +10,7 @@ import types
 
 import numpy as np
 import pytest
+from support import peers
 
 from lbi import datasets
 from lbi.datasets import dvs
@@ -56,7 +57,7 @@ def spikingjelly_readers(monkeypatch):
     if importlib.util.find_spec("torchaudio") is None:
         monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
     names = ("cifar10_dvs", "utils")
-    return [importlib.import_module(f"spikingjelly.datasets.{name}") for name in names]
+    return [peers.package(f"spikingjelly.datasets.{name}") for name in names]
 
 
 @pytest.mark.parametrize("kind", ["atis", "aedat2", "aedat3"])
