@@ -1,4 +1,4 @@
-"""Recognition of a convolution in a sparse matrix, by which importers keep kernels whatever their layers were."""
+"""Recognition of a convolution in a sparse matrix; importers use it to keep kernels of layers of any class."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def may_fire(fixed: FixedNetwork) -> dict[str, NDArray[np.bool_]]:
 
 
 def fires_always(population: FixedPopulation, bound: StateBound) -> NDArray[np.bool_]:
-    """(n,) True for neurons that spike in every timestep, whatever their input within the bound does."""
+    """(n,) True for neurons that spike in every timestep, for every input within the bound."""
     leaks = population.neuron.leaks()
     never = np.zeros(population.n, dtype=np.bool_)
     if (

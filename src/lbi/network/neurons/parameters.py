@@ -68,8 +68,8 @@ class Leaks:
         reset_above: State value above which a voltage is reset to 0; None if it never is.
         silent_up_to: State value up to which a voltage causes no spike in a neuron that has not fired yet; None if
             nothing is proved.
-        fires_above: State value above which a voltage causes a spike whatever the neuron did before; None if nothing
-            is proved.
+        fires_above: State value above which a voltage causes a spike in every state of the neuron; None if nothing is
+            proved.
     """
 
     current: int
