@@ -103,7 +103,7 @@ def test_it_shows_both_sides_and_what_remains(loihi1):
         "Cores of the sparse network",
         "The busiest core sets the time",
         "What to save next",
-        "Without static power: 104 mW/chip (32-chip system, idle power of all chips)",
+        "Static power, not included above: 104 mW/chip (32-chip system, idle power of all chips)",
         "static energy",
         found.basis,
     ):

@@ -329,7 +329,7 @@ def static_note(estimate: Estimate) -> str:
         A sentence; empty if the chip's file names none.
     """
     entries = [f"{entry.power} ({entry.label})" for entry in estimate.profile.static]
-    return f"Without static power: {'; '.join(entries)}" if entries else ""
+    return f"Static power, not included above: {'; '.join(entries)}" if entries else ""
 
 
 def comparison(estimates: list[Estimate]) -> list[tuple[str, ...]]:
