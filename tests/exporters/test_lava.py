@@ -9,12 +9,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from lbi.exporters import lava, netx
-from support import cases, chip_oracle, random_chip
+from support import cases, chip_oracle, random_chip, random_kernels
 from support.networks import random_spikes
 
 from lbi.files import network_h5
@@ -249,3 +250,23 @@ def test_lava_refuses_a_neuron_it_has_not(monkeypatch):
     (problem,) = lava.check_network(fixed)
     assert problem.code == "neuron-model"
     assert json.dumps("something_else").strip('"') in problem.found
+
+
+def test_the_notes_name_the_process_that_the_script_chooses(rng):
+    """The exporter and the script, which must run alone, each decide for themselves whether ``Conv`` is exact."""
+    from lbi.exporters import run_lava
+
+    chosen = set()
+    for number in range(300):
+        weights = random_kernels.convolution(rng, (int(rng.integers(1, 4)), 9, 9))
+        kernel = weights.convolution.kernel.astype(np.int64) << int(rng.integers(0, 16))
+        own = weights.convolution._replace(kernel=np.clip(kernel, -(2**15), 2**15 - 1).astype(np.int16))
+        if number % 3 == 0:  # any geometry; that it fits the map does not matter here
+            own = own._replace(
+                padding=(0, int(rng.integers(60, 67))), stride=(1, int(rng.integers(126, 130)))
+            )
+        exponent = int(rng.integers(-1, 9))
+        note = lava._why_unrolled(SimpleNamespace(convolution=own), exponent, 0)
+        assert (not note) == run_lava.exact_in_conv(own, exponent)
+        chosen.add(bool(note))
+    assert chosen == {True, False}

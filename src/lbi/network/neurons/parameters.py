@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -161,7 +162,7 @@ class NumpyArithmetic(Arithmetic):
         return np.where(condition, x, y)
 
 
-class FloatParameters:
+class FloatParameters(ABC):
     """Base of the float records, with decays as fractions and the bias as a frozen array of finite numbers or None.
 
     Attributes:
@@ -210,6 +211,7 @@ class FloatParameters:
         FINITE_BIAS.check(problems, n_bad == 0, "bias", f"{n_bad} NaN or infinite values")
 
     @staticmethod
+    @abstractmethod
     def advance(
         ops: Arithmetic,
         state: Mapping[str, Any],
@@ -231,7 +233,6 @@ class FloatParameters:
         Returns:
             The state variables after the step, the spikes, and the voltage before a reset, each (..., n).
         """
-        raise NotImplementedError
 
     def step(self, state: State, a: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Advance ``state`` by one timestep.
@@ -251,6 +252,7 @@ class FloatParameters:
             state[name][...] = new[name]
         return np.asarray(spikes, dtype=np.bool_)
 
+    @abstractmethod
     def to_fixed(
         self, scale: float, n: int, formats: NumberFormats, where: str, problems: Problems
     ) -> FixedParameters:
@@ -266,10 +268,9 @@ class FloatParameters:
         Returns:
             The integer record of the model.
         """
-        raise NotImplementedError
 
 
-class FixedParameters:
+class FixedParameters(ABC):
     """Base of the integer records, with range checks of all parameters and the bias as mantissas with one exponent.
 
     Attributes:
@@ -333,6 +334,7 @@ class FixedParameters:
         """
         return None
 
+    @abstractmethod
     def step(self, state: State, a: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Advance ``state`` by one timestep in the chip's integers.
 
@@ -343,8 +345,8 @@ class FixedParameters:
         Returns:
             The spikes (..., n).
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def to_float(self, scale: float) -> FloatParameters:
         """The float neuron with exactly these parameters.
 
@@ -354,7 +356,6 @@ class FixedParameters:
         Returns:
             The float record of the model.
         """
-        raise NotImplementedError
 
 
 def frozen(array: Any, dtype: Any) -> NDArray[Any]:

@@ -7,6 +7,7 @@ subclass that changes the masks at some steps; everything else (holding zeros, A
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 """Entries of an optimizer's state that belong to one weight each."""
 
 
-class MaskControl:
+class MaskControl(ABC):
     """Masks over the weights of a network, changed by a subclass as training goes on.
 
     Call ``before_step()`` when gradients are complete, and ``step()`` after the optimizer's step.
@@ -70,17 +71,19 @@ class MaskControl:
 
     def begin(self, generator: torch.Generator) -> None:
         """Prepare new weights for the method; a method that starts dense leaves them as they are."""
+        return
 
     def adopt(self) -> None:
         """Take the zeros of trained weights as absent."""
         self.masks = [weight.detach() != 0 for weight in self.weights]
 
+    @abstractmethod
     def update(self) -> None:
         """Change masks before step ``self.steps + 1``, if it is time; gradients are still those of all weights."""
-        raise NotImplementedError
 
     def finish(self) -> None:
-        """Bring the masks to their final density."""
+        """Bring the masks to their final density; a method that keeps it has nothing to do."""
+        return
 
     @torch.no_grad()
     def before_step(self) -> None:

@@ -17,6 +17,7 @@ by torch's SGD or Adam, and keeps no dual.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -67,16 +68,16 @@ def param_groups(
     return groups + ([{"params": rest, "reg": None, "name": "rest"}] if rest else [])
 
 
-class SparseOptimizer(torch.optim.Optimizer):
+class SparseOptimizer(torch.optim.Optimizer, ABC):
     """Base class of the three: checks, closures, plain state dicts, cached dispatch of a step."""
 
     _kind: str  # name of the step in ``steps`` and in the kernels
     _own: tuple[str, ...]  # names of the method's tensors in a parameter's state
     _plan: Plan | None = None
 
+    @abstractmethod
     def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
         """Create a parameter's state, or adapt it to changed options of its group."""
-        raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters; options that are left out take the optimizer's defaults.
