@@ -13,7 +13,7 @@ OLDEST := 3.10 3.11 3.12 3.13 3.14
 # On Linux on x86-64 the pinned torch is a CUDA build of several GB, as the package index has no other. Arguments of
 # `uv pip install` that bring another torch and torchvision, for instance
 # `make demo TORCH='--torch-backend cpu torch==2.15.0 torchvision'`.
-TORCH :=
+TORCH ?=
 
 # What only a run on a GPU loads.
 GPU_PINS := $(if $(shell nvidia-smi -L 2>/dev/null),requirements/gpu.txt requirements/triton.txt)

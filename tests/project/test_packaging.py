@@ -184,3 +184,10 @@ def test_every_version_says_the_same():
     assert lbi.__version__ == version
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"version: {version}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_workflow_runs_the_checks_on_the_oldest_python():
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert "- run: .ci/run\n" in workflow
+    oldest = PROJECT["project"]["requires-python"].removeprefix(">=")
+    assert f" {oldest}\n" in workflow
