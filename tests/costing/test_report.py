@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from support.networks import random_network, random_spikes
 
-from lbi import quantize
+from lbi import CsrMatrix, CubaLif, Network, Population, Projection, Readout, quantize
 from lbi.costing.estimation import estimate
-from lbi.costing.report.figures import budget_note
+from lbi.costing.report.figures import budget_note, headline
 from lbi.costing.report.html import render, write_report
+from lbi.costing.report.terms import OF_LINE, TERMS, explanation
 from lbi.costing.result import Estimate
 
 pytest.importorskip("jinja2")
@@ -95,7 +96,7 @@ def test_it_shows_both_sides_and_what_remains(loihi1):
     found, _, page = loihi1
     for words in (
         "SynOps fetched",
-        "Every neuron of the network is updated",
+        "Every neuron that is left is updated",
         "How it was measured",
         "Where the energy goes",
         "Synaptic operations over time",
@@ -108,8 +109,39 @@ def test_it_shows_both_sides_and_what_remains(loihi1):
         found.basis,
     ):
         assert words in page.words, words
-    assert page.tags.count("svg") == 6  # synops, energy, parts, loads, projections, cores
+    assert found.sparse.placement.n_cores == 1
+    assert page.tags.count("svg") == 5  # synops, energy, parts, projections, cores; loads with several cores
     assert page.tags.count("img") == len(found.fixed.projections)
+
+
+def test_every_line_of_the_table_and_every_term_is_explained(loihi1):
+    found, html, page = loihi1
+    plain = {"host_memory", "time"}
+    for one in (found, an_estimate("loihi2")):
+        assert {line.key for line in headline(one) if not explanation(line.key)} == plain
+    assert set(OF_LINE.values()) <= set(TERMS)
+    assert all(f"{term} {text}" in page.words for term, text in TERMS.items())
+    assert f'<abbr title="{TERMS["message"]}">messages' in html
+
+
+def test_the_cards_say_what_the_table_says(loihi1):
+    found, _, page = loihi1
+    updates = next(line for line in headline(found) if line.key == "neuron_updates")
+    card = (
+        f"{updates.ratio} neuron updates, dense / sparse {updates.sparse} per timestep, dense {updates.dense}"
+    )
+    assert card in page.words
+
+
+def test_several_cores_are_drawn_from_the_busiest_to_the_idlest():
+    weights = CsrMatrix.from_dense(np.eye(1100, 40))
+    output = Population("output", (1100,), CubaLif(0.5, 0.1, 1.0))
+    network = Network((40,), (output,), (Projection("p", "input", "output", weights),), Readout("output"))
+    found = estimate(quantize(network, "loihi1"), spikes=np.ones((2, 4, 40), np.uint8))
+    assert found.sparse.placement.n_cores == 2
+    page = Page(render([found], ["wide"]))
+    assert page.tags.count("svg") == 6
+    assert "cores; core 0 first" in page.words
 
 
 def test_loihi_2_shows_no_joule_without_its_label():
@@ -152,7 +184,8 @@ def test_a_recorded_budget_is_shown_and_damaged_entries_are_not():
     estimate = dataclasses.replace(estimate, fixed=fixed)
     shown = "cores no placement of 1, NOT MET; energy 38.21 of 40 nJ (davies2018), met"
     assert budget_note(estimate) == f"Trained to a budget (use on the training samples): {shown}"
-    assert shown in Page(render([estimate], ["digits"])).words
+    page = Page(render([estimate], ["digits"])).words
+    assert "cores 1 does not fit the chip NOT MET energy (davies2018) 40 nJ 38.21 nJ 95.5% met" in page
     assert estimate.to_dict()["budget"] == budget
     for provenance in ({}, {"training": 3}, {"training": {"budget": None}}, {"training": {"budget": [1]}}):
         plain = dataclasses.replace(estimate, fixed=dataclasses.replace(fixed, provenance=provenance))

@@ -6,11 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from lbi.costing.budgets import recorded_budget
 from lbi.costing.checkpoints import check_points
 from lbi.costing.costs import price_lists
 from lbi.costing.report import charts
 from lbi.costing.report.figures import (
-    budget_note,
     comparison,
     core_lines,
     energy,
@@ -24,6 +24,7 @@ from lbi.costing.report.figures import (
     where_it_goes,
 )
 from lbi.costing.report.method import measured_how
+from lbi.costing.report.terms import TERMS, explanation
 from lbi.costing.result import Estimate, constants
 from lbi.errors import require
 from lbi.network.pattern import density
@@ -63,6 +64,8 @@ def render(estimates: list[Estimate], names: list[str]) -> str:
         sections=[_section(estimate, name) for estimate, name in zip(estimates, names, strict=True)],
         comparison=comparison(estimates) if len(estimates) > 1 else None,
         chips=_chips(estimates),
+        terms=TERMS,
+        explanation=explanation,
     )
 
 
@@ -97,12 +100,12 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
         "energy_title": f"Dynamic energy over time: {'the range between ' * (len(lists) > 1)}{labels}",
         "parts": Markup(charts.energy_parts(estimate)) if lists else None,
         "bars": Markup(charts.projection_bars(estimate)),
-        "loads": Markup(charts.core_loads(estimate)) if estimate.sparse.loads else None,
+        "loads": Markup(charts.core_loads(estimate)) if estimate.sparse.placement.n_cores > 1 else None,
         "load_rows": core_lines(estimate),
         "bounds": what_bounds(estimate),
         "savings": next_savings(estimate),
         "static": static_note(estimate),
-        "budget": budget_note(estimate),
+        "budget": _budget(estimate),
         "cores": Markup(charts.core_map(estimate)),
         "n_hidden_chips": max(estimate.sparse.placement.n_chips - charts.MAX_CHIPS, 0),
         "use": _use(estimate),
@@ -119,7 +122,7 @@ def _cards(estimate: Estimate) -> list[dict[str, str]]:
     """The few figures to see first: what sparsity saves, and what it does not."""
     dense, sparse = estimate.dense, estimate.sparse
     lines = {line.key: line for line in headline(estimate)}
-    dynamic = lines["energy"]
+    dynamic, updates = lines["energy"], lines["neuron_updates"]
     saved = times(dense.synops_fetched, sparse.synops_fetched)
     return [
         {
@@ -149,10 +152,24 @@ def _cards(estimate: Estimate) -> list[dict[str, str]]:
             + "; without static power",
         },
         {
-            "value": "1.00 ×",
-            "label": "neuron updates: sparsity saves none",
-            "more": f"{lines['neuron_updates'].sparse} per timestep, dense or sparse",
+            "value": updates.ratio,
+            "label": "neuron updates, dense / sparse",
+            "more": f"{updates.sparse} per timestep, dense {updates.dense}",
         },
+    ]
+
+
+def _budget(estimate: Estimate) -> list[tuple[str, str, str, str, str]]:
+    """Resource, limit, certified use, its share of the limit, and whether it was met."""
+    return [
+        (
+            f"{use.name} ({use.costs})" if use.costs else use.name,
+            f"{use.limit:g} {use.unit}".strip(),
+            "does not fit the chip" if use.used is None else f"{use.used:.4g} {use.unit}".strip(),
+            f"{use.used / use.limit:.1%}" if use.used is not None and use.limit else "",
+            "met" if use.met else "NOT MET",
+        )
+        for use in recorded_budget(estimate.fixed)
     ]
 
 
