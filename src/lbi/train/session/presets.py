@@ -43,8 +43,26 @@ _PIXELS: dict[str, dict[str, Any]] = {
     "linbreg": {"lr": 0.3},
 }
 
+_IMAGES: dict[str, dict[str, Any]] = {
+    "": {
+        "hidden": ("16c3", "p2", "32c3", "p2", 128),
+        "current_decay": (1.0,),
+        "voltage_decay": (0.1,),
+        "output_voltage_decay": 0.05,
+        "threshold": 0.4,
+        "readout": "membrane_mean",
+        "epochs": 10,
+        "initial_density": 1.0,
+        "shrink": 0.5,
+        "settle": 0.3,
+    },
+    "adam": {"lr": 2e-3},
+    "adabreg": {"lr": 4e-3},
+}
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {"": {}, "adam": {"lr": 5e-3}},
+    "mnist": _IMAGES,
     "psdigits": _PIXELS,
     "psmnist": {**_PIXELS, "": {**_PIXELS[""], "batch_size": 128, "epochs": 20}},
     "shd": _SPOKEN,
