@@ -16,9 +16,10 @@ from lbi import datasets  # noqa: E402
 from lbi.cli import train as command  # noqa: E402
 from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.files.versions import MODEL  # noqa: E402
+from lbi.network.kernels import ConvolutionWeights  # noqa: E402
 from lbi.simulation import oracle  # noqa: E402
 from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork, network_of, save_model, untrusted_torch  # noqa: E402
-from lbi.train.extraction import matrix_of, pattern_of  # noqa: E402
+from lbi.train.extraction import blocks, matrix_of, pattern_of  # noqa: E402
 from lbi.train.layers.chip_exact import set_scales, snap  # noqa: E402
 from lbi.train.layers.wiring import Wiring  # noqa: E402
 from lbi.train.model_pt import load_module  # noqa: E402
@@ -31,7 +32,9 @@ WIRINGS = [
     (Wiring(3, 5, 2), (1, 7, 8)),
     (Wiring(4, 3, 1, 2), (2, 8, 6)),
     (Wiring(4, 3, 2, 2), (2, 7, 9)),  # a row and a column are left over by pooling
-    (Wiring(2, 1, 3, 3), (3, 10, 10)),
+    (Wiring(2, 1, 3, 3), (3, 10, 10)),  # a row and a column are left over, without a border over them
+    (Wiring(3, 3, 2, 2), (2, 9, 8)),
+    (Wiring(2, 3, 2, 3), (1, 11, 12)),
     (Wiring(0, 1, 1, 2), (3, 5, 4)),
 ]
 
@@ -83,6 +86,35 @@ def test_the_matrix_is_torchs_convolution_of_torchs_pooling(wiring, source, rng)
         assert matrix_of(wiring, np.ones(shape), source).nnz == np.prod(matrix.shape)
     else:
         assert places.nnz == matrix_of(wiring, np.ones(shape), source).nnz
+    check_blocks(wiring, weight, source, matrix)
+
+
+def check_blocks(wiring, weight, source, matrix):
+    """The weights of a projection are those of the matrix, in kernels that are as dense as those of the layer."""
+    (((weights, pattern),),) = blocks(
+        wiring, weight, source, [slice(0, matrix.shape[0])], [slice(0, matrix.shape[1])]
+    )
+    assert np.array_equal(weights.to_dense(), matrix.toarray())
+    # A pixel that pooling leaves over has no synapse: kernels would reach it if their border of zeros lies over it.
+    kernels = bool(wiring.channels) and source[1:] not in ((7, 9), (11, 12))
+    assert isinstance(weights, ConvolutionWeights) == kernels
+    whole = matrix_of(wiring, np.ones(weight.shape), source)
+    if kernels:
+        assert pattern is None
+        assert weights.pattern().nnz == whole.nnz
+        assert weights.n_parameters == np.count_nonzero(weight) * wiring.pool**2
+        halves = [
+            [slice(0, n // 2 * size), slice(n // 2 * size, n * size)]
+            for n, size in (
+                (weight.shape[0], matrix.shape[0] // weight.shape[0]),
+                (source[0], source[1] * source[2]),
+            )
+        ]
+        parts = blocks(wiring, weight, source, *(half if half[0].stop else half[1:] for half in halves))
+        joined = np.vstack([np.hstack([block.to_dense() for block, _ in row]) for row in parts])
+        assert np.array_equal(joined, matrix.toarray())
+    elif pattern is not None:
+        assert pattern.nnz == whole.nnz
 
 
 NETWORKS = [

@@ -20,9 +20,8 @@ from lbi.errors import InputError, Problems, Rule
 from lbi.files.versions import MODEL
 from lbi.network.csr import CsrMatrix
 from lbi.network.graph import INPUT, Network, Population, Projection, Readout
-from lbi.network.pattern import ones
 from lbi.train import untrusted_torch
-from lbi.train.extraction import matrix_of, pattern_of
+from lbi.train.extraction import blocks
 from lbi.train.layers.model import GRID, ModelConfig, PopulationConfig, SpikingNetwork, on_grid_units
 from lbi.train.layers.wiring import Shape
 from lbi.train.neurons import NEURONS
@@ -290,18 +289,11 @@ def _forward_projections(
     sources: Mapping[str, slice], layer: PopulationConfig, weight: Tensor, before: Shape
 ) -> list[Projection]:
     """The weights between the parts of two layers."""
-    matrix = matrix_of(layer.wiring, _array(weight), before)
-    places = pattern_of(layer.wiring, tuple(weight.shape), before)
+    found = blocks(layer.wiring, _array(weight), before, list(layer.parts.values()), list(sources.values()))
     return [
-        Projection(
-            f"{source}_to_{target}",
-            source,
-            target,
-            CsrMatrix.from_scipy(matrix[rows, columns]),
-            pattern=None if places is None else ones(CsrMatrix.from_scipy(places[rows, columns])),
-        )
-        for target, rows in layer.parts.items()
-        for source, columns in sources.items()
+        Projection(f"{source}_to_{target}", source, target, weights, pattern=pattern)
+        for target, row in zip(layer.parts, found, strict=True)
+        for source, (weights, pattern) in zip(sources, row, strict=True)
     ]
 
 
