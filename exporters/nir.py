@@ -141,8 +141,7 @@ def graph(network: Network, dt: float | None = None) -> Any:
 
     step = _step(network, dt)
     build = _Build(step, network)
-    shape = np.array(network.input_shape)
-    build.nodes["input"] = nir.Input(input_type={"input": shape})
+    build.nodes["input"] = nir.Input(input_type={"input": np.array(build.input_shape)})
     for population in network.populations:
         build.names[population.name] = build.add(
             population.name, _neuron(population, step, build.shapes[population.name])
@@ -201,8 +200,10 @@ class _Build:
     """
 
     def __init__(self, dt: float, network: Network) -> None:
-        self.dt, self.n_in, self.input_shape = dt, network.n_in, network.input_shape
+        self.dt, self.n_in = dt, network.n_in
         self.maps = maps(network)
+        seen = any(q.source == INPUT and q.target in self.maps for q in network.projections)
+        self.input_shape = image(network.input_shape) if seen else network.input_shape
         self.shapes = {p.name: p.shape if p.name in self.maps else (p.n,) for p in network.populations}
         self.flattened: dict[str, str] = {}
         self.nodes: dict[str, Any] = {}
@@ -311,7 +312,7 @@ def maps(network: Network) -> set[str]:
         for p in network.populations
         if p.name != network.readout.population and into[p.name] and _bias_by_channel(p)
     }
-    shapes = {INPUT: network.input_shape} | {p.name: p.shape for p in network.populations}
+    shapes = {INPUT: image(network.input_shape)} | {p.name: p.shape for p in network.populations}
     while True:
         kept = {
             name
@@ -327,6 +328,11 @@ def maps(network: Network) -> set[str]:
         if kept == found:
             return found
         found = kept
+
+
+def image(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape of two sizes as an image of one channel; any other as it is."""
+    return (1, *shape) if len(shape) == 2 else shape
 
 
 def _bias_by_channel(population: Population) -> bool:

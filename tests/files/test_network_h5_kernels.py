@@ -19,15 +19,21 @@ from lbi.network.convolution import Convolution
 from lbi.network.kernels import ConvolutionWeights
 
 
-@given(convolutions(), st.integers(0, 3), st.sampled_from(["int16", "int8"]))
-def test_kernels_come_back_as_kernels(case, delay, kind):
+@given(
+    convolutions(), st.integers(0, 3), st.sampled_from(["int16", "int8"]), st.sampled_from([None, 0.0, 0.5])
+)
+def test_kernels_come_back_as_kernels(case, delay, kind, added):
     conv, shape = case
+    pattern = None
+    if added is not None:  # ones at the weights, and at a part of the other places
+        places = (conv.kernel != 0) | (np.random.default_rng(0).random(conv.kernel.shape) < added)
+        pattern = ConvolutionWeights(conv._replace(kernel=places.astype(np.int8)), shape)
     weights = ConvolutionWeights(conv._replace(kernel=(2 * conv.kernel).astype(kind)), shape)
     neuron = FixedCubaLif(0, 0, 1, np.zeros(weights.shape[0], dtype=np.int32))
     network = FixedNetwork(
         shape,
         (FixedPopulation("maps", weights.output_shape, neuron),),
-        (FixedProjection("w", "input", "maps", weights, SignMode.MIXED, delay=delay),),
+        (FixedProjection("w", "input", "maps", weights, SignMode.MIXED, delay=delay, pattern=pattern),),
         Readout("maps"),
         "loihi2",
     )
@@ -37,9 +43,10 @@ def test_kernels_come_back_as_kernels(case, delay, kind):
         (projection,) = load(path).projections
         with h5py.File(path) as file:
             assert file.attrs["version"] == 2
-            assert "pattern" not in file["projections/w"]
+            own = pattern is None or bool(np.all(pattern.kernel))
+            assert ("pattern" not in file["projections/w"]) == own
     assert projection.weights == weights
-    assert projection.pattern == weights.pattern()
+    assert projection.pattern == (weights.pattern() if pattern is None else pattern)
     assert projection.delay == delay
 
 

@@ -15,6 +15,8 @@ from support.netx_files import CUBA, assert_equals_lava, dense, needs_lava, run_
 from lbi.errors import InputError
 from lbi.files.netx.reader import load
 from lbi.network.convolution import Convolution
+from lbi.network.kernels import ConvolutionWeights
+from lbi.network.pattern import n_weights
 from lbi.simulation.run import simulate
 
 
@@ -117,6 +119,12 @@ def test_random_conv_nets_equal_lava(data, tmp_path_factory):
         {"type": "flatten", "shape": [1, 1, int(np.prod(out))]},
         dense(data.draw(matrices(rng, (3, int(np.prod(out)))))),
     )
+    parts = [p for p in load(path).projections if p.target == "layer1"]
+    assert all(
+        isinstance(part.weights, ConvolutionWeights) for part in parts
+    )  # odd weights are parts of their own
+    assert np.array_equal(sum(part.weights.kernel for part in parts), kernel)
+    assert sum(n_weights(part)[1] for part in parts) == kernel.size
     assert_equals_lava(path, (rng.random((12, *shape)) < 0.4).astype(np.uint8))
 
 

@@ -16,6 +16,7 @@ from lbi.errors import InputError
 from lbi.files import network_h5
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
+from lbi.network.kernels import ConvolutionWeights
 from lbi.network.pattern import density, n_positions, ones, without
 from lbi.quantization.to_floats import dequantize
 from lbi.simulation.run import simulate
@@ -71,8 +72,12 @@ def test_a_convolutions_pattern_is_torchs(name, kept, rng):
     expected = reached(lambda x: torch.nn.functional.conv2d(x, filled, **options))
     assert np.array_equal(places(projection.pattern, projection.weights.shape), expected)
     assert n_positions(projection) == expected.sum()
-    assert density(projection) == projection.weights.nnz / expected.sum()
-    assert network.n_weights == expected.sum()
+    if isinstance(projection.weights, ConvolutionWeights):  # counted by kernels
+        n_active, n_weights = np.count_nonzero(projection.weights.kernel), filled.numel()
+    else:
+        n_active, n_weights = projection.weights.nnz, int(expected.sum())
+    assert (network.n_active, network.n_weights) == (n_active, n_weights)
+    assert density(projection) == n_active / n_weights
     if kept == 1.0:
         assert density(projection) == 1.0
 

@@ -75,11 +75,15 @@ class ExportedProjection(TypedDict):
     shape: Annotated[list[Count], Len(2, 2)]
     """Neurons of target and of source (counts)"""
     nnz: Count
-    """Stored synapses: nonzero weights (count)"""
+    """Synapses: pairs of neurons with a nonzero weight (count)"""
     n_dense: Count
-    """Weights of the dense layer: all, or a convolution's kernel at every place (count)"""
+    """Synapses of the dense layer: all pairs, or a convolution's kernel at every place (count)"""
+    n_active: Count
+    """Nonzero weights: of kernels their entries, otherwise synapses (count)"""
+    n_weights: Count
+    """Weights of the dense layer: of kernels their entries, otherwise synapses (count)"""
     density: Share
-    """nnz / n_dense (share, 0 to 1)"""
+    """n_active / n_weights (share, 0 to 1)"""
     format: Literal["dense", "indexed"]
     """How the chip stores the weights"""
     bits: Count

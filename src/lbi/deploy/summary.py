@@ -11,7 +11,7 @@ from lbi import tables
 from lbi.network.fixed import FixedNetwork, FixedPopulation
 from lbi.network.fixedpoint import ACTIVATION_SHIFT
 from lbi.network.graph import Network, Population
-from lbi.network.pattern import density, n_positions
+from lbi.network.pattern import density, n_positions, n_weights
 from lbi.network.restored import restored
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def projections(
             "shape": list(projection.weights.shape),
             "nnz": projection.weights.nnz,
             "n_dense": n_positions(trained),
+            **dict(zip(("n_active", "n_weights"), n_weights(trained), strict=True)),
             "density": density(trained),
             "format": formats[projection.name],
             "bits": projection.num_weight_bits,

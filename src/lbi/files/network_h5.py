@@ -127,13 +127,15 @@ def _write_weights(weights: Weights, group: Any) -> None:
 def _write_pattern(network: FixedNetwork, projection: FixedProjection, group: Any) -> None:
     """A convolution's geometry where the pattern is one's, else the places themselves."""
     assert projection.pattern is not None
-    pattern = projection.pattern.to_csr()
+    pattern = projection.pattern
     shapes = {INPUT: network.input_shape} | {p.name: p.shape for p in network.populations}
     geometry = None
-    if pattern.nnz <= most_places(projection.weights.nnz):
+    if isinstance(pattern, ConvolutionWeights) or pattern.nnz <= most_places(projection.weights.nnz):
         geometry = as_attributes(pattern, shapes[projection.source], shapes[projection.target])
-    arrays = geometry or {"indices": pattern.indices, "indptr": pattern.indptr}
-    for name, values in arrays.items():
+    if geometry is None:
+        matrix = pattern.to_csr()
+        geometry = {"indices": matrix.indices, "indptr": matrix.indptr}
+    for name, values in geometry.items():
         group.create_dataset(name, data=values, track_times=False)
 
 
@@ -241,9 +243,7 @@ def _read_projection(name: str, group: Any) -> FixedProjection:
         delay=delay if delay.ndim else int(delay),
         n_rounded_to_zero=int(group.attrs["n_rounded_to_zero"]),
         rms_error=float(group.attrs["rms_error"]),
-        pattern=_read_pattern(subgroup(group, "pattern"), shape, matrix.n_parameters)
-        if "pattern" in group
-        else None,
+        pattern=_read_pattern(subgroup(group, "pattern"), matrix) if "pattern" in group else None,
     )
 
 
@@ -265,10 +265,9 @@ def _read_weights(group: Any, shape: tuple[int, int]) -> Weights:
     return weights
 
 
-def _read_pattern(group: Any, shape: tuple[int, ...], n_stored: int) -> CsrMatrix:
+def _read_pattern(group: Any, weights: Weights) -> Weights:
     """The places at which the layer has weights; files without them have weights everywhere."""
     if "kernel" in group:
-        geometry = {name: numbers(group, name) for name in GEOMETRY}
-        return from_geometry(geometry, shape, n_stored)
+        return from_geometry({name: numbers(group, name) for name in GEOMETRY}, weights)
     indices, indptr = numbers(group, "indices"), numbers(group, "indptr")
-    return CsrMatrix(np.ones(indices.size, dtype=np.int8), indices, indptr, (shape[0], shape[1]))
+    return CsrMatrix(np.ones(indices.size, dtype=np.int8), indices, indptr, weights.shape)

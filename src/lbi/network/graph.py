@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lbi.errors import InputError, Problems, Rule
 from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.neurons import Neuron
-from lbi.network.pattern import check_pattern, n_positions
+from lbi.network.pattern import check_pattern, n_weights
 
 INPUT = "input"
 """Name of the spike source that feeds a network."""
@@ -173,13 +173,13 @@ class Network:
 
     @property
     def n_weights(self) -> int:
-        """Number of the dense network's weights over all projections (``lbi.network.pattern``)."""
-        return sum(n_positions(projection) for projection in self.projections)
+        """Number of the dense network's weights over all projections; of kernels their entries."""
+        return sum(n_weights(projection)[1] for projection in self.projections)
 
     @property
     def n_active(self) -> int:
-        """Number of stored synapses over all projections."""
-        return sum(projection.weights.nnz for projection in self.projections)
+        """Number of nonzero weights over all projections."""
+        return sum(n_weights(projection)[0] for projection in self.projections)
 
     def population(self, name: str) -> Population:
         """The population of that name; it must exist.

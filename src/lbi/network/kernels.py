@@ -219,6 +219,18 @@ class ConvolutionWeights(Weights):
         ones = np.ones(self.kernel.shape, dtype=np.int8)
         return ConvolutionWeights(self.convolution._replace(kernel=ones), self.input_shape)
 
+    def has_geometry_of(self, other: ConvolutionWeights) -> bool:
+        """True for the same shapes, stride, padding, dilation and groups: only the kernels' values may differ.
+
+        Args:
+            other: the other weights.
+
+        Returns:
+            Whether it is so.
+        """
+        steps = self.convolution[1:] == other.convolution[1:]
+        return steps and self.input_shape == other.input_shape and self.kernel.shape == other.kernel.shape
+
     def to_csr(self) -> CsrMatrix:
         """The same weights as CSR, made on first use and kept.
 
@@ -239,11 +251,7 @@ class ConvolutionWeights(Weights):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConvolutionWeights):
             return NotImplemented
-        return (
-            self.input_shape == other.input_shape
-            and self.convolution[1:] == other.convolution[1:]
-            and np.array_equal(self.kernel, other.kernel)
-        )
+        return self.has_geometry_of(other) and np.array_equal(self.kernel, other.kernel)
 
     __hash__ = None  # type: ignore[assignment]
 

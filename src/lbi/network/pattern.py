@@ -50,7 +50,7 @@ class Patterned(Protocol):
 
 
 def n_positions(projection: Patterned) -> int:
-    """Number of weights of the dense layer.
+    """Number of synapses of the dense layer.
 
     Args:
         projection: the projection.
@@ -61,8 +61,23 @@ def n_positions(projection: Patterned) -> int:
     return projection.weights.size if projection.pattern is None else projection.pattern.nnz
 
 
+def n_weights(projection: Patterned) -> tuple[int, int]:
+    """Number of nonzero weights and of all weights of the dense layer: of kernels their entries, else synapses.
+
+    Args:
+        projection: the projection.
+
+    Returns:
+        Both numbers.
+    """
+    weights, pattern = projection.weights, projection.pattern
+    if isinstance(weights, ConvolutionWeights) and isinstance(pattern, ConvolutionWeights):
+        return weights.n_parameters, pattern.n_parameters
+    return weights.nnz, n_positions(projection)
+
+
 def density(projection: Patterned) -> float:
-    """Nonzero weights / weights of the dense layer; 0 for a layer without weights.
+    """Nonzero weights / weights of the dense layer (``n_weights``); 0 for a layer without weights.
 
     Args:
         projection: the projection.
@@ -70,41 +85,46 @@ def density(projection: Patterned) -> float:
     Returns:
         A fraction.
     """
-    n = n_positions(projection)
-    return projection.weights.nnz / n if n else 0.0
+    n_active, n = n_weights(projection)
+    return n_active / n if n else 0.0
 
 
-def ones(matrix: Any) -> CsrMatrix | None:
-    """The pattern of a sparse matrix: ones where it stores a value; None if that is everywhere.
+def ones(matrix: Any) -> Any:
+    """The pattern of weights: int8 ones where there is a value, in the form of the weights; None if that is everywhere.
 
     Args:
-        matrix: A scipy sparse matrix of bools, or a ``CsrMatrix``.
+        matrix: ``Weights``, or a scipy sparse matrix of bools.
 
     Returns:
-        int8 ones, (n_target, n_source).
+        ``Weights`` (n_target, n_source), or None.
     """
+    if isinstance(matrix, ConvolutionWeights):
+        return matrix.with_data(np.ones(matrix.n_parameters, dtype=np.int8))[0]
     found = matrix if isinstance(matrix, CsrMatrix) else CsrMatrix.from_scipy(matrix.astype(np.int8))
     if found.nnz == found.size:
         return None
     return CsrMatrix(np.ones(found.nnz, dtype=np.int8), found.indices, found.indptr, found.shape)
 
 
-def without(pattern: CsrMatrix | None, other: CsrMatrix) -> CsrMatrix:
-    """The positions of a pattern (None for all) at which another matrix stores nothing, as int8 ones.
+def without(pattern: Weights | None, other: Weights) -> Weights:
+    """The positions of a pattern (None for all) at which other weights store nothing, as int8 ones.
 
     Args:
         pattern: ones at the layer's positions; None for all.
-        other: the other matrix.
+        other: the other weights; where they are kernels, the pattern has the same geometry.
 
     Returns:
         The positions.
     """
+    if isinstance(pattern, ConvolutionWeights) and isinstance(other, ConvolutionWeights):
+        kernel = ((pattern.kernel != 0) & (other.kernel == 0)).astype(np.int8)
+        return ConvolutionWeights(pattern.convolution._replace(kernel=kernel), pattern.input_shape)
     n_rows, n_cols = other.shape
-    all_places = np.arange(n_rows * n_cols) if pattern is None else _places(pattern)
-    places = np.setdiff1d(all_places, _places(other), assume_unique=True)
-    rows, columns = np.divmod(places, max(n_cols, 1))
+    all_places = np.arange(n_rows * n_cols) if pattern is None else _places(pattern.to_csr())
+    left = np.setdiff1d(all_places, _places(other.to_csr()), assume_unique=True)
+    rows, columns = np.divmod(left, max(n_cols, 1))
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_rows))])
-    return CsrMatrix(np.ones(places.size, dtype=np.int8), columns, indptr, other.shape)
+    return CsrMatrix(np.ones(left.size, dtype=np.int8), columns, indptr, other.shape)
 
 
 def check_pattern(projection: Patterned, where: str, problems: Problems) -> None:
@@ -120,12 +140,20 @@ def check_pattern(projection: Patterned, where: str, problems: Problems) -> None
         problems, pattern.shape == weights.shape, where, f"{pattern.shape}", shape=weights.shape
     ):
         return
-    own = weights.pattern()
-    if isinstance(own, ConvolutionWeights) and own == pattern:
-        return
-    stored, places = _places(weights.to_csr()), _places(pattern.to_csr())
-    n_outside = weights.nnz - int(np.count_nonzero(np.isin(stored, places)))
+    n_outside = _n_outside(weights, pattern)
     PATTERN_HOLDS.check(problems, n_outside == 0, where, f"{n_outside} weights outside the pattern")
+
+
+def _n_outside(weights: Weights, pattern: Weights) -> int:
+    """Number of weights at no place of the pattern."""
+    if (
+        isinstance(weights, ConvolutionWeights)
+        and isinstance(pattern, ConvolutionWeights)
+        and weights.has_geometry_of(pattern)
+    ):
+        return int(np.count_nonzero((weights.kernel != 0) & (pattern.kernel == 0)))
+    stored, held = _places(weights.to_csr()), _places(pattern.to_csr())
+    return weights.nnz - int(np.count_nonzero(np.isin(stored, held)))
 
 
 def _places(matrix: CsrMatrix) -> NDArray[np.int64]:
@@ -133,12 +161,12 @@ def _places(matrix: CsrMatrix) -> NDArray[np.int64]:
 
 
 def as_attributes(
-    pattern: CsrMatrix, before: tuple[int, ...], after: tuple[int, ...]
+    pattern: Weights, before: tuple[int, ...], after: tuple[int, ...]
 ) -> dict[str, NDArray[Any]] | None:
     """The pattern as a convolution's geometry, from a layer of shape ``before`` to one of shape ``after``.
 
     Args:
-        pattern: ones at the layer's positions; None for all.
+        pattern: ones at the layer's positions.
         before: (channels, height, width) of the source.
         after: (channels, height, width) of the target.
 
@@ -146,11 +174,38 @@ def as_attributes(
         ``kernel``, uint8 ones and zeros (n_out, n_in, height, width), ``stride`` and ``padding`` (height, width),
         and ``input_shape`` (channels, height, width); None for a pattern that is not a convolution's.
     """
-    found = find(pattern, before, after)
-    if found is None:
-        return None
+    if isinstance(pattern, ConvolutionWeights):
+        found, before = _without_steps(pattern.convolution), pattern.input_shape
+    else:
+        recognised = find(pattern.to_csr(), before, after)
+        if recognised is None:
+            return None
+        found = recognised
     values = (found.kernel.astype(np.uint8), found.stride, found.padding, before)
     return dict(zip(GEOMETRY, map(np.asarray, values), strict=True))
+
+
+def _without_steps(convolution: Convolution) -> Convolution:
+    """The same convolution without groups and dilation: zeros of its kernel take their place."""
+    down, across = convolution.dilation
+    whole = np.zeros(_size_without_steps(convolution), dtype=convolution.kernel.dtype)
+    outs, ins = _pairs_of_channels(convolution)
+    whole[outs, ins, ::down, ::across] = convolution.kernel
+    return Convolution(whole, convolution.stride, convolution.padding)
+
+
+def _size_without_steps(convolution: Convolution) -> tuple[int, ...]:
+    """Shape of the kernel without groups and dilation."""
+    n_out, per_group, *sizes = convolution.kernel.shape
+    reach = (step * (size - 1) + 1 for step, size in zip(convolution.dilation, sizes, strict=True))
+    return (n_out, per_group * convolution.groups, *reach)
+
+
+def _pairs_of_channels(convolution: Convolution) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Output channel (n_out, 1) and input channels (n_out, n_in / groups) of each kernel."""
+    n_out, per_group = convolution.kernel.shape[:2]
+    outs = np.arange(n_out)[:, None]
+    return outs, outs // (n_out // convolution.groups) * per_group + np.arange(per_group)
 
 
 def most_places(n_stored: int) -> int:
@@ -165,22 +220,21 @@ def most_places(n_stored: int) -> int:
     return FREE_ELEMENTS + 1024 * n_stored
 
 
-def from_geometry(geometry: Mapping[str, NDArray[Any]], shape: tuple[int, ...], n_stored: int) -> CsrMatrix:
-    """The pattern (n_target, n_source) of that ``shape`` from a convolution's geometry.
+def from_geometry(geometry: Mapping[str, NDArray[Any]], weights: Weights) -> Weights:
+    """The pattern (n_target, n_source) of a projection's weights from a convolution's geometry.
 
     Args:
         geometry: Arrays by the names of ``GEOMETRY``.
-        shape: (n_target, n_source) of the weights.
-        n_stored: Stored weights, which bound the size of the pattern.
+        weights: The weights; their number bounds the size of the pattern.
 
     Returns:
-        The pattern.
+        The pattern: in kernels where the weights are kernels of that geometry.
 
     Raises:
         InputError: The geometry is not a convolution's, or has another shape.
     """
     kernel, stride, padding, before = (np.asarray(geometry[name]) for name in GEOMETRY)
-    problems = Problems()
+    shape, problems = weights.shape, Problems()
     sizes = [tuple(int(size) for size in values.reshape(-1)) for values in (stride, padding, before)]
     found = f"kernel {kernel.shape}, stride {sizes[0]}, padding {sizes[1]}, input_shape {sizes[2]}"
     matching = (
@@ -194,9 +248,27 @@ def from_geometry(geometry: Mapping[str, NDArray[Any]], shape: tuple[int, ...], 
         ones_at = (kernel != 0).astype(np.int8)
         convolution = Convolution(ones_at, (sizes[0][0], sizes[0][1]), (sizes[1][0], sizes[1][1]))
         convolution.check(sizes[2])
+        own = _in_kernels(convolution, sizes[2], weights)
+        if own is not None:
+            return own
         _, height, width = convolution.output_shape(sizes[2])
         n_places = int(np.count_nonzero(ones_at)) * height * width
-        fits = kernel.shape[0] * height * width == shape[0] and n_places <= most_places(n_stored)
+        fits = kernel.shape[0] * height * width == shape[0] and n_places <= most_places(weights.n_parameters)
         PATTERN_GEOMETRY.check(problems, fits, "pattern", found, shape=shape)
     problems.raise_as(InputError)
     return expand(convolution, sizes[2])
+
+
+def _in_kernels(pattern: Convolution, before: tuple[int, ...], weights: Weights) -> ConvolutionWeights | None:
+    """A pattern without groups and dilation in the form of kernels that have them; None if it is not of their geometry."""
+    if not isinstance(weights, ConvolutionWeights) or weights.input_shape != before:
+        return None
+    own = weights.convolution
+    steps = (pattern.stride, pattern.padding) == (own.stride, own.padding)
+    if not steps or pattern.kernel.shape != _size_without_steps(own):
+        return None
+    outs, ins = _pairs_of_channels(own)
+    kernel = pattern.kernel[outs, ins, :: own.dilation[0], :: own.dilation[1]]
+    if np.count_nonzero(kernel) != np.count_nonzero(pattern.kernel):
+        return None
+    return ConvolutionWeights(own._replace(kernel=kernel), weights.input_shape)

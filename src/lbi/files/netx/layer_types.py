@@ -14,10 +14,11 @@ from lbi.errors import Problems, Rule
 from lbi.files.netx.group import Group
 from lbi.files.netx.neurons import Part, biases, parts
 from lbi.files.netx.weights import LONGEST_DELAY, Shifted, lava_reads, shift_left
-from lbi.network.convolution import Convolution, expand
-from lbi.network.csr import CsrMatrix
+from lbi.network.convolution import Convolution
+from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.fixed import SignMode, num_weight_bits
 from lbi.network.graph import INPUT
+from lbi.network.kernels import ConvolutionWeights
 from lbi.network.pattern import ones, without
 
 FIRST = Rule("netx-layer", "input as layer 0 only", "export the network as one chain")
@@ -81,11 +82,11 @@ class Chain:
     def project(
         self,
         ends: tuple[str, str, str],
-        weights: CsrMatrix,
+        weights: Weights,
         mode: SignMode,
         exponent: int = 0,
         delay: Any = 0,
-        pattern: CsrMatrix | None = None,
+        pattern: Weights | None = None,
     ) -> None:
         """Add synapses; odd weights in a mixed-sign matrix, which Lava keeps here, become separate projections.
 
@@ -93,11 +94,11 @@ class Chain:
 
         Args:
             ends: name of the projection, of its source and of its target.
-            weights: (n_target, n_source), as Lava computes with them.
+            weights: (n_target, n_source), as Lava computes with them; CSR or kernels.
             mode: their sign mode.
             exponent: their common exponent.
             delay: in steps, one for all or (nnz,).
-            pattern: the layer's own pattern of weights, if it is not a dense matrix.
+            pattern: the layer's own pattern of weights, if it is not that of their form.
         """
         name, source, target = ends
         odd = weights.data % 2 != 0
@@ -111,7 +112,7 @@ class Chain:
                 matrix, kept = weights.with_data(np.where(chosen_ones, weights.data, 0))
                 chosen = delay[kept] if isinstance(delay, np.ndarray) else delay
                 # Each weight occurs in one of the parts: the odd ones are left out of the first.
-                own = ones(matrix) if suffix else without(pattern, odd_ones)
+                own = ones(matrix) if suffix else without(pattern or weights.pattern(), odd_ones)
                 self.project((name + suffix, source, target), matrix, sign, exponent, chosen, own)
             return
         if isinstance(delay, np.ndarray):
@@ -274,11 +275,10 @@ def read_conv(chain: Chain, index: int, layer: Group) -> None:
     name, source = f"layer{index}", chain.source
     chain.layers.append((name, shape, neurons))
     chain.adds_up = False
-    matrix = expand(convolution._replace(kernel=convolution.kernel.astype(np.int16)), before)
-    one_sign = matrix.nnz == 0 or matrix.data.min() > 0
-    mode = SignMode.EXCITATORY if one_sign else SignMode.MIXED  # Lava's Conv has none
-    pattern = expand(convolution._replace(kernel=np.ones(convolution.kernel.shape, dtype=np.int8)), before)
-    chain.project((f"{name}_in", source, name), matrix, mode, pattern=ones(pattern))
+    kernel = convolution.kernel.astype(np.int16)
+    weights = ConvolutionWeights(convolution._replace(kernel=kernel), (before[0], before[1], before[2]))
+    mode = SignMode.MIXED if weights.data.min(initial=1) < 0 else SignMode.EXCITATORY  # Lava's Conv has none
+    chain.project((f"{name}_in", source, name), weights, mode)
 
 
 def _convolution(layer: Group, before: tuple[int, ...] | None) -> Convolution:

@@ -18,7 +18,7 @@ from lbi.errors import InputError, Rule
 from lbi.files.netx.group import Group
 from lbi.files.netx.layer_types import TYPES, Chain
 from lbi.files.untrusted_hdf5 import open_tree, subgroup, text
-from lbi.network.csr import CsrMatrix
+from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.graph import READOUTS, Readout
 from lbi.network.pattern import ones
@@ -146,7 +146,7 @@ def _split(
     chain: Chain, record: dict[str, Any], parts: dict[str, dict[str, NDArray[np.intp]]]
 ) -> list[dict[str, Any]]:
     """The projection between two layers as projections between their populations."""
-    weights: CsrMatrix = record["weights"]
+    weights: Weights = record["weights"]
     sources = parts.get(record["source"], {record["source"]: np.arange(weights.shape[1])})
     targets = parts[record["target"]]
     if len(sources) == len(targets) == 1:
@@ -158,6 +158,7 @@ def _split(
         f"{chain.path}, {record['source']}",
         "neurons that differ, and weights whose sum alone can be shifted",
     )
+    weights = weights.to_csr()  # neurons that differ may be any of a feature map
     numbers = weights.to_scipy()
     numbers.data = np.arange(1, weights.nnz + 1)
     pattern = None if record["pattern"] is None else record["pattern"].to_scipy()
