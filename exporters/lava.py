@@ -11,10 +11,9 @@ from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lbi.errors import Problems, Rule, require
 from lbi.files import network_h5
+from lbi.network.convolution import inexact_in_lava
 from lbi.network.fixed import FixedNetwork
 from lbi.network.kernels import ConvolutionWeights
 from lbi.network.neurons import MODELS
@@ -180,14 +179,8 @@ def convolution_notes(fixed: FixedNetwork) -> list[str]:
 
 def _why_unrolled(weights: ConvolutionWeights, exponent: int, delay: int) -> str:
     """Why ``run_lava.py`` does not run it in ``Conv`` (its ``exact_in_conv``); empty if it does."""
-    own = weights.convolution
-    reach = [step * (size - 1) + 1 for step, size in zip(own.dilation, own.kernel.shape[2:], strict=True)]
-    steps = [*own.stride, *reach, *(2 * width for width in own.padding), own.groups]
-    largest = int(np.abs(own.kernel.astype(np.int64)).sum(axis=(1, 2, 3)).max())
     if delay:
         return "Conv ignores delays"
     if exponent < 0:
         return "Conv does not shift sums right"
-    if max(steps) > 127:
-        return "Conv computes its steps in 8 bits"
-    return "its sums may exceed 24 bits, where Conv wraps" if largest << exponent >= 1 << 23 else ""
+    return inexact_in_lava(weights.convolution, exponent)

@@ -18,6 +18,7 @@ from lbi.errors import InputError, Problem, Problems, Rule
 from lbi.files.netx.layers import Layer, Synapses, chain
 from lbi.files.netx.reader import READOUT_KEY
 from lbi.files.netx.weights import BIAS_EXPONENT, LONGEST_DELAY, NEVER, lava_reads, shift_left
+from lbi.network.convolution import image
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation
 from lbi.network.neurons import MODELS
@@ -116,9 +117,11 @@ def write(network: FixedNetwork, path: Path) -> None:
             group.create_dataset("type", (1,), "S10", [kind], track_times=False)
             return group
 
-        _write(add(b"input"), {"shape": np.array(network.input_shape)})
+        layers = chain(network, Problems())
+        shape = network.input_shape if layers[0].convolution is None else image(network.input_shape)
+        _write(add(b"input"), {"shape": np.array(shape)})
         spatial = False
-        for layer in chain(network, Problems()):
+        for layer in layers:
             if layer.convolution is not None:
                 _write_conv(layer, add(b"conv"))
             else:
@@ -220,13 +223,14 @@ def _write(group: Any, values: dict[str, Any]) -> None:
 
 
 def _write_dense(layer: Layer, group: Any) -> None:
-    weights, delay = layer.forward.weights, layer.forward.delay
+    weights, delay = layer.forward.weights.to_csr(), layer.forward.delay
     _write(
         group, {"shape": np.array([layer.n]), "inFeatures": weights.shape[1], "outFeatures": weights.shape[0]}
     )
     _write_rows(group, "weight", weights, weights.data)
     if layer.recurrent is not None:
-        _write_rows(group, "weight_rec", layer.recurrent.weights, layer.recurrent.weights.data)
+        own = layer.recurrent.weights.to_csr()
+        _write_rows(group, "weight_rec", own, own.data)
     bias = np.concatenate([population.neuron.bias for population in layer.populations])
     if np.any(bias):
         _write(group, {"bias": bias >> BIAS_EXPONENT})
@@ -246,7 +250,7 @@ def _write_conv(layer: Layer, group: Any) -> None:
         group,
         {
             "shape": np.array(population.shape),
-            "inChannels": kernel.shape[1],
+            "inChannels": kernel.shape[1] * convolution.groups,
             "outChannels": kernel.shape[0],
             "kernelSize": np.array(kernel.shape[2:]),
             "stride": np.array(convolution.stride),

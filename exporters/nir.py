@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems, Rule, UsageError, require
+from lbi.network.convolution import image
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import INPUT, Network, Population, Projection
 from lbi.network.kernels import ConvolutionWeights
@@ -319,8 +320,7 @@ def maps(network: Network) -> set[str]:
             for name in found
             if all(
                 isinstance(q.weights, ConvolutionWeights)
-                and q.weights.input_shape == shapes[q.source]
-                and q.weights.output_shape == shapes[name]
+                and q.weights.fits(shapes[q.source], shapes[name])
                 and q.source in {INPUT, *found}
                 for q in into[name]
             )
@@ -328,11 +328,6 @@ def maps(network: Network) -> set[str]:
         if kept == found:
             return found
         found = kept
-
-
-def image(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape of two sizes as an image of one channel; any other as it is."""
-    return (1, *shape) if len(shape) == 2 else shape
 
 
 def _bias_by_channel(population: Population) -> bool:

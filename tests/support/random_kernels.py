@@ -27,11 +27,13 @@ def make(seed: int, number: int) -> tuple[FixedNetwork, np.ndarray]:
         source, shape = name, weights.output_shape
     n, n_out = populations[-1].n, int(rng.integers(1, 6))
     for name, origin, size in (("dense", source, n), ("recurrent", "out", n_out)):
-        matrix = CsrMatrix.from_dense((rng.integers(-127, 128, (n_out, size)) * 2).astype(np.int16))
+        matrix = CsrMatrix.from_dense((rng.integers(-90, 128, (n_out, size)) * 2).astype(np.int16))
         projections.append(FixedProjection(name, origin, "out", matrix, SignMode.MIXED))
     populations.append(FixedPopulation("out", (n_out,), neuron(rng, n_out), latency=len(populations) + 1))
     network = FixedNetwork(input_shape, tuple(populations), tuple(projections), Readout("out"), "loihi2")
-    spikes = rng.random((int(rng.integers(1, 4)), int(rng.integers(2, 16)), network.n_in)) < rng.random()
+    spikes = rng.random((int(rng.integers(1, 4)), int(rng.integers(2, 16)), network.n_in)) < rng.uniform(
+        0.05, 1
+    )
     return network, spikes.astype(np.uint8)
 
 
@@ -39,7 +41,8 @@ def neuron(rng: np.random.Generator, n: int) -> FixedCubaLif:
     """A CUBA-LIF neuron with any decays and a low threshold."""
     bias = rng.integers(-50, 50, n) if rng.random() < 0.3 else np.zeros(n)
     decays = (int(rng.integers(0, 4096)), int(rng.integers(0, 4097)))
-    return FixedCubaLif(*decays, int(rng.integers(0, 400)), bias.astype(np.int32), int(rng.integers(0, 8)))
+    vth = int(rng.integers(0, rng.choice([30, 100, 400])))
+    return FixedCubaLif(*decays, vth, bias.astype(np.int32), int(rng.integers(0, 8)))
 
 
 def convolution(rng: np.random.Generator, shape: tuple[int, int, int]) -> ConvolutionWeights:
@@ -52,7 +55,7 @@ def convolution(rng: np.random.Generator, shape: tuple[int, int, int]) -> Convol
         else:
             groups = int(rng.choice([1, shape[0]]))
             sizes = (groups * int(rng.integers(1, 4)), shape[0] // groups, *rng.integers(1, 5, 2))
-            kernel = rng.integers(-127, 128, sizes) * 2 * (rng.random(sizes) < rng.choice([0.3, 1.0]))
+            kernel = rng.integers(-90, 128, sizes) * 2 * (rng.random(sizes) < rng.choice([0.3, 1.0]))
             steps = [tuple(map(int, rng.integers(low, high, 2))) for low, high in ((1, 4), (0, 4), (1, 4))]
             own = Convolution(kernel, steps[0], steps[1], steps[2], groups)
         if min(own.output_shape(shape)) >= 1 and np.any(own.kernel):

@@ -21,6 +21,11 @@ STEPS = Rule("convolution", "strides and dilations of at least 1, padding of at 
 OUTPUT = Rule("convolution", f"an output of 1 to {MOST_NEURONS} neurons")
 
 
+def image(shape: Shape) -> Shape:
+    """A shape of two sizes as (1, height, width), an image of one channel; any other as it is."""
+    return (1, *shape) if len(shape) == 2 else shape
+
+
 class Convolution(NamedTuple):
     """A 2-D convolution; pairs are (height, width).
 
@@ -72,6 +77,29 @@ class Convolution(NamedTuple):
             for k in range(2)
         ]
         return self.kernel.shape[0], size[0], size[1]
+
+
+def inexact_in_lava(convolution: Convolution, exponent: int = 0) -> str:
+    """Why Lava's ``Conv`` would not give a convolution's sums; empty if it gives them.
+
+    Source: lava-nc 0.10.0, ``lava/proc/conv``.
+
+    Args:
+        convolution: in integers.
+        exponent: at least 0: its weights are shifted left by it.
+
+    Returns:
+        The reason.
+    """
+    reach = [
+        step * (size - 1) + 1
+        for step, size in zip(convolution.dilation, convolution.kernel.shape[2:], strict=True)
+    ]
+    steps = [*convolution.stride, *reach, *(2 * width for width in convolution.padding), convolution.groups]
+    largest = int(np.abs(convolution.kernel.astype(np.int64)).sum(axis=(1, 2, 3)).max())
+    if max(steps) > 127:
+        return "Conv computes its steps in 8 bits"
+    return "its sums may exceed 24 bits, where Conv wraps" if largest << exponent >= 1 << 23 else ""
 
 
 def expand(convolution: Convolution, shape: Shape) -> CsrMatrix:

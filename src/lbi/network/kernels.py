@@ -219,6 +219,18 @@ class ConvolutionWeights(Weights):
         ones = np.ones(self.kernel.shape, dtype=np.int8)
         return ConvolutionWeights(self.convolution._replace(kernel=ones), self.input_shape)
 
+    def fits(self, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+        """True if source and target have these shapes, (channels, height, width).
+
+        Args:
+            before: shape of the source.
+            after: shape of the target.
+
+        Returns:
+            Whether they have.
+        """
+        return self.input_shape == before and self.output_shape == after
+
     def has_geometry_of(self, other: ConvolutionWeights) -> bool:
         """True for the same shapes, stride, padding, dilation and groups: only the kernels' values may differ.
 

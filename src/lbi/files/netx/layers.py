@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import Problems, Rule
-from lbi.network.convolution import Convolution, find
-from lbi.network.csr import CsrMatrix
+from lbi.network.convolution import Convolution, Shape, find, image, inexact_in_lava
+from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.graph import INPUT
+from lbi.network.kernels import ConvolutionWeights
 
 OTHER_TARGET = "use --target lava or loihi, which take any graph"
 
@@ -37,12 +38,12 @@ class Synapses(NamedTuple):
 
     Attributes:
         where: the projections they come from, for errors.
-        weights: (n, n_source) int16, with the exponents multiplied in.
+        weights: (n, n_source) int16, with the exponents multiplied in: CSR, or kernels where netx is to store them.
         delay: () or (nnz,), relative to netx's latencies, in which every layer is one step behind the one before.
     """
 
     where: str
-    weights: CsrMatrix
+    weights: Weights
     delay: NDArray[np.int64]
 
 
@@ -97,7 +98,7 @@ def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
             f"leads from {projection.source!r} to {projection.target!r}",
         ):
             into.setdefault((level[projection.target], step), []).append(projection)
-    layers, before, spatial = [], [(INPUT, network.n_in)], network.input_shape
+    layers, before, spatial = [], [(INPUT, network.n_in)], image(network.input_shape)
     for index, group in enumerate(groups, 1):
         places = [(population.name, population.n) for population in group]
         forward = _forward(network, into.get((index, 1), []), before, places, problems)
@@ -107,7 +108,7 @@ def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
         else:
             convolution = None
             if len(group) == 1 and recurrent is None and not np.any(forward.delay):
-                convolution = find(forward.weights, spatial, group[0].shape)
+                convolution = _convolution(forward.weights, spatial, group[0].shape)
             layers.append(Layer(group, forward, recurrent, convolution))
             spatial = group[0].shape if convolution is not None else ()
         before = places
@@ -120,6 +121,15 @@ def chain(network: FixedNetwork, problems: Problems) -> list[Layer]:
         allowed=" and ".join(repr(population.name) for group in groups[-1:] for population in group),
     )
     return layers
+
+
+def _convolution(weights: Weights, before: Shape, after: Shape) -> Convolution | None:
+    """The convolution between feature maps of these shapes that the weights are, if Lava gives its sums; else None."""
+    if isinstance(weights, ConvolutionWeights) and weights.fits(before, after):
+        found: Convolution | None = weights.convolution
+    else:
+        found = find(weights.to_csr(), before, after)
+    return None if found is None or inexact_in_lava(found) else found
 
 
 def _groups(network: FixedNetwork, alone: list[str]) -> list[tuple[FixedPopulation, ...]]:
@@ -173,22 +183,19 @@ def _joined(
     column, row = _offsets(before), _offsets(places)
     shape = (sum(n for _, n in places), sum(n for _, n in before))
     back = 1 if before is places else 0  # lag in trained time; one step passes in any case
-    scaled = [_scaled(projection, problems) for projection in projections]
+    scaled = [found for projection in projections if (found := _scaled(projection, problems)) is not None]
     delays = [np.asarray(network.lag(projection)) - back for projection in projections]
-    first = projections[0]
-    if any(data is None for data in scaled):
+    if len(scaled) < len(projections):
         return None
-    if len(projections) == 1 and first.weights.shape == shape:
-        data: Any = scaled[0]
-        own = first.weights.to_csr()
-        matrix = CsrMatrix(data, own.indices, own.indptr, shape)
-        return Synapses(_where(projections), matrix, delays[0])
-    rows = np.concatenate([p.weights.to_csr().row_of() + row[p.target] for p in projections])
-    columns = np.concatenate([p.weights.to_csr().indices + column[p.source] for p in projections])
-    late = np.concatenate(
-        [np.broadcast_to(d, (p.weights.nnz,)) for p, d in zip(projections, delays, strict=True)]
-    )
-    return _summed(_where(projections), rows, columns, np.concatenate(scaled), late, shape, problems)  # type: ignore[arg-type]
+    if len(projections) == 1 and scaled[0].shape == shape:
+        return Synapses(_where(projections), scaled[0], delays[0])
+    matrices = [weights.to_csr() for weights in scaled]
+    ends = list(zip(matrices, projections, strict=True))
+    rows = np.concatenate([matrix.row_of() + row[p.target] for matrix, p in ends])
+    columns = np.concatenate([matrix.indices + column[p.source] for matrix, p in ends])
+    late = np.concatenate([np.broadcast_to(d, (m.nnz,)) for m, d in zip(matrices, delays, strict=True)])
+    data = np.concatenate([matrix.data for matrix in matrices])
+    return _summed(_where(projections), rows, columns, data, late, shape, problems)
 
 
 def _offsets(places: list[tuple[str, int]]) -> dict[str, int]:
@@ -196,13 +203,13 @@ def _offsets(places: list[tuple[str, int]]) -> dict[str, int]:
     return {name: int(end) - n for (name, n), end in zip(places, ends, strict=True)}
 
 
-def _scaled(projection: FixedProjection, problems: Problems) -> NDArray[np.int16] | None:
-    """Integers with the exponent multiplied in, since the file cannot hold one.
+def _scaled(projection: FixedProjection, problems: Problems) -> Weights | None:
+    """The weights with the exponent multiplied in, since the file cannot hold one.
 
     Exact for a positive one, and for a negative one if no set bit is lost (then the shift of the sum equals the
     sum of the shifted).
     """
-    exponent, data = projection.weight_exp, projection.weights.to_csr().data.astype(np.int32)
+    exponent, data = projection.weight_exp, projection.weights.data.astype(np.int32)
     scaled = data << exponent if exponent > 0 else data >> -exponent
     exact = exponent >= 0 or not np.any(data % (1 << -exponent))
     if not EXPONENT.check(
@@ -212,7 +219,7 @@ def _scaled(projection: FixedProjection, problems: Problems) -> NDArray[np.int16
         f"weight exponent {exponent} takes weights off netx's integers",
     ):
         return None
-    return scaled.astype(np.int16)
+    return projection.weights.with_data(scaled.astype(np.int16))[0]
 
 
 def _summed(
