@@ -3,7 +3,7 @@
     python tests/compaction_sweep.py --seed 1 --count 10000         the simulator
     python tests/compaction_sweep.py --seed 1 --count 50 --lava     both networks in Lava
 
-Networks are those of ``oracle_sweep.py``, and thinned-out ones with more neurons. The simulator must give the same spikes
+Networks are those of ``oracle_sweep.py``, thinned-out ones, and one in four of convolutions. The simulator must give the same spikes
 and voltages of every neuron that stays, and the same output; Lava the same output. Prints what was run, what was removed
 and each difference; exit code 1 if there is any.
 """
@@ -21,22 +21,55 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from oracle_sweep import PER_CHILD, lava_outputs
-from support import random_chip
+from support import random_chip, random_kernels
 
 from lbi import CsrMatrix, simulate
+from lbi.network.kernels import ConvolutionWeights
 from lbi.quantization.compaction import REASONS, Compaction, compaction
 from lbi.simulation.run import SaturationWarning
 
 
 def make(seed: int, number: int, models=random_chip.MODELS):
-    """A random network and its input; two of three lose most of their synapses."""
-    fixed, spikes = random_chip.make(seed, number, models)
+    """A random network and its input; two of three lose most of their synapses, and one in four has convolutions."""
     rng = np.random.default_rng([seed, number, 1])
+    if number % 4 == 3:
+        fixed, spikes = random_kernels.make(seed, number)
+        return with_fewer_channels(fixed, rng), spikes
+    fixed, spikes = random_chip.make(seed, number, models)
     if number % 5 == 4:
         fixed = replace(fixed, populations=tuple(driven(p, rng) for p in fixed.populations))
     if number % 3:
         fixed = replace(fixed, projections=tuple(thinned(p, rng) for p in fixed.projections))
     return fixed, spikes
+
+
+def with_fewer_channels(fixed, rng):
+    """The network with channels that get nothing, lead nowhere, or fire in every step by their biases."""
+    populations = []
+    for population in fixed.populations:
+        neuron = population.neuron
+        if len(population.shape) == 3 and rng.random() < 0.4:
+            chosen = np.repeat(rng.random(population.shape[0]) < 0.4, population.n // population.shape[0])
+            bias = np.where(chosen, 4000, neuron.bias_mant)
+            neuron = replace(neuron, bias_mant=bias.astype(np.int32), bias_exp=6)
+        if rng.random() < 0.5:  # takes constants
+            neuron = replace(neuron, du=4095)
+        populations.append(replace(population, neuron=neuron))
+    projections = []
+    for projection in fixed.projections:
+        weights, delay = projection.weights, projection.delay
+        if isinstance(weights, ConvolutionWeights):
+            n_out, n_in = weights.kernel.shape[0], weights.input_shape[0]
+            outs, ins = (rng.random(n) < rng.choice([0.4, 0.7, 1.0]) for n in (n_out, n_in))
+            weights = weights.restricted(outs, ins)
+            weight_exp, delay = max(0, projection.weight_exp), delay if rng.random() < 0.5 else 0
+            projection = replace(projection, weight_exp=weight_exp)
+        elif projection.source.startswith("maps"):
+            shape = fixed.population(projection.source).shape
+            reached = np.repeat(rng.random(shape[0]) < 0.6, weights.shape[1] // shape[0])
+            weights = weights.with_data(weights.data * reached[weights.indices])[0]
+        projections.append(replace(projection, weights=weights, delay=delay))
+    return replace(fixed, populations=tuple(populations), projections=tuple(projections))
 
 
 def driven(population, rng):
@@ -80,8 +113,8 @@ def differing(fixed, result: Compaction, spikes) -> int:
 
 
 def alive(network, name: str) -> bool:
-    """False for a population that stays for its name only: one neuron without synapses."""
-    if name == network.readout.population or network.population(name).n > 1:
+    """False for a population that stays for its name only: a neuron or a channel without synapses."""
+    if name == network.readout.population:
         return True
     return any(p.weights.nnz for p in network.projections if p.source == name)
 

@@ -27,6 +27,14 @@ def test_every_count_is_that_of_the_matrix(case, data):
     np.testing.assert_array_equal(weights.fan_in(), matrix.fan_in())
     np.testing.assert_array_equal(weights.fan_out(), matrix.fan_out())
     np.testing.assert_array_equal(weights.sum_rows(weights.data), matrix.to_dense().sum(axis=1))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    targets, sources = (rng.random(n) < 0.5 for n in matrix.shape)
+    dense = matrix.to_dense()
+    for values in (weights, matrix):
+        np.testing.assert_array_equal(values.sum_rows(values.data, sources), dense[:, sources].sum(axis=1))
+        np.testing.assert_array_equal(values.sum_columns(values.data, targets), dense[targets].sum(axis=0))
+        np.testing.assert_array_equal(values.sum_columns(values.data), dense.sum(axis=0))
+        np.testing.assert_array_equal(values.reaching(targets), (dense[targets] != 0).any(axis=0))
     start = data.draw(st.integers(0, matrix.shape[0]))
     stop = data.draw(st.integers(start, matrix.shape[0]))
     np.testing.assert_array_equal(weights.columns(start, stop), matrix.columns(start, stop))
@@ -45,6 +53,26 @@ def test_new_values_and_the_pattern_are_those_of_the_matrix(case, seed):
     whole = expand(conv._replace(kernel=np.ones(conv.kernel.shape, dtype=np.int8)), shape)
     assert weights.pattern().to_csr() == whole
     assert weights == ConvolutionWeights(conv, shape) != changed or np.array_equal(kernel, conv.kernel)
+
+
+@given(convolutions(), st.integers(0, 2**32 - 1))
+def test_parts_are_those_of_the_matrix(case, seed):
+    """Channels chosen on both sides; of a convolution with groups, whole groups."""
+    conv, shape = case
+    rng = np.random.default_rng(seed)
+    n_out, n_in = conv.kernel.shape[0], shape[0]
+    outs, ins = rng.random(n_out) < 0.7, rng.random(n_in) < 0.7
+    if conv.groups > 1:
+        chosen = rng.random(conv.groups) < 0.7
+        outs, ins = chosen.repeat(n_out // conv.groups), chosen.repeat(n_in // conv.groups)
+    if not (outs.any() and ins.any()):
+        return
+    weights = ConvolutionWeights(conv, shape)
+    rows, columns = outs.repeat(weights.shape[0] // n_out), ins.repeat(weights.shape[1] // n_in)
+    dense = weights.to_dense()
+    np.testing.assert_array_equal(weights.of_channels(outs, ins).to_dense(), dense[rows][:, columns])
+    restricted = weights.restricted(outs, ins).to_dense()
+    np.testing.assert_array_equal(restricted, dense * rows[:, None] * columns)
 
 
 @pytest.mark.parametrize(

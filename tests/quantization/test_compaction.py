@@ -14,9 +14,12 @@ import lbi
 from lbi.cli.export import main as lbi_export
 from lbi.errors import InputError
 from lbi.files import network_h5
+from lbi.network.convolution import Convolution
 from lbi.network.fixed import FixedPopulation, FixedProjection, SignMode, num_weight_bits
 from lbi.network.kept import Kept
+from lbi.network.kernels import MOST_SYNAPSES, ConvolutionWeights
 from lbi.network.neurons import FixedAtrLif, FixedCubaLif, FixedIntegrator, FixedLifRefractory
+from lbi.network.pattern import n_weights
 from lbi.network.restored import restored
 from lbi.quantization.compaction import compaction
 from lbi.simulation.bounds import may_fire
@@ -153,6 +156,125 @@ def test_layers_with_a_pattern_stay_whole():
     ones = lbi.CsrMatrix.from_dense(np.array([[1, 1, 0]], np.int8))
     patterned = replace(fixed.projections[1], pattern=ones)
     assert lbi.compact(replace(fixed, projections=(fixed.projections[0], patterned))).n_neurons == 4
+
+
+def maps(n_channels, size, latency, **options):
+    """A population of feature maps size × size."""
+    n = n_channels * size * size
+    return FixedPopulation(f"maps{latency}", (n_channels, size, size), lif(n, **options), latency=latency)
+
+
+def convolution(name, ends, kernel, shape, **options):
+    kernel = np.array(kernel, dtype=np.int16)
+    own = Convolution(kernel, (1, 1), (kernel.shape[2] // 2,) * 2, (1, 1), options.pop("groups", 1))
+    return FixedProjection(name, *ends, ConvolutionWeights(own, shape), SignMode.MIXED, **options)
+
+
+def feature_maps(first, second, dense, *, groups=1, **options):
+    """Input 1 × 4 × 4 → maps1 → maps2 → output."""
+    n_1, n_2 = len(first), len(second)
+    output = FixedPopulation("output", (len(dense),), lif(len(dense)), latency=3)
+    return lbi.FixedNetwork(
+        (1, 4, 4),
+        (maps(n_1, 4, 1, **options), maps(n_2, 4, 2), output),
+        (
+            convolution("a", ("input", "maps1"), first, (1, 4, 4)),
+            convolution("b", ("maps1", "maps2"), second, (n_1, 4, 4), groups=groups),
+            projection("c", "maps2", "output", dense),
+        ),
+        lbi.Readout("output"),
+        "loihi1",
+    )
+
+
+def test_whole_channels_of_feature_maps_are_removed():
+    first = np.full((4, 1, 3, 3), 20)
+    first[1] = 0  # silent; channel 3 leads nowhere; in channel 2, corners get too little to fire, so it stays
+    first[2] = [[0, 0, 0], [0, 0, 0], [0, 0, 12]]
+    second = np.full((3, 4, 3, 3), 4)
+    second[:, 3] = 0
+    dense = np.zeros((2, 48), dtype=int)
+    dense[:, 5] = 20  # channel 0 is read at one place only, channels 1 and 2 not at all
+    fixed = feature_maps(first, second, dense)
+    found = compaction(fixed)
+    assert found.removed("maps1") == {"silent": 16, "unreachable": 16, "constant": 0}
+    assert found.removed("maps2") == {"silent": 0, "unreachable": 32, "constant": 0}
+    small = found.network
+    assert [p.shape for p in small.populations] == [(2, 4, 4), (1, 4, 4), (2,)]
+    assert small.population("maps1").kept.indices.tolist() == [*range(16), *range(32, 48)]
+    assert small.projections[1].weights.kernel.tolist() == second[:1, [0, 2]].tolist()
+    assert small.projections[2].weights.to_dense().tolist() == dense[:, :16].tolist()
+    assert compaction(small).network is small
+    spikes = (np.random.default_rng(0).random((3, 30, 16)) < 0.4).astype(np.uint8)
+    assert differing(fixed, found, spikes) == 0
+    assert lbi.simulate(small, spikes).output_spikes.any()
+    for before, after in zip(fixed.projections, restored(small).projections, strict=True):
+        assert (n_weights(after)[1], after.weights.shape) == (n_weights(before)[1], before.weights.shape)
+        live = after.weights.to_dense() != 0
+        assert np.array_equal(after.weights.to_dense()[live], before.weights.to_dense()[live])
+
+
+def test_a_channel_that_always_fires_moves_into_the_biases_of_its_targets():
+    """Borders of zeros: a place at the border loses fewer neighbours, and its bias is smaller."""
+    first = np.full((2, 1, 1, 1), 20)
+    first[1] = 0
+    second = np.zeros((1, 2, 3, 3), dtype=int)
+    second[0, 0, 1, 1], second[0, 1] = 20, 2
+    fixed = feature_maps(first, second, np.full((1, 16), 20), bias=np.repeat([0, 11], 16), bias_exp=6)
+    found = compaction(fixed)
+    assert found.removed("maps1") == {"silent": 0, "unreachable": 0, "constant": 16}
+    near = np.array([[4, 6, 6, 4], [6, 9, 9, 6], [6, 9, 9, 6], [4, 6, 6, 4]])
+    assert found.network.population("maps2").neuron.bias.tolist() == (near * 2 * 64).reshape(-1).tolist()
+    spikes = (np.random.default_rng(0).random((3, 30, 16)) < 0.4).astype(np.uint8)
+    assert differing(fixed, found, spikes) == 0
+
+
+def test_groups_stay_or_go_on_both_sides():
+    """Three channels apart: of the first nothing is read, the second gets nothing but may fire, the third is needed."""
+    first, second = np.full((3, 1, 1, 1), 20), np.full((3, 1, 3, 3), 20)
+    first[1] = 0
+    dense = np.zeros((1, 48), dtype=int)
+    dense[0, 16:] = 4
+    bias = np.repeat([0, 1, 0], 16)
+    fixed = feature_maps(first, second, dense, groups=3, bias=bias, bias_exp=6, dv=0)
+    found = compaction(fixed)
+    assert found.removed("maps1") == {"silent": 0, "unreachable": 16, "constant": 0}
+    assert found.network.projections[1].weights.convolution.groups == 2
+    assert restored(found.network).projections[1].weights.convolution.groups == 3
+    alone = compaction(
+        replace(
+            fixed,
+            projections=(
+                *fixed.projections[:2],
+                projection("c", "maps2", "output", dense * (np.arange(48) > 31)),
+            ),
+        )
+    )
+    # A single group left would no longer be told from a convolution without groups.
+    assert [p.shape[0] for p in alone.network.populations[:2]] == [2, 2]
+
+
+def test_large_feature_maps_are_compacted_in_their_kernels():
+    """More synapses than can be unrolled: 5 × 5 kernels between 16 and 8 maps of 256 × 256."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(1, 60, (16, 1, 1, 1)) * 2
+    second = rng.integers(1, 60, (8, 16, 5, 5)) * 2
+    first[4:8], second[:, 12:] = 0, 0
+    populations = (maps(16, 256, 1), maps(8, 256, 2))
+    fixed = lbi.FixedNetwork(
+        (1, 256, 256),
+        populations,
+        (
+            convolution("a", ("input", "maps1"), first, (1, 256, 256)),
+            convolution("b", ("maps1", "maps2"), second, (16, 256, 256)),
+        ),
+        lbi.Readout("maps2"),
+        "loihi2",
+    )
+    assert fixed.projections[1].weights.nnz > MOST_SYNAPSES
+    found = compaction(fixed)
+    assert found.removed("maps1") == {"silent": 4 * 65536, "unreachable": 4 * 65536, "constant": 0}
+    assert found.network.projections[1].weights.kernel.shape == (8, 8, 5, 5)
 
 
 def test_the_file_keeps_the_numbers_as_trained(tmp_path):

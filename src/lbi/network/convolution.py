@@ -61,6 +61,11 @@ class Convolution(NamedTuple):
             OUTPUT.check(problems, holds, "convolution", f"{steps}, output {sizes}")
         problems.raise_as(InputError)
 
+    def channels(self) -> NDArray[np.intp]:
+        """(n_out, n_in / groups) the input channel of each kernel."""
+        n_out, per_group = self.kernel.shape[:2]
+        return np.arange(n_out)[:, None] // (n_out // self.groups) * per_group + np.arange(per_group)
+
     def output_shape(self, shape: Shape) -> tuple[int, int, int]:
         """(channels, height, width) of the output for an input of that shape.
 

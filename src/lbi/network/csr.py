@@ -70,15 +70,39 @@ class Weights(ABC):
         """(n_source,) synapses per column."""
 
     @abstractmethod
-    def sum_rows(self, values: ArrayLike) -> NDArray[np.float64]:
+    def sum_rows(self, values: ArrayLike, sources: ArrayLike | None = None) -> NDArray[np.float64]:
         """(n_target,) sum over each row's synapses of the value that stands in place of its weight.
 
         Args:
             values: (n_parameters,) in the order of ``data``.
+            sources: (n_source,) True for the columns that count; None for all.
 
         Returns:
             The sums; exact for integers below 2^53.
         """
+
+    @abstractmethod
+    def sum_columns(self, values: ArrayLike, targets: ArrayLike | None = None) -> NDArray[np.float64]:
+        """(n_source,) sum over each column's synapses of the value that stands in place of its weight.
+
+        Args:
+            values: (n_parameters,) in the order of ``data``.
+            targets: (n_target,) True for the rows that count; None for all.
+
+        Returns:
+            The sums; exact for integers below 2^53.
+        """
+
+    def reaching(self, targets: ArrayLike) -> NDArray[np.bool_]:
+        """(n_source,) True for sources with a synapse to one of these targets.
+
+        Args:
+            targets: (n_target,) bools.
+
+        Returns:
+            The sources.
+        """
+        return self.sum_columns(np.ones(self.n_parameters), targets) > 0
 
     @abstractmethod
     def columns(self, start: int, stop: int) -> NDArray[np.int32]:
@@ -206,16 +230,31 @@ class CsrMatrix(Weights):
         """(n_cols,) stored synapses per column."""
         return np.bincount(self.indices, minlength=self.shape[1]).astype(np.int64)
 
-    def sum_rows(self, values: ArrayLike) -> NDArray[np.float64]:
+    def sum_rows(self, values: ArrayLike, sources: ArrayLike | None = None) -> NDArray[np.float64]:
         """(n_rows,) sum over each row's synapses of the value that stands in place of its weight.
 
         Args:
             values: (nnz,) in the order of ``data``.
+            sources: (n_cols,) True for the columns that count; None for all.
 
         Returns:
             The sums; exact for integers below 2^53.
         """
-        return np.bincount(self.row_of(), values, self.shape[0]).astype(np.float64)
+        chosen = np.asarray(values) if sources is None else values * np.asarray(sources)[self.indices]
+        return np.bincount(self.row_of(), chosen, self.shape[0]).astype(np.float64)
+
+    def sum_columns(self, values: ArrayLike, targets: ArrayLike | None = None) -> NDArray[np.float64]:
+        """(n_cols,) sum over each column's synapses of the value that stands in place of its weight.
+
+        Args:
+            values: (nnz,) in the order of ``data``.
+            targets: (n_rows,) True for the rows that count; None for all.
+
+        Returns:
+            The sums; exact for integers below 2^53.
+        """
+        chosen = np.asarray(values) if targets is None else values * np.asarray(targets)[self.row_of()]
+        return np.bincount(self.indices, chosen, self.shape[1]).astype(np.float64)
 
     def columns(self, start: int, stop: int) -> NDArray[np.int32]:
         """The columns of all stored values of rows ``start`` to ``stop`` − 1, row after row.

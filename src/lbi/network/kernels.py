@@ -122,27 +122,82 @@ class ConvolutionWeights(Weights):
 
     def fan_out(self) -> NDArray[np.int64]:
         """(n_source,) synapses per column."""
-        n_out, per_group, height, width = self.kernel.shape
-        groups = self.convolution.groups
-        grouped = (self.kernel != 0).reshape(groups, n_out // groups, per_group, height, width)
-        n_taps = grouped.sum(axis=1, dtype=np.int64).reshape(groups * per_group, height, width)
-        down, across = (self._inside(axis).astype(np.float64) for axis in range(2))
-        reach = [self._reached(axis, inside) for axis, inside in enumerate((down, across))]
-        return np.matmul(reach[0], n_taps @ reach[1].T).reshape(-1).astype(np.int64)
+        return self.sum_columns(np.ones(self.n_parameters)).astype(np.int64)
 
-    def sum_rows(self, values: ArrayLike) -> NDArray[np.float64]:
+    def sum_rows(self, values: ArrayLike, sources: ArrayLike | None = None) -> NDArray[np.float64]:
         """(n_target,) sum over each row's synapses of the value that stands in place of its weight.
 
         Args:
             values: (n_parameters,) in the order of ``data``.
+            sources: (n_source,) True for the columns that count; None for all.
 
         Returns:
             The sums; exact for integers below 2^53.
         """
+        kernel = self._kernel_of(values)
+        if sources is None:
+            down, across = (self._inside(axis).astype(np.float64) for axis in range(2))
+            return np.matmul(down, kernel.sum(axis=1) @ across.T).reshape(-1)
+        grouped, before, after = self._grouped(kernel)
+        maps, sums = np.asarray(sources, dtype=np.float64).reshape(before), np.zeros(after)
+        for i, j, outs, ins in self._taps(kernel):
+            chosen = maps[:, :, ins[0][:, None], ins[1]]
+            found = grouped[..., i, j] @ chosen.reshape(*before[:2], -1)
+            sums[:, :, outs[0][:, None], outs[1]] += found.reshape(*after[:2], *chosen.shape[2:])
+        return sums.reshape(-1)
+
+    def sum_columns(self, values: ArrayLike, targets: ArrayLike | None = None) -> NDArray[np.float64]:
+        """(n_source,) sum over each column's synapses of the value that stands in place of its weight.
+
+        Args:
+            values: (n_parameters,) in the order of ``data``.
+            targets: (n_target,) True for the rows that count; None for all.
+
+        Returns:
+            The sums; exact for integers below 2^53.
+        """
+        kernel = self._kernel_of(values)
+        grouped, before, after = self._grouped(kernel)
+        if targets is None:
+            down, across = (self._reached(axis, self._inside(axis)) for axis in range(2))
+            taps = grouped.sum(axis=1).reshape(-1, *kernel.shape[2:])
+            return np.matmul(down, taps @ across.T).reshape(-1)
+        maps, sums = np.asarray(targets, dtype=np.float64).reshape(after), np.zeros(before)
+        for i, j, outs, ins in self._taps(kernel):
+            chosen = maps[:, :, outs[0][:, None], outs[1]]
+            found = grouped[..., i, j].swapaxes(1, 2) @ chosen.reshape(*after[:2], -1)
+            sums[:, :, ins[0][:, None], ins[1]] += found.reshape(*before[:2], *chosen.shape[2:])
+        return sums.reshape(-1)
+
+    def _kernel_of(self, values: ArrayLike) -> NDArray[np.float64]:
+        """The kernels with these values (n_parameters,) in place of their nonzero weights."""
         kernel = np.zeros(self.kernel.shape, dtype=np.float64)
         kernel[self.kernel != 0] = values
-        down, across = (self._inside(axis).astype(np.float64) for axis in range(2))
-        return np.matmul(down, kernel.sum(axis=1) @ across.T).reshape(-1)
+        return kernel
+
+    def _grouped(
+        self, kernel: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], tuple[int, int, int, int], tuple[int, int, int, int]]:
+        """Kernels as (groups, outputs of a group, inputs of a group, height, width), and the maps as groups of channels."""
+        groups = self.convolution.groups
+        n_out, per_group, *size = kernel.shape
+        grouped = kernel.reshape(groups, n_out // groups, per_group, *size)
+        (_, *before), (_, *after) = self.input_shape, self.output_shape
+        return (
+            grouped,
+            (groups, per_group, before[0], before[1]),
+            (groups, n_out // groups, after[0], after[1]),
+        )
+
+    def _taps(
+        self, kernel: NDArray[np.float64]
+    ) -> Iterator[tuple[int, int, list[NDArray[np.intp]], list[NDArray[np.int64]]]]:
+        """Each tap with a weight, and per axis the output positions where it is inside, and the input positions there."""
+        sources, inside = ([of(axis) for axis in range(2)] for of in (self._source, self._inside))
+        for i, j in zip(*np.nonzero(kernel.any(axis=(0, 1))), strict=True):
+            outs = [np.flatnonzero(inside[axis][:, tap]) for axis, tap in enumerate((i, j))]
+            ins = [sources[axis][outs[axis], tap] for axis, tap in enumerate((i, j))]
+            yield int(i), int(j), outs, ins
 
     def _source(self, axis: int) -> NDArray[np.int64]:
         """(positions, kernel size) input position under each tap of each output position along one axis."""
@@ -218,6 +273,38 @@ class ConvolutionWeights(Weights):
         """Int8 ones in all places of the kernels."""
         ones = np.ones(self.kernel.shape, dtype=np.int8)
         return ConvolutionWeights(self.convolution._replace(kernel=ones), self.input_shape)
+
+    def restricted(self, outs: NDArray[np.bool_], ins: NDArray[np.bool_]) -> ConvolutionWeights:
+        """The same convolution with zeros in all kernels but those between some channels.
+
+        Args:
+            outs: (n_out,) output channels.
+            ins: (n_in,) input channels.
+
+        Returns:
+            The weights.
+        """
+        chosen = outs[:, None] & ins[self.convolution.channels()]
+        kernel = np.where(chosen[:, :, None, None], self.kernel, 0).astype(self.kernel.dtype)
+        return ConvolutionWeights(self.convolution._replace(kernel=kernel), self.input_shape)
+
+    def of_channels(self, outs: NDArray[np.bool_], ins: NDArray[np.bool_]) -> ConvolutionWeights:
+        """The convolution between some channels alone.
+
+        Args:
+            outs: (n_out,) output channels; with groups, all or none of a group.
+            ins: (n_in,) input channels; with groups, those of the same groups.
+
+        Returns:
+            The weights.
+        """
+        groups, kernel = self.convolution.groups, self.kernel[outs]
+        if groups == 1:
+            kernel = kernel[:, ins]
+        else:
+            groups = int(np.count_nonzero(ins)) // kernel.shape[1]
+        shape = (int(np.count_nonzero(ins)), *self.input_shape[1:])
+        return ConvolutionWeights(self.convolution._replace(kernel=kernel, groups=groups), shape)
 
     def fits(self, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
         """True if source and target have these shapes, (channels, height, width).

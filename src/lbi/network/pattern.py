@@ -189,8 +189,8 @@ def _without_steps(convolution: Convolution) -> Convolution:
     """The same convolution without groups and dilation: zeros of its kernel take their place."""
     down, across = convolution.dilation
     whole = np.zeros(_size_without_steps(convolution), dtype=convolution.kernel.dtype)
-    outs, ins = _pairs_of_channels(convolution)
-    whole[outs, ins, ::down, ::across] = convolution.kernel
+    outs = np.arange(convolution.kernel.shape[0])[:, None]
+    whole[outs, convolution.channels(), ::down, ::across] = convolution.kernel
     return Convolution(whole, convolution.stride, convolution.padding)
 
 
@@ -199,13 +199,6 @@ def _size_without_steps(convolution: Convolution) -> tuple[int, ...]:
     n_out, per_group, *sizes = convolution.kernel.shape
     reach = (step * (size - 1) + 1 for step, size in zip(convolution.dilation, sizes, strict=True))
     return (n_out, per_group * convolution.groups, *reach)
-
-
-def _pairs_of_channels(convolution: Convolution) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Output channel (n_out, 1) and input channels (n_out, n_in / groups) of each kernel."""
-    n_out, per_group = convolution.kernel.shape[:2]
-    outs = np.arange(n_out)[:, None]
-    return outs, outs // (n_out // convolution.groups) * per_group + np.arange(per_group)
 
 
 def most_places(n_stored: int) -> int:
@@ -267,8 +260,8 @@ def _in_kernels(pattern: Convolution, before: tuple[int, ...], weights: Weights)
     steps = (pattern.stride, pattern.padding) == (own.stride, own.padding)
     if not steps or pattern.kernel.shape != _size_without_steps(own):
         return None
-    outs, ins = _pairs_of_channels(own)
-    kernel = pattern.kernel[outs, ins, :: own.dilation[0], :: own.dilation[1]]
+    outs = np.arange(own.kernel.shape[0])[:, None]
+    kernel = pattern.kernel[outs, own.channels(), :: own.dilation[0], :: own.dilation[1]]
     if np.count_nonzero(kernel) != np.count_nonzero(pattern.kernel):
         return None
     return ConvolutionWeights(own._replace(kernel=kernel), weights.input_shape)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.network.csr import CsrMatrix
+from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.kept import Kept
+from lbi.network.kernels import ConvolutionWeights
 
 
 def restored(fixed: FixedNetwork) -> FixedNetwork:
@@ -48,6 +49,9 @@ def _population(population: FixedPopulation) -> FixedPopulation:
 def _projection(projection: FixedProjection, source: Kept | None, target: Kept | None) -> FixedProjection:
     if source is None and target is None:
         return projection
+    in_kernels = _kernels(projection.weights, source, target)
+    if in_kernels is not None:
+        return replace(projection, weights=in_kernels, pattern=None)
     weights = projection.weights.to_csr()
     fan_in, n_source = weights.fan_in(), weights.shape[1] if source is None else source.n
     indices = weights.indices if source is None else source.indices[weights.indices]
@@ -56,3 +60,31 @@ def _projection(projection: FixedProjection, source: Kept | None, target: Kept |
     return replace(
         projection, weights=CsrMatrix(weights.data, indices, indptr, (counts.size, n_source)), pattern=None
     )
+
+
+def _kernels(weights: Weights, source: Kept | None, target: Kept | None) -> ConvolutionWeights | None:
+    """Kernels between all channels as trained, zero where one was removed; None for any other weights."""
+    if not isinstance(weights, ConvolutionWeights):
+        return None
+    outs = _channels(weights.output_shape, target)
+    ins = _channels(weights.input_shape, source)
+    if outs is None or ins is None:
+        return None
+    own, per_group = weights.convolution, weights.kernel.shape[1]
+    (n_out, rows), (n_in, columns) = outs, ins
+    groups = 1 if own.groups == 1 else n_in // per_group
+    kernel = np.zeros((n_out, n_in // groups, *weights.kernel.shape[2:]), dtype=weights.kernel.dtype)
+    kernel[rows[:, None], columns[own.channels()] % (n_in // groups)] = weights.kernel
+    return ConvolutionWeights(
+        own._replace(kernel=kernel, groups=groups), (n_in, weights.input_shape[1], weights.input_shape[2])
+    )
+
+
+def _channels(shape: tuple[int, int, int], kept: Kept | None) -> tuple[int, NDArray[np.intp]] | None:
+    """Number of channels as trained, and which of them those of the shape were; None if parts of channels were removed."""
+    size = shape[1] * shape[2]
+    if kept is None:
+        return shape[0], np.arange(shape[0])
+    first = kept.indices.reshape(-1, size)[:, 0].astype(np.intp)
+    whole = np.array_equal(kept.indices, (first[:, None] + np.arange(size)).reshape(-1))
+    return (kept.n // size, first // size) if whole and not np.any(first % size) else None

@@ -10,15 +10,17 @@ that nothing depends on. A neuron is removed if it
   targets' currents have no memory and cannot wrap, and the new biases are values of the chip's format.
 
 Spikes and voltages of all neurons that stay are the same in every timestep, for every input; so are currents, except
-for a constant sender's share, which moves into the bias. The readout population stays whole, and so does a population at either
-end of a projection with a pattern (a convolution), whose geometry would be lost. A population of which nothing would
-stay keeps its first neuron, without synapses, so that the graph and its names stay.
+for a constant sender's share, which moves into the bias. Of feature maps, whole channels are removed, if every neuron in them
+could be, and kernels lose their slices (``lbi.quantization.units``). The readout population stays whole, and so does a
+population at either end of a matrix with a pattern (an unrolled convolution), whose geometry would be lost. A population
+of which nothing would stay keeps its first neuron or channel, without synapses, so that the graph and its names stay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,16 +31,13 @@ from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, IntFormat, NumberFormats
 from lbi.network.graph import INPUT
 from lbi.network.kept import Kept
+from lbi.network.kernels import ConvolutionWeights
 from lbi.network.neurons.parameters import BIAS
+from lbi.quantization.units import Masks, Units, in_kernels, units
 from lbi.simulation.bounds import bounds_given, fires_always, may_fire
 
 REASONS = ("silent", "unreachable", "constant")
 """Why a neuron is removed; its code is the place in this list and one."""
-
-MOST_UNROLLED = 1 << 24
-"""Synapses of convolutions up to which they are unrolled to find removable neurons; larger networks stay as they are."""
-
-Masks = Mapping[str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,76 +90,64 @@ def compaction(fixed: FixedNetwork, formats: NumberFormats | None = None) -> Com
         mantissa, exponent = formats.bias_mantissa, formats.bias_exponent
     reasons = {p.name: np.zeros(p.n, dtype=np.int8) for p in fixed.populations}
     current = fixed
-    while (
-        sum(p.weights.nnz for p in fixed.projections if p.weights.nnz > p.weights.n_parameters)
-        <= MOST_UNROLLED
-    ):
-        codes, biases = _one_pass(current, mantissa, exponent)
-        stays = {name: _stays(found) for name, found in codes.items()}
+    while True:
+        together = units(current)
+        codes, biases = _one_pass(current, together, mantissa, exponent)
+        stays = together.staying({name: found == 0 for name, found in codes.items()})
         if not any(np.any(found) for found in codes.values()) or _is_bare(current, codes, stays):
             return Compaction(current, reasons)
         for name, found in codes.items():
             reasons[name][reasons[name] == 0] = np.where(stays[name], 0, found)
-        current = _without(current, codes, stays, biases)
-    return Compaction(current, reasons)
-
-
-def _stays(codes: NDArray[np.int8]) -> NDArray[np.bool_]:
-    """(n,) True for neurons that stay; where none would, the first one."""
-    stays = codes == 0
-    if not np.any(stays):
-        stays[:1] = True
-    return stays
+        current = _without(current, codes, stays, biases, together)
 
 
 def _is_bare(fixed: FixedNetwork, codes: Mapping[str, NDArray[np.int8]], stays: Masks) -> bool:
     """True if all neurons stay, and those that stay for their population's sake alone have no synapses already."""
     if not all(np.all(mask) for mask in stays.values()):
         return False
-    gone = {name for name, found in codes.items() if np.any(found)}
-    return not any(p.weights.nnz for p in fixed.projections if gone & {p.source, p.target})
+    gone = {name: found != 0 for name, found in codes.items()}
+    return not any(
+        np.any(p.weights.reaching(gone[p.target]))
+        or (p.source != INPUT and np.any(p.weights.sum_rows(np.ones(p.weights.n_parameters), gone[p.source])))
+        for p in fixed.projections
+    )
 
 
 def _one_pass(
-    fixed: FixedNetwork, mantissa: IntFormat, exponent: IntFormat
+    fixed: FixedNetwork, together: Units, mantissa: IntFormat, exponent: IntFormat
 ) -> tuple[dict[str, NDArray[np.int8]], dict[str, dict[str, Any]]]:
     """Codes of the neurons to remove (0: stays), and the new bias fields of populations that constants move into."""
-    whole = {fixed.readout.population}
-    for projection in fixed.projections:
-        if projection.pattern is not None:
-            whole |= {projection.source, projection.target}
     firing = may_fire(fixed)
-    needed = _needed(fixed, whole, firing)
-    constant, biases = _constant(fixed, whole, firing, needed, mantissa, exponent)
+    needed = _needed(fixed, together, firing)
+    constant, biases = _constant(fixed, together, firing, needed, mantissa, exponent)
     codes = {}
     for population in fixed.populations:
         name = population.name
         found = np.zeros(population.n, dtype=np.int8)
-        if name not in whole:
-            found[~needed[name]] = 1 + REASONS.index("unreachable")
-            found[~firing[name]] = 1 + REASONS.index("silent")
-            found[constant[name]] = 1 + REASONS.index("constant")
+        found[~needed[name]] = 1 + REASONS.index("unreachable")
+        found[~needed[name] & ~firing[name]] = 1 + REASONS.index("silent")
+        found[constant[name]] = 1 + REASONS.index("constant")
         codes[name] = found
     return codes, biases
 
 
-def _needed(fixed: FixedNetwork, whole: set[str], firing: Masks) -> dict[str, NDArray[np.bool_]]:
-    """Population → (n,) neurons that may fire and lead to a population that stays whole; all of these populations."""
-    needed = {p.name: np.full(p.n, p.name in whole) for p in fixed.populations}
+def _needed(fixed: FixedNetwork, together: Units, firing: Masks) -> dict[str, NDArray[np.bool_]]:
+    """Population → (n,) neurons that may fire and lead to a population that stays whole, and all that stay with them."""
+    needed = together.together({p.name: np.zeros(p.n, dtype=np.bool_) for p in fixed.populations})
     while True:
         before = sum(int(np.count_nonzero(mask)) for mask in needed.values())
         for projection in fixed.projections:
             if projection.source != INPUT:
-                weights = projection.weights.to_csr()
-                sources = weights.indices[needed[projection.target][weights.row_of()]]
-                needed[projection.source][sources[firing[projection.source][sources]]] = True
+                sources = projection.weights.reaching(needed[projection.target])
+                needed[projection.source] |= sources & firing[projection.source]
+        needed = together.together(needed)
         if sum(int(np.count_nonzero(mask)) for mask in needed.values()) == before:
             return needed
 
 
 def _constant(
     fixed: FixedNetwork,
-    whole: set[str],
+    together: Units,
     firing: Masks,
     needed: Masks,
     mantissa: IntFormat,
@@ -168,25 +155,26 @@ def _constant(
 ) -> tuple[dict[str, NDArray[np.bool_]], dict[str, dict[str, Any]]]:
     """Constant senders whose share moves into their targets' biases exactly, and these biases' new fields."""
     bounds = bounds_given(fixed, firing)
-    constant = {
-        p.name: fires_always(p, bounds[p.name]) & needed[p.name] & (p.name not in whole)
-        for p in fixed.populations
-    }
+    constant = {p.name: fires_always(p, bounds[p.name]) & needed[p.name] for p in fixed.populations}
     memoryless = {p.name: _takes_constants(p) & ~bounds[p.name].may_wrap for p in fixed.populations}
     for projection in fixed.projections:
-        if projection.source != INPUT:
-            weights = projection.weights.to_csr()
-            takes = memoryless[projection.target][weights.row_of()]
-            takes &= (fixed.lag(projection) == 0) & (projection.weight_exp >= 0)
-            blocked = ~takes & needed[projection.target][weights.row_of()]
-            constant[projection.source][weights.indices[blocked]] = False
+        if projection.source != INPUT and np.any(constant[projection.source]):
+            target, weights = projection.target, projection.weights
+            shifts_right = projection.weight_exp < 0
+            constant[projection.source] &= ~weights.reaching(
+                needed[target] & (shifts_right | ~memoryless[target])
+            )
+            late = np.broadcast_to(fixed.lag(projection) != 0, (weights.n_parameters,))
+            constant[projection.source] &= weights.sum_columns(late, needed[target]) == 0
     while True:
+        rest = together.together({name: needed[name] & ~constant[name] for name in constant})
+        constant = {name: constant[name] & ~rest[name] for name in constant}
         biases, full = _moved(fixed, constant, needed, mantissa, exponent)
         if not full:
             return constant, biases
         for projection in fixed.projections:  # a bias that no format holds: their senders stay
             if projection.target in full and projection.source != INPUT:
-                constant[projection.source][projection.weights.to_csr().indices] = False
+                constant[projection.source] &= projection.weights.fan_out() == 0
 
 
 def _takes_constants(population: FixedPopulation) -> bool:
@@ -202,11 +190,9 @@ def _moved(
     for projection in fixed.projections:
         if projection.source == INPUT or not np.any(constant[projection.source]):
             continue
-        weights = projection.weights.to_csr()
-        rows = weights.row_of()
-        moved = constant[projection.source][weights.indices] & needed[projection.target][rows]
-        share = np.zeros(weights.shape[0], dtype=np.int64)
-        np.add.at(share, rows[moved], weights.data[moved].astype(np.int64))
+        weights = projection.weights
+        sums = weights.sum_rows(weights.data.astype(np.int64), constant[projection.source]).astype(np.int64)
+        share = np.where(needed[projection.target], sums, 0)
         if np.any(share):
             share <<= projection.weight_exp + ACTIVATION_SHIFT
             added[projection.target] = added.get(projection.target, 0) + share
@@ -234,51 +220,73 @@ def _without(
     codes: Mapping[str, NDArray[np.int8]],
     stays: Masks,
     biases: Mapping[str, Mapping[str, Any]],
+    together: Units,
 ) -> FixedNetwork:
     """The network with the neurons that stay, without synapses of those that have a code."""
     populations = []
     for population in fixed.populations:
         name = population.name
         moved = replace(population, neuron=replace(population.neuron, **biases.get(name, {})))
-        populations.append(_fewer(moved, stays[name], np.any(codes[name] == 0)))
+        populations.append(_fewer(moved, stays[name], codes[name] == 0, together.sizes[name]))
     projections = tuple(_cut(projection, codes, stays) for projection in fixed.projections)
     return replace(fixed, populations=tuple(populations), projections=projections)
 
 
-def _fewer(population: FixedPopulation, stays: NDArray[np.bool_], alive: np.bool_) -> FixedPopulation:
-    arrays = population.neuron.arrays()
-    arrays = {name: values[stays] * (1 if alive else 0) for name, values in arrays.items()}
+def _fewer(
+    population: FixedPopulation, stays: NDArray[np.bool_], live: NDArray[np.bool_], size: int
+) -> FixedPopulation:
+    """The population with the neurons that stay; those that stay for its sake alone lose their biases."""
+    arrays = {name: (values * live)[stays] for name, values in population.neuron.arrays().items()}
     neuron = replace(population.neuron, **arrays)
     if np.all(stays):
         return replace(population, neuron=neuron)
     places = np.flatnonzero(stays)
     kept = population.kept
-    shape = population.shape if kept is None else kept.shape
-    kept = Kept(shape, places if kept is None else kept.indices[places])
-    return replace(population, shape=(places.size,), neuron=neuron, kept=kept)
+    trained = population.shape if kept is None else kept.shape
+    kept = Kept(trained, places if kept is None else kept.indices[places])
+    maps = len(population.shape) == 3 and prod(population.shape[1:]) == size
+    shape = (places.size // size, *population.shape[1:]) if maps else (places.size,)
+    return replace(population, shape=shape, neuron=neuron, kept=kept)
 
 
-def _cut(projection: FixedProjection, codes: Mapping[str, NDArray[np.int8]], stays: Masks) -> FixedProjection:
-    weights = projection.weights.to_csr()
-    rows, columns = weights.row_of(), weights.indices
-    live = codes[projection.target][rows] == 0
-    row_at, n_rows = _renumbered(stays[projection.target])
-    column_at, n_columns = np.arange(weights.shape[1]), weights.shape[1]
-    if projection.source != INPUT:
-        live = live & (codes[projection.source][columns] == 0)
-        column_at, n_columns = _renumbered(stays[projection.source])
-    if np.all(live) and (n_rows, n_columns) == weights.shape:
+def _cut(
+    projection: FixedProjection,
+    codes: Mapping[str, NDArray[np.int8]],
+    stays: Masks,
+) -> FixedProjection:
+    """The projection between the neurons that stay, without synapses of those that have a code."""
+    n_source = projection.weights.shape[1]
+    everything = np.ones(n_source, dtype=np.bool_)
+    source = projection.source
+    rows, columns = stays[projection.target], everything if source == INPUT else stays[source]
+    live_rows = codes[projection.target] == 0
+    live_columns = everything if source == INPUT else codes[source] == 0
+    if all(map(np.all, (rows, columns, live_rows, live_columns))):
         return projection
-    counts = np.bincount(row_at[rows[live]], minlength=n_rows)
+    kernels = in_kernels(projection)
+    if kernels is not None:
+        steps = [
+            kernels.shape[k] // channels
+            for k, channels in enumerate((kernels.kernel.shape[0], kernels.input_shape[0]))
+        ]
+        outs, live_outs = rows[:: steps[0]], live_rows[:: steps[0]]
+        ins, live_ins = columns[:: steps[1]], live_columns[:: steps[1]]
+        assert isinstance(projection.pattern, ConvolutionWeights)
+        return replace(
+            projection,
+            weights=kernels.restricted(live_outs, live_ins).of_channels(outs, ins),
+            pattern=projection.pattern.of_channels(outs, ins),
+        )
+    weights = projection.weights.to_csr()
+    of_rows, of_columns = weights.row_of(), weights.indices
+    live = live_rows[of_rows] & live_columns[of_columns]
+    counts = np.bincount((np.cumsum(rows) - 1)[of_rows[live]], minlength=np.count_nonzero(rows))
     indptr = np.concatenate([[0], np.cumsum(counts)])
+    new = (np.cumsum(columns) - 1)[of_columns[live]]
+    shape = (int(np.count_nonzero(rows)), int(np.count_nonzero(columns)))
     delay = projection.delay
     return replace(
         projection,
-        weights=CsrMatrix(weights.data[live], column_at[columns[live]], indptr, (n_rows, n_columns)),
+        weights=CsrMatrix(weights.data[live], new, indptr, shape),
         delay=delay[live] if isinstance(delay, np.ndarray) and delay.ndim else delay,
     )
-
-
-def _renumbered(stays: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int]:
-    """(n,) the new number of each neuron that stays, and how many there are."""
-    return np.cumsum(stays) - 1, int(np.count_nonzero(stays))

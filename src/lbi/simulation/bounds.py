@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.network.csr import Weights
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, STATE_LIMIT
 
@@ -136,20 +135,18 @@ def _extreme_input(
     projection: FixedProjection, sign: int, senders: NDArray[np.bool_] | None
 ) -> NDArray[np.float64]:
     """(n_target,) sum of a projection if spikes reach exactly the synapses of one sign, shifted per delay."""
-    weights: Weights = projection.weights
-    sends = None
-    if senders is not None and not np.all(senders):
-        matrix = projection.weights.to_csr()
-        weights, sends = matrix, senders[matrix.indices]
+    weights = projection.weights
+    total = np.zeros(weights.shape[0])
+    if senders is not None:
+        if not np.any(senders):
+            return total
+        senders = None if np.all(senders) else senders
     data = weights.data.astype(np.int64)
     chosen = np.where(np.sign(data) == sign, data, 0)
-    if sends is not None:
-        chosen = np.where(sends, chosen, 0)
     exponent = projection.weight_exp
     delays = np.broadcast_to(projection.delay, data.shape) if exponent < 0 else np.zeros(data.shape)
-    total = np.zeros(weights.shape[0])
     for delay in np.unique(delays):
-        sums = weights.sum_rows(np.where(delays == delay, chosen, 0)).astype(np.int64)
+        sums = weights.sum_rows(np.where(delays == delay, chosen, 0), senders).astype(np.int64)
         total += sums << exponent if exponent > 0 else sums >> -exponent
     return total
 
