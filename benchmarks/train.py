@@ -7,10 +7,14 @@ the same loss and optimizer, without neurons. The recurrent variant adds 256 × 
 ``products``: one product per step). All candidates take turns in every round, so that other load affects them equally;
 the minimum counts. A peer that is not installed is left out.
 
+``--convolutions`` measures a network of convolutions instead: 2 × 34 × 34 inputs (5.3 % set), 16c3s2, 32c3s2, 10 dense, batch 16, 20
+steps. A convolution has no state: every library takes all timesteps of its layer in one call of ``conv2d``, SLAYER in its own.
+``products`` are the convolutions and the dense product without neurons.
+
 ``--densities`` measures instead what a step of AdaBreg takes as weights vanish: 700–1024–1024–20 and 700–512–20 with recurrence,
 at density 1 and, before and after the support is fixed, at the densities given, all in turns.
 
-usage: train.py [--rounds N] [--threads N] [--rate R] [--device cpu|cuda] [--only NAME,…] [--densities 0.1,…] [--processor]
+usage: train.py [--rounds N] [--threads N] [--rate R] [--device cpu|cuda] [--only NAME,…] [--densities 0.1,…] [--convolutions] [--processor]
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 
 import torch
@@ -197,6 +202,137 @@ def slayer(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
     return training_step(module, lambda: module(dense).sum(-1), labels)
 
 
+MAPS, N_CLASSES, CONV_BATCH, CONV_STEPS = (2, 34, 34), 10, 16, 20
+CHANNELS = (16, 32)
+FLAT = CHANNELS[1] * 9 * 9
+
+
+def kernels() -> list[nn.Module]:
+    """Two convolutions with stride 2, 34 → 17 → 9, and the dense layer behind them."""
+    pairs = zip((MAPS[0], *CHANNELS), CHANNELS, strict=False)
+    layers: list[nn.Module] = [nn.Conv2d(*pair, 3, stride=2, padding=1, bias=False) for pair in pairs]
+    return [*layers, nn.Linear(FLAT, N_CLASSES, bias=False)]
+
+
+def over_time(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer without state on (time, batch, …), in one call."""
+    out: Tensor = layer(x.flatten(0, 1))
+    return out.unflatten(0, x.shape[:2])
+
+
+def conv_products(x: Tensor, labels: Tensor) -> Step:
+    """The convolutions and the dense product alone."""
+    layers = kernels()
+
+    def forward() -> Tensor:
+        dense = x.float().transpose(0, 1)
+        hidden = over_time(layers[1], over_time(layers[0], dense)).flatten(2)
+        return over_time(layers[2], hidden).mean(0)
+
+    return training_step(nn.ModuleList(layers), forward, labels)
+
+
+def conv_ours(x: Tensor, labels: Tensor) -> Step:
+    """CUBA-LIF feature maps of this package, on uint8 spikes."""
+    from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork
+    from lbi.train.session.hidden import wirings
+
+    found, _ = wirings([f"{channels}c3s2" for channels in CHANNELS], MAPS)
+    maps = [
+        PopulationConfig(f"maps{i}", n, (0.4,), (0.2,), (1.0,), wiring=wiring)
+        for i, (n, wiring) in enumerate(found)
+    ]
+    output = PopulationConfig("output", N_CLASSES, (0.4,), (0.2,), (1.0,))
+    model = SpikingNetwork(ModelConfig(MAPS, (*maps, output)))
+    spikes = x.flatten(2)
+    return training_step(model, lambda: model(spikes)[-1][0].sum(1), labels)
+
+
+def conv_snntorch(x: Tensor, labels: Tensor) -> Step:
+    """snnTorch: Synaptic neurons, the layers in between over all timesteps at once."""
+    import snntorch as snn
+
+    layers = kernels()
+    neurons = [snn.Synaptic(alpha=0.6, beta=0.8, reset_mechanism="zero") for _ in layers]
+
+    def forward() -> Tensor:
+        spikes = x.float().transpose(0, 1)
+        for layer, neuron in zip(layers, neurons, strict=True):
+            state, out = neuron.init_synaptic(), []
+            for a in over_time(layer, spikes.flatten(2) if layer is layers[-1] else spikes):
+                fired, *state = neuron(a, *state)
+                out.append(fired)
+            spikes = torch.stack(out)
+        return spikes.sum(0)
+
+    return training_step(nn.ModuleList([*layers, *neurons]), forward, labels)
+
+
+def conv_norse(x: Tensor, labels: Tensor) -> Step:
+    """Norse: LIF modules over a sequence."""
+    from norse.torch import LIF
+
+    layers = kernels()
+    neurons = [LIF() for _ in layers]
+
+    def forward() -> Tensor:
+        spikes = x.float().transpose(0, 1)
+        for layer, neuron in zip(layers, neurons, strict=True):
+            spikes, _ = neuron(over_time(layer, spikes.flatten(2) if layer is layers[-1] else spikes))
+        return spikes.sum(0)
+
+    return training_step(nn.ModuleList([*layers, *neurons]), forward, labels)
+
+
+def conv_spikingjelly(x: Tensor, labels: Tensor) -> Step:
+    """SpikingJelly: multi-step LIFNode, its SeqToANNContainer over all timesteps at once."""
+    from spikingjelly.activation_based import functional, layer, neuron
+
+    first, second, last = kernels()
+    module = nn.Sequential(
+        layer.SeqToANNContainer(first),
+        neuron.LIFNode(tau=5.0, step_mode="m"),
+        layer.SeqToANNContainer(second),
+        neuron.LIFNode(tau=5.0, step_mode="m"),
+        layer.SeqToANNContainer(nn.Flatten(), last),
+        neuron.LIFNode(tau=5.0, step_mode="m"),
+    )
+
+    def forward() -> Tensor:
+        functional.reset_net(module)
+        counts: Tensor = module(x.float().transpose(0, 1)).sum(0)
+        return counts
+
+    return training_step(module, forward, labels)
+
+
+def conv_slayer(x: Tensor, labels: Tensor) -> Step:
+    """Lava-DL SLAYER: CUBA blocks of its Conv, time last."""
+    from lava.lib.dl import slayer
+
+    parameters = {"threshold": 1.0, "current_decay": 0.4, "voltage_decay": 0.2}
+    block = slayer.block.cuba
+    module = nn.Sequential(
+        *(
+            block.Conv(parameters, *pair, 3, stride=2, padding=1)
+            for pair in zip((MAPS[0], *CHANNELS), CHANNELS, strict=False)
+        ),
+        block.Flatten(),
+        block.Dense(parameters, FLAT, N_CLASSES),
+    )
+    dense = x.float().permute(0, 2, 3, 4, 1).contiguous()
+    return training_step(module, lambda: module(dense).sum(-1), labels)
+
+
+CONVOLUTIONS: dict[str, Callable[[Tensor, Tensor], Step]] = {
+    "products": conv_products,
+    "lbi": conv_ours,
+    "snntorch": conv_snntorch,
+    "norse": conv_norse,
+    "spikingjelly": conv_spikingjelly,
+    "slayer": conv_slayer,
+}
+
 CANDIDATES: dict[str, tuple[Callable[[Tensor, Tensor, bool], Step], str]] = {
     "products": (products, "torch"),
     "lbi": (ours, "lbi-snn"),
@@ -224,14 +360,14 @@ def measure(
     return least
 
 
-def build(x: Tensor, labels: Tensor, recurrent: bool, only: list[str]) -> dict[str, Step]:
+def build(builders: dict[str, Callable[[], Step]], only: list[str]) -> dict[str, Step]:
     """The candidates that are installed and support this variant; prints why others are left out."""
     steps = {}
-    for name, (builder, _) in CANDIDATES.items():
+    for name, builder in builders.items():
         if only and name not in only:
             continue
         try:
-            step = builder(x, labels, recurrent)
+            step = builder()
             step()
             step()
         except Exception as error:
@@ -269,6 +405,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", default="")
     parser.add_argument("--densities", default="")
+    parser.add_argument("--convolutions", action="store_true")
     parser.add_argument("--processor", action="store_true", help="processor time instead of wall time")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -283,18 +420,21 @@ def main() -> int:
         )
         return 0
     only = arguments.only.split(",") if arguments.only else []
+    if arguments.convolutions:
+        size = (CONV_BATCH, CONV_STEPS, *MAPS)
+        maps = (torch.rand(size) < arguments.rate).to(torch.uint8)
+        classes = torch.randint(0, N_CLASSES, (CONV_BATCH,))
+        builders = {name: partial(make, maps, classes) for name, make in CONVOLUTIONS.items()}
+        print(f"convolutions, {arguments.threads} threads, cpu")
+        show(measure(build(builders, only), arguments.rounds, "cpu", clock))
+        return 0
     for recurrent, expected in ((False, 4.0), (True, 2.0)):
         print(
             f"{'recurrent' if recurrent else 'feed-forward'}, {arguments.threads} threads, {arguments.device}"
         )
-        steps = build(x, labels, recurrent, only)
-        times = measure(steps, arguments.rounds, arguments.device, clock)
-        for name, seconds in sorted(times.items(), key=lambda item: item[1]):
-            ratio = seconds / times["lbi"] if "lbi" in times else float("nan")
-            label = (
-                f"{CANDIDATES[name][1]} {version(CANDIDATES[name][1])}" if name != "lbi" else "this package"
-            )
-            print(f"  {name:13} {label:24} {1e3 * seconds:9.2f} ms   {ratio:6.2f} × lbi")
+        builders = {name: partial(make, x, labels, recurrent) for name, (make, _) in CANDIDATES.items()}
+        times = measure(build(builders, only), arguments.rounds, arguments.device, clock)
+        show(times)
         peers = [times[name] for name in times if name not in ("products", "lbi")]
         if peers and {"products", "lbi"} <= times.keys():
             print(
@@ -302,6 +442,14 @@ def main() -> int:
             )
             print(f"  fastest peer / lbi: {min(peers) / times['lbi']:.1f} (expected: ≥ {expected:g})")
     return 0
+
+
+def show(times: dict[str, float]) -> None:
+    """Print the candidates, the fastest first."""
+    for name, seconds in sorted(times.items(), key=lambda item: item[1]):
+        ratio = seconds / times["lbi"] if "lbi" in times else float("nan")
+        label = f"{CANDIDATES[name][1]} {version(CANDIDATES[name][1])}" if name != "lbi" else "this package"
+        print(f"  {name:13} {label:24} {1e3 * seconds:9.2f} ms   {ratio:6.2f} × lbi")
 
 
 if __name__ == "__main__":

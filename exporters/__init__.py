@@ -26,7 +26,7 @@ class Job(Protocol):
 
     @property
     def formats(self) -> dict[str, str]:
-        """Projection → "dense" or "indexed", whichever takes less memory on this chip."""
+        """Projection → "dense", "indexed" or "shared", whichever takes least memory on this chip."""
 
     @property
     def summary(self) -> dict[str, Any]:

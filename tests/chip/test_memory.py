@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbi import CsrMatrix, FixedProjection, SignMode, load_profile
-from lbi.chip.memory import RowFormat, host_bytes, projection_bits, row_format, synapses_per_axon
+from lbi.chip.memory import RowFormat, host_bytes, projection_bits, row_format
+from lbi.network.parts import Run
 
 LOIHI1 = load_profile("loihi1")
 
@@ -147,11 +148,11 @@ def test_the_lava_log_layout_stores_an_index_even_in_dense_rows():
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.5))
-def test_synapses_per_axon_counts_columns(seed, density):
+def test_synapses_per_source_counts_columns(seed, density):
     rng = np.random.default_rng(seed)
     dense = per_row(rng, 20, int(rng.integers(1, 200)), density)
     start, stop = sorted(rng.integers(0, 21, 2))
-    sources, counts = synapses_per_axon(projection(dense), int(start), int(stop))
+    sources, counts = projection(dense).weights.synapses_per_source(Run(int(start), int(stop)))
     expected = {j: int(np.count_nonzero(dense[start:stop, j])) for j in range(dense.shape[1])}
     assert dict(zip(sources.tolist(), counts.tolist(), strict=True)) == {
         j: n for j, n in expected.items() if n

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
+from support import random_kernels
 
 from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
+from lbi.chip import memory
 from lbi.chip.load import load_profile
 from lbi.chip.memory import row_format
 from lbi.chip.mesh import arrange, hops, slot_positions
@@ -78,6 +80,11 @@ def random_network(rng: np.random.Generator) -> FixedNetwork:
     return network(n_in, sizes, {pair: dense(pair) for pair in pairs})
 
 
+def entries(projection: FixedProjection, placement, profile: HardwareProfile):
+    """What is stored and read: the weights, or all places of a shared kernel (tests/chip/test_shared_memory.py)."""
+    return memory.entries(projection, placement.formats[projection.name], profile.layout)
+
+
 def check_by_hand(fixed: FixedNetwork, profile: HardwareProfile, placement) -> None:
     """Every neuron once, every synapse once, and each core's use by counting axon by axon."""
     core_of = {}
@@ -94,7 +101,7 @@ def check_by_hand(fixed: FixedNetwork, profile: HardwareProfile, placement) -> N
             targets[core_of[population.name, i], population.name] += 1
     n_synapses = 0
     for projection in fixed.projections:
-        dense = projection.weights.to_dense()
+        dense = entries(projection, placement, profile).to_dense()
         for target, source in zip(*np.nonzero(dense), strict=True):
             rows[core_of[projection.target, int(target)], projection.name, int(source)] += 1
             n_synapses += 1
@@ -104,14 +111,19 @@ def check_by_hand(fixed: FixedNetwork, profile: HardwareProfile, placement) -> N
                     rows[core, projection.name, source] = n
         else:
             table = placement.axons[projection.name]
-            assert int(table.synapses.sum()) == projection.weights.nnz
+            assert int(table.synapses.sum()) == entries(projection, placement, profile).nnz
             found = {
                 (int(placement.core_of_chunk[chunk]), projection.name, int(source)): int(n)
                 for source, chunk, n in zip(table.sources, table.chunks, table.synapses, strict=True)
             }
             assert found == {key: n for key, n in rows.items() if key[1] == projection.name}
-    assert n_synapses == sum(projection.weights.nnz for projection in fixed.projections)
+    assert n_synapses == sum(entries(projection, placement, profile).nnz for projection in fixed.projections)
 
+    check_use(fixed, profile, placement, core_of, rows, targets)
+
+
+def check_use(fixed, profile, placement, core_of, rows, targets) -> None:
+    """Each core's use, from (core, projection, source) → synapses and (core, population) → neurons."""
     by_name = {projection.name: projection for projection in fixed.projections}
     use = {name: np.zeros(placement.n_cores, dtype=np.int64) for name in placement.use}
     for core in core_of.values():
@@ -120,12 +132,18 @@ def check_by_hand(fixed: FixedNetwork, profile: HardwareProfile, placement) -> N
     for (core, name, source), n in rows.items():
         projection = by_name[name]
         layout = row_format(projection, profile.layout)
-        if placement.formats[name] == "dense":
+        if placement.formats[name] == "shared":
+            bits = 0
+        elif placement.formats[name] == "dense":
             bits = layout.dense_bits(1, n)
         else:
             bits = layout.indexed_bits([n], targets[core, projection.target])
         use["synaptic_bits"][core] += bits
         axons.add((core, projection.source, source))
+    for chunk, core in zip(placement.chunks, placement.core_of_chunk, strict=True):
+        for projection in fixed.projections:
+            if (projection.target, placement.formats[projection.name]) == (chunk.population, "shared"):
+                use["synaptic_bits"][core] += memory.shared_bits(projection, chunk.part, profile.layout)
     for core, population, source in axons:  # one per core, through however many projections
         use["input_axons"][core] += 1
         if population != "input":
@@ -155,6 +173,28 @@ def test_no_limit_broken_no_synapse_lost(seed):
         ):  # a single neuron is too large for such a core; test_every_broken_limit… checks the report
             continue
         check_by_hand(fixed, profile, placement)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_feature_maps_are_placed_by_the_same_rules(seed, kernels):
+    """Convolutions of any stride, padding, dilation and groups, on chips that share rows or kernels, dense and sparse."""
+    rng = np.random.default_rng(seed)
+    fixed, _ = random_kernels.make(seed, 0)
+    profile = small_chip(
+        int(rng.integers(3, 60)),
+        int(rng.integers(4_000, 40_000)),
+        int(rng.integers(40, 400)),
+        int(rng.integers(100, 800)),
+        base=LOIHI2 if kernels else LOIHI1,
+    )
+    for dense in (False, True):
+        network = memory.filled(fixed) if dense else fixed
+        try:
+            placement = place(network, profile, dense=dense)
+        except FitError:
+            continue
+        check_by_hand(network, profile, placement)
 
 
 @settings(max_examples=20, deadline=None)

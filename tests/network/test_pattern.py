@@ -16,6 +16,7 @@ from lbi.errors import InputError
 from lbi.files import network_h5
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
+from lbi.network.convolution import Convolution
 from lbi.network.kernels import ConvolutionWeights
 from lbi.network.pattern import density, n_positions, ones, without
 from lbi.quantization.to_floats import dequantize
@@ -239,7 +240,8 @@ def test_a_pruned_convolutions_dense_is_counted_by_hand(rng):
     total = figures["synops_dense_per_step"] + behind["events_per_step"] * 5
     assert record["dense"]["synops_per_step"] == pytest.approx(total)
     profile = load_profile("loihi2")
-    stored = replace(first, weights=CsrMatrix.from_dense(expected.astype(np.int16) * 2), pattern=None)
+    full = Convolution(np.full((3, 4, 3, 3), 2, dtype=np.int16), (2, 1), (1, 1))
+    stored = replace(first, weights=ConvolutionWeights(full, SHAPE), pattern=None)
     assert figures["dense_bits"] == projection_bits(stored, sizes(fixed), profile).bits
 
 

@@ -40,7 +40,7 @@ def make(seed: int, number: int) -> tuple[FixedNetwork, np.ndarray]:
 def neuron(rng: np.random.Generator, n: int) -> FixedCubaLif:
     """A CUBA-LIF neuron with any decays and a low threshold."""
     bias = rng.integers(-50, 50, n) if rng.random() < 0.3 else np.zeros(n)
-    decays = (int(rng.integers(0, 4096)), int(rng.integers(0, 4097)))
+    decays = (int(rng.integers(0, 4096)), int(rng.integers(0, 4096)))
     vth = int(rng.integers(0, rng.choice([30, 100, 400])))
     return FixedCubaLif(*decays, vth, bias.astype(np.int32), int(rng.integers(0, 8)))
 

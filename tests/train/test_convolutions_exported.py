@@ -49,13 +49,19 @@ def folder(tmp_path_factory):
 def test_kernels_stay_kernels_and_are_counted_as_in_training(folder):
     made, model, _, record = folder
     network, fixed = lbi.load(made / "m.pt"), lbi.load(made / "m.loihi")
-    pairs = zip(network.projections[:2], fixed.projections, record["projections"], strict=False)
-    for (projection, stored, entry), square in zip(pairs, (1, 2), strict=True):
+    whole = lbi.quantize(network, "loihi2")
+    pairs = zip(
+        network.projections[:2], whole.projections, fixed.projections, record["projections"], strict=False
+    )
+    for (projection, rounded, stored, entry), square in zip(pairs, (1, 2), strict=True):
         trained = model.layers[projection.target].weight.detach().numpy().astype(np.float64)
         # Pooling repeats each weight over a square.
         assert np.array_equal(projection.weights.kernel, np.kron(trained, np.ones((square, square))))
         assert isinstance(stored.weights, ConvolutionWeights)
-        n_active = np.count_nonzero(trained) * square**2 - stored.n_rounded_to_zero
+        n_rounded = np.count_nonzero(trained) * square**2 - rounded.n_rounded_to_zero
+        assert np.count_nonzero(rounded.weights.kernel) == n_rounded
+        n_active = np.count_nonzero(stored.weights.kernel)  # without channels that cannot change the output
+        assert n_active <= n_rounded
         assert (entry["n_active"], entry["n_weights"]) == (n_active, trained.size * square**2)
         assert entry["density"] == n_active / (trained.size * square**2)
         assert entry["nnz"] == stored.weights.to_csr().nnz

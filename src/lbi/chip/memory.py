@@ -11,24 +11,36 @@ w: weight bits, d: delay bits (only where a projection has delays). Source: neng
 ``nengo_loihi/block.py::Synapse.bits_per_axon`` for the rows; the index rule is the smallest field of
 its ``INDEX_BITS_MAP`` that addresses the core's targets. A dense format also stores the index bits
 ``dense_index`` where a layout has them.
+
+The rows of a convolution that are equal but for their place may be stored once, if a layout's ``shared`` says so:
+
+    rows    bits of a core = Σ over its distinct rows  row(nnz_r, w + d + i)
+    kernels bits of a core = Σ over input channels     row(k_c, w + d)       k_c places of the kernels onto the core
+
+Without such a rule a convolution is stored like other weights, *unrolled*. Sources: nengo-loihi
+``nengo_loihi/block.py::Synapse`` (its input axons map to shared weights, with a first compartment of their own) for rows,
+compile logs of lava-dl for kernels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lbi.chip.profile import HardwareProfile, MemoryLayout
+from lbi.chip.profile import BY_KERNELS, BY_ROWS, HardwareProfile, MemoryLayout
+from lbi.network.csr import Weights
 from lbi.network.fixed import FixedNetwork, FixedProjection, SignMode
 from lbi.network.graph import INPUT
+from lbi.network.kernels import ConvolutionWeights
+from lbi.network.parts import Part, Run
 from lbi.network.pattern import n_positions
 
-DENSE, INDEXED = "dense", "indexed"
-"""The two storage formats of a projection."""
+DENSE, INDEXED, SHARED = "dense", "indexed", "shared"
+"""The storage formats of a projection."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +122,29 @@ class RowFormat:
 
 @dataclass(frozen=True)
 class ProjectionBits:
-    """Synaptic memory of one projection in bits, summed over its cores."""
+    """Synaptic memory of one projection in bits, summed over its cores.
+
+    Attributes:
+        dense: with every weight, in rows.
+        indexed: with the nonzero weights, in rows with indices.
+        chosen: the format.
+        shared: with the rows of a convolution shared; None where the chip has no rule for that.
+    """
 
     dense: int
     indexed: int
     chosen: str
+    shared: int | None = None
 
     @property
     def bits(self) -> int:
         """Bits in the chosen format."""
-        return self.dense if self.chosen == DENSE else self.indexed
+        return {DENSE: self.dense, INDEXED: self.indexed, SHARED: self.shared or 0}[self.chosen]
+
+    @property
+    def unrolled(self) -> int:
+        """Bits in the chosen format, for a shared convolution in the smaller of the others."""
+        return min(self.dense, self.indexed) if self.chosen == SHARED else self.bits
 
 
 def row_format(projection: FixedProjection, layout: MemoryLayout) -> RowFormat:
@@ -151,9 +176,9 @@ def projection_bits(
     profile: HardwareProfile,
     layout: MemoryLayout | None = None,
 ) -> ProjectionBits:
-    """Dense and indexed bits of a projection if its target fills one core after the other.
+    """Bits of a projection in each format if its target fills one core after the other.
 
-    The smaller format is chosen, indexed on a tie; dense only if its rows fit the input axons of a core.
+    The smallest format is chosen, indexed on a tie; dense only if its rows fit the input axons of a core.
 
     Args:
         projection: the projection.
@@ -162,43 +187,98 @@ def projection_bits(
         layout: memory layout; None for the profile's first.
 
     Returns:
-        Bits of both formats, and the chosen one.
+        Bits of all formats, and the chosen one.
     """
-    rows = row_format(projection, layout or profile.layout)
     n_target, n_source = population_sizes[projection.target], projection.weights.shape[1]
     per_core = profile.limits.compartments_per_core.limit or n_target
-    dense = indexed = 0
-    for start in range(0, n_target, per_core):
-        stop = min(start + per_core, n_target)
-        dense += rows.dense_bits(n_source, stop - start)
-        indexed += rows.indexed_bits(synapses_per_axon(projection, start, stop)[1], stop - start)
+    parts = [Run(start, min(start + per_core, n_target)) for start in range(0, n_target, per_core)]
     axons = profile.limits.input_axons_per_core.limit
     can_be_dense = axons is None or n_source <= axons
-    return ProjectionBits(dense, indexed, DENSE if dense < indexed and can_be_dense else INDEXED)
+    found = bits_on_cores(projection, parts, layout or profile.layout, INDEXED)
+    options = {INDEXED: found.indexed}
+    if can_be_dense:
+        options[DENSE] = found.dense
+    if found.shared is not None:
+        options[SHARED] = found.shared
+    return replace(found, chosen=min(options, key=lambda name: options[name]))
 
 
-def synapses_per_axon(
-    projection: FixedProjection, start: int, stop: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Sources (rising) with synapses onto target rows ``start`` to ``stop``, and the synapses of each.
+def bits_on_cores(
+    projection: FixedProjection, parts: Iterable[Part], layout: MemoryLayout, chosen: str
+) -> ProjectionBits:
+    """Bits of a projection in each format, for the parts of its target that the cores hold.
 
     Args:
         projection: the projection.
-        start: first target.
-        stop: one past the last target.
+        parts: the neurons of each core.
+        layout: memory layout.
+        chosen: the format it is stored in.
 
     Returns:
-        The sources and their numbers of synapses, both int32.
+        Bits of all formats.
     """
-    weights = projection.weights
-    columns = weights.columns(start, stop)
-    if columns.size * 8 < weights.shape[1]:
-        sources, counts = np.unique(columns, return_counts=True)
-    else:
-        per_source = np.bincount(columns, minlength=1)
-        sources = np.flatnonzero(per_source)
-        counts = per_source[sources]
-    return sources.astype(np.int32), counts.astype(np.int32)
+    rows, n_source = row_format(projection, layout), projection.weights.shape[1]
+    dense = indexed = shared = 0
+    for part in parts:
+        dense += rows.dense_bits(n_source, part.n)
+        indexed += rows.indexed_bits(projection.weights.synapses_per_source(part)[1], part.n)
+        if can_share(projection, layout):
+            shared += shared_bits(projection, part, layout)
+    return ProjectionBits(dense, indexed, chosen, shared if can_share(projection, layout) else None)
+
+
+def can_share(projection: FixedProjection, layout: MemoryLayout) -> bool:
+    """True if a layout stores what the synapses of a projection share once.
+
+    Args:
+        projection: the projection.
+        layout: memory layout.
+
+    Returns:
+        Whether it does.
+    """
+    return bool(layout.sharing) and isinstance(projection.weights, ConvolutionWeights)
+
+
+def shared_bits(projection: FixedProjection, part: Part, layout: MemoryLayout) -> int:
+    """Bits of a convolution on the core of some of its outputs, with its rows or kernels shared.
+
+    Args:
+        projection: a projection that ``can_share``.
+        part: the outputs on the core; what is not a box of the feature map shares rows box by box.
+        layout: memory layout.
+
+    Returns:
+        Bits of all rows.
+    """
+    weights, rows = projection.weights, row_format(projection, layout)
+    assert isinstance(weights, ConvolutionWeights)
+    boxes = part.boxes(weights.output_shape)
+    if layout.sharing == BY_ROWS:
+        counts = [weights.window(box).distinct_rows() for box in boxes]
+        return rows.indexed_bits(np.concatenate([np.zeros(0, dtype=np.int64), *counts]), part.n)
+    assert layout.sharing == BY_KERNELS
+    channels = np.unique(np.concatenate([np.arange(*box.channels) for box in boxes])) if boxes else []
+    n_out, per_group, height, width = weights.kernel.shape
+    of_group = n_out // weights.convolution.groups
+    per_input = np.repeat(np.bincount(np.asarray(channels, dtype=np.int64) // of_group), per_group)
+    return int(rows.row_bits(per_input * height * width, rows.bits_per_synapse).sum())
+
+
+def entries(projection: FixedProjection, kind: str, layout: MemoryLayout) -> Weights:
+    """The weights of which a spike reads its synapses, in a format: with shared kernels also their zeros.
+
+    Args:
+        projection: the projection.
+        kind: indexed or shared.
+        layout: memory layout.
+
+    Returns:
+        Weights that are nonzero where an entry is read.
+    """
+    if kind == SHARED and layout.sharing == BY_KERNELS:
+        return projection.weights.pattern() or projection.weights
+    return projection.weights
 
 
 def filled(fixed: FixedNetwork) -> FixedNetwork:

@@ -1,8 +1,9 @@
 """Partition of populations into chunks that fit a core, and packing of chunks onto few cores.
 
-A *chunk* is a run of consecutive neurons of one population. Its core holds its rows of synapses of every
-projection into the population. The resources of a chunk grow with every neuron, so each chunk is the longest run
-that fits, found by interpolation search.
+A *chunk* is a run of consecutive neurons of one population, or a tile of a feature map. Its core holds its rows of synapses
+of every projection into the population. The resources of a chunk grow with every neuron, so each run is the longest
+that fits, found by interpolation search. The target of a convolution is cut into tiles (``lbi.chip.tiles``) instead where
+that takes fewer chunks, or as many with fewer input axons.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.chip.memory import DENSE, RowFormat, row_format, synapses_per_axon
+from lbi.chip.memory import DENSE, SHARED, RowFormat, entries, row_format, shared_bits
 from lbi.chip.profile import HardwareProfile
+from lbi.chip.tiles import fewest_tiles
 from lbi.errors import Problems, Rule
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
+from lbi.network.kernels import ConvolutionWeights
+from lbi.network.parts import Box, MapShape, Part, Run
 
 RESOURCES = ("compartments", "synaptic_bits", "input_axons", "output_axons", "memory_bits")
 """Resources of a core; ``memory_bits`` is the total of synapses, state and axon tables."""
@@ -44,16 +48,33 @@ _COMPARTMENTS, _BITS, _INPUTS, _OUTPUTS, _MEMORY = range(5)
 
 @dataclass(frozen=True)
 class Chunk:
-    """Neurons ``start`` to ``stop`` of a population, on one core."""
+    """Neurons of a population on one core: a run of them, or a tile of its feature map."""
 
     population: str
-    start: int
-    stop: int
+    part: Part
 
     @property
     def n(self) -> int:
         """Number of neurons."""
-        return self.stop - self.start
+        return self.part.n
+
+
+def chunk_of_neurons(chunks: Sequence[Chunk], population: str, n: int) -> NDArray[np.int32]:
+    """(n,) the index of the chunk that holds each neuron of a population.
+
+    Args:
+        chunks: chunks of any populations.
+        population: the population's name.
+        n: its number of neurons.
+
+    Returns:
+        Indices of chunks.
+    """
+    found = np.full(n, -1, dtype=np.int32)
+    for index, chunk in enumerate(chunks):
+        if chunk.population == population:
+            found[chunk.part.neurons] = index
+    return found
 
 
 def core_limits(profile: HardwareProfile) -> NDArray[np.float64]:
@@ -77,7 +98,7 @@ def core_limits(profile: HardwareProfile) -> NDArray[np.float64]:
 
 
 class Axons(NamedTuple):
-    """The rows of an indexed projection on a chunk's core: bits, sources (rising), synapses per source."""
+    """The rows of an indexed or shared projection on a chunk's core: bits, sources (rising), synapses per source."""
 
     bits: int
     sources: NDArray[np.int32]
@@ -90,7 +111,7 @@ class Partition:
     Args:
         fixed: the network.
         profile: the chip.
-        formats: projection → "dense" or "indexed".
+        formats: projection → "dense", "indexed" or "shared".
     """
 
     def __init__(self, fixed: FixedNetwork, profile: HardwareProfile, formats: Mapping[str, str]) -> None:
@@ -99,27 +120,28 @@ class Partition:
         self.formats = formats
         self.limits = core_limits(profile)
         self.rows = {p.name: row_format(p, profile.layout) for p in fixed.projections}
+        self.entries = {p.name: entries(p, formats[p.name], profile.layout) for p in fixed.projections}
         self.incoming: dict[str, dict[str, list[FixedProjection]]] = {p.name: {} for p in fixed.populations}
         for projection in fixed.projections:
             self.incoming[projection.target].setdefault(projection.source, []).append(projection)
         self.outputs = {p.name: np.zeros(p.n, dtype=np.int64) for p in fixed.populations}
         self.chunks: dict[str, list[Chunk]] = {}
         # Chunks are measured repeatedly (cut, packed, traced), each time with a pass over their synapses.
-        self._trials: dict[tuple[str, int, int], Axons] = {}
-        self._kept: dict[tuple[str, int, int], Axons] = {}
+        self._trials: dict[tuple[str, Part], Axons] = {}
+        self._kept: dict[tuple[str, Part], Axons] = {}
 
     def measure(self, chunk: Chunk) -> NDArray[np.int64]:
         """(5,) resources that a chunk uses; output axons count the destinations known so far.
 
         Args:
-            chunk: a run of consecutive neurons of one population.
+            chunk: neurons of one population.
 
         Returns:
             Compartments, synaptic bits, input axons, output axons, memory bits.
         """
         use = np.zeros(5, dtype=np.int64)
         use[_COMPARTMENTS] = chunk.n
-        use[_OUTPUTS] = self.outputs[chunk.population][chunk.start : chunk.stop].sum()
+        use[_OUTPUTS] = self.outputs[chunk.population][chunk.part.neurons].sum()
         for projections in self.incoming[chunk.population].values():
             reached = []
             for projection in projections:
@@ -142,38 +164,48 @@ class Partition:
         return axons.bits, axons.sources
 
     def axons(self, projection: FixedProjection, chunk: Chunk) -> Axons:
-        """The rows of an indexed projection on a chunk's core.
+        """The rows of an indexed or shared projection on a chunk's core.
 
         Args:
             projection: a projection into the chunk's population.
-            chunk: a run of consecutive neurons of one population.
+            chunk: neurons of one population.
 
         Returns:
             The rows.
         """
-        key = (projection.name, chunk.start, chunk.stop)
+        key = (projection.name, chunk.part)
         found = self._kept.get(key) or self._trials.get(key)
         if found is None:
-            sources, counts = synapses_per_axon(projection, chunk.start, chunk.stop)
-            found = Axons(self.rows[projection.name].indexed_bits(counts, chunk.n), sources, counts)
-            self._trials[key] = found
+            sources, counts = self.entries[projection.name].synapses_per_source(chunk.part)
+            if self.formats[projection.name] == SHARED:
+                bits = shared_bits(projection, chunk.part, self.profile.layout)
+            else:
+                bits = self.rows[projection.name].indexed_bits(counts, chunk.n)
+            found = self._trials[key] = Axons(bits, sources, counts)
         return found
 
-    def _keep(self, chunk: Chunk) -> None:
-        """Keep the measurements of a chosen chunk and drop those of all other trials."""
-        for projections in self.incoming[chunk.population].values():
-            for projection in projections:
-                key = (projection.name, chunk.start, chunk.stop)
-                if key in self._trials:
-                    self._kept[key] = self._trials[key]
+    def _keep(self, *chunks: Chunk) -> None:
+        """Keep the measurements of chosen chunks and drop those of all other trials."""
+        for key in [key for chunk in chunks for key in self._keys(chunk)]:
+            if key in self._trials:
+                self._kept[key] = self._trials[key]
         self._trials.clear()
+
+    def _drop(self, chunk: Chunk) -> None:
+        """Drop the measurements of a chunk that was not chosen."""
+        for key in self._keys(chunk):
+            self._kept.pop(key, None)
+
+    def _keys(self, chunk: Chunk) -> list[tuple[str, Part]]:
+        projections = self.incoming[chunk.population].values()
+        return [(projection.name, chunk.part) for group in projections for projection in group]
 
     def reached(self, source: str, chunk: Chunk) -> NDArray[Any]:
         """Neurons of ``source`` with an axon into a chunk, rising, over all projections between them.
 
         Args:
             source: a population or ``"input"``.
-            chunk: a run of consecutive neurons of one population.
+            chunk: neurons of one population.
 
         Returns:
             Indices of neurons.
@@ -185,7 +217,7 @@ class Partition:
         """The largest fraction of a core's resources that a chunk uses; up to 1 it fits.
 
         Args:
-            chunk: a run of consecutive neurons of one population.
+            chunk: neurons of one population.
 
         Returns:
             The fraction.
@@ -196,7 +228,7 @@ class Partition:
         """True if the chunk fits a core.
 
         Args:
-            chunk: a run of consecutive neurons of one population.
+            chunk: neurons of one population.
 
         Returns:
             Whether it does.
@@ -226,7 +258,11 @@ class Partition:
 
         A timestep lasts as long as its busiest core, so equal chunks are faster than full ones and a remainder.
         """
-        few = {name: chunks for name, chunks in self.chunks.items() if 1 < len(chunks) <= EVEN_UP_TO}
+        few = {
+            name: chunks
+            for name, chunks in self.chunks.items()
+            if 1 < len(chunks) <= EVEN_UP_TO and isinstance(chunks[0].part, Run)
+        }
         even = self.chunks | {name: _even(name, chunks) for name, chunks in few.items()}
         if even == self.chunks:
             return None
@@ -241,15 +277,55 @@ class Partition:
         return None
 
     def _cut_population(self, name: str, problems: Problems) -> list[Chunk]:
+        """The population in runs, or in tiles where that takes fewer chunks, or as many with fewer input axons."""
+        whole, shape = Chunk(name, Run(0, self.outputs[name].size)), self._map_shape(name)
+        tiles = None if shape is None or self.fits(whole) else self._cut_into_tiles(name, shape)
+        if tiles is None:
+            return self._cut_into_runs(name, problems, None)
+        found = Problems()
+        bound = (len(tiles), self._input_axons(tiles))
+        runs = self._cut_into_runs(name, found, bound)
+        better = sum(chunk.n for chunk in runs) == whole.n and (len(runs), self._input_axons(runs)) <= bound
+        for chunk in tiles if better else runs:
+            self._drop(chunk)
+        return runs if better else tiles
+
+    def _input_axons(self, chunks: Sequence[Chunk]) -> int:
+        return sum(int(self.measure(chunk)[_INPUTS]) for chunk in chunks)
+
+    def _map_shape(self, name: str) -> MapShape | None:
+        """(channels, height, width) of a population that a convolution leads to; None for others."""
+        for projections in self.incoming[name].values():
+            for projection in projections:
+                if isinstance(projection.weights, ConvolutionWeights):
+                    return projection.weights.output_shape
+        return None
+
+    def _cut_into_tiles(self, name: str, shape: MapShape) -> list[Chunk] | None:
+        def fits(box: Box) -> bool:
+            return self.fits(Chunk(name, box))
+
+        def axons(box: Box) -> int:
+            return int(self.measure(Chunk(name, box))[_INPUTS])
+
+        tiles = fewest_tiles(shape, self.limits[_COMPARTMENTS], fits, axons)
+        chunks = [Chunk(name, box) for box in tiles or ()]
+        self._keep(*chunks)
+        return chunks or None
+
+    def _cut_into_runs(self, name: str, problems: Problems, most: tuple[int, int] | None) -> list[Chunk]:
+        """The longest runs that fit, one after the other; unfinished where they pass ``most`` chunks or input axons."""
         n = self.outputs[name].size
         chunks: list[Chunk] = []
-        start, length = 0, int(min(n, self.limits[_COMPARTMENTS]))
-        while start < n:
+        start, length, axons = 0, int(min(n, self.limits[_COMPARTMENTS])), 0
+        while start < n and (most is None or (len(chunks) < most[0] and axons <= most[1])):
             stop = self._longest(name, start, n, length)
             if stop == start:
-                self._report(Chunk(name, start, start + 1), problems)
+                self._report(name, start, problems)
                 return chunks
-            chunks.append(Chunk(name, start, stop))
+            chunks.append(Chunk(name, Run(start, stop)))
+            if most is not None:
+                axons += self._input_axons(chunks[-1:])
             self._keep(chunks[-1])
             start, length = stop, stop - start
         return chunks
@@ -265,7 +341,7 @@ class Partition:
         for attempt in range(2 * n.bit_length() + 8):
             if bad - good <= 1:
                 break
-            share = self.share(Chunk(name, start, trial))
+            share = self.share(Chunk(name, Run(start, trial)))
             if share <= 1.0:
                 good = trial
             else:
@@ -276,9 +352,12 @@ class Partition:
             trial = min(max(aim, good + 1), bad - 1)
         return good
 
-    def _report(self, chunk: Chunk, problems: Problems) -> None:
+    def _report(self, population: str, neuron: int, problems: Problems) -> None:
         """Note all limits that a single neuron exceeds."""
-        where = f"population {chunk.population!r}, neuron {chunk.start}"
+        where, chunk = (
+            f"population {population!r}, neuron {neuron}",
+            Chunk(population, Run(neuron, neuron + 1)),
+        )
         for name, use, limit in zip(RESOURCES, self.measure(chunk), self.limits, strict=True):
             if use > limit:
                 found, chip = f"{use} {name.replace('_', ' ')} for this neuron alone", self.profile.name
@@ -296,9 +375,9 @@ class Partition:
 
 def _even(name: str, chunks: Sequence[Chunk]) -> list[Chunk]:
     """The same neurons in the same number of chunks, with sizes that differ by at most one."""
-    n = chunks[-1].stop if chunks else 0
+    n = sum(chunk.n for chunk in chunks)
     bounds = [n * i // len(chunks) for i in range(len(chunks) + 1)]
-    return [Chunk(name, start, stop) for start, stop in pairwise(bounds)]
+    return [Chunk(name, Run(start, stop)) for start, stop in pairwise(bounds)]
 
 
 def _union(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -13,14 +13,14 @@ from lbi.chip import rules
 from lbi.chip.memory import (
     DENSE,
     INDEXED,
+    SHARED,
     ProjectionBits,
+    bits_on_cores,
     projection_bits,
-    row_format,
     sizes,
-    synapses_per_axon,
 )
 from lbi.chip.mesh import arrange, slot_positions
-from lbi.chip.partition import RESOURCES, Chunk, Partition, pack
+from lbi.chip.partition import RESOURCES, Chunk, Partition, chunk_of_neurons, pack
 from lbi.chip.profile import HardwareProfile
 from lbi.errors import FitError, Problems, Rule
 from lbi.network.fixed import FixedNetwork
@@ -36,7 +36,7 @@ class AxonTable:
     Attributes:
         sources: (n_axons,) source neuron.
         chunks: (n_axons,) index of the chunk.
-        synapses: (n_axons,) stored synapses of the axon on that chunk.
+        synapses: (n_axons,) synapses that a spike of the source reads on that chunk.
     """
 
     sources: NDArray[np.int32]
@@ -50,12 +50,12 @@ class Placement:
 
     Attributes:
         chip: name of the chip.
-        chunks: runs of neurons.
+        chunks: runs of neurons, and tiles of feature maps.
         core_of_chunk: (n_chunks,) core of each chunk.
         positions: (n_cores, 3) chip, column, row.
         use: resource → (n_cores,) amount used.
         limits: resource → capacity per core, or None where no limit is known.
-        formats: projection → "dense" or "indexed".
+        formats: projection → "dense", "indexed" or "shared".
         bits: projection → its memory as placed.
         axons: projection → its input axons. Dense projections are left out: every source reaches every
             chunk.
@@ -100,12 +100,8 @@ class Placement:
         Returns:
             Indices of cores.
         """
-        parts = [
-            np.full(chunk.n, core, dtype=np.int32)
-            for chunk, core in zip(self.chunks, self.core_of_chunk, strict=True)
-            if chunk.population == population
-        ]
-        return np.concatenate(parts)
+        n = sum(chunk.n for chunk in self.chunks if chunk.population == population)
+        return self.core_of_chunk[chunk_of_neurons(self.chunks, population, n)].astype(np.int32)
 
 
 def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False) -> Placement:
@@ -177,7 +173,7 @@ def _pack(partition: Partition) -> _Packed:
     axons = {
         projection.name: _axon_table(partition, projection.name, chunks)
         for projection in fixed.projections
-        if partition.formats[projection.name] == INDEXED
+        if partition.formats[projection.name] != DENSE
     }
     uses = np.array([partition.measure(chunk) for chunk in chunks], dtype=np.int64)
     traffic = _traffic(fixed, chunks, axons)
@@ -186,7 +182,7 @@ def _pack(partition: Partition) -> _Packed:
 
 
 def _partition(fixed: FixedNetwork, profile: HardwareProfile, dense: bool, problems: Problems) -> Partition:
-    """The partition with the smaller format per projection; if that does not fit, with indexed formats only."""
+    """The partition with the smallest format per projection; if that does not fit, without dense ones."""
     if dense:
         n_of = sizes(fixed)
         formats = {
@@ -204,7 +200,8 @@ def _partition(fixed: FixedNetwork, profile: HardwareProfile, dense: bool, probl
     found = Problems()
     partition.cut(found)
     if found and DENSE in chosen.values():
-        partition = Partition(fixed, profile, dict.fromkeys(chosen, INDEXED))
+        sparse = {name: kind if kind == SHARED else INDEXED for name, kind in chosen.items()}
+        partition = Partition(fixed, profile, sparse)
         found = Problems()
         partition.cut(found)
     for problem in found:
@@ -234,15 +231,15 @@ def _traffic(fixed: FixedNetwork, chunks: tuple[Chunk, ...], axons: Mapping[str,
         p.name: np.array([i for i, c in enumerate(chunks) if c.population == p.name])
         for p in fixed.populations
     }
+    chunk_of = {p.name: chunk_of_neurons(chunks, p.name, p.n) for p in fixed.populations}
     for projection in fixed.projections:
         if projection.source == INPUT:
             continue
         senders, receivers = of[projection.source], of[projection.target]
         if projection.name in axons:
             table = axons[projection.name]
-            stops = np.array([chunks[i].stop for i in senders])
-            from_ = senders[np.searchsorted(stops, table.sources, side="right")]
-            to, weight = table.chunks, np.ones(from_.size)
+            from_, to = chunk_of[projection.source][table.sources], table.chunks
+            weight = np.ones(from_.size)
         else:
             from_, to = np.repeat(senders, receivers.size), np.tile(receivers, senders.size)
             weight = np.array([float(chunks[i].n) for i in from_])
@@ -286,12 +283,8 @@ def _merge_axons(
     on_core: dict[int, list[Chunk]] = {}
     for chunk, core in zip(chunks, core_of_chunk, strict=True):
         on_core.setdefault(int(core), []).append(chunk)
-    senders = {
-        name: (
-            np.array([c.stop for c in chunks if c.population == name]),
-            np.array([core for c, core in zip(chunks, core_of_chunk, strict=True) if c.population == name]),
-        )
-        for name in partition.chunks
+    cores = {
+        p.name: core_of_chunk[chunk_of_neurons(chunks, p.name, p.n)] for p in partition.fixed.populations
     }
     for core, members in on_core.items():
         sources = [source for chunk in members for source in partition.incoming[chunk.population]]
@@ -301,21 +294,19 @@ def _merge_axons(
             spare = counts - 1
             use[core, [inputs, memory]] -= np.array([1, entry]) * int(spare.sum())
             if source != INPUT:
-                stops, cores = senders[source]
-                from_ = cores[np.searchsorted(stops, values, side="right")]
+                from_ = cores[source][values]
                 np.subtract.at(use[:, outputs], from_, spare)
                 np.subtract.at(use[:, memory], from_, spare * entry)
 
 
 def _placed_bits(partition: Partition, chunks: tuple[Chunk, ...]) -> dict[str, ProjectionBits]:
-    bits = {}
-    for projection in partition.fixed.projections:
-        rows = row_format(projection, partition.profile.layout)
-        dense = indexed = 0
-        for chunk in chunks:
-            if chunk.population == projection.target:
-                counts = synapses_per_axon(projection, chunk.start, chunk.stop)[1]
-                dense += rows.dense_bits(projection.weights.shape[1], chunk.n)
-                indexed += rows.indexed_bits(counts, chunk.n)
-        bits[projection.name] = ProjectionBits(dense, indexed, partition.formats[projection.name])
-    return bits
+    layout = partition.profile.layout
+    return {
+        p.name: bits_on_cores(
+            p,
+            [chunk.part for chunk in chunks if chunk.population == p.target],
+            layout,
+            partition.formats[p.name],
+        )
+        for p in partition.fixed.projections
+    }

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, MinLen, Predicate
+from annotated_types import Ge, Gt, Len, MinLen, Predicate
 
 from lbi.errors import Rule
 from lbi.network.fixedpoint import NumberFormats
-from lbi.records import Takes
+from lbi.records import OneOf, Takes
 
 CONFIDENCES = ("published", "derived", "third-party", "inferred", "assumption", "not published")
 """How far a number can be trusted, best first; "derived" is arithmetic on published numbers."""
@@ -88,6 +88,15 @@ RISING = Annotated[
 ]
 NAMES = Annotated[tuple[str, ...], MinLen(1), Takes('a list of model names, or ["*"]')]
 
+BY_ROWS, BY_KERNELS = "rows", "kernels"
+"""What a core stores once for a convolution: rows that are equal but for their place, or the kernels."""
+
+SHARING = Annotated[
+    tuple[Annotated[str, OneOf((BY_ROWS, BY_KERNELS))], ...],
+    Len(1, 1),
+    Takes(f'["{BY_ROWS}"] or ["{BY_KERNELS}"]'),
+]
+
 KNOWN = Rule("missing-value", "a value; an assumption will do")
 """The rule that a quantity without value breaks where one is needed."""
 
@@ -147,6 +156,7 @@ class MemoryLayout:
     Attributes:
         capacity: bits per core.
         block: synapses that share a header (None: the whole row).
+        shared: what is stored once for a convolution; without it, convolutions are stored unrolled.
     """
 
     name: str
@@ -159,6 +169,13 @@ class MemoryLayout:
     index_bits: LayoutWidths
     dense_index: LayoutExtraBits
     delay: LayoutExtraBits
+    shared: Annotated[Quantity | None, Measure(("forms",), SHARING)] = None
+
+    @property
+    def sharing(self) -> str | None:
+        """``BY_ROWS``, ``BY_KERNELS``, or None if convolutions are stored unrolled."""
+        value = None if self.shared is None else self.shared.value
+        return str(value[0]) if isinstance(value, tuple) else None
 
 
 @dataclass(frozen=True)

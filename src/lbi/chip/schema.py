@@ -311,7 +311,7 @@ def _file() -> Table:
             {name: _format(name, unit) for name, unit in FORMAT_UNITS.items()}, OPTIONAL_FORMATS
         ),
         "memory": Annotated[
-            _each(_table({"label": Text, **_measured(MemoryLayout)})),
+            _each(_table({"label": Text, **_measured(MemoryLayout)}, ("shared",))),
             MinLen(1),
             Takes("at least one layout"),
         ],

@@ -213,7 +213,7 @@ def _names(paths: tuple[Path, ...]) -> list[str]:
 
 def _record(estimates: list[Estimate], names: list[str]) -> dict[str, Any]:
     """The JSON record: the first export's estimate; for several, also all estimates and their ratios."""
-    from lbi.costing.result import ratios
+    from lbi.costing.ratios import ratios
 
     records = [{"name": name} | estimate.to_dict() for name, estimate in zip(names, estimates, strict=True)]
     if len(records) == 1:

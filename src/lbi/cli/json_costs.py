@@ -125,6 +125,8 @@ class Costs(TypedDict):
     """Spikes of all populations per timestep (count)"""
     synaptic_memory_bits: Count
     """Synaptic memory of the whole network (bits)"""
+    unrolled_memory_bits: Count
+    """The same without sharing between the synapses of a convolution on the same cores (bits)"""
     n_cores: Count | None
     """Neuron cores (count); null if it does not fit"""
     energy_pj_per_step: Range | None

@@ -55,12 +55,14 @@ class ExportedPopulation(TypedDict, extra_items=int | bool | Extremes):  # type:
 
 
 class MemoryBits(TypedDict):
-    """Synaptic memory of a projection in either format."""
+    """Synaptic memory of a projection in each format."""
 
     dense: Count
     """Stored dense (bits)"""
     indexed: Count
     """Stored with indices (bits)"""
+    shared: Count | None
+    """A convolution with its rows or kernels stored once per core (bits); null for others, and where the chip has no rule"""
 
 
 class ExportedProjection(TypedDict):
@@ -84,7 +86,7 @@ class ExportedProjection(TypedDict):
     """Weights of the dense layer: of kernels their entries, otherwise synapses (count)"""
     density: Share
     """n_active / n_weights (share, 0 to 1)"""
-    format: Literal["dense", "indexed"]
+    format: Literal["dense", "indexed", "shared"]
     """How the chip stores the weights"""
     bits: Count
     """Width of a weight (bits)"""
@@ -229,7 +231,7 @@ class ProjectionCosts(TypedDict):
     """Weights of the dense layer: all, or a convolution's kernel at every place (count)"""
     density: Share
     """nnz / n_dense (share, 0 to 1)"""
-    format: Literal["dense", "indexed"]
+    format: Literal["dense", "indexed", "shared"]
     """How the chip stores it"""
     bits: Count
     """Synaptic memory as stored (bits)"""
@@ -237,6 +239,10 @@ class ProjectionCosts(TypedDict):
     """Memory of the dense layer (bits)"""
     indexed_bits: Count
     """Stored with indices (bits)"""
+    shared_bits: Count | None
+    """A convolution with its rows or kernels stored once per core (bits); null for others, and where the chip has no rule"""
+    unrolled_bits: Count
+    """bits, or for a shared convolution those of the smaller other format (bits)"""
     host_csr_bytes: Count
     """Stored as CSR arrays on the host (bytes)"""
     host_dense_bytes: Count
@@ -272,7 +278,9 @@ class MemoryUse(TypedDict):
     dense_bits: Count
     """All projections stored dense (bits)"""
     sparse_bits: Count
-    """Each projection in its cheaper format (bits)"""
+    """Each projection in its cheapest format (bits)"""
+    unrolled_bits: Count
+    """The same without sharing between the synapses of a convolution (bits)"""
     capacity_bits_per_core: Count
     """Synaptic memory of a core (bits)"""
 

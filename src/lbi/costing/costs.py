@@ -25,7 +25,7 @@ from lbi.costing.counts import Loads
 def energy_parts(costs: CostSet, events: Mapping[str, float]) -> dict[str, float]:
     """Energy in pJ by part, for counts of events.
 
-    Input messages count as messages within a tile, because their origin is unknown.
+    Input messages are charged as sent within a tile, because their origin is unknown (docs/hardware.md).
 
     Args:
         costs: a cost set of the chip.

@@ -222,7 +222,7 @@ class PlacedNetwork:
             if chunk.population != name:
                 continue
             core = self.placement.core_of_chunk[index]
-            neurons = slice(chunk.start, chunk.stop)
+            neurons = chunk.part.neurons
             n_active = np.count_nonzero(batch.active[name][:, :, neurons], axis=2)
             loads.cores["update_active"][:, at, core] += n_active
             loads.cores["update_inactive"][:, at, core] += chunk.n - n_active

@@ -30,6 +30,7 @@ from lbi.errors import FitError, InputError, Problem, Rule
 from lbi.network.activity import Activity
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
+from lbi.network.parts import Run
 from lbi.network.pattern import n_positions
 from lbi.network.restored import restored, spread
 
@@ -270,7 +271,7 @@ def _place_dense(fixed: FixedNetwork, profile: HardwareProfile) -> tuple[Placeme
     place_of = {population.name: i for i, population in enumerate(fixed.populations)}
     placement = Placement(
         chip=profile.name,
-        chunks=tuple(Chunk(population.name, 0, population.n) for population in fixed.populations),
+        chunks=tuple(Chunk(population.name, Run(0, population.n)) for population in fixed.populations),
         core_of_chunk=np.zeros(len(fixed.populations), dtype=np.int64),
         positions=np.zeros((1, 3), dtype=np.int64),
         use={name: np.zeros(1, dtype=np.int64) for name in RESOURCES}

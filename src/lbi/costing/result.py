@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.chip.memory import ProjectionBits, filled, projection_bits, sizes
+from lbi.chip.memory import SHARED, ProjectionBits, filled, projection_bits, sizes
 from lbi.chip.placement import Placement
 from lbi.chip.profile import HardwareProfile, Quantity
 from lbi.costing.budgets import recorded_budget
 from lbi.costing.checkpoints import check_points
 from lbi.costing.cores import CoreLoad, TimeBound
 from lbi.costing.ranges import Range, hull
+from lbi.costing.ratios import ratios
 from lbi.costing.shares import Saving
 from lbi.errors import Problem
 from lbi.network.fixed import FixedNetwork
@@ -81,6 +82,11 @@ class CostBreakdown:
         return self.events["synop_dense"] + self.events["synop_indexed"]
 
     @property
+    def unrolled_bits(self) -> int:
+        """Synaptic memory with every convolution stored unrolled, over all cores."""
+        return sum(bits.unrolled for bits in self.placement.bits.values())
+
+    @property
     def neuron_updates(self) -> float:
         """Active and inactive updates per timestep: every neuron, every step."""
         return self.events["update_active"] + self.events["update_inactive"]
@@ -110,6 +116,7 @@ class CostBreakdown:
             "neuron_updates_per_step": self.neuron_updates,
             "spikes_per_step": self.events["spike"],
             "synaptic_memory_bits": self.placement.synaptic_bits,
+            "unrolled_memory_bits": self.unrolled_bits,
             "n_cores": self.placement.n_cores if self.fits else None,
             "energy_pj_per_step": energy.to_dict() if energy else None,
             "time_ns_per_step": time.to_dict() if time else None,
@@ -152,43 +159,6 @@ def _per_core(placement: Placement) -> dict[str, dict[str, float | int | None]]:
         }
         for name, used in placement.use.items()
     }
-
-
-RATIO_KEYS = (
-    "synops_per_step",
-    "neuron_updates_per_step",
-    "spikes_per_step",
-    "synaptic_memory_bits",
-    "n_cores",
-    "energy_pj_per_step",
-    "time_ns_per_step",
-)
-
-
-def ratios(over: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
-    """``over / under`` key by key; ranges are divided end by end; None where undefined.
-
-    Args:
-        over: one record of costs.
-        under: another.
-
-    Returns:
-        Key → ratio.
-    """
-    result: dict[str, Any] = {}
-    for key in RATIO_KEYS:
-        a, b = over[key], under[key]
-        if a is None or b is None:
-            result[key] = None
-        elif isinstance(a, dict):
-            result[key] = {end: _ratio(a[end], b[end]) for end in ("low", "high")}
-        else:
-            result[key] = _ratio(a, b)
-    return result
-
-
-def _ratio(a: float, b: float) -> float | None:
-    return a / b if b else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,6 +225,8 @@ class ProjectionFigures:
             "bits": self.bits.bits,
             "dense_bits": self.dense_bits,
             "indexed_bits": self.bits.indexed,
+            "shared_bits": self.bits.shared,
+            "unrolled_bits": self.bits.unrolled,
             "host_csr_bytes": self.csr_bytes,
             "host_dense_bytes": self.dense_bytes,
             "events_per_step": self.events_per_step,
@@ -384,6 +356,7 @@ class Estimate:
                     for p, b in zip(dense.projections, full, strict=True)
                 ),
                 "sparse_bits": sum(b.bits for b in bits),
+                "unrolled_bits": sum(b.unrolled for b in bits),
                 "capacity_bits_per_core": int(layout.capacity.number),
             }
         return layouts
@@ -403,6 +376,21 @@ class Estimate:
             )
         return found
 
+    @property
+    def shares(self) -> bool:
+        """True if the chip stores what the synapses of a convolution share once, dense or sparse."""
+        return SHARED in (*self.dense.placement.formats.values(), *self.sparse.placement.formats.values())
+
+    def _sharing_notes(self) -> list[str]:
+        """How the chip stores convolutions, and how sure that is."""
+        rule = self.profile.layout.shared
+        if not self.shares or rule is None:
+            return []
+        return [
+            f"Convolutions share their {self.profile.layout.sharing} on each core ({rule.confidence}: {rule.source}); "
+            "the unrolled figure is what they take without sharing, on the same cores."
+        ]
+
     def _update_notes(self) -> list[str]:
         """What became of neurons that cannot change the output."""
         sparse, dense = self.sparse.neuron_updates, self.dense.neuron_updates
@@ -419,6 +407,7 @@ class Estimate:
         found = [
             "Dense and sparse costs are of the same spikes. Dense rows are fetched with their zeros.",
             *self._pattern_notes(),
+            *self._sharing_notes(),
             *self._update_notes(),
             "Not counted: host and embedded processors, input and output, off-chip links, loading of weights.",
         ]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.chip.events import CORE_EVENTS, MESSAGES, TRAFFIC_EVENTS
-from lbi.chip.memory import DENSE
-from lbi.costing.counts import Loads, PlacedNetwork, Source
+from lbi.chip.memory import DENSE, SHARED
+from lbi.costing.counts import Loads, PlacedNetwork, Source, dense_synops
 from lbi.network.activity import Activity
 from lbi.network.graph import INPUT
 
@@ -86,8 +86,11 @@ def _sums(network: PlacedNetwork, activity: Activity) -> tuple[Loads, list[Loads
 
     for projection in fixed.projections:
         counts, at = activity.projections[projection.name], latency[projection.source]
-        is_dense = placement.formats[projection.name] == DENSE
+        kind = placement.formats[projection.name]
+        is_dense = kind == DENSE
         fetched = counts.events * projection.weights.shape[0] if is_dense else counts.synops
+        if kind == SHARED and int(placement.axons[projection.name].synapses.sum()) > projection.weights.nnz:
+            fetched = dense_synops(projection, activity)[0]  # kernels are read with their zeros
         add("synop_dense" if is_dense else "synop_indexed", projection.target, at, fetched)
     for population in fixed.populations:
         record, at = activity.populations[population.name], latency[population.name]

@@ -100,7 +100,7 @@ class ExportJob:
 
     @property
     def formats(self) -> dict[str, str]:
-        """Projection → "dense" or "indexed", whichever takes less memory on this chip."""
+        """Projection → "dense", "indexed" or "shared", whichever takes least memory on this chip."""
         return {name: bits.chosen for name, bits in self.memory.items()}
 
     @cached_property

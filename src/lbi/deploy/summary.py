@@ -51,8 +51,8 @@ def projections(
 
     Args:
         fixed: the network; its density is that of the layer as trained, before neurons were removed.
-        formats: projection → "dense" or "indexed", as the chip stores it.
-        bits: projection → its synaptic memory in bits, in either format.
+        formats: projection → "dense", "indexed" or "shared", as the chip stores it.
+        bits: projection → its synaptic memory in bits, in each format.
 
     Returns:
         The records, in the network's order.
@@ -76,6 +76,7 @@ def projections(
             "memory_bits": {
                 "dense": bits[projection.name].dense,
                 "indexed": bits[projection.name].indexed,
+                "shared": bits[projection.name].shared,
             },
         }
         for projection, trained in zip(fixed.projections, restored(fixed).projections, strict=True)

@@ -66,7 +66,7 @@ def write(network: FixedNetwork, path: Path, formats: Mapping[str, str] | None =
     Args:
         network: the network.
         path: file to write; must not exist.
-        formats: projection → memory format ("dense", "indexed") to store with it.
+        formats: projection → memory format ("dense", "indexed", "shared") to store with it.
     """
     with new_hdf5(path) as file:
         _write(network, file)

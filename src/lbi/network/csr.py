@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.errors import InputError, Problems, Rule
+from lbi.network.parts import Part
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -114,6 +115,17 @@ class Weights(ABC):
 
         Returns:
             Column indices, rising within a row.
+        """
+
+    @abstractmethod
+    def synapses_per_source(self, part: Part) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Sources (rising) with synapses onto a part of the target, and the number of synapses of each.
+
+        Args:
+            part: some target neurons.
+
+        Returns:
+            The sources and their numbers of synapses, both int32.
         """
 
     @abstractmethod
@@ -267,6 +279,25 @@ class CsrMatrix(Weights):
             Column indices, rising within a row.
         """
         return self.indices[self.indptr[start] : self.indptr[stop]]
+
+    def synapses_per_source(self, part: Part) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Sources (rising) with synapses onto a part of the target, and the number of synapses of each.
+
+        Args:
+            part: some target neurons.
+
+        Returns:
+            The sources and their numbers of synapses, both int32.
+        """
+        parts = [self.columns(start, stop) for start, stop in part.runs]
+        columns = parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, dtype=np.int32), *parts])
+        if columns.size * 8 < self.shape[1]:
+            sources, counts = np.unique(columns, return_counts=True)
+        else:
+            per_source = np.bincount(columns, minlength=1)
+            sources = np.flatnonzero(per_source)
+            counts = per_source[sources]
+        return sources.astype(np.int32), counts.astype(np.int32)
 
     def pattern(self) -> None:
         """None: a weight may be anywhere."""

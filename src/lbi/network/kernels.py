@@ -20,6 +20,8 @@ from lbi.errors import InputError, Problems, Rule
 from lbi.limits import MOST_NEURONS
 from lbi.network.convolution import Convolution
 from lbi.network.csr import CsrMatrix, Weights
+from lbi.network.parts import Box, Part
+from lbi.network.window import Window
 
 KERNEL = Rule(
     "convolution-kernel",
@@ -252,6 +254,43 @@ class ConvolutionWeights(Weights):
             weights = np.broadcast_to(self.kernel[k][channel, i, j], exists.shape)
             yield columns[exists].astype(np.int32), weights[exists], exists.sum(axis=1)
             row += n
+
+    @cached_property
+    def cumulated(self) -> NDArray[np.int64]:
+        """(groups, n_out / groups + 1, n_in / groups, height, width) nonzero weights of a group's first output channels."""
+        n_out, per_group, height, width = self.kernel.shape
+        groups = self.convolution.groups
+        nonzero = (self.kernel != 0).reshape(groups, n_out // groups, per_group, height, width)
+        return np.pad(np.cumsum(nonzero, axis=1, dtype=np.int64), ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0)))
+
+    def window(self, box: Box) -> Window:
+        """The inputs under the kernel of the outputs in a box.
+
+        Args:
+            box: a box of the target's neurons.
+
+        Returns:
+            The window.
+        """
+        return Window(self.convolution, self.input_shape, self.cumulated, box)
+
+    def synapses_per_source(self, part: Part) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Sources (rising) with synapses onto a part of the target, and the number of synapses of each.
+
+        Args:
+            part: some target neurons.
+
+        Returns:
+            The sources and their numbers of synapses, both int32.
+        """
+        found = [self.window(box).synapses() for box in part.boxes(self.output_shape)]
+        if len(found) == 1:
+            return found[0]
+        counts = np.zeros(self.shape[1], dtype=np.int32)
+        for sources, n in found:
+            counts[sources] += n
+        sources = np.flatnonzero(counts)
+        return sources.astype(np.int32), counts[sources]
 
     def with_data(self, data: ArrayLike) -> tuple[ConvolutionWeights, NDArray[np.intp]]:
         """The same convolution with new nonzero values, and the positions of those that are not zero.

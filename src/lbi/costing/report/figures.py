@@ -141,6 +141,9 @@ def _memory_lines(estimate: Estimate) -> list[Line]:
             bits,
         )
     ]
+    if estimate.shares:
+        label = "  with convolutions unrolled"
+        lines.append(_both(estimate, "unrolled", label, lambda side: float(side.unrolled_bits), bits))
     for name, layout in list(estimate.memory_layouts().items())[1:]:
         a, b = layout["dense_bits"], layout["sparse_bits"]
         label = f"  what-if: {layout['label']}"

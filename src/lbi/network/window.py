@@ -1,0 +1,91 @@
+"""The inputs of a convolution that reach a box of its outputs, counted without unrolling.
+
+Along each axis an input lies under some taps of the kernel for some outputs of the box. All counts are products of these
+relations of the two axes with the nonzero weights of the kernel, since height and width are independent.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbi.network.convolution import Convolution
+from lbi.network.parts import Box, Span
+
+
+class Window:
+    """The inputs under the kernel of the outputs in a box.
+
+    Args:
+        convolution: the convolution.
+        input_shape: its input, (channels, height, width).
+        cumulated: (groups, outputs per group + 1, inputs per group, height, width) nonzero weights onto the outputs before
+            each, as ``ConvolutionWeights.cumulated``.
+        box: a box of its outputs.
+    """
+
+    def __init__(
+        self,
+        convolution: Convolution,
+        input_shape: tuple[int, int, int],
+        cumulated: NDArray[np.int64],
+        box: Box,
+    ) -> None:
+        self._convolution = convolution
+        self._input_shape = input_shape
+        self._cumulated = cumulated
+        self._box = box
+        self._axes = [self._axis(axis, span) for axis, span in enumerate((box.rows, box.columns))]
+
+    def _axis(self, axis: int, outputs: Span) -> tuple[int, NDArray[np.bool_]]:
+        """The first input under the kernel, and (inputs from there on, kernel size) True where a tap reaches the box."""
+        convolution = self._convolution
+        out = np.arange(*outputs)[:, None] * convolution.stride[axis]
+        taps = np.arange(convolution.kernel.shape[2 + axis])
+        source = out + taps * convolution.dilation[axis] - convolution.padding[axis]
+        inside = (source >= 0) & (source < self._input_shape[1 + axis])
+        if not inside.any():
+            return 0, np.zeros((0, taps.size), dtype=bool)
+        found = source[inside]
+        first = int(found.min())
+        reached = np.zeros((int(found.max()) - first + 1, taps.size), dtype=bool)
+        reached[found - first, np.broadcast_to(taps, source.shape)[inside]] = True
+        return first, reached
+
+    @cached_property
+    def _taps(self) -> NDArray[np.int64]:
+        """(n_in, height, width) nonzero weights onto the box's channels, per input channel and tap."""
+        cumulated = self._cumulated
+        groups, per_group = cumulated.shape[0], cumulated.shape[1] - 1
+        first, last = (
+            np.clip(end - np.arange(groups) * per_group, 0, per_group) for end in self._box.channels
+        )
+        group = np.arange(groups)
+        taps = cumulated[group, last] - cumulated[group, first]
+        return taps.reshape(-1, *taps.shape[2:])
+
+    def synapses(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Sources (rising) with synapses onto the box, and the synapses of each, both int32."""
+        (top, down), (left, across) = self._axes
+        counts = self._counts(down, across)
+        channel, y, x = np.nonzero(counts)
+        _, height, width = self._input_shape
+        sources = (channel * height + (y + top)) * width + (x + left)
+        return sources.astype(np.int32), counts[channel, y, x].astype(np.int32)
+
+    def distinct_rows(self) -> NDArray[np.int64]:
+        """The synapses of each row that is not a translation of another.
+
+        Sources of one channel under the same taps have the same weights onto outputs at the same distances: their rows
+        of synapses are equal but for the place of the first output.
+        """
+        down, across = (np.unique(reached, axis=0) for _, reached in self._axes)
+        counts = self._counts(down, across).reshape(-1)
+        return counts[counts > 0]
+
+    def _counts(self, down: NDArray[np.bool_], across: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """(n_in, rows of ``down``, rows of ``across``) synapses of an input under these taps."""
+        inner = self._taps.astype(np.float64) @ across.T.astype(np.float64)
+        return np.matmul(down.astype(np.float64), inner).astype(np.int64)  # exact: far below 2^53

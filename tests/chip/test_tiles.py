@@ -1,0 +1,135 @@
+"""Tiles of feature maps: hand-counted cuts, and the fewest tiles against every grid there is."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import product
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.random_kernels import convolution
+
+from lbi import FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode, load_profile
+from lbi.chip.memory import shared_bits
+from lbi.chip.placement import place
+from lbi.chip.profile import HardwareProfile, Quantity
+from lbi.chip.tiles import fewest_tiles, grid
+from lbi.network.convolution import Convolution
+from lbi.network.kernels import ConvolutionWeights
+from lbi.network.parts import Box, Run
+
+LOIHI1 = load_profile("loihi1")
+
+
+def maps(kernel: np.ndarray, shape: tuple[int, int, int], **more) -> FixedNetwork:
+    """Input of a shape → a, one convolution."""
+    options = {"stride": (1, 1), "padding": (0, 0)} | more
+    weights = ConvolutionWeights(Convolution(np.asarray(kernel, dtype=np.int16), **options), shape)
+    neuron = FixedCubaLif(409, 100, 100, np.zeros(weights.shape[0], np.int32))
+    return FixedNetwork(
+        shape,
+        (FixedPopulation("a", weights.output_shape, neuron),),
+        (FixedProjection("p", "input", "a", weights, SignMode.MIXED),),
+        Readout("a"),
+        "loihi1",
+    )
+
+
+def with_limits(compartments: int, inputs: int = 4096, bits: int = 1 << 20) -> HardwareProfile:
+    def q(value: int) -> Quantity:
+        return Quantity(value, "", "test", "assumption")
+
+    limits = dataclasses.replace(
+        LOIHI1.limits, compartments_per_core=q(compartments), input_axons_per_core=q(inputs)
+    )
+    layout = dataclasses.replace(LOIHI1.layout, capacity=q(bits))
+    return dataclasses.replace(LOIHI1, limits=limits, memory=(layout,))
+
+
+def test_a_map_is_cut_into_squares():
+    """1 × 16 × 16, kernel 3 × 3, padding 1, 64 neurons a core: four tiles of 8 × 8 with 9 × 9 inputs each, 324 axons.
+
+    Runs of 64 are four rows of 16, with 5 · 16, 6 · 16, 6 · 16 and 5 · 16 inputs: 352 axons.
+    """
+    placement = place(maps(np.full((1, 1, 3, 3), 2), (1, 16, 16), padding=(1, 1)), with_limits(64))
+    boxes = {chunk.part for chunk in placement.chunks}
+    assert boxes == {Box((1, 16, 16), (0, 1), (y, y + 8), (x, x + 8)) for y in (0, 8) for x in (0, 8)}
+    assert placement.use["input_axons"].tolist() == [81] * 4
+
+
+def test_channels_stay_together_where_they_read_the_same_inputs():
+    """8 → 8 channels of 8 × 8, kernel 3 × 3, padding 1, 256 neurons a core, two cores' worth.
+
+    By halves of the map: 8 · 5 · 8 = 320 inputs each. By channels (runs of 256 = 4 maps): all 512 inputs each.
+    """
+    placement = place(maps(np.full((8, 8, 3, 3), 2), (8, 8, 8), padding=(1, 1)), with_limits(256))
+    assert placement.n_cores == 2
+    assert placement.use["input_axons"].tolist() == [320, 320]
+    assert {chunk.part.channels for chunk in placement.chunks} == {(0, 8)}
+
+
+def test_pooling_keeps_its_channels_apart_without_a_halo():
+    """8 channels of 8 × 8 pooled 2 × 2: 128 outputs on cores of 64; any cut has 256 inputs a core: runs stay."""
+    kernel = np.full((8, 1, 2, 2), 64)
+    placement = place(maps(kernel, (8, 8, 8), stride=(2, 2), groups=8), with_limits(64))
+    assert {chunk.part for chunk in placement.chunks} == {Run(0, 64), Run(64, 128)}
+    assert placement.use["input_axons"].tolist() == [256, 256]
+
+
+def test_tiles_that_need_fewer_cores_are_chosen_for_their_inputs():
+    """16 → 1 channels of 4 × 16, kernel 3 × 3, padding 1; 16 neurons a core, 400 input axons.
+
+    A row of 16 has 3 rows of inputs, 16 · 3 · 16 = 768: too many. 400 / 16 = 25 places: a row of at most 6 (3 · 8 = 24),
+    a tile of 2 × 4 (4 · 6 = 24), 3 × 3 (25), at the upper border 2 rows fewer.
+    Tiles of 4 × 3 at the full height: 4 · 5 = 20 places, 320 axons. 16 / 3 → 6 tiles, by 4: 4 · 6 = 24 places, 4 tiles.
+    """
+    placement = place(
+        maps(np.full((1, 16, 3, 3), 2), (16, 4, 16), padding=(1, 1)), with_limits(16, inputs=400)
+    )
+    assert placement.n_cores == 4
+    assert {chunk.part for chunk in placement.chunks} == {
+        Box((1, 4, 16), (0, 1), (0, 4), (x, x + 4)) for x in (0, 4, 8, 12)
+    }
+    assert sorted(placement.use["input_axons"].tolist()) == [16 * 4 * 5] * 2 + [16 * 4 * 6] * 2
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_a_grid_holds_every_neuron_once(channels, height, width, seed):
+    rng = np.random.default_rng(seed)
+    counts = tuple(int(rng.integers(1, n + 1)) for n in (channels, height, width))
+    tiles = grid((channels, height, width), counts)
+    assert len(tiles) == np.prod(counts)
+    numbers = np.concatenate([tile.neurons for tile in tiles])
+    assert np.sort(numbers).tolist() == list(range(channels * height * width))
+    for axis in range(3):
+        sizes = {tile.size[axis] for tile in tiles}
+        assert max(sizes) - min(sizes) <= 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_no_grid_has_fewer_tiles(seed):
+    """Every grid there is, every tile of it measured on the unrolled matrix."""
+    rng = np.random.default_rng(seed)
+    weights = convolution(rng, (int(rng.integers(1, 4)), *(int(n) for n in rng.integers(3, 7, 2))))
+    projection = FixedProjection("p", "input", "a", weights, SignMode.MIXED)
+    matrix = weights.to_csr().to_dense() != 0
+    shape = weights.output_shape
+    most, most_axons = int(rng.integers(1, 40)), int(rng.integers(20, 120))
+    most_bits = int(rng.integers(1_000, 20_000))
+
+    def axons(box: Box) -> int:
+        return int(matrix[box.neurons].any(axis=0).sum())
+
+    def fits(box: Box) -> bool:
+        bits = shared_bits(projection, box, LOIHI1.layout)
+        return box.n <= most and axons(box) <= most_axons and bits <= most_bits
+
+    found = fewest_tiles(shape, most, fits, axons)
+    every = [grid(shape, counts) for counts in product(*(range(1, n + 1) for n in shape))]
+    fitting = [tiles for tiles in every if all(map(fits, tiles))]
+    assert (found is None) == (not fitting)
+    if found is not None:
+        assert all(map(fits, found))
+        assert len(found) == min(len(tiles) for tiles in fitting)
