@@ -4,45 +4,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import struct
 import sys
 import types
 
 import numpy as np
 import pytest
 from support import peers
+from support.recordings import aedat2, aedat3, atis, random_events
 
 from lbi import datasets
 from lbi.datasets import dvs
 from lbi.datasets.events import Binning, Events, frames, read_aedat2, read_aedat3, read_atis
 from lbi.errors import InputError, UsageError
-
-
-def random_events(rng, n, side, most=200_000):
-    t = np.sort(rng.integers(0, most, n))
-    return Events(t, *(rng.integers(0, side, n) for _ in range(2)), rng.integers(0, 2, n))
-
-
-def atis(events):
-    """40 bits an event, as the authors' Matlab scripts describe them."""
-    rows = zip(events.x, events.y, events.p, events.t, strict=True)
-    return b"".join(bytes([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255]) for x, y, p, t in rows)
-
-
-def aedat2(events):
-    rows = zip(events.x, events.y, events.p, events.t, strict=True)
-    body = b"".join(struct.pack(">II", (127 - x) << 8 | (127 - y) << 1 | 1 - p, t) for x, y, p, t in rows)
-    return b"#!AER-DAT2.0\r\n# DVS128\r\n" + body
-
-
-def aedat3(events, overflows=0):
-    rows = list(zip(events.x, events.y, events.p, events.t, strict=True))
-    other = struct.pack("<HHIIIIII", 0, 1, 8, 4, 0, 1, 1, 1) + struct.pack("<II", 7, 9)  # a special event
-    packets = [other]
-    for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
-        packets.append(struct.pack("<HHIIIIII", 1, 1, 8, 4, overflows, len(part), len(part), len(part)))
-        packets += [struct.pack("<II", x << 17 | y << 2 | p << 1 | 1, t) for x, y, p, t in part]
-    return b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n" + b"".join(packets)
 
 
 def equal(events, expected):

@@ -176,7 +176,7 @@ def _folder(path: Path, sweep: dict[str, Any]) -> Iterator[Path]:
     elif marker.exists():
         try:
             found = json.loads(marker.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             found = None
         OTHER_SWEEP.check(problems, found == plain, str(path), f"a sweep with {_difference(found, plain)}")
     elif folder.is_dir():
@@ -200,9 +200,10 @@ def _hold(lock: IO[str], path: Path) -> None:
 
 
 def _difference(found: Any, wanted: dict[str, Any]) -> str:
-    if not isinstance(found, dict) or found.get("format") != wanted["format"]:
+    readable = isinstance(found, dict) and isinstance(found.get("options"), dict)
+    if not readable or found.get("format") != wanted["format"]:
         return "an unreadable sweep.json"
-    own, other = ({**sweep.get("options", {}), "chip": sweep.get("chip")} for sweep in (wanted, found))
+    own, other = ({**sweep["options"], "chip": sweep.get("chip")} for sweep in (wanted, found))
     names = sorted(name for name in {*own, *other} if own.get(name) != other.get(name))
     return f"another {', '.join(names)}" if names else "another version"
 

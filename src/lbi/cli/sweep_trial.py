@@ -6,12 +6,56 @@ import json
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Interval
+
+from lbi import records
 from lbi._version import __version__
 from lbi.errors import InputError, LbiError
 from lbi.system.atomic import atomic_write
+
+Share = Annotated[float, Interval(ge=0, le=1)]
+Amount = Annotated[float, Ge(0)]
+Count = Annotated[int, Ge(0)]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of samples that are classified correctly."""
+
+    train: Share
+    test: Share
+    validation: Share | None = None
+
+
+@dataclass(frozen=True)
+class Energy:
+    """A range in nJ per inference."""
+
+    low: Amount
+    high: Amount
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the tables of a sweep take from ``result.json``: shares, counts, SynOps and nJ per inference, seconds."""
+
+    accuracy: Accuracy
+    accuracy_integer: Share
+    density: Share
+    n_weights: Count
+    n_active: Count
+    n_active_integer: Count
+    firing_rate: Amount
+    synops: Amount
+    energy_nj: Energy | None
+    synaptic_memory_bits: Count
+    n_cores: Count
+    epochs: Count
+    seconds: Amount
 
 
 def run_trial(folder: str, arguments: Sequence[str], chip: str) -> dict[str, Any]:
@@ -46,7 +90,7 @@ def run_trial(folder: str, arguments: Sequence[str], chip: str) -> dict[str, Any
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """The result of a finished trial; None without one.
+    """The result of a finished trial; None without one, or if it is damaged, so that the trial is run again.
 
     Args:
         folder: the trial's.
@@ -54,11 +98,13 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     Returns:
         The content of ``result.json``.
     """
+    table = records.Table.of(Figures, records.Rules())
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        table.read({name: result[name] for name in table.hints})
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    return result if isinstance(result, dict) and "accuracy" in result else None
+    return dict(result)
 
 
 def _failed(folder: Path, lines: list[str]) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -23,15 +26,29 @@ from support.fuzz.data import (
     dataset_seeds,
     heidelberg_seeds,
     mnist_seeds,
-    spikes_file,
     spikes_seeds,
     use_dataset,
     use_heidelberg,
     use_mnist,
     use_spikes,
 )
+from support.fuzz.event_cameras import (
+    cache_seeds,
+    damage_recordings,
+    recording_seeds,
+    use_cache,
+    use_recordings,
+)
 from support.fuzz.hdf5 import damage_hdf5
-from support.fuzz.values import Rng, damage_file, damage_toml, damage_zip, pick
+from support.fuzz.sweeps import damage_sweep, sweep_seeds, use_sweep
+from support.fuzz.training import (
+    checkpoint_seeds,
+    config_seeds,
+    model_seeds,
+    use_checkpoint,
+    use_config,
+)
+from support.fuzz.values import Rng, damage_file, damage_toml, damage_zip, pick, plant
 from support.networks import random_network
 
 Seeds = Callable[[Path], list[Path]]
@@ -83,20 +100,66 @@ def use_file(path: Path, rng: Rng) -> None:
 
 def network_seeds(folder: Path) -> list[Path]:
     paths = []
-    for name in ("recurrent_bias", "delays", "adaptive", "integrator", "single_neuron", "pruned_convolution"):
+    dense = ("recurrent_bias", "delays", "adaptive", "integrator", "single_neuron")
+    for name in (*dense, "pruned_convolution", "convolutions"):
         paths.append(folder / f"{name}.h5")
         lbi.save(cases.make(name)[0], paths[-1])
     return paths
+
+
+USE = {"limit": 40.0, "used": 38.25, "unit": "nJ", "met": True, "costs": "davies2018"}
+PROVENANCE = {
+    "dataset": {"name": "digits", "n_steps": 16},
+    "training": {
+        "accuracy": {"test": 0.9, "train": 0.95},
+        "budget": {"energy": USE, "cores": {"limit": 1, "used": None, "unit": "", "met": False}},
+        "config": {"budget": ["energy=40nJ@davies2018", "cores=1"], "chip": "loihi1", "gain": 0.5},
+    },
+}
+
+
+def estimate_seeds(folder: Path) -> list[Path]:
+    """A network.h5 that says to which budget it was trained."""
+    path = folder / "budget.h5"
+    lbi.save(replace(cases.make("recurrent_bias")[0], provenance=PROVENANCE), path)
+    return [path]
+
+
+def damage_provenance(path: Path, rng: Rng) -> None:
+    """Change one to three places of the provenance."""
+    with h5py.File(path, "r+") as file:
+        tree = json.loads(file.attrs["provenance"])
+        for _ in range(int(rng.integers(1, 4))):
+            plant(tree, rng)
+        text = json.dumps(tree)
+        file.attrs["provenance"] = text[: int(rng.integers(len(text)))] if rng.random() < 0.05 else text
+
+
+def use_estimate(path: Path, rng: Rng) -> None:
+    """Estimate and show it as lbi-estimate does: JSON, tables, and for one in fifty the page."""
+    from rich.console import Console
+
+    from lbi.cli.estimate_table import show
+    from lbi.costing.report.html import render
+
+    fixed = lbi.load(path)
+    estimate = lbi.estimate(fixed, chip="loihi2")
+    json.dumps(estimate.to_dict(), allow_nan=False)
+    show(Console(file=io.StringIO()), [estimate], [path.stem])
+    if rng.random() < 0.02:
+        render([estimate], [path.stem])
 
 
 def export_seeds(folder: Path) -> list[Path]:
     from lbi.deploy import targets
     from lbi.deploy.job import ExportJob
 
-    path = folder / "whole.loihi"
-    job = ExportJob(cases.make("recurrent")[0], lbi.load_profile("loihi2"))
-    targets.write(job, targets.exporter("loihi"), path, force=True)
-    return [path]
+    paths = []
+    for case in ("recurrent", "pruned_convolution"):
+        paths.append(folder / f"{case}.loihi")
+        job = ExportJob(cases.make(case)[0], lbi.load_profile("loihi2"))
+        targets.write(job, targets.exporter("loihi"), paths[-1], force=True)
+    return paths
 
 
 FOLDER_CHANGES = (
@@ -149,7 +212,7 @@ def netx_seeds(folder: Path) -> list[Path]:
     from lbi.exporters import netx
 
     paths = []
-    for name in ("feed_forward", "recurrent", "delay", "bias_on_netx_grid"):
+    for name in ("feed_forward", "recurrent", "delay", "bias_on_netx_grid", "pruned_convolution"):
         paths.append(folder / f"{name}.net")
         netx.write(cases.make(name)[0], paths[-1])
     rng = np.random.default_rng(0)
@@ -266,58 +329,17 @@ def use_nir(path: Path, rng: Rng) -> None:
 # torch.save files: ours, checkpoints, and those of other frameworks.
 
 
-def model_seeds(folder: Path) -> list[Path]:
-    from lbi.train.layers.model import SpikingNetwork
-    from lbi.train.model_pt import save_model
-    from lbi.train.session.config import TrainConfig
-
-    paths = []
-    for name, options in (
-        ("plain", {"hidden": (6,), "bias": True}),
-        (
-            "parts",
-            {"hidden": (7, 5), "recurrent": True, "current_decay": (0.3, 0.5), "voltage_decay": (0.1, 0.2)},
-        ),
-    ):
-        paths.append(folder / f"{name}.pt")
-        model = SpikingNetwork(TrainConfig(**options).model((8,), 3))
-        save_model(model, paths[-1], {"dataset": {"name": "digits", "n_steps": 16}})
-    return paths
-
-
 def damage_tree(path: Path, rng: Rng) -> None:
     from support.fuzz.torch import damage_torch
 
     damage_torch(path, rng)
 
 
-def checkpoint_seeds(folder: Path) -> list[Path]:
-    from lbi.train.session.config import make_config
-    from lbi.train.session.run import Outputs, complete, prepare, save_checkpoint
-
-    data, paths = spikes_file(folder), []
-    for optimizer in ("adabreg", "linbreg", "adam"):
-        options = {"hidden": [6], "epochs": 2, "batch_size": 8, "optimizer": optimizer, "validation": 0.3}
-        config = make_config(str(data), None, options)
-        trainer = prepare(config, Outputs(folder / "model.pt"))
-        complete(trainer, Outputs(folder / "model.pt"))
-        paths.append(folder / f"{optimizer}.ckpt")
-        save_checkpoint(trainer, paths[-1])
-    return paths
-
-
-def use_checkpoint(path: Path, _rng: Rng) -> None:
-    """Resume, as lbi-train does, and train for one batch more."""
-    from lbi.train.session.run import Outputs, prepare, read_checkpoint, resume_config
-
-    checkpoint = read_checkpoint(path)
-    trainer = prepare(resume_config(checkpoint, {}), Outputs(path.with_suffix(".pt")), checkpoint)
-    trainer._batch(np.arange(min(4, len(trainer.train))), np.random.default_rng(0))
-
-
 ARCH = """
 import snntorch as snn
+import torch
 from torch import nn
+from torch.nn import functional
 
 def neuron():
     return snn.Leaky(beta=0.9, reset_mechanism="zero", init_hidden=True)
@@ -327,7 +349,29 @@ def dense():
 
 def conv():
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), neuron(), nn.Flatten(), nn.Linear(32, 3), neuron())
+
+class Traced(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.depth = nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.Conv2d(2, 2, 3, padding=1, groups=2)
+        self.out = nn.Linear(2, 3)
+        self.first, self.second, self.last = (snn.Leaky(beta=0.9, reset_mechanism="zero") for _ in range(3))
+
+    def forward(self, x):
+        one, two, last = self.first.init_leaky(), self.second.init_leaky(), self.last.init_leaky()
+        spikes = []
+        for step in x:
+            a, one = self.first(self.conv(step), one)
+            b, two = self.second(functional.avg_pool2d(self.depth(a) + a, 3), two)
+            c, last = self.last(self.out(b.flatten(1)), last)
+            spikes.append(c)
+        return torch.stack(spikes), last
+
+def traced():
+    return Traced()
 """
+ARCHITECTURES = {"dense": (8,), "conv": (1, 6, 6), "traced": (1, 6, 6)}
+"""Function of ``ARCH`` → shape of its input."""
 
 
 def foreign_seeds(folder: Path) -> list[Path]:
@@ -348,12 +392,15 @@ def foreign_seeds(folder: Path) -> list[Path]:
     del pruned["0.weight"], pruned["2.weight"]
     paths.append(folder / "dense-pruned.pt")
     torch.save(pruned, paths[-1])
+    paths.append(folder / "traced.pt")
+    torch.save(space["traced"]().state_dict(), paths[-1])
     return paths
 
 
 def use_foreign(path: Path, rng: Rng) -> None:
-    function, shape = ("conv", (1, 6, 6)) if "conv" in path.name else ("dense", (8,))
-    use(lbi.load(path, arch=f"{path.parent / 'arch.py'}:{function}", input_shape=shape), rng)
+    function = path.stem.partition("-")[0]
+    arch = f"{path.parent / 'arch.py'}:{function}"
+    use(lbi.load(path, arch=arch, input_shape=ARCHITECTURES[function]), rng)
 
 
 # TOML.
@@ -376,43 +423,6 @@ NETWORK = random_network(np.random.default_rng(0), (6, 5, 4), recurrent=True, bi
 
 def use_chip(path: Path, rng: Rng) -> None:
     use(NETWORK, rng, lbi.load_profile(path))
-
-
-CONFIG = """
-dataset = "digits"
-epochs = 3
-hidden = [16, 8]
-recurrent = true
-current_decay = [0.3, 0.5]
-voltage_decay = [0.1, 0.2]
-density = 0.1
-lr = 1e-2
-readout = "spike_count"
-optimizer = "adabreg"
-precision = "chip"
-schedule = "cosine"
-seed = 4
-bias = false
-batch_size = 32
-validation = 0.1
-slope = 5
-[encoding]
-n_steps = 12
-code = "rate"
-"""
-
-
-def config_seeds(folder: Path) -> list[Path]:
-    (folder / "train.toml").write_text(CONFIG, encoding="utf-8")
-    return [folder / "train.toml"]
-
-
-def use_config(path: Path, rng: Rng) -> None:
-    from lbi.train.session.config import make_config
-
-    config = make_config(pick(rng, (None, "digits", "shd", "psdigits")), path, {})
-    config.model((64,), 10)
-    config.to_dict()
 
 
 TORCH = ("torch",)
@@ -442,6 +452,10 @@ READERS = {
     ),
     "mnist": Reader(mnist_seeds, (damage_bytes_within, damage_mnist, damage_mnist, damage_mnist), use_mnist),
     "chip": Reader(chip_seeds, (damage_file, damage_toml, damage_toml, damage_toml), use_chip, ("tomli",)),
+    "estimate": Reader(estimate_seeds, (damage_provenance,), use_estimate, ("jinja2", "matplotlib")),
+    "recordings": Reader(recording_seeds, (damage_recordings,), use_recordings),
+    "cache": Reader(cache_seeds, (damage_file, damage_zip, damage_npz, damage_npz), use_cache),
+    "sweep": Reader(sweep_seeds, (damage_sweep,), use_sweep, ("torch", "matplotlib")),
     "config": Reader(
         config_seeds, (damage_file, damage_toml, damage_toml, damage_toml), use_config, ("torch", "tomli")
     ),

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lbi.errors import require
+from lbi.errors import InputError, Rule, require
 from lbi.system.atomic import atomic_write
+
+UNREADABLE = Rule("metrics", "the metrics of the interrupted run", "remove it, or give another --metrics")
 
 COLUMNS = ("epoch", "loss", "accuracy", "validation", "rate", "density", "lr", "seconds")
 """Columns of the CSV file; ``validation`` is empty without a validation split."""
@@ -63,9 +65,13 @@ class Metrics:
 
 
 def _rows_before(path: Path, first_epoch: int) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            row
-            for row in csv.DictReader(file)
-            if row.get("epoch", "").isdigit() and int(row["epoch"]) <= first_epoch
-        ]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                row
+                for row in csv.DictReader(file)
+                if (row.get("epoch") or "").isdecimal() and int(row["epoch"]) <= first_epoch
+            ]
+    except (ValueError, csv.Error) as error:
+        found = f"cannot be read ({' '.join(str(error).split())})"
+        raise InputError(UNREADABLE.broken(str(path), found)) from error
