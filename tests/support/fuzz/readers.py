@@ -451,13 +451,11 @@ READERS = {
         heidelberg_seeds, (damage_bytes_within, damage_heidelberg, damage_heidelberg), use_heidelberg
     ),
     "mnist": Reader(mnist_seeds, (damage_bytes_within, damage_mnist, damage_mnist, damage_mnist), use_mnist),
-    "chip": Reader(chip_seeds, (damage_file, damage_toml, damage_toml, damage_toml), use_chip, ("tomli",)),
+    "chip": Reader(chip_seeds, (damage_file, damage_toml, damage_toml, damage_toml), use_chip),
     "estimate": Reader(estimate_seeds, (damage_provenance,), use_estimate, ("jinja2", "matplotlib")),
     "recordings": Reader(recording_seeds, (damage_recordings,), use_recordings),
     "cache": Reader(cache_seeds, (damage_file, damage_zip, damage_npz, damage_npz), use_cache),
     "sweep": Reader(sweep_seeds, (damage_sweep,), use_sweep, ("torch", "matplotlib")),
-    "config": Reader(
-        config_seeds, (damage_file, damage_toml, damage_toml, damage_toml), use_config, ("torch", "tomli")
-    ),
+    "config": Reader(config_seeds, (damage_file, damage_toml, damage_toml, damage_toml), use_config, TORCH),
 }
 """Name → reader."""

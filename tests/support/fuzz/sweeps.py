@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import chdir
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,6 +23,17 @@ GIVEN = {
     "patience": "1",
 }
 """The sweep's options; its data set is beside its folder, which is the working folder."""
+
+
+@contextmanager
+def chdir(folder: Path) -> Iterator[None]:
+    """Another working folder, as Python's own from 3.11 on."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def sweep_seeds(folder: Path) -> list[Path]:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import datetime
 import io
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 Rng = np.random.Generator
 
@@ -238,11 +244,9 @@ def _quoted(text: str) -> str:
 
 def damage_toml(path: Path, rng: Rng) -> None:
     """Change values, tables or lines of a TOML file, which stays TOML for most changes."""
-    import tomli
-
     text = path.read_text(encoding="utf-8")
     if rng.random() < 0.75:
-        tree = tomli.loads(text)
+        tree = tomllib.loads(text)
         for _ in range(int(rng.integers(1, 4))):
             plant(tree, rng, lambda rng, old: pick(rng, (pick(rng, DATES), near(rng, old), near(rng, old))))
         path.write_text(toml_text(tree), encoding="utf-8")

@@ -365,9 +365,8 @@ class TrainConfig:
         del plain["device"]  # files are the same wherever a run takes place, and are continued anywhere
         plain["encoding"] = dict(self.encoding)
         plain["regularizer_options"] = dict(self.regularizer_options)
-        default = TrainConfig()
         for name in WRITTEN_IF_CHOSEN:
-            if getattr(self, name) == getattr(default, name):
+            if getattr(self, name) == getattr(TrainConfig(), name):
                 del plain[name]
         flat: dict[str, Any] = {}
         for key, value in plain.items():
