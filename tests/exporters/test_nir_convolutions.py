@@ -75,7 +75,7 @@ def test_maps_behind_a_dense_layer_or_with_uneven_biases_are_matrices(rng):
 
 
 @pytest.mark.filterwarnings("ignore:nirtorch.load is being deprecated")
-@pytest.mark.parametrize("framework", ["snntorch", "norse"])
+@pytest.mark.parametrize("framework", ["snntorch", "norse", "spikingjelly"])
 def test_other_readers_run_it_with_our_spikes(framework, rng):
     import torch
 
@@ -84,6 +84,9 @@ def test_other_readers_run_it_with_our_spikes(framework, rng):
         "snntorch": lambda: peers.package("snntorch.import_nir").import_from_nir(exporter.graph(network)),
         "norse": lambda: peers.package("norse.torch.utils.import_nir").from_nir(
             exporter.graph(network, dt=1e-3), ignore_warnings=True, dt=1e-3
+        ),
+        "spikingjelly": lambda: peers.package("spikingjelly.activation_based.nir_exchange").import_from_nir(
+            exporter.graph(network)
         ),
     }
     model = readers[framework]()
