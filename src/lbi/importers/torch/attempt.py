@@ -11,9 +11,9 @@ from torch import nn
 from lbi.errors import Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import layers, reading
-from lbi.importers.torch.running import Site, forget, place, session_of
+from lbi.importers.torch.running import Site, Widened, forget, place, session_of
 from lbi.importers.torch.shadow import STATIC
-from lbi.importers.torch.tracing import NotThisWay, Tracing
+from lbi.importers.torch.tracing import NotThisWay, Tracing, by_step
 from lbi.importers.torch.ways import Way, random_input
 from lbi.network.graph import INPUT
 
@@ -47,8 +47,7 @@ def traced(
     """
     for n_steps in TRACED_STEPS:
         tracing = Tracing(model, widen=widen)
-        x = random_input(shape, torch.tensor([0.5]), n_steps, 0, way.static)
-        x = x if widen else x.float()
+        x = _sample(shape, n_steps, way, widen)
         for step in range(n_steps):
             spikes = tracing.shadow.keep("input", lambda: Signal.spikes(INPUT, shape))
             tracing.shadow.mark(
@@ -68,8 +67,51 @@ def traced(
         except Exception as error:  # the model's code may raise any exception
             raise failed(model, error, shape, tracing) from error
         else:
-            return tracing, outputs, taken, taken == n_steps or way.static
+            free = taken == n_steps and _follows(
+                model, places, _sample(shape, n_steps + 1, way, widen), way, tracing
+            )
+            return tracing, outputs, taken, free
     raise AssertionError("the last number of steps returns or raises")
+
+
+def _sample(shape: tuple[int, ...], n_steps: int, way: Way, widen: bool) -> torch.Tensor:
+    x = random_input(shape, torch.tensor([0.5]), n_steps, 0, way.static)
+    return x if widen else x.float()
+
+
+class _Counting:
+    """Session that counts the steps of all calls of neuron modules."""
+
+    def __init__(self) -> None:
+        self.n_steps = 0
+
+    def call(self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the module's own forward.
+
+        Args:
+            site: the neuron module.
+            args: positional arguments.
+            kwargs: keyword arguments.
+
+        Returns:
+            What the module returns.
+        """
+        result = site.forward(*args, **kwargs)
+        main = site.neurons.split(site.module, result).main
+        self.n_steps += sum(1 for _ in by_step(main, site.neurons.time_axis(site.module)))
+        return result
+
+
+def _follows(model: nn.Module, places: Sequence[Site], x: torch.Tensor, way: Way, tracing: Tracing) -> bool:
+    """Whether the model takes the steps of a longer input, instead of a number of its own that equals the trace's."""
+    counting = _Counting()
+    forget(places)
+    try:
+        with session_of(places, counting, Widened(widen=tracing.widen)):
+            way.call(model, x)
+    except Exception:  # the model's code may raise any exception for a number of steps that is not its own
+        return False
+    return counting.n_steps == len(tracing.groups) * x.shape[1]
 
 
 def failed(model: nn.Module, error: Exception, shape: tuple[int, ...], tracing: Tracing) -> NotThisWay:

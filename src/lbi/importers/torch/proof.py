@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lbi.errors import InputError, Rule
+from lbi.errors import InputError, Problems, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
 from lbi.importers.torch.attempt import failed
@@ -45,6 +45,11 @@ NOT_AS_IT_RUNS = Rule(
     "not-as-it-runs",
     "what the network read from it does: u ← (1−a)u + input; v ← (1−b)v + u; a spike and v ← 0 above the threshold",
     "use the framework's plain layers and neurons; what a hook, a class of one's own or a changed state does is not in them",
+)
+STEP_COUNT = Rule(
+    "call",
+    "a number of steps that is the input's, that of an argument num_steps, or constant",
+    "take in every step of the input, or that many of a static one",
 )
 NOT_ALIKE = Rule(
     "not-proven",
@@ -87,6 +92,9 @@ class Recording:
         if self._driven is not None:
             taken = len(self._currents[group.name])
             given = self._driven[group.name][:, taken : taken + len(steps)]
+            if given.shape[1] < len(steps):
+                found = f"takes more than the {taken + given.shape[1]} steps that it is given"
+                raise InputError(STEP_COUNT.broken(group.where, found))
             driven = torch.stack([given[:, i].reshape(step.shape) for i, step in enumerate(steps)])
             joined = _joined(driven, axis)
             args, kwargs = (
@@ -194,12 +202,22 @@ def prove(
     rates = torch.tensor(RATES[: drive.n_samples])
     spikes = random_input(network.input_shape, rates, drive.n_steps, 1, way.static)
     theirs = record(model, places, tracing, way, spikes, drive.currents)
+    _check_steps(tracing, theirs, drive.n_steps)
     drive.compare(theirs)
     _compare_wiring(tracing, theirs, spikes)
     theirs = record(model, places, tracing, way, spikes)
     _compare_runs(tracing, network, theirs, spikes)
     if output is not None:
         _compare_output(output, theirs)
+
+
+def _check_steps(tracing: Tracing, theirs: Recorded, n_steps: int) -> None:
+    """Raise InputError for modules that took another number of steps."""
+    problems = Problems()
+    for group in tracing.groups:
+        taken = theirs.outputs[group.name].shape[1]
+        STEP_COUNT.check(problems, taken == n_steps, group.where, f"takes {taken} steps of {n_steps}")
+    problems.raise_as(InputError)
 
 
 def extent(network: Network, n_steps: int | None) -> tuple[int, int]:
