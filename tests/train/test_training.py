@@ -336,6 +336,9 @@ def test_few_weights_have_presets_of_their_own():
     ]
     assert make_config("shd", None, {"density": 0.05, "optimizer": "adam"}).lr == 0.01
     assert make_config("shd", None, {"density": 0.05, "lr": 0.3}).lr == 0.3
+    budget = {"budget": ("cores=1",), "chip": "loihi1"}
+    assert make_config("shd", None, budget).lr == 0.02  # what is left is few weights
+    assert make_config("shd", None, {**budget, "density": 0.1}).lr == 0.01
 
 
 def test_response_norm_is_the_sum_it_claims():

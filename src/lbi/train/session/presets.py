@@ -21,7 +21,7 @@ _SPOKEN: dict[str, dict[str, Any]] = {
     },
     "adam": {"lr": 1e-2},
     "adabreg": {"lr": 1e-2},
-    "adabreg, few": {"lr": 2e-2},
+    "adabreg, few": {"lr": 2e-2, "schedule": "settled", "average": 0.005},
 }
 
 _PIXELS: dict[str, dict[str, Any]] = {
@@ -38,6 +38,8 @@ _PIXELS: dict[str, dict[str, Any]] = {
         "epochs": 100,
         "lr": 1e-2,
         "settle": 0.5,
+        "schedule": "settled",
+        "average": 0.005,
     },
     "adam": {"lr": 5e-3},
     "linbreg": {"lr": 0.3},
