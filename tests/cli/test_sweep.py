@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import sys
 
 import pytest
 from support.command import call
@@ -179,3 +181,20 @@ def test_wrong_sweeps_are_refused_before_any_work(arguments, code, match, tmp_pa
     assert done.code == code
     assert re.search(match, "\n".join(done.errors))
     assert sorted(map(str, tmp_path.rglob("*"))) == before
+
+
+def test_without_affinity_a_sweep_uses_all_cores(monkeypatch):
+    from lbi.cli import sweep
+
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert sweep._cores() == 5
+
+
+def test_without_fcntl_a_sweep_folder_is_not_locked(monkeypatch, tmp_path):
+    from lbi.cli import sweep
+
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with (tmp_path / "lock").open("w") as lock:
+        sweep._hold(lock, tmp_path)
+        sweep._hold(lock, tmp_path)

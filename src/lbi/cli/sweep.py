@@ -7,7 +7,6 @@ from lbi.system import signals
 if __name__ == "__main__":  # before the imports below take their time
     signals.install()
 
-import fcntl
 import json
 import os
 import shlex
@@ -192,7 +191,17 @@ def _folder(path: Path, sweep: dict[str, Any]) -> Iterator[Path]:
         yield folder
 
 
+def _cores() -> int:
+    """The cores that this process may use; where the system has no affinity (macOS, Windows), all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _hold(lock: IO[str], path: Path) -> None:
+    """Lock the file until it is closed; without ``fcntl`` (Windows) nothing is locked."""
+    try:
+        import fcntl
+    except ImportError:
+        return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -220,7 +229,7 @@ def _run(
     from lbi.cli.sweep_trial import run_trial
 
     threads = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    here = {} if address else {"num_cpus": jobs or len(os.sched_getaffinity(0)), "include_dashboard": False}
+    here = {} if address else {"num_cpus": jobs or _cores(), "include_dashboard": False}
     try:
         ray.init(
             address=address or "local",
