@@ -129,6 +129,12 @@ def test_what_does_not_fit_exits_6_with_every_limit(exported):
         (("network.h5", "--dataset", "digits", "--spikes", "in.npz"), 2, "both given"),
         (("network.h5", "--trace", "t.csv"), 2, "no input to trace"),
         (("network.h5", "--html", "missing/r.html"), 3, "folder-missing"),
+        (
+            ("network.h5", "--spikes", "in.npz", "--trace", "t.csv", "--html", "./t.csv"),
+            3,
+            "given for two outputs",
+        ),
+        (("network.h5", "--spikes", "in.npz", "--trace", "in.npz"), 3, "same-file: in.npz: the input"),
         (("network.h5", "--dataset", "digits"), 3, "spikes-width"),
         ((), 2, "usage"),
     ],
@@ -142,3 +148,12 @@ def test_wrong_use_is_one_line_with_its_exit_code(exported, monkeypatch, argumen
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert not (exported / "t.csv").exists()
+
+
+def test_an_export_for_a_chip_of_the_users_own_asks_for_its_file(two_layers, tmp_path):
+    save(dataclasses.replace(two_layers[0], chip="mychip"), tmp_path / "network.h5")
+    done = run(tmp_path / "network.h5")
+    assert done.exit_code == 2
+    assert "made for the chip 'mychip'" in done.output
+    assert "fix: name the file: --chip PATH/mychip.toml" in done.output
+    assert run(tmp_path / "network.h5", "--chip", "loihi1").exit_code == 0

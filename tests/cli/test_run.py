@@ -300,6 +300,7 @@ def test_damaged_spike_files(content, export, tmp_path):
         (("network.h5", "--spikes", "spikes.npz", "--samples", "0"), 2, "usage"),
         (("network.h5", "--spikes", "spikes.npz", "--timeout", "0"), 2, "usage"),
         (("network.h5", "--spikes", "spikes.npz", "-o", "no/out.npz"), 3, "folder-missing"),
+        (("network.h5", "--spikes", "spikes.npz", "-o", "./spikes.npz"), 3, "same-file"),
         (("spikes.npz", "--spikes", "spikes.npz"), 3, "file-kind"),
     ],
 )

@@ -222,3 +222,15 @@ def test_fine_tuning_resumes_too(tmp_path, monkeypatch):
     assert resumed.model.config == trainer.model.config
     assert torch.equal(resumed.model.layers["hidden"].weight, trainer.model.layers["hidden"].weight)
     assert complete(resumed, outputs)["epochs"] == 2
+
+
+def test_the_data_set_is_not_replaced_by_an_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spikes = np.ones((4, 3, 5), np.uint8)
+    np.savez("mine.npz", spikes=spikes, labels=np.arange(4) % 2)
+    before = (tmp_path / "mine.npz").read_bytes()
+    for option in ("-o", "--metrics"):
+        done = call(command.main, "--dataset", "mine.npz", "--epochs", "1", option, "mine.npz")
+        assert done.code == 3
+        assert "same-file: mine.npz: the input of this command" in done.errors[0]
+    assert (tmp_path / "mine.npz").read_bytes() == before

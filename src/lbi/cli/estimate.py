@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from lbi.network.fixed import FixedNetwork
 
 TRACED = Rule("options", fix="name the input: --dataset NAME or --spikes FILE.npz")
+OWN_CHIP = Rule(
+    "unknown-chip", "{names}, or the TOML file of the chip", "name the file: --chip PATH/{chip}.toml"
+)
 AN_EXPORT = Rule("not-an-export", "an export folder, network.h5 or .net", "lbi-export {path} --target loihi")
 SAME_WIDTH = Rule(
     "spikes-width", "{width}, as the input", "compare exports of the same data set and encoding"
@@ -101,6 +104,8 @@ def main(
     if dataset is not None or spikes is not None:
         data, _, what = read_samples(networks[0], dataset, data_dir, spikes, samples)
     _check_widths(exports, networks, data)
+    if chip is None:
+        _check_chips(exports, networks)
     estimates = _estimate(exports, networks, chip, data, what, trace, show=not (as_json or quiet))
     names = _names(exports)
     if html is not None:
@@ -123,7 +128,8 @@ def _check_options(dataset: str | None, spikes: Path | None, trace: Path | None,
     has_input = dataset is not None or spikes is not None
     TRACED.check(problems, trace is None or has_input, "--trace", "no input to trace")
     problems.raise_as(UsageError)
-    check_writable(*(path for path in (trace, html) if path is not None))
+    outputs = [path for path in (trace, html) if path is not None]
+    check_writable(*outputs, inputs=[] if spikes is None else [spikes])
 
 
 def _load(paths: tuple[Path, ...]) -> list[FixedNetwork]:
@@ -157,6 +163,21 @@ def _check_widths(
             problems, network.n_in == width, str(path), f"{network.n_in} input channels", width=width
         )
     problems.raise_as(InputError)
+
+
+def _check_chips(paths: tuple[Path, ...], networks: list[FixedNetwork]) -> None:
+    """An export holds the name of its chip only, so a chip of the user's own has to be given."""
+    from lbi.chip.load import profile_names
+
+    problems = Problems()
+    names = profile_names()
+    for path, network in zip(paths, networks, strict=True):
+        found, values = (
+            f"made for the chip {network.chip!r}",
+            {"names": ", ".join(names), "chip": network.chip},
+        )
+        OWN_CHIP.check(problems, network.chip in names, str(path), found, **values)
+    problems.raise_as(UsageError)
 
 
 def _estimate(

@@ -104,7 +104,7 @@ def main(
     if dataset is not None and spikes is not None:
         raise UsageError(ONE_INPUT.broken("--dataset and --spikes", "both given"))
     if output is not None:
-        check_writable(output)
+        check_writable(output, inputs=[] if spikes is None else [spikes])
     opened = backends.open_export(export)
     chosen = read_samples(opened.fixed, _dataset(opened, dataset, spikes), data_dir, spikes, samples)
     check_labels(chosen, opened.fixed)

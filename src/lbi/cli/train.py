@@ -156,7 +156,7 @@ def main(
     from lbi.train.session.run import Outputs
 
     outputs = Outputs(output, metrics, tensorboard)
-    outputs.check()
+    outputs.check(flags["dataset"] or "")
     config, begin = configure(flags)
     record = _train(config, outputs, begin, show=not (as_json or quiet))
     if "model" not in record:  # another process of the same torchrun prints

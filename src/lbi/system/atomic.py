@@ -15,7 +15,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 NOT_A_FOLDER = Rule("is-a-folder", "a file's name")
 HAS_FOLDER = Rule("folder-missing", fix="create the folder")
 REGULAR = Rule("not-a-file", "a file's name")
+ONE_FILE = Rule("same-file", "a file of its own for each output", "choose another path")
 WRITTEN = Rule("not-written", fix="check free space and permissions, or choose another path")
 
 
@@ -64,14 +65,22 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             raise _not_written(path, error) from error
 
 
-def check_writable(*paths: str | Path) -> None:
-    """Check, before any work is done, that a file can be written to each path.
+def check_writable(*paths: str | Path, inputs: Iterable[str | Path] = ()) -> None:
+    """Check, before any work is done, that a file can be written to each path without replacing another one in use.
+
+    Args:
+        *paths: files to write.
+        inputs: files that the same command reads and must leave as they are.
 
     Raises:
-        InputError: naming every path that cannot be written.
+        InputError: naming every path that cannot be written, is an input, or is given twice.
     """
     problems = Problems()
+    taken = {os.path.realpath(path): "the input of this command" for path in inputs}
     for path in paths:
+        place = os.path.realpath(path)
+        ONE_FILE.check(problems, place not in taken, str(path), taken.get(place))
+        taken.setdefault(place, "given for two outputs")
         try:
             _try_to_write(path)
         except InputError as error:

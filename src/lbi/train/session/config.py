@@ -432,10 +432,8 @@ def make_config(
     if optimizer in OPTIMIZERS and OPTIMIZERS[optimizer].masks is not None:
         optimizer = "adam"  # masks over the weights that Adam moves
     chosen = {**presets.get("", {}), **presets.get(optimizer, {}), **given, "dataset": str(name)}
-    alone = (
-        bool(chosen.get("budget")) and "density" not in given
-    )  # the budget decides, and leaves few weights
-    chosen |= {"density": 1.0} if alone else {}
+    if alone := bool(chosen.get("budget")) and "density" not in given:
+        chosen["density"] = 1.0  # the budget alone decides, and leaves few weights
     if alone or chosen.get("density", TrainConfig.density) <= FEW:
         chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
     for whole, part in parts.items():

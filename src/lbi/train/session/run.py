@@ -46,9 +46,17 @@ class Outputs:
         """The checkpoint beside the model, removed after a successful run."""
         return self.model.with_name(self.model.name + ".ckpt")
 
-    def check(self) -> None:
-        """Raise InputError, before any work, naming all files that cannot be written."""
-        check_writable(*(path for path in (self.model, self.checkpoint, self.metrics) if path is not None))
+    def check(self, dataset: str) -> None:
+        """Check, before any work, that all files can be written and none is the data set's.
+
+        Args:
+            dataset: name of the data set, or its ``.npz`` file.
+
+        Raises:
+            InputError: naming every file that is wrong.
+        """
+        outputs = (path for path in (self.model, self.checkpoint, self.metrics) if path is not None)
+        check_writable(*outputs, inputs=[dataset] if dataset.endswith(".npz") else [])
 
 
 def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainConfig:
@@ -87,7 +95,7 @@ def prepare(
     distributed.start(device)
     if device.type == "cuda":
         enable(device)
-    outputs.check()
+    outputs.check(config.dataset)
     dataset, model = datasets.load(config.dataset, config.data, **config.encoding), None
     if start is not None:
         start.check(dataset)
