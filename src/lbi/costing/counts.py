@@ -24,6 +24,7 @@ from lbi.chip.placement import Placement
 from lbi.network.activity import Activity
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
+from lbi.network.kept import Kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +65,15 @@ def split(batch: Batch, n_cores: int) -> Iterator[Batch]:
         )
 
 
-def dense_synops(projection: FixedProjection, activity: Activity) -> tuple[NDArray[np.int64], bool]:
+def dense_synops(
+    projection: FixedProjection, activity: Activity, kept: Kept | None = None
+) -> tuple[NDArray[np.int64], bool]:
     """Weights of the dense layer that a run's spikes reached.
 
     Args:
         projection: One of the network that ran.
         activity: The run; its record of the source's spikes tells which neurons spiked, where that matters.
+        kept: Neurons of the source that ran, if the projection has the numbering as trained.
 
     Returns:
         (n_samples, n_steps) counts in the source's own time, and whether they are exact: without a record, a pattern
@@ -82,7 +86,7 @@ def dense_synops(projection: FixedProjection, activity: Activity) -> tuple[NDArr
     if pattern.nnz == projection.weights.nnz:
         return counts.synops, True
     if spikes is not None:
-        fan_out = pattern.fan_out()
+        fan_out = pattern.fan_out() if kept is None else pattern.fan_out()[kept.indices]
         parts = [sample.astype(np.int64) @ fan_out for sample in spikes]  # one by one: eight bytes a neuron
         return np.array(parts, dtype=np.int64).reshape(counts.events.shape), True
     return counts.events * pattern.nnz // max(pattern.shape[1], 1), False

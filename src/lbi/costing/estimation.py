@@ -112,9 +112,7 @@ def _count_runs(run: _Run, counters: list[Counter], parts: Any, on_activity: OnA
         run.add(part)
         if on_activity is not None:
             on_activity(start, part)
-        _count(
-            dense, _with_all_weights(run.trained, part), None if batch is None else _spread(run.fixed, batch)
-        )
+        _count(dense, _with_all_weights(run, part), None if batch is None else _spread(run.fixed, batch))
         _count(sparse, part, batch)
 
 
@@ -127,11 +125,13 @@ def _count(counter: Counter, part: Activity, batch: Batch | None) -> None:
         counter.add(piece)
 
 
-def _with_all_weights(fixed: FixedNetwork, activity: Activity) -> Activity:
+def _with_all_weights(run: _Run, activity: Activity) -> Activity:
     """The activity of the dense network: as many spikes, and all weights of each pattern that they reach."""
     counts = {
-        p.name: replace(activity.projections[p.name], synops=dense_synops(p, activity)[0])
-        for p in fixed.projections
+        p.name: replace(
+            activity.projections[p.name], synops=dense_synops(p, activity, run.kept.get(p.source))[0]
+        )
+        for p in run.trained.projections
         if p.pattern is not None
     }
     return replace(activity, projections={**activity.projections, **counts}) if counts else activity
@@ -143,6 +143,7 @@ class _Run:
     def __init__(self, fixed: FixedNetwork) -> None:
         self.fixed = fixed
         self.trained = restored(fixed)
+        self.kept = {p.name: p.kept for p in fixed.populations}
         self.n_samples = self.n_steps = 0
         self.events = {projection.name: 0 for projection in fixed.projections}
         self.synops = {projection.name: 0 for projection in fixed.projections}
@@ -165,7 +166,7 @@ class _Run:
             name, counts = projection.name, activity.projections[projection.name]
             self.events[name] += int(counts.events.sum())
             self.synops[name] += int(counts.synops.sum())
-            dense, exact = dense_synops(projection, activity)
+            dense, exact = dense_synops(projection, activity, self.kept.get(projection.source))
             self.synops_dense[name] += int(dense.sum())
             self.exact_dense &= exact
 
