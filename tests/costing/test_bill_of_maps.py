@@ -18,7 +18,19 @@ from hypothesis import strategies as st
 from support import random_kernels
 from support.handmade_networks import population, relay
 
-from lbi import FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode, load_profile
+from lbi import (
+    CubaLif,
+    FixedNetwork,
+    FixedPopulation,
+    FixedProjection,
+    Network,
+    Population,
+    Projection,
+    Readout,
+    SignMode,
+    load_profile,
+    quantize,
+)
 from lbi.chip.profile import HardwareProfile, Quantity
 from lbi.costing.counts import PlacedNetwork
 from lbi.costing.estimation import estimate
@@ -290,3 +302,31 @@ def test_the_profiles_name_their_rule():
     assert found["loihi2"].confidence == "assumption"
     docs = (Path(__file__).parents[2] / "docs" / "hardware.md").read_text(encoding="utf-8")
     assert "what convolutions share" in docs
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_dense_counts_removed_channels_by_what_ran(recorded):
+    """A silent channel of pruned maps is removed: it sent nothing, so the dense network reads what it read before."""
+    rng = np.random.default_rng(0)
+    source, populations, projections, shape = "input", [], [], (1, 7, 6)
+    for name, sizes in (("a", (3, 1, 3, 3)), ("b", (4, 3, 3, 3))):
+        kernel = rng.normal(1.0, 0.3, sizes) * (rng.random(sizes) < 0.5)
+        if name == "a":
+            kernel[1] = 0  # never fires
+        weights = ConvolutionWeights(Convolution(kernel, (2, 1), (1, 1)), shape)
+        shape = weights.output_shape
+        populations.append(Population(name, shape, CubaLif(1.0, 0.5, 1.0)))
+        projections.append(Projection(name, source, name, weights, pattern=weights.pattern()))
+        source = name
+    fixed = quantize(Network((1, 7, 6), tuple(populations), tuple(projections), Readout("b")))
+    small = compact(fixed)
+    assert small.populations[0].n * 3 == fixed.populations[0].n * 2
+    spikes = (rng.random((3, 6, 42)) < 0.4).astype(np.uint8)
+    found = []
+    for network in (fixed, small):
+        activity = simulate(network, spikes, record=("spikes", "active") if recorded else ())
+        found.append(estimate(network, activity))
+    whole, less = (one.to_dict()["projections"][1] for one in found)
+    assert less["n_dense"] == whole["n_dense"]
+    assert less["synops_dense_per_step"] == whole["synops_dense_per_step"] > 0
+    assert found[1].dense.synops_fetched == found[0].dense.synops_fetched

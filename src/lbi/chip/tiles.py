@@ -35,39 +35,33 @@ def grid(shape: MapShape, counts: Counts) -> tuple[Box, ...]:
 def fewest_tiles(
     shape: MapShape, most: float, fits: Callable[[Box], bool], axons: Callable[[Box], int]
 ) -> tuple[Box, ...] | None:
-    """The grid of fewest equal tiles that all fit a core; of these, one with few input axons.
+    """The grid of fewest equal tiles that all fit a core; of these, one whose middle tile has few input axons.
+
+    A tile within one that fits need not fit: where rows are shared, a small tile can have more different rows.
 
     Args:
         shape: (channels, height, width).
         most: neurons of a core.
-        fits: whether a tile fits a core; a tile inside one that fits must fit.
+        fits: whether a tile fits a core.
         axons: input axons of a tile.
 
     Returns:
-        The tiles; None if not even one neuron fits.
+        The tiles; None if no grid fits.
     """
-    found: list[tuple[int, int, Counts]] = []
-    best = prod(shape)
-    for n_channels, n_rows in product(_counts(shape[0]), _counts(shape[1])):
-        if n_channels * n_rows > best:
-            continue
-        n_columns = _fewest_columns(shape, (n_channels, n_rows), most, fits)
-        if n_columns is not None and n_channels * n_rows * n_columns <= best:
+    best: tuple[int, int, Counts] | None = None
+    for n_channels, n_rows in product(range(1, shape[0] + 1), range(1, shape[1] + 1)):
+        limit = prod(shape) if best is None else best[0]
+        for n_columns in range(1, min(shape[2], limit // (n_channels * n_rows)) + 1):
             counts = (n_channels, n_rows, n_columns)
-            best = prod(counts)
-            found.append((best, axons(_middle(shape, counts)), counts))
-    # A tile at a border or of another phase of the stride may be larger than the middle one: every tile is tried.
-    for _, _, counts in sorted(found):
-        tiles = grid(shape, counts)
-        if all(map(fits, tiles)):
-            return tiles
-    single = grid(shape, shape)
-    return single if all(map(fits, single)) else None
-
-
-def _counts(n: int) -> list[int]:
-    """The numbers of parts of ``n`` that make the largest part smaller, rising."""
-    return sorted({-(-n // size) for size in range(1, n + 1)})
+            middle = _middle(shape, counts)
+            if middle.n > most or not fits(middle):
+                continue
+            found = (prod(counts), axons(middle), counts)
+            # A tile at a border or of another phase of the stride may be larger than the middle one.
+            if (best is None or found < best) and all(map(fits, grid(shape, counts))):
+                best = found
+                break
+    return None if best is None else grid(shape, best[2])
 
 
 def _middle(shape: MapShape, counts: Counts) -> Box:
@@ -78,23 +72,3 @@ def _middle(shape: MapShape, counts: Counts) -> Box:
         inner = bounds[1:-1] or bounds
         spans.append(max(inner[len(inner) // 2 :] + inner[: len(inner) // 2], key=lambda b: b[1] - b[0]))
     return Box(shape, *spans)
-
-
-def _fewest_columns(
-    shape: MapShape, counts: tuple[int, int], most: float, fits: Callable[[Box], bool]
-) -> int | None:
-    """The fewest parts along the width at which the middle tile fits; None if it never does."""
-    options = _counts(shape[2])
-    other = -(-shape[0] // counts[0]) * -(-shape[1] // counts[1])
-    low, high = 0, len(options) - 1
-    while low < len(options) and other * -(-shape[2] // options[low]) > most:
-        low += 1
-    if low > high or not fits(_middle(shape, (*counts, options[high]))):
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if fits(_middle(shape, (*counts, options[middle]))):
-            high = middle
-        else:
-            low = middle + 1
-    return options[low]
