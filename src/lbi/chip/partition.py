@@ -354,11 +354,9 @@ class Partition:
 
     def _report(self, population: str, neuron: int, problems: Problems) -> None:
         """Note all limits that a single neuron exceeds."""
-        where, chunk = (
-            f"population {population!r}, neuron {neuron}",
-            Chunk(population, Run(neuron, neuron + 1)),
-        )
-        for name, use, limit in zip(RESOURCES, self.measure(chunk), self.limits, strict=True):
+        where = f"population {population!r}, neuron {neuron}"
+        used = self.measure(Chunk(population, Run(neuron, neuron + 1)))
+        for name, use, limit in zip(RESOURCES, used, self.limits, strict=True):
             if use > limit:
                 found, chip = f"{use} {name.replace('_', ' ')} for this neuron alone", self.profile.name
                 problems.note(PER_CORE[name].broken(where, found, limit=f"{limit:.0f}", chip=chip))

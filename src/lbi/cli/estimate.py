@@ -171,12 +171,9 @@ def _check_chips(paths: tuple[Path, ...], networks: list[FixedNetwork]) -> None:
 
     problems = Problems()
     names = profile_names()
-    for path, network in zip(paths, networks, strict=True):
-        found, values = (
-            f"made for the chip {network.chip!r}",
-            {"names": ", ".join(names), "chip": network.chip},
-        )
-        OWN_CHIP.check(problems, network.chip in names, str(path), found, **values)
+    for path, chip in zip(paths, (network.chip for network in networks), strict=True):
+        found = f"made for the chip {chip!r}"
+        OWN_CHIP.check(problems, chip in names, str(path), found, names=", ".join(names), chip=chip)
     problems.raise_as(UsageError)
 
 
