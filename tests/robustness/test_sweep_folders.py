@@ -23,6 +23,7 @@ RESULT_CHANGES = {
 def test_damaged_results_of_a_sweep_are_made_again(tmp_path):
     """Each was a traceback in the table of results, and a table with wrong figures is worse."""
     pytest.importorskip("torch")
+    pytest.importorskip("ray")
     from lbi.cli.sweep_trial import read_result
 
     sweep = READERS["sweep"].seeds(tmp_path)[0]
@@ -45,6 +46,7 @@ def test_damaged_results_of_a_sweep_are_made_again(tmp_path):
 @pytest.mark.parametrize("options", [1.5, "x", [1], None])
 def test_plans_of_a_sweep_that_are_no_plans(options, tmp_path):
     pytest.importorskip("torch")
+    pytest.importorskip("ray")
     sweep = READERS["sweep"].seeds(tmp_path)[0]
     plan = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))
     (sweep / "sweep.json").write_text(json.dumps({**plan, "options": options}), encoding="utf-8")

@@ -455,7 +455,7 @@ READERS = {
     "estimate": Reader(estimate_seeds, (damage_provenance,), use_estimate, ("jinja2", "matplotlib")),
     "recordings": Reader(recording_seeds, (damage_recordings,), use_recordings),
     "cache": Reader(cache_seeds, (damage_file, damage_zip, damage_npz, damage_npz), use_cache),
-    "sweep": Reader(sweep_seeds, (damage_sweep,), use_sweep, ("torch", "matplotlib")),
+    "sweep": Reader(sweep_seeds, (damage_sweep,), use_sweep, ("torch", "matplotlib", "ray")),
     "config": Reader(config_seeds, (damage_file, damage_toml, damage_toml, damage_toml), use_config, TORCH),
 }
 """Name → reader."""
