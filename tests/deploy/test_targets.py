@@ -123,7 +123,7 @@ def test_load_refuses(tmp_path):
     (tmp_path / "damaged.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"0" * 100)
     for name, message in {
         "missing.pt": "file-missing",
-        "empty": "not-an-export: .*has no network.h5",
+        "empty": "not-an-export: .*is a folder without network.h5; allowed: a folder made by lbi-export, or a file",
         "file.txt": r"file-kind: .*suffix '.txt'; allowed: .h5, .net, .nir, .pt, .pth",
         "damaged.h5": "file-damaged",
     }.items():

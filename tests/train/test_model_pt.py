@@ -188,7 +188,7 @@ BROKEN = [
     (missing, "file-missing", "does not exist"),
     (folder, "file-missing", "is a folder"),
     (truncated, "file-broken", r"bytes that torch cannot read \(.*failed finding central directory\);"),
-    (empty, "file-broken", "0 bytes"),
+    (empty, "file-broken", "is empty"),
     (text, "file-broken", "torch cannot read"),
     (pickled_module, "model-pickled", r"torch\.nn\.modules\.linear\.Linear"),
     (torchscript, "model-torchscript", "TorchScript"),

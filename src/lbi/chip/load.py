@@ -11,9 +11,10 @@ from pathlib import Path
 
 from lbi.chip.profile import CostSet, HardwareProfile
 from lbi.chip.schema import read_profile
-from lbi.errors import InputError, Rule, UsageError
+from lbi.errors import Rule, UsageError
+from lbi.system import toml
 
-UNREADABLE = Rule("chip-unreadable", "a TOML file")
+UNREADABLE = Rule("chip-unreadable", "a TOML file", "check the path")
 UNKNOWN = Rule("unknown-chip", "{names}, or a path ending in .toml")
 
 
@@ -40,10 +41,7 @@ def load_profile(chip: str | Path) -> HardwareProfile:
     if name in profile_names():
         text, where = (files("lbi.hardware") / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml"
     elif name.endswith(".toml"):
-        try:
-            text, where = Path(name).read_text(encoding="utf-8"), name
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(UNREADABLE.broken(name, f"cannot be read ({error})")) from error
+        text, where = toml.read_text(name, UNREADABLE), name
     else:
         raise UsageError(UNKNOWN.broken("--chip", repr(name), names=", ".join(profile_names())))
     return parse_profile(text, where)

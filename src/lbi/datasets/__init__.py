@@ -7,14 +7,16 @@ a data set, add its file and its row below.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lbi.datasets.base import Dataset, SpikeData, signature_of
-from lbi.errors import Problems, Rule, UsageError
+from lbi.errors import InputError, Problems, Rule, UsageError
 
 UNKNOWN_DATASET = Rule("unknown-dataset", "{allowed}, or a .npz file")
+DATA_FOLDER = Rule("data-missing", "the folder with the files of {name}", "give that folder with --data")
 UNKNOWN_ENCODING = Rule("unknown-encoding", "{allowed}")
 
 DATASETS: dict[str, str] = {
@@ -56,6 +58,10 @@ def load(name: str, data_dir: str | Path | None = None, /, **encoding: Any) -> D
             problems, name in DATASETS, "--dataset", repr(name), allowed=", ".join(DATASETS)
         )
         problems.raise_as(UsageError)
+        if data_dir is not None and os.path.exists(data_dir):
+            found, where = "is a file", str(data_dir)
+            DATA_FOLDER.check(problems, os.path.isdir(data_dir), where, found, name=name)
+        problems.raise_as(InputError)
         module, _, function = DATASETS[name].partition(":")
         loader = getattr(import_module(module), function)
     known = signature_of(loader)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lbi.datasets.base import Dataset, DataWarning, SpikeData, check_options
 from lbi.errors import InputError, Problems, Rule
 from lbi.files.untrusted_hdf5 import numbers, open_tree
+from lbi.system.paths import MISSING, not_a_file
 
 N_UNITS = 700
 """Cochlea channels in the files."""
@@ -150,8 +151,8 @@ def find_files(name: str, data_dir: Path | None, files: dict[str, str], origin: 
     for split, file in files.items():
         places = (data_dir / file, data_dir / name.upper() / file, data_dir / name / file)
         path = next((place for place in places if os.path.isfile(place)), None)
-        where = str(data_dir / file)
-        if NO_FILE.check(problems, path is not None, where, "does not exist", file=file, origin=origin):
+        where, why = str(data_dir / file), not_a_file(data_dir / file) or MISSING
+        if NO_FILE.check(problems, path is not None, where, why, file=file, origin=origin):
             assert path is not None
             found[split] = path
     problems.raise_as(InputError)

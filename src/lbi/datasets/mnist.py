@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lbi.datasets.base import Dataset, SpikeData, check_options, pixel_options
 from lbi.datasets.encodings import IMAGE_CODES, VALUE_CODES
 from lbi.errors import InputError, Problems, Rule
+from lbi.system.paths import MISSING, not_a_file
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -178,7 +179,8 @@ def _find(dataset: str, data_dir: Path | None) -> dict[str, tuple[Path, Path]]:
             ]
             path = next((place for place in places if os.path.isfile(place)), None)
             if path is None:
-                problems.note(NO_FILE.broken(str(data_dir / name), "does not exist", name=name))
+                why = not_a_file(data_dir / name) or MISSING
+                problems.note(NO_FILE.broken(str(data_dir / name), why, name=name))
             else:
                 paths.append(path)
         if len(paths) == len(names):

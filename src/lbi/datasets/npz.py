@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from lbi.errors import InputError, Problems, Rule
 from lbi.files.labels import check_shape
 from lbi.files.spikes_npz import rename
 from lbi.files.untrusted_npz import read_npz
+from lbi.system.paths import not_a_file
 
 SHAPES = Rule("spikes-shape", "samples of shape {shape} in each step, as for training")
 EMPTY = Rule("data-empty", "some in each", "add samples, or choose another test_share")
@@ -89,8 +89,8 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    if not os.path.isfile(path):  # also False for a name that is too long
-        raise InputError(MISSING.broken(str(path), "does not exist"))
+    if why := not_a_file(path):
+        raise InputError(MISSING.broken(str(path), why))
     try:
         return read_npz(path)[0]
     except ValueError as error:

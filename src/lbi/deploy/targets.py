@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from lbi.errors import InputError, Problem, Problems, Rule, UsageError
 from lbi.system.atomic import atomic_write
+from lbi.system.paths import not_a_file
 
 if TYPE_CHECKING:
     from lbi.deploy.job import ExportJob
@@ -43,7 +44,7 @@ COMPLETE = Rule(
 FREE = Rule("exists", "a new path", "choose another -o, or replace it with --force")
 REPLACEABLE = Rule("not-an-export", "an earlier export", "choose another -o")
 EXISTS = Rule("file-missing", fix="check the path")
-EXPORT_FOLDER = Rule("not-an-export", "a folder made by lbi-export")
+EXPORT_FOLDER = Rule("not-an-export", "a folder made by lbi-export, or a file ({suffixes})", "check the path")
 READABLE = Rule("file-kind", "{suffixes}, a folder")
 READER_OPTION = Rule(
     "option", "dt and writer with a .nir file; arch and input_shape with a .pt", "leave it out"
@@ -169,16 +170,17 @@ def load(path: str | Path, **options: Any) -> Network | FixedNetwork:
         UsageError: for an option that the file's reader does not take.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(EXISTS.broken(str(path), "no such file or folder"))
+    suffixes = ", ".join(sorted(_READERS))
     if path.is_dir():
         inside = path / NETWORK_FILE
         if not inside.is_file():
-            raise InputError(EXPORT_FOLDER.broken(str(path), f"has no {NETWORK_FILE}"))
+            found = f"is a folder without {NETWORK_FILE}"
+            raise InputError(EXPORT_FOLDER.broken(str(path), found, suffixes=suffixes))
         path = inside
+    elif why := not_a_file(path):
+        raise InputError(EXISTS.broken(str(path), why))
     reader = _READERS.get(path.suffix)
     if reader is None:
-        suffixes = ", ".join(sorted(_READERS))
         raise InputError(READABLE.broken(str(path), f"suffix {path.suffix!r}", suffixes=suffixes))
     module, function = reader.split(":")
     read = getattr(import_module(module), function)

@@ -26,6 +26,7 @@ from lbi.network.kernels import ConvolutionWeights
 from lbi.network.neurons import MODELS
 from lbi.network.pattern import GEOMETRY, as_attributes, from_geometry, most_places
 from lbi.system.atomic import atomic_write, new_hdf5
+from lbi.system.paths import not_a_file
 
 MISSING = Rule("file-missing", fix="check the path")
 DAMAGED = Rule("file-damaged", "a network.h5 of lbi-export", "export the model again")
@@ -152,8 +153,8 @@ def load(path: str | Path) -> FixedNetwork:
         InputError: naming everything that is missing or inconsistent.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(MISSING.broken(str(path), "no such file"))
+    if why := not_a_file(path):
+        raise InputError(MISSING.broken(str(path), why))
     with open_tree(path, DAMAGED.broken(str(path), "not a readable HDF5 file")) as file:
         return _read(file, str(path))
 

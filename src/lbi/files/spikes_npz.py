@@ -13,8 +13,9 @@ from lbi.files.labels import check_shape
 from lbi.files.untrusted_npz import read_npz
 from lbi.files.versions import SPIKES_KEYS
 from lbi.network.spikes import check_spikes
+from lbi.system.paths import not_a_file
 
-MISSING = Rule("file-missing", "", "check the path")
+MISSING = Rule("file-missing", "a .npz file", "check the path")
 DAMAGED = Rule(
     "file-damaged",
     ".npz with spikes and optional labels",
@@ -45,8 +46,8 @@ def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray
     """
     path = Path(path)
     where = str(path)
-    if not path.is_file():
-        raise InputError(MISSING.broken(where, "no such file"))
+    if why := not_a_file(path):
+        raise InputError(MISSING.broken(where, why))
     try:
         arrays, found = read_npz(path, SPIKES_KEYS)
     except ValueError as error:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problem, Problems, Rule
 from lbi.limits import most_elements
+from lbi.system.paths import is_empty, not_a_file
 
 LINK = Rule("hdf5-link", "groups and data sets in the file itself")
 SECOND_NAME = Rule("hdf5-link", "one name each")
@@ -44,6 +45,8 @@ def open_tree(path: Path, problem: Problem) -> Iterator[Any]:
     import h5py
 
     try:
+        if why := not_a_file(path) or ("is empty" if is_empty(path) else ""):
+            raise ValueError(why)
         _check_heaps(path)
         with h5py.File(path, "r") as file:
             _check_tree(file, path)
@@ -163,8 +166,6 @@ def _check_heaps(path: Path) -> None:
     HDF5 File Format Specification 3.0, III.E: a header of 16 bytes, then objects of a 16-byte header and their
     size, rounded up to 8; the last, of index 0, is free space and counts its header. libhdf5 advances by the size without checking it.
     """
-    if path.stat().st_size == 0:
-        return
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         start = content.find(b"GCOL\x01\x00\x00\x00")
         while start >= 0 and start + 16 <= len(content):

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from lbi.system.paths import is_empty
+
 FREE_BYTES = 1 << 29
 """Bytes of arrays to which any archive may expand."""
 
@@ -33,6 +35,8 @@ def read_npz(
     Raises:
         ValueError: with the reason, if the file is not an archive of plain arrays.
     """
+    if is_empty(path):
+        raise ValueError("it is empty")
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}

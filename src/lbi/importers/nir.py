@@ -42,6 +42,7 @@ from lbi.importers.nir_time import (
 from lbi.importers.signal import Signal
 from lbi.limits import MOST_NEURONS
 from lbi.network.graph import INPUT, READOUTS, Network, is_name
+from lbi.system.paths import not_a_file
 
 METADATA = "lbi"
 """Key of our own entry in a graph's metadata: JSON with ``dt``, ``order``, ``names``, ``readout`` and ``meta``."""
@@ -90,8 +91,8 @@ def load(path: str | Path, dt: float | None = None, writer: str | None = None) -
     import nir
 
     path = Path(path)
-    if not path.is_file():
-        raise InputError(MISSING.broken(str(path), "no such file"))
+    if why := not_a_file(path):
+        raise InputError(MISSING.broken(str(path), why))
     with open_tree(path, BROKEN.broken(str(path), "not a readable NIR file")):
         try:
             graph = nir.read(path)

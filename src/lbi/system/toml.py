@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from lbi.errors import InputError, Rule
+from lbi.system.paths import not_a_file
 
 SYNTAX = Rule("toml-syntax", "TOML")
+
+
+def read_text(path: str | Path, unreadable: Rule) -> str:
+    """The text of a TOML file.
+
+    Args:
+        path: the file.
+        unreadable: the rule that a path which is no readable file breaks.
+
+    Returns:
+        The text.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    if why := not_a_file(path):
+        raise InputError(unreadable.broken(str(path), why))
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(unreadable.broken(str(path), f"cannot be read ({error})")) from error
 
 
 def parse(text: str, where: str) -> dict[str, Any]:

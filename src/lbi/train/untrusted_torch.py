@@ -21,6 +21,7 @@ import torch
 from lbi.errors import InputError, LbiWarning, Problems, Rule
 from lbi.limits import most_elements
 from lbi.system.atomic import atomic_write
+from lbi.system.paths import is_empty, not_a_file
 
 NOT_A_DICTIONARY = Rule("model-foreign", "a {name} file")
 FOREIGN = Rule(
@@ -128,9 +129,10 @@ def _is_state_dict(content: dict[Any, Any]) -> bool:
 
 def _load(path: Path, name: str) -> Any:
     where = str(path)
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(MISSING.broken(where, found, name=name))
+    if why := not_a_file(path):
+        raise InputError(MISSING.broken(where, why, name=name))
+    if is_empty(path):
+        raise InputError(TRUNCATED.broken(where, "is empty", name=name))
     if _version() < SAFE_TORCH:
         warnings.warn(
             f"torch {torch.__version__}: loading untrusted files is unsafe before torch 2.10"

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lbi.errors import InputError, Problems, Rule, UsageError
+from lbi.system.paths import not_a_file
 from lbi.train import model_pt, untrusted_torch
 
 STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model_dict", "model", "net", "weights")
@@ -99,8 +100,8 @@ def _build(arch: str) -> nn.Module:
     path = Path(file)
     if not (file and function.isidentifier()):
         raise UsageError(ARCH.broken("--arch", repr(arch)))
-    if not path.is_file():
-        raise UsageError(ARCH.broken("--arch", f"{file!r} is no file"))
+    if why := not_a_file(path):
+        raise UsageError(ARCH.broken("--arch", f"{file!r} {why}"))
     spec = importlib.util.spec_from_file_location(f"lbi_arch_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UsageError(ARCH.broken("--arch", f"{file!r} is no Python file"))

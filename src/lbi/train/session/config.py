@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Interval
 
 from lbi import records
-from lbi.errors import InputError, LbiError, Problems, Rule, UsageError
+from lbi.errors import LbiError, Problems, Rule, UsageError
 from lbi.network.graph import READOUTS
 from lbi.records import OneOf, Place, Rules, Takes
 from lbi.system import toml
@@ -85,7 +85,7 @@ SETTLED = Rule("option", "above 0 with a budget", "leave settle at its preset")
 
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
-UNREADABLE = Rule("config-unreadable", "a TOML file")
+UNREADABLE = Rule("config-unreadable", "a TOML file", "check the path")
 
 
 @dataclass(frozen=True)
@@ -493,8 +493,4 @@ def _gathered(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(UNREADABLE.broken(str(file), f"cannot be read ({error})")) from error
-    return toml.parse(text, str(file))
+    return toml.parse(toml.read_text(file, UNREADABLE), str(file))

@@ -1,0 +1,48 @@
+"""Why a path cannot be read as a file, in words for an error."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+MISSING = "does not exist"
+
+
+def not_a_file(path: str | Path) -> str:
+    """Why there is no file at ``path``; empty if there is one. A symbolic link is followed.
+
+    Args:
+        path: what the user gave.
+
+    Returns:
+        The reason, such as "is a folder".
+    """
+    try:
+        kind = os.stat(path).st_mode
+    except FileNotFoundError:
+        if os.path.islink(path):
+            return f"is a symbolic link to {os.readlink(path)}, which {MISSING}"
+        return MISSING
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return MISSING
+        return f"cannot be read ({os.strerror(error.errno) if error.errno else error})"
+    except ValueError:  # a null byte
+        return MISSING
+    if stat.S_ISDIR(kind):
+        return "is a folder"
+    return "" if stat.S_ISREG(kind) else "is a device or a pipe"
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a file has no content, as one that is left of a full disk or an interrupted copy.
+
+    Args:
+        path: the file.
+
+    Returns:
+        True for 0 bytes.
+    """
+    return path.stat().st_size == 0
