@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -17,8 +18,9 @@ from lbi.cli.estimate import main as lbi_estimate  # noqa: E402
 from lbi.cli.export import main as lbi_export  # noqa: E402
 from lbi.cli.train import main as lbi_train  # noqa: E402
 from lbi.errors import UsageError  # noqa: E402
-from lbi.train.session.budget import Budget, worst  # noqa: E402
-from lbi.train.session.budget_control import as_network  # noqa: E402
+from lbi.train.session import budget_control  # noqa: E402
+from lbi.train.session.budget import Budget, Limit, Use, worst  # noqa: E402
+from lbi.train.session.budget_control import BudgetController, as_network  # noqa: E402
 from lbi.train.session.config import make_config  # noqa: E402
 from lbi.train.session.loop import Trainer  # noqa: E402
 
@@ -135,6 +137,51 @@ def clone(value):
     if isinstance(value, list):
         return [clone(entry) for entry in value]
     return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+class Law:
+    """Budget, network and its density control in one: the use is a power of the density, and 1 at 0.02."""
+
+    def __init__(self, power):
+        self.power, self.now, self.settled = power, 1.0, False
+
+    def measure(self, network, spikes):
+        return (Use(Limit("synops", 1.0, ""), (self.now / 0.02) ** self.power),)
+
+    def density(self):
+        return self.now
+
+    def tighten(self, density):
+        self.now = density
+
+
+@pytest.mark.parametrize("power", [0.5, 0.8, 1.2])
+def test_a_shrinking_network_is_led_to_the_density_that_meets_its_budget(power, monkeypatch):
+    monkeypatch.setattr(budget_control, "as_network", lambda law: law)
+    law = Law(power)
+    control = BudgetController(law, 1.0, np.zeros((1, 1, 1), np.uint8), 50)
+    aims, followed = [], []
+    for epoch in range(1, 41):
+        control.after_epoch(epoch, law, law)
+        left = max(0.0, 1 - epoch / 30) ** 3
+        law.now = control.density + left * max(0.0, 1 - control.density)
+        aims.append(control.density)
+        followed.append(law.now)
+    assert law.now == pytest.approx(0.02, rel=0.05)
+    assert min(followed) > 0.014
+    assert all(0.014 < aim < 0.03 for aim in aims[11:])  # known long before the network is that sparse
+
+
+def test_a_settled_network_over_its_budget_is_cut_in_small_steps(monkeypatch):
+    monkeypatch.setattr(budget_control, "as_network", lambda law: law)
+    law = Law(0.8)
+    control = BudgetController(law, 1.0, np.zeros((1, 1, 1), np.uint8), 50)
+    law.now, law.settled = 0.03, True
+    sizes = [law.now]
+    while control.after_epoch(2 * len(sizes), law, law):
+        sizes.append(law.now)
+    assert 0.95 * 0.02 < law.now <= 0.02
+    assert all(after >= 0.9 * before for before, after in itertools.pairwise(sizes))
 
 
 def test_the_density_holds_too(digits):

@@ -106,7 +106,6 @@ def test_a_step_keeps_every_tensor_on_the_gpu(optimizer, options, monkeypatch):
             "dropout": 0.2,
             "activity": 1.0,
         }
-        | {"synops": 1.0}
         | options,
     )
     monkeypatch.setattr(layers.PopulationLayer, "on_chip", False)  # its value would be data of a fake tensor
@@ -119,9 +118,7 @@ def test_a_step_keeps_every_tensor_on_the_gpu(optimizer, options, monkeypatch):
         spikes = torch.zeros(3, 5, 64, dtype=torch.uint8, device="cuda")
         labels = torch.zeros(3, dtype=torch.long, device="cuda")
         run = model(spikes, config.dropout)
-        loss = torch.nn.functional.cross_entropy(scores(model, run), labels) + activity_loss(
-            model, run, config
-        )
+        loss = torch.nn.functional.cross_entropy(scores(model, run), labels) + activity_loss(run, config)
         for p in model.parameters():  # autograd's engine itself needs a driver
             p.grad = torch.zeros_like(p)
         optimizer_.step()

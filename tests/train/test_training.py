@@ -392,17 +392,22 @@ def test_augmentation_moves_whole_samples(rng):
     assert augment(spikes, 1e9, 0, np.random.default_rng(0)).sum() == 0
 
 
-def test_activity_loss_by_hand(digits):
-    config = small(activity=2.0, rate_low=0.1, rate_high=0.3, synops=5.0)
-    model = Trainer(config, digits).model
+def test_activity_loss_by_hand():
+    config = small(activity=2.0, rate_low=0.1, rate_high=0.3)
     hidden, output = torch.zeros(1, 10, 32), torch.zeros(1, 10, 10)
     hidden[0, :5, 0] = 1  # rate 0.5: 0.2 above; the 31 others are 0.1 below
     expected = 2.0 * (0.2**2 + 31 * 0.1**2) / 32
-    fan_out = int((model.layers["output"].weight[:, 0] != 0).sum())
-    expected += 5.0 * 0.5 * fan_out / (10 * 32)
     run = [(hidden, hidden), (output, output)]
-    assert float(activity_loss(model, run, config)) == pytest.approx(expected, rel=1e-5)
-    assert float(activity_loss(model, run, replace(config, activity=0.0, synops=0.0))) == 0.0
+    assert float(activity_loss(run, config)) == pytest.approx(expected, rel=1e-5)
+    assert float(activity_loss(run, replace(config, activity=0.0))) == 0.0
+
+
+def test_options_that_were_removed_are_read_where_they_did_nothing():
+    saved = small().to_dict()
+    assert make_config(None, None, {}, {**saved, "synops": 0.0}) == make_config(None, None, {}, saved)
+    assert resume_config({"config": {**saved, "synops": 0.0}}, {}) == resume_config({"config": saved}, {})
+    with pytest.raises(UsageError, match="unknown-option: options: has 'synops'"):
+        resume_config({"config": {**saved, "synops": 0.1}}, {})
 
 
 def test_a_users_own_spikes_train(tmp_path, rng):

@@ -129,10 +129,6 @@ class PopulationLayer(nn.Module):
         """The synaptic input from spikes of the source, both (n_samples, n_steps, …)."""
         return self.config.wiring.arriving(spikes, weight, self.source, only_living=only_living)
 
-    def fan_out(self, weight: Tensor | None = None) -> Tensor:
-        """(n_source,) synapses of each source neuron on the nonzero entries of the layer's or another weight."""
-        return self.config.wiring.fan_out(self.weight if weight is None else weight, self.source)
-
     @property
     def on_chip(self) -> bool:
         """True if the forward pass computes in the chip's integers, that is, if every part has a scale."""

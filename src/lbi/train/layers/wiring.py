@@ -112,15 +112,6 @@ class Wiring:
             out = frames.flatten(1) @ weight.T
         return out.reshape(*spikes.shape[:2], -1)
 
-    def fan_out(self, weight: Tensor, source: Shape) -> Tensor:
-        """(n_source,) synapses of each source neuron on nonzero weights, borders taken into account."""
-        if self.is_plain:
-            return (weight != 0).sum(0)
-        with torch.enable_grad():
-            probe = weight.new_zeros(1, 1, prod(source), requires_grad=True)
-            total = self.arriving(probe, (weight != 0).to(weight.dtype), source).sum()
-        return torch.autograd.grad(total, probe)[0].reshape(-1).round().long()
-
 
 class _SumPool(torch.autograd.Function):
     """Sums over squares of k × k, ``avg_pool2d`` times k²: twice as fast on a CPU, since the sums are of strided slices."""

@@ -1,15 +1,18 @@
 """Control of the density by a budget: measure the present network on the chip, and aim for the density that just meets it.
 
 Every few epochs the network is measured on fixed training samples (``Budget.measure``). The use of every resource rises with
-the density, about as a power of it; the exponent is taken from the last two measurements. The density to aim for is the
-one at which the use closest to its limit would be just below it. ``DensityController`` underneath turns it into λ.
-Once the set of weights is fixed, a network that is over its budget loses its weakest weights; the rest is trained on.
+the density, about as a power of it; the exponent is taken from the last two measurements at clearly different densities. So
+a network that is still dense tells at which density it will be within its limits. The final density of the run's own
+schedule moves half of the way there (in logarithms) at each measurement, and ``DensityController`` underneath turns it into λ.
+Once the set of weights is fixed, a network that is over its budget loses its weakest weights, a tenth at most at a time; the
+rest is trained on.
 After the last epoch the network is certified on more samples and, if it is a little over, trimmed by bisection.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from lbi.network.graph import Network
 from lbi.train.layers.model import SpikingNetwork
 from lbi.train.model_pt import to_network
 from lbi.train.optim.density import DensityController
+from lbi.train.session.averaging import Average
 from lbi.train.session.budget import Budget, Use, worst
 
 CHECKS = 25
@@ -33,8 +37,14 @@ AIM = 0.98
 """Share of the limit to aim for."""
 
 LEAST_DENSITY = 1e-3
-EXPONENTS = (0.4, 1.3)
-"""Range of the exponent by which use grows with density."""
+EXPONENT, EXPONENTS = 0.8, (0.5, 1.3)
+"""Power by which use grows with density until it is known, and its range."""
+
+APART = 0.3
+"""Logarithm of the ratio of two densities from which on their uses tell the power."""
+
+LARGEST_CUT = 0.9
+"""Share of a settled network's weights that one cut leaves at least."""
 
 TRIM_STEPS = 7
 """Bisections of the last trim, which keeps at least half of the weights."""
@@ -61,13 +71,16 @@ class BudgetController:
         self._sample = spikes[np.sort(order[:SAMPLES])]
         self._certificate = spikes[np.sort(order[:CERTIFICATE_SAMPLES])]
 
-    def after_epoch(self, epoch: int, model: SpikingNetwork, controller: DensityController) -> bool:
+    def after_epoch(
+        self, epoch: int, model: SpikingNetwork, controller: DensityController, average: Average | None = None
+    ) -> bool:
         """Measure if it is time, and steer.
 
         Args:
             epoch: epochs done.
             model: the network.
             controller: its density control.
+            average: the average of its weights, if that is what will be deployed.
 
         Returns:
             True if weights were removed from a settled network.
@@ -75,18 +88,30 @@ class BudgetController:
         if epoch % self.every:
             return False
         now = controller.density()
-        ratio = worst(self.budget.measure(as_network(model), self._sample)).ratio
+        with nullcontext() if average is None else average.in_place():
+            ratio = worst(self.budget.measure(as_network(model), self._sample)).ratio
         self.history.append((now, ratio if math.isfinite(ratio) else -1.0))
-        if controller.settled and ratio <= 1:
+        if not controller.settled:
+            self._plan(now, ratio)
             return False
-        scale = 0.0 if math.isinf(ratio) else AIM / max(ratio, 1e-3)
-        wanted = now * max(scale ** (1 / self._exponent()), 0.5)
-        if controller.settled:
-            controller.tighten(max(wanted, 0.7 * now))
-            return True
-        wanted = min(max(wanted, self.density / 2), self.density * 2)
+        if ratio <= 1:
+            return False
+        controller.tighten(max(self._meeting(now, ratio, AIM), LARGEST_CUT * now))
+        if average is not None:
+            average.mask()
+        return True
+
+    def _plan(self, now: float, ratio: float) -> None:
+        """Set the density that the set of weights shall have when it is fixed."""
+        meeting = self._meeting(now, ratio, 1.0)
+        wanted = meeting if len(self.history) == 1 else math.sqrt(self.density * meeting)
         self.density = min(max(wanted, LEAST_DENSITY), self.highest)
-        return False
+
+    def _meeting(self, now: float, ratio: float, aim: float) -> float:
+        """The density at which the use would be ``aim`` times the limit; of a network that does not fit the chip, a half."""
+        if math.isinf(ratio):
+            return now / 2
+        return float(now * (aim / max(ratio, 1e-3)) ** (1 / self._exponent()))
 
     def finish(self, model: SpikingNetwork, controller: DensityController) -> tuple[Use, ...]:
         """Certify the trained network; trim it if it is over its budget and half of its weights suffice."""
@@ -115,14 +140,14 @@ class BudgetController:
         return self.budget.measure(as_network(model), self._certificate)
 
     def _exponent(self) -> float:
-        """By which power of the density the use grows, from the last two measurements at different densities."""
+        """By which power of the density the use grows, from the last two measurements at clearly different densities."""
         found = [(density, ratio) for density, ratio in self.history if ratio > 0 and density > 0]
         for earlier in reversed(found[:-1]):
             apart = math.log(found[-1][0] / earlier[0])
-            if abs(apart) > 0.05:
+            if abs(apart) > APART:
                 exponent = math.log(found[-1][1] / earlier[1]) / apart
                 return min(max(exponent, EXPONENTS[0]), EXPONENTS[1])
-        return 0.8
+        return EXPONENT
 
     def state_dict(self) -> dict[str, Any]:
         """The state in plain types."""

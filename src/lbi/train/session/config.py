@@ -58,6 +58,9 @@ NEURON = Rule("option", "{names}")
 CHIP_PRECISION = Rule(
     "option", "float: the chip's integers are trained by compiled kernels", "leave precision at float"
 )
+REMOVED = {"synops": 0.0}
+"""Options of earlier versions → the value with which they did nothing; files with it are read as before."""
+
 WRITTEN_IF_CHOSEN = (
     "budget",
     "chip",
@@ -162,7 +165,6 @@ class TrainConfig:
         rate_low: lowest rate without penalty, in spikes per neuron and timestep.
         rate_high: highest rate without penalty.
         activity: weight of the squared distance to these rates.
-        synops: weight of the synaptic operations, relative to those of a dense network.
 
     Raises:
         UsageError: naming every option that is out of range.
@@ -236,7 +238,6 @@ class TrainConfig:
     rate_low: NotNegative = 0.0
     rate_high: NotNegative = 1.0
     activity: NotNegative = 0.0
-    synops: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         n_parts = 1
@@ -415,12 +416,13 @@ def make_config(
     """
     own = _read_toml(file) if file else {}
     options, parts = _parted(options)
-    given = {**(saved or {}), **own, **options}
+    saved = {key: value for key, value in (saved or {}).items() if REMOVED.get(key, ...) != value}
+    given = {**saved, **own, **options}
     name = dataset or given.get("dataset", TrainConfig.dataset)
     problems = Problems()
     known = {**records.Table.of(TrainConfig, OPTIONS.rules).hints, **option_hints()}
     table = records.Table(known, frozenset(), OPTIONS.rules)
-    for values, place in ((own, replace(OPTIONS, where=str(file))), ({**(saved or {}), **options}, OPTIONS)):
+    for values, place in ((own, replace(OPTIONS, where=str(file))), ({**saved, **options}, OPTIONS)):
         try:
             table.read(values)
         except records.RecordError as faults:

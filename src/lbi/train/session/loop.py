@@ -125,9 +125,7 @@ class Trainer:
         """Steer by the budget; a settled network that loses weights is another candidate for the best one."""
         if self.budget is None or not isinstance(self.controller, DensityController):
             return
-        if self.budget.after_epoch(self.progress.epoch, self.model, self.controller):
-            if self.average is not None:
-                self.average.mask()
+        if self.budget.after_epoch(self.progress.epoch, self.model, self.controller, self.average):
             self.progress.best, self.progress.best_epoch = -1.0, self.progress.epoch
 
     def _enter_chip(self) -> None:
@@ -220,7 +218,7 @@ class Trainer:
         self._choose_gradients()
         run = self.model(spikes, config.dropout)
         loss = self._loss(spikes, run, labels) / chosen.size
-        loss = loss + activity_loss(self.model, run, config) * (labels.numel() / chosen.size)
+        loss = loss + activity_loss(run, config) * (labels.numel() / chosen.size)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         sums = self._sums(loss, run, labels)

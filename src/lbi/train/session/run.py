@@ -69,7 +69,7 @@ def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainC
     Returns:
         The configuration.
     """
-    return make_config(None, None, {**checkpoint["config"], **options})
+    return make_config(None, None, options, checkpoint["config"])
 
 
 def prepare(
