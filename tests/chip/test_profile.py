@@ -173,6 +173,20 @@ def test_all_faults_in_one_pass():
     assert len(problems(text)) == 3
 
 
+def test_a_missing_table_says_what_stands_in_it():
+    with pytest.raises(InputError, match="missing-key") as caught:
+        parse_profile("", "mine.toml")
+    allowed = {problem.where: problem.allowed for problem in caught.value.problems}
+    assert allowed["mine.toml, mesh"] == "a table with columns, rows, cores_per_tile"
+    assert "weight_mixed (optional)" in allowed["mine.toml, formats"]
+    assert allowed["mine.toml, memory"].startswith("at least one [memory.NAME], each a table with label, ")
+    assert allowed["mine.toml, costs"].startswith("[costs.NAME], each a table with label, ")
+    assert "a value" not in allowed.values()
+    for text, words in (("[mesh]", "value, unit, source, confidence"), ("[formats]", "min, max, unit")):
+        with pytest.raises(InputError, match=f"missing-key.*allowed: {{ {words}.*fix: copy it from"):
+            parse_profile(text, "mine.toml")
+
+
 def test_not_toml_is_one_line():
     with pytest.raises(InputError, match="toml-syntax"):
         parse_profile("name = ", "mine.toml")

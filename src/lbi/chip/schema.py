@@ -30,7 +30,7 @@ from lbi.chip.profile import (
 )
 from lbi.errors import InputError, LbiError, Problems, Rule
 from lbi.network.fixedpoint import LAVA_FORMATS, IntFormat, NumberFormats
-from lbi.records import Fault, OneOf, Place, Reader, RecordError, Rules, Table, Takes
+from lbi.records import Fault, OneOf, Place, Reader, RecordError, Rules, Table, Takes, describe
 from lbi.system import toml
 
 VERSION = 1
@@ -60,10 +60,11 @@ OPTIONAL_FORMATS = tuple(
 CostSetsOf = Callable[[str], Mapping[str, CostSet]]
 """Built-in chip → its cost sets by name."""
 
+NO_KEY = Rule("missing-key", "{allowed}", "copy it from the file of the nearest chip (docs/howto/chip.md)")
 _NOT_TEXT = Rule("not-text", "{allowed}")
 TEXT = Rules(kind=_NOT_TEXT, value=_NOT_TEXT)
 NOT_A_TABLE = Rule("not-a-table", "a table")
-TABLE = Rules(kind=NOT_A_TABLE, names_in_path=True)
+TABLE = Rules(missing=NO_KEY, kind=NOT_A_TABLE, names_in_path=True)
 NOT_A_QUANTITY = Rule("not-a-quantity", "{{ value, unit, source, confidence }}")
 _SCHEMA_VERSION = Rule("schema-version", "{allowed}")
 SCHEMA_VERSION = Rules(missing=_SCHEMA_VERSION, kind=_SCHEMA_VERSION, value=_SCHEMA_VERSION)
@@ -194,7 +195,7 @@ def _quantity(measure: Measure) -> Any:
             raise RecordError(Fault((), measure.known.broken("", UNPUBLISHED)))
         return Quantity(**({"value": None} | values))
 
-    return Annotated[Any, Reader(read)]
+    return Annotated[Any, Reader(read), Takes("{ value, unit, source, confidence }")]
 
 
 @dataclass(frozen=True)
@@ -235,16 +236,26 @@ def _format(name: str, unit: str) -> Any:
         values["unit"] += f" in steps of {step}" if step > 1 else ""
         return _Grid((float(low), float(high)), **values, step=step)
 
-    return Annotated[Any, Reader(read)]
+    return Annotated[Any, Reader(read), Takes("{ min, max, unit, source, confidence }")]
 
 
 def _table(hints: Mapping[str, Any], optional: tuple[str, ...] = ()) -> Any:
-    return Annotated[Any, Reader(Table(hints, frozenset(hints) - set(optional), TABLE).read)]
+    table = Table(hints, frozenset(hints) - set(optional), TABLE)
+    return Annotated[Any, Reader(table.read), Takes(f"a table with {_listed(hints, optional)}")]
 
 
-def _each(hint: Any) -> Any:
-    """The annotation of a table of named entries."""
-    return dict.__class_getitem__((str, hint))
+def _listed(hints: Mapping[str, Any], optional: tuple[str, ...] = ()) -> str:
+    """The keys of a table, as a reader of an error needs them to write it."""
+    return ", ".join(f"{name} (optional)" if name in optional else name for name in hints)
+
+
+def _each(hint: Any, section: str = "", least: int = 0) -> Any:
+    """The annotation of a table of named entries, at least ``least``; ``section`` is its name if a file must have it."""
+    entries = dict.__class_getitem__((str, hint))
+    if not section:
+        return entries
+    words = f"{'at least one ' if least else ''}[{section}.NAME], each {describe(hint)}"
+    return Annotated[entries, MinLen(least), Takes(words)]
 
 
 def _measured(kind: type) -> dict[str, Any]:
@@ -267,7 +278,7 @@ def _priced(section: str, events: tuple[str, ...], unit: str) -> Any:
     def read(entry: Any, context: _Context) -> dict[str, Any]:
         return {} if entry == {} and section == "energy" else table.read(entry, context)
 
-    return Annotated[Any, Reader(read)]
+    return Annotated[Any, Reader(read), Takes(f"a table with {', '.join(events)}")]
 
 
 def _scenario() -> Any:
@@ -303,19 +314,17 @@ def _file() -> Table:
         "schema": Annotated[Literal[1], SCHEMA_VERSION],
         "name": Text,
         "title": Text,
-        "sources": Annotated[dict[str, Annotated[str, MinLen(1)]], TEXT],
+        "sources": Annotated[
+            dict[str, Annotated[str, MinLen(1)]], TEXT, Takes("a table of texts, short name = publication")
+        ],
         "limits": _table(_measured(Limits)),
         "neurons": _table(_measured(HardwareProfile)),
         "mesh": _table(_measured(Mesh)),
         "formats": _table(
             {name: _format(name, unit) for name, unit in FORMAT_UNITS.items()}, OPTIONAL_FORMATS
         ),
-        "memory": Annotated[
-            _each(_table({"label": Text, **_measured(MemoryLayout)}, ("shared",))),
-            MinLen(1),
-            Takes("at least one layout"),
-        ],
-        "costs": _each(_table(costs, ("energy",))),
+        "memory": _each(_table({"label": Text, **_measured(MemoryLayout)}, ("shared",)), "memory", least=1),
+        "costs": _each(_table(costs, ("energy",)), "costs"),
         "static": _each(_table({"label": Text, **_measured(StaticPower)})),
         "scenarios": _each(_scenario()),
         "checkpoints": _each(_table(checkpoint, ("boundary", "updates_active", "updates_inactive"))),
