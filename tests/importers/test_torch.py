@@ -400,7 +400,7 @@ def test_saved_states_with_an_architecture(name, saved):
         ("arch.py:broken", 2, "fails with RuntimeError: no weights"),
         ("arch.py:leaving", 2, "fails with SystemExit: 0"),
         ("arch.py:nothing", 2, "has no 'nothing'; allowed: build, leaving, talking, broken"),
-        ("nowhere.py:build", 2, "is no file"),
+        ("nowhere.py:build", 2, "does not exist"),
         ("other.py:build", 3, "state-"),
     ],
 )

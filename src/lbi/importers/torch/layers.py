@@ -13,6 +13,22 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
+KNOWN = (
+    "Linear",
+    "Conv1d",
+    "Conv2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AdaptiveAvgPool2d",
+    "LPPool2d(1, …)",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Dropout",
+    "Flatten",
+    "Upsample",
+)
+"""Layers of torch.nn that users choose from, for errors; LPPool2d of norm 1 is a sum."""
+
 
 def _sum_pool(module: Any, x: Tensor) -> Tensor:
     """LPPool2d with norm 1: a sum over windows, which torch computes from sign and magnitude."""

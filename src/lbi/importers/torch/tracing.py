@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten
 
 from lbi.errors import Problem, Problems, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch import registry
+from lbi.importers.torch import layers, registry
 from lbi.importers.torch.layer import Outputs, feature_shape
 from lbi.importers.torch.operations import RULES, VALUE_FREE, tracked
 from lbi.importers.torch.running import (
@@ -52,7 +52,8 @@ STATE_CHANGED = Rule(
 )
 
 REMEDIES = {
-    "max_pool": "pool with an average: torch.nn.AvgPool2d, torch.nn.functional.avg_pool2d",
+    "max_pool": "pool with an average (torch.nn.AvgPool2d, torch.nn.functional.avg_pool2d), and train again",
+    "convolution": "use Conv1d or Conv2d, without transposition",
     "item": "keep Python's own decisions and numbers apart from the spikes",
     "scalar": "keep Python's own decisions and numbers apart from the spikes",
     "nonzero": "keep Python's own decisions and numbers apart from the spikes",
@@ -223,9 +224,9 @@ class Tracing(Widened):
                 self._where(module), found, allowed=registry.known(), fix=f"use {base}"
             )
         if here.of_library and module is not None:
-            fix = fix if fix != OTHER_FIX else "replace it"
+            fix = fix if fix != OTHER_FIX else "replace it, and train again"
             found = f"{kind} cannot be taken over ({operation}{at})"
-            allowed = f"linear layers, and the neurons {registry.known()}"
+            allowed = f"torch.nn's {', '.join(layers.KNOWN)}" if _is_layer(module) else registry.known()
             return UNKNOWN_MODULE.broken(self._where(module), found, allowed=allowed, fix=fix)
         if fix == OTHER_FIX and operation in ("gt", "ge", "lt", "le", "heaviside", "sign", "where"):
             fix = NEURON_FIX.format(allowed=registry.known())
@@ -424,6 +425,11 @@ def _current(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
         found = f"is called with {type(values[0]).__name__ if values else 'nothing'}"
         raise NotThisWay(TENSOR.broken(site.where, found))
     return values[0], tensors
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether a framework's module is a layer of torch.nn or derives from one; otherwise it stands for neurons."""
+    return any(cls.__module__.startswith("torch.nn.") for cls in type(module).__mro__ if cls is not nn.Module)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -1,0 +1,72 @@
+"""A layer that cannot be imported is refused with the layers that can stand in its place, not with neurons."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import peers
+from torch import nn
+
+from lbi.errors import InputError
+from lbi.importers import from_torch
+from lbi.importers.torch import layers
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # snnTorch's own
+
+IMAGE, ROW, FLAT = (2, 4, 4), (2, 8), (32,)
+
+ALLOWED = {
+    "Linear": (nn.Linear(32, 8), FLAT),
+    "Conv1d": (nn.Conv1d(2, 3, 3), ROW),
+    "Conv2d": (nn.Conv2d(2, 3, 3), IMAGE),
+    "AvgPool1d": (nn.AvgPool1d(2), ROW),
+    "AvgPool2d": (nn.AvgPool2d(2), IMAGE),
+    "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d(2), IMAGE),
+    "LPPool2d(1, …)": (nn.LPPool2d(1, 2), IMAGE),
+    "BatchNorm1d": (nn.BatchNorm1d(32), FLAT),
+    "BatchNorm2d": (nn.BatchNorm2d(2), IMAGE),
+    "Dropout": (nn.Dropout(), FLAT),
+    "Flatten": (nn.Flatten(), IMAGE),
+    "Upsample": (nn.Upsample(scale_factor=2), IMAGE),
+}
+
+
+def model_with(layer: nn.Module) -> nn.Module:
+    leaky = peers.package("snntorch").Leaky
+    return nn.Sequential(layer, leaky(beta=0.5, init_hidden=True, output=True, reset_mechanism="zero")).eval()
+
+
+def test_the_allowed_layers_are_those_tried_here():
+    assert tuple(ALLOWED) == layers.KNOWN
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_a_layer_that_is_called_allowed_is_imported(name):
+    layer, shape = ALLOWED[name]
+    torch.manual_seed(0)
+    from_torch(model_with(layer), shape)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "fix"),
+    [
+        (nn.MaxPool2d(2), IMAGE, "pool with an average (torch.nn.AvgPool2d"),
+        (nn.ConvTranspose2d(2, 3, 3), IMAGE, "use Conv1d or Conv2d, without transposition"),
+        (nn.GroupNorm(1, 2), IMAGE, "train with BatchNorm"),
+        (nn.ReLU(), FLAT, "take the activation out"),
+        (nn.Softmax(-1), FLAT, "replace it, and train again"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_refused_layer_names_layers(layer, shape, fix):
+    with pytest.raises(InputError, match="cannot be taken over") as caught:
+        from_torch(model_with(layer), shape)
+    (problem,) = caught.value.problems
+    assert problem.allowed == f"torch.nn's {', '.join(layers.KNOWN)}"
+    assert fix in problem.remedy
+
+
+def test_refused_neurons_name_neurons():
+    alpha = peers.package("snntorch").Alpha(alpha=0.9, beta=0.8, init_hidden=True)
+    with pytest.raises(InputError, match=r"Alpha cannot be taken over.*allowed: snntorch: Leaky, "):
+        from_torch(model_with(alpha), FLAT)
