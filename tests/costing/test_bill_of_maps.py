@@ -34,7 +34,7 @@ from lbi import (
 from lbi.chip.profile import HardwareProfile, Quantity
 from lbi.costing.counts import PlacedNetwork
 from lbi.costing.estimation import estimate
-from lbi.costing.report.figures import headline
+from lbi.costing.report.figures import comparison, headline
 from lbi.network.convolution import Convolution
 from lbi.network.kernels import ConvolutionWeights
 from lbi.network.parts import Box
@@ -146,6 +146,13 @@ def test_shared_and_unrolled_memory_stand_side_by_side():
     json.dumps(sparse)
 
 
+def test_the_comparison_names_synapses_not_weights():
+    """Nine weights of one kernel make 4 · 9 + 8 · 6 + 4 · 4 synapses on 4 × 4 with padding 1."""
+    fixed, spikes = maps(ONES, (1, 4, 4), [[(0, 1, 1)]], padding=(1, 1))
+    label, n_synapses, *_ = comparison([estimate(fixed, spikes=spikes)] * 2)[0]
+    assert (label, n_synapses) == ("nonzero synapses (convolutions unrolled)", str(4 * 9 + 8 * 6 + 4 * 4))
+
+
 def test_a_network_without_convolutions_has_no_unrolled_line():
     from support.handmade_networks import two_layer_network
 
@@ -154,6 +161,7 @@ def test_a_network_without_convolutions_has_no_unrolled_line():
     assert not result.shares
     assert result.sparse.unrolled_bits == result.sparse.placement.synaptic_bits
     assert all(line.key != "unrolled" for line in headline(result))
+    assert comparison([result, result])[0][0] == "nonzero synapses"
 
 
 def test_shared_kernels_are_fetched_with_their_zeros():

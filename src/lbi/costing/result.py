@@ -168,7 +168,7 @@ class ProjectionFigures:
     Attributes:
         name: the projection's.
         shape: (n_target, n_source).
-        nnz: nonzero weights.
+        nnz: nonzero synapses; those of kernels unrolled.
         n_positions: weights of the dense layer: of the layer's own pattern (``lbi.network.pattern``).
         bits: synaptic memory on the chip.
         dense_bits: synaptic memory of the dense layer.
@@ -270,7 +270,7 @@ class Estimate:
 
     @property
     def n_nonzero(self) -> int:
-        """Nonzero weights of all projections."""
+        """Nonzero synapses of all projections; those of kernels unrolled."""
         return sum(p.nnz for p in self.projections)
 
     @property

@@ -346,8 +346,9 @@ def comparison(estimates: list[Estimate]) -> list[tuple[str, ...]]:
         ratios = (range_times(values[0], value) for value in values[1:])
         return (label, *(span(value, write) for value in values), *ratios)
 
+    unrolled = " (convolutions unrolled)" if any(estimate.shares for estimate in estimates) else ""
     rows = [
-        row("nonzero weights", [float(estimate.n_nonzero) for estimate in estimates]),
+        row(f"nonzero synapses{unrolled}", [float(estimate.n_nonzero) for estimate in estimates]),
         row("SynOps fetched", [side.synops_fetched for side in sides]),
         row("neuron updates", [side.neuron_updates for side in sides]),
         row("spikes", [side.events["spike"] for side in sides]),
