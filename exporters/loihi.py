@@ -26,6 +26,9 @@ TAKES = "fixed"
 REPORT = ("lbi.report", 1)
 """Format and version of report.json."""
 
+NO_NETX = "no network.net: --target netx --check says why"
+"""The note on an export without netx's file; docs/howto/frameworks.md explains it."""
+
 
 def check(job: Job) -> list[Problem]:
     """No reasons: any network can be exported, subject to the chip's limits.
@@ -51,7 +54,7 @@ def notes(job: Job) -> list[str]:
     found = [f"run_lava.py cannot run it: {problem}" for problem in lava.check(job)]
     found += lava.convolution_notes(job.fixed)
     if netx.check(job):
-        found.append("no network.net: --target netx --check says why")
+        found.append(NO_NETX)
     return found
 
 

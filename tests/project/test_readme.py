@@ -128,6 +128,12 @@ def test_architecture_shows_the_layers_that_the_imports_keep():
     assert [names - {"lbi"} for names in shown] == kept
 
 
+def test_the_note_on_a_missing_netx_file_is_explained():
+    from lbi.exporters import loihi
+
+    assert f"`{loihi.NO_NETX}`" in (ROOT / "docs" / "howto" / "frameworks.md").read_text(encoding="utf-8")
+
+
 def test_make_targets_exist():
     targets = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     used = [line.split()[1] for line, _ in transcript(TEXT) if line.startswith("make ")]
