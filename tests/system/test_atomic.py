@@ -232,7 +232,21 @@ def test_compilation_works_without_a_writable_cache(tmp_path):
     assert found == [["49", "_Cache"], ["49", "NullCache"]]
 
 
-def test_the_cache_is_invalidated_when_a_compiled_callee_changes(tmp_path):
+JITTED = "from numba import njit\n@njit\ndef inner(x):\n    return {factor} * x\n"
+INTRINSIC = """
+from numba import types
+from numba.extending import intrinsic
+
+@intrinsic
+def inner(typing_context, x):
+    def generate(context, builder, signature, args):
+        return builder.mul(args[0], args[0].type({factor}))
+    return types.int64(types.int64), generate
+"""
+
+
+@pytest.mark.parametrize("inner", [JITTED, INTRINSIC], ids=["jitted", "intrinsic"])
+def test_the_cache_is_invalidated_when_a_compiled_callee_changes(tmp_path, inner):
     """numba itself only checks the file that defines the function."""
     (tmp_path / "outer.py").write_text(
         "from lbi.system.numba_cache import compiled\nfrom inner import inner\n@compiled()\ndef outer(x):\n    return inner(x)\n"
@@ -240,9 +254,9 @@ def test_the_cache_is_invalidated_when_a_compiled_callee_changes(tmp_path):
     code = "from outer import outer; print(outer(7), sum(outer.stats.cache_hits.values()))"
     found = []
     for factor in (2, 2, 30):
-        inner = f"from numba import njit\n@njit\ndef inner(x):\n    return {factor} * x\n"
-        if not (tmp_path / "inner.py").exists() or (tmp_path / "inner.py").read_text() != inner:
-            (tmp_path / "inner.py").write_text(inner)
+        text = inner.format(factor=factor)
+        if not (tmp_path / "inner.py").exists() or (tmp_path / "inner.py").read_text() != text:
+            (tmp_path / "inner.py").write_text(text)
         done = subprocess.run(
             [sys.executable, "-c", code],
             cwd=tmp_path,

@@ -36,7 +36,10 @@ def _sources(function: Any) -> tuple[tuple[str, float, int], ...]:
     functions = [function]
     for caller in functions:  # the list grows during the loop
         for name in caller.__code__.co_names:
-            called = getattr(caller.__globals__.get(name), "py_func", None)
+            value = caller.__globals__.get(name)
+            called = getattr(value, "py_func", None) or getattr(
+                value, "_defn", None
+            )  # jitted, or an intrinsic
             if called is not None and called not in functions:
                 functions.append(called)
     paths = {called.__code__.co_filename for called in functions[1:]}
