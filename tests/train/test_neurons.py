@@ -13,7 +13,8 @@ torch = pytest.importorskip("torch")
 from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.simulation import oracle  # noqa: E402
 from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork, atrlif, cuba_lif, network_of  # noqa: E402
-from lbi.train.layers.event_linear import event_linear, pack, weight_gradient  # noqa: E402
+from lbi.train.layers.event_linear import event_linear, pack, recurrent_gradient  # noqa: E402
+from lbi.train.layers.living import living_of  # noqa: E402
 from lbi.train.layers.scan import scan  # noqa: E402
 from lbi.train.layers.surrogate import SURROGATES, derivative  # noqa: E402
 from lbi.train.neurons import ATRLIF, COMPILED, CUBA_LIF, INTEGRATOR, NEURONS  # noqa: E402
@@ -235,8 +236,33 @@ def test_packing_lists_every_spike_once():
     assert indptr.tolist() == [0, 2, 2, 3]
     assert indices.tolist() == [1, 7, 4]
     assert pack(torch.ones(3, 8), 64) is None
-    grad = torch.arange(6.0).reshape(3, 2)
-    assert weight_gradient(rows.float(), grad).tolist() == (grad.T @ rows.float()).tolist()
+
+
+@pytest.mark.parametrize(("n", "rate"), [(9, 0.2), (9, 0.9), (70, 0.2), (160, 0.05)])
+@pytest.mark.parametrize("density", [1.0, 0.1, 0.01])
+def test_recurrent_gradients_pair_spikes_with_the_next_step(n, rate, density):
+    """Over all three paths (events, living weights, dense rows), also where blocks of rows end inside a sample."""
+    generator = torch.Generator().manual_seed(n)
+    spikes = (torch.rand(37, 11, n, generator=generator) < rate).double()
+    grad = torch.randint(-4, 5, (37, 11, n), generator=generator).double()  # sums of integers are exact
+    weight = torch.rand(n, n, generator=generator).double() * (
+        torch.rand(n, n, generator=generator) < density
+    )
+    expected = torch.zeros(n, n, dtype=torch.float64)
+    for t in range(10):
+        expected += grad[:, t + 1].T @ spikes[:, t]
+    living = living_of(weight)
+    assert torch.equal(recurrent_gradient(spikes, grad), expected)
+    if living is not None:
+        assert torch.equal(recurrent_gradient(spikes, grad, living), expected * (weight != 0))
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (0, 3)])
+@pytest.mark.parametrize("n", [4, 70])
+def test_recurrent_weights_of_a_single_step_have_no_gradient(shape, n):
+    """No spike arrives: the gradient is 0, not what the memory held before."""
+    torch.full((n, n), torch.nan)  # freed memory, which the gradient is likely to be written to
+    assert torch.equal(recurrent_gradient(torch.ones(*shape, n), torch.ones(*shape, n)), torch.zeros(n, n))
 
 
 def test_bad_arguments_are_named_together():

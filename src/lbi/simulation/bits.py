@@ -1,4 +1,4 @@
-"""Compiled search for nonzero bytes: the neurons that spike in a step."""
+"""Compiled search for nonzero elements: the neurons that spike in a step."""
 
 # numba types this code; mypy reports its casts and intrinsics as errors:
 # mypy: disable-error-code="assignment, call-arg, import-untyped, return-value, unreachable, var-annotated"
@@ -19,14 +19,16 @@ _inlined = njit(nogil=True, inline="always")
 
 @intrinsic
 def mask64(context: Any, array: Any, at: Any) -> Any:
-    """64 bytes of a uint8 array as a uint64, with bit i set if ``array[at + i]`` is not zero."""
+    """64 elements of a C-contiguous array, counted over all axes, as a uint64: bit i is set if element ``at`` + i is not zero."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         source = context.make_array(signature.args[0])(context, builder, arguments[0])
-        vector = ir.VectorType(ir.IntType(8), 64)
+        element = context.get_data_type(signature.args[0].dtype)
+        vector = ir.VectorType(element, 64)
         pointer = builder.bitcast(builder.gep(source.data, [arguments[1]]), vector.as_pointer())
         loaded = builder.load(pointer, align=1)
-        return builder.bitcast(builder.icmp_unsigned("!=", loaded, vector(None)), ir.IntType(64))
+        compare = builder.icmp_unsigned if isinstance(element, ir.IntType) else builder.fcmp_unordered
+        return builder.bitcast(compare("!=", loaded, vector(None)), ir.IntType(64))
 
     return types.uint64(array, types.int64), build
 

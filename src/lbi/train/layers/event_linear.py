@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lbi.train.layers.living import Living, as_factor, living_of, panels
+from lbi.train.layers.living import Living, as_factor, living_of
 from lbi.train.layers.numba_bridge import arrays, load_kernels, run
 
 MAX_RATE = 0.4
@@ -76,14 +77,15 @@ def pack(rows: Tensor, n_out: int, living: Living | None = None) -> Events | Non
     kernels = load_kernels()
     (x,) = arrays(rows.contiguous())
     indptr = torch.zeros(rows.shape[0] + 1, dtype=torch.int64)
-    run(kernels.count_events, rows.numel(), x, indptr.numpy())
+    masks = np.empty((rows.shape[0], -(-rows.shape[1] // kernels.BITS)), np.uint64)
+    run(kernels.count_events, rows.numel(), x, masks, indptr.numpy())
     torch.cumsum(indptr, 0, out=indptr)
     n_events = int(indptr[-1])
     cost = 1.0 if living is None else min(1.0, LIVING_COST * living.density)
     if n_events * cost > MAX_RATE * rows.numel():
         return None
     indices = torch.empty(n_events, dtype=torch.int32)
-    run(kernels.fill_events, rows.numel(), x, *arrays(indptr, indices))
+    run(kernels.fill_events, rows.numel(), masks, *arrays(indptr, indices))
     return indptr, indices
 
 
@@ -98,7 +100,9 @@ def product(dense: Tensor | None, events: Events | None, weight: Tensor, living:
     if living is not None and LIVING_COST * living.density < 1:
         run(kernels.event_living_product, n_values, *arrays(*events, *living.lists, out))
     else:
-        strips = panels(weight.detach().T, _width(weight, n_out))
+        width = _width(weight, n_out)
+        strips = weight.new_empty(-(-n_out // width), weight.shape[1], width)
+        run(kernels.panels_of, weight.numel(), *arrays(weight.contiguous(), strips))
         run(kernels.event_product, n_values, *arrays(*events, strips, out))
     return out
 
@@ -112,45 +116,77 @@ def row_product(rows: Tensor, matrix: Tensor, living: Living | None) -> Tensor:
     return out
 
 
-def weight_gradient(spikes: Tensor, grad: Tensor, living: Living | None = None) -> Tensor:
-    """``grad.T @ spikes`` (n_out, n_in) for spikes (n_rows, n_in) and grad (n_rows, n_out), of ``living`` weights if given."""
-    events, grad = pack(spikes, grad.shape[1], living), grad.contiguous()
-    return gradient(
-        None if events is not None else spikes.contiguous(), events, grad, spikes.shape[1], living
-    )
+def recurrent_gradient(spikes: Tensor, grad: Tensor, living: Living | None = None) -> Tensor:
+    """The gradient (n, n) of recurrent weights, which carry the spikes of one step to the next; 0 for all but ``living`` ones if given.
+
+    Args:
+        spikes: (n_samples, n_steps, n).
+        grad: gradient of the synaptic input, (n_samples, n_steps, n).
+        living: the living weights, or None for all.
+
+    Returns:
+        Σ over steps of grad[:, t + 1].T @ spikes[:, t].
+    """
+    n_samples, n_steps, n = spikes.shape
+    if n_samples == 0 or n_steps < 2:
+        return grad.new_zeros(n, n)
+    events = pack(spikes.reshape(-1, n), n, living)
+    if events is not None:
+        return gradient(None, events, grad.reshape(-1, n), n, living, n_steps)
+    earlier, later = spikes[:, :-1].reshape(-1, n), grad[:, 1:].reshape(-1, n)
+    return gradient(earlier, None, later, n, living)
 
 
 def gradient(
-    dense: Tensor | None, events: Events | None, grad: Tensor, n_in: int, living: Living | None
+    dense: Tensor | None,
+    events: Events | None,
+    grad: Tensor,
+    n_in: int,
+    living: Living | None,
+    n_steps: int = 0,
 ) -> Tensor:
-    """``grad.T @ rows`` (n_out, n_in) from events or from dense rows, 0 for all but ``living`` weights if they are given."""
+    """``grad.T @ rows`` (n_out, n_in) from events or from dense rows, 0 for all but ``living`` weights if they are given.
+
+    With ``n_steps`` > 0 samples have that many rows each, and every event is paired with the gradient of the row after its own;
+    events in the last row of a sample count for nothing.
+    """
     n_out = grad.shape[1]
     if events is None:
         assert dense is not None
         out = grad.new_empty(n_out, n_in)
         n_values = grad.numel() * n_in // 16
         run(load_kernels("layers.products").weight_gradient, n_values, *arrays(grad, dense, out))
-        return out if living is None else living.only(out.T.contiguous())
+        return out if living is None else out.mul_(living.matrix != 0)
     n_values = events[1].numel() * n_out // 16
     if living is not None and LIVING_COST * living.density < 1:
-        return living.event_gradient(events, grad, n_values)
-    by_source = _event_gradient(events, grad, n_in, n_values)
-    return by_source.T if living is None else living.only(by_source)
+        return living.event_gradient(events, grad, n_values, n_steps)
+    by_source = _event_gradient(events, grad, n_in, n_values, n_steps)
+    matrix = grad.new_empty(0, 0) if living is None else living.matrix
+    out = grad.new_empty(n_out, n_in)
+    run(load_kernels().by_target, out.numel(), *arrays(by_source, matrix, out))
+    return out
 
 
-def _event_gradient(events: Events, grad: Tensor, n_in: int, n_values: int) -> Tensor:
-    """(n_in, n_out) the gradient of all weights by source."""
+def _event_gradient(events: Events, grad: Tensor, n_in: int, n_values: int, n_steps: int) -> Tensor:
+    """The gradient of all weights by source, (n_in, ≥ n_out), padded to whole strips of columns."""
     kernels, (n_rows, n_out) = load_kernels(), grad.shape
     starts = torch.empty(-(-n_rows // kernels.BLOCK), n_in + 1, dtype=torch.int64)
     rows = torch.empty_like(events[1])
     run(kernels.sort_events, 4 * rows.numel(), *arrays(*events, starts, rows))
     width = _width(grad, n_out)
     by_source = grad.new_empty(n_in, -(-n_out // width) * width)
-    run(kernels.event_weight_gradient, n_values, *arrays(starts, rows, grad, by_source), width)
-    return by_source[:, :n_out]
+    run(
+        kernels.event_weight_gradient,
+        n_values,
+        *arrays(starts, rows, grad),
+        n_steps,
+        *arrays(by_source),
+        width,
+    )
+    return by_source
 
 
 def _width(like: Tensor, n_out: int) -> int:
-    """Columns of a strip of two, four or eight vectors that n_out columns fill well."""
+    """Columns of a strip, two vectors or four, so that n_out columns fill it well."""
     lanes = 64 // like.element_size()
-    return lanes * (2 if n_out <= 2 * lanes else 4 if n_out <= 16 * lanes else 8)
+    return lanes * (2 if n_out <= 2 * lanes else 4)

@@ -17,51 +17,56 @@ from numba import njit
 
 from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
-from lbi.train.layers.tiles import VECTOR, copy_vectors, sum_tile_2, sum_tile_4, sum_tile_8
-from lbi.train.neurons.arithmetic import nonzeros
+from lbi.train.layers.bits import BITS, mask_of, n_bits, write_bits
+from lbi.train.layers.tiles import VECTOR, copy_vectors, sum_tile_2, sum_tile_4, transpose_tile
 
 STRIP = 64
 """Rows or columns that a thread claims at once."""
 
-BLOCK, SOURCES = 512, 512
+BLOCK, SOURCES = 256, 512
 """Rows of a block, and sources of a part of a gradient, of event-driven products: a strip of them fits the caches."""
 
 
 @compiled(nogil=True)
-def count_events(x, counts, turns):
-    """counts[r + 1] = number of nonzeros in row r. x: (n_rows, n); counts: (n_rows + 1,) int64."""
+def count_events(x, masks, counts, turns):
+    """counts[r + 1] = number of nonzeros in row r of ``x``, and masks of where they are.
+
+    Args:
+        x: (n_rows, n), numbers or bool.
+        masks: (n_rows, ceil(n / 64)) uint64, written.
+        counts: (n_rows + 1,) int64, written but for counts[0].
+        turns: counter of ``claim``.
+    """
     n_rows, n = x.shape
     first = claim(turns) * STRIP
     while first < n_rows:
         for r in range(first, min(first + STRIP, n_rows)):
-            total = 0
-            for j in range(n):
-                total += x[r, j] != 0
+            total = np.uint64(0)
+            for w in range(masks.shape[1]):
+                mask = mask_of(x, r * n + w * BITS, n - w * BITS)
+                masks[r, w] = mask
+                total += n_bits(mask)
             counts[r + 1] = total
         first = claim(turns) * STRIP
 
 
 @compiled(nogil=True)
-def fill_events(x, indptr, indices, turns):
+def fill_events(masks, indptr, indices, turns):
     """Columns of the nonzeros of every row, ascending, at indices[indptr[r]:indptr[r + 1]]."""
-    n_rows, n = x.shape
-    found = np.empty(n + 1, np.int32)
+    n_rows = masks.shape[0]
     first = claim(turns) * STRIP
     while first < n_rows:
         for r in range(first, min(first + STRIP, n_rows)):
-            start = indptr[r]
-            for m in range(nonzeros(x[r], found)):
-                indices[start + m] = found[m]
+            at = indptr[r]
+            for w in range(masks.shape[1]):
+                at = write_bits(masks[r, w], w * BITS, indices, at)
         first = claim(turns) * STRIP
 
 
 @njit(inline="always")
 def add_rows(x, x_at, x_row, indices, start, stop, out, out_at, add, width):
-    """A sum tile for rows of ``width`` elements: two, four or eight vectors."""
-    n_vectors = width * x.itemsize // VECTOR
-    if n_vectors == 8:
-        sum_tile_8(x, x_at, x_row, indices, start, stop, out, out_at, add)
-    elif n_vectors == 4:
+    """A sum tile for rows of ``width`` elements: two or four vectors."""
+    if width * x.itemsize == 4 * VECTOR:
         sum_tile_4(x, x_at, x_row, indices, start, stop, out, out_at, add)
     else:
         sum_tile_2(x, x_at, x_row, indices, start, stop, out, out_at, add)
@@ -132,72 +137,94 @@ def sort_events(indptr, indices, starts, rows, turns):
 
 
 @compiled(nogil=True)
-def event_weight_gradient(starts, rows, grad, grad_w_t, width, turns):
+def event_weight_gradient(starts, rows, grad, n_steps, grad_w_t, width, turns):
     """grad_w_t[j] = Σ grad[r] over the rows r in which source j spikes, in order; threads claim parts of the matrix.
 
     Args:
         starts: see ``sort_events``.
         rows: see ``sort_events``.
         grad: (n_rows, n_out).
+        n_steps: 0, or the number of rows of a sample: the sum is then over grad[r + 1], and over 0 where r is a sample's last row.
         grad_w_t: (n_in, n_strips · width), written.
-        width: columns of a strip: two, four or eight vectors.
+        width: columns of a strip: two or four vectors.
         turns: counter of ``claim``.
     """
     n_rows, n_out = grad.shape
     n_in, n_wide = grad_w_t.shape
     n_parts = (n_in + SOURCES - 1) // SOURCES
-    given = np.zeros((BLOCK, width), grad.dtype)
-    pair = 2 * VECTOR // grad.itemsize
+    lanes = VECTOR // grad.itemsize
+    given = np.zeros(BLOCK * width + lanes, grad.dtype)
+    start_at = -given.ctypes.data // grad.itemsize % lanes  # every vector is then one line of the cache
+    rows_given = given[start_at : start_at + BLOCK * width].reshape(BLOCK, width)
     piece = claim(turns)
     while piece < n_wide // width * n_parts:
         column, low = piece // n_parts * width, piece % n_parts * SOURCES
         n_columns = min(width, n_out - column)
         for block in range(starts.shape[0]):
             first = block * BLOCK
-            n_block = min(BLOCK, n_rows - first)
+            later = 1 if n_steps > 0 else 0
+            n_block = min(BLOCK, n_rows - first - later)
             if n_columns == width:
-                for part in range(0, width, pair):
-                    copy_vectors(grad, first * n_out + column + part, n_out, given, part, width, n_block)
+                for part in range(0, width, 2 * lanes):
+                    at = (first + later) * n_out + column + part
+                    copy_vectors(grad, at, n_out, given, start_at + part, width, n_block)
             else:
                 for r in range(n_block):
                     for n in range(n_columns):
-                        given[r, n] = grad[first + r, column + n]
+                        rows_given[r, n] = grad[first + later + r, column + n]
+            if later:
+                for r in range((first + n_steps) // n_steps * n_steps - first - 1, BLOCK, n_steps):
+                    rows_given[r] = 0
             for j in range(low, min(low + SOURCES, n_in)):
                 start, stop = starts[block, j], starts[block, j + 1]
                 if start < stop or block == 0:
-                    add_rows(given, 0, width, rows, start, stop, grad_w_t, j * n_wide + column, block, width)
+                    add_rows(
+                        given, start_at, width, rows, start, stop, grad_w_t, j * n_wide + column, block, width
+                    )
         piece = claim(turns)
 
 
 @compiled(nogil=True)
-def count_living(weight, counts, turns):
-    """counts[j + 1] = weights of source j that are not 0. weight: (n_out, n_in); counts: (n_in + 1,) int64, 0 at first."""
+def mark_living(weight, masks, totals, turns):
+    """Masks (n_masks, n_out) uint64 of the weights that are not 0, for 64 sources each, and totals (n_masks,): their number."""
     n_out, n_in = weight.shape
-    first = claim(turns) * STRIP
-    while first < n_in:
-        last = min(first + STRIP, n_in)
+    w = claim(turns)
+    while w < totals.size:
+        total = np.uint64(0)
         for n in range(n_out):
-            for j in range(first, last):
-                counts[j + 1] += weight[n, j] != 0
-        first = claim(turns) * STRIP
+            mask = mask_of(weight, n * n_in + w * BITS, n_in - w * BITS)
+            masks[w, n] = mask
+            total += n_bits(mask)
+        totals[w] = total
+        w = claim(turns)
 
 
 @compiled(nogil=True)
-def fill_living(weight, indptr, targets, values, turns):
-    """The living weights of ``weight`` (n_out, n_in) by source."""
+def list_living(weight, masks, totals, indptr, targets, values, turns):
+    """The living weights of ``weight`` (n_out, n_in) by source, from ``mark_living``; indptr[0] is 0 already."""
     n_out, n_in = weight.shape
-    first = claim(turns) * STRIP
-    found = np.empty(STRIP + 1, np.int32)
-    while first < n_in:
-        last = min(first + STRIP, n_in)
-        at = indptr[first:last].copy()
+    found = np.empty(BITS, np.int32)
+    w = claim(turns)
+    while w < totals.size:
+        start = np.int64(0)
+        for before in range(w):
+            start += totals[before]
+        counts = np.zeros(BITS, np.int64)
         for n in range(n_out):
-            for m in range(nonzeros(weight[n, first:last], found)):
+            for m in range(write_bits(masks[w, n], 0, found, 0)):
+                counts[found[m]] += 1
+        at = np.empty(BITS, np.int64)
+        for j in range(min(BITS, n_in - w * BITS)):
+            at[j] = start
+            start += counts[j]
+            indptr[w * BITS + j + 1] = start
+        for n in range(n_out):
+            for m in range(write_bits(masks[w, n], 0, found, 0)):
                 j = found[m]
                 targets[at[j]] = n
-                values[at[j]] = weight[n, first + j]
+                values[at[j]] = weight[n, w * BITS + j]
                 at[j] += 1
-        first = claim(turns) * STRIP
+        w = claim(turns)
 
 
 @compiled(nogil=True)
@@ -217,15 +244,18 @@ def event_living_product(indptr, indices, first_of, targets, values, out, turns)
 
 
 @compiled(nogil=True)
-def event_living_gradient(indptr, indices, grad, first_of, targets, grad_values, chunks, turns):
-    """``event_weight_gradient`` of living weights; threads claim the sources from chunks[c] to chunks[c + 1]."""
+def event_living_gradient(indptr, indices, grad, n_steps, first_of, targets, grad_values, chunks, turns):
+    """``event_weight_gradient`` of living weights, with the same ``n_steps``; threads claim the sources from chunks[c] to chunks[c + 1]."""
     n_rows = grad.shape[0]
+    later = 1 if n_steps > 0 else 0
     chunk = claim(turns)
     while chunk < chunks.size - 1:
         low, high = chunks[chunk], chunks[chunk + 1]
         grad_values[first_of[low] : first_of[high]] = 0
-        for r in range(n_rows):
-            g = grad[r]
+        for r in range(n_rows - later):
+            if later and (r + 1) % n_steps == 0:
+                continue
+            g = grad[r + later]
             for k in range(indptr[r], indptr[r + 1]):
                 j = indices[k]
                 if low <= j < high:
@@ -235,15 +265,48 @@ def event_living_gradient(indptr, indices, grad, first_of, targets, grad_values,
 
 
 @compiled(nogil=True)
-def gather_living(first_of, targets, by_source, values, turns):
-    """The entries of a matrix, given by source (n_in, n_out), at the living weights."""
-    n_in = first_of.size - 1
+def by_target(by_source, weight, out, turns):
+    """The transpose ``out`` (n_out, n_in) of by_source (n_in, ≥ n_out), with 0 where ``weight`` is 0 unless that has shape (0, 0)."""
+    n_out, n_in = out.shape
+    masked = weight.shape[0] > 0
     first = claim(turns) * STRIP
-    while first < n_in:
-        for j in range(first, min(first + STRIP, n_in)):
-            for m in range(first_of[j], first_of[j + 1]):
-                values[m] = by_source[j, targets[m]]
+    while first < n_out:
+        last = min(first + STRIP, n_out)
+        transposed(by_source, 0, n_in, first, last, out, first * n_in, n_in)
+        if masked:
+            for n in range(first, last):
+                for j in range(n_in):
+                    out[n, j] = out[n, j] if weight[n, j] != 0 else 0
         first = claim(turns) * STRIP
+
+
+@compiled(nogil=True)
+def panels_of(weight, panels, turns):
+    """``weight`` (n_out, n_in) by source in strips of columns (n_strips, n_in, width), the last one padded with 0."""
+    n_out, n_in = weight.shape
+    n_strips, _, width = panels.shape
+    s = claim(turns)
+    while s < n_strips:
+        first, last = s * width, min((s + 1) * width, n_out)
+        if last < first + width:
+            panels[s] = 0
+        transposed(weight, first, last, 0, n_in, panels, s * n_in * width, width)
+        s = claim(turns)
+
+
+@njit
+def transposed(x, low, high, first, last, out, out_at, out_row):
+    """Write x[low:high, first:last] transposed: its column i from element out_at + i·out_row of ``out`` on."""
+    lanes, n, flat = VECTOR // x.itemsize, x.shape[1], out.reshape(-1)
+    for i in range(low, high, lanes):
+        whole = min(lanes, high - i)
+        j = first
+        while whole == lanes and j + lanes <= last:
+            transpose_tile(x, i * n + j, n, out, out_at + (j - first) * out_row + i - low, out_row)
+            j += lanes
+        for m in range(j, last):
+            for k in range(i, i + whole):
+                flat[out_at + (m - first) * out_row + k - low] = x[k, m]
 
 
 @compiled(nogil=True)

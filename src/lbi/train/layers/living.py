@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,19 +25,19 @@ class Living:
         first_of: (n_in + 1,) int64, where the weights of each source start.
         targets: (n,) int32, ascending for each source.
         values: (n,) the weights.
-        shape: of the matrix.
+        matrix: the matrix itself.
     """
 
     first_of: Tensor
     targets: Tensor
     values: Tensor
-    shape: tuple[int, int]
+    matrix: Tensor
 
     @staticmethod
     def none(like: Tensor) -> Living:
         """Empty lists, of the type of ``like``."""
         first_of = torch.zeros(1, dtype=torch.int64)
-        return Living(first_of, torch.zeros(0, dtype=torch.int32), like.new_empty(0), (0, 0))
+        return Living(first_of, torch.zeros(0, dtype=torch.int32), like.new_empty(0), like.new_empty(0, 0))
 
     @property
     def lists(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,32 +47,27 @@ class Living:
     @property
     def density(self) -> float:
         """Living weights / weights."""
-        return self.values.numel() / max(1, self.shape[0] * self.shape[1])
-
-    def only(self, by_source: Tensor) -> Tensor:
-        """A gradient, given by source (n_in, n_out), with 0 for all weights but the living ones."""
-        values = torch.empty_like(self.values)
-        parts = arrays(self.first_of, self.targets, by_source, values)
-        run(load_kernels().gather_living, 8 * values.numel(), *parts)
-        return self.dense(values)
+        return self.values.numel() / max(1, self.matrix.numel())
 
     def dense(self, values: Tensor) -> Tensor:
         """The matrix with ``values`` at the living weights, 0 elsewhere."""
-        out = values.new_empty(self.shape)
+        out = torch.empty_like(self.matrix)
         n_values = out.numel()
         run(load_kernels().scatter_living, n_values, *arrays(self.first_of, self.targets, values, out))
         return out
 
-    def event_gradient(self, events: tuple[Tensor, Tensor], grad: Tensor, n_values: int) -> Tensor:
-        """``grad.T @ rows`` at the living weights from the events of the rows; 0 elsewhere."""
+    def event_gradient(
+        self, events: tuple[Tensor, Tensor], grad: Tensor, n_values: int, n_steps: int
+    ) -> Tensor:
+        """``grad.T @ rows`` at the living weights from the events of the rows; 0 elsewhere. ``n_steps``: see ``gradient``."""
         values = torch.empty_like(self.values)
         n = n_threads(n_values // VALUES_PER_THREAD)
         n_chunks = 1 if n == 1 else 2 * n  # each of them reads all events; the sums are the same
         steps = torch.linspace(0, self.values.numel(), n_chunks + 1).long()
         chunks = torch.searchsorted(self.first_of, steps)
-        chunks[0], chunks[-1] = 0, self.shape[1]
-        parts = arrays(*events, grad, self.first_of, self.targets, values, chunks)
-        run(load_kernels().event_living_gradient, n_values, *parts)
+        chunks[0], chunks[-1] = 0, self.matrix.shape[1]
+        parts = arrays(self.first_of, self.targets, values, chunks)
+        run(load_kernels().event_living_gradient, n_values, *arrays(*events, grad), n_steps, *parts)
         return self.dense(values)
 
 
@@ -79,16 +75,18 @@ def living_of(weight: Tensor) -> Living | None:
     """The living weights of a matrix (n_out, n_in) on a CPU, or None if it is small or most of them are living."""
     if weight.numel() < WORTHWHILE:
         return None
-    kernels, (matrix,) = load_kernels(), arrays(weight.contiguous())
-    counts = torch.zeros(weight.shape[1] + 1, dtype=torch.int64)
-    run(kernels.count_living, weight.numel(), matrix, counts.numpy())
-    first_of = torch.cumsum(counts, 0)
-    n = int(first_of[-1])
+    kernels, matrix = load_kernels(), weight.detach().contiguous()
+    n_masks = -(-weight.shape[1] // kernels.BITS)
+    masks, totals = np.empty((n_masks, weight.shape[0]), np.uint64), np.empty(n_masks, np.int64)
+    run(kernels.mark_living, weight.numel(), *arrays(matrix), masks, totals)
+    n = int(totals.sum())
     if n > MAX_DENSITY * weight.numel():
         return None
+    first_of = torch.zeros(weight.shape[1] + 1, dtype=torch.int64)
     targets, values = torch.empty(n, dtype=torch.int32), weight.new_empty(n)
-    run(kernels.fill_living, weight.numel(), matrix, *arrays(first_of, targets, values))
-    return Living(first_of, targets, values, (weight.shape[0], weight.shape[1]))
+    lists = arrays(first_of, targets, values)
+    run(kernels.list_living, weight.numel(), *arrays(matrix), masks, totals, *lists)
+    return Living(first_of, targets, values, matrix)
 
 
 def as_factor(matrix: Tensor, living: Living | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -19,8 +19,8 @@ from lbi.errors import Problems, Rule, UsageError
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
 from lbi.network.neurons import FloatParameters
 from lbi.train import gpu
-from lbi.train.layers.event_linear import weight_gradient
-from lbi.train.layers.living import Living, as_factor, living_of
+from lbi.train.layers.event_linear import recurrent_gradient
+from lbi.train.layers.living import as_factor, living_of
 from lbi.train.layers.numba_bridge import arrays, load_kernels, run
 from lbi.train.layers.surrogate import SURROGATES, Spike
 
@@ -304,7 +304,7 @@ class FusedScan(torch.autograd.Function):
             run(kernels.backward_recurrent, spikes.numel(), *given, *weights, *arrays(grad_a))
         grad_recurrent = None
         if ctx.needs_input_grad[6]:
-            grad_recurrent = _recurrent_gradient(spikes, grad_a, living if only_living else None)
+            grad_recurrent = recurrent_gradient(spikes, grad_a, living if only_living else None)
         grads: list[Tensor | None] = [None] * model.n_parameters
         trained = [*range(len(model.decays)), model.n_parameters - 1]
         if any(ctx.needs_input_grad[7 + i] for i in trained):
@@ -321,11 +321,6 @@ def _in_units(model: NeuronModel, parameters: Tensor) -> Tensor:
     n_decays, n_levels = len(model.decays), len(model.levels)
     factors = [1 << DECAY_BITS] * n_decays + [1] * n_levels + [1 << ACTIVATION_SHIFT]
     return (parameters.double() * torch.tensor(factors, device=parameters.device)[:, None]).round().long()
-
-
-def _recurrent_gradient(spikes: Tensor, grad_a: Tensor, living: Living | None) -> Tensor:
-    n = spikes.shape[2]
-    return weight_gradient(spikes[:, :-1].reshape(-1, n), grad_a[:, 1:].reshape(-1, n), living)
 
 
 def _check(a: Tensor, recurrent: Tensor | None, surrogate: str, slope: float) -> None:

@@ -222,8 +222,8 @@ def _sum_tile(n_vectors: int) -> Callable[..., Any]:
 sum_tile_2 = _sum_tile(2)
 """out[:] = Σ_k x[indices[k], :] for start ≤ k < stop, in order, added to out if ``add`` is not 0; row i is at x_at + i·x_row."""
 
-sum_tile_4, sum_tile_8 = _sum_tile(4), _sum_tile(8)
-"""The same for rows of four and eight vectors."""
+sum_tile_4 = _sum_tile(4)
+"""The same for rows of four vectors."""
 
 
 @intrinsic

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from lbi.train.layers.bits import BITS, mask_of, write_bits
+
 LIMIT = np.int64(1 << 23)
 """States are 24-bit."""
 
@@ -108,31 +110,30 @@ def voltage(v, keep, step):
 
 @njit(inline="always")
 def nonzeros(spikes, found):
-    """Where ``spikes`` (n,) are not 0, in order, into ``found`` (n + 1,); returns how many.
+    """Where ``spikes`` (n,) are not 0, in order, into ``found`` (n,); returns how many.
 
     Args:
         spikes: (n,).
-        found: (n + 1,), written.
+        found: (n,), written.
 
     Returns:
         The number of spikes.
     """
     count = 0
-    for i in range(spikes.size):
-        found[count] = i
-        count += np.int64(spikes[i] != 0)
+    for at in range(0, spikes.size, BITS):
+        count = write_bits(mask_of(spikes, at, spikes.size - at), at, found, count)
     return count
 
 
 @njit(inline="always")
 def add_recurrent(total, w_rec_t, spikes, fired):
-    """Add to ``total`` (n,) the rows of ``w_rec_t`` (n, n) whose neurons spiked; ``fired`` (n + 1,) is working memory.
+    """Add to ``total`` (n,) the rows of ``w_rec_t`` (n, n) whose neurons spiked; ``fired`` (n,) is working memory.
 
     Args:
         total: (n,), updated.
         w_rec_t: (n, n) recurrent weights by source.
         spikes: (n,) spikes of the step before.
-        fired: (n + 1,) working memory.
+        fired: (n,) working memory.
     """
     for k in range(nonzeros(spikes, fired)):
         weights = w_rec_t[fired[k]]

@@ -34,7 +34,7 @@ def forward(a, w_rec_t, neuron, traces, turns):
         v = np.zeros(n, a.dtype)
         theta = np.zeros(n, a.dtype)
         r = np.zeros(n, a.dtype)
-        fired = np.empty(n + 1, np.int32)
+        fired = np.empty(n, np.int32)
         for t in range(n_steps):
             a_t, s_t, v_t, w_t, theta_t = a[b, t], s_out[b, t], v_out[b, t], w_out[b, t], theta_out[b, t]
             for i in range(n):
@@ -72,7 +72,7 @@ def forward_chip(a, w_rec_t, neuron, traces, turns):
         theta = np.zeros(n, np.int64)
         r = np.zeros(n, np.int64)
         total = np.zeros(n, a.dtype)
-        fired = np.empty(n + 1, np.int32)
+        fired = np.empty(n, np.int32)
         for t in range(n_steps):
             for i in range(n):
                 total[i] = a[b, t, i]

@@ -31,7 +31,7 @@ def forward(a, w_rec_t, neuron, traces, turns):
     while b < n_samples:
         u = np.zeros(n, a.dtype)
         v = np.zeros(n, a.dtype)
-        fired = np.empty(n + 1, np.int32)
+        fired = np.empty(n, np.int32)
         for t in range(n_steps):
             a_t = a[b, t]
             v_t = v_out[b, t]
@@ -62,7 +62,7 @@ def forward_chip(a, w_rec_t, neuron, traces, turns):
         u = np.zeros(n, np.int64)
         v = np.zeros(n, np.int64)
         total = np.zeros(n, a.dtype)
-        fired = np.empty(n + 1, np.int32)
+        fired = np.empty(n, np.int32)
         for t in range(n_steps):
             for i in range(n):
                 total[i] = a[b, t, i]
