@@ -6,6 +6,7 @@ import dataclasses
 from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.random_kernels import convolution
@@ -15,6 +16,7 @@ from lbi.chip.memory import shared_bits
 from lbi.chip.placement import place
 from lbi.chip.profile import HardwareProfile, Quantity
 from lbi.chip.tiles import fewest_tiles, grid
+from lbi.errors import FitError
 from lbi.network.convolution import Convolution
 from lbi.network.kernels import ConvolutionWeights
 from lbi.network.parts import Box, Run
@@ -92,6 +94,31 @@ def test_tiles_that_need_fewer_cores_are_chosen_for_their_inputs():
         Box((1, 4, 16), (0, 1), (0, 4), (x, x + 4)) for x in (0, 4, 8, 12)
     }
     assert sorted(placement.use["input_axons"].tolist()) == [16 * 4 * 5] * 2 + [16 * 4 * 6] * 2
+
+
+def test_a_neuron_that_fits_no_core_ends_the_search_for_tiles(monkeypatch):
+    """Not one of the 262 144 grids is tried: kernels in a core's memory, state and axons only grow with a tile."""
+    profile = load_profile("loihi2")
+    memory = dataclasses.replace(profile.limits.core_memory, value=1000)
+    profile = dataclasses.replace(profile, limits=dataclasses.replace(profile.limits, core_memory=memory))
+    monkeypatch.setattr("lbi.chip.partition.fewest_tiles", None)
+    fixed = maps(np.full((16, 2, 3, 3), 2), (2, 128, 128), padding=(1, 1))
+    with pytest.raises(FitError, match=r"memory-bits-per-core: population 'a', neuron \d+: \d+ memory bits"):
+        place(fixed, profile)
+
+
+def test_more_neurons_than_a_system_holds_are_refused_before_they_are_cut(monkeypatch):
+    """16 · 128 · 128 neurons, one a core: 262 144 cores of 128 a chip."""
+    profile = load_profile("loihi2")
+    one = dataclasses.replace(profile.limits.compartments_per_core, value=1)
+    profile = dataclasses.replace(
+        profile, limits=dataclasses.replace(profile.limits, compartments_per_core=one)
+    )
+    monkeypatch.setattr("lbi.chip.placement.Partition", None)
+    monkeypatch.setattr("lbi.chip.placement.projection_bits", None)
+    fixed = maps(np.full((16, 2, 3, 3), 2), (2, 128, 128), padding=(1, 1))
+    with pytest.raises(FitError, match="chips: network: at least 262144 cores, that is 2048 chips"):
+        place(fixed, profile)
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.chip.memory import DENSE, SHARED, RowFormat, entries, row_format, shared_bits
+from lbi.chip.memory import BY_ROWS, DENSE, SHARED, RowFormat, entries, row_format, shared_bits
 from lbi.chip.profile import HardwareProfile
 from lbi.chip.tiles import fewest_tiles
 from lbi.errors import Problems, Rule
@@ -279,7 +279,8 @@ class Partition:
     def _cut_population(self, name: str, problems: Problems) -> list[Chunk]:
         """The population in runs, or in tiles where that takes fewer chunks, or as many with fewer input axons."""
         whole, shape = Chunk(name, Run(0, self.outputs[name].size)), self._map_shape(name)
-        tiles = None if shape is None or self.fits(whole) else self._cut_into_tiles(name, shape)
+        hopeless = shape is None or self.fits(whole) or not self._may_fit(name, _middle_of(shape))
+        tiles = None if shape is None or hopeless else self._cut_into_tiles(name, shape)
         if tiles is None:
             return self._cut_into_runs(name, problems, None)
         found = Problems()
@@ -289,6 +290,17 @@ class Partition:
         for chunk in tiles if better else runs:
             self._drop(chunk)
         return runs if better else tiles
+
+    def _may_fit(self, name: str, neuron: int) -> bool:
+        """False if no part that holds this neuron fits a core: all resources grow with a part, except rows that it shares."""
+        alone = Chunk(name, Run(neuron, neuron + 1))
+        use = self.measure(alone)
+        if self.profile.layout.sharing == BY_ROWS:
+            shared = (
+                p for group in self.incoming[name].values() for p in group if self.formats[p.name] == SHARED
+            )
+            use[[_BITS, _MEMORY]] -= sum(self._rows(projection, alone)[0] for projection in shared)
+        return bool((use <= self.limits).all())
 
     def _input_axons(self, chunks: Sequence[Chunk]) -> int:
         return sum(int(self.measure(chunk)[_INPUTS]) for chunk in chunks)
@@ -369,6 +381,12 @@ class Partition:
                 for chunk in chunks if source != INPUT else ():
                     outputs[source][self.reached(source, chunk)] += 1
         return outputs
+
+
+def _middle_of(shape: MapShape) -> int:
+    """The neuron in the middle of a feature map, which reads as many inputs as any."""
+    channel, row, column = (n // 2 for n in shape)
+    return (channel * shape[1] + row) * shape[2] + column
 
 
 def _even(name: str, chunks: Sequence[Chunk]) -> list[Chunk]:

@@ -119,6 +119,8 @@ def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False)
         FitError: naming all limits that are exceeded, each with a fix.
     """
     problems = Problems(() if dense else rules.check(fixed, profile))
+    _check_neurons(fixed, profile, problems)
+    problems.raise_as(FitError)
     partition = _partition(fixed, profile, dense, problems)
     problems.raise_as(FitError)
     packed = _pack(partition)
@@ -195,8 +197,6 @@ def _partition(fixed: FixedNetwork, profile: HardwareProfile, dense: bool, probl
     n_of = sizes(fixed)
     chosen = {p.name: projection_bits(p, n_of, profile).chosen for p in fixed.projections}
     partition = Partition(fixed, profile, chosen)
-    if problems:
-        return partition
     found = Problems()
     partition.cut(found)
     if found and DENSE in chosen.values():
@@ -265,10 +265,17 @@ def _sum_blocks(traffic: Any, core_of: NDArray[np.int64], n_cores: int) -> Any:
     return (member @ traffic @ member.T).tocsr()
 
 
-def _check_system(n_cores: int, profile: HardwareProfile, problems: Problems) -> None:
+def _check_neurons(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:
+    """Note that the neurons alone fill more cores than there are, without a partition of them."""
+    per_core = profile.limits.compartments_per_core.limit
+    if per_core is not None:
+        _check_system(-(-fixed.n_neurons // int(per_core)), profile, problems, "at least ")
+
+
+def _check_system(n_cores: int, profile: HardwareProfile, problems: Problems, least: str = "") -> None:
     per_chip = int(profile.limits.cores_per_chip.number)
     chips, most = -(-n_cores // per_chip), profile.limits.chips_per_system.limit
-    found = f"{n_cores} cores, that is {chips} chips"
+    found = f"{least}{n_cores} cores, that is {chips} chips"
     CHIPS.check(problems, most is None or chips <= most, "network", found, most=most, per_chip=per_chip)
 
 

@@ -49,9 +49,14 @@ def fewest_tiles(
         The tiles; None if no grid fits.
     """
     best: tuple[int, int, Counts] | None = None
+    largest = int(min(most, prod(shape)))
     for n_channels, n_rows in product(range(1, shape[0] + 1), range(1, shape[1] + 1)):
         limit = prod(shape) if best is None else best[0]
-        for n_columns in range(1, min(shape[2], limit // (n_channels * n_rows)) + 1):
+        # Of the narrowest tiles at least one has this many neurons per column.
+        widest = largest // ((shape[0] // n_channels) * (shape[1] // n_rows))
+        for n_columns in range(
+            shape[2] // (widest + 1) + 1, min(shape[2], limit // (n_channels * n_rows)) + 1
+        ):
             counts = (n_channels, n_rows, n_columns)
             middle = _middle(shape, counts)
             if middle.n > most or not fits(middle):
