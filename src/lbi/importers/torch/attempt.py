@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 from lbi.errors import Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import layers, reading
-from lbi.importers.torch.running import Site, Widened, forget, place, session_of
+from lbi.importers.torch.running import Site, Sites, Widened, forget, place, session_of
 from lbi.importers.torch.shadow import STATIC
 from lbi.importers.torch.tracing import NotThisWay, Tracing, by_step
 from lbi.importers.torch.ways import Way, random_input
@@ -28,7 +27,7 @@ FAILS = Rule(
 
 
 def traced(
-    model: nn.Module, places: Sequence[Site], shape: tuple[int, ...], way: Way, *, widen: bool = True
+    model: nn.Module, places: Sites, shape: tuple[int, ...], way: Way, *, widen: bool = True
 ) -> tuple[Tracing, list[Any], int, bool]:
     """A trace of the model, its outputs, the steps it took, and whether it takes as many as the input has.
 
@@ -46,7 +45,7 @@ def traced(
         NotThisWay: if the model fails, or if its neurons do not take one sample's steps.
     """
     for n_steps in TRACED_STEPS:
-        tracing = Tracing(model, widen=widen)
+        tracing = Tracing(model, places.initial, widen=widen)
         x = _sample(shape, n_steps, way, widen)
         for step in range(n_steps):
             spikes = tracing.shadow.keep("input", lambda: Signal.spikes(INPUT, shape))
@@ -102,7 +101,7 @@ class _Counting:
         return result
 
 
-def _follows(model: nn.Module, places: Sequence[Site], x: torch.Tensor, way: Way, tracing: Tracing) -> bool:
+def _follows(model: nn.Module, places: Sites, x: torch.Tensor, way: Way, tracing: Tracing) -> bool:
     """Whether the model takes the steps of a longer input, instead of a number of its own that equals the trace's."""
     counting = _Counting()
     forget(places)

@@ -10,7 +10,6 @@ float64 numbers differ by some 2^-53 per term, 1e-11 of the sum for 100,000 term
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from lbi.importers.signal import Signal
 from lbi.importers.torch.attempt import failed
 from lbi.importers.torch.layer import Layer, array
 from lbi.importers.torch.output import STEPS, Output
-from lbi.importers.torch.running import Site, Widened, forget, session_of
+from lbi.importers.torch.running import Site, Sites, Widened, forget, session_of
 from lbi.importers.torch.tracing import Group, NotThisWay, Tracing, by_step
 from lbi.importers.torch.ways import Way, random_input
 from lbi.network.graph import INPUT, Network
@@ -144,7 +143,7 @@ def _joined(steps: Tensor, axis: int | None) -> Tensor:
 
 def record(
     model: nn.Module,
-    places: Sequence[Site],
+    places: Sites,
     tracing: Tracing,
     way: Way,
     spikes: Tensor,
@@ -187,7 +186,7 @@ def _called(model: nn.Module, way: Way, part: Tensor, tracing: Tracing) -> list[
 
 def prove(
     model: nn.Module,
-    places: Sequence[Site],
+    places: Sites,
     tracing: Tracing,
     way: Way,
     read: tuple[Network, Output | None],

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lbi.importers.torch import registry
+from lbi.importers.torch.initial import InitialState
 from lbi.importers.torch.layer import Neurons
 
 NARROW = (torch.float32, torch.float16, torch.bfloat16)
@@ -54,6 +55,19 @@ class Site:
         return f"module {self.path or type(self.module).__name__!r}"
 
 
+class Sites(list[Site]):
+    """The neuron modules of a copy, and the state that its other modules had before the first run.
+
+    Args:
+        found: the neuron modules.
+        initial: the state of all other modules.
+    """
+
+    def __init__(self, found: Sequence[Site], initial: InitialState) -> None:
+        super().__init__(found)
+        self.initial = initial
+
+
 class Session(Protocol):
     """Receiver of all calls of neuron modules."""
 
@@ -67,7 +81,7 @@ class Session(Protocol):
         """
 
 
-def sites(model: nn.Module, extra: Callable[[Any], Neurons | None] = lambda module: None) -> list[Site]:
+def sites(model: nn.Module, extra: Callable[[Any], Neurons | None] = lambda module: None) -> Sites:
     """The neuron modules of a copy; ``extra`` lists further classes to include.
 
     Args:
@@ -75,14 +89,14 @@ def sites(model: nn.Module, extra: Callable[[Any], Neurons | None] = lambda modu
         extra: the record of a class that is not registered, or None.
 
     Returns:
-        The sites.
+        The sites, with the state in which the copy's other modules are now.
     """
     found: list[Site] = []
     for path, module in model.named_modules():
         neurons = registry.neurons_of(module) or extra(module)
         if neurons is not None and not any(path.startswith(f"{site.path}.") for site in found):
             found.append(Site(path, module, neurons, module.forward))
-    return found
+    return Sites(found, InitialState(model, [site.module for site in found]))
 
 
 class Widened(TorchDispatchMode):
@@ -174,13 +188,14 @@ def _called(session: Session, site: Site, *args: Any, **kwargs: Any) -> Any:
     return session.call(site, args, kwargs)
 
 
-def forget(places: Sequence[Site], n_samples: int = 1) -> None:
-    """Reset the state of all neuron modules as their framework does.
+def forget(places: Sites, n_samples: int = 1) -> None:
+    """Reset the state of all neuron modules as their framework does, and restore that of all other modules.
 
     Args:
         places: the neuron modules.
         n_samples: samples of the next batch.
     """
+    places.initial.restore()
     for site in places:
         site.neurons.reset(site.module)
         if site.neurons.time_axis(site.module) == -1:

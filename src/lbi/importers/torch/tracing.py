@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_flatten
 from lbi.errors import Problem, Problems, Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import layers, registry
+from lbi.importers.torch.initial import InitialState
 from lbi.importers.torch.layer import Outputs, feature_shape
 from lbi.importers.torch.operations import RULES, VALUE_FREE, tracked
 from lbi.importers.torch.running import (
@@ -49,6 +50,12 @@ STATE_CHANGED = Rule(
     "state-changed",
     "the state that its last call returned, or zeros",
     "pass the state on as it was returned",
+)
+
+LEFT_OVER = Rule(
+    "state-changed",
+    "the state at rest, as at the start of a sample",
+    "reset the model before the import: set that attribute to zeros or None",
 )
 
 REMEDIES = {
@@ -107,13 +114,14 @@ class Group:
 class Tracing(Widened):
     """Session that traces; also the mode in which the model's operations run."""
 
-    def __init__(self, model: nn.Module, *, widen: bool = True) -> None:
+    def __init__(self, model: nn.Module, initial: InitialState | None = None, *, widen: bool = True) -> None:
         super().__init__(widen=widen)
         self.shadow = Shadow()
         self.problems = Problems()
         self.groups: list[Group] = []
         self.calls: dict[str, list[int]] = {}
         self._model = model
+        self._initial = initial
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._paused = False
         self._reported: set[tuple[str, str]] = set()
@@ -331,8 +339,10 @@ class Tracing(Widened):
         own = [group for group in self.groups if group.site is site]
         owners = [self._owner(state, site) for state in states if self.shadow.of(state) is not None]
         zeros = [state for state in states if self.shadow.of(state) is None]
-        if any(bool(state.any()) for state in zeros if state.is_floating_point()):
-            self._state_changed(site, "starts from another state than zeros")
+        changed = [state for state in zeros if state.is_floating_point() and bool(state.any())]
+        if changed:
+            held = "" if self._initial is None else self._initial.where(changed[0])
+            self._state_changed(site, "starts from another state than zeros", held)
         if owners:
             return owners[0] if owners[0] is not None else self._new_group(site, len(own))
         if own and site.neurons.keeps_state and not states:
@@ -358,14 +368,14 @@ class Tracing(Widened):
             return group if group is not None and group.site is site else None
         return group
 
-    def _state_changed(self, site: Site, found: str) -> None:
+    def _state_changed(self, site: Site, found: str, held: str = "") -> None:
         key = ("state", site.path)
         if key not in self._reported:
             self._reported.add(key)
             source = place().source
-            self.problems.note(
-                STATE_CHANGED.broken(site.where, f"{found}{f', at {source}' if source else ''}")
-            )
+            found = f"{found}{f', {held}' if held else ''}{f', at {source}' if source else ''}"
+            rule = LEFT_OVER if held else STATE_CHANGED
+            self.problems.note(rule.broken(site.where, found))
 
     def _new_group(self, site: Site, number: int) -> Group:
         name = layer_name(site.path) + (f"_{number + 1}" if number else "")

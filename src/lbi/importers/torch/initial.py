@@ -1,0 +1,68 @@
+"""State that a model keeps in its own attributes and buffers, restored before each run.
+
+Models often keep the state of their neurons themselves (``self.mem1 = …`` in ``forward`` or ``reset``, in a list, in
+a buffer). Every run of the import has to begin from the state in which the model was given.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+OF_TORCH = {*vars(nn.Module()), "forward", "_compiled_call_impl"} - {"_buffers"}
+"""Attributes of every module that hold no state of a model."""
+
+
+class InitialState:
+    """The plain attributes and buffers of a model's modules, without those of its neurons.
+
+    Args:
+        model: the copy that runs.
+        neurons: the neuron modules, which their frameworks reset.
+    """
+
+    def __init__(self, model: nn.Module, neurons: Iterable[nn.Module]) -> None:
+        inside = {id(part) for neuron in neurons for part in neuron.modules()}
+        self._paths = {part: path for path, part in model.named_modules() if id(part) not in inside}
+        self._same: dict[int, Any] = {id(part): part for part in model.modules()}
+        self._same |= {id(value): value for value in model.parameters()}
+        self._saved = copy.deepcopy([_own(part) for part in self._paths], dict(self._same))
+
+    def restore(self) -> None:
+        """Give every module the attributes that it had at first, and remove those that came later."""
+        again = copy.deepcopy(self._saved, dict(self._same))
+        for part, saved in zip(self._paths, again, strict=True):
+            for name in _own(part).keys() - saved.keys():
+                del vars(part)[name]
+            vars(part).update(saved)
+
+    def where(self, value: Tensor) -> str:
+        """The attribute that holds a tensor, for errors.
+
+        Args:
+            value: the tensor.
+
+        Returns:
+            Such as "attribute 'mem1' of module 'Net'"; empty if no attribute holds it.
+        """
+        for part, path in self._paths.items():
+            for name, content in {**_own(part), **part._buffers}.items():
+                if any(found is value for found in _tensors(content)):
+                    return f"attribute {name!r} of module {path or type(part).__name__!r}"
+        return ""
+
+
+def _own(part: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(part).items() if name not in OF_TORCH}
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, dict):
+        yield from (value for value in content.values() if isinstance(value, Tensor))
+    elif isinstance(content, list | tuple):
+        yield from (value for value in content if isinstance(value, Tensor))
