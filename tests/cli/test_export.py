@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -414,3 +415,28 @@ def test_an_output_folder_that_is_missing(tmp_path):
     )
     assert done.code == 3
     assert done.errors[0].startswith("error: folder-missing:")
+
+
+def test_an_output_never_replaces_an_input(tmp_path):
+    """Not the model itself, nor a folder that holds the model or the chip, not even with --force."""
+    source = saved(tmp_path, "recurrent")
+    assert call(lbi_export, source, "--target", "loihi", "-o", tmp_path / "a.loihi").code == 0
+    inside = tmp_path / "a.loihi" / "network.h5"
+    chip = tmp_path / "a.loihi" / "mine.toml"
+    chip.write_text(
+        (Path(lbi.__file__).parents[2] / "hardware" / "loihi2.toml").read_text(), encoding="utf-8"
+    )
+    before = contents(tmp_path)
+    for arguments, message in (
+        ((source, "-o", source), "same-file: .*recurrent.h5: the input of this command"),
+        ((tmp_path / "a.loihi",), "same-file: .*a.loihi: the input of this command"),
+        ((inside, "-o", tmp_path / "a.loihi"), "same-file: .*a.loihi: holds the input .*network.h5"),
+        (
+            (source, "--chip", chip, "-o", tmp_path / "a.loihi"),
+            "same-file: .*a.loihi: holds the input .*mine",
+        ),
+    ):
+        done = call(lbi_export, *arguments, "--target", "loihi", "--force")
+        assert done.code == 3
+        assert re.search(message, done.errors[0])
+    assert contents(tmp_path) == before

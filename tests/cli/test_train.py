@@ -234,3 +234,14 @@ def test_the_data_set_is_not_replaced_by_an_output(tmp_path, monkeypatch):
         assert done.code == 3
         assert "same-file: mine.npz: the input of this command" in done.errors[0]
     assert (tmp_path / "mine.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--from", "--config", "--resume"])
+def test_an_output_never_replaces_an_input(option, tmp_path, monkeypatch):
+    """The default output is model.pt, so a fine-tuned model.pt needs an output of its own."""
+    monkeypatch.chdir(tmp_path)
+    Path("model.pt").write_bytes(b"mine")
+    done = call(command.main, option, "./model.pt", "--epochs", "1")
+    assert done.code == 3
+    assert "same-file: model.pt: the input of this command" in done.errors[0]
+    assert Path("model.pt").read_bytes() == b"mine"

@@ -117,6 +117,7 @@ def main(
     from lbi.deploy import targets
     from lbi.deploy.job import ExportJob
     from lbi.network.graph import Network
+    from lbi.system.atomic import check_apart
 
     exporter = targets.exporter(target)
     chosen = None if chip is None else load_profile(chip)
@@ -128,6 +129,8 @@ def main(
     path = output or model.with_name(
         model.name.removesuffix(".net").removesuffix(model.suffix) + exporter.SUFFIX
     )
+    if not check_only:
+        check_apart(path, _inputs(model, chip, arch))
     reasons, violations = _reasons(job, exporter)
     if not check_only and reasons:
         raise InputError(*reasons, *violations)
@@ -155,6 +158,12 @@ def main(
             console().print(note, markup=False, soft_wrap=True)
     if reasons or violations:
         raise (InputError if reasons else FitError)(*reasons, *violations)
+
+
+def _inputs(model: Path, chip: str | None, arch: str | None) -> list[str | Path]:
+    """The files and folders that the command reads."""
+    own_chip = [chip] if chip is not None and chip.endswith(".toml") else []
+    return [model, *own_chip, *([] if arch is None else [arch.rpartition(":")[0]])]
 
 
 def _sizes(text: str | None) -> tuple[int, ...] | None:

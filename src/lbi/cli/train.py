@@ -156,7 +156,8 @@ def main(
     from lbi.train.session.run import Outputs
 
     outputs = Outputs(output, metrics, tensorboard)
-    outputs.check(flags["dataset"] or "")
+    read = [flags[name] for name in ("config", "start", "resume") if flags[name] is not None]
+    outputs.check(flags["dataset"] or "", read)
     config, begin = configure(flags)
     record = _train(config, outputs, begin, show=not (as_json or quiet))
     if "model" not in record:  # another process of the same torchrun prints

@@ -88,6 +88,24 @@ def check_writable(*paths: str | Path, inputs: Iterable[str | Path] = ()) -> Non
     problems.raise_as(InputError)
 
 
+def check_apart(output: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Check that a file or folder which is about to be replaced neither is nor holds an input of the same command.
+
+    Args:
+        output: the file or folder to write.
+        inputs: files and folders that the command reads.
+
+    Raises:
+        InputError: naming every input that would be lost.
+    """
+    problems, place = Problems(), Path(os.path.realpath(output))
+    for path in inputs:
+        real = Path(os.path.realpath(path))
+        found = "the input of this command" if real == place else f"holds the input {path}"
+        ONE_FILE.check(problems, place not in (real, *real.parents), str(output), found)
+    problems.raise_as(InputError)
+
+
 def _try_to_write(path: str | Path) -> None:
     goal = Path(os.path.realpath(path))
     _check_goal(goal, str(path))

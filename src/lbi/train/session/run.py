@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,17 +48,20 @@ class Outputs:
         """The checkpoint beside the model, removed after a successful run."""
         return self.model.with_name(self.model.name + ".ckpt")
 
-    def check(self, dataset: str) -> None:
-        """Check, before any work, that all files can be written and none is the data set's.
+    def check(self, dataset: str, inputs: Iterable[Path] = ()) -> None:
+        """Check, before any work, that all files can be written and none is read by the same run.
 
         Args:
             dataset: name of the data set, or its ``.npz`` file.
+            inputs: other files that are read; a run may resume from its own checkpoint.
 
         Raises:
             InputError: naming every file that is wrong.
         """
         outputs = (path for path in (self.model, self.checkpoint, self.metrics) if path is not None)
-        check_writable(*outputs, inputs=[dataset] if dataset.endswith(".npz") else [])
+        data = [dataset] if dataset.endswith(".npz") else []
+        others = (path for path in inputs if os.path.realpath(path) != os.path.realpath(self.checkpoint))
+        check_writable(*outputs, inputs=[*data, *others])
 
 
 def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainConfig:
@@ -95,7 +100,7 @@ def prepare(
     distributed.start(device)
     if device.type == "cuda":
         enable(device)
-    outputs.check(config.dataset)
+    outputs.check(config.dataset, [] if config.teacher is None else [Path(config.teacher)])
     dataset, model = datasets.load(config.dataset, config.data, **config.encoding), None
     if start is not None:
         start.check(dataset)
