@@ -6,9 +6,11 @@ import csv
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -245,3 +247,38 @@ def test_an_output_never_replaces_an_input(option, tmp_path, monkeypatch):
     assert done.code == 3
     assert "same-file: model.pt: the input of this command" in done.errors[0]
     assert Path("model.pt").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_keeps_the_last_finished_epoch(number, tmp_path):
+    """Long before the first checkpoint is due: the run resumes after the epochs that its metrics show."""
+    line = [
+        sys.executable,
+        "-m",
+        "lbi.cli.train",
+        "--dataset",
+        "digits",
+        "--hidden",
+        "16",
+        "--epochs",
+        "1000",
+    ]
+    metrics = tmp_path / "m.csv"
+    with subprocess.Popen(
+        [*line, "--metrics", str(metrics), "-o", str(tmp_path / "model.pt")],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        until = time.monotonic() + 100
+        while time.monotonic() < until and not (
+            metrics.exists() and len(metrics.read_text().splitlines()) > 2
+        ):
+            time.sleep(0.05)
+        run.send_signal(number)
+        assert run.stderr is not None
+        assert run.stderr.read().strip() == "interrupted"
+    assert run.returncode == 130
+    assert not (tmp_path / "model.pt").exists()
+    rows = len(metrics.read_text().splitlines()) - 1
+    epoch = read_checkpoint(tmp_path / "model.pt.ckpt")["progress"]["epoch"]
+    assert rows - 1 <= epoch <= rows

@@ -69,10 +69,23 @@ def write(content: dict[str, Any], path: str | Path) -> None:
     Raises:
         InputError: if it cannot be written.
     """
+    packed = pack(content)
+    with atomic_write(path) as new:
+        new.write_bytes(packed)
+
+
+def pack(content: dict[str, Any]) -> bytes:
+    """The bytes of a file with this content.
+
+    Args:
+        content: plain types and tensors.
+
+    Returns:
+        The same bytes for the same content.
+    """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    with atomic_write(path) as new:
-        new.write_bytes(buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read(path: str | Path, expected: tuple[str, int], oldest: int = 1) -> dict[str, Any]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lbi import datasets
 from lbi.errors import InputError, Rule
-from lbi.system.atomic import check_writable
+from lbi.system.atomic import atomic_write, check_writable
+from lbi.system.signals import on_exit
 from lbi.train import untrusted_torch
 from lbi.train.layers.chip_exact import leave_chip
 from lbi.train.layers.model import SpikingNetwork
@@ -30,7 +32,7 @@ CHECKPOINT = ("lbi.checkpoint", 1)
 """Format and version of a checkpoint: a torch.save file of plain types and tensors."""
 
 CHECKPOINT_EVERY_S = 20.0
-"""Seconds of training that an interruption can lose."""
+"""Seconds of training that a killed run can lose; an interrupted one (Ctrl-C) loses the epoch that it is in."""
 
 INCOMPLETE = Rule("checkpoint", "a complete checkpoint")
 
@@ -120,7 +122,7 @@ def prepare(
 def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
     """Train to the end, write the model, and return the record that ``lbi-train --json`` prints.
 
-    A checkpoint is written at least every ``CHECKPOINT_EVERY_S`` seconds (or epoch, if longer).
+    A checkpoint is written at least every ``CHECKPOINT_EVERY_S`` seconds (or epoch, if longer), and on interruption.
 
     Args:
         trainer: the run.
@@ -129,27 +131,53 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
     Returns:
         The record.
     """
-    started = last_saved = time.perf_counter()
-    writes = distributed.rank() == 0
+    started = time.perf_counter()
+    writes, last = distributed.rank() == 0, _LastEpoch(outputs.checkpoint)
 
     def on_epoch(trainer: Trainer) -> None:
-        nonlocal last_saved
         metrics.write(trainer.progress.history[-1])
-        if time.perf_counter() - last_saved > CHECKPOINT_EVERY_S:
-            save_checkpoint(trainer, outputs.checkpoint)
-            last_saved = time.perf_counter()
+        last.take(trainer)
 
     trainer.on_epoch = on_epoch if writes else None
     where = (outputs.metrics, outputs.tensorboard) if writes else (None, None)
-    with Metrics(*where, trainer.progress.epoch) as metrics:
-        trainer.run()
-    record = summary(trainer, time.perf_counter() - started)
-    distributed.stop()
-    if not writes:
-        return record
-    save_model(trainer.model, outputs.model, describe(trainer, record))
+    with on_exit(last.write):
+        with Metrics(*where, trainer.progress.epoch) as metrics:
+            trainer.run()
+        record = summary(trainer, time.perf_counter() - started)
+        distributed.stop()
+        if not writes:
+            return record
+        save_model(trainer.model, outputs.model, describe(trainer, record))
+        last.drop()
     outputs.checkpoint.unlink(missing_ok=True)
     return {**record, "model": str(outputs.model)}
+
+
+class _LastEpoch:
+    """The state after the last epoch: written now and then, and when the run ends early."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._packed: bytes | None = None
+        self._written = time.perf_counter()
+
+    def take(self, trainer: Trainer) -> None:
+        """Keep the state after an epoch, in memory until it is due in the file."""
+        self._packed = untrusted_torch.pack(_checkpoint(trainer))
+        if time.perf_counter() - self._written > CHECKPOINT_EVERY_S:
+            self.write(failing=True)
+
+    def write(self, *, failing: bool = False) -> None:
+        """Write the state that is not in the file yet; a disk that is full matters only if the run goes on."""
+        if self._packed is None:
+            return
+        with nullcontext() if failing else suppress(InputError), atomic_write(self._path) as new:
+            new.write_bytes(self._packed)
+        self._packed, self._written = None, time.perf_counter()
+
+    def drop(self) -> None:
+        """Forget the state, since the model is written."""
+        self._packed = None
 
 
 def describe(trainer: Trainer, record: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +209,11 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
         trainer: the run.
         path: the file to write.
     """
-    untrusted_torch.write({"format": CHECKPOINT[0], "version": CHECKPOINT[1], **trainer.checkpoint()}, path)
+    untrusted_torch.write(_checkpoint(trainer), path)
+
+
+def _checkpoint(trainer: Trainer) -> dict[str, Any]:
+    return {"format": CHECKPOINT[0], "version": CHECKPOINT[1], **trainer.checkpoint()}
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
