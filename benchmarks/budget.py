@@ -1,10 +1,17 @@
-"""Ways to meet a chip budget, compared at the same budget: plain density, groups, narrower networks.
+"""Ways to meet a chip budget, compared at the same budget, on integers and on the test set.
 
-    python benchmarks/budget.py --budget energy=12nJ --chip loihi1 --seeds 3
-    python benchmarks/budget.py --dataset shd --data DIR --budget energy=25nJ --chip loihi1 --seeds 3
+    python benchmarks/budget.py --budget energy=12nJ --seeds 3
+    python benchmarks/budget.py --dataset shd --data DIR --budget energy=15nJ --seeds 3
+    python benchmarks/budget.py --budget memory=1KiB --budget synops=100 --ways weights     # certificates against the test set
 
-Every way trains under ``--budget``, so that density and λ follow the measured use. They differ in what vanishes (single
-weights, or also the inputs or outputs of a neuron) and in the width. Prints a Markdown table, one row per way, as soon as it is measured.
+Ways:
+
+- weights: ``lbi-train --budget`` as it is, single weights vanish.
+- density: the density that "weights" ended with, of the same seed, given as ``--density`` without a budget.
+- rows, columns: under the budget, also all inputs or all outputs of a neuron as groups.
+- a number: that many hidden neurons under the budget.
+
+Prints a Markdown table, one row per way and budget, as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -12,62 +19,93 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+import lbi
 from lbi import datasets
+from lbi.train.session.budget import Budget
+from lbi.train.session.budget_control import as_network
 from lbi.train.session.config import make_config
 from lbi.train.session.loop import Trainer, evaluate
 
-WAYS = {
-    "single weights (L1)": {},
-    "weights and inputs of a neuron": {
-        "regularizer": "SparseGroupL1",
-        "regularizer_options": {"over": "rows"},
-    },
-    "weights and outputs of a neuron": {
-        "regularizer": "SparseGroupL1",
-        "regularizer_options": {"over": "columns"},
-    },
+GROUPS = {
+    way: {"regularizer": "SparseGroupL1", "regularizer_options": {"over": way}} for way in ("rows", "columns")
 }
 
 
 def main() -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="Ways to meet a chip budget, compared at the same budget.")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--data", default=None)
-    parser.add_argument("--budget", required=True)
+    parser.add_argument("--budget", required=True, action="append")
     parser.add_argument("--chip", default="loihi1")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--widths", type=int, nargs="*", default=[64, 32, 16])
+    parser.add_argument("--hidden", type=int, default=None, help="hidden neurons instead of the preset's")
+    parser.add_argument("--ways", nargs="*", default=["weights", "density", "rows", "columns", "64", "32"])
     options = parser.parse_args()
-    ways = {**WAYS, **{f"single weights, {n} hidden neurons": {"hidden": [n]} for n in options.widths}}
-    print("| way | test accuracy, mean ± sd | used of the budget | density | seeds that met it |")
-    print("|---|---|---|---|---|")
-    data = datasets.load(options.dataset, options.data)
-    for way, settings in ways.items():
-        accuracies, shares, densities, met = [], [], [], 0
-        for seed in range(options.seeds):
-            given = {"budget": [options.budget], "chip": options.chip, "seed": seed, **settings}
-            config = make_config(options.dataset, None, given)
-            if config.encoding:
-                data = datasets.load(options.dataset, options.data, **config.encoding)
-            trainer = Trainer(config, data)
-            trainer.run()
-            accuracies.append(evaluate(trainer.model, data.test))
-            shares.append(trainer.uses[0].used / trainer.uses[0].limit.limit)
-            densities.append(trainer.density())
-            met += trainer.uses[0].met
-        spread = np.std(accuracies, ddof=1) if len(accuracies) > 1 else 0.0
-        print(
-            f"| {way} | {np.mean(accuracies):.2%} ± {spread:.2%} | {np.mean(shares):.1%} |"
-            f" {np.mean(densities):.2%} | {met} of {options.seeds} |",
-            flush=True,
-        )
+    print(
+        "| budget | way | accuracy on the test set, float | on integers | certificate / limit"
+        " | test set / limit | neuron updates | density | met |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for budget in options.budget:
+        densities: dict[int, float] = {}
+        for way in options.ways:
+            rows = [measured(options, budget, way, seed, densities) for seed in range(options.seeds)]
+            floats, integers, certified, tested, updates, density, met = np.array(rows).T
+            print(
+                f"| {budget} | {way} | {spread(floats)} | {spread(integers)} | {percent(certified)} | {percent(tested)} |"
+                f" {updates.mean():.0f} | {density.mean():.2%} | {met.sum():.0f} of {len(rows)} |",
+                flush=True,
+            )
     return 0
+
+
+def measured(
+    options: argparse.Namespace, budget: str, way: str, seed: int, densities: dict[int, float]
+) -> tuple[float, ...]:
+    """Train once; accuracy (float, integers), certified and tested use over the limit, updates, density, and whether it is met."""
+    given: dict[str, Any] = {"seed": seed, **GROUPS.get(way, {})}
+    if way == "density":
+        given["density"] = densities[seed]
+    else:
+        given |= {"budget": [budget], "chip": options.chip}
+    if way.isdigit() or options.hidden:
+        given["hidden"] = [int(way) if way.isdigit() else options.hidden]
+    config = make_config(options.dataset, None, given)
+    data = datasets.load(options.dataset, options.data, **config.encoding)
+    trainer = Trainer(config, data)
+    trainer.run()
+    densities.setdefault(seed, trainer.density())
+    limits = Budget.read((budget,), options.chip)
+    assert limits is not None
+    network = as_network(trainer.model)
+    (use,) = trainer.uses or limits.measure(network, data.train.spikes[:1024])
+    (tested,) = limits.measure(network, data.test.spikes)
+    fixed = lbi.compact(lbi.quantize(network, options.chip))
+    activity = lbi.simulate(fixed, data.test.spikes)
+    right = fixed.readout.classify(activity.output) == data.test.labels
+    updates = sum(population.n for population in fixed.populations)
+    shares = use.used / use.limit.limit, tested.used / tested.limit.limit
+    return evaluate(trainer.model, data.test), float(right.mean()), *shares, updates, trainer.density(), use.met
+
+
+def spread(shares: np.ndarray) -> str:
+    """Mean ± standard deviation in percent."""
+    return f"{shares.mean():.1%} ± {shares.std(ddof=1):.1%}" if shares.size > 1 else f"{shares.mean():.1%}"
+
+
+def percent(shares: np.ndarray) -> str:
+    """The mean, and the highest if it is another."""
+    mean, most = f"{shares.mean():.1%}", f"{shares.max():.1%}"
+    return mean if mean == most else f"{mean}, at most {most}"
 
 
 if __name__ == "__main__":

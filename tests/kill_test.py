@@ -1,17 +1,20 @@
 """Kill every command at random moments and check that no output, process or file is damaged or left over.
 
-    python tests/kill_test.py --kills 50 [--commands train export run estimate] [--seed 0]
+    python tests/kill_test.py --kills 50 [--commands train budget export run estimate sweep] [--seed 0]
 
 Each command first runs undisturbed. Then it is started over outputs of an earlier version, ended by SIGKILL, SIGINT
 or SIGTERM at a moment drawn from its running time, and looked at: every output is the earlier version or the new one,
 bit for bit; no process, shared memory or temporary file is left (a hidden one may be, after SIGKILL); SIGINT and
 SIGTERM give exit code 130 and one line. Then, after some, the same command (train: with --resume wherever there is
-a checkpoint) must bring the undisturbed result.
+a checkpoint) must bring the undisturbed result. "budget" is a training to a chip budget. A sweep starts in an empty folder; each file of a trial
+must be missing or the undisturbed one, and the next run must leave the results of finished trials untouched.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import os
 import random
@@ -30,30 +33,39 @@ SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 TOKEN = "LBI_KILLS"
 """Environment variable by which a command's descendants are recognized."""
 
-GONE_S = 10.0
-"""How long after the end of a command its descendants may take to be gone; they need about one second."""
+GONE_S, RAYS_GONE_S = 10.0, 120.0
+"""How long after the end of a command its descendants may take to be gone; they need about one second, Ray's agents one minute."""
 
 EAGER = "import lbi.train.session.run as run; run.CHECKPOINT_EVERY_S = 0.0; from lbi.cli.train import main; main()"
 """lbi-train with a checkpoint after every epoch."""
 
 BACKEND = "lava" if find_spec("lava") or os.environ.get("LBI_LAVA_PYTHON") else "sim"
 SMALL = ["--set", 'encoding={"n_steps": 6}', "--hidden", "24", "--epochs", "6", "--batch-size", "64"]
+TRAININGS = {"train": SMALL, "budget": [*SMALL, "--budget", "energy=10nJ", "--chip", "loihi1"]}
 OUTPUTS = {
     "train": ("model.pt", "metrics.csv"),
+    "budget": ("model.pt", "metrics.csv"),
     "export": ("model.loihi",),
     "run": ("out.npz",),
     "estimate": ("trace.csv", "report.html"),
+    "sweep": ("sweep",),
 }
+ON_THE_WAY = {"model.pt.ckpt", "metrics.csv"}
+"""Files of a trial that grow while it runs."""
 
 
 def command_line(command: str, folder: Path, *, seed: int = 1) -> list[str]:
     """The command as a user starts it, on inputs in ``folder``."""
     python, name = [sys.executable], f"lbi.cli.{command}"
-    if command == "train":
+    if command in TRAININGS:
         script = folder / "lbi-train"
         script.write_text(EAGER)
         checkpoint = folder / "model.pt.ckpt"
-        rest = ["--resume", str(checkpoint)] if checkpoint.exists() else [*SMALL, "--seed", str(seed)]
+        rest = (
+            ["--resume", str(checkpoint)]
+            if checkpoint.exists()
+            else [*TRAININGS[command], "--seed", str(seed)]
+        )
         return [
             *python,
             str(script),
@@ -65,6 +77,8 @@ def command_line(command: str, folder: Path, *, seed: int = 1) -> list[str]:
         ]
     if command == "export":
         arguments = ["input.pt", "--target", "loihi", "-o", "model.loihi", "--force"]
+    elif command == "sweep":
+        arguments = [*SMALL, "--dataset", "digits", "--seed", "0,1", "-o", "sweep", "--quiet"]
     elif command == "run":
         arguments = ["input.loihi", "--backend", BACKEND, "--samples", "5", "-o", "out.npz"]
     else:
@@ -83,18 +97,22 @@ def command_line(command: str, folder: Path, *, seed: int = 1) -> list[str]:
 
 
 def content(path: Path) -> dict[str, bytes]:
-    """Relative path → bytes, of a file or of all files in a folder; seconds of metrics left out."""
+    """Relative path → bytes, of a file or of all files in a folder; seconds and pictures left out."""
     if path.is_dir():
-        return {
-            str(file.relative_to(path)): file.read_bytes()
-            for file in sorted(path.rglob("*"))
-            if file.is_file()
-        }
-    if not path.exists():
-        return {}
-    if path.name == "metrics.csv":
-        return {"": b"\n".join(line.rsplit(b",", 1)[0] for line in path.read_bytes().splitlines())}
-    return {"": path.read_bytes()}
+        files = (file for file in sorted(path.rglob("*")) if file.is_file() and file.suffix != ".png")
+        return {str(file.relative_to(path)): without_seconds(file) for file in files}
+    return {"": without_seconds(path)} if path.exists() else {}
+
+
+def without_seconds(path: Path) -> bytes:
+    """A file's bytes; of metrics and of a sweep's results, all but the seconds."""
+    whole = path.read_bytes()
+    if path.name in ("metrics.csv", "results.csv"):
+        rows = csv.DictReader(io.StringIO(whole.decode()))
+        return "\n".join(repr({**row, "seconds": None}) for row in rows).encode()
+    if path.name == "result.json":
+        return repr({**json.loads(whole), "seconds": None}).encode()
+    return whole
 
 
 class Bench:
@@ -133,6 +151,8 @@ class Bench:
         for path in self.folder.iterdir():
             if path.name not in self.fixed_names - {"model.pt.ckpt"}:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if self.command == "sweep":
+            return
         for name, files in self.old.items():
             if self.command == "export":
                 (self.folder / name).mkdir()
@@ -165,14 +185,22 @@ class Bench:
             raise AssertionError(f"went on for 30 s after {number.name}") from None
         outcome = self.check_end(process.returncode, errors, number)
         self.check_files(number, outcome)
-        check_nothing_runs(token, prefixes)
+        check_nothing_runs(token, prefixes, RAYS_GONE_S if self.command == "sweep" else GONE_S)
         return outcome
 
     def check_next_run(self) -> None:
         """The command again, over what the killed one has left; lbi-train from its checkpoint."""
+        finished = self.finished_trials()
         self.run_to_the_end()
+        again = self.finished_trials()
+        assert finished.items() <= again.items(), "a finished trial was run again"
         assert {name: content(self.folder / name) for name in self.new} == self.new, "the next run differs"
         assert not (self.folder / "model.pt.ckpt").exists(), "the checkpoint is still there"
+
+    def finished_trials(self) -> dict[str, int]:
+        """Result of a sweep's trial → when it was written."""
+        found = self.folder.glob("sweep/trials/*/result.json")
+        return {str(path): path.stat().st_mtime_ns for path in found}
 
     def check_end(self, code: int, errors: str, number: int) -> str:
         if code == 0:
@@ -188,6 +216,9 @@ class Bench:
         return "before the first line of ours"
 
     def check_files(self, number: int, outcome: str) -> None:
+        if self.command == "sweep":
+            self.check_sweep(number, outcome)
+            return
         for name, new in self.new.items():
             found = content(self.folder / name)
             whole = found in (new, self.old[name]) or (
@@ -199,6 +230,15 @@ class Bench:
         if number == signal.SIGKILL:
             rest = {name for name in rest if not (name.startswith(".") and name.endswith(".tmp"))}
         assert not rest, f"left behind: {rest}"
+
+    def check_sweep(self, number: int, outcome: str) -> None:
+        found, new = content(self.folder / "sweep"), self.new["sweep"]
+        for name, data in found.items():
+            base = Path(name).name
+            unfinished = number == signal.SIGKILL and base.startswith(".") and base.endswith(".tmp")
+            if base not in ON_THE_WAY and not unfinished:
+                assert data == new.get(name), f"{name} is not the undisturbed one"
+        assert outcome != "finished" or found == new, "the sweep's results differ"
 
 
 def copy(source: Path, to: Path) -> None:
@@ -230,8 +270,8 @@ def shared_memory_prefixes(token: str) -> set[str]:
     return found
 
 
-def check_nothing_runs(token: str, prefixes: set[str]) -> None:
-    deadline = time.monotonic() + GONE_S
+def check_nothing_runs(token: str, prefixes: set[str], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     while True:
         running = descendants(token)
         memory = [name for name in os.listdir("/dev/shm") if name.startswith(tuple(prefixes))]
@@ -265,6 +305,7 @@ def main() -> None:
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a shell's background job ignores it, and so would we
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # or Ray prints a line where it finds a token
     failures = 0
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
         make_inputs(Path(name) / "inputs")

@@ -224,6 +224,7 @@ def _run(
     if not trials:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 leaves trials no time beside other work
     import ray
 
     from lbi.cli.sweep_trial import run_trial
