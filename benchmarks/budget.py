@@ -94,7 +94,14 @@ def measured(
     right = fixed.readout.classify(activity.output) == data.test.labels
     updates = sum(population.n for population in fixed.populations)
     shares = use.used / use.limit.limit, tested.used / tested.limit.limit
-    return evaluate(trainer.model, data.test), float(right.mean()), *shares, updates, trainer.density(), use.met
+    return (
+        evaluate(trainer.model, data.test),
+        float(right.mean()),
+        *shares,
+        updates,
+        trainer.density(),
+        use.met,
+    )
 
 
 def spread(shares: np.ndarray) -> str:

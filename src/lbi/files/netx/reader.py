@@ -39,7 +39,11 @@ UNDECIDED = (
 RUNS = "input, dense, dense_rec, conv, flatten; pool is read as a convolution"
 
 FILE = Rule("netx-file", "a .net file of Lava-DL", "export it again with lava-dl")
-LAYER = Rule("netx-layer", RUNS, "read only the layers before it (n_layers)")
+LAYER = Rule(
+    "netx-layer",
+    RUNS,
+    "read only the layers before it, in Python: lbi.save(lbi.load(PATH, n_layers=N), 'part.h5')",
+)
 EMPTY = Rule("netx-empty", RUNS, "export a network with layers of neurons")
 LAST = Rule(
     "netx-neuron",
