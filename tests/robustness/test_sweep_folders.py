@@ -66,3 +66,13 @@ def test_metrics_that_a_resumed_run_cannot_read(content, tmp_path):
     with pytest.raises(InputError, match=r"metrics.*cannot be read.*remove it"):
         Metrics(path, None, 1)
     assert path.read_bytes() == content
+
+
+def test_a_lock_that_is_a_folder(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("ray")
+    sweep = READERS["sweep"].seeds(tmp_path)[0]
+    (sweep / "sweep.lock").unlink(missing_ok=True)
+    (sweep / "sweep.lock").mkdir()
+    with pytest.raises(InputError, match=r"sweep-folder.*sweep\.lock: Is a directory"):
+        READERS["sweep"].read(sweep, np.random.default_rng(0))

@@ -139,6 +139,22 @@ def clone(value):
     return value.clone() if isinstance(value, torch.Tensor) else value
 
 
+@pytest.mark.parametrize(
+    ("budget", "given", "activity"),
+    [
+        (["energy=40nJ"], {}, 10.0),
+        (["cores=1", "synops=100"], {}, 10.0),
+        (["time=5us"], {"activity": 0.0}, 0.0),
+        (["cores=1", "memory=1KiB"], {}, 0.0),
+        ([], {}, 0.0),
+    ],
+)
+def test_budgets_of_what_spikes_cost_restrain_busy_neurons(budget, given, activity):
+    config = make_config("digits", None, {"budget": budget, "chip": "loihi1" if budget else None, **given})
+    assert config.activity == activity
+    assert make_config(None, None, {}, config.to_dict()) == config
+
+
 class Law:
     """Budget, network and its density control in one: the use is a power of the density, and 1 at 0.02."""
 

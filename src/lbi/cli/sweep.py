@@ -183,8 +183,7 @@ def _folder(path: Path, sweep: dict[str, Any]) -> Iterator[Path]:
         OTHER_SWEEP.check(problems, not foreign, str(path), f"other files ({', '.join(foreign[:3])})")
     problems.raise_as(InputError)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "sweep.lock").open("a") as lock:
-        _hold(lock, path)
+    with _lock(folder / "sweep.lock", path):
         if not marker.exists():
             with atomic_write(marker) as new:
                 new.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
@@ -196,16 +195,22 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _hold(lock: IO[str], path: Path) -> None:
-    """Lock the file until it is closed; without ``fcntl`` (Windows) nothing is locked."""
+def _lock(file: Path, path: Path) -> IO[str]:
+    """The file, opened, and locked until it is closed; without ``fcntl`` (Windows) nothing is locked."""
+    try:
+        lock = file.open("a")
+    except OSError as error:
+        raise InputError(OTHER_SWEEP.broken(str(path), f"{file.name}: {error.strerror}")) from error
     try:
         import fcntl
     except ImportError:
-        return
+        return lock
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        lock.close()
         raise InputError(IN_USE.broken(str(path), "another sweep is running in it")) from error
+    return lock
 
 
 def _difference(found: Any, wanted: dict[str, Any]) -> str:

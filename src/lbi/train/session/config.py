@@ -30,7 +30,7 @@ from lbi.train.session.budget import Budget
 from lbi.train.session.device import DEVICES
 from lbi.train.session.hidden import check as check_hidden
 from lbi.train.session.hidden import wirings
-from lbi.train.session.presets import FEW, PRESETS
+from lbi.train.session.presets import FEW, PRESETS, SPARING, SPENDING
 
 SCHEDULES = ("cosine", "settled", "constant")
 PRECISIONS = ("float", "chip")
@@ -438,6 +438,8 @@ def make_config(
         chosen["density"] = 1.0  # the budget alone decides, and leaves few weights
     if alone or chosen.get("density", TrainConfig.density) <= FEW:
         chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
+    if any(str(text).split("=")[0] in SPENDING for text in chosen.get("budget", ())):
+        chosen = {**SPARING, **chosen}
     for whole, part in parts.items():
         chosen[whole] = {**chosen.get(whole, {}), **part}
     return TrainConfig(**chosen)
