@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -198,3 +199,28 @@ def test_without_fcntl_a_sweep_folder_is_not_locked(monkeypatch, tmp_path):
     with (tmp_path / "lock").open("w") as lock:
         sweep._hold(lock, tmp_path)
         sweep._hold(lock, tmp_path)
+
+
+TERMINATED_WHILE_RAY_STARTS = """
+import os, signal
+from pathlib import Path
+import ray
+from lbi.cli import sweep
+
+own = ray._private.utils.set_sigterm_handler
+
+def set_handler(handler):
+    own(handler)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+ray._private.utils.set_sigterm_handler = set_handler
+list(sweep._run([None], Path(), "loihi1", None, 1))
+"""
+
+
+def test_sigterm_while_ray_starts_is_an_interruption():
+    pytest.importorskip("ray")
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED_WHILE_RAY_STARTS], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (130, ["interrupted"])

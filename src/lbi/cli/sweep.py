@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before the imports below take their time
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -244,6 +245,10 @@ def _run(
             runtime_env={"env_vars": threads},
             **here,
         )
+    except SystemExit as end:  # Ray's own handler, while it starts
+        if end.code != signal.SIGTERM:
+            raise
+        signals.leave()
     except Exception as error:  # Ray raises many kinds
         lines = " ".join(str(error).split())[:300]
         raise BackendError(UNREACHABLE.broken(f"--address {address}", lines)) from error
