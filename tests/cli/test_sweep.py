@@ -49,6 +49,12 @@ def test_a_plan_is_the_product_without_doubles():
     assert {trial.config["epochs"] for trial in trials} == {3}
 
 
+def test_trials_of_earlier_versions_keep_their_names():
+    """A sweep of 0.1 is continued, not run again: these names were made by it."""
+    trials = plan({"dataset": "digits", "epochs": "1", "density": "0.1,0.2", "chip": "loihi1"})
+    assert [trial.name for trial in trials] == ["0.1-4883d300323b", "0.2-68261e59c755"]
+
+
 def test_a_plan_takes_flags_hidden_layers_and_other_options():
     trials = plan(
         {"recurrent": True, "hidden": "8;4,5", "assignments": ["settle=0.2,0.5", "current_decay=[0.1,0.2]"]}

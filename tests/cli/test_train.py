@@ -249,6 +249,26 @@ def test_an_output_never_replaces_an_input(option, tmp_path, monkeypatch):
     assert Path("model.pt").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize(
+    "given",
+    [("--budget", "cores=1", "--chip", "mine"), ("--set", 'teacher="mine"'), ("--set", 'chip="mine"')],
+)
+@pytest.mark.parametrize("output", ["-o", "--metrics"])
+def test_an_output_never_replaces_the_chip_or_the_teacher(given, output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = "mine.pt" if "teacher" in given[1] else "mine.toml"
+    chip = Path(lbi.__file__).parents[2] / "hardware" / "loihi1.toml"
+    Path(mine).write_bytes(chip.read_bytes() if chip.exists() else b"mine")
+    before = Path(mine).read_bytes()
+    options = [part.replace("mine", mine) for part in given]
+    if "chip=" in given[1]:
+        options += ["--budget", "cores=1"]
+    done = call(command.main, "--dataset", "digits", "--epochs", "1", *options, output, mine)
+    assert done.code == 3
+    assert f"same-file: {mine}: the input of this command" in done.errors[0]
+    assert Path(mine).read_bytes() == before
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_keeps_the_last_finished_epoch(number, tmp_path):
     """Long before the first checkpoint is due: the run resumes after the epochs that its metrics show."""

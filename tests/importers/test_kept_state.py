@@ -168,13 +168,19 @@ def test_the_model_itself_keeps_its_state():
     assert model.mem1 is before
 
 
-def test_state_that_is_left_of_training_is_named():
-    model = Net().eval()
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(Net, "mem1"), (Buffers, "mem1"), (InList, "mems"), (InDict, "mems"), (Norse, "states")],
+)
+def test_state_that_is_left_of_training_is_named(kind, name):
+    model = kind().eval()
     with torch.no_grad():
         model(torch.ones(1, N_IN))
     with pytest.raises(
-        InputError, match=r"state-changed.*attribute 'mem1' of module 'Net'.*fix: reset the model"
+        InputError,
+        match=rf"state-changed.*attribute '{name}' of module '{kind.__name__}'.*fix: reset the model",
     ):
         from_torch(model, (N_IN,))
-    model.reset()
-    from_torch(model, (N_IN,))
+    if kind is not Norse:
+        model.reset()
+        from_torch(model, (N_IN,))

@@ -155,6 +155,14 @@ def test_budgets_of_what_spikes_cost_restrain_busy_neurons(budget, given, activi
     assert make_config(None, None, {}, config.to_dict()) == config
 
 
+def test_a_budget_restrains_in_fine_tuning_too_and_leaves_own_settings_alone():
+    saved = make_config("digits", None, {}).to_dict()
+    spending = {"budget": ["energy=12nJ"], "chip": "loihi1"}
+    assert make_config("digits", None, spending, saved).activity == 10.0
+    own = make_config("digits", None, {**spending, "activity": 0.5})
+    assert (own.activity, own.rate_high) == (0.5, 1.0)
+
+
 class Law:
     """Budget, network and its density control in one: the use is a power of the density, and 1 at 0.02."""
 

@@ -406,8 +406,21 @@ def test_options_that_were_removed_are_read_where_they_did_nothing():
     saved = small().to_dict()
     assert make_config(None, None, {}, {**saved, "synops": 0.0}) == make_config(None, None, {}, saved)
     assert resume_config({"config": {**saved, "synops": 0.0}}, {}) == resume_config({"config": saved}, {})
-    with pytest.raises(UsageError, match="unknown-option: options: has 'synops'"):
+    with pytest.raises(
+        UsageError, match=r"removed-option: the earlier run, synops: 0\.1.*--budget synops=NUMBER"
+    ):
         resume_config({"config": {**saved, "synops": 0.1}}, {})
+    with pytest.raises(UsageError, match=r"removed-option: options, synops: 3"):
+        make_config("digits", None, {"synops": 3})
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "psdigits", "psmnist", "shd", "ssc"])
+@pytest.mark.parametrize(
+    "given", [{}, {"average": 0.0}, {"density": 0.01}, {"average": 0.0, "density": 0.01}]
+)
+def test_a_resumed_run_has_the_options_that_it_was_started_with(dataset, given):
+    config = make_config(dataset, None, given)
+    assert resume_config({"config": config.to_dict()}, {}) == config
 
 
 def test_a_users_own_spikes_train(tmp_path, rng):

@@ -158,6 +158,7 @@ def configured(arguments: Sequence[str]) -> tuple[Any, dict[str, Any]]:
 
 def _trial(pairs: list[tuple[str, str, str]], several: set[str]) -> Trial:
     from lbi.train.optim.choices import OPTIMIZERS
+    from lbi.train.session.config import REMOVED
 
     arguments = _arguments(pairs)
     config, begin = configured(arguments)
@@ -170,7 +171,10 @@ def _trial(pairs: list[tuple[str, str, str]], several: set[str]) -> Trial:
         if "density" in varied:
             varied["density"] = "1"
     begins = {key: str(value.path) for key, value in begin.items()}
-    key = hashlib.sha256(json.dumps([plain, begins], sort_keys=True).encode()).hexdigest()[:12]
+    named = {**REMOVED, **plain}  # trials of earlier versions keep their names
+    if named["average"] == 0:
+        del named["average"]
+    key = hashlib.sha256(json.dumps([named, begins], sort_keys=True).encode()).hexdigest()[:12]
     label = re.sub(r"[^\w.+=-]+", "_", "_".join(varied.values()))[:60].strip("_")
     return Trial(f"{label or 'trial'}-{key}", tuple(arguments), varied, plain)
 

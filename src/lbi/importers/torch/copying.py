@@ -73,7 +73,7 @@ def copy_to_run(model: nn.Module, *, widen: bool = True) -> nn.Module:
         memo[id(part)] = memo[id(real)]
     keep: list[Tensor] = []  # an id is valid only while its tensor exists
     for part in parts.values():
-        for tensor in _tensors(vars(part), set()):
+        for tensor in tensors_in(vars(part)):
             if id(tensor) not in memo:
                 keep.append(tensor)
                 memo[id(tensor)] = _exact(tensor, widen)
@@ -116,8 +116,14 @@ def _check(model: nn.Module) -> None:
     problems.raise_as(InputError)
 
 
-def _tensors(content: Any, seen: set[int]) -> Iterator[Tensor]:
-    """All tensors inside a value's dictionaries, lists and tuples."""
+def tensors_in(content: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
+    """All tensors inside a value's dictionaries, lists, tuples and sets, at any depth.
+
+    Args:
+        content: the value.
+        seen: identities of what is left out; those of the value's parts are added.
+    """
+    seen = set() if seen is None else seen
     if id(content) in seen:
         return
     seen.add(id(content))
@@ -125,10 +131,10 @@ def _tensors(content: Any, seen: set[int]) -> Iterator[Tensor]:
         yield content
     elif isinstance(content, dict):
         for value in list(content.values()):
-            yield from _tensors(value, seen)
+            yield from tensors_in(value, seen)
     elif isinstance(content, list | tuple | set):
         for value in content:
-            yield from _tensors(value, seen)
+            yield from tensors_in(value, seen)
 
 
 def _exact(tensor: Tensor, widen: bool) -> Tensor:

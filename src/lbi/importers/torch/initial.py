@@ -7,10 +7,12 @@ a buffer). Every run of the import has to begin from the state in which the mode
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
+
+from lbi.importers.torch.copying import tensors_in
 
 OF_TORCH = {*vars(nn.Module()), "forward", "_compiled_call_impl"} - {"_buffers"}
 """Attributes of every module that hold no state of a model."""
@@ -49,20 +51,13 @@ class InitialState:
             Such as "attribute 'mem1' of module 'Net'"; empty if no attribute holds it.
         """
         for part, path in self._paths.items():
-            for name, content in {**_own(part), **part._buffers}.items():
-                if any(found is value for found in _tensors(content)):
+            held = {**_own(part), **part._buffers}
+            held.pop("_buffers", None)
+            for name, content in held.items():
+                if any(found is value for found in tensors_in(content)):
                     return f"attribute {name!r} of module {path or type(part).__name__!r}"
         return ""
 
 
 def _own(part: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if name not in OF_TORCH}
-
-
-def _tensors(content: Any) -> Iterator[Tensor]:
-    if isinstance(content, Tensor):
-        yield content
-    elif isinstance(content, dict):
-        yield from (value for value in content.values() if isinstance(value, Tensor))
-    elif isinstance(content, list | tuple):
-        yield from (value for value in content if isinstance(value, Tensor))

@@ -61,13 +61,18 @@ CHIP_PRECISION = Rule(
 REMOVED = {"synops": 0.0}
 """Options of earlier versions → the value with which they did nothing; files with it are read as before."""
 
+GONE = Rule(
+    "removed-option",
+    "{neutral}: this loss term never paid and was removed",
+    "train with --budget synops=NUMBER",
+)
+
 WRITTEN_IF_CHOSEN = (
     "budget",
     "chip",
     "dead_every",
     "regularizer",
     "regularizer_options",
-    "average",
     "teacher",
     "teacher_share",
     "teacher_temperature",
@@ -416,10 +421,13 @@ def make_config(
     """
     own = _read_toml(file) if file else {}
     options, parts = _parted(options)
-    saved = {key: value for key, value in (saved or {}).items() if REMOVED.get(key, ...) != value}
-    given = {**saved, **own, **options}
-    name = dataset or given.get("dataset", TrainConfig.dataset)
     problems = Problems()
+    own = _of_today(own, str(file), problems)
+    options = _of_today(options, "options", problems)
+    saved = _of_today(saved or {}, "the earlier run", problems)
+    asked = {**own, **options}
+    given = {**saved, **asked}
+    name = dataset or given.get("dataset", TrainConfig.dataset)
     known = {**records.Table.of(TrainConfig, OPTIONS.rules).hints, **option_hints()}
     table = records.Table(known, frozenset(), OPTIONS.rules)
     for values, place in ((own, replace(OPTIONS, where=str(file))), ({**saved, **options}, OPTIONS)):
@@ -438,11 +446,25 @@ def make_config(
         chosen["density"] = 1.0  # the budget alone decides, and leaves few weights
     if alone or chosen.get("density", TrainConfig.density) <= FEW:
         chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
-    if any(str(text).split("=")[0] in SPENDING for text in chosen.get("budget", ())):
-        chosen = {**SPARING, **chosen}
+    spends = any(str(text).split("=")[0] in SPENDING for text in asked.get("budget", ()))
+    if spends and not SPARING.keys() & asked.keys():
+        chosen |= SPARING
     for whole, part in parts.items():
         chosen[whole] = {**chosen.get(whole, {}), **part}
     return TrainConfig(**chosen)
+
+
+def _of_today(given: Mapping[str, Any], where: str, problems: Problems) -> dict[str, Any]:
+    """Options without those that are gone and had no effect; notes a problem for each that had one."""
+    for name, neutral in REMOVED.items():
+        GONE.check(
+            problems,
+            given.get(name, neutral) == neutral,
+            f"{where}, {name}",
+            given.get(name),
+            neutral=neutral,
+        )
+    return {name: value for name, value in given.items() if name not in REMOVED}
 
 
 def _parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

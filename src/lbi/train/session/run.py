@@ -102,7 +102,8 @@ def prepare(
     distributed.start(device)
     if device.type == "cuda":
         enable(device)
-    outputs.check(config.dataset, [] if config.teacher is None else [Path(config.teacher)])
+    read = [config.teacher, config.chip if str(config.chip).endswith(".toml") else None]
+    outputs.check(config.dataset, [Path(name) for name in read if name is not None])
     dataset, model = datasets.load(config.dataset, config.data, **config.encoding), None
     if start is not None:
         start.check(dataset)
