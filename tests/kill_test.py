@@ -36,7 +36,7 @@ TOKEN = "LBI_KILLS"
 GONE_S, RAYS_GONE_S = 10.0, 120.0
 """How long after the end of a command its descendants may take to be gone; they need about one second, Ray's agents one minute."""
 
-EAGER = "import lbi.train.session.run as run; run.CHECKPOINT_EVERY_S = 0.0; from lbi.cli.train import main; main()"
+EAGER = "from lbi.system import signals; signals.install(); import lbi.train.session.run as run; run.CHECKPOINT_EVERY_S = 0.0; from lbi.cli.train import main; main()"
 """lbi-train with a checkpoint after every epoch."""
 
 BACKEND = "lava" if find_spec("lava") or os.environ.get("LBI_LAVA_PYTHON") else "sim"

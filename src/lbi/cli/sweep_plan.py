@@ -158,7 +158,7 @@ def configured(arguments: Sequence[str]) -> tuple[Any, dict[str, Any]]:
 
 def _trial(pairs: list[tuple[str, str, str]], several: set[str]) -> Trial:
     from lbi.train.optim.choices import OPTIMIZERS
-    from lbi.train.session.config import REMOVED
+    from lbi.train.session.given import REMOVED
 
     arguments = _arguments(pairs)
     config, begin = configured(arguments)

@@ -18,7 +18,6 @@ from lbi import records
 from lbi.errors import LbiError, Problems, Rule, UsageError
 from lbi.network.graph import READOUTS
 from lbi.records import OneOf, Place, Rules, Takes
-from lbi.system import toml
 from lbi.train.layers.model import ALWAYS_WRITTEN, GRID, SHARED, ModelConfig, PopulationConfig
 from lbi.train.layers.surrogate import SURROGATES
 from lbi.train.layers.wiring import Wiring
@@ -28,6 +27,7 @@ from lbi.train.optim.masks import DISTRIBUTIONS
 from lbi.train.optim.regularizers import Regularizer
 from lbi.train.session.budget import Budget
 from lbi.train.session.device import DEVICES
+from lbi.train.session.given import of_today, parted, read_toml
 from lbi.train.session.hidden import check as check_hidden
 from lbi.train.session.hidden import wirings
 from lbi.train.session.presets import FEW, PRESETS, SPARING, SPENDING
@@ -58,15 +58,6 @@ NEURON = Rule("option", "{names}")
 CHIP_PRECISION = Rule(
     "option", "float: the chip's integers are trained by compiled kernels", "leave precision at float"
 )
-REMOVED = {"synops": 0.0}
-"""Options of earlier versions → the value with which they did nothing; files with it are read as before."""
-
-GONE = Rule(
-    "removed-option",
-    "{neutral}: this loss term never paid and was removed",
-    "train with --budget synops=NUMBER",
-)
-
 WRITTEN_IF_CHOSEN = (
     "budget",
     "chip",
@@ -85,15 +76,11 @@ WRITTEN_IF_CHOSEN = (
 
 PER_LAYER = Rule("option", "uniform or erdos_renyi: these methods keep the number of weights of each layer")
 LATER = Rule("option", "a share of the epochs below shrink ({shrink})")
-MAPPINGS = ("encoding", "regularizer_options")
-"""Options with parts, each of which can be given as NAME.PART."""
-
 BUDGETED = Rule("option", "adabreg or linbreg", "leave --optimizer at adabreg")
 SETTLED = Rule("option", "above 0 with a budget", "leave settle at its preset")
 
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
-UNREADABLE = Rule("config-unreadable", "a TOML file", "check the path")
 
 
 @dataclass(frozen=True)
@@ -419,12 +406,12 @@ def make_config(
     Returns:
         The configuration.
     """
-    own = _read_toml(file) if file else {}
-    options, parts = _parted(options)
+    own = read_toml(file) if file else {}
+    options, parts = parted(options)
     problems = Problems()
-    own = _of_today(own, str(file), problems)
-    options = _of_today(options, "options", problems)
-    saved = _of_today(saved or {}, "the earlier run", problems)
+    own = of_today(own, str(file), problems)
+    options = of_today(options, "options", problems)
+    saved = of_today(saved or {}, "the earlier run", problems)
     asked = {**own, **options}
     given = {**saved, **asked}
     name = dataset or given.get("dataset", TrainConfig.dataset)
@@ -452,30 +439,6 @@ def make_config(
     for whole, part in parts.items():
         chosen[whole] = {**chosen.get(whole, {}), **part}
     return TrainConfig(**chosen)
-
-
-def _of_today(given: Mapping[str, Any], where: str, problems: Problems) -> dict[str, Any]:
-    """Options without those that are gone and had no effect; notes a problem for each that had one."""
-    for name, neutral in REMOVED.items():
-        GONE.check(
-            problems,
-            given.get(name, neutral) == neutral,
-            f"{where}, {name}",
-            given.get(name),
-            neutral=neutral,
-        )
-    return {name: value for name, value in given.items() if name not in REMOVED}
-
-
-def _parted(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Options, and apart from them those named "NAME.PART", which change a part of the mapping NAME."""
-    rest = dict(options)
-    parts: dict[str, dict[str, Any]] = {name: {} for name in MAPPINGS}
-    for name in options:
-        whole, _, part = name.partition(".")
-        if part and whole in MAPPINGS:
-            parts[whole][part] = rest.pop(name)
-    return rest, {whole: part for whole, part in parts.items() if part}
 
 
 def spiking() -> tuple[str, ...]:
@@ -516,7 +479,3 @@ def _gathered(given: Mapping[str, Any]) -> dict[str, Any]:
     rest = {name: value for name, value in given.items() if name not in names}
     own = {name: value for name, value in given.items() if name in names}
     return {**rest, "neuron_options": {**rest.get("neuron_options", {}), **own}}
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    return toml.parse(toml.read_text(file, UNREADABLE), str(file))
