@@ -202,9 +202,8 @@ def test_without_fcntl_a_sweep_folder_is_not_locked(monkeypatch, tmp_path):
     from lbi.cli import sweep
 
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    with (tmp_path / "lock").open("w") as lock:
-        sweep._hold(lock, tmp_path)
-        sweep._hold(lock, tmp_path)
+    with sweep._lock(tmp_path / "lock", tmp_path), sweep._lock(tmp_path / "lock", tmp_path):
+        pass
 
 
 TERMINATED_WHILE_RAY_STARTS = """

@@ -188,7 +188,7 @@ def test_sparse_kernels_reach_the_density_and_stay_absent(over, density):
     per_tap = torch.nn.functional.conv_transpose2d(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 3, 3), padding=1)
     assert per_tap.shape == (1, 1, 4, 4)
     alive = (trainer.model.layers["hidden2"].weight.detach() != 0).sum((0, 1)).numpy()
-    per_place = 4 * np.outer([7, 8, 7], [7, 8, 7])  # each weight of an 8 × 8 image, on 2 × 2 pixels
+    per_place = 4 * np.outer([3, 4, 3], [3, 4, 3])  # taps inside 4 × 4, each on 2 × 2 pixels
     assert projection.weights.nnz == int((alive * per_place).sum())
     assert projection.pattern.nnz == 4 * (3 * 4 - 2) ** 2 * 8 * 8  # taps inside 4 × 4, each on 2 × 2 pixels
 
