@@ -8,6 +8,7 @@ Ways:
 
 - weights: ``lbi-train --budget`` as it is, single weights vanish.
 - density: the density that "weights" ended with, of the same seed, given as ``--density`` without a budget.
+- activity=0: under the budget, without the penalty on firing rates.
 - rows, columns: under the budget, also all inputs or all outputs of a neuron as groups.
 - a number: that many hidden neurons under the budget.
 
@@ -32,8 +33,12 @@ from lbi.train.session.budget_control import as_network
 from lbi.train.session.config import make_config
 from lbi.train.session.loop import Trainer, evaluate
 
-GROUPS = {
-    way: {"regularizer": "SparseGroupL1", "regularizer_options": {"over": way}} for way in ("rows", "columns")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "activity=0": {"activity": 0.0},
+    **{
+        way: {"regularizer": "SparseGroupL1", "regularizer_options": {"over": way}}
+        for way in ("rows", "columns")
+    },
 }
 
 
@@ -52,17 +57,17 @@ def main() -> int:
     options = parser.parse_args()
     print(
         "| budget | way | accuracy on the test set, float | on integers | certificate / limit"
-        " | test set / limit | neuron updates | density | met |"
+        " | test set / limit | energy (nJ) | SynOps | neuron updates | density | met |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for budget in options.budget:
         densities: dict[int, float] = {}
         for way in options.ways:
             rows = [measured(options, budget, way, seed, densities) for seed in range(options.seeds)]
-            floats, integers, certified, tested, updates, density, met = np.array(rows).T
+            floats, integers, certified, tested, low, high, synops, updates, density, met = np.array(rows).T
             print(
                 f"| {budget} | {way} | {spread(floats)} | {spread(integers)} | {percent(certified)} | {percent(tested)} |"
-                f" {updates.mean():.0f} | {density.mean():.2%} | {met.sum():.0f} of {len(rows)} |",
+                f" {low.mean():.1f} – {high.mean():.1f} | {synops.mean():.0f} | {updates.mean():.0f} | {density.mean():.2%} | {met.sum():.0f} of {len(rows)} |",
                 flush=True,
             )
     return 0
@@ -71,8 +76,13 @@ def main() -> int:
 def measured(
     options: argparse.Namespace, budget: str, way: str, seed: int, densities: dict[int, float]
 ) -> tuple[float, ...]:
-    """Train once; accuracy (float, integers), certified and tested use over the limit, updates, density, and whether it is met."""
-    given: dict[str, Any] = {"seed": seed, **GROUPS.get(way, {})}
+    """Train once, and measure on the test set; averages per timestep.
+
+    Returns:
+        Accuracy in float and on integers, certified and tested use over the limit, lowest and highest energy in nJ (NaN
+        without a cost set), SynOps, neuron updates, density, and whether the budget is met.
+    """
+    given: dict[str, Any] = {"seed": seed, **SETTINGS.get(way, {})}
     if way == "density":
         given["density"] = densities[seed]
     else:
@@ -90,18 +100,16 @@ def measured(
     (use,) = trainer.uses or limits.measure(network, data.train.spikes[:1024])
     (tested,) = limits.measure(network, data.test.spikes)
     fixed = lbi.compact(lbi.quantize(network, options.chip))
-    activity = lbi.simulate(fixed, data.test.spikes)
+    activity = lbi.simulate(fixed, data.test.spikes, record=("spikes", "active"))
     right = fixed.readout.classify(activity.output) == data.test.labels
-    updates = sum(population.n for population in fixed.populations)
-    shares = use.used / use.limit.limit, tested.used / tested.limit.limit
-    return (
-        evaluate(trainer.model, data.test),
-        float(right.mean()),
-        *shares,
-        updates,
-        trainer.density(),
-        use.met,
+    cost, shares = (
+        lbi.estimate(fixed, activity).sparse,
+        (use.used / use.limit.limit, tested.used / tested.limit.limit),
     )
+    energy = cost.energy_range
+    bounds = (np.nan, np.nan) if energy is None else (energy.low / 1e3, energy.high / 1e3)
+    accuracies = evaluate(trainer.model, data.test), float(right.mean())
+    return *accuracies, *shares, *bounds, cost.synops_fetched, cost.neuron_updates, trainer.density(), use.met
 
 
 def spread(shares: np.ndarray) -> str:

@@ -149,13 +149,13 @@ def clone(value):
         ([], {}, 0.0),
     ],
 )
-def test_budgets_of_what_spikes_cost_restrain_busy_neurons(budget, given, activity):
+def test_budgets_of_what_spikes_cost_penalize_high_rates(budget, given, activity):
     config = make_config("digits", None, {"budget": budget, "chip": "loihi1" if budget else None, **given})
     assert config.activity == activity
     assert make_config(None, None, {}, config.to_dict()) == config
 
 
-def test_a_budget_restrains_in_fine_tuning_too_and_leaves_own_settings_alone():
+def test_a_budget_penalizes_rates_in_fine_tuning_too_and_leaves_own_settings_alone():
     saved = make_config("digits", None, {}).to_dict()
     spending = {"budget": ["energy=12nJ"], "chip": "loihi1"}
     assert make_config("digits", None, spending, saved).activity == 10.0

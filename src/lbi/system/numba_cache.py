@@ -37,9 +37,8 @@ def _sources(function: Any) -> tuple[tuple[str, float, int], ...]:
     for caller in functions:  # the list grows during the loop
         for name in caller.__code__.co_names:
             value = caller.__globals__.get(name)
-            called = getattr(value, "py_func", None) or getattr(
-                value, "_defn", None
-            )  # jitted, or an intrinsic
+            # A jitted function has its source in py_func, an intrinsic in _defn.
+            called = getattr(value, "py_func", None) or getattr(value, "_defn", None)
             if called is not None and called not in functions:
                 functions.append(called)
     paths = {called.__code__.co_filename for called in functions[1:]}

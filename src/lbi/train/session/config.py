@@ -30,7 +30,7 @@ from lbi.train.session.device import DEVICES
 from lbi.train.session.given import of_today, parted, read_toml
 from lbi.train.session.hidden import check as check_hidden
 from lbi.train.session.hidden import wirings
-from lbi.train.session.presets import FEW, PRESETS, SPARING, SPENDING
+from lbi.train.session.presets import COST_OF_SPIKES, FEW, PRESETS, RATE_PENALTY
 
 SCHEDULES = ("cosine", "settled", "constant")
 PRECISIONS = ("float", "chip")
@@ -433,9 +433,9 @@ def make_config(
         chosen["density"] = 1.0  # the budget alone decides, and leaves few weights
     if alone or chosen.get("density", TrainConfig.density) <= FEW:
         chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
-    spends = any(str(text).split("=")[0] in SPENDING for text in asked.get("budget", ()))
-    if spends and not SPARING.keys() & asked.keys():
-        chosen |= SPARING
+    spends = any(str(text).split("=")[0] in COST_OF_SPIKES for text in asked.get("budget", ()))
+    if spends and not RATE_PENALTY.keys() & asked.keys():
+        chosen |= RATE_PENALTY
     for whole, part in parts.items():
         chosen[whole] = {**chosen.get(whole, {}), **part}
     return TrainConfig(**chosen)

@@ -75,11 +75,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 Those of psmnist and ssc have not been tried.
 """
 
-SPENDING = ("energy", "synops", "time")
-"""Budgets of what spikes cost."""
+COST_OF_SPIKES = ("energy", "synops", "time")
+"""Budgets of what grows with the spikes."""
 
-SPARING = {"activity": 10.0, "rate_high": 0.05}
-"""Under such a budget: neurons that fire in more than a twentieth of the steps are restrained."""
+RATE_PENALTY = {"activity": 10.0, "rate_high": 0.05}
+"""Under such a budget: the loss penalizes firing rates above a twentieth (docs/results.md says what that gains)."""
 
 FEW = 0.05
 """Density up to which a data set's settings for few weights apply."""
