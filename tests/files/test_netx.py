@@ -257,6 +257,26 @@ def test_everything_that_netx_cannot_run_is_named_at_once(tmp_path):
     ]
 
 
+AVERAGE = {"type": "average", "shape": [1, 1, 1]}
+
+
+@pytest.mark.parametrize("before", [[], [{"type": "input", "shape": [4]}]], ids=["first", "behind the input"])
+def test_without_neurons_before_it_an_unknown_layer_has_another_fix(before, tmp_path):
+    path = write(tmp_path / "bad.net", *before, AVERAGE)
+    with pytest.raises(InputError, match=rf"layer {len(before)}: type 'average'.*fix: no layer with neurons"):
+        load(path)
+    if before:
+        with pytest.raises(InputError, match="no layer with neurons"):  # the usual fix would not help
+            load(path, n_layers=len(before))
+
+
+def test_the_fix_for_an_unknown_layer_reads_the_layers_before_it(tmp_path):
+    path = write(tmp_path / "bad.net", dense(np.ones((3, 4))), dense(np.ones((2, 3))), AVERAGE)
+    with pytest.raises(InputError, match=r"layer 2: type 'average'.*lbi\.load\(PATH, n_layers=2\)"):
+        load(path)
+    assert [population.n for population in load(path, n_layers=2).populations] == [3, 2]
+
+
 def test_sigma_delta_nets_are_refused():
     with pytest.raises(InputError, match="type 'SDNN'; allowed: LOIHI or CUBA"):
         load(wheel_file("gts/pilotnet_sdnn/network.net"))

@@ -42,7 +42,13 @@ FILE = Rule("netx-file", "a .net file of Lava-DL", "export it again with lava-dl
 LAYER = Rule(
     "netx-layer",
     RUNS,
-    "read only the layers before it, in Python: lbi.save(lbi.load(PATH, n_layers=N), 'part.h5')",
+    "read only the layers before it, in Python: lbi.save(lbi.load(PATH, n_layers={n}), 'part.h5')",
+)
+FIRST_LAYER = Rule(
+    "netx-layer",
+    RUNS,
+    "no layer with neurons stands before it, so nothing of the file can be read: build the network from these layers in"
+    " lava-dl, and export it again",
 )
 EMPTY = Rule("netx-empty", RUNS, "export a network with layers of neurons")
 LAST = Rule(
@@ -96,7 +102,8 @@ def load(
 def _read(chain: Chain, index: int, layer: Group) -> None:
     """Add a layer to the chain, or note why not."""
     kind = layer.text("type")
-    if LAYER.check(chain.problems, kind in TYPES, layer.where, f"type {kind!r}"):
+    rule = LAYER if chain.layers else FIRST_LAYER
+    if rule.check(chain.problems, kind in TYPES, layer.where, f"type {kind!r}", n=index):
         TYPES[kind](chain, index, layer)
 
 
