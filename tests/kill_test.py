@@ -210,6 +210,8 @@ class Bench:
         if number == signal.SIGKILL:
             assert code == -number, (code, errors)
             return "killed"
+        if self.command in TRAININGS and errors.startswith("interrupted: ") and errors.count("\n") == 1:
+            errors = "interrupted\n"  # a training says in the same line what it keeps
         if code == 130 and errors == "interrupted\n":
             return "interrupted"
         before_us = not any(part in errors for part in ("/lbi/", "lbi.", "interrupted"))

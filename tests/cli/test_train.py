@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -269,36 +270,69 @@ def test_an_output_never_replaces_the_chip_or_the_teacher(given, output, tmp_pat
     assert Path(mine).read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_keeps_the_last_finished_epoch(number, tmp_path):
-    """Long before the first checkpoint is due: the run resumes after the epochs that its metrics show."""
-    line = [
-        sys.executable,
-        "-m",
-        "lbi.cli.train",
-        "--dataset",
-        "digits",
-        "--hidden",
-        "16",
-        "--epochs",
-        "1000",
-    ]
-    metrics = tmp_path / "m.csv"
-    with subprocess.Popen(
-        [*line, "--metrics", str(metrics), "-o", str(tmp_path / "model.pt")],
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as run:
+def interrupted_training(
+    folder: Path, *options: str, n_rows: int, number: int = signal.SIGINT
+) -> tuple[int, str]:
+    """Train on digits until ``m.csv`` has ``n_rows`` rows; the epochs there and the line that an interruption prints."""
+    line = [sys.executable, "-m", "lbi.cli.train", *options, "--metrics", "m.csv", "-o", "my model.pt"]
+    metrics = folder / "m.csv"
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, cwd=folder) as run:
         until = time.monotonic() + 100
         while time.monotonic() < until and not (
-            metrics.exists() and len(metrics.read_text().splitlines()) > 2
+            metrics.exists() and len(metrics.read_text().splitlines()) > n_rows
         ):
             time.sleep(0.05)
         run.send_signal(number)
         assert run.stderr is not None
-        assert run.stderr.read().strip() == "interrupted"
+        said = run.stderr.read()
     assert run.returncode == 130
-    assert not (tmp_path / "model.pt").exists()
-    rows = len(metrics.read_text().splitlines()) - 1
-    epoch = read_checkpoint(tmp_path / "model.pt.ckpt")["progress"]["epoch"]
+    assert not (folder / "my model.pt").exists()
+    assert said.count("\n") == 1
+    return len(metrics.read_text().splitlines()) - 1, said.strip()
+
+
+LONG = ("--dataset", "digits", "--hidden", "16", "--epochs", "1000")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_keeps_the_last_finished_epoch(number, tmp_path, monkeypatch):
+    """Long before the first checkpoint is due: the run resumes, by the command printed, after the epochs of its metrics."""
+    rows, said = interrupted_training(tmp_path, *LONG, n_rows=3, number=number)
+    epoch = read_checkpoint(tmp_path / "my model.pt.ckpt")["progress"]["epoch"]
     assert rows - 1 <= epoch <= rows
+    start, _, resuming = said.partition("; continue with lbi-train ")
+    assert start == f"interrupted: {epoch} epochs are kept in my model.pt.ckpt"
+    monkeypatch.chdir(tmp_path)
+    done = call(command.main, *shlex.split(resuming), "--epochs", str(epoch + 1), "--json")
+    assert (done.code, done.json["epochs"], done.json["model"]) == (0, epoch + 1, "my model.pt")
+    assert len((tmp_path / "m.csv").read_text().splitlines()) == 1 + epoch + 1
+
+
+def test_an_interruption_in_the_first_epoch_says_that_nothing_is_kept(tmp_path):
+    """``m.csv`` is there before the first epoch, which takes a while with one sample in a batch."""
+    slow = (*LONG, "--batch-size", "1", "--set", "encoding.n_steps=200")
+    rows, said = interrupted_training(tmp_path, *slow, n_rows=0)
+    nothing = "no epoch was complete, so nothing was kept: neither checkpoint nor model was written"
+    assert (rows, said) == (0, f"interrupted: {nothing}")
+    assert not (tmp_path / "my model.pt.ckpt").exists()
+    (tmp_path / "my model.pt.ckpt").write_bytes(b"another run's")
+    (tmp_path / "m.csv").unlink()
+    rows, said = interrupted_training(tmp_path, *slow, n_rows=0)
+    assert (rows, said) == (0, f"interrupted: {nothing}; my model.pt.ckpt is of an earlier run")
+    assert (tmp_path / "my model.pt.ckpt").read_bytes() == b"another run's"
+
+
+def test_a_resumed_run_that_is_interrupted_at_once_keeps_its_checkpoint(tmp_path):
+    """Its first epoch is the one in which the interruption comes."""
+    trainer = prepare(
+        TrainConfig(dataset="digits", batch_size=1, encoding={"n_steps": 200}, epochs=2),
+        Outputs(tmp_path / "x.pt"),
+    )
+    trainer.progress.epoch = 1
+    save_checkpoint(trainer, tmp_path / "my model.pt.ckpt")
+    before = (tmp_path / "my model.pt.ckpt").read_bytes()
+    _, said = interrupted_training(tmp_path, "--resume", "my model.pt.ckpt", n_rows=0)
+    assert (
+        said == "interrupted: nothing of this run was kept; the checkpoint that it resumed from is unchanged"
+    )
+    assert (tmp_path / "my model.pt.ckpt").read_bytes() == before

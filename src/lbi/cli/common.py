@@ -160,13 +160,16 @@ def progress(description: str, total: int, *, show: bool) -> Iterator[Callable[.
         TextColumn("{task.fields[note]}"),
     )
     with (
-        signals.on_exit(_show_cursor),
+        signals.on_exit(_clear_bar),
         Progress(*columns, console=console(stderr=True), transient=True) as bar,
     ):
         task = bar.add_task(description, total=total, note="")
         yield lambda n=1, note="": bar.update(task, advance=n, note=note)
 
 
-def _show_cursor() -> None:
-    sys.stderr.write("\x1b[?25h")
-    sys.stderr.flush()
+def _clear_bar() -> None:
+    """Clear the line of the bar and show the cursor, past rich's own ``sys.stderr``, which would draw the bar again."""
+    terminal = sys.__stderr__
+    if terminal is not None:
+        terminal.write("\r\x1b[2K\x1b[?25h")
+        terminal.flush()

@@ -43,6 +43,9 @@ FLAGS = (
 """Flags with the names of training configuration fields."""
 
 
+NOT_BEGUN = "training had not begun, so nothing was written"
+"""What an interruption reports while data and libraries are loaded."""
+
 NOT_MET = Rule(
     "budget-not-met",
     "at most the limit",
@@ -147,18 +150,19 @@ def main(
 ) -> None:
     """Train a sparse spiking network on a data set and write it to OUTPUT.
 
-    Options that are left out take the data set's preset. During training, OUTPUT.ckpt holds the state; after an
-    interruption pass it to --resume.
+    Options that are left out take the data set's preset. During training, OUTPUT.ckpt holds the state after the last
+    complete epoch; after an interruption pass it to --resume.
     """
     from lbi.errors import require
 
-    require("torch", "train")
-    from lbi.train.session.run import Outputs
+    with signals.on_interruption(lambda: NOT_BEGUN):
+        require("torch", "train")
+        from lbi.train.session.run import Outputs
 
-    outputs = Outputs(output, metrics, tensorboard)
-    read = [flags[name] for name in ("config", "start", "resume") if flags[name] is not None]
-    outputs.check(flags["dataset"] or "", read)
-    config, begin = configure(flags)
+        outputs = Outputs(output, metrics, tensorboard)
+        read = [flags[name] for name in ("config", "start", "resume") if flags[name] is not None]
+        outputs.check(flags["dataset"] or "", read)
+        config, begin = configure(flags)
     record = _train(config, outputs, begin, show=not (as_json or quiet))
     if "model" not in record:  # another process of the same torchrun prints
         return
@@ -214,7 +218,8 @@ def _assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
 def _train(config: TrainConfig, outputs: Outputs, begin: dict[str, Any], *, show: bool) -> dict[str, Any]:
     from lbi.train.session.run import complete, prepare
 
-    trainer = prepare(config, outputs, **begin)
+    with signals.on_interruption(lambda: NOT_BEGUN):
+        trainer = prepare(config, outputs, **begin)
     total = (config.epochs - trainer.progress.epoch) * trainer.n_batches
     with progress(f"{config.optimizer} on {config.dataset}", total, show=show) as advance:
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ PATIENCE_S = 5.0
 """Seconds that clean-up may take before a second signal ends the process without it."""
 
 _cleanups: list[Callable[[], None]] = []
+_reports: list[Callable[[], str]] = []
 _since: float | None = None
 
 
@@ -37,6 +39,20 @@ def on_exit(clean_up: Callable[[], None]) -> Iterator[None]:
     finally:
         clean_up()
         _cleanups.remove(clean_up)
+
+
+@contextmanager
+def on_interruption(report: Callable[[], str]) -> Iterator[None]:
+    """A block in which a handled signal prints ``report()`` behind ``interrupted``, after all clean-up.
+
+    Args:
+        report: what is kept and how to go on, in one line; empty for nothing to say.
+    """
+    _reports.append(report)
+    try:
+        yield
+    finally:
+        _reports.remove(report)
 
 
 def install() -> None:
@@ -60,6 +76,8 @@ def _on_signal(_number: int, _frame: object) -> None:
 
 
 def leave() -> NoReturn:
-    """Print ``interrupted`` and end the process without waiting for threads or library exit hooks."""
-    os.write(2, b"interrupted\n")
+    """Print ``interrupted``, with what the command reports, and end without waiting for threads or exit hooks."""
+    said = ": ".join(["interrupted", *filter(None, (report() for report in _reports))])
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    os.write(2, f"{said}\n".encode(encoding, "backslashreplace"))
     os._exit(EXIT_CODE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
@@ -13,7 +14,7 @@ from typing import Any
 from lbi import datasets
 from lbi.errors import InputError, Rule
 from lbi.system.atomic import atomic_write, check_writable
-from lbi.system.signals import on_exit
+from lbi.system.signals import on_exit, on_interruption
 from lbi.train import untrusted_torch
 from lbi.train.layers.chip_exact import leave_chip
 from lbi.train.layers.model import SpikingNetwork
@@ -49,6 +50,13 @@ class Outputs:
     def checkpoint(self) -> Path:
         """The checkpoint beside the model, removed after a successful run."""
         return self.model.with_name(self.model.name + ".ckpt")
+
+    def resuming(self) -> str:
+        """The command that resumes the run from its checkpoint and writes the same files."""
+        names = ("--resume", "--output", "--metrics", "--tensorboard")
+        paths = (self.checkpoint, self.model, self.metrics, self.tensorboard)
+        given = (part for name, path in zip(names, paths, strict=True) if path for part in (name, str(path)))
+        return shlex.join(["lbi-train", *given])
 
     def check(self, dataset: str, inputs: Iterable[Path] = ()) -> None:
         """Check, before any work, that all files can be written and none is read by the same run.
@@ -133,7 +141,7 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
         The record.
     """
     started = time.perf_counter()
-    writes, last = distributed.rank() == 0, _LastEpoch(outputs.checkpoint)
+    writes, last = distributed.rank() == 0, _LastEpoch(outputs, trainer.progress.epoch)
 
     def on_epoch(trainer: Trainer) -> None:
         metrics.write(trainer.progress.history[-1])
@@ -141,7 +149,7 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
 
     trainer.on_epoch = on_epoch if writes else None
     where = (outputs.metrics, outputs.tensorboard) if writes else (None, None)
-    with on_exit(last.write):
+    with on_exit(last.write), on_interruption(last.report if writes else str):
         with Metrics(*where, trainer.progress.epoch) as metrics:
             trainer.run()
         record = summary(trainer, time.perf_counter() - started)
@@ -155,16 +163,22 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
 
 
 class _LastEpoch:
-    """The state after the last epoch: written now and then, and when the run ends early."""
+    """The state after the last epoch: written now and then, and when the run ends early.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        outputs: files to write.
+        first: number of epochs before this run, 0 unless it is resumed.
+    """
+
+    def __init__(self, outputs: Outputs, first: int) -> None:
+        self._outputs, self._first = outputs, first
         self._packed: bytes | None = None
+        self._epoch, self._kept, self._lost, self._done = first, first, False, False
         self._written = time.perf_counter()
 
     def take(self, trainer: Trainer) -> None:
         """Keep the state after an epoch, in memory until it is due in the file."""
-        self._packed = untrusted_torch.pack(_checkpoint(trainer))
+        self._packed, self._epoch = untrusted_torch.pack(_checkpoint(trainer)), trainer.progress.epoch
         if time.perf_counter() - self._written > CHECKPOINT_EVERY_S:
             self.write(failing=True)
 
@@ -172,13 +186,31 @@ class _LastEpoch:
         """Write the state that is not in the file yet; a disk that is full matters only if the run goes on."""
         if self._packed is None:
             return
-        with nullcontext() if failing else suppress(InputError), atomic_write(self._path) as new:
-            new.write_bytes(self._packed)
+        self._lost = True
+        with nullcontext() if failing else suppress(InputError):
+            with atomic_write(self._outputs.checkpoint) as new:
+                new.write_bytes(self._packed)
+            self._lost, self._kept = False, self._epoch
         self._packed, self._written = None, time.perf_counter()
 
     def drop(self) -> None:
         """Forget the state, since the model is written."""
-        self._packed = None
+        self._packed, self._done = None, True
+
+    def report(self) -> str:
+        """What an interruption leaves and how to go on; empty after the model is written."""
+        if self._done:
+            return ""
+        checkpoint, kept = self._outputs.checkpoint, self._kept
+        failed = f"{checkpoint} could not be written; " if self._lost else ""
+        if kept > self._first:
+            epochs = "1 epoch is" if kept == 1 else f"{kept} epochs are"
+            return f"{failed}{epochs} kept in {checkpoint}; continue with {self._outputs.resuming()}"
+        if self._first:
+            return f"{failed}nothing of this run was kept; the checkpoint that it resumed from is unchanged"
+        why = failed or "no epoch was complete, so "
+        older = f"; {checkpoint} is of an earlier run" if checkpoint.exists() else ""
+        return f"{why}nothing was kept: neither checkpoint nor model was written{older}"
 
 
 def describe(trainer: Trainer, record: dict[str, Any]) -> dict[str, Any]:
