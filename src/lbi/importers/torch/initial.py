@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, nn, strided
 
 from lbi.importers.torch.copying import tensors_in
 
@@ -57,6 +57,34 @@ class InitialState:
                 if any(found is value for found in tensors_in(content)):
                     return f"attribute {name!r} of module {path or type(part).__name__!r}"
         return ""
+
+
+class Writes:
+    """The last operation that changed each tensor in place, with its place in the model's code."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[Any, str]] = {}
+
+    def note(self, target: Tensor, operation: str, source: str) -> None:
+        """Note an operation.
+
+        Args:
+            target: the tensor that it changes.
+            operation: its name in torch.
+            source: file:line, or an empty string.
+        """
+        if target.layout is strided:
+            storage = target.untyped_storage()  # kept, so that its address is not reused
+            self._last[int(storage._cdata)] = storage, f"{operation}{f' at {source}' if source else ''}"
+
+    def to(self, value: Tensor) -> str:
+        """The last operation on a tensor, such as "mul_ at net.py:12"; empty if none changed it in place.
+
+        Args:
+            value: the tensor, or a view of it.
+        """
+        place = int(value.untyped_storage()._cdata) if value.layout is strided else 0
+        return self._last.get(place, (None, ""))[1]
 
 
 def _own(part: nn.Module) -> dict[str, Any]:

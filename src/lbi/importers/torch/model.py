@@ -92,5 +92,11 @@ def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
         network, output = reading.network_of(tracing, outputs, shape, meta)
         n_samples, steps = proof.extent(network, None if free else n_steps)
         drive = proof.Drive(tracing, n_samples, steps)
-    proof.prove(copy, places, tracing, way, (network, output), drive)
+    try:
+        proof.prove(copy, places, tracing, way, (network, output), drive)
+    except NotThisWay:
+        if way.one_by_one:
+            raise
+        alone = way._replace(one_by_one=True)  # the model may hold one sample, in a buffer of shape (1, n)
+        proof.prove(copy, places, tracing, alone, (network, output), drive)
     return network

@@ -186,6 +186,10 @@ def _add(shadow: Shadow, func: Any, out: Tensor, args: tuple[Any, ...], kwargs: 
     name = func._schema.name.rstrip("_")
     if name == "aten::rsub":
         a, b = b, a
+    if not (b.numbers.any() or b.values.any()):
+        return _numbers(a.numbers, out.shape)
+    if name == "aten::add" and alpha == 1 and not (a.numbers.any() or a.values.any()):
+        return _numbers(b.numbers, out.shape)  # a state set by zero_() and add_() is the one added
     return _numbers(added(shadow, a, b, alpha if name == "aten::add" else -alpha), out.shape)
 
 
@@ -198,6 +202,8 @@ def _multiply(shadow: Shadow, func: Any, out: Tensor, args: tuple[Any, ...], kwa
         return None  # a product of two signals, or a quotient by one
     factors = tracked(shadow, b, out.shape).values
     factors = 1.0 / factors if name == "aten::div" else factors
+    if func._schema.name == "aten::mul_" and not factors.any():
+        return torch.zeros(out.shape, dtype=torch.int64)  # a state set to zeros
     return _numbers(affine(shadow, tracked(shadow, a, out.shape), factors, np.zeros(out.numel())), out.shape)
 
 

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten
 from lbi.errors import Problem, Problems, Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import layers, registry
-from lbi.importers.torch.initial import InitialState
+from lbi.importers.torch.initial import InitialState, Writes
 from lbi.importers.torch.layer import Outputs, feature_shape
 from lbi.importers.torch.operations import RULES, VALUE_FREE, tracked
 from lbi.importers.torch.running import (
@@ -52,6 +52,12 @@ STATE_CHANGED = Rule(
     "pass the state on as it was returned",
 )
 
+CHANGED_IN_PLACE = Rule(
+    "state-changed",
+    "the state that its last call returned, or zeros",
+    "assign what the call returned (self.NAME = …, or self.NAME.copy_(…)) without changing it, or keep the state in a local"
+    " variable of forward",
+)
 LEFT_OVER = Rule(
     "state-changed",
     "the state at rest, as at the start of a sample",
@@ -126,6 +132,7 @@ class Tracing(Widened):
         self._paused = False
         self._reported: set[tuple[str, str]] = set()
         self._states: dict[int, Group] = {}
+        self._writes = Writes()
 
     # ---- operations ----
 
@@ -181,6 +188,7 @@ class Tracing(Widened):
             if numbers:
                 self._report(func)
             return out
+        self._writes.note(target, name.split("::")[1], place().source)
         if not numbers:
             return func(*args, **kwargs)
         if name in ("aten::native_batch_norm", "aten::_native_batch_norm_legit"):
@@ -194,20 +202,24 @@ class Tracing(Widened):
             isinstance(value, Tensor) and self.shadow.of(value) is not None for value in args[1:]
         ):
             found = torch.zeros_like(target, dtype=torch.int64)
-        elif name in ("aten::detach_", "aten::requires_grad_"):
+        elif name in ("aten::detach_", "aten::requires_grad_", "aten::set_"):
             return func(*args, **kwargs)
         else:
             found = self._numbers(func, target, args, kwargs, numbers)
             found = None if found is None else found.clone()
         out = func(*args, **kwargs)
         if found is None:
-            self._report(func)
+            self._report(func, self._held(target))
             found = torch.tensor(LOST)
         self.shadow.mark(target, found)
         return out
 
-    def _report(self, func: Any) -> None:
-        """Note an operation without a rule, once per place."""
+    def _held(self, value: Tensor) -> str:
+        """The model's attribute that holds a tensor; empty if none does."""
+        return "" if self._initial is None else self._initial.where(value)
+
+    def _report(self, func: Any, held: str = "") -> None:
+        """Note an operation without a rule, once per place; ``held`` is the attribute that it changes."""
         here = place()
         operation = func._schema.name.split("::")[1]
         library = here.of_library or registry.derived_from(here.module)
@@ -215,9 +227,9 @@ class Tracing(Widened):
         if key in self._reported:
             return
         self._reported.add(key)
-        self.problems.note(self._refusal(here, operation))
+        self.problems.note(self._refusal(here, operation, held or "spikes or currents"))
 
-    def _refusal(self, here: Place, operation: str) -> Problem:
+    def _refusal(self, here: Place, operation: str, what: str) -> Problem:
         module = here.module
         fix = next((fix for part, fix in REMEDIES.items() if part in operation), OTHER_FIX)
         kind = (
@@ -240,9 +252,7 @@ class Tracing(Widened):
             fix = NEURON_FIX.format(allowed=registry.known())
         where = here.source or self._where(module)
         inside = f", in {self._where(module)}" if module is not None and here.source else ""
-        return UNTRACEABLE.broken(
-            where, f"{operation} of spikes or currents cannot be followed{inside}", fix=fix
-        )
+        return UNTRACEABLE.broken(where, f"{operation} of {what} cannot be followed{inside}", fix=fix)
 
     def _path(self, module: Any) -> str:
         return self._paths.get(id(module), "")
@@ -341,10 +351,11 @@ class Tracing(Widened):
         zeros = [state for state in states if self.shadow.of(state) is None]
         changed = [state for state in zeros if state.is_floating_point() and bool(state.any())]
         if changed:
-            held = "" if self._initial is None else self._initial.where(changed[0])
-            self._state_changed(site, "starts from another state than zeros", held)
-        if owners:
-            return owners[0] if owners[0] is not None else self._new_group(site, len(own))
+            self._state_changed(site, "starts from another state than zeros", changed[0])
+        if (
+            owners
+        ):  # a state that has been reported: as if it were the last one, so that no other problem follows
+            return owners[0] or (own[-1] if own else self._new_group(site, 0))
         if own and site.neurons.keeps_state and not states:
             return own[0]
         return self._new_group(site, len(own))
@@ -364,18 +375,25 @@ class Tracing(Widened):
             or node.step != len(group.inputs) - 1
             or not torch.equal(numbers.reshape(-1), whole)
         ):
-            self._state_changed(site, "is handed another state than its last call returned")
+            self._state_changed(site, "is handed another state than its last call returned", state)
             return group if group is not None and group.site is site else None
         return group
 
-    def _state_changed(self, site: Site, found: str, held: str = "") -> None:
+    def _state_changed(self, site: Site, found: str, state: Tensor) -> None:
         key = ("state", site.path)
-        if key not in self._reported:
-            self._reported.add(key)
-            source = place().source
-            found = f"{found}{f', {held}' if held else ''}{f', at {source}' if source else ''}"
-            rule = LEFT_OVER if held else STATE_CHANGED
-            self.problems.note(rule.broken(site.where, found))
+        if key in self._reported:
+            return
+        self._reported.add(key)
+        held, written, source = self._held(state), self._writes.to(state), place().source
+        parts = [
+            found,
+            held,
+            f"changed in place by {written}" if written else "",
+            f"at {source}" if source else "",
+        ]
+        left = LEFT_OVER if held and self.shadow.of(state) is None else STATE_CHANGED
+        rule = CHANGED_IN_PLACE if written else left
+        self.problems.note(rule.broken(site.where, ", ".join(filter(None, parts))))
 
     def _new_group(self, site: Site, number: int) -> Group:
         name = layer_name(site.path) + (f"_{number + 1}" if number else "")
