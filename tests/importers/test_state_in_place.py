@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 
 from lbi.errors import InputError
 from lbi.importers import from_torch
+from lbi.importers.torch.saved import load
 from lbi.simulation import oracle
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the frameworks' own
@@ -107,6 +110,15 @@ class Resized(Buffers):
         return super().forward(x)
 
 
+class OfABatch(Buffers):
+    """Buffers as large as the batches of training."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mem1", torch.zeros(32, 6), self.persistent)
+        self.register_buffer("mem2", torch.zeros(32, 3), self.persistent)
+
+
 class Steps(Buffers):
     """One call per step; the caller resets between samples."""
 
@@ -181,6 +193,7 @@ FIX = r"fix: assign what the call returned \(self\.NAME = .*or keep the state in
             r"another state than its last call returned, {0}, changed in place by mul_ at .*\.py:\d+.*" + FIX,
         ),
         (Raised, r"another state than zeros, {0}, changed in place by fill_ at .*\.py:\d+.*" + FIX),
+        (OfABatch, r"the state of 32 samples, {0},.* here 1; fix: build the model for one sample"),
         (Clamped, r"untraceable: .*\.py:\d+: clamp_ of {0} cannot be followed"),
     ],
 )
@@ -203,3 +216,27 @@ def test_state_left_of_a_run_is_named_and_a_reset_at_the_start_removes_it(make):
     assert resetting.mem1.any()
     from_torch(resetting, (N_IN,))
     assert resetting.mem1.any()  # the model itself is as it was
+
+
+ARCH = """
+from test_state_in_place import {0}
+
+def build():
+    {0}.persistent = {1}
+    return {0}().eval()
+"""
+
+
+def test_a_saved_state_of_another_batch_is_named_and_its_fix_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Buffers, "persistent", True)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    torch.save(OfABatch().state_dict(), "state.pt")
+    Path("saved.py").write_text(ARCH.format("Buffers", True))
+    Path("mended.py").write_text(ARCH.format("Buffers", False))
+    with pytest.raises(InputError, match=r"mem1: \(32, 6\); allowed: \(1, 6\).*del state\['mem1'\]"):
+        load("state.pt", "saved.py:build")
+    state = torch.load("state.pt")
+    del state["mem1"], state["mem2"]
+    torch.save(state, "state.pt")
+    assert [population.n for population in load("state.pt", "mended.py:build").populations] == [6, 3]

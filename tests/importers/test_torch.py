@@ -430,25 +430,30 @@ def test_what_the_architectures_file_prints_leaves_json_alone(saved):
     assert done.json["target"] == "csr"
 
 
-class _OneSampleOnly(nn.Module):
-    def __init__(self):
+class _Limited(nn.Module):
+    """A model that fails on more samples or steps than it is written for."""
+
+    def __init__(self, n_samples, n_steps):
         super().__init__()
         snn = peers.package("snntorch")
+        self.limits = n_samples, n_steps
         self.fc, self.lif = nn.Linear(16, 5), snn.Leaky(0.9, reset_mechanism="zero")
 
     def forward(self, x):
         mem, spikes = self.lif.init_leaky(), []
-        for current in x:
-            if len(current) > 1:
-                raise ZeroDivisionError("written for single samples")
+        for step, current in enumerate(x):
+            if len(current) > self.limits[0] or step >= self.limits[1]:
+                raise ZeroDivisionError("written for small input")
             spike, mem = self.lif(self.fc(current), mem)
             spikes.append(spike)
         return torch.stack(spikes)
 
 
 def test_a_model_that_fails_while_it_is_compared_is_refused_with_its_place():
-    """The trace has one sample, the comparison several."""
-    with pytest.raises(
-        InputError, match=r"ZeroDivisionError: written for single samples, at .*test_torch\.py"
-    ):
-        from_torch(_OneSampleOnly(), (16,))
+    """The trace has few steps, the comparison more."""
+    with pytest.raises(InputError, match=r"ZeroDivisionError: written for small input, at .*test_torch\.py"):
+        from_torch(_Limited(100, 10), (16,))
+
+
+def test_a_model_for_single_samples_is_compared_one_by_one():
+    assert [population.n for population in from_torch(_Limited(1, 1000), (16,)).populations] == [5]

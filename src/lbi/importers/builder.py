@@ -28,7 +28,7 @@ THRESHOLD = Rule("threshold-range", "finite numbers above 0")
 TOO_MANY_DECAYS = Rule(
     "mixed-decays",
     f"up to {MOST_PARTS} in a layer: neurons of one pair are a population on the chip",
-    "train with fewer, or round the trained ones",
+    "train with fewer, or round the trained ones before the import, such as to steps of 1/16: value.mul_(16).round_().div_(16)",
 )
 NO_NEURONS = Rule("no-neurons", "at least one", "add one")
 READ_DECAYS = Rule(

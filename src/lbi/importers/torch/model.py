@@ -92,11 +92,13 @@ def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
         network, output = reading.network_of(tracing, outputs, shape, meta)
         n_samples, steps = proof.extent(network, None if free else n_steps)
         drive = proof.Drive(tracing, n_samples, steps)
-    try:
-        proof.prove(copy, places, tracing, way, (network, output), drive)
-    except NotThisWay:
-        if way.one_by_one:
-            raise
-        alone = way._replace(one_by_one=True)  # the model may hold one sample, in a buffer of shape (1, n)
-        proof.prove(copy, places, tracing, alone, (network, output), drive)
-    return network
+    for turn in dict.fromkeys((way, way._replace(one_by_one=True))):
+        try:
+            proof.prove(copy, places, tracing, turn, (network, output), drive)
+        except (
+            NotThisWay
+        ) as refusal:  # several samples fail where a model holds one, in a buffer of shape (1, n)
+            failure = InputError(refusal.problem)  # the trace was complete: it is the model's convention
+        else:
+            return network
+    raise failure

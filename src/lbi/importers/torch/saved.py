@@ -43,6 +43,12 @@ ARCH_MODEL = Rule("arch", "a torch.nn.Module")
 STATE_MISSING = Rule("state-missing", "every parameter of the model", SAME_MODEL)
 STATE_UNKNOWN = Rule("state-unknown", "the model's parameters only", SAME_MODEL)
 STATE_SHAPE = Rule("state-shape", "{allowed}", SAME_MODEL)
+STATE_BATCH = Rule(
+    "state-shape",
+    "{allowed}",
+    "it seems to be the state of neurons, one row per sample, which is no part of a trained model: let --arch register it with"
+    " persistent=False, and take it out of the file: state = torch.load(PATH); del state[{name!r}]; torch.save(state, PATH)",
+)
 INPUT_SHAPE = Rule("input-shape", "--input-shape, such as 1,28,28", "give it")
 
 
@@ -135,15 +141,13 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     missing, extra = sorted(wanted - set(state)), sorted(set(state) - wanted)
     STATE_MISSING.check(problems, not missing, where, f"lacks {_some(missing)}")
     STATE_UNKNOWN.check(problems, not extra, where, f"has {_some(extra)}")
+    buffers = dict(model.named_buffers())
     for name, value in model.state_dict().items():
         if name in state:
-            STATE_SHAPE.check(
-                problems,
-                state[name].shape == value.shape,
-                f"{where}, {name}",
-                tuple(state[name].shape),
-                allowed=tuple(value.shape),
-            )
+            shape, allowed = tuple(state[name].shape), tuple(value.shape)
+            rows = name in buffers and len(shape) == len(allowed) > 1 and shape[1:] == allowed[1:]
+            rule = STATE_BATCH if rows else STATE_SHAPE
+            rule.check(problems, shape == allowed, f"{where}, {name}", shape, allowed=allowed, name=name)
     problems.raise_as(InputError)
     model.load_state_dict(state)
 

@@ -58,6 +58,11 @@ CHANGED_IN_PLACE = Rule(
     "assign what the call returned (self.NAME = …, or self.NAME.copy_(…)) without changing it, or keep the state in a local"
     " variable of forward",
 )
+OF_A_BATCH = Rule(
+    "state-changed",
+    "the state of as many samples as the input has, here 1",
+    "build the model for one sample, or begin forward with zeros for each sample of the input",
+)
 LEFT_OVER = Rule(
     "state-changed",
     "the state at rest, as at the start of a sample",
@@ -393,6 +398,8 @@ class Tracing(Widened):
         ]
         left = LEFT_OVER if held and self.shadow.of(state) is None else STATE_CHANGED
         rule = CHANGED_IN_PLACE if written else left
+        if state.dim() > 1 and len(state) > 1:
+            parts[0], rule = f"is handed the state of {len(state)} samples", OF_A_BATCH
         self.problems.note(rule.broken(site.where, ", ".join(filter(None, parts))))
 
     def _new_group(self, site: Site, number: int) -> Group:
