@@ -78,7 +78,8 @@ def read_samples(
         trained = _trained_encoding(fixed)
         same = trained.pop("name", None) == dataset
         test = datasets.load(dataset, data_dir, **(trained if same else {})).test
-        array, labels = check_spikes(test.spikes, fixed.n_in, f"data set {dataset}"), test.labels
+        array = check_spikes(test.spikes[:n_samples], fixed.n_in, f"data set {dataset}")
+        labels = test.labels
         what = f"{dataset}, test set"
     return Samples(array[:n_samples], None if labels is None else labels[:n_samples], what)
 

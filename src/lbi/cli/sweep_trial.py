@@ -142,10 +142,11 @@ def _deployed(model: Any, config: Any, chip: str) -> dict[str, Any]:
 
     dataset = datasets.load(config.dataset, config.data, **config.encoding)
     test = dataset.test
+    spikes = test.spikes[:]
     fixed = lbi.quantize(network_of(model), chip)
-    activity = lbi.simulate(fixed, test.spikes, record=("spikes", "active"))
+    activity = lbi.simulate(fixed, spikes, record=("spikes", "active"))
     right = fixed.readout.classify(activity.output) == test.labels
-    estimate = lbi.estimate(fixed, activity, chip, spikes=test.spikes)
+    estimate = lbi.estimate(fixed, activity, chip, spikes=spikes)
     cost = estimate.to_dict()["sparse"]
     steps, energy = activity.n_steps, cost["energy_pj_per_step"]
     return {

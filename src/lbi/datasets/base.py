@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.datasets.encodings import VALUE_CODES
+from lbi.datasets.packed import PackedSpikes, Spikes
 from lbi.errors import InputError, LbiWarning, Problems, Rule, UsageError
 from lbi.files.labels import check_range
 
@@ -45,18 +46,20 @@ class SpikeData:
     """Samples with labels.
 
     Attributes:
-        spikes: (n_samples, n_steps, n_in) uint8, 0 or 1.
+        spikes: (n_samples, n_steps, n_in) uint8, 0 or 1: an array, or for large splits ``PackedSpikes``, which are
+            indexed by samples and become an array by ``numpy.asarray``.
         labels: (n_samples,) int64.
 
     Raises:
         InputError: naming all arrays of wrong shape or type.
     """
 
-    spikes: NDArray[np.uint8]
+    spikes: Spikes
     labels: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spikes", np.asarray(self.spikes))
+        if not isinstance(self.spikes, PackedSpikes):
+            object.__setattr__(self, "spikes", np.asarray(self.spikes))
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int64))
         problems = Problems()
         spikes, labels = self.spikes, self.labels
@@ -73,7 +76,7 @@ class SpikeData:
             found = f"{n_below} of {labels.size} below 0, the least {labels.min(initial=0)}"
             LABELS_BELOW.check(problems, n_below == 0, "labels", found)
         problems.raise_as(InputError)
-        if spikes.size and int(spikes.max()) > 1:
+        if not isinstance(spikes, PackedSpikes) and spikes.size and int(spikes.max()) > 1:
             problems.note(SPIKES_VALUE.broken("spikes", f"values up to {spikes.max()}"))
         problems.raise_as(InputError)
 
@@ -81,7 +84,7 @@ class SpikeData:
         return self.spikes.shape[0]
 
     def subset(self, indices: Any) -> SpikeData:
-        """The samples at ``indices``, any numpy index of the first axis.
+        """The samples at ``indices``, any numpy index of the first axis; packed spikes are not copied.
 
         Args:
             indices: indices, a slice or a mask.
@@ -89,7 +92,9 @@ class SpikeData:
         Returns:
             These samples.
         """
-        return SpikeData(self.spikes[indices], self.labels[indices])
+        spikes = self.spikes
+        chosen = spikes.take(indices) if isinstance(spikes, PackedSpikes) else spikes[indices]
+        return SpikeData(chosen, self.labels[indices])
 
 
 class Dataset:

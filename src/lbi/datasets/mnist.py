@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lbi.datasets.base import Dataset, SpikeData, check_options, pixel_options
 from lbi.datasets.encodings import IMAGE_CODES, VALUE_CODES
+from lbi.datasets.packed import Spikes, collect, part_length
 from lbi.errors import InputError, Problems, Rule
 from lbi.system.paths import MISSING, not_a_file
 
@@ -40,7 +41,7 @@ IDX_SIZE = Rule("data-broken", "{size} for {shape}", "it may be truncated: get i
 def load_mnist(
     data_dir: Path | None = None, *, code: str = "rate", n_steps: int = 4, n_train: int = 0
 ) -> Dataset:
-    """Static images, one channel of 28 × 28 pixels; the data set takes 784 · n_steps bytes per sample.
+    """Static images, one channel of 28 × 28 pixels; the data set takes 784 · n_steps bytes per sample, or bits if it is large.
 
     Args:
         data_dir: folder with the files.
@@ -60,14 +61,14 @@ def load_mnist(
     # The 256 grey values are encoded once; pixels look them up.
     table = IMAGE_CODES[code](np.arange(256)[:, None] / 255.0, n_steps)[:, :, 0]
 
+    def encode(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.stack([table[:, t][grey] for t in range(n_steps)], axis=1)
+
     def reader(split: str) -> Callable[[], SpikeData]:
         def read() -> SpikeData:
             images, labels = _read(paths[split], n_train if split == "train" else 0)
             grey = images.reshape(len(images), -1)
-            spikes = np.empty((len(grey), n_steps, grey.shape[1]), np.uint8)
-            for t in range(n_steps):
-                spikes[:, t] = table[:, t][grey]
-            return SpikeData(spikes, labels)
+            return SpikeData(_encode(grey, (n_steps, SIDE * SIDE), encode), labels)
 
         return read
 
@@ -92,7 +93,7 @@ def load_psmnist(
 ) -> Dataset:
     """Handwritten digits pixel by pixel; max_samples > 0 limits the samples of each split.
 
-    The data set takes side² · n_levels bytes per sample: 0.4 GB with these defaults.
+    The data set takes side² · n_levels bytes per sample, or bits if it is large: 0.1 GB with these defaults.
 
     Args:
         data_dir: folder with the four IDX files.
@@ -119,7 +120,8 @@ def load_psmnist(
             grey = _shrink(images, side).reshape(len(images), -1)
             # Encode the 256 grey values once; pixels look them up.
             table = VALUE_CODES[code](np.arange(256) / 255.0, n_levels)
-            return SpikeData(table[grey[:, order]], labels)
+            shape = (side * side, n_levels)
+            return SpikeData(_encode(grey, shape, lambda part: table[part[:, order]]), labels)
 
         return read
 
@@ -137,6 +139,17 @@ def load_psmnist(
             **({} if side == SIDE else {"side": side}),
         },
     )
+
+
+def _encode(
+    grey: NDArray[np.uint8],
+    shape: tuple[int, int],
+    encode: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> Spikes:
+    """Spikes of images (n, pixels), each of ``shape`` (n_steps, n_in), by ``encode`` part by part."""
+    length = part_length(*shape)
+    parts = (encode(grey[start : start + length]) for start in range(0, len(grey), length))
+    return collect((len(grey), *shape), parts)
 
 
 def _shrink(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

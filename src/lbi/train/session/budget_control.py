@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from lbi.datasets.packed import Spikes
 from lbi.errors import InputError, Rule
 from lbi.network.graph import Network
 from lbi.train.layers.model import SpikingNetwork
@@ -62,7 +62,7 @@ class BudgetController:
         epochs: epochs of the run.
     """
 
-    def __init__(self, budget: Budget, highest: float, spikes: NDArray[np.uint8], epochs: int) -> None:
+    def __init__(self, budget: Budget, highest: float, spikes: Spikes, epochs: int) -> None:
         self.budget, self.highest = budget, highest
         self.every = max(1, epochs // CHECKS)
         self.density = min(highest, 0.1)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from lbi.datasets.packed import Spikes
 from lbi.train.layers.model import SpikingNetwork
 from lbi.train.optim.choices import OPTIMIZERS
 from lbi.train.optim.density import DensityController
@@ -71,7 +70,7 @@ def make_controller(
     return control
 
 
-def make_budget(config: TrainConfig, spikes: NDArray[np.uint8]) -> BudgetController | None:
+def make_budget(config: TrainConfig, spikes: Spikes) -> BudgetController | None:
     """The control of the density by the budget; None without a budget.
 
     Args:
