@@ -9,6 +9,7 @@ import struct
 import h5py
 import numpy as np
 import pytest
+from support.spoken import shd_file
 
 from lbi import datasets
 from lbi.datasets.base import DataWarning, SpikeData, stratified_split
@@ -74,16 +75,6 @@ def test_psdigits_shows_the_pixels_of_digits_in_one_fixed_order():
     found = {tuple(row) for row in grey}
     order = np.random.default_rng(0).permutation(64)
     assert found <= {tuple(row) for row in images[:, order].astype(int)}
-
-
-def shd_file(path, samples):
-    """A file as the SHD authors write it: vlen float16 seconds, vlen uint16 units."""
-    with h5py.File(path, "w") as file:
-        for name, dtype, column in (("times", np.float16, 0), ("units", np.uint16, 1)):
-            data = file.create_dataset(f"spikes/{name}", (len(samples),), dtype=h5py.vlen_dtype(dtype))
-            for i, sample in enumerate(samples):
-                data[i] = np.asarray(sample[column], dtype)
-        file["labels"] = np.array([sample[2] for sample in samples], np.uint16)
 
 
 SAMPLES = [

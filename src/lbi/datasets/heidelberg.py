@@ -6,9 +6,11 @@ Cramer, Stradmann, Schemmel, Zenke, IEEE TNNLS 33(7), 2022, DOI 10.1109/TNNLS.20
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.datasets.base import Dataset, DataWarning, SpikeData, check_options
+from lbi.datasets.cached import NotKeptError, SpikeCache
+from lbi.datasets.packed import Spikes, collect, is_large, is_large_packed, part_length
 from lbi.errors import InputError, Problems, Rule
 from lbi.files.untrusted_hdf5 import numbers, open_tree
 from lbi.system.paths import MISSING, not_a_file
@@ -77,7 +81,7 @@ def load_ssc(
 ) -> Dataset:
     """Speech commands, 35 classes, with their own validation set; options as for ``load_shd``.
 
-    The data set takes n_steps · n_channels bytes for each of 105,829 samples: 1.5 GB with these defaults.
+    The data set has n_steps · n_channels bits for each of 105,829 samples, 190 MB with these defaults; see ``read``.
 
     Args:
         data_dir: folder with the files.
@@ -162,6 +166,9 @@ def find_files(name: str, data_dir: Path | None, files: dict[str, str], origin: 
 def read(path: Path, n_steps: int, step_s: float, n_channels: int) -> SpikeData:
     """Spikes (n_samples, n_steps, n_channels) and labels of a file: its events, binned.
 
+    Large spikes (``lbi.datasets.packed``) are kept as bits in the user's cache folder until the file or the options change,
+    and mapped from there. Where that folder cannot be written, bits of ``PACKED_ABOVE`` bytes or less stay in memory.
+
     Args:
         path: the HDF5 file.
         n_steps: steps of each sample; later events are cut.
@@ -173,36 +180,107 @@ def read(path: Path, n_steps: int, step_s: float, n_channels: int) -> SpikeData:
 
     Raises:
         InputError: for a file that is truncated, lacks a part, holds events out of range, or times that are not
-            seconds.
+            seconds; for large spikes that cannot be kept.
 
     Warns:
         DataWarning: if most events are cut.
     """
-    with open_tree(path, UNREADABLE.broken(str(path), "is not readable as HDF5")) as file:
+    cache = SpikeCache(path.stem, os.path.abspath(path), _state(path, n_steps, step_s, n_channels))
+    found = cache.read(n_steps, n_channels)
+    if found is None:
+        spikes, labels, ends = _bin_all(_EventFile(path, n_steps, step_s, n_channels), cache)
+    else:
+        spikes, (labels, ends) = found
+    _check_times(str(path), ends, n_steps, step_s)
+    return SpikeData(spikes, labels)
+
+
+def _state(path: Path, n_steps: int, step_s: float, n_channels: int) -> str:
+    """All that the spikes depend on beside the path."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""  # reading it says why
+    return json.dumps([stat.st_size, stat.st_mtime_ns, n_steps, step_s, n_channels])
+
+
+def _bin_all(
+    file: _EventFile, cache: SpikeCache | None
+) -> tuple[Spikes, NDArray[np.int64], NDArray[np.float64]]:
+    """Spikes, labels and ends of the samples; large spikes in ``cache``, if there is one."""
+    with closing(file.parts()) as parts:
+        next(parts)
+        shape = (len(file.labels), *file.shape)
+        if cache is None or not is_large(shape):
+            return collect(shape, parts), file.labels, file.ends
+        try:
+            kept = cache.write(shape, parts, lambda: (file.labels, file.ends))
+            return kept.spikes, file.labels, file.ends
+        except NotKeptError:
+            if is_large_packed(shape):
+                raise
+    return _bin_all(file, None)
+
+
+class _EventFile:
+    """The samples of an HDF5 file, binned part by part.
+
+    Attributes:
+        shape: (n_steps, n_channels).
+        labels: (n_samples,), from the first part on.
+        ends: (n_samples, 3), the number of events, of those in a step, and the last time; after the last part.
+    """
+
+    labels: NDArray[np.int64]
+    ends: NDArray[np.float64]
+
+    def __init__(self, path: Path, n_steps: int, step_s: float, n_channels: int) -> None:
+        self.path, self.step_s = path, step_s
+        self.shape = (n_steps, n_channels)
+
+    def parts(self) -> Generator[NDArray[np.uint8], None, None]:
+        """An empty part as soon as the file is open and ``labels`` are known, then the spikes.
+
+        Errors of who takes the parts do not pass through here, so they are not taken for errors of the file.
+        """
+        problems, length = Problems(), part_length(*self.shape)
+        with open_tree(self.path, UNREADABLE.broken(str(self.path), "is not readable as HDF5")) as file:
+            times, units = self._open(file)
+            yield np.zeros((0, *self.shape), np.uint8)
+            for start in range(0, len(self.labels), length):
+                stop = min(start + length, len(self.labels))
+                yield self._bin_part(times[start:stop], units[start:stop], start, problems)
+        problems.raise_as(InputError)
+
+    def _open(self, file: Any) -> tuple[Any, Any]:
+        """The data sets of times and units, after checks of their shapes; sets ``labels``."""
+        where, problems = str(self.path), Problems()
         missing = [key for key in ("spikes/times", "spikes/units", "labels") if key not in file]
         if missing:
-            raise InputError(LACKS.broken(str(path), f"lacks {', '.join(missing)}"))
+            raise InputError(LACKS.broken(where, f"lacks {', '.join(missing)}"))
         labels = numbers(file, "labels")
-        times, units = (file[key][()] for key in ("spikes/times", "spikes/units"))
-    problems = Problems()
-    shapes = [np.shape(part) for part in (times, units, labels)]
-    SHAPES.check(
-        problems,
-        shapes[0] == shapes[1] == shapes[2] and labels.ndim == 1 and labels.dtype.kind in "iu",
-        str(path),
-        f"times {shapes[0]}, units {shapes[1]}, labels {labels.dtype} {shapes[2]}",
-    )
-    n_most = path.stat().st_size // REFERENCE_BYTES
-    fits = len(shapes[2]) != 1 or shapes[2][0] <= n_most
-    CLAIMED.check(problems, fits, str(path), f"{shapes[2]} samples claimed", most=n_most)
-    problems.raise_as(InputError)
-    spikes = np.zeros((len(labels), n_steps, n_channels), dtype=np.uint8)
-    ends = np.zeros((len(labels), 3))
-    for sample, (when, unit) in enumerate(zip(times, units, strict=True)):
-        ends[sample] = _bin(when, unit, spikes[sample], step_s, f"{path}, sample {sample}", problems)
-    problems.raise_as(InputError)
-    _check_times(str(path), ends, n_steps, step_s)
-    return SpikeData(spikes, labels.astype(np.int64))
+        times, units = file["spikes/times"], file["spikes/units"]
+        shapes = [times.shape, units.shape, labels.shape]
+        SHAPES.check(
+            problems,
+            shapes[0] == shapes[1] == shapes[2] and labels.ndim == 1 and labels.dtype.kind in "iu",
+            where,
+            f"times {shapes[0]}, units {shapes[1]}, labels {labels.dtype} {shapes[2]}",
+        )
+        n_most = self.path.stat().st_size // REFERENCE_BYTES
+        fits = len(shapes[2]) != 1 or shapes[2][0] <= n_most
+        CLAIMED.check(problems, fits, where, f"{shapes[2]} samples claimed", most=n_most)
+        problems.raise_as(InputError)
+        self.labels, self.ends = labels.astype(np.int64), np.zeros((len(labels), 3))
+        return times, units
+
+    def _bin_part(self, times: Any, units: Any, start: int, problems: Problems) -> NDArray[np.uint8]:
+        """The spikes of the samples from number ``start`` on; sets their ``ends``."""
+        spikes = np.zeros((len(times), *self.shape), dtype=np.uint8)
+        for i, (when, unit) in enumerate(zip(times, units, strict=True)):
+            where = f"{self.path}, sample {start + i}"
+            self.ends[start + i] = _bin(when, unit, spikes[i], self.step_s, where, problems)
+        return spikes
 
 
 def _check_times(where: str, ends: NDArray[np.float64], n_steps: int, step_s: float) -> None:
