@@ -13,7 +13,7 @@ from support import peers
 from support.recordings import aedat2, aedat3, atis, random_events
 
 from lbi import datasets
-from lbi.datasets import dvs
+from lbi.datasets import dvs, packed
 from lbi.datasets.events import Binning, Events, frames, read_aedat2, read_aedat3, read_atis
 from lbi.errors import InputError, UsageError
 
@@ -140,6 +140,35 @@ def test_data_sets_are_read_once_and_kept(name, shape, n, folders, monkeypatch):
     assert len(reads) > first
     other = datasets.load(name, folders, **{**data.encoding, "least": 2})
     assert other.train.spikes.sum() < data.train.spikes.sum()
+
+
+@pytest.mark.parametrize("name", ["nmnist", "dvsgesture", "cifar10dvs"])
+def test_large_data_sets_are_the_same_as_bits(name, folders, monkeypatch):
+    options = {"n_steps": 5, "step_ms": 2.0, "pool": 3}  # 2 · 11 · 11 or 2 · 42 · 42 channels: no whole bytes
+    options |= {"test_share": 0.25} if name == "cifar10dvs" else {}
+    plain = datasets.load(name, folders, **options)
+    expected = [(plain.train.spikes, plain.train.labels), (plain.test.spikes, plain.test.labels)]
+    monkeypatch.setattr(packed, "PACKED_ABOVE", 0)
+    for readable in (True, False):  # made, then from the cache
+        if not readable:
+            monkeypatch.setattr(dvs, "_frames", None)
+        large = datasets.load(name, folders, **options)
+        for data, (spikes, labels) in zip((large.train, large.test), expected, strict=True):
+            assert isinstance(data.spikes, packed.PackedSpikes)
+            np.testing.assert_array_equal(data.spikes, spikes)
+            np.testing.assert_array_equal(data.labels, labels)
+
+
+def test_large_data_sets_stay_in_memory_where_the_cache_cannot_be_written(folders, monkeypatch):
+    expected = datasets.load("nmnist", folders).train.spikes
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folders / "NMNIST" / "Train" / "0" / "00000.bin"))
+    monkeypatch.setattr(packed, "PACKED_ABOVE", expected.size - 1)
+    found = datasets.load("nmnist", folders).train.spikes
+    assert isinstance(found, packed.PackedSpikes)
+    np.testing.assert_array_equal(found, expected)
+    monkeypatch.setattr(packed, "PACKED_ABOVE", 10)
+    with pytest.raises(InputError, match=r"^not-written: .*Not a directory"):
+        _ = datasets.load("nmnist", folders).train
 
 
 def test_a_gesture_is_its_part_of_the_trial(folders):

@@ -1,14 +1,14 @@
 """Vision data of event cameras: N-MNIST, DVS128 Gesture and CIFAR10-DVS, from the authors' files.
 
 Events become frames of two polarities: a place is 1 in a step if its pixels had ``least`` events or more. A split is read on
-first use, and kept as bits in the user's cache folder until its files or options change.
+first use, and kept as bits in the user's cache folder until its files or options change; a large one is mapped from there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.datasets.base import Dataset, SpikeData, check_options, stratified_split
+from lbi.datasets.cached import NotKeptError, SpikeCache
 from lbi.datasets.events import Binning, Events, frames, read_aedat2, read_aedat3, read_atis
+from lbi.datasets.packed import Spikes, collect, is_large, is_large_packed
 from lbi.errors import InputError, Problems, Rule
 from lbi.files.untrusted_npz import read_npz
 from lbi.system.atomic import atomic_write
@@ -238,25 +240,43 @@ def _dataset(
 
 def _cached(
     name: str, recordings: list[Recording], read: Callable[[Path], Events], binning: Binning
-) -> NDArray[np.uint8]:
+) -> Spikes:
     """Frames of all recordings, from the cache if neither files nor options have changed."""
     shape = len(recordings), binning.n_steps, int(np.prod(binning.shape))
-    path = cache_folder() / "datasets" / f"{name}-{_key(recordings, binning)[:32]}.npz"
+    key = _key(recordings, binning)
+    if is_large(shape):
+        cache = SpikeCache(name, str(recordings[0][0].parent.absolute()), key)
+        found = cache.read(*shape[1:])
+        try:
+            found = found or cache.write(shape, _frames(recordings, read, binning), tuple)
+            return found.spikes
+        except NotKeptError:
+            if is_large_packed(shape):
+                raise
+            return collect(shape, _frames(recordings, read, binning))
+    path = cache_folder() / "datasets" / f"{name}-{key[:32]}.npz"
     with suppress(OSError, ValueError, KeyError):
         bits = read_npz(path)[0]["bits"]
         if bits.dtype == np.uint8 and bits.size == -(-int(np.prod(shape)) // 8):
             return np.unpackbits(bits.ravel(), count=int(np.prod(shape))).reshape(shape)
-    spikes = np.empty(shape, np.uint8)
-    last: tuple[Path, Events] | None = None
-    for i, (file, _, start, stop) in enumerate(recordings):
-        events = last[1] if last is not None and last[0] == file else read(file)
-        last = file, events
-        spikes[i] = frames(events if stop < 0 else events.between(start, stop), binning, str(file))
+    spikes = np.asarray(collect(shape, _frames(recordings, read, binning)))
     with suppress(OSError, InputError):  # a full disk or a folder without access costs only time
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as new, new.open("wb") as out:
             np.savez_compressed(out, bits=np.packbits(spikes))
     return spikes
+
+
+def _frames(
+    recordings: list[Recording], read: Callable[[Path], Events], binning: Binning
+) -> Iterator[NDArray[np.uint8]]:
+    """The frames of one recording after another, each (1, n_steps, n_in)."""
+    last: tuple[Path, Events] | None = None
+    for file, _, start, stop in recordings:
+        events = last[1] if last is not None and last[0] == file else read(file)
+        last = file, events
+        part = events if stop < 0 else events.between(start, stop)
+        yield frames(part, binning, str(file))[None]
 
 
 def _key(recordings: list[Recording], binning: Binning) -> str:
