@@ -394,6 +394,11 @@ def test_bad_models_are_refused_in_one_line(name, bad_models):
     [
         (("--target", "xyz"), "error: unknown-target: --target: 'xyz'; allowed: loihi, lava, netx, nir, csr"),
         (
+            ("--target", "loihi2"),
+            "error: unknown-target: --target: 'loihi2'; allowed: loihi, lava, netx, nir, csr; "
+            "fix: the chip is another option: --target loihi --chip loihi2",
+        ),
+        (
             ("--target", "loihi", "--chip", "loihi9"),
             f"error: unknown-chip: --chip: 'loihi9'; allowed: {', '.join(profile_names())}",
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support import peers
@@ -10,6 +12,7 @@ from torch import nn
 from lbi.errors import InputError
 from lbi.importers import from_torch
 from lbi.importers.torch import layers
+from lbi.network.graph import Readout
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # snnTorch's own
 
@@ -70,3 +73,29 @@ def test_refused_neurons_name_neurons():
     alpha = peers.package("snntorch").Alpha(alpha=0.9, beta=0.8, init_hidden=True)
     with pytest.raises(InputError, match=r"Alpha cannot be taken over.*allowed: snntorch: Leaky, "):
         from_torch(model_with(alpha), FLAT)
+
+
+class _Maximum(nn.Module):
+    """norse's voltages, read by their maximum over time in the model's own forward."""
+
+    def __init__(self, maximum):
+        super().__init__()
+        self.fc, self.cell, self.maximum = nn.Linear(4, 3), peers.package("norse.torch").LICell(), maximum
+
+    def forward(self, x):
+        state, voltages = None, []
+        for current in x:
+            voltage, state = self.cell(self.fc(current), state)
+            voltages.append(voltage)
+        voltages = torch.stack(voltages)
+        return voltages.max(0).values if self.maximum else voltages
+
+
+def test_a_maximum_over_time_is_a_readout():
+    with pytest.raises(
+        InputError, match=r"max of spikes or currents.*fix: .*return the voltages of all steps"
+    ):
+        from_torch(_Maximum(True), (4,))
+    network = from_torch(_Maximum(False), (4,))
+    readout = Readout(network.readout.population, "membrane_max")
+    assert replace(network, readout=readout).readout.of_membrane

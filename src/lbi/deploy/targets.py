@@ -13,6 +13,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from lbi.chip.load import profile_names
 from lbi.errors import InputError, Problem, Problems, Rule, UsageError
 from lbi.system.atomic import atomic_write
 from lbi.system.paths import not_a_file
@@ -37,6 +38,7 @@ ENTRY_POINTS = "lbi.exporters"
 NETWORK_FILE = "network.h5"
 
 KNOWN = Rule("unknown-target", "{names}")
+CHIP = Rule("unknown-target", "{names}", "the chip is another option: --target loihi --chip {chip}")
 LOADS = Rule("plugin-broken", fix="repair or uninstall that package")
 COMPLETE = Rule(
     "plugin-incomplete", "TITLE, SUFFIX, TAKES, check and export", "repair or uninstall that package"
@@ -108,7 +110,8 @@ def exporter(name: str) -> Exporter:
         return cast(Exporter, import_module(TARGETS[name]))
     entry = plugins().get(name)
     if entry is None:
-        raise UsageError(KNOWN.broken("--target", repr(name), names=", ".join(names())))
+        rule = CHIP if name in profile_names() else KNOWN
+        raise UsageError(rule.broken("--target", repr(name), names=", ".join(names()), chip=name))
     where = f"target {name!r} of {entry.dist.name if entry.dist else 'another package'} ({entry.value})"
     try:
         module = entry.load()

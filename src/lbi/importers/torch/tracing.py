@@ -82,6 +82,10 @@ REMEDIES = {
 """Part of an operation's name → the fix."""
 
 NEURON_FIX = "use a neuron that is known ({allowed})"
+MAXIMUM_FIX = (
+    "if it is the maximum over the steps: return the voltages of all steps, and set the imported network's readout to"
+    " membrane_max; within a step, pool with an average"
+)
 OTHER_FIX = "do it before the first layer, behind the last one, or leave it out"
 
 
@@ -255,6 +259,8 @@ class Tracing(Widened):
             return UNKNOWN_MODULE.broken(self._where(module), found, allowed=allowed, fix=fix)
         if fix == OTHER_FIX and operation in ("gt", "ge", "lt", "le", "heaviside", "sign", "where"):
             fix = NEURON_FIX.format(allowed=registry.known())
+        if fix == OTHER_FIX and operation in ("max", "amax"):
+            fix = MAXIMUM_FIX
         where = here.source or self._where(module)
         inside = f", in {self._where(module)}" if module is not None and here.source else ""
         return UNTRACEABLE.broken(where, f"{operation} of {what} cannot be followed{inside}", fix=fix)
