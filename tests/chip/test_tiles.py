@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from itertools import product
+from itertools import combinations, pairwise, product
+from math import prod
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from lbi import FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Re
 from lbi.chip.memory import shared_bits
 from lbi.chip.placement import place
 from lbi.chip.profile import HardwareProfile, Quantity
-from lbi.chip.tiles import fewest_tiles, grid
+from lbi.chip.tiles import can_grow_to_fit, fewest_tiles, grid
 from lbi.errors import FitError
 from lbi.network.convolution import Convolution
 from lbi.network.kernels import ConvolutionWeights
@@ -160,3 +161,87 @@ def test_no_grid_has_fewer_tiles(seed):
     if found is not None:
         assert all(map(fits, found))
         assert len(found) == min(len(tiles) for tiles in fitting)
+
+
+def definition(shape, fits, axons):
+    """The least (tiles, input axons of the middle tile, counts) of all grids whose tiles all fit, without any order of search."""
+
+    def middle(counts):
+        spans = []
+        for n, k in zip(shape, counts, strict=True):
+            bounds = list(pairwise(n * i // k for i in range(k + 1)))
+            inner = bounds[1:-1] or bounds
+            half = len(inner) // 2
+            spans.append(max(inner[half:] + inner[:half], key=lambda span: span[1] - span[0]))
+        return Box(shape, *spans)
+
+    every = product(*(range(1, n + 1) for n in shape))
+    found = [
+        (prod(counts), axons(middle(counts)), counts)
+        for counts in every
+        if all(map(fits, grid(shape, counts)))
+    ]
+    return grid(shape, min(found)[2]) if found else None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_search_finds_what_the_definition_says(seed):
+    """Any tile may fit or not, whatever fits around it; few different numbers of axons, so that ties are frequent."""
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(1, 5)), int(rng.integers(1, 10)), int(rng.integers(1, 10)))
+    most, share = int(rng.integers(1, prod(shape) + 1)), rng.choice([0.5, 0.9, 0.99, 1.0])
+    drawn: dict[Box, tuple[bool, int]] = {}
+
+    def of(box: Box) -> tuple[bool, int]:
+        if box not in drawn:
+            drawn[box] = (box.n <= most and rng.random() < share, int(rng.integers(0, 3)))
+        return drawn[box]
+
+    def fits(box: Box) -> bool:
+        return of(box)[0]
+
+    def axons(box: Box) -> int:
+        return of(box)[1]
+
+    assert fewest_tiles(shape, most, fits, axons) == definition(shape, fits, axons)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_a_neuron_grows_into_every_box_that_may_fit(seed):
+    """A bound that grows with a box, and boxes within it that fit or not at random."""
+    rng = np.random.default_rng(seed)
+    shape = (2, 4, 3)
+    most, share = int(rng.integers(0, 12)), rng.choice([0.0, 0.02, 0.1])
+    neuron = tuple(int(rng.integers(0, n)) for n in shape)
+    around = [
+        [span for span in combinations(range(n + 1), 2) if span[0] <= at < span[1]]
+        for n, at in zip(shape, neuron, strict=True)
+    ]
+    boxes = {Box(shape, *spans): False for spans in product(*around)}
+    boxes |= {box: bool(rng.random() < share) for box in boxes if box.n <= most}
+    found = can_grow_to_fit(neuron, shape, boxes.__getitem__, lambda box: box.n <= most)
+    assert found == any(boxes.values())
+
+
+def test_shared_rows_of_a_neuron_that_fits_no_core_end_the_search_too(monkeypatch):
+    """18 inputs · 64 + 18 rows of 64 + 192 bits of state = 2496; two neurons have 24 inputs, and with their rows no less."""
+    loihi2 = load_profile("loihi2").limits
+    memory = dataclasses.replace(loihi2.core_memory, value=2495)
+    limits = dataclasses.replace(LOIHI1.limits, core_memory=memory, axon_entry=loihi2.axon_entry)
+    monkeypatch.setattr("lbi.chip.partition.fewest_tiles", None)
+    fixed = maps(np.full((16, 2, 3, 3), 2), (2, 128, 128), padding=(1, 1))
+    with pytest.raises(FitError, match=r"neuron \d+: 2496 memory bits"):
+        place(fixed, dataclasses.replace(LOIHI1, limits=limits))
+
+
+def test_two_convolutions_from_one_source_are_cut_like_their_sum():
+    """Kernels 3 × 3 and 1 × 1 from the same inputs: the input axons are those of the larger window, counted once."""
+    one = maps(np.full((1, 1, 3, 3), 2), (1, 16, 16), padding=(1, 1))
+    more = ConvolutionWeights(Convolution(np.full((1, 1, 1, 1), 2, np.int16), (1, 1), (0, 0)), (1, 16, 16))
+    second = FixedProjection("q", "input", "a", more, SignMode.MIXED)
+    two = dataclasses.replace(one, projections=(*one.projections, second))
+    placements = [place(fixed, with_limits(64)) for fixed in (one, two)]
+    assert placements[0].chunks == placements[1].chunks
+    assert placements[1].use["input_axons"].tolist() == [81] * 4

@@ -106,18 +106,21 @@ class RowFormat:
         """
         return next((width for width in self.index_bits if 1 << width >= n_targets), self.index_bits[-1])
 
-    def indexed_bits(self, synapses_per_axon: ArrayLike, n_targets: int) -> int:
+    def indexed_bits(
+        self, synapses_per_axon: ArrayLike, n_targets: int, times: NDArray[np.int64] | int = 1
+    ) -> int:
         """Bits of a core's indexed rows, one per axon; rows without synapses cost nothing.
 
         Args:
             synapses_per_axon: synapses of each row.
             n_targets: neurons on the core.
+            times: how many rows there are of each.
 
         Returns:
             Bits of all rows.
         """
         bits = self.bits_per_synapse + self.index_width(n_targets)
-        return int(self.row_bits(synapses_per_axon, bits).sum())
+        return int((self.row_bits(synapses_per_axon, bits) * times).sum())
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.chip.box_rows import BoxRows
 from lbi.chip.memory import BY_ROWS, DENSE, SHARED, RowFormat, entries, row_format, shared_bits
 from lbi.chip.profile import HardwareProfile
-from lbi.chip.tiles import fewest_tiles
+from lbi.chip.tiles import can_grow_to_fit, fewest_tiles
 from lbi.errors import Problems, Rule
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
@@ -119,6 +120,7 @@ class Partition:
         self.profile = profile
         self.formats = formats
         self.limits = core_limits(profile)
+        self._limits: list[float] = self.limits.tolist()
         self.rows = {p.name: row_format(p, profile.layout) for p in fixed.projections}
         self.entries = {p.name: entries(p, formats[p.name], profile.layout) for p in fixed.projections}
         self.incoming: dict[str, dict[str, list[FixedProjection]]] = {p.name: {} for p in fixed.populations}
@@ -126,6 +128,11 @@ class Partition:
             self.incoming[projection.target].setdefault(projection.source, []).append(projection)
         self.outputs = {p.name: np.zeros(p.n, dtype=np.int64) for p in fixed.populations}
         self.chunks: dict[str, list[Chunk]] = {}
+        self._box_rows = {
+            p.name: BoxRows(p, formats[p.name], profile.layout)
+            for p in fixed.projections
+            if isinstance(p.weights, ConvolutionWeights) and formats[p.name] != DENSE
+        }
         # Chunks are measured repeatedly (cut, packed, traced), each time with a pass over their synapses.
         self._trials: dict[tuple[str, Part], Axons] = {}
         self._kept: dict[tuple[str, Part], Axons] = {}
@@ -139,20 +146,38 @@ class Partition:
         Returns:
             Compartments, synaptic bits, input axons, output axons, memory bits.
         """
-        use = np.zeros(5, dtype=np.int64)
-        use[_COMPARTMENTS] = chunk.n
-        use[_OUTPUTS] = self.outputs[chunk.population][chunk.part.neurons].sum()
+        return np.array(self._use(chunk), dtype=np.int64)
+
+    def _use(self, chunk: Chunk, *, at_least: bool = False) -> list[int]:
+        """As ``measure``; or less, where several projections of a source reach as many inputs at least as any of them."""
+        n = chunk.n
+        use = [n, 0, 0, self._output_axons(chunk), 0]
         for projections in self.incoming[chunk.population].values():
-            reached = []
-            for projection in projections:
-                bits, sources = self._rows(projection, chunk)
-                use[_BITS] += bits
-                reached.append(sources)
-            use[_INPUTS] += _union(reached).size
+            found = [self._bits_and_sources(projection, chunk) for projection in projections]
+            use[_BITS] += sum(bits for bits, _ in found)
+            if at_least or len(found) == 1:
+                use[_INPUTS] += max(n_sources for _, n_sources in found)
+            else:
+                use[_INPUTS] += _union([self._rows(projection, chunk)[1] for projection in projections]).size
         limits = self.profile.limits
         state, entry = limits.state_per_neuron.number, limits.axon_entry.number
-        use[_MEMORY] = use[_BITS] + int(chunk.n * state + (use[_INPUTS] + use[_OUTPUTS]) * entry)
+        use[_MEMORY] = use[_BITS] + int(n * state + (use[_INPUTS] + use[_OUTPUTS]) * entry)
         return use
+
+    def _output_axons(self, chunk: Chunk) -> int:
+        outputs, part = self.outputs[chunk.population], chunk.part
+        if isinstance(part, Box):
+            spans = (part.channels, part.rows, part.columns)
+            return int(outputs.reshape(part.shape)[tuple(slice(*span) for span in spans)].sum())
+        return int(outputs[part.neurons].sum())
+
+    def _bits_and_sources(self, projection: FixedProjection, chunk: Chunk) -> tuple[int, int]:
+        """Bits of a projection's rows on a chunk's core, and how many sources have a row there."""
+        rows = self._box_rows.get(projection.name)
+        if rows is not None and isinstance(chunk.part, Box) and chunk.part.shape == rows.shape:
+            return rows.measure(chunk.part)
+        bits, sources = self._rows(projection, chunk)
+        return bits, sources.size
 
     def _rows(self, projection: FixedProjection, chunk: Chunk) -> tuple[int, NDArray[Any]]:
         """Bits of a projection's rows on a chunk's core, and the sources that have a row there."""
@@ -186,19 +211,20 @@ class Partition:
 
     def _keep(self, *chunks: Chunk) -> None:
         """Keep the measurements of chosen chunks and drop those of all other trials."""
-        for key in [key for chunk in chunks for key in self._keys(chunk)]:
-            if key in self._trials:
-                self._kept[key] = self._trials[key]
+        for chunk in chunks:
+            for projection in self._into(chunk.population):
+                if self.formats[projection.name] != DENSE:
+                    self._kept[projection.name, chunk.part] = self.axons(projection, chunk)
         self._trials.clear()
 
-    def _drop(self, chunk: Chunk) -> None:
-        """Drop the measurements of a chunk that was not chosen."""
-        for key in self._keys(chunk):
-            self._kept.pop(key, None)
+    def _drop(self, *chunks: Chunk) -> None:
+        """Drop the measurements of chunks that were not chosen."""
+        for chunk in chunks:
+            for projection in self._into(chunk.population):
+                self._kept.pop((projection.name, chunk.part), None)
 
-    def _keys(self, chunk: Chunk) -> list[tuple[str, Part]]:
-        projections = self.incoming[chunk.population].values()
-        return [(projection.name, chunk.part) for group in projections for projection in group]
+    def _into(self, name: str) -> list[FixedProjection]:
+        return [projection for group in self.incoming[name].values() for projection in group]
 
     def reached(self, source: str, chunk: Chunk) -> NDArray[Any]:
         """Neurons of ``source`` with an axon into a chunk, rising, over all projections between them.
@@ -233,7 +259,13 @@ class Partition:
         Returns:
             Whether it does.
         """
-        return self.share(chunk) <= 1.0
+        if chunk.n > self._limits[_COMPARTMENTS] or not self._within_limits(self._use(chunk, at_least=True)):
+            return False
+        several = any(len(group) > 1 for group in self.incoming[chunk.population].values())
+        return not several or self._within_limits(self._use(chunk))
+
+    def _within_limits(self, use: list[int]) -> bool:
+        return all(used <= limit for used, limit in zip(use, self._limits, strict=True))
 
     def cut(self, problems: Problems) -> None:
         """Find chunks for all populations; neurons that fit no core are noted in ``problems``.
@@ -247,6 +279,7 @@ class Partition:
         todo = list(self.outputs)
         while todo and not problems:
             for name in todo:
+                self._drop(*self.chunks.get(name, ()))
                 self.chunks[name] = self._cut_population(name, problems)
             for name, outputs in self._destinations().items():
                 self.outputs[name] = np.maximum(self.outputs[name], outputs)
@@ -279,51 +312,55 @@ class Partition:
     def _cut_population(self, name: str, problems: Problems) -> list[Chunk]:
         """The population in runs, or in tiles where that takes fewer chunks, or as many with fewer input axons."""
         whole, shape = Chunk(name, Run(0, self.outputs[name].size)), self._map_shape(name)
-        hopeless = shape is None or self.fits(whole) or not self._may_fit(name, _middle_of(shape))
-        tiles = None if shape is None or hopeless else self._cut_into_tiles(name, shape)
+        tiles = None if shape is None or self.fits(whole) else self._cut_into_tiles(name, shape)
         if tiles is None:
             return self._cut_into_runs(name, problems, None)
         found = Problems()
         bound = (len(tiles), self._input_axons(tiles))
         runs = self._cut_into_runs(name, found, bound)
-        better = sum(chunk.n for chunk in runs) == whole.n and (len(runs), self._input_axons(runs)) <= bound
-        for chunk in tiles if better else runs:
-            self._drop(chunk)
-        return runs if better else tiles
+        if sum(chunk.n for chunk in runs) == whole.n and (len(runs), self._input_axons(runs)) <= bound:
+            return runs
+        self._drop(*runs)
+        self._keep(*tiles)
+        return tiles
 
-    def _may_fit(self, name: str, neuron: int) -> bool:
-        """False if no part that holds this neuron fits a core: all resources grow with a part, except rows that it shares."""
-        alone = Chunk(name, Run(neuron, neuron + 1))
-        use = self.measure(alone)
+    def _may_fit(self, chunk: Chunk) -> bool:
+        """False if neither the chunk nor a larger one with all its neurons fits: all resources grow, except shared rows."""
+        use = self._use(chunk, at_least=True)
         if self.profile.layout.sharing == BY_ROWS:
-            shared = (
-                p for group in self.incoming[name].values() for p in group if self.formats[p.name] == SHARED
-            )
-            use[[_BITS, _MEMORY]] -= sum(self._rows(projection, alone)[0] for projection in shared)
-        return bool((use <= self.limits).all())
+            shared = (p for p in self._into(chunk.population) if self.formats[p.name] == SHARED)
+            bits = sum(self._bits_and_sources(projection, chunk)[0] for projection in shared)
+            use[_BITS] -= bits
+            use[_MEMORY] -= bits
+        return self._within_limits(use)
 
     def _input_axons(self, chunks: Sequence[Chunk]) -> int:
-        return sum(int(self.measure(chunk)[_INPUTS]) for chunk in chunks)
+        return sum(self._use(chunk)[_INPUTS] for chunk in chunks)
 
     def _map_shape(self, name: str) -> MapShape | None:
         """(channels, height, width) of a population that a convolution leads to; None for others."""
-        for projections in self.incoming[name].values():
-            for projection in projections:
-                if isinstance(projection.weights, ConvolutionWeights):
-                    return projection.weights.output_shape
+        for projection in self._into(name):
+            if isinstance(projection.weights, ConvolutionWeights):
+                return projection.weights.output_shape
         return None
 
     def _cut_into_tiles(self, name: str, shape: MapShape) -> list[Chunk] | None:
         def fits(box: Box) -> bool:
-            return self.fits(Chunk(name, box))
+            found = self.fits(Chunk(name, box))
+            self._trials.clear()
+            return found
+
+        def may_fit(box: Box) -> bool:
+            return self._may_fit(Chunk(name, box))
 
         def axons(box: Box) -> int:
-            return int(self.measure(Chunk(name, box))[_INPUTS])
+            return self._use(Chunk(name, box))[_INPUTS]
 
+        # The neuron in the middle reads as many inputs as any: where it fits no core, no grid does.
+        if not can_grow_to_fit((shape[0] // 2, shape[1] // 2, shape[2] // 2), shape, fits, may_fit):
+            return None
         tiles = fewest_tiles(shape, self.limits[_COMPARTMENTS], fits, axons)
-        chunks = [Chunk(name, box) for box in tiles or ()]
-        self._keep(*chunks)
-        return chunks or None
+        return None if tiles is None else [Chunk(name, box) for box in tiles]
 
     def _cut_into_runs(self, name: str, problems: Problems, most: tuple[int, int] | None) -> list[Chunk]:
         """The longest runs that fit, one after the other; unfinished where they pass ``most`` chunks or input axons."""
@@ -381,12 +418,6 @@ class Partition:
                 for chunk in chunks if source != INPUT else ():
                     outputs[source][self.reached(source, chunk)] += 1
         return outputs
-
-
-def _middle_of(shape: MapShape) -> int:
-    """The neuron in the middle of a feature map, which reads as many inputs as any."""
-    channel, row, column = (n // 2 for n in shape)
-    return (channel * shape[1] + row) * shape[2] + column
 
 
 def _even(name: str, chunks: Sequence[Chunk]) -> list[Chunk]:

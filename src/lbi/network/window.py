@@ -33,43 +33,21 @@ class Window:
         cumulated: NDArray[np.int64],
         box: Box,
     ) -> None:
-        self._convolution = convolution
         self._input_shape = input_shape
         self._cumulated = cumulated
         self._box = box
-        self._axes = [self._axis(axis, span) for axis, span in enumerate((box.rows, box.columns))]
-
-    def _axis(self, axis: int, outputs: Span) -> tuple[int, NDArray[np.bool_]]:
-        """The first input under the kernel, and (inputs from there on, kernel size) True where a tap reaches the box."""
-        convolution = self._convolution
-        out = np.arange(*outputs)[:, None] * convolution.stride[axis]
-        taps = np.arange(convolution.kernel.shape[2 + axis])
-        source = out + taps * convolution.dilation[axis] - convolution.padding[axis]
-        inside = (source >= 0) & (source < self._input_shape[1 + axis])
-        if not inside.any():
-            return 0, np.zeros((0, taps.size), dtype=bool)
-        found = source[inside]
-        first = int(found.min())
-        reached = np.zeros((int(found.max()) - first + 1, taps.size), dtype=bool)
-        reached[found - first, np.broadcast_to(taps, source.shape)[inside]] = True
-        return first, reached
+        self._axes = [
+            reach(convolution, input_shape, axis, span) for axis, span in enumerate((box.rows, box.columns))
+        ]
 
     @cached_property
     def _taps(self) -> NDArray[np.int64]:
-        """(n_in, height, width) nonzero weights onto the box's channels, per input channel and tap."""
-        cumulated = self._cumulated
-        groups, per_group = cumulated.shape[0], cumulated.shape[1] - 1
-        first, last = (
-            np.clip(end - np.arange(groups) * per_group, 0, per_group) for end in self._box.channels
-        )
-        group = np.arange(groups)
-        taps = cumulated[group, last] - cumulated[group, first]
-        return taps.reshape(-1, *taps.shape[2:])
+        return taps_onto(self._cumulated, self._box.channels)
 
     def synapses(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Sources (rising) with synapses onto the box, and the synapses of each, both int32."""
         (top, down), (left, across) = self._axes
-        counts = self._counts(down, across)
+        counts = synapses_under(self._taps, down, across)
         channel, y, x = np.nonzero(counts)
         _, height, width = self._input_shape
         sources = (channel * height + (y + top)) * width + (x + left)
@@ -82,10 +60,66 @@ class Window:
         of synapses are equal but for the place of the first output.
         """
         down, across = (np.unique(reached, axis=0) for _, reached in self._axes)
-        counts = self._counts(down, across).reshape(-1)
+        counts = synapses_under(self._taps, down, across).reshape(-1)
         return counts[counts > 0]
 
-    def _counts(self, down: NDArray[np.bool_], across: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """(n_in, rows of ``down``, rows of ``across``) synapses of an input under these taps."""
-        inner = self._taps.astype(np.float64) @ across.T.astype(np.float64)
-        return np.matmul(down.astype(np.float64), inner).astype(np.int64)  # exact: far below 2^53
+
+def reach(
+    convolution: Convolution, input_shape: tuple[int, int, int], axis: int, outputs: Span
+) -> tuple[int, NDArray[np.bool_]]:
+    """The inputs under the kernel of some outputs along one axis.
+
+    Args:
+        convolution: the convolution.
+        input_shape: its input, (channels, height, width).
+        axis: 0 for the height, 1 for the width.
+        outputs: output positions along the axis.
+
+    Returns:
+        The first input under the kernel, and (inputs from there on, kernel size) True where a tap reaches an output.
+    """
+    out = np.arange(*outputs)[:, None] * convolution.stride[axis]
+    taps = np.arange(convolution.kernel.shape[2 + axis])
+    source = out + taps * convolution.dilation[axis] - convolution.padding[axis]
+    inside = (source >= 0) & (source < input_shape[1 + axis])
+    if not inside.any():
+        return 0, np.zeros((0, taps.size), dtype=bool)
+    found = source[inside]
+    first = int(found.min())
+    reached = np.zeros((int(found.max()) - first + 1, taps.size), dtype=bool)
+    reached[found - first, np.broadcast_to(taps, source.shape)[inside]] = True
+    return first, reached
+
+
+def taps_onto(cumulated: NDArray[np.int64], channels: Span) -> NDArray[np.int64]:
+    """(n_in, height, width) nonzero weights onto some output channels, per input channel and tap.
+
+    Args:
+        cumulated: ``ConvolutionWeights.cumulated``.
+        channels: output channels.
+
+    Returns:
+        Numbers of weights.
+    """
+    groups, per_group = cumulated.shape[0], cumulated.shape[1] - 1
+    first, last = (np.clip(end - np.arange(groups) * per_group, 0, per_group) for end in channels)
+    group = np.arange(groups)
+    taps = cumulated[group, last] - cumulated[group, first]
+    return taps.reshape(-1, *taps.shape[2:])
+
+
+def synapses_under(
+    taps: NDArray[np.int64], down: NDArray[np.bool_], across: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Synapses of inputs by the taps that they lie under.
+
+    Args:
+        taps: (n_in, height, width) weights, as ``taps_onto``.
+        down: (n_down, height) True for the taps along the height.
+        across: (n_across, width) True for the taps along the width.
+
+    Returns:
+        (n_in, n_down, n_across) numbers of synapses.
+    """
+    inner = taps.astype(np.float64) @ across.T.astype(np.float64)
+    return np.matmul(down.astype(np.float64), inner).astype(np.int64)  # exact: far below 2^53
