@@ -69,7 +69,10 @@ def products(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
 def ours(x: Tensor, labels: Tensor, recurrent: bool) -> Step:
     """CUBA-LIF of this package with a surrogate gradient, on uint8 spikes; thresholds at which 5 to 9 % fire."""
     from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork
+    from lbi.train.session.gpu_check import enable
 
+    if x.is_cuda:
+        enable(x.device)
     hidden = PopulationConfig("hidden", N_HIDDEN, (0.4,), (0.2,), (0.8,), recurrent=recurrent)
     output = PopulationConfig("output", N_OUT, (0.4,), (0.2,), (0.8,))
     model = SpikingNetwork(ModelConfig((N_IN,), (hidden, output))).to(x.device)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 from support.command import call  # noqa: E402
+from support.interpreter import interpreted  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 
 from lbi import datasets  # noqa: E402
@@ -197,7 +197,7 @@ def test_a_gpu_uses_plain_pytorch_until_the_kernels_were_checked(monkeypatch):
     """Fake tensors on a GPU reach ``CudaScan`` only after ``gpu.allow``."""
     calls = []
     fused = type(
-        "Fused", (), {"apply": staticmethod(lambda *args: calls.append("fused") or (args[2], args[2]))}
+        "Fused", (), {"apply": staticmethod(lambda *args: calls.append("fused") or (args[4], args[4]))}
     )
     scan = importlib.import_module("lbi.train.layers.scan")
     monkeypatch.setattr(scan, "import_module", lambda name: type("M", (), {"CudaScan": fused}))
@@ -211,34 +211,27 @@ def test_a_gpu_uses_plain_pytorch_until_the_kernels_were_checked(monkeypatch):
 
 
 @pytest.fixture
-def interpreted(monkeypatch):
-    """The Triton kernels in Triton's interpreter on the CPU."""
-    pytest.importorskip("triton")
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    names = ["lbi.train.neurons.cuba_lif_cuda", "lbi.train.optim.fused_cuda"]
-    for name in names:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    fused = importlib.import_module(names[1])
-    monkeypatch.setattr("lbi.train.optim.fused_cpu", fused, raising=False)
-    yield importlib.import_module(names[0]), fused
-    for name in names:
-        sys.modules.pop(name)
+def kernels(monkeypatch):
+    """The Triton kernels in Triton's interpreter, the optimizers' also for tensors on a CPU."""
+    with interpreted(monkeypatch) as (scans, fused):
+        monkeypatch.setattr("lbi.train.optim.fused_cpu", fused, raising=False)
+        yield scans, fused
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, on the lanes that a mask switches off
-def test_the_comparison_finds_a_wrong_kernel(interpreted, monkeypatch):
-    scan, fused = interpreted
+def test_the_comparison_finds_a_wrong_kernel(kernels, monkeypatch):
+    scan, fused = kernels
     monkeypatch.setattr(gpu_check, "SURROGATES", ("fast_sigmoid",))
+    monkeypatch.setattr(gpu_check, "SHAPE", (17, 6, 20))
     assert gpu_check.compare(torch.device("cpu")) == ""
-    launch = scan._launch
+    forward = scan._forward
 
-    def swapped(kernel, like, *arguments, **constants):
-        if kernel is scan._forward:
-            arguments[3][0] *= 0.5  # the current decays twice as fast
-        launch(kernel, like, *arguments, **constants)
+    def changed(model, a, recurrent, delays, given):
+        given[0][0] *= 0.5  # the current decays twice as fast
+        forward(model, a, recurrent, delays, given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scan, "_launch", swapped)
+        patch.setattr(scan, "_forward", changed)
         assert "spikes differ" in gpu_check.compare(torch.device("cpu"))
     run = fused.run
     monkeypatch.setattr(fused, "run", lambda *args: [run(*args) for _ in range(2)])

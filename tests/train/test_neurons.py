@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from support.interpreter import interpreted  # noqa: E402
 
 from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.simulation import oracle  # noqa: E402
@@ -26,6 +25,13 @@ WITH_KERNELS = [model for model in COMPILED.values() if model.spikes]
 
 # Both sides do the same additions in another order: a few hundred terms, each of relative error 2^-53.
 FLOAT64 = {"rtol": 1e-10, "atol": 1e-12}
+
+
+DELAYS = {"none": None, "some": torch.tensor([0, 3, 1, 0, 20, 2, 12, 5, 0])}
+"""Steps that the spikes of each neuron take beyond one: some as many as there are, and more."""
+
+WIRINGS = [(False, "none"), (True, "none"), (True, "some")]
+"""Recurrent or not, and with which delays."""
 
 
 def random_scan(model, seed: int, recurrent: bool, dtype=torch.float64):
@@ -51,16 +57,19 @@ def flat(a, w, neuron):
 
 @pytest.mark.parametrize("model", WITH_KERNELS, ids=lambda model: model.name)
 @pytest.mark.parametrize("surrogate", SURROGATES)
-@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize(("recurrent", "lags"), WIRINGS)
 @pytest.mark.parametrize("outputs", ["spikes", "voltages", "both"])
-def test_gradients_equal_autograd_through_the_plain_loop(model, surrogate, recurrent, outputs):
+def test_gradients_equal_autograd_through_the_plain_loop(model, surrogate, recurrent, lags, outputs):
     a, w, neuron = random_scan(model, 3, recurrent)
     wanted = flat(a, w, neuron)
     g = torch.Generator().manual_seed(9)
     weights = [torch.randn(N_SAMPLES, N_STEPS, N, generator=g, dtype=torch.float64) for _ in range(2)]
     chosen = {"spikes": (1.0, 0.0), "voltages": (0.0, 1.0), "both": (1.0, 1.0)}[outputs]
     results = []
-    for run in (scan(model, a, w, neuron, surrogate, 2.5), model.reference(a, w, neuron, surrogate, 2.5)):
+    for run in (
+        scan(model, a, w, neuron, surrogate, 2.5, delays=DELAYS[lags]),
+        model.reference(a, w, neuron, surrogate, 2.5, DELAYS[lags]),
+    ):
         loss = sum(share * (w * x).sum() for share, w, x in zip(chosen, weights, run, strict=True) if share)
         results.append((run, torch.autograd.grad(loss, wanted, allow_unused=True)))
     (fused, fused_grads), (plain, plain_grads) = results
@@ -79,25 +88,34 @@ def test_gradients_equal_autograd_through_the_plain_loop(model, surrogate, recur
 
 @pytest.fixture
 def cuda_scan(monkeypatch):
-    """The CUDA kernels in Triton's interpreter on the CPU."""
-    pytest.importorskip("triton")
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    name = "lbi.train.neurons.cuba_lif_cuda"
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module(name).CudaScan.apply
-    sys.modules.pop(name)
+    """``CudaScan`` in Triton's interpreter."""
+    with interpreted(monkeypatch) as (scans, _):
+        yield scans.CudaScan.apply
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, on the lanes that a mask switches off
-@pytest.mark.parametrize("surrogate", SURROGATES)
-@pytest.mark.parametrize("recurrent", [False, True])
-def test_the_cuda_kernels_equal_autograd_through_the_plain_loop(surrogate, recurrent, cuda_scan):
-    a, w, neuron = random_scan(CUBA_LIF, 3, recurrent)
+@pytest.mark.parametrize("model", WITH_KERNELS, ids=lambda model: model.name)
+@pytest.mark.parametrize(
+    ("surrogate", "recurrent", "lags", "outputs"),
+    [
+        ("fast_sigmoid", False, "none", "both"),
+        ("arctan", True, "none", "spikes"),
+        ("boxcar", True, "some", "both"),
+    ],
+)
+def test_the_cuda_kernels_equal_autograd_through_the_plain_loop(
+    model, surrogate, recurrent, lags, outputs, cuda_scan
+):
+    a, w, neuron = random_scan(model, 3, recurrent)
     g = torch.Generator().manual_seed(9)
     weights = [torch.randn(N_SAMPLES, N_STEPS, N, generator=g, dtype=torch.float64) for _ in range(2)]
+    weights = weights[: 1 + (outputs == "both")]
     results = []
-    for run in (cuda_scan(surrogate, 2.5, a, w, *neuron), CUBA_LIF.reference(a, w, neuron, surrogate, 2.5)):
-        loss = sum((weight * x).sum() for weight, x in zip(weights, run, strict=True))
+    for run in (
+        cuda_scan(model, surrogate, 2.5, DELAYS[lags], a, w, *neuron),
+        model.reference(a, w, neuron, surrogate, 2.5, DELAYS[lags]),
+    ):
+        loss = sum((weight * x).sum() for weight, x in zip(weights, run, strict=False))
         results.append((*run, *torch.autograd.grad(loss, flat(a, w, neuron))))
     assert torch.equal(results[0][0], results[1][0])
     for ours, theirs in zip(*results, strict=True):

@@ -1,13 +1,11 @@
-import importlib
 import math
-import sys
 
 import numpy as np
 import pytest
 import torch
+from support.interpreter import interpreted
 from torch import nn
 
-import lbi.train
 from lbi.errors import UsageError
 from lbi.train import L1, AdaBreg, GroupL1, LinBreg, ProxSGD
 
@@ -269,17 +267,12 @@ def test_weights_written_past_the_caches_have_the_same_bits(monkeypatch, reg, dt
 @pytest.fixture
 def triton_in_place_of_numba(monkeypatch):
     """The CUDA kernels, run by Triton's interpreter on the CPU where the CPU's kernels would run."""
-    pytest.importorskip("triton")
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.delitem(sys.modules, "lbi.train.optim.fused_cuda", raising=False)
-    fused_cuda = importlib.import_module("lbi.train.optim.fused_cuda")
-    monkeypatch.setattr("lbi.train.optim.fused_cpu", fused_cuda, raising=False)
-    calls = []
-    run = fused_cuda.run
-    monkeypatch.setattr(fused_cuda, "run", lambda *args: (calls.append(args[0]), run(*args)))
-    yield calls
-    sys.modules.pop("lbi.train.optim.fused_cuda")
-    del lbi.train.optim.fused_cuda
+    with interpreted(monkeypatch) as (_, fused_cuda):
+        monkeypatch.setattr("lbi.train.optim.fused_cpu", fused_cuda, raising=False)
+        calls = []
+        run = fused_cuda.run
+        monkeypatch.setattr(fused_cuda, "run", lambda *args: (calls.append(args[0]), run(*args)))
+        yield calls
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, on the lanes that a mask switches off
@@ -300,7 +293,7 @@ def test_triton_and_foreach_give_the_same_bits(triton_in_place_of_numba, make, r
 def test_cuda_gives_the_cpu_s_numbers(make, reg):
     def on(device, fused):
         params, generator = make_params(torch.float32)
-        moved = [p.detach().to(device).requires_grad_() for p in params]
+        moved = [p.detach().clone().to(device).requires_grad_() for p in params]
         optimizer = make(moved, reg=reg, fused=fused)
         for _ in range(50):
             for p, q in zip(params, moved, strict=True):

@@ -1,7 +1,7 @@
 """A population over a whole sequence as one differentiable operation, for every neuron model.
 
 On a CPU, models with compiled kernels run all steps in one kernel each way, the products with recurrent weights
-included. CUBA-LIF also has kernels for CUDA. Every model has ``reference``, the equations of
+included; so do models with kernels for CUDA on a GPU. Every model has ``reference``, the equations of
 its float record in plain PyTorch: the definition that the kernels are tested against, and what runs where they do not.
 """
 
@@ -41,8 +41,8 @@ class Kernels:
 
     Attributes:
         n_traces: Arrays (n_samples, n_steps, n) that a forward pass writes: spikes, voltages before reset, …
-        cuda: Whether ``<model>_cuda.py`` has a ``CudaScan``, which is used for tensors on a GPU once
-            ``lbi.train.gpu`` allows it.
+        cuda: Whether there are kernels ``<model>_cuda.py``, which are used for float32 on a GPU once ``lbi.train.gpu``
+            allows it.
     """
 
     n_traces: int
@@ -97,7 +97,13 @@ class NeuronModel:
         return len(self.parameters) + 1
 
     def reference(
-        self, a: Tensor, recurrent: Tensor | None, neuron: Sequence[Tensor], surrogate: str, slope: float
+        self,
+        a: Tensor,
+        recurrent: Tensor | None,
+        neuron: Sequence[Tensor],
+        surrogate: str,
+        slope: float,
+        delays: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """``scan`` step by step in plain PyTorch, on any device; gradients by autograd.
 
@@ -107,6 +113,7 @@ class NeuronModel:
             neuron: parameters in the model's order, (n,) each.
             surrogate: name of the surrogate gradient.
             slope: its slope.
+            delays: as in ``scan``.
 
         Returns:
             Spikes and voltages before reset.
@@ -115,13 +122,18 @@ class NeuronModel:
         kept = dict(zip(self.decays, neuron[: len(self.decays)], strict=True))
         levels = dict(zip(self.fixed, neuron[len(self.decays) : -1], strict=True))
         state: dict[str, Any] = {name: torch.zeros_like(a[:, 0]) for name in self.record.state_variables}
-        spikes, voltages = [torch.zeros_like(a[:, 0])], []
+        spikes: list[Tensor] = []
+        voltages = []
+        lags = {1: 1.0} if delays is None else {int(d) + 1: (delays == d).to(a) for d in delays.unique()}
         for t in range(a.shape[1]):
-            arriving = a[:, t] if recurrent is None else a[:, t] + spikes[-1] @ recurrent.T
+            arriving = a[:, t]
+            if recurrent is not None:
+                came = [spikes[t - lag] * share for lag, share in lags.items() if lag <= t]
+                arriving = arriving + sum(came, torch.zeros_like(arriving)) @ recurrent.T
             state, fired, voltage = self.record.advance(ops, state, arriving, kept, levels, neuron[-1])
             spikes.append(fired)
             voltages.append(voltage)
-        return torch.stack(spikes[1:], 1), torch.stack(voltages, 1)
+        return torch.stack(spikes, 1), torch.stack(voltages, 1)
 
 
 class TorchArithmetic:
@@ -162,6 +174,7 @@ def scan(
     *,
     chip: bool = False,
     only_living: bool = False,
+    delays: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Spikes and voltages before reset, each like the synaptic input ``a`` (n_samples, n_steps, n).
 
@@ -176,6 +189,7 @@ def scan(
             bias is in 1/64 of them, and factors per step are in 1/4096; gradients are those of the float scan. Tensors on
             a GPU are moved to the CPU for it.
         only_living: give recurrent weights that are 0 no gradient (0), where that saves time.
+        delays: (n,) int64, steps that the spikes of each neuron take to its targets beyond one; None for none.
 
     Returns:
         The spikes and the voltages.
@@ -183,14 +197,17 @@ def scan(
     whole = a.dtype in (torch.float32, torch.float64)
     if chip and a.device.type != "cpu":  # integers on a GPU have no kernels of their own
         fed = None if recurrent is None else recurrent.cpu()
-        moved = scan(model, a.cpu(), fed, [value.cpu() for value in neuron], surrogate, slope, chip=True)
+        given = [value.cpu() for value in neuron]
+        lags = None if delays is None else delays.cpu()
+        moved = scan(model, a.cpu(), fed, given, surrogate, slope, chip=True, delays=lags)
         return moved[0].to(a.device), moved[1].to(a.device)
     if model.kernels is not None and (chip or (a.device.type == "cpu" and whole)):
-        return FusedScan.apply(model, chip, only_living, surrogate, slope, a, recurrent, *neuron)
-    if model.kernels is not None and model.kernels.cuda and a.is_cuda and whole and gpu.allowed():
-        fused = import_module(f"lbi.train.neurons.{model.name}_cuda").CudaScan
-        return fused.apply(surrogate, slope, a, recurrent, *neuron)
-    return model.reference(a, recurrent, neuron, surrogate, slope)
+        return FusedScan.apply(model, chip, only_living, surrogate, slope, delays, a, recurrent, *neuron)
+    has_cuda = model.kernels is not None and model.kernels.cuda
+    if has_cuda and a.is_cuda and a.dtype is torch.float32 and gpu.allowed():
+        fused = import_module("lbi.train.layers.scan_cuda").CudaScan
+        return fused.apply(model, surrogate, slope, delays, a, recurrent, *neuron)
+    return model.reference(a, recurrent, neuron, surrogate, slope, delays)
 
 
 def scan_decays(
@@ -239,6 +256,7 @@ class FusedScan(torch.autograd.Function):
         only_living: bool,
         surrogate: str,
         slope: float,
+        delays: Tensor | None,
         a: Tensor,
         recurrent: Tensor | None,
         *neuron: Tensor,
@@ -252,6 +270,7 @@ class FusedScan(torch.autograd.Function):
             only_living: see ``scan``.
             surrogate: name of the surrogate gradient.
             slope: its slope.
+            delays: as in ``scan``.
             a: synaptic input, (n_samples, n_steps, n).
             recurrent: (n, n), rows post-synaptic, or None.
             *neuron: parameters in the model's order, (n,) each.
@@ -265,12 +284,14 @@ class FusedScan(torch.autograd.Function):
         parameters = torch.stack(neuron)
         traces = a.new_empty(model.kernels.n_traces, *a.shape)
         by_source = a.new_empty(0, 0) if recurrent is None else recurrent.T.contiguous()
+        lags = a.new_empty(0, dtype=torch.int64) if delays is None else delays
         if chip:
-            run(kernels.forward_chip, a.numel(), *arrays(a, by_source, _in_units(model, parameters), traces))
+            given = arrays(a, by_source, lags, _in_units(model, parameters), traces)
+            run(kernels.forward_chip, a.numel(), *given)
         else:
-            run(kernels.forward, a.numel(), *arrays(a, by_source, parameters, traces))
+            run(kernels.forward, a.numel(), *arrays(a, by_source, lags, parameters, traces))
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(recurrent, parameters, traces)
+        ctx.save_for_backward(recurrent, parameters, traces, lags)
         ctx.options = (model, only_living, SURROGATES.index(surrogate), float(slope))
         return traces[0], traces[1]
 
@@ -288,11 +309,13 @@ class FusedScan(torch.autograd.Function):
         """
         model, only_living, kind, slope = ctx.options
         if grad_s is None and grad_v is None:
-            return (None,) * (7 + model.n_parameters)
-        recurrent, parameters, traces = ctx.saved_tensors
+            return (None,) * (8 + model.n_parameters)
+        recurrent, parameters, traces, lags = ctx.saved_tensors
         spikes = traces[0]
         kernels = load_kernels(f"neurons.{model.name}_kernels")
         g_s = torch.zeros_like(spikes) if grad_s is None else grad_s.contiguous()
+        if lags.numel() and g_s is grad_s:
+            g_s = g_s.clone()  # the kernel adds to it
         g_v = spikes.new_empty(0, 0, 0) if grad_v is None else grad_v.contiguous()
         grad_a = torch.empty_like(spikes)
         given = (*arrays(traces, g_s, g_v, parameters), slope, kind)
@@ -300,20 +323,35 @@ class FusedScan(torch.autograd.Function):
         if recurrent is None:
             run(kernels.backward, spikes.numel(), *given, *arrays(grad_a))
         else:
-            weights = arrays(*as_factor(recurrent, living))
+            weights = arrays(*as_factor(recurrent, living), lags)
             run(kernels.backward_recurrent, spikes.numel(), *given, *weights, *arrays(grad_a))
         grad_recurrent = None
-        if ctx.needs_input_grad[6]:
-            grad_recurrent = recurrent_gradient(spikes, grad_a, living if only_living else None)
+        if ctx.needs_input_grad[7]:
+            sent = delayed(spikes, lags) if lags.numel() else spikes
+            grad_recurrent = recurrent_gradient(sent, grad_a, living if only_living else None)
         grads: list[Tensor | None] = [None] * model.n_parameters
         trained = [*range(len(model.decays)), model.n_parameters - 1]
-        if any(ctx.needs_input_grad[7 + i] for i in trained):
+        if any(ctx.needs_input_grad[8 + i] for i in trained):
             parts = spikes.new_empty(len(trained), spikes.shape[0], spikes.shape[2])
             inner = arrays(traces, g_v, grad_a, parameters, parts)
             run(kernels.parameter_gradients, spikes.numel(), *inner)
             for i, part in zip(trained, parts.sum(1), strict=True):
                 grads[i] = part
-        return None, None, None, None, None, grad_a, grad_recurrent, *grads
+        return None, None, None, None, None, None, grad_a, grad_recurrent, *grads
+
+
+def delayed(spikes: Tensor, delays: Tensor) -> Tensor:
+    """The spikes of each neuron so many steps later, and none in the steps before.
+
+    Args:
+        spikes: (n_samples, n_steps, n).
+        delays: (n,) int64.
+
+    Returns:
+        (n_samples, n_steps, n).
+    """
+    sent = torch.arange(spikes.shape[1], device=spikes.device)[:, None] - delays
+    return spikes.gather(1, sent.clamp(min=0).expand_as(spikes)) * (sent >= 0)
 
 
 def _in_units(model: NeuronModel, parameters: Tensor) -> Tensor:

@@ -126,16 +126,59 @@ def nonzeros(spikes, found):
 
 
 @njit(inline="always")
-def add_recurrent(total, w_rec_t, spikes, fired):
-    """Add to ``total`` (n,) the rows of ``w_rec_t`` (n, n) whose neurons spiked; ``fired`` (n,) is working memory.
+def arrivals(spikes, t, delays, found):
+    """Neurons whose spikes arrive at step t, in order, into ``found`` (n,); returns how many.
+
+    Args:
+        spikes: (n_steps, n), those of a sample.
+        t: a step.
+        delays: (n,) steps that a neuron's spikes take beyond one, or (0,) for none.
+        found: (n,), written.
+
+    Returns:
+        The number of spikes.
+    """
+    if delays.size == 0:
+        return nonzeros(spikes[t - 1], found) if t > 0 else 0
+    count = 0
+    for j in range(delays.size):
+        at = t - 1 - delays[j]
+        if at >= 0 and spikes[at, j] != 0:
+            found[count] = j
+            count += 1
+    return count
+
+
+@njit(inline="always")
+def add_recurrent(total, w_rec_t, spikes, t, delays, fired):
+    """Add to ``total`` (n,) the rows of ``w_rec_t`` (n, n) of the neurons whose spikes arrive at step t.
 
     Args:
         total: (n,), updated.
         w_rec_t: (n, n) recurrent weights by source.
-        spikes: (n,) spikes of the step before.
+        spikes: (n_steps, n), those of a sample.
+        t: the step.
+        delays: as in ``arrivals``.
         fired: (n,) working memory.
     """
-    for k in range(nonzeros(spikes, fired)):
+    for k in range(arrivals(spikes, t, delays, fired)):
         weights = w_rec_t[fired[k]]
         for i in range(weights.size):
             total[i] += weights[i]
+
+
+@njit(inline="always")
+def send_back(fed, grad_s, t, delays):
+    """Add the gradient that arrived spikes get at step t to that of the spikes when they were sent; ``fed`` becomes 0.
+
+    Args:
+        fed: (n,) gradient of the spikes that arrive at step t.
+        grad_s: (n_steps, n) gradient of a sample's spikes, updated.
+        t: the step.
+        delays: (n,) as in ``arrivals``.
+    """
+    for j in range(delays.size):
+        at = t - 1 - delays[j]
+        if at >= 0:
+            grad_s[at, j] += fed[j]
+        fed[j] = 0

@@ -63,4 +63,4 @@ def atrlif(
     return scan_decays(ATRLIF, a, recurrent, decays, (threshold, threshold_step), bias, surrogate, slope)
 
 
-ATRLIF = NeuronModel(AtrLif, Kernels(n_traces=4))
+ATRLIF = NeuronModel(AtrLif, Kernels(n_traces=4, cuda=True))

@@ -16,12 +16,12 @@ from numba import njit
 from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
 from lbi.train.layers.products import feed_back, feedback_memory
-from lbi.train.neurons.arithmetic import add_recurrent, current, decayed, surrogate, voltage
+from lbi.train.neurons.arithmetic import add_recurrent, current, decayed, send_back, surrogate, voltage
 
 
 @compiled(nogil=True, error_model="numpy")
-def forward(a, w_rec_t, neuron, traces, turns):
-    """w_rec_t: (n, n) recurrent weights by source, or (0, 0) for none."""
+def forward(a, w_rec_t, delays, neuron, traces, turns):
+    """w_rec_t: (n, n) recurrent weights by source, or (0, 0) for none; delays: as in ``arithmetic.arrivals``."""
     n_samples, n_steps, n = a.shape
     alpha, beta, keep_theta, keep_r = neuron[0], neuron[1], neuron[2], neuron[3]
     threshold, step, bias = neuron[4], neuron[5], neuron[6]
@@ -39,8 +39,8 @@ def forward(a, w_rec_t, neuron, traces, turns):
             a_t, s_t, v_t, w_t, theta_t = a[b, t], s_out[b, t], v_out[b, t], w_out[b, t], theta_out[b, t]
             for i in range(n):
                 u[i] = alpha[i] * u[i] + a_t[i]
-            if recurrent and t > 0:
-                add_recurrent(u, w_rec_t, s_out[b, t - 1], fired)
+            if recurrent:
+                add_recurrent(u, w_rec_t, s_out[b], t, delays, fired)
             for i in range(n):
                 v[i] = beta[i] * v[i] + (u[i] + bias[i])
                 excess = keep_theta[i] * theta[i]
@@ -57,7 +57,7 @@ def forward(a, w_rec_t, neuron, traces, turns):
 
 
 @compiled(nogil=True, error_model="numpy")
-def forward_chip(a, w_rec_t, neuron, traces, turns):
+def forward_chip(a, w_rec_t, delays, neuron, traces, turns):
     """The same as ``lbi.network.neurons.FixedAtrLif``; neuron: int64, in 4096ths, mantissa units, state units."""
     n_samples, n_steps, n = a.shape
     keep_u, keep_v, keep_theta, keep_r = neuron[0], neuron[1], neuron[2], neuron[3]
@@ -76,8 +76,8 @@ def forward_chip(a, w_rec_t, neuron, traces, turns):
         for t in range(n_steps):
             for i in range(n):
                 total[i] = a[b, t, i]
-            if recurrent and t > 0:
-                add_recurrent(total, w_rec_t, s_out[b, t - 1], fired)
+            if recurrent:
+                add_recurrent(total, w_rec_t, s_out[b], t, delays, fired)
             for i in range(n):
                 u[i] = current(u[i], keep_u[i], total[i])
                 v[i] = voltage(v[i], keep_v[i], u[i] + bias[i])
@@ -135,7 +135,7 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a, turns):
 
 @compiled(nogil=True, error_model="numpy")
 def backward_recurrent(
-    traces, grad_s, grad_v, neuron, slope, kind, panels, first_of, entries, values, grad_a, turns
+    traces, grad_s, grad_v, neuron, slope, kind, panels, first_of, entries, values, delays, grad_a, turns
 ):
     """With recurrence, as ``cuba_lif_kernels.backward_recurrent``."""
     s_out, w_out = traces[0], traces[2]
@@ -183,6 +183,9 @@ def backward_recurrent(
                     copied[i] = g_a[i]
             if t > 0:
                 feed_back(n_block, panels, first_of, entries, values, memory)
+                if delays.size > 0:
+                    for k in range(n_block):
+                        send_back(fed[k], grad_s[first + k], t, delays)
         first = claim(turns) * block
 
 

@@ -1,171 +1,165 @@
-"""CUBA-LIF over all steps on CUDA (Triton): one fused kernel per direction; with recurrence, one kernel per step.
+"""CUBA-LIF over all steps on CUDA (Triton); ``lbi.train.layers.scan_cuda`` describes the functions.
 
-The equations are those of ``cuba_lif_kernels``. A program processes a block of neurons of one sample over time, with
-its states in registers. Checked in Triton's interpreter on a CPU only; it has not run on a GPU yet.
+The equations are those of ``cuba_lif_kernels``. ``traces`` are spikes and voltages before reset, states are u and v.
 """
+
+# Triton types its code by what it is called with:
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from lbi.train.layers.surrogate import SURROGATES
+from lbi.train.neurons.arithmetic_cuda import at_once, list_arrivals, product, sum_rows, surrogate
 
-_BLOCK = 128  # neurons per program
-
-
-@triton.jit
-def _forward(  # type: ignore[no-untyped-def]
-    a, fed, state, neuron, spikes, voltages, start, stop, n_steps, n, block: tl.constexpr
-):
-    """Steps start to stop; fed (n_samples, n) is added to the first; state: u, v, each (n_samples, n), in and out."""
-    b = tl.program_id(0)
-    i = tl.program_id(1) * block + tl.arange(0, block)
-    inside = i < n
-    alpha, beta = tl.load(neuron + i, inside), tl.load(neuron + n + i, inside)
-    threshold, bias = tl.load(neuron + 2 * n + i, inside), tl.load(neuron + 3 * n + i, inside)
-    u_at = state + b * n + i
-    v_at = u_at + tl.num_programs(0) * n
-    u, v = tl.load(u_at, inside), tl.load(v_at, inside)
-    for t in range(start, stop):
-        at = (b * n_steps + t).to(tl.int64) * n + i
-        # i * 0 makes the comparison a block: Triton 3.9's interpreter takes no mask from a scalar.
-        u = alpha * u + tl.load(a + at, inside) + tl.load(fed + b * n + i, inside & (i * 0 + t == start), 0.0)
-        v = beta * v + (u + bias)
-        fires = v > threshold
-        tl.store(voltages + at, v, inside)
-        tl.store(spikes + at, fires.to(v.dtype), inside)
-        v = tl.where(fires, 0.0, v)
-    tl.store(u_at, u, inside)
-    tl.store(v_at, v, inside)
+N_STATES = 2
 
 
 @triton.jit
-def _backward(  # type: ignore[no-untyped-def]
+def forward(
+    a,
+    w_by_source,
+    lags,
+    found,
+    neuron,
+    spikes,
     voltages,
+    u_of,
+    v_of,
+    n_steps,
+    n,
+    recurrent: tl.constexpr,
+    lagging: tl.constexpr,
+    blocks: tl.constexpr,
+    block: tl.constexpr,
+    group: tl.constexpr,
+    wide: tl.constexpr,
+):
+    """All steps of a sample: of all neurons with recurrence, otherwise of one block of them."""
+    b = tl.program_id(0)
+    for t in range(n_steps):
+        row = (b * n_steps + t).to(tl.int64) * n
+        if recurrent:
+            count = list_arrivals(spikes, row - n, t, n, lags, found + b * n, lagging, wide)
+            tl.debug_barrier()
+        for j in range(blocks):
+            i = (tl.program_id(1) + j) * block + tl.arange(0, block)
+            inside = i < n
+            alpha, beta = tl.load(neuron + i, inside, 0.0), tl.load(neuron + n + i, inside, 0.0)
+            threshold, bias = (
+                tl.load(neuron + 2 * n + i, inside, 1.0),
+                tl.load(neuron + 3 * n + i, inside, 0.0),
+            )
+            u, v = tl.load(u_of + b * n + i, inside, 0.0), tl.load(v_of + b * n + i, inside, 0.0)
+            arriving = tl.load(a + row + i, inside, 0.0)
+            if recurrent:
+                arriving += sum_rows(w_by_source, found + b * n, count, i, n, group, block)
+            u = alpha * u + arriving
+            v = beta * v + (u + bias)
+            fires = v > threshold
+            tl.store(voltages + row + i, v, inside)
+            tl.store(spikes + row + i, fires.to(v.dtype), inside)
+            tl.store(u_of + b * n + i, u, inside)
+            tl.store(v_of + b * n + i, tl.where(fires, 0.0, v), inside)
+        tl.debug_barrier()
+
+
+@triton.jit
+def backward(
     grad_s,
     grad_v,
-    fed,
-    carried,
+    recurrent_weights,
+    lags,
     neuron,
+    spikes,
+    voltages,
+    grad_u_of,
+    grad_v_of,
     grad_a,
     slope,
-    start,
-    stop,
+    n_samples,
     n_steps,
     n,
     kind: tl.constexpr,
+    with_v: tl.constexpr,
+    recurrent: tl.constexpr,
+    lagging: tl.constexpr,
+    blocks: tl.constexpr,
+    samples: tl.constexpr,
+    block: tl.constexpr,
+    chunk: tl.constexpr,
+):
+    """The same from the last step to the first."""
+    b = tl.program_id(0) * samples + tl.arange(0, samples)[:, None]
+    for back in range(n_steps):
+        row = (b * n_steps + (n_steps - 1 - back)).to(tl.int64) * n
+        for j in range(blocks):
+            i = (tl.program_id(1) + j) * block + tl.arange(0, block)[None, :]
+            inside = (b < n_samples) & (i < n)
+            alpha, beta = tl.load(neuron + i, i < n, 0.0), tl.load(neuron + n + i, i < n, 0.0)
+            threshold = tl.load(neuron + 2 * n + i, i < n, 1.0)
+            g_u = tl.load(grad_u_of + b * n + i, inside, 0.0)
+            g_v = tl.load(grad_v_of + b * n + i, inside, 0.0)
+            v, g_s = tl.load(voltages + row + i, inside, 0.0), tl.load(grad_s + row + i, inside, 0.0)
+            if recurrent:  # noqa: SIM102 - known when compiled; the other is not
+                if back > 0:
+                    fed = product(
+                        grad_a,
+                        row + n,
+                        b < n_samples,
+                        recurrent_weights,
+                        i,
+                        n,
+                        samples,
+                        block,
+                        chunk,
+                    )
+                    if lagging:
+                        fed = at_once(fed, grad_s + row + i, inside, lags, i, n, n_steps - 1 - back)
+                    g_s += fed
+            g_v = tl.where(v > threshold, 0.0, beta * g_v) + g_s * surrogate(v, threshold, slope, kind)
+            if with_v:
+                g_v += tl.load(grad_v + row + i, inside, 0.0)
+            g_u = g_v + alpha * g_u
+            tl.store(grad_a + row + i, g_u, inside)
+            tl.store(grad_u_of + b * n + i, g_u, inside)
+            tl.store(grad_v_of + b * n + i, g_v, inside)
+        tl.debug_barrier()
+
+
+@triton.jit
+def parameter_gradients(
+    grad_v,
+    grad_a,
+    neuron,
+    spikes,
+    voltages,
+    grads,
+    n_samples,
+    n_steps,
+    n,
+    with_v: tl.constexpr,
     block: tl.constexpr,
 ):
-    """Steps stop − 1 down to start; fed joins grad_s in the first; carried: gradients of u, v, in and out."""
-    b = tl.program_id(0)
-    i = tl.program_id(1) * block + tl.arange(0, block)
+    """Of alpha, beta, bias, per sample; dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
+    b, i = tl.program_id(0), tl.program_id(1) * block + tl.arange(0, block)
     inside = i < n
-    alpha, beta = tl.load(neuron + i, inside), tl.load(neuron + n + i, inside)
-    threshold = tl.load(neuron + 2 * n + i, inside, 1.0)
-    u_at = carried + b * n + i
-    v_at = u_at + tl.num_programs(0) * n
-    g_u, g_v = tl.load(u_at, inside), tl.load(v_at, inside)
-    for back in range(stop - start):
-        at = (b * n_steps + stop - 1 - back).to(tl.int64) * n + i
-        v = tl.load(voltages + at, inside)
-        x = slope * (v - threshold) / threshold
-        if kind == 0:
-            h = 1.0 / ((1.0 + tl.abs(x)) * (1.0 + tl.abs(x)))
-        elif kind == 1:
-            h = 1.0 / (1.0 + x * x)
-        else:
-            h = tl.where(tl.abs(x) < 1.0, 1.0, 0.0)
-        kept = tl.where(v > threshold, 0.0, beta * g_v)
-        g_s = tl.load(grad_s + at, inside) + tl.load(fed + b * n + i, inside & (back == 0), 0.0)
-        g_v = kept + g_s * (h / threshold) + tl.load(grad_v + at, inside)
-        g_u = g_v + alpha * g_u
-        tl.store(grad_a + at, g_u, inside)
-    tl.store(u_at, g_u, inside)
-    tl.store(v_at, g_v, inside)
-
-
-class CudaScan(torch.autograd.Function):
-    """``lbi.train.layers.scan.scan`` of CUBA-LIF."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, surrogate: str, slope: float, a: Tensor, recurrent: Tensor | None, *neuron: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Spikes and voltages before reset."""
-        a, parameters = a.contiguous(), torch.stack(neuron)
-        n_samples, n_steps, n = a.shape
-        spikes, voltages = torch.empty_like(a), torch.empty_like(a)
-        state, fed = a.new_zeros(2, n_samples, n), a.new_zeros(n_samples, n)
-        for start, stop in _spans(n_steps, recurrent):
-            if start and recurrent is not None:
-                torch.mm(spikes[:, start - 1], recurrent.T, out=fed)
-            _launch(_forward, a, a, fed, state, parameters, spikes, voltages, start, stop, n_steps, n)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(recurrent, parameters, spikes, voltages)
-        ctx.options = (SURROGATES.index(surrogate), float(slope))
-        return spikes, voltages
-
-    @staticmethod
-    def backward(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
-        """Gradients of a, recurrent, alpha, beta and bias."""
-        recurrent, parameters, spikes, voltages = ctx.saved_tensors
-        kind, slope = ctx.options
-        n_samples, n_steps, n = spikes.shape
-        grad_s, grad_v = (
-            torch.zeros_like(spikes) if grad is None else grad.contiguous() for grad in (grad_s, grad_v)
-        )
-        grad_a = torch.empty_like(spikes)
-        carried, fed = spikes.new_zeros(2, n_samples, n), spikes.new_zeros(n_samples, n)
-        for start, stop in reversed(_spans(n_steps, recurrent)):
-            if stop < n_steps and recurrent is not None:
-                torch.mm(grad_a[:, stop], recurrent, out=fed)
-            _launch(
-                _backward,
-                spikes,
-                voltages,
-                grad_s,
-                grad_v,
-                fed,
-                carried,
-                parameters,
-                grad_a,
-                slope,
-                start,
-                stop,
-                n_steps,
-                n,
-                kind=kind,
-            )
-        grad_recurrent = None
-        if ctx.needs_input_grad[3]:
-            grad_recurrent = grad_a[:, 1:].reshape(-1, n).T @ spikes[:, :-1].reshape(-1, n)
-        alpha, beta, bias = _parameter_gradients(parameters, voltages, grad_a)
-        return None, None, grad_a, grad_recurrent, alpha, beta, None, bias
-
-
-def _spans(n_steps: int, recurrent: Tensor | None) -> list[tuple[int, int]]:
-    """Steps of each launch: all at once, or with recurrence one by one."""
-    return [(0, n_steps)] if recurrent is None else [(t, t + 1) for t in range(n_steps)]
-
-
-def _launch(kernel: Any, like: Tensor, *arguments: Any, **constants: Any) -> None:
-    n_samples, _, n = like.shape
-    with torch.cuda.device(like.device) if like.is_cuda else nullcontext():
-        kernel[(n_samples, triton.cdiv(n, _BLOCK))](*arguments, **constants, block=_BLOCK)
-
-
-def _parameter_gradients(parameters: Tensor, v: Tensor, grad_a: Tensor) -> list[Tensor]:
-    """Gradients of alpha, beta and bias: dL/dv = grad_a[t] − alpha·grad_a[t + 1]; u is found from v."""
-    alpha, beta, threshold, bias = parameters
-    g_v = grad_a.clone()
-    g_v[:, :-1] -= alpha * grad_a[:, 1:]
-    v_before, u_before = torch.zeros_like(v), torch.zeros_like(v)
-    v_before[:, 1:] = torch.where(v > threshold, 0.0, v)[:, :-1]
-    u_before[:, 1:] = (v - beta * v_before - bias)[:, :-1]
-    return [part.sum((0, 1)) for part in (grad_a * u_before, g_v * v_before, g_v)]
+    alpha, beta = tl.load(neuron + i, inside, 0.0), tl.load(neuron + n + i, inside, 0.0)
+    threshold, bias = tl.load(neuron + 2 * n + i, inside, 1.0), tl.load(neuron + 3 * n + i, inside, 0.0)
+    of_alpha, of_beta, of_bias = bias * 0, bias * 0, bias * 0
+    u, v_before = bias * 0, bias * 0
+    for t in range(n_steps):
+        at = (b * n_steps + t).to(tl.int64) * n + i
+        g_u = tl.load(grad_a + at, inside, 0.0)
+        g_v = g_u - alpha * tl.load(grad_a + at + n, inside & (i * 0 + t + 1 < n_steps), 0.0)
+        of_alpha += g_u * u
+        of_beta += g_v * v_before
+        of_bias += g_v
+        v = tl.load(voltages + at, inside, 0.0)
+        u = v - beta * v_before - bias
+        v_before = tl.where(v > threshold, 0.0, v)
+    to, size = grads + b * n + i, n_samples * n
+    tl.store(to, of_alpha, inside)
+    tl.store(to + size, of_beta, inside)
+    tl.store(to + 2 * size, of_bias, inside)

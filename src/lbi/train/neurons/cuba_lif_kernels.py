@@ -16,12 +16,12 @@ from numba import njit
 from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
 from lbi.train.layers.products import feed_back, feedback_memory
-from lbi.train.neurons.arithmetic import add_recurrent, current, through_spikes, voltage
+from lbi.train.neurons.arithmetic import add_recurrent, current, send_back, through_spikes, voltage
 
 
 @compiled(nogil=True, error_model="numpy")
-def forward(a, w_rec_t, neuron, traces, turns):
-    """w_rec_t: (n, n) recurrent weights by source, or (0, 0) for none."""
+def forward(a, w_rec_t, delays, neuron, traces, turns):
+    """w_rec_t: (n, n) recurrent weights by source, or (0, 0) for none; delays: as in ``arithmetic.arrivals``."""
     n_samples, n_steps, n = a.shape
     alpha, beta, threshold, bias = neuron[0], neuron[1], neuron[2], neuron[3]
     s_out, v_out = traces[0], traces[1]
@@ -38,8 +38,8 @@ def forward(a, w_rec_t, neuron, traces, turns):
             s_t = s_out[b, t]
             for i in range(n):
                 u[i] = alpha[i] * u[i] + a_t[i]
-            if recurrent and t > 0:
-                add_recurrent(u, w_rec_t, s_out[b, t - 1], fired)
+            if recurrent:
+                add_recurrent(u, w_rec_t, s_out[b], t, delays, fired)
             for i in range(n):  # loops of few arrays become vector code
                 v_t[i] = beta[i] * v[i] + (u[i] + bias[i])
             for i in range(n):
@@ -50,7 +50,7 @@ def forward(a, w_rec_t, neuron, traces, turns):
 
 
 @compiled(nogil=True, error_model="numpy")
-def forward_chip(a, w_rec_t, neuron, traces, turns):
+def forward_chip(a, w_rec_t, delays, neuron, traces, turns):
     """The same as ``lbi.network.neurons.FixedCubaLif``; neuron: int64, in 4096ths, mantissa units, state units."""
     n_samples, n_steps, n = a.shape
     keep_u, keep_v, vth, bias = neuron[0], neuron[1], neuron[2], neuron[3]
@@ -66,8 +66,8 @@ def forward_chip(a, w_rec_t, neuron, traces, turns):
         for t in range(n_steps):
             for i in range(n):
                 total[i] = a[b, t, i]
-            if recurrent and t > 0:
-                add_recurrent(total, w_rec_t, s_out[b, t - 1], fired)
+            if recurrent:
+                add_recurrent(total, w_rec_t, s_out[b], t, delays, fired)
             for i in range(n):
                 u[i] = current(u[i], keep_u[i], total[i])
                 value = voltage(v[i], keep_v[i], u[i] + bias[i])
@@ -110,11 +110,11 @@ def backward(traces, grad_s, grad_v, neuron, slope, kind, grad_a, turns):
 
 @compiled(nogil=True, error_model="numpy")
 def backward_recurrent(
-    traces, grad_s, grad_v, neuron, slope, kind, panels, first_of, entries, values, grad_a, turns
+    traces, grad_s, grad_v, neuron, slope, kind, panels, first_of, entries, values, delays, grad_a, turns
 ):
     """With recurrence; ``lbi.train.layers.products`` describes how the recurrent weights are given.
 
-    Threads claim as many samples as a vector has lanes, and compute all steps of them.
+    Threads claim as many samples as a vector has lanes, and compute all steps of them. With delays, ``grad_s`` is added to.
     """
     v_out = traces[1]
     n_samples, n_steps, n = v_out.shape
@@ -145,6 +145,9 @@ def backward_recurrent(
                     copied[i] = g_a[i]
             if t > 0:
                 feed_back(n_block, panels, first_of, entries, values, memory)
+                if delays.size > 0:
+                    for k in range(n_block):
+                        send_back(fed[k], grad_s[first + k], t, delays)
         first = claim(turns) * block
 
 

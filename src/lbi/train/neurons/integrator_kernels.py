@@ -17,8 +17,8 @@ from lbi.train.neurons.arithmetic import current, voltage
 
 
 @compiled(nogil=True, error_model="numpy")
-def forward(a, w_rec_t, neuron, traces, turns):
-    """Forward pass; ``w_rec_t`` is not used."""
+def forward(a, w_rec_t, delays, neuron, traces, turns):
+    """Forward pass; ``w_rec_t`` and ``delays`` are not used."""
     n_samples, n_steps, n = a.shape
     alpha, beta, bias = neuron[0], neuron[1], neuron[2]
     s_out, v_out = traces[0], traces[1]
@@ -37,7 +37,7 @@ def forward(a, w_rec_t, neuron, traces, turns):
 
 
 @compiled(nogil=True, error_model="numpy")
-def forward_chip(a, w_rec_t, neuron, traces, turns):
+def forward_chip(a, w_rec_t, delays, neuron, traces, turns):
     """The same as ``lbi.network.neurons.FixedIntegrator``; neuron: int64, in 4096ths and state units."""
     n_samples, n_steps, n = a.shape
     keep_u, keep_v, bias = neuron[0], neuron[1], neuron[2]

@@ -6,9 +6,8 @@ not contracted (``enable_fp_fusion=False``), divisions and roots are correctly r
 A launch reads a table of int64: per chunk the number of its tensor's row; then the rows: mode, size,
 first chunk, and the addresses of the tensors.
 
-This kernel has been checked in Triton's interpreter on a CPU only, where it gives the foreach path's
-bits; it has not run on a GPU yet. Therefore ``fused=None`` leaves CUDA tensors on torch's foreach
-path, and ``fused=True`` is what asks for this one.
+On an H200 its weights after 50 steps equal those of a CPU, as those of the foreach path do, and after five steps those of the foreach path
+on that GPU (``lbi.train.session.gpu_check``). ``fused=None`` takes it once that check has passed on the machine at hand.
 """
 
 from __future__ import annotations

@@ -37,6 +37,12 @@ TIMEOUT_S = 300.0
 GRADIENT_TOLERANCE = 1e-4
 """Largest difference of gradients, relative to the largest: sums of some hundred float32 terms, and a division."""
 
+SHAPE = (19, 12, 300)
+"""Samples, steps, neurons of the scans: more samples and neurons than a program computes at a time."""
+
+WIRINGS = ("feedforward", "recurrent", "recurrent with delays")
+"""What scans are compared with."""
+
 STEP_TOLERANCE = 1e-5
 """The same of weights after five optimizer steps, whose roots and divisions may be rounded otherwise."""
 
@@ -116,7 +122,7 @@ def key_of(device: torch.device) -> str:
     if find_spec("triton") is not None:
         parts.append(str(import_module("triton").__version__))
     folder = Path(gpu.__file__).parent
-    sources = [*sorted(folder.glob("neurons/*_cuda.py")), folder / "optim" / "fused_cuda.py", Path(__file__)]
+    sources = [*sorted(folder.glob("*/*_cuda.py")), Path(__file__)]
     digest = hashlib.sha256("\n".join(parts).encode())
     for source in sources:
         digest.update(source.read_bytes())
@@ -135,32 +141,39 @@ def compare(device: torch.device) -> str:
     for name, model in COMPILED.items():
         if model.kernels is not None and model.kernels.cuda:
             for surrogate in SURROGATES:
-                for recurrent in (False, True):
-                    if found := _scan_difference(name, surrogate, recurrent, device):
-                        return f"{name}, {surrogate}, {'recurrent' if recurrent else 'feedforward'}: {found}"
+                for wiring in WIRINGS:
+                    if found := _scan_difference(name, surrogate, wiring, device):
+                        return f"{name}, {surrogate}, {wiring}: {found}"
     for make in (AdaBreg, LinBreg):
         if found := _step_difference(make, device):
             return f"{make.__name__}: {found}"
     return ""
 
 
-def _scan_difference(name: str, surrogate: str, recurrent: bool, device: torch.device) -> str:
-    n_samples, n_steps, n = 3, 12, 150
+def _scan_difference(name: str, surrogate: str, wiring: str, device: torch.device) -> str:
+    n_samples, n_steps, n = SHAPE
     generator = torch.Generator().manual_seed(7)
 
     def grid(*shape: int, most: int) -> Tensor:
         return (torch.randint(-most, most + 1, shape, generator=generator) / 64.0).to(device).requires_grad_()
 
-    a = grid(n_samples, n_steps, n, most=160)
-    w = grid(n, n, most=6) if recurrent else None
-    half = [torch.full((n,), 0.5, device=device, requires_grad=True) for _ in range(2)]
-    neuron = [*half, torch.ones(n, device=device), grid(n, most=16)]
-    upstream = grid(2, n_samples, n_steps, n, most=64).detach()
-    wanted = [a, *half, neuron[-1], *([] if w is None else [w])]
     model = COMPILED[name]
-    kernel = import_module(f"lbi.train.neurons.{name}_cuda").CudaScan.apply
+    a = grid(n_samples, n_steps, n, most=160)
+    w = None if wiring == "feedforward" else grid(n, n, most=6)
+    delays = torch.arange(n, device=device) % (n_steps + 2) if wiring == WIRINGS[2] else None
+    kept = [torch.full((n,), 0.5, device=device, requires_grad=True) for _ in model.decays]
+    levels = [
+        torch.full((n,), 1.0 if level == "threshold" else 0.25, device=device) for level in model.levels
+    ]
+    neuron = [*kept, *levels, grid(n, most=16)]
+    upstream = grid(2, n_samples, n_steps, n, most=64).detach()
+    wanted = [a, *kept, neuron[-1], *([] if w is None else [w])]
+    kernel = import_module("lbi.train.layers.scan_cuda").CudaScan.apply
     results = []
-    for run in (kernel(surrogate, 4.0, a, w, *neuron), model.reference(a, w, neuron, surrogate, 4.0)):
+    for run in (
+        kernel(model, surrogate, 4.0, delays, a, w, *neuron),
+        model.reference(a, w, neuron, surrogate, 4.0, delays),
+    ):
         loss = sum((weight * part).sum() for weight, part in zip(upstream, run, strict=True))
         results.append((run, torch.autograd.grad(loss, wanted)))
     (fused, fused_grads), (plain, plain_grads) = results
