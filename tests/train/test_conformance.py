@@ -31,11 +31,13 @@ def tiny() -> Dataset:
     return Dataset("tiny", {"train": data, "test": data}, n_classes=2, n_steps=12, input_shape=(8,))
 
 
+@pytest.mark.parametrize("delay", [0, 4])
 @pytest.mark.parametrize("name", list(MODELS))
-def test_an_epoch_of_training_moves_the_weights(name):
+def test_an_epoch_of_training_moves_the_weights(name, delay):
     hidden, readout = (name, "spike_count") if MODELS[name].floats.spikes else ("cuba_lif", "membrane_mean")
     options = {"hidden": [6], "epochs": 1, "batch_size": 8, "neuron": hidden, "readout": readout}
-    more = {"recurrent": True, "optimizer": "adam", "train_decays": True, "bias": True, "threshold": 0.3}
+    options |= {"recurrent": True, "recurrent_delay": delay, "current_decay": [0.5, 0.4]}
+    more = {"optimizer": "adam", "train_decays": True, "bias": True, "threshold": 0.3}
     trainer = Trainer(make_config("tiny", None, {**options, **more}), tiny())
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     trainer.run()
@@ -52,6 +54,8 @@ def test_an_epoch_of_training_moves_the_weights(name):
     spikes = trainer.train.spikes[:4]
     run = trainer.model.double()(torch.from_numpy(spikes))
     traces = oracle.simulate(network_of(trainer.model), spikes)
+    longest = max(projection.max_delay for projection in network.projections)
+    assert longest == max(delay, 1)  # from the second part, evaluated after the first; from the first to it one more
     assert name in {population.neuron.model for population in network.populations}
     output = run[-1][0 if readout == "spike_count" else 1].detach().numpy()
     np.testing.assert_allclose(output, traces.output, rtol=1e-9, atol=1e-9)

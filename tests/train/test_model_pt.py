@@ -64,6 +64,42 @@ def test_a_model_comes_back_as_it_was(model, path):
     assert all(torch.equal(module.state_dict()[key], value) for key, value in model.state_dict().items())
 
 
+def test_delays_of_recurrent_synapses_come_back(tmp_path):
+    hidden = PopulationConfig(
+        "hidden", 5, (0.5, 0.4), (0.25, 0.5), (1.5, 1.0), recurrent=True, recurrent_delay=2
+    )
+    model = SpikingNetwork(ModelConfig((6,), (hidden, CONFIG.populations[1])), seed=4)
+    save_model(model, tmp_path / "model.pt")
+    module, _ = load_module(tmp_path / "model.pt")
+    assert module.config == model.config
+    delays = {
+        (projection.source, projection.target): np.unique(
+            np.stack([projection.weights.indices, projection.delay]), axis=1
+        ).T.tolist()
+        for projection in load_model(tmp_path / "model.pt").projections
+        if projection.source.startswith("hidden") and projection.target != "output"
+    }
+    # Neurons 0 to 2 and 3 to 4 have 0, 1, 2 and 0, 1; from the first part to the second, evaluated after it, one step more.
+    assert delays == {
+        ("hidden_1", "hidden_1"): [[0, 0], [1, 1], [2, 2]],
+        ("hidden_2", "hidden_1"): [[0, 0], [1, 1]],
+        ("hidden_1", "hidden_2"): [[0, 1], [1, 2], [2, 3]],
+        ("hidden_2", "hidden_2"): [[0, 0], [1, 1]],
+    }
+    assert (
+        "recurrent_delay" not in CONFIG.to_dict()["populations"][0]
+    )  # files stay as earlier versions read them
+
+
+@pytest.mark.parametrize("delay", [-1, 63, 10**12, 1.5])
+def test_a_wrong_delay_is_one_clear_problem(path, delay):
+    rewrite(path, lambda content: content["config"]["populations"][0].update(recurrent_delay=delay))
+    with pytest.raises(InputError) as caught:
+        load_model(path)
+    assert len(caught.value.problems) == 1
+    assert "recurrent" in str(caught.value)
+
+
 def test_exact_zeros_become_absent_synapses(tmp_path, model):
     with torch.no_grad():
         model.layers["hidden"].weight[1] = 0.0

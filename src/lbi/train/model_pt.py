@@ -240,7 +240,7 @@ def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str,
         populations += _populations(layer, state_of, shape)
         projections += _forward_projections(sources, layer, state_of["weight"], before)
         if layer.recurrent:
-            projections += _recurrent_projections(layer.parts, state_of["recurrent"])
+            projections += _recurrent_projections(layer, state_of["recurrent"])
         sources = layer.parts
     if len(sources) > 1:
         problems = Problems()
@@ -297,21 +297,18 @@ def _forward_projections(
     ]
 
 
-def _recurrent_projections(parts: Mapping[str, slice], weight: Tensor) -> list[Projection]:
+def _recurrent_projections(layer: PopulationConfig, weight: Tensor) -> list[Projection]:
     """The blocks of recurrent weights; they receive the previous step even if their source is evaluated first."""
-    order = list(parts)
-    array = _array(weight)
-    return [
-        Projection(
-            f"{source}_to_{target}",
-            source,
-            target,
-            CsrMatrix.from_dense(array[rows, columns]),
-            delay=int(order.index(source) < order.index(target)),
-        )
-        for target, rows in parts.items()
-        for source, columns in parts.items()
-    ]
+    order, array, delays = list(layer.parts), _array(weight), np.array(layer.delays, np.uint8)
+    found = []
+    for target, rows in layer.parts.items():
+        for source, columns in layer.parts.items():
+            weights = CsrMatrix.from_dense(array[rows, columns])
+            delay: Any = int(order.index(source) < order.index(target))
+            if layer.recurrent_delay:
+                delay = delay + delays[columns][weights.indices]
+            found.append(Projection(f"{source}_to_{target}", source, target, weights, delay=delay))
+    return found
 
 
 def _array(tensor: Tensor) -> np.ndarray:

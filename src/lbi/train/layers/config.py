@@ -15,7 +15,7 @@ from typing import Any
 
 from lbi import records
 from lbi.errors import InputError, Problems, Rule
-from lbi.network.fixedpoint import DECAY_BITS
+from lbi.network.fixedpoint import DECAY_BITS, LAVA_FORMATS
 from lbi.network.graph import READOUTS, is_name
 from lbi.train.layers.mantissas import chip_formats
 from lbi.train.layers.surrogate import SURROGATES
@@ -39,6 +39,7 @@ SURROGATE = Rule("unknown-surrogate", "{allowed}")
 SLOPE = Rule("slope", "above 0")
 NEURON_MODEL = Rule("neuron-model", "{allowed}")
 RECURRENCE = Rule("recurrence", "neurons that spike, and no convolution")
+RECURRENT_DELAY = Rule("recurrent-delay", "0 to {longest} timesteps")
 PARTS = Rule("parts", "one per part of each of {allowed}, none of the others")
 DECAY = Rule("decay-range", f"{{low}}/{GRID} to {{high}}/{GRID} (lost per step)")
 
@@ -68,6 +69,7 @@ class PopulationConfig:
         train_decays: Whether decays are trained.
         neuron: Name of the neuron model, a row of ``lbi.train.neurons.NEURONS``.
         wiring: How it is connected to the layer before.
+        recurrent_delay: Longest of the ``delays``, in timesteps.
         options: The model's other parameters by name, which are also accepted as keyword arguments.
     """
 
@@ -81,6 +83,7 @@ class PopulationConfig:
     train_decays: bool = False
     neuron: str = "cuba_lif"
     wiring: Wiring = ALL_TO_ALL
+    recurrent_delay: int = 0
     options: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __init__(
@@ -116,7 +119,14 @@ class PopulationConfig:
         """Plain types only; the options stand beside the other fields, under their own names."""
         plain = asdict(self)
         options = plain.pop("options")
+        if not self.recurrent_delay:
+            del plain["recurrent_delay"]
         return {**plain, **dict.fromkeys(ALWAYS_WRITTEN, ()), **options}
+
+    @property
+    def delays(self) -> tuple[int, ...]:
+        """Timesteps that the spikes of each neuron take to the layer itself beyond one: 0 to the longest, over and over."""
+        return tuple(i % (self.recurrent_delay + 1) for i in range(self.n))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -171,6 +181,8 @@ class ModelConfig:
                 repr(population.name),
             )
             N_NEURONS.check(problems, min(population.sizes) >= 1, where, f"{population.n} neurons")
+            lag, longest = population.recurrent_delay, LAVA_FORMATS["delay"].maximum
+            RECURRENT_DELAY.check(problems, 0 <= lag <= longest, where, lag, longest=longest)
             _check_neuron(population, where, problems)
         self._check_wiring(problems)
         READOUT.check(

@@ -52,6 +52,7 @@ class PopulationLayer(nn.Module):
     weight: nn.Parameter
     recurrent: nn.Parameter | None
     bias: nn.Parameter | None
+    delays: Tensor | None
     part: Tensor
     scale: Tensor
 
@@ -69,6 +70,8 @@ class PopulationLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape[0])) if config.bias else None
         sizes = torch.tensor(config.sizes)
         self.register_buffer("part", torch.arange(len(sizes)).repeat_interleave(sizes), persistent=False)
+        lags = torch.tensor(config.delays) if config.recurrent and config.recurrent_delay else None
+        self.register_buffer("delays", lags, persistent=False)
         for name in self.neuron.fixed:
             level = torch.tensor(config.parameter(name), dtype=torch.float64)[self.part]
             self.register_buffer(name, level, persistent=False)
@@ -117,13 +120,15 @@ class PopulationLayer(nn.Module):
             neuron = [*kept, *(level.to(dtype) for level in levels), bias]
             few = self.only_living
             a = self.arriving(spikes, self.weight, only_living=few)
-            return scan(self.neuron, a, self.recurrent, neuron, surrogate, slope, only_living=few)
+            return scan(
+                self.neuron, a, self.recurrent, neuron, surrogate, slope, only_living=few, delays=self.delays
+            )
         scale = self.scale[self.part]
         a = self.arriving(spikes, mantissas(self.weight, scale[:: self.per_row]))
         recurrent = None if self.recurrent is None else mantissas(self.recurrent, scale)
         whole = [(level.double() * scale).round().to(dtype) for level in levels]
         neuron = [*kept, *whole, chip_bias(bias, scale, self.part)]
-        return scan(self.neuron, a, recurrent, neuron, surrogate, slope, chip=True)
+        return scan(self.neuron, a, recurrent, neuron, surrogate, slope, chip=True, delays=self.delays)
 
     def arriving(self, spikes: Tensor, weight: Tensor, *, only_living: bool = False) -> Tensor:
         """The synaptic input from spikes of the source, both (n_samples, n_steps, …)."""

@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Interval
 
 from lbi import records
 from lbi.errors import LbiError, Problems, Rule, UsageError
+from lbi.network.fixedpoint import LAVA_FORMATS
 from lbi.network.graph import READOUTS
 from lbi.records import OneOf, Place, Rules, Takes
 from lbi.train.layers.model import ALWAYS_WRITTEN, GRID, SHARED, ModelConfig, PopulationConfig
@@ -34,6 +35,8 @@ from lbi.train.session.presets import COST_OF_SPIKES, FEW, PRESETS, RATE_PENALTY
 
 SCHEDULES = ("cosine", "settled", "constant")
 PRECISIONS = ("float", "chip")
+
+LONGEST_DELAY = LAVA_FORMATS["delay"].maximum
 
 Count = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0)]
@@ -71,6 +74,7 @@ WRITTEN_IF_CHOSEN = (
     "prune_from",
     "update_every",
     "drop",
+    "recurrent_delay",
 )
 """Options that files leave out at their default, so that they stay the same as those of earlier versions."""
 
@@ -94,6 +98,8 @@ class TrainConfig:
         hidden: the hidden populations: neurons (128), convolutions ("16c3", "16c5s2") and sums over squares ("p2"), see
             ``lbi.train.session.hidden``.
         recurrent: whether hidden populations that are no convolutions are recurrent.
+        recurrent_delay: the longest of the fixed delays of recurrent synapses in timesteps, beyond the one step that all take; those
+            of a population's neurons are 0, 1, … up to it, over and over.
         neuron: model of hidden populations, a row of ``lbi.network.neurons.MODELS`` that spikes.
         current_decay: fraction lost per timestep, a multiple of 1/4096; several values split each hidden population
             into parts.
@@ -168,6 +174,7 @@ class TrainConfig:
     # network
     hidden: tuple[Any, ...] = (128,)
     recurrent: bool = False
+    recurrent_delay: Annotated[int, Interval(ge=0, le=LONGEST_DELAY)] = 0
     neuron: str = "cuba_lif"
     current_decay: tuple[CurrentDecay, ...] = (0.5,)
     voltage_decay: tuple[VoltageDecay, ...] = (0.25,)
@@ -321,10 +328,12 @@ class TrainConfig:
                 own[key] = tuple(value * level if in_thresholds else value for level in threshold)
             options = {key: value for key, value in own.items() if key in model.parameters}
             shared = {key: options.pop(key, ()) for key in SHARED}
+            recurrent = self.recurrent and name != "output" and not wiring.channels
             return PopulationConfig(
                 name,
                 n,
-                recurrent=self.recurrent and name != "output" and not wiring.channels,
+                recurrent=recurrent,
+                recurrent_delay=self.recurrent_delay if recurrent else 0,
                 bias=self.bias,
                 train_decays=self.train_decays,
                 neuron=neuron,

@@ -17,6 +17,7 @@ from lbi.train.session.config import TrainConfig, make_config
 NETWORK = (
     "hidden",
     "recurrent",
+    "recurrent_delay",
     "neuron",
     "current_decay",
     "voltage_decay",
