@@ -55,7 +55,9 @@ def test_an_epoch_of_training_moves_the_weights(name, delay):
     run = trainer.model.double()(torch.from_numpy(spikes))
     traces = oracle.simulate(network_of(trainer.model), spikes)
     longest = max(projection.max_delay for projection in network.projections)
-    assert longest == max(delay, 1)  # from the second part, evaluated after the first; from the first to it one more
+    assert longest == max(
+        delay, 1
+    )  # from the second part, evaluated after the first; from the first to it one more
     assert name in {population.neuron.model for population in network.populations}
     output = run[-1][0 if readout == "spike_count" else 1].detach().numpy()
     np.testing.assert_allclose(output, traces.output, rtol=1e-9, atol=1e-9)
