@@ -55,9 +55,7 @@ def test_an_epoch_of_training_moves_the_weights(name, delay):
     run = trainer.model.double()(torch.from_numpy(spikes))
     traces = oracle.simulate(network_of(trainer.model), spikes)
     longest = max(projection.max_delay for projection in network.projections)
-    assert longest == max(
-        delay, 1
-    )  # from the second part, evaluated after the first; from the first to it one more
+    assert longest == max(delay, 1)  # the first part's reach the second, evaluated later, one step later
     assert name in {population.neuron.model for population in network.populations}
     output = run[-1][0 if readout == "spike_count" else 1].detach().numpy()
     np.testing.assert_allclose(output, traces.output, rtol=1e-9, atol=1e-9)
@@ -80,6 +78,13 @@ def test_every_option_of_a_model_is_an_option_of_training(name):
         factor = hidden.threshold[0] if key in record.levels else 1.0
         assert hidden.parameter(key) == (changed[key] * factor,)
     assert make_config(None, None, config.to_dict()) == config
+
+
+def test_one_option_of_a_model_leaves_the_others_of_a_preset():
+    own = make_config("psmnist", None, {}).neuron_options
+    changed = make_config("psmnist", None, {"threshold_step": 0.7}).neuron_options
+    assert own["threshold_decay"] != default_options()["threshold_decay"]
+    assert changed == {**own, "threshold_step": 0.7}
 
 
 @pytest.mark.parametrize("name", list(MODELS))

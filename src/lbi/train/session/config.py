@@ -442,6 +442,8 @@ def make_config(
         chosen["density"] = 1.0  # the budget alone decides, and leaves few weights
     if alone or chosen.get("density", TrainConfig.density) <= FEW:
         chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
+    own_options = presets.get("", {}).get("neuron_options", {})
+    chosen["neuron_options"] = {**own_options, **given.get("neuron_options", {})}
     spends = any(str(text).split("=")[0] in COST_OF_SPIKES for text in asked.get("budget", ()))
     if spends and not RATE_PENALTY.keys() & asked.keys():
         chosen |= RATE_PENALTY

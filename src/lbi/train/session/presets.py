@@ -45,6 +45,20 @@ _PIXELS: dict[str, dict[str, Any]] = {
     "linbreg": {"lr": 0.3},
 }
 
+_LONG: dict[str, Any] = {
+    "recurrent_delay": 62,
+    "neuron": "atrlif",
+    "current_decay": (0.6, 0.6, 0.6),
+    "voltage_decay": (0.1, 0.02, 0.005),
+    "neuron_options": {"threshold_decay": 0.003, "threshold_step": 0.2},
+    "output_voltage_decay": 0.02,
+    "slope": 16.0,
+    "batch_size": 256,
+    "epochs": 56,
+    "initial_density": 1.0,
+}
+"""Of psmnist, beyond those of psdigits: memory over 784 steps."""
+
 _IMAGES: dict[str, dict[str, Any]] = {
     "": {
         "hidden": ("16c3", "p2", "32c3", "p2", 128),
@@ -66,13 +80,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {"": {}, "adam": {"lr": 5e-3}},
     "mnist": _IMAGES,
     "psdigits": _PIXELS,
-    "psmnist": {**_PIXELS, "": {**_PIXELS[""], "batch_size": 128, "epochs": 20}},
+    "psmnist": {**_PIXELS, "": {**_PIXELS[""], **_LONG}},
     "shd": _SPOKEN,
     "ssc": {**_SPOKEN, "": {**_SPOKEN[""], "channel_jitter": 2.0}},
 }
 """Data set → optimizer ("" for all; "…, few": at density ``FEW`` or less) → defaults that differ from those of ``TrainConfig``.
 
-Those of psmnist and ssc have not been tried.
+Those of ssc have not been tried.
 """
 
 COST_OF_SPIKES = ("energy", "synops", "time")
