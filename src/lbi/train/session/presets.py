@@ -28,6 +28,7 @@ _PIXELS: dict[str, dict[str, Any]] = {
     "": {
         "hidden": (256,),
         "recurrent": True,
+        "recurrent_delay": 20,
         "encoding": {"code": "on_off"},
         "current_decay": (0.6,),
         "voltage_decay": (0.1,),
@@ -42,6 +43,7 @@ _PIXELS: dict[str, dict[str, Any]] = {
         "average": 0.005,
     },
     "adam": {"lr": 5e-3},
+    "adabreg": {"initial_density": 1.0, "shrink": 0.3},
     "linbreg": {"lr": 0.3},
 }
 
