@@ -82,7 +82,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {"": {}, "adam": {"lr": 5e-3}},
     "mnist": _IMAGES,
     "psdigits": _PIXELS,
-    "psmnist": {**_PIXELS, "": {**_PIXELS[""], **_LONG}},
+    "psmnist": {**_PIXELS, "": {**_PIXELS[""], **_LONG}, "adabreg": {}},
     "shd": _SPOKEN,
     "ssc": {**_SPOKEN, "": {**_SPOKEN[""], "channel_jitter": 2.0}},
 }
