@@ -28,6 +28,7 @@ import numpy as np
 
 import lbi
 from lbi import datasets
+from lbi.system import toml
 from lbi.train.session.budget import Budget
 from lbi.train.session.budget_control import as_network
 from lbi.train.session.config import make_config
@@ -53,6 +54,9 @@ def main() -> int:
     parser.add_argument("--chip", default="loihi1")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=None, help="hidden neurons instead of the preset's")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="options as of lbi-train --set"
+    )
     parser.add_argument("--ways", nargs="*", default=["weights", "density", "rows", "columns", "64", "32"])
     options = parser.parse_args()
     print(
@@ -82,7 +86,11 @@ def measured(
         Accuracy in float and on integers, certified and tested use over the limit, lowest and highest energy in nJ (NaN
         without a cost set), SynOps, neuron updates, density, and whether the budget is met.
     """
-    given: dict[str, Any] = {"seed": seed, **SETTINGS.get(way, {})}
+    given: dict[str, Any] = {
+        "seed": seed,
+        **toml.parse("\n".join(options.set), "--set"),
+        **SETTINGS.get(way, {}),
+    }
     if way == "density":
         given["density"] = densities[seed]
     else:
