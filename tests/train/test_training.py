@@ -13,8 +13,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 
+from support.command import call  # noqa: E402
+
 import lbi  # noqa: E402
 from lbi import datasets  # noqa: E402
+from lbi.cli import train as command  # noqa: E402
 from lbi.datasets import SpikeData  # noqa: E402
 from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.train import SpikingNetwork, network_of  # noqa: E402
@@ -434,3 +437,17 @@ def test_a_users_own_spikes_train(tmp_path, rng):
     # two classes told apart by which half of the channels fires: 3 channels × 10 steps, 0.6 against 0.05
     assert complete(prepare(config, outputs), outputs)["accuracy"]["test"] >= 0.9
     assert isinstance(prepare(config, outputs).train, SpikeData)
+
+
+def test_a_model_in_place_of_a_checkpoint_and_the_reverse_say_which_option_takes_it(tmp_path):
+    outputs = Outputs(tmp_path / "model.pt")
+    trainer = prepare(small(epochs=0), outputs)
+    save_checkpoint(trainer, outputs.checkpoint)
+    complete(trainer, Outputs(tmp_path / "model.pt"))
+    save_checkpoint(trainer, outputs.checkpoint)
+    done = call(command.main, "--resume", outputs.model, "-o", tmp_path / "new.pt")
+    assert (done.code, len(done.errors)) == (3, 1)
+    assert "fix: it is a trained model: train on from it with --from" in done.errors[0]
+    done = call(command.main, "--from", outputs.checkpoint, "-o", tmp_path / "new.pt")
+    assert (done.code, len(done.errors)) == (3, 1)
+    assert "fix: it is the state of a run: finish it with lbi-train --resume" in done.errors[0]

@@ -13,6 +13,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ FOREIGN = Rule(
     "format {name!r}, as lbi-train writes it",
     "a state_dict does not say how its layers connect: give lbi-export the function that builds the model, --arch FILE.py:FUNCTION",
 )
+OWN_FORMATS = {
+    "lbi.model": "it is a trained model: train on from it with --from",
+    "lbi.checkpoint": "it is the state of a run: finish it with lbi-train --resume",
+}
+"""Format → what to do with such a file where another one is wanted."""
+
 VERSION = Rule("version", "version {version}", "update lbi-snn, or write the file with this version")
 MISSING = Rule("file-missing", "a {name} file", "check the path")
 TRUNCATED = Rule("file-broken", "a {name} file", "it may be truncated: copy or write it again")
@@ -110,9 +117,11 @@ def read(path: str | Path, expected: tuple[str, int], oldest: int = 1) -> dict[s
     if not isinstance(content.get("format"), str) or content["format"] != name:
         keys = ", ".join(repr(key) for key in list(content)[:4]) + (", …" if len(content) > 4 else "")
         what = "a bare state_dict" if _is_state_dict(content) else "a dictionary of another program"
+        rule = FOREIGN
         if "format" in content:
             what = f"format {content['format']!r}"
-        raise InputError(FOREIGN.broken(where, f"{what} with keys {keys or '(none)'}", name=name))
+            rule = replace(FOREIGN, fix=OWN_FORMATS.get(str(content["format"]), FOREIGN.fix))
+        raise InputError(rule.broken(where, f"{what} with keys {keys or '(none)'}", name=name))
     found = content.get("version")
     if not isinstance(found, int) or isinstance(found, bool) or not oldest <= found <= version:
         raise InputError(
