@@ -10,9 +10,14 @@ torch = pytest.importorskip("torch")
 from pathlib import Path  # noqa: E402
 
 from lbi.datasets.base import Dataset, SpikeData  # noqa: E402
+from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.network.neurons import MODELS  # noqa: E402
 from lbi.simulation import oracle  # noqa: E402
-from lbi.train import network_of  # noqa: E402
+from lbi.train import (  # noqa: E402
+    ModelConfig,
+    PopulationConfig,
+    network_of,
+)
 from lbi.train.neurons import COMPILED  # noqa: E402
 from lbi.train.optim.regularizers import Regularizer  # noqa: E402
 from lbi.train.session.config import default_options, make_config, option_hints, spiking  # noqa: E402
@@ -78,6 +83,22 @@ def test_every_option_of_a_model_is_an_option_of_training(name):
         factor = hidden.threshold[0] if key in record.levels else 1.0
         assert hidden.parameter(key) == (changed[key] * factor,)
     assert make_config(None, None, config.to_dict()) == config
+
+
+@pytest.mark.parametrize("dataset", ["psdigits", "psmnist"])
+def test_an_option_that_a_file_leaves_out_is_not_read_as_a_presets(dataset):
+    config = make_config(dataset, None, {"recurrent_delay": 0})
+    assert "recurrent_delay" not in config.to_dict()
+    assert make_config(None, None, {}, config.to_dict()) == config
+    assert make_config(dataset, None, {}).recurrent_delay > 0
+
+
+def test_delays_need_recurrence():
+    assert make_config("psdigits", None, {"recurrent": False}).recurrent_delay == 0
+    with pytest.raises(UsageError, match=r"recurrent_delay: 5; allowed: 0 without recurrence"):
+        make_config("digits", None, {"recurrent_delay": 5})
+    with pytest.raises(InputError, match="recurrent-delay"):
+        ModelConfig((4,), (PopulationConfig("output", 2, (0.5,), (0.5,), recurrent_delay=1),))
 
 
 def test_one_option_of_a_model_leaves_the_others_of_a_preset():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ WIRINGS = [(False, "none"), (True, "none"), (True, "some")]
 """Recurrent or not, and with which delays."""
 
 
-def random_scan(model, seed: int, recurrent: bool, dtype=torch.float64):
+def random_scan(model, seed: int, recurrent: bool, dtype=torch.float64, n: int = N):
     """Input, recurrent weights, and the model's (n,) parameters: about a third of the steps fire."""
     g = torch.Generator().manual_seed(seed)
 
@@ -44,11 +46,11 @@ def random_scan(model, seed: int, recurrent: bool, dtype=torch.float64):
     def rand(*shape):
         return torch.rand(*shape, generator=g, dtype=torch.float64).to(dtype)
 
-    a = randn(N_SAMPLES, N_STEPS, N).requires_grad_()
-    w = (randn(N, N) * 0.5).requires_grad_() if recurrent else None
-    kept = [rand(N).requires_grad_() for _ in model.decays]
-    levels = [(0.5 if name == "threshold" else 0.0) + rand(N) for name in model.levels]
-    return a, w, [*kept, *levels, (randn(N) * 0.2).requires_grad_()]
+    a = randn(N_SAMPLES, N_STEPS, n).requires_grad_()
+    w = (randn(n, n) * 0.5).requires_grad_() if recurrent else None
+    kept = [rand(n).requires_grad_() for _ in model.decays]
+    levels = [(0.5 if name == "threshold" else 0.0) + rand(n) for name in model.levels]
+    return a, w, [*kept, *levels, (randn(n) * 0.2).requires_grad_()]
 
 
 def flat(a, w, neuron):
@@ -120,6 +122,25 @@ def test_the_cuda_kernels_equal_autograd_through_the_plain_loop(
     assert torch.equal(results[0][0], results[1][0])
     for ours, theirs in zip(*results, strict=True):
         assert float(theirs.detach().abs().max()) > 0
+        torch.testing.assert_close(ours, theirs, **FLOAT64)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("model", WITH_KERNELS, ids=lambda model: model.name)
+def test_the_cuda_kernels_take_neurons_and_weights_block_by_block(model, cuda_scan, monkeypatch):
+    scans = sys.modules["lbi.train.layers.scan_cuda"]
+    for name, size in (("_BLOCK", 16), ("_CHUNK", 16), ("_GROUP", 2)):
+        monkeypatch.setattr(scans, name, size)
+    a, w, neuron = random_scan(model, 5, True, n=37)
+    lags = torch.arange(37) % 5
+    results = []
+    for run in (
+        cuda_scan(model, "fast_sigmoid", 2.5, lags, a, w, *neuron),
+        model.reference(a, w, neuron, "fast_sigmoid", 2.5, lags),
+    ):
+        results.append((*run, *torch.autograd.grad(run[0].sum() + run[1].sum(), flat(a, w, neuron))))
+    assert torch.equal(results[0][0], results[1][0])
+    for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, **FLOAT64)
 
 

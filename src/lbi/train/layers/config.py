@@ -39,7 +39,7 @@ SURROGATE = Rule("unknown-surrogate", "{allowed}")
 SLOPE = Rule("slope", "above 0")
 NEURON_MODEL = Rule("neuron-model", "{allowed}")
 RECURRENCE = Rule("recurrence", "neurons that spike, and no convolution")
-RECURRENT_DELAY = Rule("recurrent-delay", "0 to {longest} timesteps")
+RECURRENT_DELAY = Rule("recurrent-delay", "0 to {longest} timesteps (none without recurrence)")
 PARTS = Rule("parts", "one per part of each of {allowed}, none of the others")
 DECAY = Rule("decay-range", f"{{low}}/{GRID} to {{high}}/{GRID} (lost per step)")
 
@@ -182,6 +182,7 @@ class ModelConfig:
             )
             N_NEURONS.check(problems, min(population.sizes) >= 1, where, f"{population.n} neurons")
             lag, longest = population.recurrent_delay, LAVA_FORMATS["delay"].maximum
+            longest = longest if population.recurrent else 0
             RECURRENT_DELAY.check(problems, 0 <= lag <= longest, where, lag, longest=longest)
             _check_neuron(population, where, problems)
         self._check_wiring(problems)

@@ -83,6 +83,7 @@ LATER = Rule("option", "a share of the epochs below shrink ({shrink})")
 BUDGETED = Rule("option", "adabreg or linbreg", "leave --optimizer at adabreg")
 SETTLED = Rule("option", "above 0 with a budget", "leave settle at its preset")
 
+FEEDBACK = Rule("option", "0 without recurrence", "add --recurrent")
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
 
@@ -262,6 +263,8 @@ class TrainConfig:
             n = len(self.current_decay)
             ranked = self.layer_densities != "global" or self.optimizer not in ("set", "rigl")
             PER_LAYER.check(problems, ranked, "layer_densities", f"'global' with {self.optimizer}")
+            reaches = self.recurrent or self.recurrent_delay == 0
+            FEEDBACK.check(problems, reaches, "recurrent_delay", self.recurrent_delay)
             later = self.prune_from < self.shrink or self.optimizer != "prune"
             LATER.check(problems, later, "prune_from", self.prune_from, shrink=self.shrink)
             DECAYS.check(problems, n >= 1, "current_decay", "no value")
@@ -420,6 +423,8 @@ def make_config(
     problems = Problems()
     own = of_today(own, str(file), problems)
     options = of_today(options, "options", problems)
+    if saved:  # what a file leaves out is not a preset's
+        saved = {**{name: getattr(TrainConfig, name, {}) for name in WRITTEN_IF_CHOSEN}, **saved}
     saved = of_today(saved or {}, "the earlier run", problems)
     asked = {**own, **options}
     given = {**saved, **asked}
@@ -437,12 +442,15 @@ def make_config(
     optimizer = str(given.get("optimizer", TrainConfig.optimizer))
     if optimizer in OPTIMIZERS and OPTIMIZERS[optimizer].masks is not None:
         optimizer = "adam"  # masks over the weights that Adam moves
-    chosen = {**presets.get("", {}), **presets.get(optimizer, {}), **given, "dataset": str(name)}
+    chosen = {**presets.get("", {}), **presets.get(optimizer, {})}
+    own_options = chosen.get("neuron_options", {})
+    chosen |= {**given, "dataset": str(name)}
     if alone := bool(chosen.get("budget")) and "density" not in given:
         chosen["density"] = 1.0  # the budget alone decides, and leaves few weights
     if alone or chosen.get("density", TrainConfig.density) <= FEW:
         chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
-    own_options = presets.get("", {}).get("neuron_options", {})
+    if not (chosen.get("recurrent") or "recurrent_delay" in asked):
+        chosen["recurrent_delay"] = 0
     chosen["neuron_options"] = {**own_options, **given.get("neuron_options", {})}
     spends = any(str(text).split("=")[0] in COST_OF_SPIKES for text in asked.get("budget", ()))
     if spends and not RATE_PENALTY.keys() & asked.keys():

@@ -122,7 +122,7 @@ def key_of(device: torch.device) -> str:
     if find_spec("triton") is not None:
         parts.append(str(import_module("triton").__version__))
     folder = Path(gpu.__file__).parent
-    sources = [*sorted(folder.glob("*/*_cuda.py")), Path(__file__)]
+    sources = [*sorted(folder.glob("*/*_cuda.py")), folder / "layers" / "scan.py", Path(__file__)]
     digest = hashlib.sha256("\n".join(parts).encode())
     for source in sources:
         digest.update(source.read_bytes())
