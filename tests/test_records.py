@@ -62,6 +62,8 @@ def test_plain_values_become_records():
         ({"flag": 1}, "wrong-type: file, flag: 1; allowed: true or false"),
         ({"extra": 1}, "wrong-type: file, extra: 1; allowed: a table"),
         ({"rat": 1}, "unknown-key: file: has 'rat', which this version does not know (did you mean 'rate'?)"),
+        ({0: 1}, "unknown-key: file: has 0, which this version does not know"),
+        ({None: 1}, "unknown-key: file: has 'None', which this version does not know"),
         ({"parts": "two"}, "wrong-type: file, parts: 'two'; allowed: a list of tables"),
         ({"parts": [3]}, "wrong-type: file, parts[0]: 3; allowed: a table"),
         (

@@ -184,7 +184,7 @@ class Table:
     def _faults(self, entry: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Fault]:
         """The faults described by one of pydantic's errors."""
         name, within = entry["loc"][0], list(entry["loc"][1:])
-        if entry["type"] == "extra_forbidden":
+        if entry["type"] in ("extra_forbidden", "invalid_key"):  # the latter: a key that is no text
             near = get_close_matches(str(name), self.hints, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             found = f"has {name!r}, which this version does not know{hint}"
