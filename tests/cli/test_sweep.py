@@ -135,6 +135,18 @@ def test_one_failure_does_not_end_a_sweep_and_only_the_rest_is_run_again(tmp_pat
     assert (again["n_reused"], again["trials"][0]) == (1, record["trials"][0])
 
 
+@pytest.mark.parametrize("name", ["model.pt.ckpt", "model.pt", "metrics.csv", "result.json", "error.txt"])
+def test_a_folder_in_place_of_a_trials_file_is_an_error_of_the_trial(name, tmp_path):
+    (tmp_path / "trial" / name).mkdir(parents=True)
+    arguments = ["--dataset", "digits", "--hidden", "4", "--epochs", "0"]
+    result = run_trial(str(tmp_path / "trial"), arguments, "loihi1")
+    if name == "error.txt":  # a trial that does not fail needs none
+        assert "accuracy" in result
+    else:
+        assert all(name in line and "internal" not in line for line in result["error"])
+    assert (tmp_path / "trial" / name).is_dir()
+
+
 def test_a_killed_trial_continues_from_what_it_left_with_equal_results(tmp_path):
     arguments = [*SMALL[:-1], "3", "--seed", "4"]
     whole = run_trial(str(tmp_path / "whole"), arguments, "loihi1")

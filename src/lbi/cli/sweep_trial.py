@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from annotated_types import Ge, Interval
 from lbi import records
 from lbi._version import __version__
 from lbi.errors import InputError, LbiError
-from lbi.system.atomic import atomic_write
+from lbi.system.atomic import atomic_write, check_writable
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 Amount = Annotated[float, Ge(0)]
@@ -78,14 +79,16 @@ def run_trial(folder: str, arguments: Sequence[str], chip: str) -> dict[str, Any
     if finished is not None:
         return finished
     try:
+        check_writable(where / "result.json")
         result = _run(where, arguments, chip)
+        with atomic_write(where / "result.json") as new:
+            new.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except LbiError as error:
         return _failed(where, [str(problem) for problem in error.problems])
     except Exception as error:  # a trial that fails for any reason must not end the others
         return _failed(where, [f"internal: {type(error).__name__}: {' '.join(str(error).split())}"])
-    with atomic_write(where / "result.json") as new:
-        new.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    (where / "error.txt").unlink(missing_ok=True)
+    with suppress(OSError):  # a folder of this name is not ours
+        (where / "error.txt").unlink(missing_ok=True)
     return result
 
 
@@ -108,8 +111,11 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def _failed(folder: Path, lines: list[str]) -> dict[str, Any]:
-    with atomic_write(folder / "error.txt") as new:
-        new.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path = folder / "error.txt"
+    with suppress(InputError):
+        check_writable(path)
+        with atomic_write(path) as new:
+            new.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return {"error": lines}
 
 
@@ -127,7 +133,8 @@ def _run(folder: Path, arguments: Sequence[str], chip: str) -> dict[str, Any]:
                 {"checkpoint": read_checkpoint(outputs.checkpoint)} if outputs.checkpoint.exists() else begin
             )
         except InputError:
-            outputs.checkpoint.unlink()  # damaged: the trial starts again, with equal results
+            if outputs.checkpoint.is_file():  # otherwise it is refused as an output
+                outputs.checkpoint.unlink()  # damaged: the trial starts again, with equal results
         complete(prepare(config, outputs, **begin), outputs)
     model, meta = load_module(outputs.model)
     record = {key: value for key, value in meta["training"].items() if key not in ("config", "teacher")}
