@@ -187,7 +187,7 @@ def definition(shape, fits, axons):
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_the_search_finds_what_the_definition_says(seed):
-    """Any tile may fit or not, whatever fits around it; few different numbers of axons, so that ties are frequent."""
+    """Any tile may fit or not, and tells nothing of those around it; few different numbers of axons, so that ties are frequent."""
     rng = np.random.default_rng(seed)
     shape = (int(rng.integers(1, 5)), int(rng.integers(1, 10)), int(rng.integers(1, 10)))
     most, share = int(rng.integers(1, prod(shape) + 1)), rng.choice([0.5, 0.9, 0.99, 1.0])

@@ -23,7 +23,7 @@ MODULES = (
 
 @contextmanager
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ModuleType]]:
-    """The first two of ``MODULES``, imported anew so that their kernels are interpreted.
+    """The first two of ``MODULES``, imported again so that their kernels are interpreted.
 
     Triton decides when a function is decorated; its own library is loaded by then, so what the kernels take from there is
     decorated again.

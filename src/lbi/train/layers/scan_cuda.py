@@ -1,4 +1,4 @@
-"""``scan`` on CUDA: one Triton kernel forward and one backward, whatever the number of steps, with or without recurrence.
+"""``scan`` on CUDA: one Triton kernel forward and one backward for all steps, with or without recurrence.
 
 A kernel's program takes all steps of a sample, or of a few: without recurrence of a block of neurons, with recurrence of all of them, so
 that no other program's spikes are needed. Forward it adds up the recurrent weights of the neurons that spiked; backward it
