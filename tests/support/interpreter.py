@@ -25,8 +25,8 @@ MODULES = (
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ModuleType]]:
     """The first two of ``MODULES``, imported again so that their kernels are interpreted.
 
-    Triton decides when a function is decorated; its own library is loaded by then, so what the kernels take from there is
-    decorated again.
+    Triton chooses between compiler and interpreter when a function is decorated. Its own library is already loaded, so the
+    functions that the kernels take from it are decorated again.
     """
     triton = pytest.importorskip("triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
