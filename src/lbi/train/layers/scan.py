@@ -7,7 +7,7 @@ its float record in plain PyTorch: the definition that the kernels are tested ag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -329,15 +329,36 @@ class FusedScan(torch.autograd.Function):
         if ctx.needs_input_grad[7]:
             sent = delayed(spikes, lags) if lags.numel() else spikes
             grad_recurrent = recurrent_gradient(sent, grad_a, living if only_living else None)
-        grads: list[Tensor | None] = [None] * model.n_parameters
-        trained = [*range(len(model.decays)), model.n_parameters - 1]
-        if any(ctx.needs_input_grad[8 + i] for i in trained):
-            parts = spikes.new_empty(len(trained), spikes.shape[0], spikes.shape[2])
+
+        def by_sample() -> Tensor:
+            parts = spikes.new_empty(len(model.decays) + 1, spikes.shape[0], spikes.shape[2])
             inner = arrays(traces, g_v, grad_a, parameters, parts)
             run(kernels.parameter_gradients, spikes.numel(), *inner)
-            for i, part in zip(trained, parts.sum(1), strict=True):
-                grads[i] = part
+            return parts
+
+        grads = parameter_gradients(model, ctx.needs_input_grad[8:], by_sample)
         return None, None, None, None, None, None, grad_a, grad_recurrent, *grads
+
+
+def parameter_gradients(
+    model: NeuronModel, needed: Sequence[bool], by_sample: Callable[[], Tensor]
+) -> list[Tensor | None]:
+    """The gradients of a scan's parameters: those of decays and bias are sums over samples, levels have none.
+
+    Args:
+        model: the neuron model.
+        needed: whether each parameter needs one.
+        by_sample: finds those of decays and bias, (n_decays + 1, n_samples, n); called only if one is needed.
+
+    Returns:
+        One per parameter.
+    """
+    grads: list[Tensor | None] = [None] * model.n_parameters
+    trained = [*range(len(model.decays)), model.n_parameters - 1]
+    if any(needed[i] for i in trained):
+        for i, part in zip(trained, by_sample().sum(1), strict=True):
+            grads[i] = part
+    return grads
 
 
 def delayed(spikes: Tensor, delays: Tensor) -> Tensor:

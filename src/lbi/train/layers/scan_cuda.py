@@ -8,6 +8,7 @@ multiplies by all of them. The sizes were the fastest of eight that were tried o
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 import triton
 from torch import Tensor
 
-from lbi.train.layers.scan import delayed
+from lbi.train.layers.scan import delayed, parameter_gradients
 from lbi.train.layers.surrogate import SURROGATES
 
 _BLOCK = 256
@@ -104,12 +105,8 @@ class CudaScan(torch.autograd.Function):
         if ctx.needs_input_grad[5]:
             sent = spikes if delays is None else delayed(spikes, delays)
             grad_recurrent = grad_a[:, 1:].reshape(-1, n).T @ sent[:, :-1].reshape(-1, n)
-        grads: list[Tensor | None] = [None] * model.n_parameters
-        trained = [*range(len(model.decays)), model.n_parameters - 1]
-        if any(ctx.needs_input_grad[6 + i] for i in trained):
-            parts = _parameter_gradients(model, g_v, grad_a, parameters, traces, with_v)
-            for i, part in zip(trained, parts.sum(1), strict=True):
-                grads[i] = part
+        find = partial(_parameter_gradients, model, g_v, grad_a, parameters, traces, with_v)
+        grads = parameter_gradients(model, ctx.needs_input_grad[6:], find)
         return None, None, None, None, grad_a, grad_recurrent, *grads
 
 
