@@ -33,6 +33,9 @@ UNITS: Mapping[str, Mapping[str, float]] = {
 }
 """Resource → unit → its size in bits, pJ or ns; the empty unit is a plain number."""
 
+UPDATES = "neuron updates"
+"""The part of the energy that is paid per neuron and timestep (``lbi.chip.events.PARTS``)."""
+
 EXAMPLES = "cores=1, memory=64KiB, synops=1200, energy=40nJ or energy=40nJ@COSTS, time=5us"
 
 SHAPE = Rule("budget", f"NAME=VALUE such as {EXAMPLES}")
@@ -75,6 +78,17 @@ class Limit:
         shares = (share.sum() for share in cost.placement.utilization.values())
         return float(max(shares, default=0.0)) / self.limit
 
+    def update(self, cost: CostBreakdown) -> float | None:
+        """The share of the limit that an average neuron update takes; None for limits other than energy, and without prices."""
+        if self.name != "energy":
+            return None
+        names = [self.costs] if self.costs else list(cost.energy)
+        prices = [cost.parts[name] for name in names if name in cost.parts]
+        if not prices:
+            return None
+        dearest = max(prices, key=lambda parts: sum(parts.values()))
+        return dearest[UPDATES] / cost.neuron_updates / (self.limit * UNITS[self.name][self.unit])
+
     def _used(self, cost: CostBreakdown) -> float:
         if self.name == "cores":
             return float(cost.placement.n_cores)
@@ -96,11 +110,13 @@ class Use:
         limit: the limit.
         used: in the limit's unit; infinite if the network does not fit the chip.
         fill: share of the allowed cores' fullest resource that is taken; of cores only, whose number moves in jumps.
+        update: share of the limit that an average neuron update takes; of energy only.
     """
 
     limit: Limit
     used: float
     fill: float | None = None
+    update: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -191,7 +207,9 @@ class Budget:
             cost = estimate(fixed, spikes=spikes, chip=self.profile).sparse
         except FitError:
             return tuple(Use(limit, math.inf) for limit in self.limits)
-        return tuple(Use(limit, limit.used(cost), limit.fill(cost)) for limit in self.limits)
+        return tuple(
+            Use(limit, limit.used(cost), limit.fill(cost), limit.update(cost)) for limit in self.limits
+        )
 
 
 def worst(uses: tuple[Use, ...]) -> Use:

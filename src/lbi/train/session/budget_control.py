@@ -6,6 +6,11 @@ a network that is still dense tells at which density it will be within its limit
 schedule moves half of the way there (in logarithms) at each measurement, and ``DensityController`` underneath turns it into λ.
 Once the set of weights is fixed, a network that is over its budget loses its weakest weights, a tenth at most at a time; the
 rest is trained on.
+
+A neuron costs an update in every timestep, as much energy as many weights. ``update_share`` limits the updates of hidden
+neurons to a share of what the readout's updates leave of an energy budget. All neurons but the strongest lose their weights while the density
+falls (``lbi.train.optim.neuron_groups``), and the budget goes to the weights of the others.
+
 After the last epoch the network is certified on more samples and, if it is a little over, trimmed by bisection.
 """
 
@@ -13,6 +18,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +30,7 @@ from lbi.network.graph import Network
 from lbi.train.layers.model import SpikingNetwork
 from lbi.train.model_pt import to_network
 from lbi.train.optim.density import DensityController
+from lbi.train.optim.neuron_groups import Population, keep
 from lbi.train.session.averaging import Average
 from lbi.train.session.budget import Budget, Use, worst
 
@@ -60,10 +67,24 @@ class BudgetController:
         highest: density that is not exceeded.
         spikes: the training samples, (n_samples, n_steps, n_in).
         epochs: epochs of the run.
+        settling: epochs after which the set of weights is fixed.
+        update_share: share of an energy budget, without the readout's updates, for the updates of hidden neurons; 1 for
+            any number of neurons.
     """
 
-    def __init__(self, budget: Budget, highest: float, spikes: Spikes, epochs: int) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        highest: float,
+        spikes: Spikes,
+        epochs: int,
+        *,
+        settling: int = 1,
+        update_share: float = 1.0,
+    ) -> None:
         self.budget, self.highest = budget, highest
+        self.settling, self.update_share = settling, update_share
+        self.update: float | None = None
         self.every = max(1, epochs // CHECKS)
         self.density = min(highest, 0.1)
         self.history: list[tuple[float, float]] = []
@@ -85,11 +106,17 @@ class BudgetController:
         Returns:
             True if weights were removed from a settled network.
         """
+        if self.update is not None and not controller.settled:
+            *hidden, output = (layer.config.n for layer in model.populations())
+            keep(hidden_groups(model), self.allowed(epoch, sum(hidden), output), controller.optimizer)
         if epoch % self.every:
             return False
         now = controller.density()
         with nullcontext() if average is None else average.in_place():
-            ratio = worst(self.budget.measure(as_network(model), self._sample)).ratio
+            uses = self.budget.measure(as_network(model), self._sample)
+        ratio = worst(uses).ratio
+        if self.update_share < 1:
+            self.update = max((use.update for use in uses if use.update is not None), default=self.update)
         self.history.append((now, ratio if math.isfinite(ratio) else -1.0))
         if not controller.settled:
             self._plan(now, ratio)
@@ -100,6 +127,20 @@ class BudgetController:
         if average is not None:
             average.mask()
         return True
+
+    def allowed(self, epoch: int, n: int, n_out: int) -> int:
+        """Hidden neurons that may have weights: all at the start, from ``settling`` on as many as their share pays for.
+
+        Args:
+            epoch: epochs done.
+            n: hidden neurons of the network.
+            n_out: neurons of its output.
+        """
+        if self.update is None:
+            return n
+        paid = self.update_share * (1 / self.update - n_out)
+        left = (1 - min(1.0, epoch / self.settling) ** 2) ** 2
+        return min(n, round(max(paid, 1.0) + left * (n - paid)))
 
     def _plan(self, now: float, ratio: float) -> None:
         """Set the density that the set of weights shall have when it is fixed."""
@@ -151,19 +192,34 @@ class BudgetController:
 
     def state_dict(self) -> dict[str, Any]:
         """The state in plain types."""
-        return {"density": self.density, "history": [list(entry) for entry in self.history]}
+        state = {"density": self.density, "history": [list(entry) for entry in self.history]}
+        return state if self.update is None else {**state, "update": self.update}
 
     def load_state_dict(self, state: Any) -> None:
         """Continue from a saved state; raises InputError for anything else."""
         try:
             density = float(state["density"])
             history = [(float(one), float(other)) for one, other in state["history"]]
+            update = state.get("update")
+            update = None if update is None else float(update)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(STATE.broken("--resume, budget", "another state")) from error
-        figures = np.array([density, *(figure for entry in history for figure in entry)])
-        if not (np.all(np.isfinite(figures)) and 0 < density <= 1):
+        figures = np.array([density, update or 1.0, *(figure for entry in history for figure in entry)])
+        if not (np.all(np.isfinite(figures)) and 0 < density <= 1 and (update is None or update > 0)):
             raise InputError(STATE.broken("--resume, budget", f"density {density}"))
-        self.density, self.history = density, history
+        self.density, self.history, self.update = density, history, update
+
+
+def hidden_groups(model: SpikingNetwork) -> list[Population]:
+    """The weights of the hidden neurons of a network without convolutions, whose neurons share weights."""
+    layers = model.populations()
+    return [
+        Population(
+            tuple(w for w in (layer.weight, layer.recurrent) if w is not None),
+            tuple(w for w in (after.weight, layer.recurrent) if w is not None),
+        )
+        for layer, after in pairwise(layers)
+    ]
 
 
 @torch.no_grad()

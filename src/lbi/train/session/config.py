@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Interval
 
 from lbi import records
-from lbi.errors import LbiError, Problems, Rule, UsageError
+from lbi.errors import Problems, Rule, UsageError
 from lbi.network.fixedpoint import LAVA_FORMATS
 from lbi.network.graph import READOUTS
 from lbi.records import OneOf, Place, Rules, Takes
@@ -26,12 +26,12 @@ from lbi.train.neurons import NEURONS
 from lbi.train.optim.choices import OPTIMIZERS
 from lbi.train.optim.masks import DISTRIBUTIONS
 from lbi.train.optim.regularizers import Regularizer
-from lbi.train.session.budget import Budget
+from lbi.train.session.budget_options import check_budget, under_budget
 from lbi.train.session.device import DEVICES
 from lbi.train.session.given import of_today, parted, read_toml
 from lbi.train.session.hidden import check as check_hidden
 from lbi.train.session.hidden import wirings
-from lbi.train.session.presets import COST_OF_SPIKES, FEW, PRESETS, RATE_PENALTY
+from lbi.train.session.presets import FEW, PRESETS
 
 SCHEDULES = ("cosine", "settled", "constant")
 PRECISIONS = ("float", "chip")
@@ -75,14 +75,12 @@ WRITTEN_IF_CHOSEN = (
     "update_every",
     "drop",
     "recurrent_delay",
+    "update_share",
 )
 """Options that files leave out at their default, so that they stay the same as those of earlier versions."""
 
 PER_LAYER = Rule("option", "uniform or erdos_renyi: these methods keep the number of weights of each layer")
 LATER = Rule("option", "a share of the epochs below shrink ({shrink})")
-BUDGETED = Rule("option", "adabreg or linbreg", "leave --optimizer at adabreg")
-SETTLED = Rule("option", "above 0 with a budget", "leave settle at its preset")
-
 FEEDBACK = Rule("option", "0 without recurrence", "add --recurrent")
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
@@ -164,6 +162,7 @@ class TrainConfig:
         rate_low: lowest rate without penalty, in spikes per neuron and timestep.
         rate_high: highest rate without penalty.
         activity: weight of the squared distance to these rates.
+        update_share: share of an energy budget, without the readout's updates, that updates of hidden neurons may take; 1 for any.
 
     Raises:
         UsageError: naming every option that is out of range.
@@ -238,6 +237,7 @@ class TrainConfig:
     rate_low: NotNegative = 0.0
     rate_high: NotNegative = 1.0
     activity: NotNegative = 0.0
+    update_share: Share = 1.0
 
     def __post_init__(self) -> None:
         n_parts = 1
@@ -259,7 +259,7 @@ class TrainConfig:
                 Regularizer.named(self.regularizer, self.lamda, self.regularizer_options)
             except UsageError as error:
                 problems.take(error)
-            self._check_budget(problems)
+            check_budget(self, problems)
             n = len(self.current_decay)
             ranked = self.layer_densities != "global" or self.optimizer not in ("set", "rigl")
             PER_LAYER.check(problems, ranked, "layer_densities", f"'global' with {self.optimizer}")
@@ -270,16 +270,6 @@ class TrainConfig:
             DECAYS.check(problems, n >= 1, "current_decay", "no value")
             PARTS.check(problems, len(self.voltage_decay) == n, "voltage_decay", self.voltage_decay, n=n)
         problems.raise_as(UsageError)
-
-    def _check_budget(self, problems: Problems) -> None:
-        try:
-            Budget.read(self.budget, self.chip)
-        except LbiError as error:
-            problems.take(error)
-        sparse = not self.budget or OPTIMIZERS[self.optimizer].sparse
-        BUDGETED.check(problems, sparse, "budget", f"with {self.optimizer!r}")
-        settles = not self.budget or self.settle > 0
-        SETTLED.check(problems, settles, "settle", "0 with a budget")
 
     def _check_neuron(self, problems: Problems) -> None:
         names = spiking()
@@ -452,9 +442,7 @@ def make_config(
     if not (chosen.get("recurrent") or "recurrent_delay" in asked):
         chosen["recurrent_delay"] = 0
     chosen["neuron_options"] = {**own_options, **given.get("neuron_options", {})}
-    spends = any(str(text).split("=")[0] in COST_OF_SPIKES for text in asked.get("budget", ()))
-    if spends and not RATE_PENALTY.keys() & asked.keys():
-        chosen |= RATE_PENALTY
+    chosen |= under_budget(asked)
     for whole, part in parts.items():
         chosen[whole] = {**chosen.get(whole, {}), **part}
     return TrainConfig(**chosen)

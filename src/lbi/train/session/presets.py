@@ -91,11 +91,5 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 Those of ssc have not been tried.
 """
 
-COST_OF_SPIKES = ("energy", "synops", "time")
-"""Budgets of what grows with the spikes."""
-
-RATE_PENALTY = {"activity": 10.0, "rate_high": 0.05}
-"""Under such a budget: the loss penalizes firing rates above a twentieth (docs/results.md says what that gains)."""
-
 FEW = 0.05
 """Density up to which a data set's settings for few weights apply."""

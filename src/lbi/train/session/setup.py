@@ -17,6 +17,7 @@ from lbi.train.optim.sparse_init import sparse_init_
 from lbi.train.session.budget import Budget
 from lbi.train.session.budget_control import BudgetController
 from lbi.train.session.config import TrainConfig
+from lbi.train.session.schedule import settling_epoch
 
 
 def make_optimizer(
@@ -81,4 +82,13 @@ def make_budget(config: TrainConfig, spikes: Spikes) -> BudgetController | None:
         A new control.
     """
     budget = Budget.read(config.budget, config.chip)
-    return None if budget is None else BudgetController(budget, config.density, spikes, config.epochs)
+    if budget is None:
+        return None
+    return BudgetController(
+        budget,
+        config.density,
+        spikes,
+        config.epochs,
+        settling=settling_epoch(config),
+        update_share=config.update_share,
+    )

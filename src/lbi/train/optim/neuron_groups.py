@@ -1,0 +1,80 @@
+"""Neurons as groups of weights: all that enters or leaves one, over every projection of its population.
+
+A neuron that no weight leaves or enters is removed from the network before it is deployed
+(``lbi.quantization.compaction``). ``keep`` sets all but the n strongest groups to 0, as iterative hard thresholding does
+with single coefficients (Blumensath, Davies, Appl. Comput. Harmon. Anal. 27(3), 2009, DOI 10.1016/j.acha.2009.04.002). A recurrent weight
+is in the groups of both of its neurons. So this is not the nearest point with n non-zero groups, which would be a
+combinatorial search, but its usual greedy approximation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MOMENTS = ("exp_avg", "momentum_buffer")
+"""Entries of an optimizer's state that would move a weight on after it was set to 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """The weights of a population's neurons.
+
+    Attributes:
+        rows: weights (n, n_source), of which neuron i is entered by row i.
+        columns: weights (n_target, n), of which neuron i is left by column i; a recurrent one is in both.
+    """
+
+    rows: tuple[Tensor, ...]
+    columns: tuple[Tensor, ...]
+
+    def strengths(self) -> Tensor:
+        """(n,) sum of the magnitudes of the weights that enter or leave each neuron; 0 without any of either."""
+        enter = torch.stack([weight.detach().abs().sum(1) for weight in self.rows]).sum(0)
+        leave = torch.stack([weight.detach().abs().sum(0) for weight in self.columns]).sum(0)
+        return torch.where((enter > 0) & (leave > 0), enter + leave, torch.zeros_like(enter))
+
+
+@torch.no_grad()
+def keep(populations: Iterable[Population], n: int, optimizer: torch.optim.Optimizer) -> int:
+    """Set all weights of all but the strongest neurons to 0, with their duals and momentum; ties go to the lower index.
+
+    A population keeps one neuron at least.
+
+    Args:
+        populations: the populations that compete.
+        n: neurons to keep over all of them.
+        optimizer: the optimizer of the weights.
+
+    Returns:
+        Number of neurons whose weights were not all 0 before, and are now.
+    """
+    populations = list(populations)
+    strengths = [population.strengths() for population in populations]
+    firsts = [int(strength.argmax()) for strength in strengths]
+    ranked = [strength.clone() for strength in strengths]
+    for strength, first in zip(ranked, firsts, strict=True):
+        strength[first] = torch.inf
+    order = torch.cat(ranked).argsort(descending=True, stable=True)
+    dropped = torch.ones(order.numel(), dtype=torch.bool, device=order.device)
+    dropped[order[: max(n, len(populations))]] = False
+    parts = dropped.split([strength.numel() for strength in strengths])
+    for population, part in zip(populations, parts, strict=True):
+        for weight in population.rows:
+            for tensor in _tensors(weight, optimizer):
+                tensor[part] = 0
+        for weight in population.columns:
+            for tensor in _tensors(weight, optimizer):
+                tensor[:, part] = 0
+    return sum(int((part & (strength > 0)).sum()) for part, strength in zip(parts, strengths, strict=True))
+
+
+def _tensors(weight: Tensor, optimizer: torch.optim.Optimizer) -> list[Any]:
+    """A weight with its dual and momentum."""
+    state = optimizer.state.get(weight, {})
+    own = [state.get(name) for name in ("dual", *MOMENTS)]
+    return [weight, *(tensor for tensor in own if tensor is not None)]

@@ -1,0 +1,57 @@
+"""Options of a run that go with a budget: settings that it brings along, and what it does not go with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lbi.errors import LbiError, Problems, Rule
+from lbi.train.optim.choices import OPTIMIZERS
+from lbi.train.session.budget import Budget
+
+COST_OF_SPIKES = ("energy", "synops", "time")
+"""Budgets of what grows with the spikes."""
+
+RATE_PENALTY = {"activity": 10.0, "rate_high": 0.05}
+"""Under such a budget: the loss penalizes firing rates above a twentieth (docs/results.md says what that gains)."""
+
+BUDGETED = Rule("option", "adabreg or linbreg", "leave --optimizer at adabreg")
+SETTLED = Rule("option", "above 0 with a budget", "leave settle at its preset")
+SHARED = Rule("option", "1 without an energy budget, and with convolutions or pooling", "leave it out")
+
+
+def under_budget(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that a budget brings along, unless they are chosen.
+
+    Args:
+        asked: options of the file and the command, among them ``budget``.
+
+    Returns:
+        Option → value.
+    """
+    spends = bool(_names(asked.get("budget", ())) & set(COST_OF_SPIKES))
+    return dict(RATE_PENALTY) if spends and not RATE_PENALTY.keys() & asked.keys() else {}
+
+
+def check_budget(config: Any, problems: Problems) -> None:
+    """Note everything that is wrong with a run's budget, and options that do not go with it.
+
+    Args:
+        config: the ``TrainConfig``.
+        problems: receives the problems.
+    """
+    try:
+        Budget.read(config.budget, config.chip)
+    except LbiError as error:
+        problems.take(error)
+    sparse = not config.budget or OPTIMIZERS[config.optimizer].sparse
+    BUDGETED.check(problems, sparse, "budget", f"with {config.optimizer!r}")
+    SETTLED.check(problems, not config.budget or config.settle > 0, "settle", "0 with a budget")
+    single = all(isinstance(layer, int) for layer in config.hidden)
+    shares = config.update_share == 1 or (single and "energy" in _names(config.budget))
+    SHARED.check(problems, shares, "update_share", config.update_share)
+
+
+def _names(budget: Any) -> set[str]:
+    """The names of the limits, well-formed or not."""
+    return {str(text).split("=")[0].strip() for text in budget}

@@ -1,0 +1,171 @@
+"""Neurons as groups of weights: which ones stay, against plain loops; how many an energy budget pays for."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from support.handmade_networks import two_layer_network  # noqa: E402
+
+import lbi  # noqa: E402
+from lbi import datasets  # noqa: E402
+from lbi.errors import InputError, UsageError  # noqa: E402
+from lbi.train import L1, AdaBreg, LinBreg  # noqa: E402
+from lbi.train.optim.neuron_groups import Population, keep  # noqa: E402
+from lbi.train.session.budget import Budget, Limit  # noqa: E402
+from lbi.train.session.budget_control import BudgetController, as_network  # noqa: E402
+from lbi.train.session.config import make_config  # noqa: E402
+from lbi.train.session.loop import Trainer  # noqa: E402
+
+
+def two_hidden(rng, n=(6, 5), n_in=4, n_out=3):
+    """Weights of two recurrent hidden populations and an output, half of them 0, by name."""
+    shapes = {
+        "in": (n[0], n_in),
+        "rec0": (n[0], n[0]),
+        "between": (n[1], n[0]),
+        "rec1": (n[1], n[1]),
+        "out": (n_out, n[1]),
+    }
+    return {
+        name: torch.nn.Parameter(torch.tensor(rng.normal(size=shape) * (rng.random(shape) < 0.5)))
+        for name, shape in shapes.items()
+    }
+
+
+def loops(weights, n_kept):
+    """The same in plain loops: which neurons keep their weights, and the weights then."""
+    names = (("in", "rec0", "between"), ("between", "rec1", "out"))
+    values = {name: weight.detach().numpy().copy() for name, weight in weights.items()}
+    strengths = []
+    for k, (before, recurrent, after) in enumerate(names):
+        for i in range(values[recurrent].shape[0]):
+            enter = sum(abs(w) for w in values[before][i]) + sum(abs(w) for w in values[recurrent][i])
+            leave = sum(abs(row[i]) for row in values[after]) + sum(abs(row[i]) for row in values[recurrent])
+            strengths.append((enter + leave if enter > 0 and leave > 0 else 0.0, k, i))
+    best = [max(s for s in strengths if s[1] == k) for k in (0, 1)]
+    others = sorted((s for s in strengths if s not in best), reverse=True)
+    kept = {(k, i) for _, k, i in [*best, *others][: max(n_kept, 2)]}
+    for k, (before, recurrent, after) in enumerate(names):
+        for i in range(values[recurrent].shape[0]):
+            if (k, i) not in kept:
+                values[before][i, :] = values[recurrent][i, :] = 0
+                values[recurrent][:, i] = values[after][:, i] = 0
+    return values
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("n_kept", [0, 3, 7, 11, 20])
+def test_kept_neurons_are_those_of_plain_loops(seed, n_kept):
+    weights = two_hidden(np.random.default_rng(seed))
+    expected = loops(weights, n_kept)
+    populations = [
+        Population((weights["in"], weights["rec0"]), (weights["between"], weights["rec0"])),
+        Population((weights["between"], weights["rec1"]), (weights["out"], weights["rec1"])),
+    ]
+    before = sum(int((population.strengths() > 0).sum()) for population in populations)
+    n_dropped = keep(populations, n_kept, AdaBreg(list(weights.values())))
+    for name, weight in weights.items():
+        assert np.array_equal(weight.detach().numpy(), expected[name]), name
+    assert n_dropped == before - min(before, max(n_kept, 2))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda p: AdaBreg(p, 0.01, L1(0.1)), lambda p: LinBreg(p, 0.01, L1(0.1), momentum=0.9)],
+    ids=["adabreg", "linbreg"],
+)
+def test_dropped_neurons_do_not_move_on(make):
+    weights = two_hidden(np.random.default_rng(3))
+    optimizer = make(list(weights.values()))
+    sum((weight * 3 + 1).square().sum() for weight in weights.values()).backward()
+    optimizer.step()
+    population = Population((weights["in"], weights["rec0"]), (weights["between"], weights["rec0"]))
+    keep([population], 2, optimizer)
+    dropped = population.strengths() == 0
+    assert int(dropped.sum()) == 4
+    duals = [optimizer.state[weight]["dual"] for weight in weights.values()]
+    assert not duals[0][dropped].any()
+    assert not duals[1][:, dropped].any()
+    assert not duals[2][:, dropped].any()
+    for weight in weights.values():
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    assert torch.equal(population.strengths() == 0, dropped)
+
+
+def test_an_update_is_priced_by_hand():
+    """Six active and three inactive updates (tests/costing/test_estimation.py), of 9 nJ; the dearer list is SANA-FE's."""
+    fixed, spikes = two_layer_network()
+    cost = lbi.estimate(fixed, spikes=spikes).sparse
+    davies, sanafe = (6 * 81 + 3 * 52) / 9, (6 * 72.8 + 3 * 51.2) / 9
+    assert Limit("energy", 9.0, "nJ", "davies2018").update(cost) == pytest.approx(davies / 9000)
+    assert Limit("energy", 9.0, "nJ").update(cost) == pytest.approx(sanafe / 9000)
+    assert Limit("synops", 9.0, "").update(cost) is None
+    assert Limit("time", 9.0, "us").update(cost) is None
+
+
+def test_the_number_of_neurons_falls_to_what_the_share_pays():
+    """Updates of 0.4 % of the limit: 250, of them 10 of the output; a quarter of the others is 60 hidden neurons."""
+    budget = Budget.read(("energy=1nJ",), "loihi1")
+    spikes = np.zeros((1, 1, 1), np.uint8)
+    control = BudgetController(budget, 1.0, spikes, 50, settling=40, update_share=0.25)
+    assert control.allowed(20, 128, 10) == 128  # nothing is measured yet
+    control.update = 0.004
+    allowed = [control.allowed(epoch, 128, 10) for epoch in range(50)]
+    assert allowed[0] == 128
+    assert allowed[20] == round(60 + 0.75**2 * 68)
+    assert allowed[40:] == [60] * 10
+    assert allowed == sorted(allowed, reverse=True)
+    control.update = 0.2  # five updates: fewer than the output's
+    assert control.allowed(40, 128, 10) == 1
+    control.update = 1e-4
+    assert control.allowed(40, 128, 10) == 128
+
+
+def test_a_run_keeps_the_neurons_that_its_energy_pays_and_resumes_bit_for_bit():
+    digits = datasets.load("digits")
+    options = {"budget": ["energy=12nJ"], "chip": "loihi1", "epochs": 6, "update_share": 0.2}
+    config = make_config("digits", None, options)
+    whole, checkpoints = Trainer(config, digits), {}
+    whole.on_epoch = lambda trainer: checkpoints.update(
+        {trainer.progress.epoch: copy.deepcopy(trainer.checkpoint())}
+    )
+    whole.run()
+    assert whole.uses[0].met
+    n_paid = 0.2 * (1 / whole.budget.update - 10)
+    fixed = lbi.compact(lbi.quantize(as_network(whole.model), "loihi1"))
+    assert 20 < fixed.populations[0].n <= round(n_paid) < 40
+    again = Trainer(config, digits)
+    again.restore(checkpoints[3])
+    again.run()
+    assert again.budget.state_dict() == whole.budget.state_dict()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name
+    broken = {**checkpoints[3], "budget": {**checkpoints[3]["budget"], "update": -0.1}}
+    with pytest.raises(InputError, match="a density and finite figures"):
+        Trainer(config, digits).restore(broken)
+
+
+def test_the_share_is_written_only_if_chosen():
+    options = {"budget": ["energy=12nJ"], "chip": "loihi1"}
+    assert "update_share" not in make_config("digits", None, options).to_dict()
+    chosen = make_config("digits", None, {**options, "update_share": 0.2})
+    assert make_config(None, None, {}, chosen.to_dict()) == chosen
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"budget": ["synops=100"], "chip": "loihi1"},
+        {"budget": ["energy=12nJ"], "chip": "loihi1", "hidden": ("4c3", "p2", 16)},
+    ],
+)
+def test_a_share_of_no_energy_or_of_shared_weights_is_refused(options):
+    with pytest.raises(UsageError, match=r"update_share: 0\.2; allowed: 1 without an energy budget"):
+        make_config("digits", None, {**options, "update_share": 0.2})
