@@ -33,7 +33,8 @@ SCRIPT = "run_lava.py"
 NEURON_MODEL = Rule(
     "neuron-model",
     "{models}",
-    "lbi-run --backend sim runs it; train snnTorch's Synaptic with reset_delay=False for a cuba_lif",
+    "lbi-run --backend sim runs it; snnTorch's Synaptic and RLeaky with reset_delay=False are a cuba_lif (for RSynaptic:"
+    " such a Synaptic, and its spikes fed back through a torch.nn.Linear)",
 )
 
 _PLACE = "PROCESSES: dict[str, Any] = {}\n"

@@ -231,6 +231,7 @@ PEERS: dict[str, Callable[[], Peer]] = {
     "snntorch Synaptic": lambda: snntorch("Synaptic", alpha=0.7, beta=0.9),
     "snntorch Synaptic, reset at once": lambda: snntorch("Synaptic", alpha=0.7, beta=0.9, reset_delay=False),
     "snntorch RLeaky": lambda: snntorch("RLeaky", beta=0.9),
+    "snntorch RLeaky, reset at once": lambda: snntorch("RLeaky", beta=0.9, reset_delay=False),
     "snntorch RSynaptic": lambda: snntorch("RSynaptic", alpha=0.7, beta=0.9),
     "norse LIFCell": lambda: norse("LIFCell"),
     "norse LIFBoxCell": lambda: norse("LIFBoxCell"),

@@ -32,7 +32,10 @@ SOFT_RESET = Rule(
 INHIBITION = Rule("inhibition", "none", "train without it")
 STATE_QUANT = Rule("state-quant", "none", "train without it: lbi-export quantizes")
 RESET_DELAY = Rule(
-    "reset-delay", "True: snnTorch 1.0.0 computes the other one wrongly", "build it with reset_delay=True"
+    "reset-delay",
+    "True: snnTorch 1.0.0's RSynaptic does not reset the voltage with False",
+    "build it with reset_delay=True; for a reset in the same step, use Synaptic with reset_delay=False and feed its"
+    " spikes back through a torch.nn.Linear",
 )
 
 
@@ -63,9 +66,9 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
     )
     RESET_DELAY.check(
         problems,
-        bool(module.reset_delay) or not recurrent,
+        bool(module.reset_delay) or not (recurrent and synaptic),
         layer.where,
-        "a recurrent neuron with reset_delay=False",
+        "RSynaptic with reset_delay=False",
     )
     problems.raise_as(InputError)
     if recurrent:
