@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ INTEGRATED_STEPS = 256
 """An integrator's voltage stays in range if this fraction of its strongest neuron's inputs, all of one sign, spikes in
 each of this number of steps. More input may saturate it, of which the simulator warns."""
 
+BLOCK = 1 << 14
+"""Weights whose errors are computed at a time."""
 
 SMALLEST, LARGEST = 1e-30, 1e30
 """Range of magnitudes in which products, squares and quotients of the search stay in the range of float64."""
@@ -291,11 +293,8 @@ def _largest(projection: Projection, profile: HardwareProfile) -> tuple[float, i
     return float(np.abs(data).max()), max(grid.maximum, -grid.minimum)
 
 
-def _exponent(projection: Projection, scale: float, profile: HardwareProfile) -> int:
-    """The smallest exponent ≥ 0 at which the largest weight fits a mantissa at this scale."""
-    if projection.weights.nnz == 0:
-        return 0
-    peak, limit = _largest(projection, profile)
+def _exponent(peak: float, limit: int, scale: float, profile: HardwareProfile) -> int:
+    """The smallest exponent ≥ 0 at which the largest weight ``peak`` fits the mantissa ``limit`` at this scale."""
     exponent = 0
     while round(peak * scale / 2**exponent) > limit and exponent < profile.formats.weight_exponent.maximum:
         exponent += 1
@@ -305,7 +304,7 @@ def _exponent(projection: Projection, scale: float, profile: HardwareProfile) ->
 def _best_scale(
     population: Population, into: list[Projection], profile: HardwareProfile, *, free: bool
 ) -> float:
-    """The scale with the smallest ``_loss`` among candidates below the largest possible one.
+    """The scale with the smallest loss (``_losses``) among candidates below the largest possible one.
 
     At the largest scale the largest weight has its largest mantissa at exponent 0, or ``vth`` or the largest bias has
     its largest value. Free exponents allow larger scales, as long as the current keeps headroom.
@@ -329,7 +328,7 @@ def _best_scale(
         while top * 2 <= wanted and octaves <= profile.formats.weight_exponent.maximum:
             top, octaves = top * 2, octaves + 1
     candidates = top * 2.0 ** -np.linspace(0.0, octaves, N_SCALES * octaves, endpoint=False)
-    losses = [_loss(population, stored, scale, profile) for scale in candidates]
+    losses = _losses(population, stored, candidates, profile)
     return float(candidates[int(np.argmin(losses))])
 
 
@@ -355,16 +354,39 @@ def _bias_limit(population: Population, profile: HardwareProfile) -> float:
     return largest / (peak * (1 << ACTIVATION_SHIFT)) if peak else np.inf
 
 
-def _loss(population: Population, into: list[Projection], scale: float, profile: HardwareProfile) -> float:
-    """The sum of the projections' mean squared weight errors over their mean squares, plus that of the threshold."""
-    threshold = population.neuron.threshold
-    loss = 0.0 if threshold is None else (round(threshold * scale) / (threshold * scale) - 1.0) ** 2
+def _losses(
+    population: Population, into: list[Projection], scales: NDArray[np.float64], profile: HardwareProfile
+) -> NDArray[np.float64]:
+    """The loss of each scale: the sum of the projections' mean squared weight errors over their mean squares, plus that of the threshold."""
+    losses, threshold = np.zeros(scales.size), population.neuron.threshold
+    if threshold is not None:
+        losses += [(round(threshold * scale) / (threshold * scale) - 1.0) ** 2 for scale in scales]
     for projection in into:
         data = projection.weights.data
-        exponent = _exponent(projection, scale, profile)
-        error = _mantissas(projection, scale, exponent, profile) * (2.0**exponent / scale) - data
-        loss += float(np.mean(error**2) / np.mean(data**2))
-    return loss
+        grid = weight_grid(sign_mode_of(data), profile.formats)
+        peak, limit = _largest(projection, profile)
+        mean_square, errors = np.mean(data**2), np.empty(data.size)
+        for k, scale in enumerate(scales):
+            exponent = _exponent(peak, limit, scale, profile)
+            _write_squared_errors(data, scale, exponent, grid, errors)
+            losses[k] += float(np.mean(errors) / mean_square)
+    return losses
+
+
+def _write_squared_errors(
+    data: NDArray[Any], scale: float, exponent: int, grid: IntFormat, errors: NDArray[np.float64]
+) -> None:
+    """Write ``(grid.round(data · scale / 2^exponent) · 2^exponent / scale − data)²``, in blocks that stay in the cache."""
+    for begin in range(0, data.size, BLOCK):
+        part, error = data[begin : begin + BLOCK], errors[begin : begin + BLOCK]
+        np.multiply(part, scale / 2**exponent, out=error)
+        error /= grid.step
+        np.rint(error, out=error)
+        error *= grid.step
+        np.clip(error, grid.minimum, grid.maximum, out=error)
+        error *= 2.0**exponent / scale
+        error -= part
+        error *= error
 
 
 def _mantissas(
@@ -378,7 +400,8 @@ def _projection(
     projection: Projection, scale: float, profile: HardwareProfile
 ) -> tuple[FixedProjection, NDArray[np.intp]]:
     """The projection in integers, without its delay, and the indices of the kept synapses."""
-    exponent = _exponent(projection, scale, profile)
+    stored = projection.weights.nnz > 0
+    exponent = _exponent(*_largest(projection, profile), scale, profile) if stored else 0
     mantissas = _mantissas(projection, scale, exponent, profile)
     weights, kept = projection.weights.with_data(mantissas.astype(np.int16))
     mode = sign_mode_of(projection.weights.data)
