@@ -14,6 +14,7 @@ from support.spoken import shd_file
 from lbi import datasets
 from lbi.datasets.base import DataWarning, SpikeData, stratified_split
 from lbi.datasets.encodings import IMAGE_CODES, latency, on_off, population, rate, thermometer
+from lbi.datasets.shapes import SHAPES
 from lbi.errors import InputError, UsageError
 
 
@@ -125,6 +126,35 @@ def test_files_are_read_once_and_only_when_used(shd, monkeypatch):
     assert calls == []
     assert data.test is data.test
     assert calls == ["shd_test.h5"]
+
+
+SHAPED = {
+    "digits": {},
+    "psdigits": {"n_levels": 6},
+    "mnist": {},
+    "psmnist": {"n_levels": 4, "side": 14},
+    "shd": {"n_channels": 70},
+    "ssc": {},
+}
+
+
+@pytest.mark.parametrize("name", SHAPED)
+@pytest.mark.parametrize("default", [False, True])
+def test_the_shape_is_known_without_the_files(name, default, shd, mnist):
+    for part in ("train", "valid", "test"):
+        shd_file(shd / f"ssc_{part}.h5", SAMPLES)
+    options = {} if default else SHAPED[name]
+    data = datasets.load(name, shd, **options)
+    assert datasets.known_shape(name, **options) == data.input_shape
+    assert datasets.known_shape(name, **data.encoding) == data.input_shape
+
+
+def test_every_built_in_data_set_has_a_known_shape():
+    assert set(SHAPES) == set(datasets.DATASETS)
+    assert datasets.known_shape("own.npz") is None
+    assert datasets.known_shape("shd", n_channels="70") is None
+    with pytest.raises(UsageError, match="unknown-dataset"):
+        datasets.known_shape("shd2")
 
 
 @pytest.mark.parametrize("name", ["shd", "ssc", "psmnist"])

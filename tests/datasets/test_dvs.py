@@ -120,6 +120,7 @@ def test_data_sets_are_read_once_and_kept(name, shape, n, folders, monkeypatch):
     for reader in ("read_atis", "read_aedat2", "read_aedat3"):
         actual = getattr(dvs, reader)
         monkeypatch.setattr(dvs, reader, lambda path, actual=actual: reads.append(path) or actual(path))
+    assert datasets.known_shape(name, **data.encoding) == data.input_shape
     data = datasets.load(name, folders, **data.encoding)
     assert reads == []
     assert (len(data.train), len(data.test)) == n

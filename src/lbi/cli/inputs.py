@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,12 +73,18 @@ def read_samples(
         what = spikes.name
     else:
         from lbi import datasets
-        from lbi.network.spikes import check_spikes
+        from lbi.network.spikes import SPIKES_WIDTH, check_spikes
 
         assert dataset is not None
         trained = _trained_encoding(fixed)
         same = trained.pop("name", None) == dataset
-        test = datasets.load(dataset, data_dir, **(trained if same else {})).test
+        encoding = trained if same else {}
+        shape, problems = datasets.known_shape(dataset, **encoding), Problems()
+        if shape is not None:  # before its files are asked for
+            width, where = prod(shape), f"data set {dataset}"
+            SPIKES_WIDTH.check(problems, width == fixed.n_in, where, f"{width} channels", n_in=fixed.n_in)
+        problems.raise_as(InputError)
+        test = datasets.load(dataset, data_dir, **encoding).test
         array = check_spikes(test.spikes[:n_samples], fixed.n_in, f"data set {dataset}")
         labels = test.labels
         what = f"{dataset}, test set"

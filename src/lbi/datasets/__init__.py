@@ -7,6 +7,7 @@ a data set, add its file and its row below.
 
 from __future__ import annotations
 
+import inspect
 import os
 from importlib import import_module
 from pathlib import Path
@@ -53,17 +54,11 @@ def load(name: str, data_dir: str | Path | None = None, /, **encoding: Any) -> D
 
         loader, data_dir = load_npz, name
     else:
-        problems = Problems()
-        UNKNOWN_DATASET.check(
-            problems, name in DATASETS, "--dataset", repr(name), allowed=", ".join(DATASETS)
-        )
-        problems.raise_as(UsageError)
+        loader, problems = _loader(name), Problems()
         if data_dir is not None and os.path.exists(data_dir):
             found, where = "is a file", str(data_dir)
             DATA_FOLDER.check(problems, os.path.isdir(data_dir), where, found, name=name)
         problems.raise_as(InputError)
-        module, _, function = DATASETS[name].partition(":")
-        loader = getattr(import_module(module), function)
     known = signature_of(loader)
     problems = Problems()
     for option in encoding:
@@ -78,4 +73,39 @@ def load(name: str, data_dir: str | Path | None = None, /, **encoding: Any) -> D
     return loader(None if data_dir is None else Path(data_dir), **encoding)
 
 
-__all__ = ["DATASETS", "Dataset", "SpikeData", "load"]
+def _loader(name: str) -> Any:
+    """The function that loads a built-in data set."""
+    problems = Problems()
+    UNKNOWN_DATASET.check(problems, name in DATASETS, "--dataset", repr(name), allowed=", ".join(DATASETS))
+    problems.raise_as(UsageError)
+    module, _, function = DATASETS[name].partition(":")
+    return getattr(import_module(module), function)
+
+
+def known_shape(name: str, /, **encoding: Any) -> tuple[int, ...] | None:
+    """The input shape of a data set, from its encoding alone.
+
+    Args:
+        name: a key of ``DATASETS``, or the path of a ``.npz`` file.
+        **encoding: as for ``load``, which checks it.
+
+    Returns:
+        The shape; None where only the files tell it, or an option is not a positive number.
+
+    Raises:
+        UsageError: for an unknown name.
+    """
+    from lbi.datasets.shapes import SHAPES
+
+    if name.endswith(".npz"):
+        return None
+    parameters = inspect.signature(_loader(name)).parameters.values()
+    options = {parameter.name: parameter.default for parameter in parameters} | encoding
+    numbers = (value for key, value in encoding.items() if key in ("n_levels", "n_channels", "pool"))
+    if not all(isinstance(value, int) and value >= 1 for value in numbers):
+        return None
+    shape_of = SHAPES.get(name)
+    return None if shape_of is None else shape_of(options)
+
+
+__all__ = ["DATASETS", "Dataset", "SpikeData", "known_shape", "load"]
