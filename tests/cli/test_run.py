@@ -16,6 +16,7 @@ import pytest
 from support import cases
 from support.command import call
 
+from lbi.cli.common import progress
 from lbi.cli.run import main as lbi_run
 from lbi.deploy import backends
 from lbi.errors import MissingPackageError, Problem
@@ -296,6 +297,8 @@ def test_damaged_spike_files(content, export, tmp_path):
         (("network.h5",), 2, "no-input"),
         (("network.h5", "--dataset", "digits", "--spikes", "spikes.npz"), 2, "options"),
         (("network.h5", "--dataset", "mnist9"), 2, "unknown-dataset"),
+        (("network.h5", "--dataset", "mnist"), 3, "spikes-width"),  # not the files, which could not help
+        (("network.h5", "--dataset", "shd", "--data", "nowhere"), 3, "spikes-width"),
         (("network.h5", "--backend", "loihi"), 2, "usage"),
         (("network.h5", "--spikes", "spikes.npz", "--samples", "0"), 2, "usage"),
         (("network.h5", "--spikes", "spikes.npz", "--timeout", "0"), 2, "usage"),
@@ -376,3 +379,14 @@ def test_a_terminal_shows_a_bar(flags, shown, export, monkeypatch):
     with pytest.raises(SystemExit, match="0"):
         lbi_run.main([str(network), "--backend", "sim", "--spikes", str(spikes), *flags])
     assert ("4/4" in sys.stderr.getvalue()) == shown
+
+
+@pytest.mark.parametrize("show", [True, False])
+def test_what_the_package_logs_is_shown_unless_quiet(show, capsys):
+    from lbi.system.numba_cache import LOGGER
+
+    with progress("sim", 1, show=show) as advance:
+        LOGGER.info("compiling the simulator")
+        advance()
+    LOGGER.info("later")
+    assert capsys.readouterr().err == ("compiling the simulator\n" if show else "")

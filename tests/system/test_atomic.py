@@ -229,7 +229,34 @@ def test_compilation_works_without_a_writable_cache(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         found.append(done.stdout.split())
-    assert found == [["49", "_Cache"], ["49", "NullCache"]]
+    assert found == [["49", "_Cache"], ["49", "_NoCache"]]
+
+
+def test_compilation_is_announced_once_and_always_without_a_cache(tmp_path):
+    (tmp_path / "square.py").write_text(
+        "import logging\nlogging.basicConfig(level=logging.INFO, format='%(message)s')\n"
+        "from lbi.system.numba_cache import compiled\n"
+        "@compiled('the square')\ndef square(x):\n    return x * x\n@compiled()\ndef fast(x):\n    return x\n"
+    )
+    (tmp_path / "__pycache__").write_text("in the way")
+    quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/proc", "XDG_CACHE_HOME": "/proc"}
+    found = []
+    for folder in (tmp_path, tmp_path, "/proc"):
+        done = subprocess.run(
+            [sys.executable, "-c", "import square; print(square.fast(square.square(7)), square.square(8))"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**quiet, "NUMBA_CACHE_DIR": str(folder)},
+        )
+        assert done.stdout == "49 64\n", done.stderr
+        found.append(done.stderr)
+    assert found == [
+        "compiling the square, once on this computer; the next start is faster\n",
+        "",
+        "compiling the square; set NUMBA_CACHE_DIR to a writable folder to keep it\n",
+    ]
 
 
 JITTED = "from numba import njit\n@njit\ndef inner(x):\n    return {factor} * x\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import sys
 import warnings
@@ -146,9 +147,10 @@ def console(*, quiet: bool = False, stderr: bool = False) -> Console:
 
 @contextmanager
 def progress(description: str, total: int, *, show: bool) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr, shown on terminals only; yields ``advance(n=1, note="")``."""
+    """A progress bar on stderr, shown on terminals only; yields ``advance(n=1, note="")``. Logged lines are shown anywhere."""
     if not (show and sys.stderr.isatty()):
-        yield lambda n=1, note="": None
+        with _logged_lines(show):
+            yield lambda n=1, note="": None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -162,9 +164,32 @@ def progress(description: str, total: int, *, show: bool) -> Iterator[Callable[.
     with (
         signals.on_exit(_clear_bar),
         Progress(*columns, console=console(stderr=True), transient=True) as bar,
+        _logged_lines(show),
     ):
         task = bar.add_task(description, total=total, note="")
         yield lambda n=1, note="": bar.update(task, advance=n, note=note)
+
+
+@contextmanager
+def _logged_lines(show: bool) -> Iterator[None]:
+    """Show what the package logs (level INFO), a line each on stderr."""
+    logger, handler = logging.getLogger("lbi"), _Lines(logging.INFO)
+    level = logger.level
+    if show:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Lines(logging.Handler):
+    """Handler that writes to the present stderr, which a progress bar replaces."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
 
 
 def _clear_bar() -> None:

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from lbi.simulation.vectors import with_vectors, write_set_bits
-
-_inlined = njit(nogil=True, inline="always")
+from lbi.system.numba_cache import inlined
 
 
 @intrinsic
@@ -43,7 +42,7 @@ def lowest_bit(context: Any, mask: Any) -> Any:
     return types.uint64(types.uint64), build
 
 
-@_inlined
+@inlined
 def nonzeros(flags: Any, n: int, found: Any) -> int:
     """Write the indices of nonzero values among the first ``n`` of ``flags`` (uint8) to ``found``; returns their number.
 

@@ -13,16 +13,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from lbi.network.kernels import ConvolutionWeights
+from lbi.system.numba_cache import inlined
 
 GEOMETRY = 13
 """Numbers before the pointers: input (height, width), output (height, width), kernel, stride, padding, dilation, and where
 the first targets begin."""
-
-_inlined = njit(nogil=True, inline="always")
 
 
 def stored_kernels(weights: ConvolutionWeights) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:
@@ -50,7 +48,7 @@ def stored_kernels(weights: ConvolutionWeights) -> tuple[NDArray[np.intp], NDArr
     return order, np.concatenate([geometry, pointers, first]).astype(np.uint64)
 
 
-@_inlined
+@inlined
 def add_kernels(goal: Any, words: Any, weights: Any, factor: Any, sources: Any, count: int) -> None:
     """Add the synapses of spiking sources to ``goal``, an int32 sum per target."""
     height, width = np.int64(words[0]), np.int64(words[1])

@@ -47,7 +47,7 @@ from lbi.simulation.records import (
 )
 from lbi.simulation.rows import add_dense, add_masked, scatter, scatter_around
 from lbi.simulation.vectors import kept_apart
-from lbi.system.numba_cache import compiled
+from lbi.system.numba_cache import compiled, inlined
 
 _TOP = np.int32(1 << 23)
 _BOTTOM = np.int32(-(1 << 23))
@@ -58,11 +58,12 @@ _LOWEST = np.int32(1 - (1 << 23))
 Counts = tuple[Any, Any, Any]
 """Numbers of active, wrapped and clipped neurons of one population in one step."""
 
-_compiled = compiled(nogil=True, _nrt=False)
+_compiled = compiled("the simulator", nogil=True, _nrt=False)
 """Without reference counts, which numba takes of every slice: they took half of the time. The caller keeps all arrays alive."""
 
-_inlined = njit(nogil=True, inline="always")
-"""Inlining: passing the many arrays of a Layout costs more than most calls."""
+_part_of_run = njit(nogil=True, inline="always")
+"""Inlined by numba, before types are known: for functions that take a Layout, whose many arrays would otherwise be taken apart
+and compiled again in each. What they call is ``inlined`` by LLVM."""
 
 
 class Scratch(NamedTuple):
@@ -98,7 +99,7 @@ def scratch_for(layout: Layout) -> Scratch:
     )
 
 
-@_inlined
+@_part_of_run
 def deliver(
     layout: Layout, q: int, goal: Any, base: int, factor: Any, sources: Any, count: int, room: Any
 ) -> None:
@@ -133,7 +134,7 @@ def deliver(
         scatter_around(goal, base, layout.indices4[x:], layout.weights2[w:], factor, pointers, sources, count)
 
 
-@_inlined
+@_part_of_run
 def send(layout: Layout, q: int, step: int, scratch: Scratch, count: int) -> int:
     """Deliver ``count`` spikes of step ``step`` through projection ``q``; returns the number of synapses reached."""
     p = layout.target[q]
@@ -162,7 +163,7 @@ def send(layout: Layout, q: int, step: int, scratch: Scratch, count: int) -> int
     return np.int64(synops)
 
 
-@_inlined
+@inlined
 def next_current(u: Any, keep: Any, a: Any) -> tuple[Any, Any]:
     """wrap24(trunc0(u · keep) + (a << 6)), and whether it wrapped."""
     value = np.int32(np.int32(u * keep) + np.int32(a << 6))
@@ -172,7 +173,7 @@ def next_current(u: Any, keep: Any, a: Any) -> tuple[Any, Any]:
     return wrapped, over | under
 
 
-@_inlined
+@inlined
 def next_voltage(v: Any, keep: Any, step: Any) -> tuple[Any, Any]:
     """clip24(trunc0(v · keep) + step), and whether it clipped."""
     value = np.int32(np.int32(v * keep) + step)
@@ -180,7 +181,7 @@ def next_voltage(v: Any, keep: Any, step: Any) -> tuple[Any, Any]:
     return clipped, clipped != value
 
 
-@_inlined
+@inlined
 def cuba_lif(a: Any, u: Any, v: Any, bias: Any, parameters: Any, spikes: Any, active: Any) -> Counts:
     """One timestep of ``FixedCubaLif``; clears ``a``."""
     keep_u = parameters[0] / 4096.0
@@ -205,7 +206,7 @@ def cuba_lif(a: Any, u: Any, v: Any, bias: Any, parameters: Any, spikes: Any, ac
     return n_active, n_wraps, n_clips
 
 
-@_inlined
+@inlined
 def lif_refractory(
     a: Any, u: Any, v: Any, wait: Any, bias: Any, parameters: Any, spikes: Any, active: Any
 ) -> Counts:
@@ -236,7 +237,7 @@ def lif_refractory(
     return n_active, n_wraps, n_clips
 
 
-@_inlined
+@inlined
 def atrlif(
     a: Any, u: Any, v: Any, theta: Any, r: Any, bias: Any, parameters: Any, spikes: Any, active: Any
 ) -> Counts:
@@ -271,7 +272,7 @@ def atrlif(
     return n_active, n_wraps, n_clips
 
 
-@_inlined
+@_part_of_run
 def input_events(inputs: Inputs, sample: int, step: int, found: Any) -> int:
     """Write the channels that spike in one step to ``found``; returns their number."""
     if inputs.is_dense:
@@ -296,7 +297,7 @@ def run(layout: Layout, inputs: Inputs, outputs: Outputs, scratch: Scratch, begi
             advance(layout, inputs, outputs, scratch, sample, step)
 
 
-@_inlined
+@_part_of_run
 def advance(
     layout: Layout, inputs: Inputs, outputs: Outputs, scratch: Scratch, sample: int, step: int
 ) -> None:
@@ -315,7 +316,7 @@ def advance(
                 outputs.n_synops[q, sample, step] = send(layout, q, step, scratch, count)
 
 
-@_inlined
+@_part_of_run
 def update(layout: Layout, outputs: Outputs, scratch: Scratch, p: int, sample: int, step: int) -> None:
     """Advance the neurons of population ``p``, count and record."""
     s, t = layout.start[p], layout.start[p + 1]
@@ -348,7 +349,7 @@ def update(layout: Layout, outputs: Outputs, scratch: Scratch, p: int, sample: i
     keep(outputs.states, at[5], done, y)
 
 
-@_inlined
+@inlined
 def keep(records: Any, begin: int, done: int, values: Any) -> None:
     """Append one step's values to a record that begins at ``begin``; −1 means no record."""
     if begin >= 0:

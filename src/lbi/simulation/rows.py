@@ -13,17 +13,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lbi.simulation.bits import lowest_bit
 from lbi.simulation.vectors import I64, Tile, has_vectors, with_vectors
+from lbi.system.numba_cache import inlined
 
 GROUP = 128
 """Rows that are summed in narrow lanes before the sums are added to the targets: 128 · 127 < 2^15."""
-
-_inlined = njit(nogil=True, inline="always")
 
 
 def _pairs_of_rows(builder: Any, tile: Tile, pairs: Any, row: Callable[[Any], list[Any]]) -> None:
@@ -113,7 +112,7 @@ def _data(context: Any, builder: Any, signature: Any, arguments: Any, n: int) ->
     return [context.make_array(kind)(context, builder, value).data for kind, value in arrays]
 
 
-@_inlined
+@inlined
 def add_masked(
     goal: Any,
     words: Any,
@@ -154,7 +153,7 @@ def add_masked(
         add_bits(goal, words, weights, factor, pointers, sources, count)
 
 
-@_inlined
+@inlined
 def add_bits(
     goal: Any, words: Any, weights: Any, factor: Any, pointers: Any, sources: Any, count: int
 ) -> None:
@@ -172,7 +171,7 @@ def add_bits(
                 word &= word - np.uint64(1)
 
 
-@_inlined
+@inlined
 def add_dense(goal: Any, weights: Any, factor: Any, sources: Any, count: int, empty: int, room: Any) -> None:
     """Add the dense rows of spiking sources; ``room`` is (3, 130) int64 of working memory, ``empty`` the row of zeros."""
     if with_vectors():
@@ -198,7 +197,7 @@ def add_dense(goal: Any, weights: Any, factor: Any, sources: Any, count: int, em
         add_rows(goal, weights, factor, sources, count)
 
 
-@_inlined
+@inlined
 def add_rows(goal: Any, rows: Any, factor: Any, sources: Any, count: int) -> None:
     """``add_dense`` without vector instructions of our own, four rows at a time."""
     n = goal.size
@@ -217,7 +216,7 @@ def add_rows(goal: Any, rows: Any, factor: Any, sources: Any, count: int) -> Non
             goal[i] += np.int32(np.int32(row[i]) * factor)
 
 
-@_inlined
+@inlined
 def scatter(
     goal: Any, indices: Any, weights: Any, factor: Any, pointers: Any, sources: Any, count: int
 ) -> None:
@@ -228,7 +227,7 @@ def scatter(
             goal[indices[k]] += np.int32(np.int32(weights[k]) * factor)
 
 
-@_inlined
+@inlined
 def scatter_around(
     goal: Any, base: int, indices: Any, weights: Any, factor: Any, pointers: Any, sources: Any, count: int
 ) -> None:
