@@ -36,12 +36,13 @@ def tiny() -> Dataset:
     return Dataset("tiny", {"train": data, "test": data}, n_classes=2, n_steps=12, input_shape=(8,))
 
 
-@pytest.mark.parametrize("delay", [0, 4])
+@pytest.mark.parametrize(("shortest", "delay"), [(0, 0), (0, 4), (2, 4)])
 @pytest.mark.parametrize("name", list(MODELS))
-def test_an_epoch_of_training_moves_the_weights(name, delay):
+def test_an_epoch_of_training_moves_the_weights(name, shortest, delay):
     hidden, readout = (name, "spike_count") if MODELS[name].floats.spikes else ("cuba_lif", "membrane_mean")
     options = {"hidden": [6], "epochs": 1, "batch_size": 8, "neuron": hidden, "readout": readout}
-    options |= {"recurrent": True, "recurrent_delay": delay, "current_decay": [0.5, 0.4]}
+    options |= {"recurrent": True, "recurrent_delay": delay, "recurrent_delay_from": shortest}
+    options |= {"current_decay": [0.5, 0.4]}
     more = {"optimizer": "adam", "train_decays": True, "bias": True, "threshold": 0.3}
     trainer = Trainer(make_config("tiny", None, {**options, **more}), tiny())
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
@@ -60,7 +61,9 @@ def test_an_epoch_of_training_moves_the_weights(name, delay):
     run = trainer.model.double()(torch.from_numpy(spikes))
     traces = oracle.simulate(network_of(trainer.model), spikes)
     longest = max(projection.max_delay for projection in network.projections)
-    assert longest == max(delay, 1)  # the first part's reach the second, evaluated later, one step later
+    # The spikes of the first part, three neurons, reach the second, evaluated later, one step later.
+    lags = [shortest + i % (delay - shortest + 1) for i in range(6)]
+    assert longest == max(lag + (i < 3) for i, lag in enumerate(lags))
     assert name in {population.neuron.model for population in network.populations}
     output = run[-1][0 if readout == "spike_count" else 1].detach().numpy()
     np.testing.assert_allclose(output, traces.output, rtol=1e-9, atol=1e-9)
@@ -91,12 +94,21 @@ def test_an_option_that_a_file_leaves_out_is_not_read_as_a_presets(dataset):
     assert "recurrent_delay" not in config.to_dict()
     assert make_config(None, None, {}, config.to_dict()) == config
     assert make_config(dataset, None, {}).recurrent_delay > 0
+    before = make_config(dataset, None, {"recurrent_delay": 62}).to_dict()
+    assert "recurrent_delay_from" not in before
+    assert make_config(None, None, {"epochs": 3}, before).recurrent_delay_from == 0
 
 
 def test_delays_need_recurrence():
     assert make_config("psdigits", None, {"recurrent": False}).recurrent_delay == 0
     with pytest.raises(UsageError, match=r"recurrent_delay: 5; allowed: 0 without recurrence"):
         make_config("digits", None, {"recurrent_delay": 5})
+    assert make_config("psmnist", None, {"recurrent": False}).recurrent_delay_from == 0
+    with pytest.raises(UsageError, match=r"recurrent_delay_from: 6; allowed: 0 to recurrent_delay \(5\)"):
+        make_config("psdigits", None, {"recurrent_delay": 5, "recurrent_delay_from": 6})
+    layer = PopulationConfig("o", 2, (0.5,), (0.5,), (1.0,), True, recurrent_delay=1, recurrent_delay_from=2)
+    with pytest.raises(InputError, match="recurrent-delay"):
+        ModelConfig((4,), (layer,))
     with pytest.raises(InputError, match="recurrent-delay"):
         ModelConfig((4,), (PopulationConfig("output", 2, (0.5,), (0.5,), recurrent_delay=1),))
 

@@ -21,7 +21,15 @@ pytestmark = pytest.mark.lava
 
 NETWORKS = {
     "recurrent": ["--recurrent", "--set", "current_decay=[0.4, 0.7]", "--set", "bias=true"],
-    "delays": ["--recurrent", "--set", "recurrent_delay=5", "--set", "current_decay=[0.4, 0.7]"],
+    "delays": [
+        "--recurrent",
+        "--set",
+        "recurrent_delay=5",
+        "--set",
+        "recurrent_delay_from=2",
+        "--set",
+        "current_decay=[0.4, 0.7]",
+    ],
     "adaptive": ["--recurrent", "--neuron", "atrlif", "--set", "threshold_step=0.4", "--set", "bias=true"],
     "membrane": ["--readout", "membrane_max", "--neuron", "atrlif"],
 }

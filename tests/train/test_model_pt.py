@@ -64,17 +64,17 @@ def test_a_model_comes_back_as_it_was(model, path):
     assert all(torch.equal(module.state_dict()[key], value) for key, value in model.state_dict().items())
 
 
-def test_delays_of_recurrent_synapses_come_back(tmp_path):
-    hidden = PopulationConfig(
-        "hidden", 5, (0.5, 0.4), (0.25, 0.5), (1.5, 1.0), recurrent=True, recurrent_delay=2
-    )
+@pytest.mark.parametrize("first", [0, 3])
+def test_delays_of_recurrent_synapses_come_back(first, tmp_path):
+    delays = {"recurrent_delay": first + 2, "recurrent_delay_from": first}
+    hidden = PopulationConfig("hidden", 5, (0.5, 0.4), (0.25, 0.5), (1.5, 1.0), recurrent=True, **delays)
     model = SpikingNetwork(ModelConfig((6,), (hidden, CONFIG.populations[1])), seed=4)
     save_model(model, tmp_path / "model.pt")
     module, _ = load_module(tmp_path / "model.pt")
     assert module.config == model.config
     delays = {
         (projection.source, projection.target): np.unique(
-            np.stack([projection.weights.indices, projection.delay]), axis=1
+            np.stack([projection.weights.indices, projection.delay - first]), axis=1
         ).T.tolist()
         for projection in load_model(tmp_path / "model.pt").projections
         if projection.source.startswith("hidden") and projection.target != "output"

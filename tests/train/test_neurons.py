@@ -127,12 +127,15 @@ def test_the_cuda_kernels_equal_autograd_through_the_plain_loop(
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("model", WITH_KERNELS, ids=lambda model: model.name)
-def test_the_cuda_kernels_take_neurons_and_weights_block_by_block(model, cuda_scan, monkeypatch):
+@pytest.mark.parametrize("shortest", [0, 2, 3])
+def test_the_cuda_kernels_take_neurons_weights_and_steps_block_by_block(
+    model, shortest, cuda_scan, monkeypatch
+):
     scans = sys.modules["lbi.train.layers.scan_cuda"]
-    for name, size in (("_BLOCK", 16), ("_CHUNK", 16), ("_GROUP", 2)):
+    for name, size in (("_BLOCK", 16), ("_CHUNK", (16, 16)), ("_GROUP", 2)):
         monkeypatch.setattr(scans, name, size)
     a, w, neuron = random_scan(model, 5, True, n=37)
-    lags = torch.arange(37) % 5
+    lags = shortest + torch.arange(37) % 5
     results = []
     for run in (
         cuda_scan(model, "fast_sigmoid", 2.5, lags, a, w, *neuron),

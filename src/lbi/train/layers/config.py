@@ -40,6 +40,7 @@ SLOPE = Rule("slope", "above 0")
 NEURON_MODEL = Rule("neuron-model", "{allowed}")
 RECURRENCE = Rule("recurrence", "neurons that spike, and no convolution")
 RECURRENT_DELAY = Rule("recurrent-delay", "0 to {longest} timesteps (none without recurrence)")
+SHORTEST_DELAY = Rule("recurrent-delay", "0 to the longest, {longest} timesteps")
 PARTS = Rule("parts", "one per part of each of {allowed}, none of the others")
 DECAY = Rule("decay-range", f"{{low}}/{GRID} to {{high}}/{GRID} (lost per step)")
 
@@ -70,6 +71,7 @@ class PopulationConfig:
         neuron: Name of the neuron model, a row of ``lbi.train.neurons.NEURONS``.
         wiring: How it is connected to the layer before.
         recurrent_delay: Longest of the ``delays``, in timesteps.
+        recurrent_delay_from: The shortest of them.
         options: The model's other parameters by name, which are also accepted as keyword arguments.
     """
 
@@ -84,6 +86,7 @@ class PopulationConfig:
     neuron: str = "cuba_lif"
     wiring: Wiring = ALL_TO_ALL
     recurrent_delay: int = 0
+    recurrent_delay_from: int = 0
     options: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __init__(
@@ -119,14 +122,16 @@ class PopulationConfig:
         """Plain types only; the options stand beside the other fields, under their own names."""
         plain = asdict(self)
         options = plain.pop("options")
-        if not self.recurrent_delay:
-            del plain["recurrent_delay"]
+        for name in ("recurrent_delay", "recurrent_delay_from"):
+            if not plain[name]:
+                del plain[name]
         return {**plain, **dict.fromkeys(ALWAYS_WRITTEN, ()), **options}
 
     @property
     def delays(self) -> tuple[int, ...]:
-        """Timesteps that the spikes of each neuron take to the layer itself beyond one: 0 to the longest, over and over."""
-        return tuple(i % (self.recurrent_delay + 1) for i in range(self.n))
+        """Timesteps that the spikes of each neuron take to the layer itself beyond one: shortest to longest, over and over."""
+        shortest, longest = self.recurrent_delay_from, self.recurrent_delay
+        return tuple(shortest + i % (longest - shortest + 1) for i in range(self.n))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -184,6 +189,8 @@ class ModelConfig:
             lag, longest = population.recurrent_delay, LAVA_FORMATS["delay"].maximum
             longest = longest if population.recurrent else 0
             RECURRENT_DELAY.check(problems, 0 <= lag <= longest, where, lag, longest=longest)
+            first = population.recurrent_delay_from
+            SHORTEST_DELAY.check(problems, 0 <= first <= max(0, lag), where, first, longest=lag)
             _check_neuron(population, where, problems)
         self._check_wiring(problems)
         READOUT.check(

@@ -2,7 +2,8 @@
 
 A kernel's program takes all steps of a sample, or of a few: without recurrence of a block of neurons, with recurrence of all of them, so
 that no other program's spikes are needed. Forward it adds up the recurrent weights of the neurons that spiked; backward it
-multiplies by all of them. The sizes were the fastest of eight that were tried on an H200, for 256 neurons.
+multiplies by all of them, for as many steps at once as every spike takes to arrive. The sizes were the fastest of those that were tried
+on an H200, for 256 neurons.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from lbi.train.layers.scan import delayed, parameter_gradients
 from lbi.train.layers.surrogate import SURROGATES
@@ -25,11 +27,14 @@ _BLOCK = 256
 _GROUP = 16
 """Rows of recurrent weights that are read at a time, of the neurons that spiked."""
 
-_SAMPLES = 4
-"""Samples of a program that feeds gradients back: they share what is read of the recurrent weights."""
+_STEPS = 16
+"""Most steps for which a program that feeds gradients back multiplies by the recurrent weights at once."""
 
-_CHUNK = 64
-"""Rows of the recurrent weights that it reads at a time."""
+_SAMPLES, _CHUNK = (4, 2), (64, 32)
+"""Its samples, which share what is read of the weights, and the rows read at a time: step by step, and for several steps."""
+
+_found: Any = WeakTensorKeyDictionary()
+"""Version of a tensor of delays → the shortest of them."""
 
 
 class CudaScan(torch.autograd.Function):
@@ -95,8 +100,6 @@ class CudaScan(torch.autograd.Function):
         n = spikes.shape[2]
         g_s = torch.zeros_like(spikes) if grad_s is None else grad_s.contiguous()
         g_v = g_s if grad_v is None else grad_v.contiguous()
-        if delays is not None and g_s is grad_s:
-            g_s = g_s.clone()  # the kernel adds to it
         grad_a = torch.empty_like(spikes)
         with_v = grad_v is not None
         given = (parameters, *traces)
@@ -154,17 +157,22 @@ def _backward(
     slope: float,
     **constants: Any,
 ) -> None:
-    """The gradient of the input; with recurrence, a program for several samples, which multiplies by the weights."""
+    """The gradient of the input; with recurrence, a program for several samples, which multiplies by the weights.
+
+    ``fed`` (n_samples, n_steps, n) is the gradient of the spikes that arrive in a step, whenever they were sent.
+    """
     n_samples, n_steps, n = grad_a.shape
     kernels, block, n_blocks = _kernels(model), *_blocks(n)
     weights = grad_a if recurrent is None else recurrent.contiguous()
     lags = grad_a if delays is None else delays
     states = grad_a.new_zeros(kernels.N_STATES, n_samples, n)
-    samples = 1 if recurrent is None else _SAMPLES
+    steps = 1 if delays is None else min(_STEPS, _power_of_2(_shortest(delays) + 1))
+    samples = 1 if recurrent is None else _SAMPLES[steps > 1]
     with _on(grad_a):
         kernels.backward[(triton.cdiv(n_samples, samples), n_blocks if recurrent is None else 1)](
             *grads,
             weights,
+            grad_a if recurrent is None else torch.empty_like(grad_a),
             lags,
             *given,
             *states,
@@ -178,11 +186,25 @@ def _backward(
             lagging=delays is not None,
             blocks=1 if recurrent is None else n_blocks,
             samples=samples,
+            steps=steps,
             block=block,
-            chunk=_CHUNK,
+            chunk=_CHUNK[steps > 1],
             num_warps=4 if recurrent is None else 8,
             num_stages=2,
         )
+
+
+def _shortest(delays: Tensor) -> int:
+    """The shortest delay; kept, since reading it waits for the GPU."""
+    found = _found.get(delays)
+    if found is None or found[0] != delays._version:
+        found = _found[delays] = (delays._version, int(delays.min()))
+    return found[1]
+
+
+def _power_of_2(most: int) -> int:
+    """The largest power of 2 that is not above ``most``."""
+    return 1 << (most.bit_length() - 1)
 
 
 def _blocks(n: int) -> tuple[int, int]:

@@ -40,28 +40,48 @@ def sum_rows(matrix, found, count, columns, n, group: tl.constexpr, block: tl.co
 
 
 @triton.jit
-def product(  # type: ignore[no-untyped-def]
-    rows,
-    at,
-    inside,
-    matrix,
-    columns,
+def feed_back(  # type: ignore[no-untyped-def]
+    grad_a,
+    weights,
+    fed,
+    t,
+    n_samples,
+    n_steps,
     n,
     samples: tl.constexpr,
+    steps: tl.constexpr,
+    blocks: tl.constexpr,
     block: tl.constexpr,
     chunk: tl.constexpr,
 ):
-    """Rows @ matrix (n, n) in some columns: (samples, block), all of it in float32 (or float64).
+    """Write grad_a @ weights (n, n) to ``fed`` for this program's samples and the ``steps`` steps after t.
 
-    The first element of each row is at rows + at, (samples, 1), of those ``inside``; columns: (1, block).
+    grad_a and fed: (n_samples, n_steps, n). All of it is float32 (or float64).
     """
-    total = tl.full((samples, block), 0.0, rows.dtype.element_ty)
-    for first in range(0, n, chunk):
-        k = first + tl.arange(0, chunk)
-        x = tl.load(rows + at + k[None, :], inside & (k[None, :] < n), 0.0)
-        w = tl.load(matrix + k[:, None] * n + columns, (k[:, None] < n) & (columns < n), 0.0)
-        total = tl.dot(x, w, total, input_precision="ieee", out_dtype=rows.dtype.element_ty)
-    return total
+    row = tl.arange(0, samples * steps)[:, None]
+    b, arrival = tl.program_id(0) * samples + row // steps, t + 1 + row % steps
+    inside, at = (b < n_samples) & (arrival < n_steps), (b * n_steps + arrival).to(tl.int64) * n
+    for j in range(blocks):
+        i = j * block + tl.arange(0, block)[None, :]
+        total = tl.full((samples * steps, block), 0.0, grad_a.dtype.element_ty)
+        for first in range(0, n, chunk):
+            k = first + tl.arange(0, chunk)
+            x = tl.load(grad_a + at + k[None, :], inside & (k[None, :] < n), 0.0)
+            w = tl.load(weights + k[:, None] * n + i, (k[:, None] < n) & (i < n), 0.0)
+            total = tl.dot(x, w, total, input_precision="ieee", out_dtype=grad_a.dtype.element_ty)
+        tl.store(fed + at + i, total, inside & (i < n))
+
+
+@triton.jit
+def fed_to(fed, at, inside, lags, columns, n, steps_left, lagging: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The gradient that spikes get through recurrence: what is in ``fed`` for the step at which each arrives, if there is one.
+
+    fed + at: the entries of the spikes' own step; columns: their neurons; steps_left: steps after this one.
+    """
+    after = 1 + columns * 0
+    if lagging:
+        after += tl.load(lags + columns, columns < n, 0)
+    return tl.load(fed + at + after * n, inside & (after <= steps_left), 0.0)
 
 
 @triton.jit
@@ -75,12 +95,3 @@ def surrogate(v, threshold, slope, kind: tl.constexpr):  # type: ignore[no-untyp
     else:
         h = tl.where(tl.abs(x) < 1.0, 1.0, 0.0)
     return h / threshold
-
-
-@triton.jit
-def at_once(fed, grad_s, inside, lags, columns, n, most):  # type: ignore[no-untyped-def]
-    """What is fed back to spikes without a lag; the rest is added where ``grad_s`` has those of lags[k] rows before."""
-    lag = tl.load(lags + columns, columns < n, 0)
-    before = inside & (lag > 0) & (lag <= most)
-    tl.store(grad_s - lag * n, tl.load(grad_s - lag * n, before, 0.0) + fed, before)
-    return tl.where(lag > 0, 0.0, fed)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lbi.train.neurons.arithmetic_cuda import at_once, list_arrivals, product, sum_rows, surrogate
+from lbi.train.neurons.arithmetic_cuda import fed_to, feed_back, list_arrivals, sum_rows, surrogate
 
 N_STATES = 2
 
@@ -70,6 +70,7 @@ def backward(
     grad_s,
     grad_v,
     recurrent_weights,
+    fed,
     lags,
     neuron,
     spikes,
@@ -87,13 +88,32 @@ def backward(
     lagging: tl.constexpr,
     blocks: tl.constexpr,
     samples: tl.constexpr,
+    steps: tl.constexpr,
     block: tl.constexpr,
     chunk: tl.constexpr,
 ):
     """The same from the last step to the first."""
     b = tl.program_id(0) * samples + tl.arange(0, samples)[:, None]
     for back in range(n_steps):
-        row = (b * n_steps + (n_steps - 1 - back)).to(tl.int64) * n
+        t = n_steps - 1 - back
+        row = (b * n_steps + t).to(tl.int64) * n
+        if recurrent:  # noqa: SIM102 - known when compiled; the other is not
+            if back % steps == 0:
+                feed_back(
+                    grad_a,
+                    recurrent_weights,
+                    fed,
+                    t,
+                    n_samples,
+                    n_steps,
+                    n,
+                    samples,
+                    steps,
+                    blocks,
+                    block,
+                    chunk,
+                )
+                tl.debug_barrier()
         for j in range(blocks):
             i = (tl.program_id(1) + j) * block + tl.arange(0, block)[None, :]
             inside = (b < n_samples) & (i < n)
@@ -102,22 +122,8 @@ def backward(
             g_u = tl.load(grad_u_of + b * n + i, inside, 0.0)
             g_v = tl.load(grad_v_of + b * n + i, inside, 0.0)
             v, g_s = tl.load(voltages + row + i, inside, 0.0), tl.load(grad_s + row + i, inside, 0.0)
-            if recurrent:  # noqa: SIM102 - known when compiled; the other is not
-                if back > 0:
-                    fed = product(
-                        grad_a,
-                        row + n,
-                        b < n_samples,
-                        recurrent_weights,
-                        i,
-                        n,
-                        samples,
-                        block,
-                        chunk,
-                    )
-                    if lagging:
-                        fed = at_once(fed, grad_s + row + i, inside, lags, i, n, n_steps - 1 - back)
-                    g_s += fed
+            if recurrent:
+                g_s += fed_to(fed, row + i, inside, lags, i, n, back, lagging)
             g_v = tl.where(v > threshold, 0.0, beta * g_v) + g_s * surrogate(v, threshold, slope, kind)
             if with_v:
                 g_v += tl.load(grad_v + row + i, inside, 0.0)

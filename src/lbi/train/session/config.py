@@ -28,7 +28,7 @@ from lbi.train.optim.masks import DISTRIBUTIONS
 from lbi.train.optim.regularizers import Regularizer
 from lbi.train.session.budget_options import check_budget, under_budget
 from lbi.train.session.device import DEVICES
-from lbi.train.session.given import of_today, parted, read_toml
+from lbi.train.session.given import WRITTEN_IF_CHOSEN, of_today, parted, read_toml
 from lbi.train.session.hidden import check as check_hidden
 from lbi.train.session.hidden import wirings
 from lbi.train.session.presets import FEW, PRESETS
@@ -61,27 +61,11 @@ NEURON = Rule("option", "{names}")
 CHIP_PRECISION = Rule(
     "option", "float: the chip's integers are trained by compiled kernels", "leave precision at float"
 )
-WRITTEN_IF_CHOSEN = (
-    "budget",
-    "chip",
-    "dead_every",
-    "regularizer",
-    "regularizer_options",
-    "teacher",
-    "teacher_share",
-    "teacher_temperature",
-    "layer_densities",
-    "prune_from",
-    "update_every",
-    "drop",
-    "recurrent_delay",
-    "update_share",
-)
-"""Options that files leave out at their default, so that they stay the same as those of earlier versions."""
 
 PER_LAYER = Rule("option", "uniform or erdos_renyi: these methods keep the number of weights of each layer")
 LATER = Rule("option", "a share of the epochs below shrink ({shrink})")
 FEEDBACK = Rule("option", "0 without recurrence", "add --recurrent")
+SHORTEST = Rule("option", "0 to recurrent_delay ({last})")
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
 
@@ -98,7 +82,8 @@ class TrainConfig:
             ``lbi.train.session.hidden``.
         recurrent: whether hidden populations that are no convolutions are recurrent.
         recurrent_delay: the longest of the fixed delays of recurrent synapses in timesteps, beyond the one step that all take; those
-            of a population's neurons are 0, 1, … up to it, over and over.
+            of a population's neurons are ``recurrent_delay_from`` to it, over and over.
+        recurrent_delay_from: the shortest of them.
         neuron: model of hidden populations, a row of ``lbi.network.neurons.MODELS`` that spikes.
         current_decay: fraction lost per timestep, a multiple of 1/4096; several values split each hidden population
             into parts.
@@ -175,6 +160,7 @@ class TrainConfig:
     hidden: tuple[Any, ...] = (128,)
     recurrent: bool = False
     recurrent_delay: Annotated[int, Interval(ge=0, le=LONGEST_DELAY)] = 0
+    recurrent_delay_from: Annotated[int, Interval(ge=0, le=LONGEST_DELAY)] = 0
     neuron: str = "cuba_lif"
     current_decay: tuple[CurrentDecay, ...] = (0.5,)
     voltage_decay: tuple[VoltageDecay, ...] = (0.25,)
@@ -265,6 +251,8 @@ class TrainConfig:
             PER_LAYER.check(problems, ranked, "layer_densities", f"'global' with {self.optimizer}")
             reaches = self.recurrent or self.recurrent_delay == 0
             FEEDBACK.check(problems, reaches, "recurrent_delay", self.recurrent_delay)
+            first, last = self.recurrent_delay_from, self.recurrent_delay
+            SHORTEST.check(problems, first <= last, "recurrent_delay_from", first, last=last)
             later = self.prune_from < self.shrink or self.optimizer != "prune"
             LATER.check(problems, later, "prune_from", self.prune_from, shrink=self.shrink)
             DECAYS.check(problems, n >= 1, "current_decay", "no value")
@@ -327,6 +315,7 @@ class TrainConfig:
                 n,
                 recurrent=recurrent,
                 recurrent_delay=self.recurrent_delay if recurrent else 0,
+                recurrent_delay_from=self.recurrent_delay_from if recurrent else 0,
                 bias=self.bias,
                 train_decays=self.train_decays,
                 neuron=neuron,
@@ -441,6 +430,10 @@ def make_config(
         chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
     if not (chosen.get("recurrent") or "recurrent_delay" in asked):
         chosen["recurrent_delay"] = 0
+    if "recurrent_delay" in asked or not chosen.get(
+        "recurrent_delay"
+    ):  # the preset's own goes with its longest
+        chosen["recurrent_delay_from"] = given.get("recurrent_delay_from", 0)
     chosen["neuron_options"] = {**own_options, **given.get("neuron_options", {})}
     chosen |= under_budget(asked)
     for whole, part in parts.items():

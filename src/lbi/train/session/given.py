@@ -12,6 +12,25 @@ from lbi.system import toml
 MAPPINGS = ("encoding", "regularizer_options")
 """Options with parts, each of which can be given as NAME.PART."""
 
+WRITTEN_IF_CHOSEN = (
+    "budget",
+    "chip",
+    "dead_every",
+    "regularizer",
+    "regularizer_options",
+    "teacher",
+    "teacher_share",
+    "teacher_temperature",
+    "layer_densities",
+    "prune_from",
+    "update_every",
+    "drop",
+    "recurrent_delay",
+    "recurrent_delay_from",
+    "update_share",
+)
+"""Options that files leave out at their default, so that they stay the same as those of earlier versions."""
+
 UNREADABLE = Rule("config-unreadable", "a TOML file", "check the path")
 
 REMOVED = {"synops": 0.0}

@@ -40,8 +40,8 @@ GRADIENT_TOLERANCE = 1e-4
 SHAPE = (19, 12, 300)
 """Samples, steps, neurons of the scans: more samples and neurons than a program computes at a time."""
 
-WIRINGS = ("feedforward", "recurrent", "recurrent with delays")
-"""What scans are compared with."""
+WIRINGS = {"feedforward": None, "recurrent": None, "delays from 0": 0, "delays from 3": 3}
+"""What scans are compared with → the shortest recurrent delay."""
 
 STEP_TOLERANCE = 1e-5
 """The same of weights after five optimizer steps, whose roots and divisions may be rounded otherwise."""
@@ -160,7 +160,8 @@ def _scan_difference(name: str, surrogate: str, wiring: str, device: torch.devic
     model = COMPILED[name]
     a = grid(n_samples, n_steps, n, most=160)
     w = None if wiring == "feedforward" else grid(n, n, most=6)
-    delays = torch.arange(n, device=device) % (n_steps + 2) if wiring == WIRINGS[2] else None
+    first = WIRINGS[wiring]
+    delays = None if first is None else first + torch.arange(n, device=device) % (n_steps + 2 - first)
     kept = [torch.full((n,), 0.5, device=device, requires_grad=True) for _ in model.decays]
     levels = [
         torch.full((n,), 1.0 if level == "threshold" else 0.25, device=device) for level in model.levels

@@ -49,6 +49,8 @@ _PIXELS: dict[str, dict[str, Any]] = {
 
 _LONG: dict[str, Any] = {
     "recurrent_delay": 62,
+    "recurrent_delay_from": 15,
+    "encoding": {"code": "thermometer"},
     "neuron": "atrlif",
     "current_decay": (0.6, 0.6, 0.6),
     "voltage_decay": (0.1, 0.02, 0.005),
@@ -56,7 +58,8 @@ _LONG: dict[str, Any] = {
     "output_voltage_decay": 0.02,
     "slope": 16.0,
     "batch_size": 256,
-    "epochs": 56,
+    "clip": 100.0,
+    "epochs": 96,
     "initial_density": 1.0,
 }
 """Of psmnist, beyond those of psdigits: memory over 784 steps."""
@@ -82,7 +85,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {"": {}, "adam": {"lr": 5e-3}},
     "mnist": _IMAGES,
     "psdigits": _PIXELS,
-    "psmnist": {**_PIXELS, "": {**_PIXELS[""], **_LONG}, "adabreg": {}},
+    "psmnist": {**_PIXELS, "": {**_PIXELS[""], **_LONG}, "adam": {}, "adabreg": {}},
     "shd": _SPOKEN,
     "ssc": {**_SPOKEN, "": {**_SPOKEN[""], "channel_jitter": 2.0}},
 }

@@ -18,6 +18,7 @@ NETWORK = (
     "hidden",
     "recurrent",
     "recurrent_delay",
+    "recurrent_delay_from",
     "neuron",
     "current_decay",
     "voltage_decay",
