@@ -15,11 +15,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix, diags, identity
 
-from lbi.errors import InputError, Rule
+from lbi.errors import InputError, Problems, Rule
 from lbi.limits import FREE_ELEMENTS
 from lbi.network.convolution import Convolution, expand
+from lbi.network.kernels import ConvolutionWeights
 
 DELAYED_BIAS = Rule("delayed-bias", "spikes only", "put the delay before the layer with the bias")
+MOST_UNROLLED = 1 << 26
+UNROLLED = Rule(
+    "unrolled-size",
+    f"up to {MOST_UNROLLED:,}, since an import composes layers as matrices",
+    "use fewer channels or smaller kernels, or pool or stride before it",
+)
 SHAPE = Rule("shape-mismatch", "{allowed}", "check the model's shapes, and the input's")
 
 
@@ -270,6 +277,14 @@ class Signal:
             np.asarray(kernel, dtype=np.float64), pair(stride), pair(padding), pair(dilation), groups
         )
         convolution.check(self.shape)
+        n_synapses, problems = ConvolutionWeights(convolution, self.shape).nnz, Problems()
+        UNROLLED.check(
+            problems,
+            n_synapses <= MOST_UNROLLED,
+            "a convolution",
+            f"{n_synapses:,} synapses at its positions",
+        )
+        problems.raise_as(InputError)
         shape = convolution.output_shape(self.shape)
         matrix = expand(convolution, self.shape).to_scipy()
         biases = None if bias is None else np.repeat(np.asarray(bias, dtype=np.float64), shape[1] * shape[2])

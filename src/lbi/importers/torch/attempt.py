@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from lbi.errors import Rule
+from lbi.errors import InputError, Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import layers, reading
-from lbi.importers.torch.running import Site, Sites, Widened, forget, place, session_of
+from lbi.importers.torch.running import Place, Site, Sites, Widened, forget, place, session_of
 from lbi.importers.torch.shadow import STATIC
 from lbi.importers.torch.tracing import NotThisWay, Tracing, by_step
 from lbi.importers.torch.ways import Way, random_input
@@ -63,6 +63,9 @@ def traced(
         except IndexError as error:
             if n_steps == TRACED_STEPS[-1] or way.static:
                 raise failed(model, error, shape, tracing) from error
+        except InputError as error:  # of the rule for an operation
+            where = place(trace=error.__traceback__)
+            raise NotThisWay(error.problems[0].inside(_named(model, where)), _reached(tracing)) from error
         except Exception as error:  # the model's code may raise any exception
             raise failed(model, error, shape, tracing) from error
         else:
@@ -126,9 +129,18 @@ def failed(model: nn.Module, error: Exception, shape: tuple[int, ...], tracing: 
         The refusal of this calling convention, to be raised from ``error``.
     """
     here = place(trace=error.__traceback__)
-    path = next((name for name, module in model.named_modules() if module is here.module), "")
-    where = f"module {path or type(here.module or model).__name__!r}"
     at = f", at {here.source}" if here.source else ""
     first = (str(error).strip().split("\n") or [""])[0]
-    problem = FAILS.broken(where, f"{type(error).__name__}: {first}{at}", shape=shape)
-    return NotThisWay(problem, sum(len(group.inputs) for group in tracing.groups))
+    problem = FAILS.broken(_named(model, here), f"{type(error).__name__}: {first}{at}", shape=shape)
+    return NotThisWay(problem, _reached(tracing))
+
+
+def _named(model: nn.Module, here: Place) -> str:
+    """The module of a place, for errors."""
+    path = next((name for name, module in model.named_modules() if module is here.module), "")
+    return f"module {path or type(here.module or model).__name__!r}"
+
+
+def _reached(tracing: Tracing) -> int:
+    """How far a trace came: the calls of neuron modules."""
+    return sum(len(group.inputs) for group in tracing.groups)
