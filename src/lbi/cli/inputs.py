@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lbi.network.fixed import FixedNetwork
 
 ONE_INPUT = Rule("options", "one of them")
+OTHER_DATASET = Rule(
+    "spikes-width", "{n_in}, the network's input", "run it on {trained}, or on a file with --spikes"
+)
 
 
 class Samples(NamedTuple):
@@ -73,7 +76,7 @@ def read_samples(
         what = spikes.name
     else:
         from lbi import datasets
-        from lbi.network.spikes import SPIKES_WIDTH, check_spikes
+        from lbi.network.spikes import check_spikes
 
         assert dataset is not None
         trained = _trained_encoding(fixed)
@@ -82,7 +85,11 @@ def read_samples(
         shape, problems = datasets.known_shape(dataset, **encoding), Problems()
         if shape is not None:  # before its files are asked for
             width, where = prod(shape), f"data set {dataset}"
-            SPIKES_WIDTH.check(problems, width == fixed.n_in, where, f"{width} channels", n_in=fixed.n_in)
+            known = _trained_encoding(fixed).get("name")
+            ours = f"what it was trained on, {known}" if known else "data that it was trained on"
+            OTHER_DATASET.check(
+                problems, width == fixed.n_in, where, f"{width} channels", n_in=fixed.n_in, trained=ours
+            )
         problems.raise_as(InputError)
         test = datasets.load(dataset, data_dir, **encoding).test
         array = check_spikes(test.spikes[:n_samples], fixed.n_in, f"data set {dataset}")

@@ -26,9 +26,9 @@ from lbi.chip.profile import HardwareProfile
 from lbi.costing.breakdown import Counter, to_breakdown
 from lbi.costing.counts import Batch, PlacedNetwork, dense_synops, split
 from lbi.costing.result import Estimate, ProjectionFigures
-from lbi.errors import FitError, InputError, Problem, Rule
+from lbi.errors import FitError, InputError, Problem, Rule, UsageError
 from lbi.network.activity import Activity
-from lbi.network.fixed import FixedNetwork, FixedProjection
+from lbi.network.fixed import FixedNetwork, FixedProjection, check_fixed
 from lbi.network.graph import INPUT
 from lbi.network.parts import Run
 from lbi.network.pattern import n_positions
@@ -36,6 +36,9 @@ from lbi.network.restored import restored, spread
 
 WORST_CASE = "worst case: no input data; every input and every neuron spikes in every timestep"
 
+ACTIVITY = Rule(
+    "argument", "an Activity", "lbi.simulate(fixed, spikes) makes one; or pass spikes=… in its place"
+)
 SPIKES_SHAPE = Rule(
     "spikes-shape", "{shape}, the run's", "pass the spikes that the activity was recorded with"
 )
@@ -73,6 +76,7 @@ def estimate(
         FitError: if the sparse network does not fit the chip.
         InputError: for unusable spikes.
     """
+    _check_arguments(fixed, activity)
     profile = chip if isinstance(chip, HardwareProfile) else load_profile(chip or fixed.chip)
     sparse_place = place(fixed, profile)
     full = filled(restored(fixed))
@@ -103,6 +107,13 @@ def estimate(
         projections=run.figures(sparse_place, dense_place),
         exact_dense=run.exact_dense,
     )
+
+
+def _check_arguments(fixed: object, activity: object) -> None:
+    """Raise UsageError for arguments of another type."""
+    check_fixed(fixed)
+    if activity is not None and not isinstance(activity, Activity):
+        raise UsageError(ACTIVITY.broken("activity", f"a {type(activity).__name__}"))
 
 
 def _count_runs(run: _Run, counters: list[Counter], parts: Any, on_activity: OnActivity | None) -> None:

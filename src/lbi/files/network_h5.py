@@ -19,7 +19,7 @@ from lbi.files.untrusted_hdf5 import numbers, open_tree, subgroup, text
 from lbi.files.versions import FIXED_NETWORK
 from lbi.network.convolution import Convolution
 from lbi.network.csr import CsrMatrix, Weights
-from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode
+from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, check_fixed
 from lbi.network.graph import INPUT, Readout
 from lbi.network.kept import Kept
 from lbi.network.kernels import ConvolutionWeights
@@ -57,6 +57,7 @@ def save(network: FixedNetwork, path: str | Path) -> None:
     Raises:
         InputError: if it cannot be written.
     """
+    check_fixed(network)
     with atomic_write(path) as new:
         write(network, new)
 

@@ -277,7 +277,8 @@ class Signal:
             np.asarray(kernel, dtype=np.float64), pair(stride), pair(padding), pair(dilation), groups
         )
         convolution.check(self.shape)
-        n_synapses, problems = ConvolutionWeights(convolution, self.shape).nnz, Problems()
+        channels, height, width = self.shape
+        n_synapses, problems = ConvolutionWeights(convolution, (channels, height, width)).nnz, Problems()
         UNROLLED.check(
             problems,
             n_synapses <= MOST_UNROLLED,

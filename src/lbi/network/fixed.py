@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from graphlib import TopologicalSorter
 from math import prod
+from os import PathLike
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problems, Rule
+from lbi.errors import InputError, Problems, Rule, UsageError
 from lbi.network.csr import Weights
 from lbi.network.fixedpoint import LAVA_FORMATS, IntFormat, NumberFormats
 from lbi.network.graph import INPUT, Readout, check_graph
 from lbi.network.kept import Kept
 from lbi.network.neurons import FixedNeuron
+
+NO_FIXED = Rule("argument", "a FixedNetwork", "{call} makes one")
 
 LATENCY = Rule("latency", "at least 0", "count chip timesteps from the input")
 SCALE = Rule("scale", "a finite number above 0", "give mantissa units per float unit")
@@ -309,3 +312,18 @@ def num_weight_bits(data: NDArray[Any], sign_mode: SignMode) -> int:
     spare = (low_zeros & -low_zeros).bit_length() - 1
     bits = 8 - spare + (1 if sign_mode is SignMode.MIXED else 0)
     return max(1, min(8, bits))
+
+
+def check_fixed(network: object) -> None:
+    """Raise UsageError for anything but a FixedNetwork, with the call that makes one of it.
+
+    Args:
+        network: the argument of a public function.
+    """
+    if not isinstance(network, FixedNetwork):
+        kind, call = type(network).__name__, "lbi.quantize or lbi.load"
+        if isinstance(network, str | PathLike):
+            call = "lbi.load(path)"
+        elif kind == "Network":
+            call = "lbi.quantize(network, chip)"
+        raise UsageError(NO_FIXED.broken("network", f"a {kind}", call=call))

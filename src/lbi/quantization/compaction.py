@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.network.csr import CsrMatrix
-from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
+from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, check_fixed
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, IntFormat, NumberFormats
 from lbi.network.graph import INPUT
 from lbi.network.kept import Kept
@@ -72,6 +72,7 @@ def compact(fixed: FixedNetwork) -> FixedNetwork:
     Returns:
         A network whose populations' ``kept`` tell which neurons stayed; the same object if all do.
     """
+    check_fixed(fixed)
     return compaction(fixed).network
 
 

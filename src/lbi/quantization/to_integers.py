@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lbi.chip.load import load_profile
 from lbi.chip.profile import HardwareProfile
-from lbi.errors import InputError, Problems, Rule
+from lbi.errors import InputError, Problems, Rule, UsageError
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, STATE_LIMIT, IntFormat, NumberFormats
 from lbi.network.graph import INPUT, Network, Population, Projection
@@ -41,6 +41,9 @@ BLOCK = 1 << 14
 SMALLEST, LARGEST = 1e-30, 1e30
 """Range of magnitudes in which products, squares and quotients of the search stay in the range of float64."""
 
+NO_NETWORK = Rule(
+    "argument", "a Network", "give the float network; a FixedNetwork has been quantized, lbi.load reads files"
+)
 FLOAT_RANGE = Rule(
     "float-range",
     f"magnitudes of {SMALLEST:g} to {LARGEST:g}",
@@ -92,8 +95,10 @@ def quantize(
         InputError: naming every parameter that the chip cannot hold, every threshold that rounds to 0, and every
             magnitude outside 1e-30 to 1e30.
     """
-    profile = load_profile(chip) if isinstance(chip, str) else chip
     problems = Problems()
+    NO_NETWORK.check(problems, isinstance(network, Network), "network", f"a {type(network).__name__}")
+    problems.raise_as(UsageError)
+    profile = load_profile(chip) if isinstance(chip, str) else chip
     _check_magnitudes(network, problems)
     named = _named_scales(network, problems)
     problems.raise_as(InputError)  # values out of range would overflow below

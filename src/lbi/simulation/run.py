@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lbi.errors import InputError, LbiWarning, Problems, Rule
 from lbi.network.activity import Activity, PopulationActivity, ProjectionActivity
-from lbi.network.fixed import FixedNetwork, FixedPopulation
+from lbi.network.fixed import FixedNetwork, FixedPopulation, check_fixed
 from lbi.network.spikes import SPIKES_WIDTH, SpikeEvents, check_spikes
 from lbi.simulation.layout import Plan, is_compiled, plan_of
 from lbi.simulation.records import Inputs, Outputs
@@ -74,6 +74,7 @@ def simulate(
     Raises:
         InputError: naming everything that is wrong with the spikes and the names to record.
     """
+    check_fixed(fixed)
     problems = Problems()
     pairs = _pairs(fixed, record, problems)
     N_THREADS.check(problems, n_threads is None or n_threads >= 1, "n_threads", n_threads)
