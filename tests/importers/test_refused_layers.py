@@ -99,3 +99,22 @@ def test_a_maximum_over_time_is_a_readout():
     network = from_torch(_Maximum(False), (4,))
     readout = Readout(network.readout.population, "membrane_max")
     assert replace(network, readout=readout).readout.of_membrane
+
+
+def test_a_quantized_layer_is_refused_by_name():
+    snn = peers.package("snntorch")
+    neuron = snn.Leaky(beta=0.5, init_hidden=True, output=True, reset_mechanism="zero")
+    model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(32, 8), neuron), {nn.Linear})
+    with pytest.raises(
+        InputError, match=r"model-quantized: module '0'.*fix: give the model as it was before"
+    ):
+        from_torch(model.eval(), FLAT)
+
+
+def test_a_neuron_is_named_instead_of_its_surrogate_gradient():
+    neuron = peers.package("spikingjelly.activation_based.neuron")
+    model = nn.Sequential(nn.Linear(32, 8), neuron.EIFNode(), nn.Linear(8, 4), neuron.IFNode())
+    with pytest.raises(
+        InputError, match=r"unknown-module: module '1': spikingjelly\.EIFNode cannot be taken"
+    ):
+        from_torch(model.eval(), FLAT)

@@ -28,6 +28,11 @@ NOT_COPIED = Rule(
     "a model that copy.deepcopy can copy",
     "keep open files, locks and generators out of the model",
 )
+QUANTIZED = Rule(
+    "model-quantized",
+    "layers with float weights",
+    "give the model as it was before torch quantized it: lbi-export quantizes for the chip",
+)
 SCRIPTED = Rule(
     "model-torchscript", "Python modules", "give the model itself instead of what torch.jit made of it"
 )
@@ -100,6 +105,8 @@ def _check(model: nn.Module) -> None:
         SCRIPTED.check(
             problems, not isinstance(part, torch.jit.ScriptModule), where, "is compiled by TorchScript"
         )
+        quantized = ".quantized" in type(part).__module__ and type(part).__module__.startswith("torch.")
+        QUANTIZED.check(problems, not quantized, where, f"is {type(part).__module__}.{type(part).__name__}")
         for key, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
             lazy = is_lazy(value)
             UNINITIALIZED.check(problems, not lazy, f"{where}, {key}", "has no shape yet, in a lazy module")

@@ -239,7 +239,7 @@ class Tracing(Widened):
         self.problems.note(self._refusal(here, operation, held or "spikes or currents"))
 
     def _refusal(self, here: Place, operation: str, what: str) -> Problem:
-        module = here.module
+        module = self._seen_by_users(here.module)
         fix = next((fix for part, fix in REMEDIES.items() if part in operation), OTHER_FIX)
         kind = (
             "" if module is None else f"{type(module).__module__.split('.')[0]}.{type(module).__qualname__}"
@@ -264,6 +264,13 @@ class Tracing(Widened):
         where = here.source or self._where(module)
         inside = f", in {self._where(module)}" if module is not None and here.source else ""
         return UNTRACEABLE.broken(where, f"{operation} of {what} cannot be followed{inside}", fix=fix)
+
+    def _seen_by_users(self, module: Any) -> Any:
+        """The module, or for a neuron's surrogate gradient the neuron."""
+        parent = self._path(module).rpartition(".")[0]
+        if parent and "surrogate" in type(module).__module__:
+            return next((owner for owner in self._model.modules() if self._path(owner) == parent), module)
+        return module
 
     def _path(self, module: Any) -> str:
         return self._paths.get(id(module), "")
