@@ -342,3 +342,33 @@ def test_errors_name_everything():
 
 
 # --- the proposal -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [AdaBreg, LinBreg])
+def test_stepping_the_support_alone_gives_the_weights_of_holding_all_others_at_zero(make):
+    """With gradients at all weights, over loading and tightening."""
+    runs = []
+    for fused in (True, False):
+        model = nn.Sequential(nn.Linear(40, 30), nn.Linear(30, 20))
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.copy_(torch.randn(p.shape, generator=generator))
+        optimizer = make(param_groups(model, L1(0.1), per_layer=True), lr=0.01, fused=fused)
+        control = DensityController(optimizer, {"0.weight": 0.1, "1.weight": 0.6})
+        for step in range(12):
+            for p in model.parameters():
+                p.grad = torch.randn(p.shape, generator=generator)
+            if step == 3:
+                control.settle()
+            if step == 6:
+                control.load_state_dict(control.state_dict())
+            if step == 9:
+                control.tighten(0.05)
+            optimizer.step()
+            control.step()
+            assert [optimizer.holds(layer.weight) for layer in model] == [fused and step >= 3] * 2
+        runs.append([p.detach().clone() for p in model.parameters()])
+    for p, q in zip(*runs, strict=True):
+        assert torch.equal(p, q)
+    assert [int(p.count_nonzero()) for p in runs[0][::2]] == [60, 30]

@@ -282,8 +282,10 @@ def test_packing_lists_every_spike_once():
 
 @pytest.mark.parametrize(("n", "rate"), [(9, 0.2), (9, 0.9), (70, 0.2), (160, 0.05)])
 @pytest.mark.parametrize("density", [1.0, 0.1, 0.01])
-def test_recurrent_gradients_pair_spikes_with_the_next_step(n, rate, density):
+@pytest.mark.parametrize("most_rows", [7168, 50])
+def test_recurrent_gradients_pair_spikes_with_the_next_step(n, rate, density, most_rows, monkeypatch):
     """Over all three paths (events, living weights, dense rows), also where blocks of rows end inside a sample."""
+    monkeypatch.setattr("lbi.train.layers.event_linear.MOST_ROWS", most_rows)
     generator = torch.Generator().manual_seed(n)
     spikes = (torch.rand(37, 11, n, generator=generator) < rate).double()
     grad = torch.randint(-4, 5, (37, 11, n), generator=generator).double()  # sums of integers are exact

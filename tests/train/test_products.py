@@ -66,6 +66,30 @@ def test_a_layer_and_its_gradients_equal_autograd(rate, density, only_living, sh
     assert torch.equal(found[1][~kept], torch.zeros_like(found[1][~kept]))
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("most_rows", [7168, 64, 50])
+@pytest.mark.parametrize("shape", [(131, 151), (20, 900), (160, 130)])
+def test_spikes_at_living_weights_give_the_bits_of_the_dense_product(shape, most_rows, dtype, monkeypatch):
+    """In one block of rows and in several, the last of them shorter; sums of whole numbers make the gradients exact."""
+    monkeypatch.setattr(module, "MOST_ROWS", most_rows)
+    generator = torch.Generator().manual_seed(3)
+    weight, rows = (
+        sparse(shape, 0.05, dtype),
+        (torch.rand(185, shape[1], generator=generator) < 0.1).to(dtype),
+    )
+    living, events = living_of(weight), module.pack(rows, shape[0])
+    assert living is not None
+    assert events is not None
+    listed = module.by_source(events, shape[1])
+    assert listed[0].shape[0] == -(-185 // most_rows)
+    found = module.living_product(listed, 185, living)
+    assert torch.equal(found, module.product(None, events, weight))
+    grad = torch.randint(-4, 5, (185, shape[0]), generator=generator).to(dtype)
+    assert module.few(living, module.GRADIENT_COST) is living
+    of_living = module.gradient(None, events, grad, shape[1], living)
+    assert torch.equal(of_living, module.gradient(None, events, grad, shape[1], None) * (weight != 0))
+
+
 @pytest.mark.parametrize("density", [1.0, 0.1])
 @pytest.mark.parametrize("n", [130, 160])
 def test_a_sparse_recurrent_layer_equals_the_dense_one(density, n, monkeypatch):
@@ -93,7 +117,7 @@ def test_one_and_many_threads_give_the_same_bits(monkeypatch):
         for count in (1, 3):
             torch.set_num_threads(count)
             assert n_threads(100) == count
-            for density, rate in ((1.0, 0.05), (1.0, 0.6), (0.1, 0.05), (0.1, 0.6)):
+            for density, rate in ((1.0, 0.05), (1.0, 0.6), (0.1, 0.05), (0.1, 0.6), (0.05, 0.05)):
                 weight = sparse((150, 170), density, torch.float32).requires_grad_()
                 spikes = (torch.rand(9, 40, 170, generator=torch.Generator().manual_seed(2)) < rate).float()
                 out = event_linear(spikes.requires_grad_(), weight, only_living=True)

@@ -22,11 +22,17 @@ MAX_RATE = 0.4
 MIN_OUTPUTS = 8
 """Output size below which rows fill too little of a vector register and the dense product is used."""
 
-LIVING_COST = 40.0
-"""Time of one spike at one living weight, in times of one at a dense weight: their targets are scattered."""
+PRODUCT_COST, GRADIENT_COST = 12.0, 9.0
+"""Time of one spike at one living weight, in times of one at a dense weight (which vectors add), in a product and a gradient."""
+
+MOST_ROWS = 7168
+"""Rows of a block of products and gradients of living weights: a target's numbers of a block fit the first-level cache."""
 
 Events = tuple[Tensor, Tensor]
 """Set columns of each row: indptr (n_rows + 1,) int64 and indices int32."""
+
+BySource = tuple[np.ndarray, np.ndarray, int]
+"""The same by source: starts and rows of ``lbi.train.layers.kernels.sort_events``, and the rows of a block."""
 
 
 def event_linear(spikes: Tensor, weight: Tensor, *, only_living: bool = False) -> Tensor:
@@ -52,9 +58,15 @@ class _EventLinear(torch.autograd.Function):
         living = living_of(weight)
         events = pack(rows, weight.shape[0], living)
         dense = None if events is not None else rows.to(weight.dtype).contiguous()
-        ctx.living, ctx.only_living = living, only_living
+        ctx.living, ctx.only_living, ctx.by_source = living, only_living, None
         ctx.save_for_backward(weight, dense, *(events or ()))
-        return product(dense, events, weight, living).reshape(*spikes.shape[:-1], -1)
+        listed = few(living, PRODUCT_COST)
+        if events is not None and listed is not None:
+            ctx.by_source = by_source(events, weight.shape[1])
+            out = living_product(ctx.by_source, rows.shape[0], listed)
+        else:
+            out = product(dense, events, weight)
+        return out.reshape(*spikes.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -66,7 +78,7 @@ class _EventLinear(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             events = (packed[0], packed[1]) if packed else None
             living = ctx.living if ctx.only_living else None
-            grad_weight = gradient(dense, events, rows, weight.shape[1], living)
+            grad_weight = gradient(dense, events, rows, weight.shape[1], living, listed=ctx.by_source)
         return grad_spikes, grad_weight, None
 
 
@@ -81,7 +93,7 @@ def pack(rows: Tensor, n_out: int, living: Living | None = None) -> Events | Non
     run(kernels.count_events, rows.numel(), x, masks, indptr.numpy())
     torch.cumsum(indptr, 0, out=indptr)
     n_events = int(indptr[-1])
-    cost = 1.0 if living is None else min(1.0, LIVING_COST * living.density)
+    cost = 1.0 if living is None else min(1.0, PRODUCT_COST * living.density)
     if n_events * cost > MAX_RATE * rows.numel():
         return None
     indices = torch.empty(n_events, dtype=torch.int32)
@@ -89,21 +101,42 @@ def pack(rows: Tensor, n_out: int, living: Living | None = None) -> Events | Non
     return indptr, indices
 
 
-def product(dense: Tensor | None, events: Events | None, weight: Tensor, living: Living | None) -> Tensor:
+def few(living: Living | None, cost: float) -> Living | None:
+    """The living weights if adding them one by one, at ``cost`` times that of a dense weight, is faster than adding all."""
+    return None if living is None or cost * living.density >= 1 else living
+
+
+def by_source(events: Events, n_in: int) -> BySource:
+    """The events of rows (n_rows, n_in) by source, in blocks of at most MOST_ROWS rows."""
+    n_rows = events[0].shape[0] - 1
+    n_block = -(-n_rows // -(-n_rows // MOST_ROWS)) if n_rows else 1
+    starts = np.empty((-(-n_rows // n_block), n_in + 1), np.int64)
+    rows = np.empty(events[1].numel(), np.uint16)
+    run(load_kernels().sort_events, 4 * rows.size, *arrays(*events), n_block, starts, rows)
+    return starts, rows, n_block
+
+
+def product(dense: Tensor | None, events: Events | None, weight: Tensor) -> Tensor:
     """``rows @ weight.T`` (n_rows, n_out), from events or from dense rows (n_rows, n_in)."""
     if events is None:
         assert dense is not None
         return row_product(dense, weight.T, None)
     kernels, n_out = load_kernels(), weight.shape[0]
     out = weight.new_empty(events[0].shape[0] - 1, n_out)
-    n_values = events[1].numel() * n_out // 16
-    if living is not None and LIVING_COST * living.density < 1:
-        run(kernels.event_living_product, n_values, *arrays(*events, *living.lists, out))
-    else:
-        width = _width(weight, n_out)
-        strips = weight.new_empty(-(-n_out // width), weight.shape[1], width)
-        run(kernels.panels_of, weight.numel(), *arrays(weight.contiguous(), strips))
-        run(kernels.event_product, n_values, *arrays(*events, strips, out))
+    width = _width(weight, n_out)
+    strips = weight.new_empty(-(-n_out // width), weight.shape[1], width)
+    run(kernels.panels_of, weight.numel(), *arrays(weight.contiguous(), strips))
+    run(kernels.event_product, events[1].numel() * n_out // 16, *arrays(*events, strips, out))
+    return out
+
+
+def living_product(listed: BySource, n_rows: int, living: Living) -> Tensor:
+    """``product`` over living weights: the same bits."""
+    n_out = living.matrix.shape[0]
+    out = living.matrix.new_empty(n_rows, n_out)
+    kernel = load_kernels("layers.living_kernels").living_product
+    n_values = int(listed[1].size * n_out * living.density)
+    run(kernel, n_values, *listed, living.masks, *arrays(living.matrix, out))
     return out
 
 
@@ -144,9 +177,11 @@ def gradient(
     n_in: int,
     living: Living | None,
     n_steps: int = 0,
+    listed: BySource | None = None,
 ) -> Tensor:
     """``grad.T @ rows`` (n_out, n_in) from events or from dense rows, 0 for all but ``living`` weights if they are given.
 
+    ``listed`` are the events by source if they are at hand.
     With ``n_steps`` > 0 samples have that many rows each, and every event is paired with the gradient of the row after its own;
     events in the last row of a sample count for nothing.
     """
@@ -157,13 +192,18 @@ def gradient(
         n_values = grad.numel() * n_in // 16
         run(load_kernels("layers.products").weight_gradient, n_values, *arrays(grad, dense, out))
         return out if living is None else out.mul_(living.matrix != 0)
-    n_values = events[1].numel() * n_out // 16
-    if living is not None and LIVING_COST * living.density < 1:
-        return living.event_gradient(events, grad, n_values, n_steps)
-    by_source = _event_gradient(events, grad, n_in, n_values, n_steps)
-    matrix = grad.new_empty(0, 0) if living is None else living.matrix
     out = grad.new_empty(n_out, n_in)
-    run(load_kernels().by_target, out.numel(), *arrays(by_source, matrix, out))
+    chosen = few(living, GRADIENT_COST)
+    if chosen is not None:
+        kernel = load_kernels("layers.living_kernels").living_gradient
+        n_values = int(events[1].numel() * n_out * chosen.density)
+        starts, rows, n_block = listed or by_source(events, n_in)
+        run(kernel, n_values, starts, rows, n_block, *arrays(grad), n_steps, chosen.masks, *arrays(out))
+        return out
+    n_values = events[1].numel() * n_out // 16
+    of_sources = _event_gradient(events, grad, n_in, n_values, n_steps)
+    matrix = grad.new_empty(0, 0) if living is None else living.matrix
+    run(load_kernels().by_target, out.numel(), *arrays(of_sources, matrix, out))
     return out
 
 
@@ -172,18 +212,11 @@ def _event_gradient(events: Events, grad: Tensor, n_in: int, n_values: int, n_st
     kernels, (n_rows, n_out) = load_kernels(), grad.shape
     starts = torch.empty(-(-n_rows // kernels.BLOCK), n_in + 1, dtype=torch.int64)
     rows = torch.empty_like(events[1])
-    run(kernels.sort_events, 4 * rows.numel(), *arrays(*events, starts, rows))
+    run(kernels.sort_events, 4 * rows.numel(), *arrays(*events), kernels.BLOCK, *arrays(starts, rows))
     width = _width(grad, n_out)
-    by_source = grad.new_empty(n_in, -(-n_out // width) * width)
-    run(
-        kernels.event_weight_gradient,
-        n_values,
-        *arrays(starts, rows, grad),
-        n_steps,
-        *arrays(by_source),
-        width,
-    )
-    return by_source
+    out = grad.new_empty(n_in, -(-n_out // width) * width)
+    run(kernels.event_weight_gradient, n_values, *arrays(starts, rows, grad), n_steps, *arrays(out), width)
+    return out
 
 
 def _width(like: Tensor, n_out: int) -> int:

@@ -104,14 +104,15 @@ def event_product(indptr, indices, panels, out, turns):
 
 
 @compiled(nogil=True)
-def sort_events(indptr, indices, starts, rows, turns):
-    """The events by source: of each block of BLOCK rows, source by source, the rows in which the source spikes.
+def sort_events(indptr, indices, n_block, starts, rows, turns):
+    """The events by source: of each block of ``n_block`` rows, source by source, the rows in which the source spikes.
 
     Args:
         indptr: (n_rows + 1,) row pointers of the events.
         indices: columns of the events.
+        n_block: rows of a block.
         starts: (n_blocks, n_in + 1) int64, where the rows of each source start, written.
-        rows: one int32 for each event, counted from the block's first row, written.
+        rows: one integer for each event, counted from the block's first row, written.
         turns: counter of ``claim``.
     """
     n_rows = indptr.size - 1
@@ -119,7 +120,7 @@ def sort_events(indptr, indices, starts, rows, turns):
     at = np.empty(n_in, np.int64)
     block = claim(turns)
     while block < n_blocks:
-        first, last = block * BLOCK, min((block + 1) * BLOCK, n_rows)
+        first, last = block * n_block, min((block + 1) * n_block, n_rows)
         for j in range(n_in + 1):
             starts[block, j] = 0
         for k in range(indptr[first], indptr[last]):
@@ -185,86 +186,6 @@ def event_weight_gradient(starts, rows, grad, n_steps, grad_w_t, width, turns):
 
 
 @compiled(nogil=True)
-def mark_living(weight, masks, totals, turns):
-    """Masks (n_masks, n_out) uint64 of the weights that are not 0, for 64 sources each, and totals (n_masks,): their number."""
-    n_out, n_in = weight.shape
-    w = claim(turns)
-    while w < totals.size:
-        total = np.uint64(0)
-        for n in range(n_out):
-            mask = mask_of(weight, n * n_in + w * BITS, n_in - w * BITS)
-            masks[w, n] = mask
-            total += n_bits(mask)
-        totals[w] = total
-        w = claim(turns)
-
-
-@compiled(nogil=True)
-def list_living(weight, masks, totals, indptr, targets, values, turns):
-    """The living weights of ``weight`` (n_out, n_in) by source, from ``mark_living``; indptr[0] is 0 already."""
-    n_out, n_in = weight.shape
-    found = np.empty(BITS, np.int32)
-    w = claim(turns)
-    while w < totals.size:
-        start = np.int64(0)
-        for before in range(w):
-            start += totals[before]
-        counts = np.zeros(BITS, np.int64)
-        for n in range(n_out):
-            for m in range(write_bits(masks[w, n], 0, found, 0)):
-                counts[found[m]] += 1
-        at = np.empty(BITS, np.int64)
-        for j in range(min(BITS, n_in - w * BITS)):
-            at[j] = start
-            start += counts[j]
-            indptr[w * BITS + j + 1] = start
-        for n in range(n_out):
-            for m in range(write_bits(masks[w, n], 0, found, 0)):
-                j = found[m]
-                targets[at[j]] = n
-                values[at[j]] = weight[n, w * BITS + j]
-                at[j] += 1
-        w = claim(turns)
-
-
-@compiled(nogil=True)
-def event_living_product(indptr, indices, first_of, targets, values, out, turns):
-    """``event_product`` over living weights, which start at ``first_of`` (n_in + 1,) for each source."""
-    n_rows, n_out = out.shape
-    first = claim(turns) * STRIP
-    while first < n_rows:
-        for r in range(first, min(first + STRIP, n_rows)):
-            acc = out[r]
-            for n in range(n_out):
-                acc[n] = 0
-            for k in range(indptr[r], indptr[r + 1]):
-                for m in range(first_of[indices[k]], first_of[indices[k] + 1]):
-                    acc[targets[m]] += values[m]
-        first = claim(turns) * STRIP
-
-
-@compiled(nogil=True)
-def event_living_gradient(indptr, indices, grad, n_steps, first_of, targets, grad_values, chunks, turns):
-    """``event_weight_gradient`` of living weights, with the same ``n_steps``; threads claim the sources from chunks[c] to chunks[c + 1]."""
-    n_rows = grad.shape[0]
-    later = 1 if n_steps > 0 else 0
-    chunk = claim(turns)
-    while chunk < chunks.size - 1:
-        low, high = chunks[chunk], chunks[chunk + 1]
-        grad_values[first_of[low] : first_of[high]] = 0
-        for r in range(n_rows - later):
-            if later and (r + 1) % n_steps == 0:
-                continue
-            g = grad[r + later]
-            for k in range(indptr[r], indptr[r + 1]):
-                j = indices[k]
-                if low <= j < high:
-                    for m in range(first_of[j], first_of[j + 1]):
-                        grad_values[m] += g[targets[m]]
-        chunk = claim(turns)
-
-
-@compiled(nogil=True)
 def by_target(by_source, weight, out, turns):
     """The transpose ``out`` (n_out, n_in) of by_source (n_in, ≥ n_out), with 0 where ``weight`` is 0 unless that has shape (0, 0)."""
     n_out, n_in = out.shape
@@ -307,19 +228,3 @@ def transposed(x, low, high, first, last, out, out_at, out_row):
         for m in range(j, last):
             for k in range(i, i + whole):
                 flat[out_at + (m - first) * out_row + k - low] = x[k, m]
-
-
-@compiled(nogil=True)
-def scatter_living(first_of, targets, values, out, turns):
-    """The matrix ``out`` (n_out, n_in) from its living weights, 0 elsewhere."""
-    n_out, n_in = out.shape
-    first = claim(turns) * STRIP
-    while first < n_in:
-        last = min(first + STRIP, n_in)
-        for n in range(n_out):
-            for j in range(first, last):
-                out[n, j] = 0
-        for j in range(first, last):
-            for m in range(first_of[j], first_of[j + 1]):
-                out[targets[m], j] = values[m]
-        first = claim(turns) * STRIP

@@ -282,3 +282,71 @@ copy_vectors = _copy(2)
 
 copy_rows = _copy(0)
 """out[i, :] = x[i, :] for n rows i of ROWS elements."""
+
+
+def _four(builder: Any, indices: Any, k: Any) -> list[Any]:
+    """The four uint16 indices from element ``k`` on, in one load."""
+    place = builder.bitcast(builder.gep(indices, [k]), INT.as_pointer())
+    word = builder.load(place, align=2)
+    return [builder.and_(builder.lshr(word, INT(16 * i)), INT(0xFFFF)) for i in range(4)]
+
+
+def _one(builder: Any, indices: Any, k: Any) -> Any:
+    return builder.zext(builder.load(builder.gep(indices, [k])), INT)
+
+
+@intrinsic
+def gather_sum(typing_context, x, x_at, indices, start, stop):
+    """Σ_k x[x_at + indices[k]] for start ≤ k < stop, in 8 partial sums; ``indices`` are uint16."""
+    signature = x.dtype(x, types.int64, indices, types.int64, types.int64)
+
+    def generate(context, builder, sig, args):
+        data, rows = (_data(context, builder, sig.args[i], args[i]) for i in (0, 2))
+        _, x_at, _, start, stop = args
+        number, base = context.get_value_type(sig.args[0].dtype), builder.gep(data, [x_at])
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(number, 0.0)) for _ in range(8)]
+
+        def add(i, place):
+            builder.store(builder.fadd(builder.load(place), builder.load(builder.gep(base, [i]))), place)
+
+        whole = builder.sdiv(builder.sub(stop, start), INT(len(sums)))
+        with cgutils.for_range(builder, whole, intp=INT) as loop:
+            k = builder.add(start, builder.mul(loop.index, INT(len(sums))))
+            found = _four(builder, rows, k) + _four(builder, rows, builder.add(k, INT(4)))
+            for i, place in zip(found, sums, strict=True):
+                add(i, place)
+        done = builder.add(start, builder.mul(whole, INT(len(sums))))
+        with cgutils.for_range(builder, builder.sub(stop, done), intp=INT) as loop:
+            add(_one(builder, rows, builder.add(done, loop.index)), sums[0])
+        parts = [builder.load(place) for place in sums]
+        while len(parts) > 1:
+            parts = [builder.fadd(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
+        return parts[0]
+
+    return signature, generate
+
+
+@intrinsic
+def scatter_add(typing_context, value, indices, start, stop, out, out_at):
+    """out[out_at + indices[k]] += value for start ≤ k < stop; ``indices`` are uint16, all different."""
+    signature = types.void(value, indices, types.int64, types.int64, out, types.int64)
+
+    def generate(context, builder, sig, args):
+        rows, data = (_data(context, builder, sig.args[i], args[i]) for i in (1, 4))
+        value, _, start, stop, _, out_at = args
+        base = builder.gep(data, [out_at])
+
+        def add(indices):
+            places = [builder.gep(base, [i]) for i in indices]
+            for total, place in [(builder.fadd(builder.load(x), value), x) for x in places]:
+                builder.store(total, place)
+
+        whole = builder.sdiv(builder.sub(stop, start), INT(4))
+        with cgutils.for_range(builder, whole, intp=INT) as loop:
+            add(_four(builder, rows, builder.add(start, builder.mul(loop.index, INT(4)))))
+        done = builder.add(start, builder.mul(whole, INT(4)))
+        with cgutils.for_range(builder, builder.sub(stop, done), intp=INT) as loop:
+            add([_one(builder, rows, builder.add(done, loop.index))])
+        return context.get_dummy_value()
+
+    return signature, generate

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from lbi.train.layers.bits import BITS, mask_of, write_bits
+from lbi.train.layers.tiles import VECTOR, sum_tile_4
 
 LIMIT = np.int64(1 << 23)
 """States are 24-bit."""
@@ -161,9 +162,14 @@ def add_recurrent(total, w_rec_t, spikes, t, delays, fired):
         delays: as in ``arrivals``.
         fired: (n,) working memory.
     """
-    for k in range(arrivals(spikes, t, delays, fired)):
+    n, wide = total.size, 4 * VECTOR // total.itemsize
+    count, first = arrivals(spikes, t, delays, fired), 0
+    while first + wide <= n:  # the sums of a tile stay in registers
+        sum_tile_4(w_rec_t, first, n, fired, 0, count, total, first, 1)
+        first += wide
+    for k in range(count):
         weights = w_rec_t[fired[k]]
-        for i in range(weights.size):
+        for i in range(first, n):
             total[i] += weights[i]
 
 

@@ -222,8 +222,7 @@ class DensityController:
             limit = every.kthvalue(n_cut).values if n_cut else every.new_zeros(())
             for p, strength in zip(self._weights(unit), strengths, strict=True):
                 p.mul_(strength > limit)
-        self._support = [_support(p) for unit in self._units for p in self._weights(unit)]
-        self.optimizer.reset_duals()
+        self._fix_support()
 
     def aim(self, density: float) -> None:
         """Set another density for all units, before ``settle``.
@@ -253,14 +252,24 @@ class DensityController:
             limit = every.kthvalue(n_cut).values if n_cut else every.new_zeros(())
             for p, strength in zip(self._weights(unit), strengths, strict=True):
                 p.mul_(strength > limit)
+        self._fix_support()
+
+    def _fix_support(self) -> None:
         self._support = [_support(p) for unit in self._units for p in self._weights(unit)]
         self.optimizer.reset_duals()
+        self._let_step()
+
+    def _let_step(self) -> None:
+        """Have the optimizer step the support only, once it is settled."""
+        weights = [p for unit in self._units for p in self._weights(unit)]
+        self.optimizer.hold(dict(zip(weights, self._support, strict=True)) if self.settled else {})
 
     def _hold(self) -> None:
         weights = (p for unit in self._units for p in self._weights(unit))
         for p, support in zip(weights, self._support, strict=True):
-            p.mul_(support)
-            self.optimizer.state[p]["dual"].mul_(support)
+            if not self.optimizer.holds(p):
+                p.mul_(support)
+                self.optimizer.state[p]["dual"].mul_(support)
 
     def state_dict(self) -> dict[str, Any]:
         """The state in plain types and bit-packed supports, loadable with ``weights_only=True``; λ is in the optimizer's."""
@@ -303,6 +312,7 @@ class DensityController:
         for packed, (shape, device) in zip(state["support"], shapes, strict=True):
             bits = np.unpackbits(packed.numpy(), count=math.prod(shape)).astype(bool)
             self._support.append(torch.from_numpy(bits).reshape(shape).to(device))
+        self._let_step()
 
 
 def _scale_lamda(optimizer: torch.optim.Optimizer, group: dict[str, Any], factor: float) -> None:

@@ -107,8 +107,51 @@ def _shrink(x, low, high, scale):  # type: ignore[no-untyped-def]
     return (x - (low if x < low else (high if x > high else x))) * scale
 
 
+@njit(error_model="numpy")
+def _adam_numbers(theta, g, m, s, v, mode, scalars):  # type: ignore[no-untyped-def]
+    """AdaBreg's or Adam's step on contiguous numbers (n,); v is not used in mode PLAIN."""
+    delta, low, high, scale, decay, b1, c1, b2, c2, eps, alpha, correction = scalars
+    n = theta.size
+    if mode >= SHRINK:
+        for i in range(n):
+            m[i] = m[i] * b1 + g[i] * c1
+            s[i] = s[i] * b2 + g[i] * g[i] * c2
+            direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
+            v[i] = (v[i] - theta[i] * decay) - direction
+            theta[i] = _shrink(v[i] * delta, low, high, scale)
+    elif mode == DUAL:
+        for i in range(n):
+            m[i] = m[i] * b1 + g[i] * c1
+            s[i] = s[i] * b2 + g[i] * g[i] * c2
+            direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
+            v[i] = (v[i] - theta[i] * decay) - direction
+    else:  # v is θ: one name only, otherwise the compiler must assume overlap
+        for i in range(n):
+            m[i] = m[i] * b1 + g[i] * c1
+            s[i] = s[i] * b2 + g[i] * g[i] * c2
+            direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
+            theta[i] = (theta[i] - theta[i] * decay) - direction
+
+
+@njit(error_model="numpy")
+def _adam_held(theta, g, m, s, v, support, mode, scalars):  # type: ignore[no-untyped-def]
+    """``_adam_numbers`` where ``support`` holds; all other numbers stay as they are. Mode DUAL or SHRINK."""
+    delta, low, high, scale, decay, b1, c1, b2, c2, eps, alpha, correction = scalars
+    n = theta.size
+    for i in range(n):
+        average = m[i] * b1 + g[i] * c1
+        square = s[i] * b2 + g[i] * g[i] * c2
+        direction = average / (np.sqrt(square) * correction + eps) * alpha
+        dual = (v[i] - theta[i] * decay) - direction
+        m[i] = average if support[i] else m[i]
+        s[i] = square if support[i] else s[i]
+        v[i] = dual if support[i] else v[i]
+        if mode == SHRINK:
+            theta[i] = _shrink(dual * delta, low, high, scale) if support[i] else theta[i]
+
+
 @compiled(nogil=True, error_model="numpy")
-def _adam(chunks, starts, sizes, addresses, modes, scalars, turns):  # type: ignore[no-untyped-def]
+def _adam(chunks, starts, sizes, addresses, supports, modes, scalars, turns):  # type: ignore[no-untyped-def]
     """AdaBreg on the dual v, or Adam on θ itself, for every chunk.
 
     Args:
@@ -117,15 +160,16 @@ def _adam(chunks, starts, sizes, addresses, modes, scalars, turns):  # type: ign
         sizes: (n,) elements of each tensor.
         modes: (n,) PLAIN, DUAL, SHRINK or _STREAM.
         addresses: (n, 5) of θ, g, m, s, v.
+        supports: (n,) addresses of bytes, 0 where a number stays as it is; an address of 0 for all numbers. Not with PLAIN.
         scalars: (n, 12): δ, low, high, scale, lr·decay, β₁, 1−β₁, β₂, 1−β₂, ε, alpha, correction. _STREAM
-            requires lr·decay = 0 and θ and its chunks to start at a cache line.
+            requires lr·decay = 0, no support, and θ and its chunks to start at a cache line.
         turns: counter of ``claim``.
     """
     chunk = claim(turns)
     while chunk < len(chunks):
         k = chunks[chunk]
         start, n = starts[chunk], min(_CHUNK, sizes[k] - starts[chunk])
-        delta, low, high, scale, decay, b1, c1, b2, c2, eps, alpha, correction = scalars[k]
+        delta, low, high, scale, _, b1, c1, b2, c2, eps, alpha, correction = scalars[k]
         at = addresses[k] + start * scalars.itemsize
         if modes[k] == _STREAM:
             whole = n * scalars.itemsize // _LINE * _LINE
@@ -142,30 +186,51 @@ def _adam(chunks, starts, sizes, addresses, modes, scalars, turns):  # type: ign
             carray(_pointer(at[3], b1), n),
             carray(_pointer(at[4], b1), n),
         )
-        if modes[k] >= SHRINK:
-            for i in range(n):
-                m[i] = m[i] * b1 + g[i] * c1
-                s[i] = s[i] * b2 + g[i] * g[i] * c2
-                direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
-                v[i] = (v[i] - theta[i] * decay) - direction
-                theta[i] = _shrink(v[i] * delta, low, high, scale)
-        elif modes[k] == DUAL:
-            for i in range(n):
-                m[i] = m[i] * b1 + g[i] * c1
-                s[i] = s[i] * b2 + g[i] * g[i] * c2
-                direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
-                v[i] = (v[i] - theta[i] * decay) - direction
-        else:  # v is θ: one name only, otherwise the compiler must assume overlap
-            for i in range(n):
-                m[i] = m[i] * b1 + g[i] * c1
-                s[i] = s[i] * b2 + g[i] * g[i] * c2
-                direction = m[i] / (np.sqrt(s[i]) * correction + eps) * alpha
-                theta[i] = (theta[i] - theta[i] * decay) - direction
+        if supports[k]:
+            support = carray(_pointer(supports[k] + start, np.uint8(0)), n)
+            _adam_held(theta, g, m, s, v, support, modes[k], scalars[k])
+        else:
+            _adam_numbers(theta, g, m, s, v, modes[k], scalars[k])
         chunk = claim(turns)
 
 
+@njit(error_model="numpy")
+def _sgd_numbers(theta, g, b, v, with_momentum, mode, scalars):  # type: ignore[no-untyped-def]
+    """LinBreg's or SGD's step on contiguous numbers (n,); v is not used in mode PLAIN."""
+    delta, low, high, scale, decay, lr, momentum = scalars
+    n = theta.size
+    if with_momentum:
+        for i in range(n):
+            b[i] = b[i] * momentum + g[i]
+    if mode == SHRINK:
+        for i in range(n):
+            v[i] = (v[i] - theta[i] * decay) - b[i] * lr
+            theta[i] = _shrink(v[i] * delta, low, high, scale)
+    elif mode == DUAL:
+        for i in range(n):
+            v[i] = (v[i] - theta[i] * decay) - b[i] * lr
+    else:
+        for i in range(n):
+            theta[i] = (theta[i] - theta[i] * decay) - b[i] * lr
+
+
+@njit(error_model="numpy")
+def _sgd_held(theta, g, b, v, with_momentum, support, mode, scalars):  # type: ignore[no-untyped-def]
+    """``_sgd_numbers`` where ``support`` holds; all other numbers stay as they are. Mode DUAL or SHRINK."""
+    delta, low, high, scale, decay, lr, momentum = scalars
+    n = theta.size
+    if with_momentum:
+        for i in range(n):
+            b[i] = b[i] * momentum + g[i] if support[i] else b[i]
+    for i in range(n):
+        dual = (v[i] - theta[i] * decay) - b[i] * lr
+        v[i] = dual if support[i] else v[i]
+        if mode == SHRINK:
+            theta[i] = _shrink(dual * delta, low, high, scale) if support[i] else theta[i]
+
+
 @compiled(nogil=True, error_model="numpy")
-def _sgd(chunks, starts, sizes, addresses, modes, scalars, turns):  # type: ignore[no-untyped-def]
+def _sgd(chunks, starts, sizes, addresses, supports, modes, scalars, turns):  # type: ignore[no-untyped-def]
     """LinBreg on the dual v, or SGD on θ itself, for every chunk.
 
     As ``_adam``, with addresses (n, 4) of θ, g, the momentum's buffer b, v, and scalars (n, 7): δ, low,
@@ -175,23 +240,15 @@ def _sgd(chunks, starts, sizes, addresses, modes, scalars, turns):  # type: igno
     while chunk < len(chunks):
         k = chunks[chunk]
         start, n = starts[chunk], min(_CHUNK, sizes[k] - starts[chunk])
-        delta, low, high, scale, decay, lr, momentum = scalars[k]
+        lr = scalars[k, 5]
         at = addresses[k] + start * scalars.itemsize
         theta, g = carray(_pointer(at[0], lr), n), carray(_pointer(at[1], lr), n)
         b, v = carray(_pointer(at[2], lr), n), carray(_pointer(at[3], lr), n)
-        if at[2] != at[1]:
-            for i in range(n):
-                b[i] = b[i] * momentum + g[i]
-        if modes[k] == SHRINK:
-            for i in range(n):
-                v[i] = (v[i] - theta[i] * decay) - b[i] * lr
-                theta[i] = _shrink(v[i] * delta, low, high, scale)
-        elif modes[k] == DUAL:
-            for i in range(n):
-                v[i] = (v[i] - theta[i] * decay) - b[i] * lr
+        if supports[k]:
+            support = carray(_pointer(supports[k] + start, np.uint8(0)), n)
+            _sgd_held(theta, g, b, v, at[2] != at[1], support, modes[k], scalars[k])
         else:
-            for i in range(n):
-                theta[i] = (theta[i] - theta[i] * decay) - b[i] * lr
+            _sgd_numbers(theta, g, b, v, at[2] != at[1], modes[k], scalars[k])
         chunk = claim(turns)
 
 
@@ -225,6 +282,7 @@ def run(
     modes: np.ndarray,
     scalars: np.ndarray,
     which: np.ndarray,
+    held: Sequence[Tensor | None],
 ) -> None:
     """One step on parameters of one type.
 
@@ -235,12 +293,16 @@ def run(
         modes: (k,) mode of each recipe.
         scalars: (k, ·) scalars of each recipe.
         which: (n_parameters,) recipe of each parameter.
+        held: where each parameter is stepped, contiguous bool; None for everywhere.
     """
     addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)
     chunks, starts, sizes, n_useful = place
     numbers = scalars.astype(_TYPES[tensors[0][0].dtype])[which]
-    modes = modes[which]
+    modes, turns = modes[which], np.zeros(1, np.int64)
+    supports = np.array([0 if support is None else support.data_ptr() for support in held], np.int64)
     if kind == "adabreg" and int(sizes.sum()) * addresses.shape[1] * numbers.itemsize > _CACHED:
-        modes[(modes == SHRINK) & (numbers[:, 4] == 0) & (addresses[:, 0] % _LINE == 0)] = _STREAM
-    kernel, turns = _KERNELS[kind], np.zeros(1, np.int64)
-    share(lambda: kernel(chunks, starts, sizes, addresses, modes, numbers, turns), n_threads(n_useful))
+        streamed = (modes == SHRINK) & (numbers[:, 4] == 0) & (addresses[:, 0] % _LINE == 0)
+        modes[streamed & (supports == 0)] = _STREAM
+    kernel = _KERNELS[kind]
+    parts = (chunks, starts, sizes, addresses, supports, modes, numbers, turns)
+    share(lambda: kernel(*parts), n_threads(n_useful))

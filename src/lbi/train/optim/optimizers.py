@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -74,6 +74,7 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
     _kind: str  # name of the step in ``steps`` and in the kernels
     _own: tuple[str, ...]  # names of the method's tensors in a parameter's state
     _plan: Plan | None = None
+    _held: Mapping[Tensor, Tensor] = {}
 
     @abstractmethod
     def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
@@ -155,8 +156,29 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
             else:
                 group, state = self.param_groups[i], self.state[p]
                 self._prepare(p, group, state)
-                slots.append(slot(group, state, p, self._own))
+                held = None if group["reg"] is None else self._held.get(p)
+                slots.append(slot(group, state, p, self._own, held))
         return Plan(self._kind, self.param_groups, slots)
+
+    def hold(self, supports: Mapping[Tensor, Tensor]) -> None:
+        """From now on, step these parameters only where their supports hold, if a compiled kernel does it (``holds``).
+
+        All other weights, and their state, stay as they are; parameters without a regularizer are stepped everywhere. This
+        is no part of ``state_dict``.
+
+        Args:
+            supports: parameter → bool, of its shape; parameters that are left out are stepped everywhere.
+        """
+        self._plan = None
+        self._held = {p: support.contiguous() for p, support in supports.items()}
+
+    def holds(self, param: Tensor) -> bool:
+        """Whether the last step left a parameter outside its support as it was.
+
+        Args:
+            param: a parameter.
+        """
+        return self._plan is not None and self._plan.holds(param)
 
     def regularization(self) -> float:
         """Σ J(θ) over all groups with a regularizer, at the current weights."""

@@ -35,6 +35,7 @@ class _Part:
         recipes: one slot for each combination of group and step count.
         which: (n_slots,) recipe of each slot.
         geometry: the engine's description of the tensors' sizes.
+        holds: whether the engine steps ``held`` of the slots alone.
     """
 
     engine: Any
@@ -42,6 +43,7 @@ class _Part:
     recipes: list[Slot]
     which: np.ndarray
     geometry: Any
+    holds: bool
 
 
 class Plan:
@@ -77,6 +79,13 @@ class Plan:
                     return False
         return True
 
+    def holds(self, p: Tensor) -> bool:
+        """Whether a step changes this parameter where it is held to only."""
+        held = [
+            member for part in self._parts if part.holds for member in part.slots if member.held is not None
+        ]
+        return any(p is member.tensors[0] for member in held)
+
     def run(self) -> None:
         """One step."""
         for part in self._parts:
@@ -92,7 +101,10 @@ class Plan:
     def _run_kernel(self, part: _Part) -> None:
         modes, scalars = zip(*(_recipe(recipe) for recipe in part.recipes), strict=True)
         tensors = [member.tensors for member in part.slots]
-        part.engine.run(self._kind, tensors, part.geometry, np.array(modes), np.array(scalars), part.which)
+        given: list[Any] = [np.array(modes), np.array(scalars), part.which]
+        if part.holds:
+            given.append([member.held for member in part.slots])
+        part.engine.run(self._kind, tensors, part.geometry, *given)
         if DUAL in modes:
             for member, i in zip(part.slots, part.which, strict=True):
                 if modes[i] == DUAL:
@@ -133,7 +145,8 @@ def _parts(kind: str, slots: list[Slot]) -> Iterable[_Part]:
         ]
         leaders = [members[which.index(i)] for i in range(len(recipes))]
         geometry = None if engine is None else engine.geometry([member.tensors[0] for member in members])
-        yield _Part(engine, members, leaders, np.array(which), geometry)
+        holds = engine is not None and members[0].tensors[0].is_cpu
+        yield _Part(engine, members, leaders, np.array(which), geometry, holds)
 
 
 def _engines(slots: list[Slot]) -> dict[tuple[bool | None, str], Any]:

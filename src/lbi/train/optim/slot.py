@@ -25,6 +25,7 @@ class Slot:
         keys: the state's name of each tensor from the third on; None where θ or the gradient takes its place.
         form: further properties that the plan relies on (see ``_form``).
         step: the state's step count, if it has one.
+        held: where a step may change the tensors (contiguous bool), or None for everywhere.
     """
 
     group: Group
@@ -33,6 +34,7 @@ class Slot:
     keys: tuple[str | None, ...]
     form: tuple[Any, ...]
     step: int | None
+    held: Tensor | None = None
 
     def refresh(self) -> bool:
         """Use the current gradient; False if anything else differs from the plan."""
@@ -62,7 +64,7 @@ class Slot:
                 self.tensors[i] = tensor
 
 
-def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...]) -> Slot:
+def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...], held: Tensor | None = None) -> Slot:
     """The slot of a parameter with a gradient; ``own`` names the method's tensors in the state.
 
     Args:
@@ -70,6 +72,7 @@ def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...]) -> Slot:
         state: the parameter's state.
         p: the parameter.
         own: names of the method's tensors in the state.
+        held: see ``Slot``.
 
     Returns:
         The slot.
@@ -81,7 +84,7 @@ def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...]) -> Slot:
         moved, moved_key = state["dual"], "dual"
     keys = [key if key in state else None for key in own]
     tensors = [p, p.grad, *(p.grad if key is None else state[key] for key in keys), moved]
-    return Slot(group, state, tensors, (*keys, moved_key), _form(p, p.grad), state.get("step"))
+    return Slot(group, state, tensors, (*keys, moved_key), _form(p, p.grad), state.get("step"), held)
 
 
 def _form(p: Tensor, grad: Tensor) -> tuple[Any, ...]:
