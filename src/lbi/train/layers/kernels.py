@@ -1,10 +1,8 @@
 """Compiled loops of training on a CPU (numba): packing of spikes, event-driven products, products of dense rows.
 
 Threads claim rows, or columns for weight gradients, so the order of every sum and every bit of the result are
-independent of the number of threads. ``float32`` and ``float64``. Neuron scans are in ``neurons/``.
-
-``living`` weights of a matrix (n_out, n_in) are listed by source: ``indptr`` (n_in + 1,) int64, ``targets`` int32 ascending
-for each source, ``values``.
+independent of the number of threads. ``float32`` and ``float64``. Neuron scans are in ``neurons/``, loops over the weights
+that are not 0 in ``living_kernels``.
 """
 
 # Compiled code is typed by numba, by what it is called with:

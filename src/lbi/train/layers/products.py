@@ -22,7 +22,7 @@ from lbi.train.layers.tiles import (
     copy_vectors,
     dense_tile,
     living_tile_1,
-    living_tile_4,
+    living_tile_2,
     transpose_tile,
 )
 
@@ -34,6 +34,15 @@ DEPTH, OUTPUTS, SOURCES = 128, 64, 128
 def lanes_of(x):
     """Elements of a vector of the type of ``x``."""
     return VECTOR // x.itemsize
+
+
+@njit
+def lined_up(n_rows, n_columns, like):
+    """Working memory (n_rows, n_columns) of 0 that starts at a line of the cache, so that no vector lies across two of them."""
+    lanes, n = lanes_of(like), n_rows * n_columns
+    memory = np.zeros(n + lanes, like.dtype)
+    first = -memory.ctypes.data // like.itemsize % lanes
+    return memory[first : first + n].reshape(n_rows, n_columns)
 
 
 @njit
@@ -75,14 +84,14 @@ def product(rows, panels, first_of, entries, values, out, turns):
     """The product ``out`` (n_rows, n) = rows (n_rows, n_k) @ the matrix."""
     n_rows, n_k = rows.shape
     lanes = lanes_of(rows)
-    strip = 4 * lanes
     dense = panels.shape[0] > 0
+    strip = (4 if dense else 2) * lanes  # rows across the lanes: few enough for the second-level cache
     n_spare = n_k if dense else 0
     spare = np.zeros((ROWS, n_spare), rows.dtype)
     edge = np.zeros((ROWS, 2 * lanes), rows.dtype)
     n_across = 0 if dense else strip
-    across = np.zeros((n_k, n_across), rows.dtype)
-    below = np.zeros(((out.shape[1] + lanes - 1) // lanes * lanes, n_across), rows.dtype)
+    across = lined_up(n_k, n_across, rows)
+    below = lined_up((out.shape[1] + lanes - 1) // lanes * lanes, n_across, rows)
     first = claim(turns) * strip
     while first < n_rows:
         last = min(first + strip, n_rows)
@@ -95,7 +104,7 @@ def product(rows, panels, first_of, entries, values, out, turns):
 
 @njit
 def living_rows(rows, first, last, first_of, entries, values, out, across, below):
-    """``dense_rows`` over living entries, for up to four vectors of rows, which lie across the vectors' lanes."""
+    """``dense_rows`` over living entries, for up to two vectors of rows, which lie across the vectors' lanes."""
     n_k, n = rows.shape[1], out.shape[1]
     lanes = lanes_of(rows)
     strip = across.shape[1]
@@ -105,7 +114,7 @@ def living_rows(rows, first, last, first_of, entries, values, out, across, below
         for j in range(done if i < whole else 0, n_k):
             across[j, i] = rows[first + i, j]
     for j in range(n):
-        living_tile_4(values, entries, first_of[j], first_of[j + 1], across, strip, below, j * strip)
+        living_tile_2(values, entries, first_of[j], first_of[j + 1], across, strip, below, j * strip)
     done = 0
     for j in range(0, n - lanes + 1, lanes):
         for i in range(0, whole, lanes):
@@ -123,12 +132,12 @@ def feedback_memory(like, n, dense):
     wide = (n + lanes - 1) // lanes * lanes
     n_across = 0 if dense else wide
     return (
-        np.zeros((lanes, n if dense else wide), like.dtype),
-        np.zeros((lanes, n if dense else wide), like.dtype),
+        lined_up(lanes, n if dense else wide, like),
+        lined_up(lanes, n if dense else wide, like),
         np.zeros((ROWS, n if dense else 0), like.dtype),
         np.zeros((ROWS, 2 * lanes), like.dtype),
-        np.zeros((n_across, lanes), like.dtype),
-        np.zeros((n_across, lanes), like.dtype),
+        lined_up(n_across, lanes, like),
+        lined_up(n_across, lanes, like),
     )
 
 

@@ -181,8 +181,8 @@ def _living_tile(n_vectors: int, n_chains: int) -> Callable[..., Any]:
 living_tile_1 = _living_tile(1, 4)
 """out[:] = Σ_k values[k]·x[indices[k], :] for start ≤ k < stop and rows of one vector; ``x_row`` apart."""
 
-living_tile_4 = _living_tile(4, 1)
-"""The same for rows of four vectors."""
+living_tile_2 = _living_tile(2, 1)
+"""The same for rows of two vectors, in one sum each."""
 
 
 def _sum_tile(n_vectors: int) -> Callable[..., Any]:

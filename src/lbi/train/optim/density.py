@@ -206,7 +206,7 @@ class DensityController:
     def settle(self) -> None:
         """Fix the support: keep the strongest weights, a fraction ``density`` at most, and set λ = 0.
 
-        From then on these weights move as under plain SGD or Adam; ``step()`` keeps all others at 0, and the log ends.
+        From then on these weights move as under plain SGD or Adam; all others stay 0, and the log ends.
         """
         self.settled = True
         for unit in self._units:
