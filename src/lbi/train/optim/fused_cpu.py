@@ -30,6 +30,7 @@ _CHUNK = 1 << 14  # elements: few enough to balance, many enough to hide a chunk
 _LINE = 64  # bytes of a cache line
 _CACHED = 1 << 25  # bytes of tensors that caches may keep between steps
 _STREAM = 3  # kernel mode: SHRINK, with θ written by non-temporal stores
+HOLDS = True  # ``run`` takes where parameters are held to
 _TYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 

@@ -21,6 +21,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+HOLDS = False  # ``run`` steps parameters everywhere
 _CHUNK = 1024  # elements per program
 
 

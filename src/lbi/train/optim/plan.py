@@ -145,7 +145,7 @@ def _parts(kind: str, slots: list[Slot]) -> Iterable[_Part]:
         ]
         leaders = [members[which.index(i)] for i in range(len(recipes))]
         geometry = None if engine is None else engine.geometry([member.tensors[0] for member in members])
-        holds = engine is not None and members[0].tensors[0].is_cpu
+        holds = engine is not None and engine.HOLDS
         yield _Part(engine, members, leaders, np.array(which), geometry, holds)
 
 
