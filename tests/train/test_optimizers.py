@@ -251,7 +251,7 @@ def test_weights_written_past_the_caches_have_the_same_bits(monkeypatch, reg, dt
     kernel, modes = fused_cpu._KERNELS["adabreg"], set()
     monkeypatch.setattr(fused_cpu, "_CACHED", 0)
     monkeypatch.setitem(
-        fused_cpu._KERNELS, "adabreg", lambda *args: (modes.update(args[4].tolist()), kernel(*args))
+        fused_cpu._KERNELS, "adabreg", lambda *args: (modes.update(args[5].tolist()), kernel(*args))
     )
     make = MAKERS[1].values[0]
     difference, _ = twin_runs(

@@ -44,6 +44,7 @@ _PIXELS: dict[str, dict[str, Any]] = {
     },
     "adam": {"lr": 5e-3},
     "adabreg": {"initial_density": 1.0, "shrink": 0.3},
+    "adabreg, few": {"shrink": 0.6, "settle": 0.4},
     "linbreg": {"lr": 0.3},
 }
 
@@ -85,7 +86,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {"": {}, "adam": {"lr": 5e-3}},
     "mnist": _IMAGES,
     "psdigits": _PIXELS,
-    "psmnist": {**_PIXELS, "": {**_PIXELS[""], **_LONG}, "adam": {}, "adabreg": {}},
+    "psmnist": {**_PIXELS, "": {**_PIXELS[""], **_LONG}, "adam": {}, "adabreg": {}, "adabreg, few": {}},
     "shd": _SPOKEN,
     "ssc": {**_SPOKEN, "": {**_SPOKEN[""], "channel_jitter": 2.0}},
 }
