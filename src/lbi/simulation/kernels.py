@@ -2,9 +2,7 @@
 
 Indices in inner loops are unsigned, because numba tests every signed index for a negative value.
 
-Integers are Lava's: int32 with wrap-around where Lava's are. Decays go through float64, which is exact:
-``state · d`` has at most 44 bits, the division by 4096 moves the exponent only, and the conversion to int
-truncates toward zero — as ``lbi.network.fixedpoint.decay``. Samples run one at a time, from rest, so a network's
+Integers are Lava's: int32 with wrap-around where Lava's are. Samples run one at a time, from rest, so a network's
 states stay in the first-level cache.
 
 Arguments that many functions share:
@@ -16,7 +14,7 @@ Arguments that many functions share:
     goal: int32 sums of synaptic input, in a ring or in working memory; base: where its index 0 lies in the ring.
     weights, indices, pointers: stored synapses of a projection by source; factor: what each weight is multiplied by.
     sources, count: the sources that spiked, and their number.
-    keep: fraction of a state that is kept per step.
+    keep: what is kept of a state per step, in 4096ths.
 
 A model's function returns the numbers of active, wrapped and clipped neurons.
 """
@@ -164,9 +162,18 @@ def send(layout: Layout, q: int, step: int, scratch: Scratch, count: int) -> int
 
 
 @inlined
+def decayed(x: Any, keep: Any) -> Any:
+    """``lbi.network.fixedpoint.decay``: trunc0(x · keep / 4096), from the bits above 12 and those below, whose products fit 32."""
+    size = np.uint32(np.int32(abs(x)))
+    high, low = np.uint32(size >> np.uint32(12)), np.uint32(size & np.uint32(4095))
+    kept = np.int32(np.uint32(high * keep) + np.uint32(np.uint32(low * keep) >> np.uint32(12)))
+    return np.int32(-kept) if x < 0 else kept
+
+
+@inlined
 def next_current(u: Any, keep: Any, a: Any) -> tuple[Any, Any]:
-    """wrap24(trunc0(u · keep) + (a << 6)), and whether it wrapped."""
-    value = np.int32(np.int32(u * keep) + np.int32(a << 6))
+    """wrap24(decayed(u) + (a << 6)), and whether it wrapped."""
+    value = np.int32(decayed(u, keep) + np.int32(a << 6))
     over = value > _TOP
     under = value <= _BOTTOM
     wrapped = np.int32(value - _TURN) if over else np.int32(value + _TURN) if under else value
@@ -175,8 +182,8 @@ def next_current(u: Any, keep: Any, a: Any) -> tuple[Any, Any]:
 
 @inlined
 def next_voltage(v: Any, keep: Any, step: Any) -> tuple[Any, Any]:
-    """clip24(trunc0(v · keep) + step), and whether it clipped."""
-    value = np.int32(np.int32(v * keep) + step)
+    """clip24(decayed(v) + step), and whether it clipped."""
+    value = np.int32(decayed(v, keep) + step)
     clipped = np.int32(min(max(value, _LOWEST), _HIGHEST))
     return clipped, clipped != value
 
@@ -184,8 +191,8 @@ def next_voltage(v: Any, keep: Any, step: Any) -> tuple[Any, Any]:
 @inlined
 def cuba_lif(a: Any, u: Any, v: Any, bias: Any, parameters: Any, spikes: Any, active: Any) -> Counts:
     """One timestep of ``FixedCubaLif``; clears ``a``."""
-    keep_u = parameters[0] / 4096.0
-    keep_v = parameters[1] / 4096.0
+    keep_u = np.uint32(parameters[0])
+    keep_v = np.uint32(parameters[1])
     threshold = np.int32(parameters[2])
     n_active = np.int32(0)
     n_wraps = np.int32(0)
@@ -211,8 +218,8 @@ def lif_refractory(
     a: Any, u: Any, v: Any, wait: Any, bias: Any, parameters: Any, spikes: Any, active: Any
 ) -> Counts:
     """One timestep of ``FixedLifRefractory``; clears ``a``."""
-    keep_u = parameters[0] / 4096.0
-    keep_v = parameters[1] / 4096.0
+    keep_u = np.uint32(parameters[0])
+    keep_v = np.uint32(parameters[1])
     threshold = np.int32(parameters[2])
     period = np.int32(parameters[3])
     n_active = np.int32(0)
@@ -242,11 +249,11 @@ def atrlif(
     a: Any, u: Any, v: Any, theta: Any, r: Any, bias: Any, parameters: Any, spikes: Any, active: Any
 ) -> Counts:
     """One timestep of ``FixedAtrLif``; clears ``a``."""
-    keep_u = parameters[0] / 4096.0
-    keep_v = parameters[1] / 4096.0
+    keep_u = np.uint32(parameters[0])
+    keep_v = np.uint32(parameters[1])
     baseline = np.int32(parameters[2])
-    keep_theta = parameters[3] / 4096.0
-    keep_r = parameters[4] / 4096.0
+    keep_theta = np.uint32(parameters[3])
+    keep_r = np.uint32(parameters[4])
     theta_step = np.int32(parameters[5])
     n_active = np.int32(0)
     n_wraps = np.int32(0)
@@ -258,8 +265,8 @@ def atrlif(
         u[i] = current
         volt, clips = next_voltage(v[i], keep_v, current + bias[i])
         v[i] = volt
-        excess = np.int32(theta[i] * keep_theta)
-        refractory = np.int32(r[i] * keep_r)
+        excess = decayed(theta[i], keep_theta)
+        refractory = decayed(r[i], keep_r)
         threshold = np.int32(excess + baseline)
         spike = np.int32(volt - refractory) >= threshold
         r[i] = np.int32(refractory + 2 * threshold) if spike else refractory
