@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -109,6 +111,16 @@ def test_an_update_is_priced_by_hand():
     assert Limit("time", 9.0, "us").update(cost) is None
 
 
+def test_updates_that_cost_nothing_limit_no_neurons(tmp_path):
+    text = (files("lbi.hardware") / "loihi1.toml").read_text()
+    free, n = re.subn(r'(update_(?:in)?active = \{ value = )[0-9.]+(, unit = "pJ")', r"\g<1>0\2", text)
+    assert n == 4
+    (tmp_path / "free.toml").write_text(free)
+    fixed, spikes = two_layer_network()
+    cost = lbi.estimate(fixed, spikes=spikes, chip=lbi.load_profile(str(tmp_path / "free.toml"))).sparse
+    assert Limit("energy", 9.0, "nJ").update(cost) is None
+
+
 def test_the_number_of_neurons_falls_to_what_the_share_pays():
     """Updates of 0.4 % of the limit: 250, of them 10 of the output; a quarter of the others is 60 hidden neurons."""
     budget = Budget.read(("energy=1nJ",), "loihi1")
@@ -123,8 +135,9 @@ def test_the_number_of_neurons_falls_to_what_the_share_pays():
     assert allowed == sorted(allowed, reverse=True)
     control.update = 0.2  # five updates: fewer than the output's
     assert control.allowed(40, 128, 10) == 1
-    control.update = 1e-4
-    assert control.allowed(40, 128, 10) == 128
+    for update in (1e-4, 5e-324):
+        control.update = update
+        assert [control.allowed(epoch, 128, 10) for epoch in (0, 20, 40)] == [128] * 3
 
 
 def test_a_run_keeps_the_neurons_that_its_energy_pays_and_resumes_bit_for_bit():

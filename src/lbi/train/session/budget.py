@@ -79,15 +79,15 @@ class Limit:
         return float(max(shares, default=0.0)) / self.limit
 
     def update(self, cost: CostBreakdown) -> float | None:
-        """The share of the limit that an average neuron update takes; None for limits other than energy, and without prices."""
+        """The share of the limit that an average neuron update takes; None for other limits than energy, and if updates are free."""
         if self.name != "energy":
             return None
         names = [self.costs] if self.costs else list(cost.energy)
         prices = [cost.parts[name] for name in names if name in cost.parts]
         if not prices:
             return None
-        dearest = max(prices, key=lambda parts: sum(parts.values()))
-        return dearest[UPDATES] / cost.neuron_updates / (self.limit * UNITS[self.name][self.unit])
+        updates = max(prices, key=lambda parts: sum(parts.values()))[UPDATES]
+        return updates / cost.neuron_updates / (self.limit * UNITS[self.name][self.unit]) if updates else None
 
     def _used(self, cost: CostBreakdown) -> float:
         if self.name == "cores":

@@ -138,9 +138,9 @@ class BudgetController:
         """
         if self.update is None:
             return n
-        paid = self.update_share * (1 / self.update - n_out)
+        paid = min(max(self.update_share * (1 / self.update - n_out), 1.0), n)
         left = (1 - min(1.0, epoch / self.settling) ** 2) ** 2
-        return min(n, round(max(paid, 1.0) + left * (n - paid)))
+        return round(paid + left * (n - paid))
 
     def _plan(self, now: float, ratio: float) -> None:
         """Set the density that the set of weights shall have when it is fixed."""
@@ -206,7 +206,7 @@ class BudgetController:
             raise InputError(STATE.broken("--resume, budget", "another state")) from error
         figures = np.array([density, update or 1.0, *(figure for entry in history for figure in entry)])
         if not (np.all(np.isfinite(figures)) and 0 < density <= 1 and (update is None or update > 0)):
-            raise InputError(STATE.broken("--resume, budget", f"density {density}"))
+            raise InputError(STATE.broken("--resume, budget", f"density {density}, update {update}"))
         self.density, self.history, self.update = density, history, update
 
 
