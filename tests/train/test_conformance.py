@@ -106,6 +106,11 @@ def test_delays_need_recurrence():
     assert make_config("psmnist", None, {"recurrent": False}).recurrent_delay_from == 0
     with pytest.raises(UsageError, match=r"recurrent_delay_from: 6; allowed: 0 to recurrent_delay \(5\)"):
         make_config("psdigits", None, {"recurrent_delay": 5, "recurrent_delay_from": 6})
+    earlier = make_config("psmnist", None, {}).to_dict()  # its delays go with its recurrence
+    assert make_config(None, None, {"recurrent": False}, earlier).recurrent_delay_from == 0
+    assert make_config(None, None, {"recurrent_delay": 62}, earlier).recurrent_delay_from == 15
+    with pytest.raises(UsageError, match=r"0 to recurrent_delay \(0\); fix: set recurrent_delay, with --rec"):
+        make_config("psdigits", None, {"recurrent": False, "recurrent_delay_from": 2})
     layer = PopulationConfig("o", 2, (0.5,), (0.5,), (1.0,), True, recurrent_delay=1, recurrent_delay_from=2)
     with pytest.raises(InputError, match="recurrent-delay"):
         ModelConfig((4,), (layer,))

@@ -65,7 +65,7 @@ CHIP_PRECISION = Rule(
 PER_LAYER = Rule("option", "uniform or erdos_renyi: these methods keep the number of weights of each layer")
 LATER = Rule("option", "a share of the epochs below shrink ({shrink})")
 FEEDBACK = Rule("option", "0 without recurrence", "add --recurrent")
-SHORTEST = Rule("option", "0 to recurrent_delay ({last})")
+SHORTEST = Rule("option", "0 to recurrent_delay ({last})", "set recurrent_delay, with --recurrent")
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
 
@@ -428,12 +428,11 @@ def make_config(
         chosen["density"] = 1.0  # the budget alone decides, and leaves few weights
     if alone or chosen.get("density", TrainConfig.density) <= FEW:
         chosen = {**chosen, **presets.get(f"{optimizer}, few", {}), **given}
-    if not (chosen.get("recurrent") or "recurrent_delay" in asked):
+    recurrent = chosen.get("recurrent") or "recurrent_delay" in asked
+    if not recurrent:
         chosen["recurrent_delay"] = 0
-    if "recurrent_delay" in asked or not chosen.get(
-        "recurrent_delay"
-    ):  # the preset's own goes with its longest
-        chosen["recurrent_delay_from"] = given.get("recurrent_delay_from", 0)
+    if "recurrent_delay" in asked or not chosen.get("recurrent_delay"):  # a preset's goes with its longest
+        chosen["recurrent_delay_from"] = (given if recurrent else asked).get("recurrent_delay_from", 0)
     chosen["neuron_options"] = {**own_options, **given.get("neuron_options", {})}
     chosen |= under_budget(asked)
     for whole, part in parts.items():
