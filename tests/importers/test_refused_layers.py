@@ -111,6 +111,24 @@ def test_a_quantized_layer_is_refused_by_name():
         from_torch(model.eval(), FLAT)
 
 
+def test_a_module_that_is_ready_to_be_quantized_is_imported():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = nn.Linear(32, 8), nn.Linear(32, 8)
+            self.sum, self.stub = torch.ao.nn.quantized.FloatFunctional(), torch.ao.quantization.QuantStub()
+
+        def forward(self, x):
+            x = self.stub(x)
+            return self.sum.add(self.one(x), self.other(x))
+
+    neuron = peers.package("snntorch").Leaky(beta=0.5, init_hidden=True, output=True, reset_mechanism="zero")
+    layer = Sum()
+    network = from_torch(nn.Sequential(layer, neuron).eval(), FLAT)
+    whole = (layer.one.weight.double() + layer.other.weight.double()).detach().numpy()
+    assert (network.projections[0].weights.to_dense() == whole).all()
+
+
 def test_a_neuron_is_named_instead_of_its_surrogate_gradient():
     neuron = peers.package("spikingjelly.activation_based.neuron")
     model = nn.Sequential(nn.Linear(32, 8), neuron.EIFNode(), nn.Linear(8, 4), neuron.IFNode())

@@ -33,6 +33,8 @@ QUANTIZED = Rule(
     "layers with float weights",
     "give the model as it was before torch quantized it: lbi-export quantizes for the chip",
 )
+FLOATS = ("FloatFunctional", "FXFloatFunctional")
+"""Modules among torch's quantized ones that compute floats, as models have them before they are quantized."""
 SCRIPTED = Rule(
     "model-torchscript", "Python modules", "give the model itself instead of what torch.jit made of it"
 )
@@ -105,8 +107,9 @@ def _check(model: nn.Module) -> None:
         SCRIPTED.check(
             problems, not isinstance(part, torch.jit.ScriptModule), where, "is compiled by TorchScript"
         )
-        quantized = ".quantized" in type(part).__module__ and type(part).__module__.startswith("torch.")
-        QUANTIZED.check(problems, not quantized, where, f"is {type(part).__module__}.{type(part).__name__}")
+        file, kind = type(part).__module__, type(part).__name__
+        quantized = file.startswith("torch.") and ".quantized" in file and kind not in FLOATS
+        QUANTIZED.check(problems, not quantized, where, f"is {file}.{kind}")
         for key, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
             lazy = is_lazy(value)
             UNINITIALIZED.check(problems, not lazy, f"{where}, {key}", "has no shape yet, in a lazy module")
