@@ -79,18 +79,15 @@ def read_samples(
         from lbi.network.spikes import check_spikes
 
         assert dataset is not None
-        trained = _trained_encoding(fixed)
-        same = trained.pop("name", None) == dataset
-        encoding = trained if same else {}
-        shape, problems = datasets.known_shape(dataset, **encoding), Problems()
-        if shape is not None:  # before its files are asked for
-            width, where = prod(shape), f"data set {dataset}"
-            known = _trained_encoding(fixed).get("name")
-            ours = f"what it was trained on, {known}" if known else "data that it was trained on"
-            OTHER_DATASET.check(
-                problems, width == fixed.n_in, where, f"{width} channels", n_in=fixed.n_in, trained=ours
-            )
-        problems.raise_as(InputError)
+        encoding = _trained_encoding(fixed)
+        trained = encoding.pop("name", None)
+        if trained != dataset:
+            encoding = {}
+        shape = datasets.known_shape(dataset, **encoding)
+        if shape is not None and prod(shape) != fixed.n_in:  # before its files are asked for
+            where, found = f"data set {dataset}", f"{prod(shape)} channels"
+            ours = f"what it was trained on, {trained}" if trained else "data that it was trained on"
+            raise InputError(OTHER_DATASET.broken(where, found, n_in=fixed.n_in, trained=ours))
         test = datasets.load(dataset, data_dir, **encoding).test
         array = check_spikes(test.spikes[:n_samples], fixed.n_in, f"data set {dataset}")
         labels = test.labels

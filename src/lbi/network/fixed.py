@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lbi.errors import InputError, Problems, Rule, UsageError
 from lbi.network.csr import Weights
 from lbi.network.fixedpoint import LAVA_FORMATS, IntFormat, NumberFormats
-from lbi.network.graph import INPUT, Readout, check_graph
+from lbi.network.graph import INPUT, Network, Readout, check_graph
 from lbi.network.kept import Kept
 from lbi.network.neurons import FixedNeuron
 
@@ -321,9 +321,9 @@ def check_fixed(network: object) -> None:
         network: the argument of a public function.
     """
     if not isinstance(network, FixedNetwork):
-        kind, call = type(network).__name__, "lbi.quantize or lbi.load"
+        call = "lbi.quantize or lbi.load"
         if isinstance(network, str | PathLike):
             call = "lbi.load(path)"
-        elif kind == "Network":
+        elif isinstance(network, Network):
             call = "lbi.quantize(network, chip)"
-        raise UsageError(NO_FIXED.broken("network", f"a {kind}", call=call))
+        raise UsageError(NO_FIXED.broken("network", f"a {type(network).__name__}", call=call))

@@ -42,7 +42,9 @@ SMALLEST, LARGEST = 1e-30, 1e30
 """Range of magnitudes in which products, squares and quotients of the search stay in the range of float64."""
 
 NO_NETWORK = Rule(
-    "argument", "a Network", "give the float network; a FixedNetwork has been quantized, lbi.load reads files"
+    "argument",
+    "a Network",
+    "give the float network: lbi.load reads files, lbi.importers.from_torch torch models; a FixedNetwork has been quantized",
 )
 FLOAT_RANGE = Rule(
     "float-range",
