@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import nir
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from torch import nn
 from lbi.errors import InputError
 from lbi.importers import from_torch, signal
 from lbi.importers.nir import load
+from lbi.network.kernels import MOST_SYNAPSES
+from lbi.system import memory
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # snnTorch's own
 
@@ -26,9 +30,7 @@ def small_limit(monkeypatch):
     def refuse(*arguments):
         raise AssertionError("unrolled")
 
-    monkeypatch.setattr(signal, "MOST_UNROLLED", 1000)
-    rule = signal.Rule(signal.UNROLLED.code, "up to 1,000", signal.UNROLLED.fix)
-    monkeypatch.setattr(signal, "UNROLLED", rule)
+    monkeypatch.setattr(signal.memory, "available", lambda: 1000 * signal.BYTES_PER_SYNAPSE)
     monkeypatch.setattr(signal, "expand", refuse)
 
 
@@ -56,3 +58,16 @@ def test_torch():
     with torch.no_grad(), pytest.raises(InputError, match=TOO_MANY) as caught:
         from_torch(model.eval(), (8, 28, 28))
     assert [problem.where for problem in caught.value.problems] == ["module '0', a convolution"]
+
+
+def test_the_limit_is_the_free_memory(monkeypatch):
+    monkeypatch.setattr(signal.memory, "available", lambda: 10**15)
+    assert signal.most_unrolled() == MOST_SYNAPSES
+    monkeypatch.setattr(signal.memory, "available", lambda: None)
+    assert signal.most_unrolled() == MOST_SYNAPSES
+
+
+def test_free_memory_is_less_than_all():
+    free = memory.available()
+    assert free is not None
+    assert 0 < free <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -18,13 +18,16 @@ from scipy.sparse import csr_matrix, diags, identity
 from lbi.errors import InputError, Problems, Rule
 from lbi.limits import FREE_ELEMENTS
 from lbi.network.convolution import Convolution, expand
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.kernels import MOST_SYNAPSES, ConvolutionWeights
+from lbi.system import memory
 
 DELAYED_BIAS = Rule("delayed-bias", "spikes only", "put the delay before the layer with the bias")
-MOST_UNROLLED = 1 << 26
+BYTES_PER_SYNAPSE = 150
+"""Memory that the import of a large convolution takes for each synapse; 139 were measured for one of 72 million."""
+
 UNROLLED = Rule(
     "unrolled-size",
-    f"up to {MOST_UNROLLED:,}, since an import composes layers as matrices",
+    "up to {most:,} with the memory that is free, since an import composes layers as matrices",
     "use fewer channels or smaller kernels, or pool or stride before it",
 )
 SHAPE = Rule("shape-mismatch", "{allowed}", "check the model's shapes, and the input's")
@@ -76,6 +79,12 @@ class Term(NamedTuple):
         """
         pattern = None if self.pattern is None else _marked(self.pattern[rows][:, columns])
         return self._replace(matrix=self.matrix[rows][:, columns], pattern=pattern)
+
+
+def most_unrolled() -> int:
+    """Synapses that a convolution may have: those whose import the free memory holds, and a network's limit at most."""
+    free = memory.available()
+    return MOST_SYNAPSES if free is None else min(MOST_SYNAPSES, free // BYTES_PER_SYNAPSE)
 
 
 @dataclass(frozen=True)
@@ -279,12 +288,9 @@ class Signal:
         convolution.check(self.shape)
         channels, height, width = self.shape
         n_synapses, problems = ConvolutionWeights(convolution, (channels, height, width)).nnz, Problems()
-        UNROLLED.check(
-            problems,
-            n_synapses <= MOST_UNROLLED,
-            "a convolution",
-            f"{n_synapses:,} synapses at its positions",
-        )
+        most = most_unrolled()
+        found = f"{n_synapses:,} synapses at its positions"
+        UNROLLED.check(problems, n_synapses <= most, "a convolution", found, most=most)
         problems.raise_as(InputError)
         shape = convolution.output_shape(self.shape)
         matrix = expand(convolution, self.shape).to_scipy()
