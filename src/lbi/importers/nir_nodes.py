@@ -18,6 +18,7 @@ KERNEL = Rule(
     "(n_out, n_in, size) for (n_in, size), or the same with two sizes",
     "flatten or reshape before writing the file so that the convolution gets its channels",
 )
+WHOLE = Rule("nir-parameter", "{most}", "write the graph again with whole numbers")
 PADDING = Rule("padding", "numbers", "write the padding as numbers")
 
 Parameters = tuple[Any, Any, Any, Any]
@@ -85,19 +86,35 @@ def _conv(node: Any, signal: Signal, _dt: float) -> Signal:
         flat_padding = padding
     else:
         flat_padding = _pair(padding, flat, 0)
+    (groups,) = _whole(node.groups, "groups of a convolution")
     out = signal.conv2d(
-        kernel, node.bias, stride=stride, padding=flat_padding, dilation=dilation, groups=int(node.groups)
+        kernel, node.bias, stride=stride, padding=flat_padding, dilation=dilation, groups=groups
     )
     return out.reshaped((out.shape[0], out.shape[2])) if flat else out
 
 
-def _pair(value: Any, flat: bool, other: int) -> tuple[int, int]:
+def _pair(value: Any, flat: bool = False, other: int = 0) -> tuple[int, int]:
+    values = _whole(value, "sizes of a convolution or window", 2)
+    return (other, values[0]) if flat else (values[0], values[-1])
+
+
+def _whole(value: Any, what: str, most: int = 1) -> list[int]:
+    """One whole number, or up to ``most``, as the files of any writer hold them."""
     values = np.asarray(value).reshape(-1)
-    return (other, int(values[0])) if flat else (int(values[0]), int(values[-1]))
+    numbers = 1 <= values.size <= most and values.dtype.kind in "iuf"
+    if not numbers or np.any(np.abs(values.astype(np.float64)) > 2**31) or np.any(values != np.rint(values)):
+        allowed = "one whole number" if most == 1 else f"one to {most} whole numbers"
+        raise InputError(WHOLE.broken(what, f"{values.dtype} {values[:4].tolist()}", most=allowed))
+    return [int(number) for number in values]
+
+
+def _pool(node: Any, signal: Signal, mean: bool) -> Signal:
+    return signal.pool2d(_pair(node.kernel_size), _pair(node.stride), _pair(node.padding), mean=mean)
 
 
 def _flatten(node: Any, signal: Signal, _dt: float) -> Signal:
-    return signal.flattened(int(node.start_dim), int(node.end_dim))
+    first, last = (_whole(dim, "a dimension to flatten")[0] for dim in (node.start_dim, node.end_dim))
+    return signal.flattened(first, last)
 
 
 LINEAR: dict[str, Callable[[Any, Signal, float], Signal]] = {
@@ -106,10 +123,8 @@ LINEAR: dict[str, Callable[[Any, Signal, float], Signal]] = {
     "Scale": lambda node, signal, _dt: signal.scaled(node.scale),
     "Conv1d": _conv,
     "Conv2d": _conv,
-    "SumPool2d": lambda node, signal, _dt: signal.pool2d(node.kernel_size, node.stride, node.padding),
-    "AvgPool2d": lambda node, signal, _dt: signal.pool2d(
-        node.kernel_size, node.stride, node.padding, mean=True
-    ),
+    "SumPool2d": lambda node, signal, _dt: _pool(node, signal, False),
+    "AvgPool2d": lambda node, signal, _dt: _pool(node, signal, True),
     "Flatten": _flatten,
     "Delay": _delay,
 }
