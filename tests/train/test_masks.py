@@ -33,6 +33,8 @@ def control_of(name, density=0.2, n_steps=100, **options):
         "settle": 0.25,
         "update_every": 10,
         "drop": 0.3,
+        "rewiring_l1": 0.0,
+        "temperature": 0.0,
         "seed": 0,
     }
     rng = torch.Generator().manual_seed(1)
@@ -156,6 +158,90 @@ def test_set_grows_as_many_at_free_places():
         assert torch.equal(mask & ~new, gone)
 
 
+def test_deep_r_is_algorithm_1():
+    control, generator = control_of("deepr", rewiring_l1=3.0), torch.Generator().manual_seed(4)
+    n_kept = [int(mask.sum()) for mask in control.masks]
+    signs = [np.where(positive, 1.0, -1.0) for positive in control.positive]
+    n_gone = 0
+    for _ in range(20):
+        before, masks = [w.detach().clone() for w in control.weights], [m.clone() for m in control.masks]
+        plain = [torch.nn.Parameter(w.clone()) for w in before]
+        adam = torch.optim.AdamW(plain, lr=0.01)
+        for mine, theirs in zip(control.weights, plain, strict=True):
+            state = control.optimizer.state.get(mine)
+            if state:
+                adam.state[theirs] = {name: value.clone() for name, value in state.items()}
+        gradients = one_step(control, generator)
+        for parameter, mask, gradient in zip(plain, masks, gradients, strict=True):
+            parameter.grad = gradient * mask
+        adam.step()
+        for i, (weight, mask) in enumerate(zip(control.weights, control.masks, strict=True)):
+            theta = signs[i] * plain[i].detach().numpy() - 0.01 * 3.0  # line 4 of Algorithm 1, without noise
+            stays = masks[i].numpy() & (theta >= 0)
+            woken = mask.numpy() & ~stays
+            expected = np.where(stays, signs[i] * theta, 0)
+            np.testing.assert_allclose(weight.detach().numpy(), expected, atol=1e-6)
+            assert not control.optimizer.state[weight]["exp_avg"][~mask | torch.from_numpy(woken)].any()
+            assert int(mask.sum()) == n_kept[i]
+            n_gone += int((masks[i].numpy() & ~stays).sum())
+    assert n_gone > 100
+
+
+def test_deep_r_adds_noise_of_its_temperature():
+    control = control_of("deepr", temperature=0.02)
+    for weight, mask, positive in zip(control.weights, control.masks, control.positive, strict=True):
+        weight.data = torch.where(mask, positive * 20.0 - 10.0, 0.0)
+    moved = []
+    for _ in range(50):
+        before = control.weights[0].detach().clone()
+        one_step(control, torch.Generator().manual_seed(0))
+        here = control.masks[0] & (before.abs() > 5)
+        adams = control.optimizer.state[control.weights[0]]
+        step = (
+            0.01
+            * (adams["exp_avg"] / (1 - 0.9 ** adams["step"]))
+            / ((adams["exp_avg_sq"] / (1 - 0.999 ** adams["step"])).sqrt() + 1e-8)
+        )
+        moved.append((control.weights[0].detach() - before + step + 1e-4 * before)[here])
+    noise = torch.cat(moved)
+    assert noise.mean().abs() < 4 * noise.std() / noise.numel() ** 0.5
+    assert float(noise.std()) == pytest.approx((2 * 0.01 * 0.02) ** 0.5, rel=0.03)
+
+
+def test_deep_r_wakes_all_dormant_connections_equally_often():
+    control, generator = control_of("deepr", rewiring_l1=1e6), torch.Generator().manual_seed(4)
+    counts, n_steps = torch.zeros(SHAPES[0]), 500
+    for _ in range(n_steps):
+        one_step(control, generator)
+        counts += control.masks[0]
+    share = control.masks[0].double().mean()
+    deviations = (counts - n_steps * share) / (n_steps * share * (1 - share)).sqrt()
+    assert deviations.abs().max() < 5
+    assert deviations.std() == pytest.approx(1, abs=0.15)
+
+
+def test_signs_of_deep_r_are_kept_until_it_settles():
+    control, generator = control_of("deepr"), torch.Generator().manual_seed(4)
+    for _ in range(30):
+        one_step(control, generator)
+        for weight, positive in zip(control.weights, control.positive, strict=True):
+            assert not ((weight > 0) & ~positive).any()
+            assert not ((weight < 0) & positive).any()
+    control.settle()
+    masks = [mask.clone() for mask in control.masks]
+    for _ in range(30):
+        one_step(control, generator)
+    assert all(map(torch.equal, masks, control.masks))
+
+
+@pytest.mark.parametrize(("entry", "found"), [("masks", "masks of"), ("positive", "signs of")])
+def test_states_of_other_networks_are_refused(entry, found):
+    control = control_of("deepr")
+    state = control.state_dict()
+    with pytest.raises(UsageError, match=found):
+        control.load_state_dict({**state, entry: [bits[:-1] for bits in state[entry]]})
+
+
 @pytest.mark.parametrize("density", [0.05, 0.2, 0.7, 1.0])
 def test_erdos_renyi_densities_add_up_and_follow_the_layers_sizes(density):
     densities = layer_densities(SHAPES, density, "erdos_renyi")
@@ -194,6 +280,8 @@ def test_a_method_ends_at_its_density_and_resumes_bit_for_bit(method, digits, tm
     ("options", "match"),
     [
         ({"optimizer": "rigl", "layer_densities": "global"}, "layer_densities: 'global' with rigl"),
+        ({"optimizer": "deepr", "layer_densities": "global"}, "layer_densities: 'global' with deepr"),
+        ({"optimizer": "deepr", "temperature": -1, "rewiring_l1": -1}, "rewiring_l1.*\n.*temperature"),
         ({"optimizer": "prune", "prune_from": 0.7}, "prune_from: 0.7"),
         ({"update_every": 0}, "update_every"),
     ],

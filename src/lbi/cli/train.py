@@ -64,7 +64,7 @@ RESUMED = Rule(
 @click.option("--data", type=click.Path(), metavar="DIR", help="Folder with the data set's files.")
 @click.option(
     "--optimizer",
-    help="adabreg (default) or linbreg for sparse training, adam for dense; baselines: prune, set, rigl.",
+    help="adabreg (default) or linbreg for sparse training, adam for dense; baselines: prune, set, rigl, deepr.",
 )
 @click.option(
     "--density", type=float, metavar="D", help="Fraction of weights to keep, for the sparse optimizers."

@@ -38,6 +38,7 @@ LATER: tuple[tuple[str, dict[str, Any]], ...] = (
     ("budget", {"optimizer": "adabreg", "budget": ["synops=20", "energy=1nJ"], "chip": "loihi1"}),
     ("prune", {"optimizer": "prune", "density": 0.5, "update_every": 1, "settle": 0.0}),
     ("rigl", {"optimizer": "rigl", "density": 0.5, "update_every": 1, "settle": 0.0}),
+    ("deepr", {"optimizer": "deepr", "density": 0.5, "settle": 0.0}),
     ("average", {"optimizer": "adabreg", "average": 0.1, "settle": 0.9, "patience": 2}),
     ("teacher", {"optimizer": "adam"}),
     ("convolution", {"optimizer": "adabreg", "hidden": IMAGES["hidden"], "dataset": "digits"}),

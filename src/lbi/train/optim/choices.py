@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lbi.train.optim.deep_rewiring import DeepRewiring
 from lbi.train.optim.gradual_pruning import GradualPruning
 from lbi.train.optim.masks import MaskControl
 from lbi.train.optim.optimizers import AdaBreg, LinBreg
@@ -52,5 +53,6 @@ OPTIMIZERS: dict[str, Choice] = {
     "prune": Choice(torch.optim.AdamW, ADAM, sparse=False, masks=GradualPruning),
     "set": Choice(torch.optim.AdamW, ADAM, sparse=False, masks=SparseEvolution),
     "rigl": Choice(torch.optim.AdamW, ADAM, sparse=False, masks=RigL),
+    "deepr": Choice(torch.optim.AdamW, ADAM, sparse=False, masks=DeepRewiring),
 }
 """``--optimizer`` → the optimizer."""

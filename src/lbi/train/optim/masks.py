@@ -1,4 +1,4 @@
-"""Training with masks: the frame that gradual pruning, SET and RigL share.
+"""Training with masks: the frame that gradual pruning, SET, RigL and DEEP R share.
 
 A mask per weight tensor says which weights exist. All others are 0, and gradients do not move them. A method is a
 subclass that changes the masks at some steps; everything else (holding zeros, Adam's moments, checkpoints) is here.
@@ -39,8 +39,8 @@ class MaskControl(ABC):
         weights: name → weight tensor.
         density: fraction of all weights to keep, in (0, 1].
         n_steps: optimizer steps of the run.
-        options: the fields ``layer_densities``, ``prune_from``, ``shrink``, ``settle``, ``update_every``, ``drop`` and
-            ``seed`` of ``lbi.train.session.config.TrainConfig``.
+        options: the fields ``layer_densities``, ``prune_from``, ``shrink``, ``settle``, ``update_every``, ``drop``,
+            ``rewiring_l1``, ``temperature`` and ``seed`` of ``lbi.train.session.config.TrainConfig``.
     """
 
     def __init__(
@@ -127,8 +127,7 @@ class MaskControl(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """The state in plain types and bit-packed masks, loadable with ``weights_only=True``."""
-        masks = [torch.from_numpy(np.packbits(mask.cpu().numpy())) for mask in self.masks]
-        return {"steps": self.steps, "settled": self.settled, "masks": masks}
+        return {"steps": self.steps, "settled": self.settled, "masks": packed(self.masks)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state.
@@ -136,16 +135,31 @@ class MaskControl(ABC):
         Raises:
             UsageError: if it is that of another network.
         """
-        problems = Problems()
-        sizes = [math.ceil(weight.numel() / 8) for weight in self.weights]
-        found = [packed.numel() for packed in state["masks"]]
-        STATE.check(problems, found == sizes, "masks", f"masks of {found} bytes", n=len(sizes))
-        problems.raise_as(UsageError)
+        self.masks = unpacked(state["masks"], self.weights, "masks")
         self.steps, self.settled = int(state["steps"]), bool(state["settled"])
-        self.masks = []
-        for packed, weight in zip(state["masks"], self.weights, strict=True):
-            bits = np.unpackbits(packed.numpy(), count=weight.numel()).astype(bool)
-            self.masks.append(torch.from_numpy(bits).reshape(weight.shape).to(weight.device))
+
+
+def packed(masks: list[Tensor]) -> list[Tensor]:
+    """Masks (bool, any shape) as uint8, eight entries a byte."""
+    return [torch.from_numpy(np.packbits(mask.cpu().numpy())) for mask in masks]
+
+
+def unpacked(found: list[Tensor], weights: list[Tensor], name: str) -> list[Tensor]:
+    """The masks that ``packed`` gave, of the weights' shapes and on their devices.
+
+    Raises:
+        UsageError: if they are those of other weights.
+    """
+    problems = Problems()
+    sizes = [bits.numel() for bits in found]
+    fits = sizes == [math.ceil(weight.numel() / 8) for weight in weights]
+    STATE.check(problems, fits, name, f"{name} of {sizes} bytes", n=len(weights))
+    problems.raise_as(UsageError)
+    masks = []
+    for bits, weight in zip(found, weights, strict=True):
+        entries = np.unpackbits(bits.numpy(), count=weight.numel()).astype(bool)
+        masks.append(torch.from_numpy(entries).reshape(weight.shape).to(weight.device))
+    return masks
 
 
 def begin_sparse(control: MaskControl, generator: torch.Generator) -> None:

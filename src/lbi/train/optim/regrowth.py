@@ -17,7 +17,7 @@ GROWTH = 1
 """Purpose of the random numbers, see ``MaskControl.random``."""
 
 
-class _Regrowth(MaskControl):
+class Regrowth(MaskControl):
     """A network that starts at its final density and exchanges weights every ``update_every`` steps."""
 
     def begin(self, generator: torch.Generator) -> None:
@@ -37,7 +37,7 @@ class _Regrowth(MaskControl):
         return self.steps > 0 and self.steps % self.options.update_every == 0
 
 
-class RigL(_Regrowth):
+class RigL(Regrowth):
     """RigL (Evci et al., Algorithm 1): drop the smallest weights, grow those with the largest gradients.
 
     Every ΔT = ``update_every`` steps until T_end = (1 − ``settle``) of all steps, each layer exchanges
@@ -58,7 +58,7 @@ class RigL(_Regrowth):
             weight.grad = None  # Algorithm 1: either the masks or the weights change
 
 
-class SparseEvolution(_Regrowth):
+class SparseEvolution(Regrowth):
     """SET (Mocanu et al., Methods): drop the weights nearest to 0 of either sign, grow as many at random.
 
     Every ``update_every`` steps each layer loses the fraction ζ = ``drop`` of its smallest positive and of its largest

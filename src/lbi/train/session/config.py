@@ -101,7 +101,7 @@ class TrainConfig:
         slope: its slope.
         precision: "float", or "chip" to compute in the chip's integers for the last epochs.
         chip_from: fraction of the epochs after which the chip's integers are used.
-        optimizer: "adabreg", "linbreg" or "adam"; or Adam with masks: "prune" (gradual magnitude pruning), "set", "rigl".
+        optimizer: "adabreg", "linbreg" or "adam"; or Adam with masks: "prune" (gradual magnitude pruning), "set", "rigl", "deepr".
         density: fraction of weights to keep (not for adam); with a budget, the most to keep.
         budget: the most that the deployed network may use on ``chip``, NAME=VALUE each (``lbi.train.session.budget``).
         chip: chip of the budget: its name or TOML file.
@@ -113,11 +113,13 @@ class TrainConfig:
         teacher: ``model.pt`` of a trained network whose scores are learned too (distillation).
         teacher_share: its share of the loss.
         teacher_temperature: divisor of both networks' scores in its part of the loss.
-        layer_densities: of prune, set and rigl: "uniform", "erdos_renyi", for prune "global"; "auto" is "global" for prune
-            and "erdos_renyi" for set and rigl.
+        layer_densities: of prune, set, rigl and deepr: "uniform", "erdos_renyi", for prune "global"; "auto" is "global" for prune
+            and "erdos_renyi" for the others.
         prune_from: fraction of the steps after which prune starts; at ``shrink`` it reaches ``density``.
         update_every: steps between two changes of the masks of prune, set and rigl.
         drop: fraction of weights that set and rigl exchange (for rigl, in the first change).
+        rewiring_l1: of deepr, by how much weights shrink per step, in learning rates.
+        temperature: of deepr, variance of a step's noise on the weights, in twice the learning rate.
         epochs: passes over the training set.
         batch_size: samples per optimizer step.
         gain: factor on the readout's scores in the cross-entropy.
@@ -192,6 +194,8 @@ class TrainConfig:
     prune_from: ShareBelowOne = 0.1
     update_every: Period = 100
     drop: ShareBelowOne = 0.3
+    rewiring_l1: NotNegative = 1e-4
+    temperature: NotNegative = 0.0
     epochs: Count = 20
     batch_size: Annotated[int, Ge(1)] = 64
     gain: Positive = 0.5
@@ -247,7 +251,7 @@ class TrainConfig:
                 problems.take(error)
             check_budget(self, problems)
             n = len(self.current_decay)
-            ranked = self.layer_densities != "global" or self.optimizer not in ("set", "rigl")
+            ranked = self.layer_densities != "global" or self.optimizer not in ("set", "rigl", "deepr")
             PER_LAYER.check(problems, ranked, "layer_densities", f"'global' with {self.optimizer}")
             reaches = self.recurrent or self.recurrent_delay == 0
             FEEDBACK.check(problems, reaches, "recurrent_delay", self.recurrent_delay)

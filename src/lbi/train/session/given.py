@@ -25,6 +25,8 @@ WRITTEN_IF_CHOSEN = (
     "prune_from",
     "update_every",
     "drop",
+    "rewiring_l1",
+    "temperature",
     "recurrent_delay",
     "recurrent_delay_from",
     "update_share",
