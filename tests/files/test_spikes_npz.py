@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from support import cases
+from support import cases, random_kernels
 from support.command import call
 
 import lbi
 from lbi.cli.run import main as lbi_run
 from lbi.errors import InputError
 from lbi.files.spikes_npz import load_spikes
+from lbi.simulation import oracle
 
 BASE = (np.random.default_rng(0).random((10, 6, 8)) < 0.2).astype(np.uint8)
 LABELS = np.arange(10) % 4
@@ -74,6 +75,48 @@ def test_what_is_refused_says_how_to_write_it(arrays, message, tmp_path):
     with pytest.raises(InputError, match=message) as caught:
         load_spikes(tmp_path / "s.npz", 8)
     assert len(caught.value.problems) == 1
+
+
+def test_maps_are_read_in_the_order_of_the_networks_input(tmp_path):
+    maps = np.random.default_rng(1).integers(0, 2, (10, 6, 2, 2, 3), np.uint8)
+    np.savez(tmp_path / "s.npz", spikes=maps, labels=LABELS)
+    spikes, _ = load_spikes(tmp_path / "s.npz", (2, 2, 3))
+    assert np.array_equal(spikes, maps.reshape(10, 6, 12))
+    with pytest.raises(InputError, match=r"spikes-rank"):  # 12 channels in which order?
+        load_spikes(tmp_path / "s.npz", 12)
+
+
+@pytest.mark.filterwarnings("ignore:.*saturated")
+def test_commands_and_calls_take_maps_as_they_take_rows(tmp_path):
+    fixed, rows = random_kernels.make(5, 1)
+    maps = rows.reshape(*rows.shape[:2], *fixed.input_shape)
+    expected = oracle.simulate(fixed, rows).output_spikes
+    assert np.array_equal(lbi.simulate(fixed, maps).output_spikes, expected)
+    assert np.array_equal(oracle.simulate(fixed, maps).output_spikes, expected)
+    lbi.save(fixed, tmp_path / "net.h5")
+    np.savez(tmp_path / "maps.npz", spikes=maps)
+    out = tmp_path / "out.npz"
+    done = call(
+        lbi_run, tmp_path / "net.h5", "--backend", "sim", "--spikes", tmp_path / "maps.npz", "-o", out
+    )
+    assert done.code == 0, done.errors
+    with np.load(out) as found:
+        assert np.array_equal(found["spikes"], expected)
+    assert lbi.estimate(fixed, spikes=maps).to_dict() == lbi.estimate(fixed, spikes=rows).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("shape", "fix"),
+    [
+        ((2, 3, 2), r"numpy\.moveaxis\(spikes, -1, 2\)$"),  # channels last
+        ((3, 2, 2), "use the encoding the network was trained with$"),
+    ],
+)
+def test_maps_in_another_order_are_refused(shape, fix, tmp_path):
+    np.savez(tmp_path / "s.npz", spikes=np.zeros((10, 6, *shape), np.uint8))
+    allowed = r"spikes-shape: .*allowed: \(n_samples, n_steps, 2, 2, 3\), or \(n_samples, n_steps, 12\)"
+    with pytest.raises(InputError, match=f"{allowed}.*fix: .*{fix}"):
+        load_spikes(tmp_path / "s.npz", (2, 2, 3))
 
 
 @pytest.mark.parametrize(("shift", "named"), [(-1, "-1"), (2, "")])

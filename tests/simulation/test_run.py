@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import cases
 from support.one_layer import one_layer
 from support.random_fixed import networks, spikes_for
 
@@ -214,6 +215,16 @@ def test_all_input_problems_are_named_at_once():
         simulate(network, np.zeros((1, 1, 2), complex))
     with pytest.raises(InputError, match="n_samples, n_steps, n_in"):
         simulate(network, np.zeros((3, 2), np.uint8))
+
+
+def test_an_activity_is_shown_by_its_sizes():
+    network, spikes = cases.make("recurrent")
+    activity = simulate(network, spikes)
+    assert (activity.n_spikes, activity.n_synops) != (0, 0)
+    shown = repr(activity)
+    assert f"{len(spikes)} samples of {spikes.shape[1]} steps" in shown
+    assert f"{activity.n_spikes:,} spikes, {activity.n_synops:,} SynOps" in shown
+    assert len(shown.splitlines()) == 1
 
 
 def test_event_lists_are_checked():

@@ -72,7 +72,7 @@ def read_samples(
     if spikes is not None:
         from lbi.files.spikes_npz import load_spikes
 
-        array, labels = load_spikes(spikes, fixed.n_in)
+        array, labels = load_spikes(spikes, fixed.input_shape)
         what = spikes.name
     else:
         from lbi import datasets

@@ -220,7 +220,7 @@ def _runs(
     from lbi.network.spikes import check_spikes
     from lbi.simulation.run import simulate
 
-    inputs = check_spikes(spikes, fixed.n_in)  # type: ignore[arg-type]
+    inputs = check_spikes(spikes, fixed.input_shape)  # type: ignore[arg-type]
     per_sample = 3 * inputs.shape[1] * (fixed.n_neurons + fixed.n_in)
     n = max(1, int(300e6 // max(per_sample, 1)))
     for start in range(0, inputs.shape[0], n):

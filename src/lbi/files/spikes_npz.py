@@ -1,7 +1,12 @@
-"""Spike files: ``.npz`` with ``spikes`` (n_samples, n_steps, n_in) uint8 and optional ``labels`` (n_samples,)."""
+"""Spike files: ``.npz`` with ``spikes`` (n_samples, n_steps, n_in) uint8 and optional ``labels`` (n_samples,).
+
+Spikes of feature maps may be (n_samples, n_steps, channels, height, width).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +36,14 @@ OTHER_NAMES = (("data", "targets"), ("x", "y"), ("X", "Y"), ("events", "labels")
 """Names under which other tools store samples and labels."""
 
 
-def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
+def load_spikes(
+    path: str | Path, input_shape: int | Sequence[int]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
     """Spikes and labels of a spike file.
 
     Args:
         path: the ``.npz``.
-        n_in: number of inputs of the network.
+        input_shape: shape of the network's input; an int if only its number of channels is known.
 
     Returns:
         Spikes (n_samples, n_steps, n_in), and labels (n_samples,) or None.
@@ -45,6 +52,7 @@ def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray
         InputError: naming everything that is wrong with the file, its arrays, width, type or values.
     """
     path = Path(path)
+    n_in = input_shape if isinstance(input_shape, int) else prod(input_shape)
     where = str(path)
     if why := not_a_file(path):
         raise InputError(MISSING.broken(where, why))
@@ -62,7 +70,7 @@ def load_spikes(path: str | Path, n_in: int) -> tuple[NDArray[np.uint8], NDArray
         problems.note(AXES.broken(where, f"shape {given.shape} for {n_in} channels"))
         given = given.swapaxes(1, 2)
     try:
-        spikes = check_spikes(given, n_in, where)
+        spikes = check_spikes(given, input_shape, where)
     except LbiError as error:
         problems.take(error)
     labels = arrays.get("labels")

@@ -64,6 +64,13 @@ class Activity:
     recorded: Mapping[tuple[str, str], NDArray[Any]] = field(default_factory=dict)
     output_membrane: NDArray[Any] | None = None
 
+    def __repr__(self) -> str:
+        """Sizes and totals in place of the arrays."""
+        return (
+            f"Activity({self.n_samples} samples of {self.n_steps} steps, "
+            f"{self.n_spikes:,} spikes, {self.n_synops:,} SynOps, output {self.output.shape})"
+        )
+
     @property
     def output(self) -> NDArray[Any]:
         """(n_samples, n_steps, n_out) input of the readout: voltages of integrators, otherwise spikes."""

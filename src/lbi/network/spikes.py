@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,6 +16,11 @@ SPIKES_RANK = Rule(
     "spikes-rank",
     "(n_samples, n_steps, n_in)",
     "one row of channels per step: spikes.reshape(n_samples, n_steps, -1)",
+)
+SPIKES_MAPS = Rule(
+    "spikes-shape",
+    "(n_samples, n_steps, {sizes}), or (n_samples, n_steps, {n_in}) in that order",
+    "{fix}",
 )
 SPIKES_WIDTH = Rule(
     "spikes-width", "{n_in}, the network's input", "use the encoding the network was trained with"
@@ -46,12 +52,15 @@ EVENTS_TWICE = Rule(
 _PLACES = 1 << 62
 
 
-def check_spikes(spikes: ArrayLike, n_in: int, where: str = "spikes") -> NDArray[np.uint8]:
+def check_spikes(
+    spikes: ArrayLike, input_shape: int | Sequence[int], where: str = "spikes"
+) -> NDArray[np.uint8]:
     """Spikes as a contiguous uint8 array of zeros and ones.
 
     Args:
-        spikes: Numbers or bools, (n_samples, n_steps, n_in).
-        n_in: Channels that the network takes.
+        spikes: Numbers or bools, (n_samples, n_steps, n_in), or with the axes of the network's input, such as
+            (n_samples, n_steps, channels, height, width).
+        input_shape: Shape of the network's input; an int if only its number of channels is known.
         where: Names the spikes in errors.
 
     Returns:
@@ -60,15 +69,30 @@ def check_spikes(spikes: ArrayLike, n_in: int, where: str = "spikes") -> NDArray
     Raises:
         InputError: The rank, the width, the type or values are wrong; all that is wrong is named.
     """
+    shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
+    n_in = prod(shape)
     problems = Problems()
     array = np.asarray(spikes)
-    if SPIKES_RANK.check(problems, array.ndim == 3, where, f"shape {array.shape}"):
+    if array.ndim == 2 + len(shape) > 3:
+        found, sizes = f"shape {array.shape}", ", ".join(map(str, shape))
+        fits = array.shape[2:] == shape
+        fix = _order(array.shape[2:], shape)
+        if SPIKES_MAPS.check(problems, fits, where, found, sizes=sizes, n_in=n_in, fix=fix):
+            array = array.reshape(*array.shape[:2], n_in)
+    elif SPIKES_RANK.check(problems, array.ndim == 3, where, f"shape {array.shape}"):
         SPIKES_WIDTH.check(problems, array.shape[2] == n_in, where, f"{array.shape[2]} channels", n_in=n_in)
     if SPIKES_DTYPE.check(problems, array.dtype.kind in "biuf", where, f"type {array.dtype}"):
         n_bad = array.size - int(np.count_nonzero(array == 0)) - int(np.count_nonzero(array == 1))
         SPIKES_VALUE.check(problems, n_bad == 0, where, f"{n_bad} values that are neither 0 nor 1")
     problems.raise_as(InputError)
     return np.ascontiguousarray(array, dtype=np.uint8)
+
+
+def _order(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """How to bring feature maps into the network's order of axes."""
+    if (*found[-1:], *found[:-1]) == wanted:
+        return "channels stand before height and width: numpy.moveaxis(spikes, -1, 2)"
+    return "use the encoding the network was trained with"
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ def simulate(network: Network | FixedNetwork, spikes: ArrayLike, record: Iterabl
     Returns:
         Outputs, counts and recorded variables.
     """
-    spikes = check_spikes(spikes, network.n_in)
+    spikes = check_spikes(spikes, network.input_shape)
     n_samples, n_steps, _ = spikes.shape
     fixed = isinstance(network, FixedNetwork)
     value: Any = np.int32 if fixed else np.float64

@@ -61,7 +61,7 @@ def simulate(
 
     Args:
         fixed: the network.
-        spikes: (n_samples, n_steps, n_in) zeros and ones, or SpikeEvents.
+        spikes: (n_samples, n_steps, n_in) zeros and ones, or with the axes of ``fixed.input_shape``; or SpikeEvents.
         record: variables to record: "spikes", "active" or a state variable, for all populations that have it; or
             (population, variable) pairs. "u" and "v" are the states after the step, including a spike's reset.
         n_threads: number of threads over which samples are distributed; None for one per core that the process may use
@@ -79,7 +79,7 @@ def simulate(
     pairs = _pairs(fixed, record, problems)
     N_THREADS.check(problems, n_threads is None or n_threads >= 1, "n_threads", n_threads)
     try:
-        inputs, n_samples = _inputs(spikes, fixed.n_in)
+        inputs, n_samples = _inputs(spikes, fixed.input_shape)
     except InputError as error:
         problems.take(error)
     problems.raise_as(InputError)
@@ -128,8 +128,9 @@ def _pairs(
     return pairs
 
 
-def _inputs(spikes: ArrayLike | SpikeEvents, n_in: int) -> tuple[Inputs, int]:
+def _inputs(spikes: ArrayLike | SpikeEvents, input_shape: tuple[int, ...]) -> tuple[Inputs, int]:
     """The spikes in the kernels' form, and the number of samples, which events without steps do not imply."""
+    n_in = prod(input_shape)
     no_spikes, no_pointers = np.zeros((0, 0, 0), dtype=np.uint8), np.zeros(1, dtype=np.int64)
     if isinstance(spikes, SpikeEvents):
         problems = Problems()
@@ -142,7 +143,7 @@ def _inputs(spikes: ArrayLike | SpikeEvents, n_in: int) -> tuple[Inputs, int]:
         array = array.view(np.uint8)
     usual = array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == n_in
     if not usual or array.max(initial=0) > 1:
-        array = check_spikes(array, n_in)
+        array = check_spikes(array, input_shape)
     array = np.require(array, requirements=("C", "W"))  # read-only arrays are another numba type
     return Inputs(True, array.shape[1], array, no_pointers, np.zeros(0, dtype=np.int32)), array.shape[0]
 
