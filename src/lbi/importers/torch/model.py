@@ -7,13 +7,14 @@ neurons see the steps of a sample in order and the resulting network behaves lik
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from lbi.errors import InputError, Rule
+from lbi.errors import InputError, Rule, UsageError
 from lbi.importers.torch import proof, reading, registry
 from lbi.importers.torch.attempt import FAILS, traced
 from lbi.importers.torch.chain import chained
@@ -23,7 +24,15 @@ from lbi.importers.torch.tracing import NotThisWay
 from lbi.importers.torch.ways import WAYS, Way
 from lbi.network.graph import Network
 
-NO_FORWARD = Rule("no-forward", "a module that runs", "wrap them: torch.nn.Sequential(*modules)")
+NO_FORWARD = Rule("no-forward", "a module that runs", "{fix}")
+INPUT_SHAPE = Rule(
+    "input-shape",
+    "sizes of at least 1, of one sample in one step, without batch and time",
+    "pass a tuple such as (64,) or (1, 28, 28)",
+)
+
+WRAP = "wrap them: torch.nn.Sequential(*modules)"
+BUILD = "build the model, load its state, and pass it: model.load_state_dict(torch.load(path))"
 
 
 def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
@@ -42,10 +51,11 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
 
     Raises:
         InputError: naming everything that cannot be imported exactly, with its place and the fix.
+        UsageError: for an ``input_shape`` that is none.
     """
-    shape = tuple(int(size) for size in input_shape)
     model = unwrapped(model)
     _check_forward(model)
+    shape = _shape(input_shape)
     if any(type(module).__module__.startswith("lava.lib.dl.slayer") for module in model.modules()):
         from lbi.importers.torch.slayer import from_slayer
 
@@ -68,15 +78,36 @@ def _best(refusals: list[tuple[tuple[int, int], Exception]]) -> InputError:
     return best if isinstance(best, InputError) else InputError(best.problem)  # type: ignore[attr-defined]
 
 
+def _shape(sizes: Any) -> tuple[int, ...]:
+    """The sizes as a tuple of ints."""
+    try:
+        shape = tuple(operator.index(size) for size in sizes)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise UsageError(INPUT_SHAPE.broken("input_shape", repr(sizes)))
+    return shape
+
+
 def _check_forward(model: Any) -> None:
     if not isinstance(model, nn.Module):
-        raise InputError(NO_FORWARD.broken("model", f"is a {type(model).__name__}"))
+        fix = BUILD
+        if isinstance(model, list | tuple | nn.ParameterList):
+            fix = WRAP
+        elif callable(model):
+            fix = "call it, and pass what it returns"
+        raise InputError(NO_FORWARD.broken("model", f"is a {_kind(model)}", fix=fix))
     if getattr(model.forward, "__func__", None) is nn.modules.module._forward_unimplemented:
-        raise InputError(NO_FORWARD.broken("model", f"{type(model).__name__} has no forward"))
+        raise InputError(NO_FORWARD.broken("model", f"{type(model).__name__} has no forward", fix=WRAP))
     if isinstance(model, torch.jit.ScriptModule):
         return  # refused by the copy's checks
     if not inspect.signature(model.forward).parameters:
-        raise InputError(NO_FORWARD.broken("model", f"{type(model).__name__}'s forward takes no input"))
+        found = f"{type(model).__name__}'s forward takes no input"
+        raise InputError(NO_FORWARD.broken("model", found, fix="give it an input: def forward(self, x)"))
+
+
+def _kind(model: Any) -> str:
+    return f"class, {model.__name__}" if isinstance(model, type) else type(model).__name__
 
 
 def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:

@@ -7,9 +7,10 @@ returns the model; that file is *executed*, unlike any other input of this packa
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lbi.errors import InputError, Problems, Rule, UsageError
+from lbi.importers.torch.copying import unwrapped
 from lbi.system.paths import not_a_file
 from lbi.train import model_pt, untrusted_torch
 
@@ -34,10 +36,13 @@ NEW_BUFFERS = ("graded_spikes_factor", "reset_mechanism_val")
 
 SAME_MODEL = "let --arch build the model that was saved: the names and shapes of both differ here"
 
+ONLY_THE_MODEL = "let it define the model alone; training belongs under if __name__ == '__main__'"
+
 NOT_A_STATE = Rule("no-state", "a state_dict", "torch.save(model.state_dict(), path)")
 NO_TENSORS = Rule("no-state", "a state_dict", "{fix}")
 ARCH = Rule("arch", "FILE.py:FUNCTION")
-ARCH_FAILS = Rule("arch", "a function without arguments", "run it by itself")
+ARCH_FAILS = Rule("arch", "{allowed}", "{fix}")
+ARCH_CALL = Rule("arch", "a function without arguments that returns the model", "{fix}")
 ARCH_FUNCTION = Rule("arch", "{allowed}")
 ARCH_MODEL = Rule("arch", "a torch.nn.Module")
 STATE_MISSING = Rule("state-missing", "every parameter of the model", SAME_MODEL)
@@ -113,12 +118,15 @@ def _build(arch: str) -> nn.Module:
         raise UsageError(ARCH.broken("--arch", f"{file!r} is no Python file"))
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
+    model: Any = None
+    with _importable(path.resolve().parent):
+        with _failures(file, "a file that can be imported", ONLY_THE_MODEL):
+            spec.loader.exec_module(module)
         make = getattr(module, function, None)
-        model = None if make is None else make()
-    except (Exception, SystemExit) as error:
-        raise UsageError(ARCH_FAILS.broken(arch, f"fails with {type(error).__name__}: {error}")) from error
+        if make is not None:
+            _check_call(arch, make)
+            with _failures(arch, "a function that returns the model", f"correct {function} in {file}"):
+                model = unwrapped(make())
     if make is None:
         own = (name for name, value in vars(module).items() if getattr(value, "__module__", "") == spec.name)
         raise UsageError(
@@ -127,6 +135,47 @@ def _build(arch: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UsageError(ARCH_MODEL.broken(arch, f"returns a {type(model).__name__}"))
     return model
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """As for a script, what lies beside the file can be imported."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+
+
+@contextmanager
+def _failures(where: str, allowed: str, fix: str) -> Iterator[None]:
+    """Errors of a user's code as errors of its place."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        found = f"fails with {type(error).__name__}: {error}"
+        raise UsageError(ARCH_FAILS.broken(where, found, allowed=allowed, fix=fix)) from error
+
+
+def _check_call(arch: str, make: Any) -> None:
+    """Whether the object behind ``arch`` can be called without arguments."""
+    name = arch.rpartition(":")[2]
+    if isinstance(make, nn.Module) or not callable(make):
+        fix = f"write it: def build(): return {name}" if isinstance(make, nn.Module) else "write one"
+        raise UsageError(ARCH_CALL.broken(arch, f"is a {type(make).__name__}", fix=fix))
+    try:
+        needed = [p.name for p in inspect.signature(make).parameters.values() if _is_needed(p)]
+    except (TypeError, ValueError):  # of a callable without a signature
+        return
+    if needed:
+        fix = f"add one that gives them: def build(): return {name}({', '.join(f'{n}=…' for n in needed)})"
+        raise UsageError(ARCH_CALL.broken(arch, f"needs {', '.join(map(repr, needed))}", fix=fix))
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and not variable
 
 
 def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
