@@ -28,8 +28,9 @@ import numpy as np
 
 import lbi
 from lbi import datasets
+from lbi.costing.budget import Budget
 from lbi.system import toml
-from lbi.train.session.budget import Budget
+from lbi.train.session.budget import measure
 from lbi.train.session.budget_control import as_network
 from lbi.train.session.config import make_config
 from lbi.train.session.loop import Trainer, evaluate
@@ -105,8 +106,8 @@ def measured(
     limits = Budget.read((budget,), options.chip)
     assert limits is not None
     network = as_network(trainer.model)
-    (use,) = trainer.uses or limits.measure(network, data.train.spikes[:1024])
-    (tested,) = limits.measure(network, data.test.spikes)
+    (use,) = trainer.uses or measure(limits, network, data.train.spikes[:1024])
+    (tested,) = measure(limits, network, data.test.spikes)
     fixed = lbi.compact(lbi.quantize(network, options.chip))
     activity = lbi.simulate(fixed, data.test.spikes, record=("spikes", "active"))
     right = fixed.readout.classify(activity.output) == data.test.labels

@@ -17,9 +17,10 @@ from lbi import datasets  # noqa: E402
 from lbi.cli.estimate import main as lbi_estimate  # noqa: E402
 from lbi.cli.export import main as lbi_export  # noqa: E402
 from lbi.cli.train import main as lbi_train  # noqa: E402
+from lbi.costing.budget import Budget, Limit, Use, worst  # noqa: E402
 from lbi.errors import UsageError  # noqa: E402
 from lbi.train.session import budget_control  # noqa: E402
-from lbi.train.session.budget import Budget, Limit, Use, worst  # noqa: E402
+from lbi.train.session.budget import measure  # noqa: E402
 from lbi.train.session.budget_control import BudgetController, as_network  # noqa: E402
 from lbi.train.session.config import make_config  # noqa: E402
 from lbi.train.session.loop import Trainer  # noqa: E402
@@ -91,7 +92,7 @@ def test_use_is_what_the_estimate_of_the_export_says(tmp_path, digits):
     trainer = Trainer(options("cores=1", epochs=1), digits)
     trainer.run()
     spikes = digits.train.spikes[:20]
-    uses = {use.limit.name: use for use in budget.measure(as_network(trainer.model), spikes)}
+    uses = {use.limit.name: use for use in measure(budget, as_network(trainer.model), spikes)}
     torch_model = tmp_path / "model.pt"
     from lbi.train.model_pt import save_model
 
@@ -169,7 +170,7 @@ class Law:
     def __init__(self, power):
         self.power, self.now, self.settled = power, 1.0, False
 
-    def measure(self, network, spikes):
+    def uses(self):
         return (Use(Limit("synops", 1.0, ""), (self.now / 0.02) ** self.power),)
 
     def density(self):
@@ -179,9 +180,15 @@ class Law:
         self.now = density
 
 
-@pytest.mark.parametrize("power", [0.5, 0.8, 1.2])
-def test_a_shrinking_network_is_led_to_the_density_that_meets_its_budget(power, monkeypatch):
+@pytest.fixture
+def by_law(monkeypatch):
     monkeypatch.setattr(budget_control, "as_network", lambda law: law)
+    monkeypatch.setattr(budget_control, "measure", lambda law, network, spikes: law.uses())
+
+
+@pytest.mark.usefixtures("by_law")
+@pytest.mark.parametrize("power", [0.5, 0.8, 1.2])
+def test_a_shrinking_network_is_led_to_the_density_that_meets_its_budget(power):
     law = Law(power)
     control = BudgetController(law, 1.0, np.zeros((1, 1, 1), np.uint8), 50)
     aims, followed = [], []
@@ -196,8 +203,8 @@ def test_a_shrinking_network_is_led_to_the_density_that_meets_its_budget(power, 
     assert all(0.014 < aim < 0.03 for aim in aims[11:])  # known long before the network is that sparse
 
 
-def test_a_settled_network_over_its_budget_is_cut_in_small_steps(monkeypatch):
-    monkeypatch.setattr(budget_control, "as_network", lambda law: law)
+@pytest.mark.usefixtures("by_law")
+def test_a_settled_network_over_its_budget_is_cut_in_small_steps():
     law = Law(0.8)
     control = BudgetController(law, 1.0, np.zeros((1, 1, 1), np.uint8), 50)
     law.now, law.settled = 0.03, True

@@ -15,10 +15,10 @@ from support.handmade_networks import two_layer_network  # noqa: E402
 
 import lbi  # noqa: E402
 from lbi import datasets  # noqa: E402
+from lbi.costing.budget import Budget, Limit  # noqa: E402
 from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.train import L1, AdaBreg, LinBreg  # noqa: E402
 from lbi.train.optim.neuron_groups import Population, keep  # noqa: E402
-from lbi.train.session.budget import Budget, Limit  # noqa: E402
 from lbi.train.session.budget_control import BudgetController, as_network  # noqa: E402
 from lbi.train.session.config import make_config  # noqa: E402
 from lbi.train.session.loop import Trainer  # noqa: E402

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from lbi.chip.memory import SHARED, ProjectionBits, filled, projection_bits, sizes
 from lbi.chip.placement import Placement
 from lbi.chip.profile import HardwareProfile, Quantity
-from lbi.costing.budgets import recorded_budget
 from lbi.costing.checkpoints import check_points
 from lbi.costing.cores import CoreLoad, TimeBound
 from lbi.costing.ranges import Range, hull
 from lbi.costing.ratios import ratios
+from lbi.costing.recorded_budget import recorded_budget
 from lbi.costing.shares import Saving
 from lbi.errors import Problem
 from lbi.network.fixed import FixedNetwork

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lbi.chip.partition import Chunk
-from lbi.costing.budgets import recorded_budget
 from lbi.costing.costs import price_lists
 from lbi.costing.ranges import Range
+from lbi.costing.recorded_budget import recorded_budget
 from lbi.costing.result import CostBreakdown, Estimate
 
 Write = Callable[[float], str]

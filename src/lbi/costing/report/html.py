@@ -6,9 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lbi.costing.budgets import recorded_budget
 from lbi.costing.checkpoints import check_points
 from lbi.costing.costs import price_lists
+from lbi.costing.recorded_budget import recorded_budget
 from lbi.costing.report import charts
 from lbi.costing.report.figures import (
     comparison,

@@ -1,244 +1,35 @@
-"""Budgets: the most that a deployed network may use on a chip, and what a network uses, measured on its integers.
+"""What a network in training would use of a chip.
 
-A network is measured as it would be exported: quantized, compacted, placed, and run on fixed samples in the exact simulator;
+It is measured as it would be exported: quantized, compacted, placed, and run on fixed samples in the exact simulator;
 ``lbi.costing`` prices the run. So ``lbi-estimate`` on the export gives the same number for the same spikes.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.chip.load import load_profile
-from lbi.chip.profile import HardwareProfile
+from lbi.costing.budget import Budget, Use
 from lbi.costing.estimation import estimate
-from lbi.costing.result import CostBreakdown
-from lbi.errors import FitError, Problems, Rule, UsageError
+from lbi.errors import FitError
 from lbi.network.graph import Network
 from lbi.quantization.compaction import compact
 from lbi.quantization.to_integers import quantize
 
-UNITS: Mapping[str, Mapping[str, float]] = {
-    "cores": {"": 1.0},
-    "memory": {"B": 8.0, "KiB": 8.0 * 1024, "MiB": 8.0 * 1024**2},
-    "synops": {"": 1.0},
-    "energy": {"pJ": 1.0, "nJ": 1e3, "uJ": 1e6, "µJ": 1e6},
-    "time": {"ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6},
-}
-"""Resource → unit → its size in bits, pJ or ns; the empty unit is a plain number."""
 
-UPDATES = "neuron updates"
-"""The part of the energy that is paid per neuron and timestep (``lbi.chip.events.PARTS``)."""
+def measure(budget: Budget, network: Network, spikes: NDArray[np.uint8]) -> tuple[Use, ...]:
+    """What a network uses when deployed.
 
-EXAMPLES = "cores=1, memory=64KiB, synops=1200, energy=40nJ or energy=40nJ@COSTS, time=5us"
+    Args:
+        budget: the limits and the chip.
+        network: the float network.
+        spikes: input, (n_samples, n_steps, n_in).
 
-SHAPE = Rule("budget", f"NAME=VALUE such as {EXAMPLES}")
-NAME = Rule("budget-name", "{names}")
-UNIT = Rule("budget-unit", "{units}", "write the unit behind the number")
-VALUE = Rule("budget-value", "a finite number above 0")
-ONCE = Rule("budget-name", "each name once")
-COSTS = Rule("budget-costs", "{names}", "name one: energy=40nJ@NAME")
-NO_COSTS = Rule("budget-costs", "no @NAME: only energy has cost sets")
-CHIP = Rule("budget-chip", "a chip", "add --chip loihi1, loihi2 or a .toml file")
-NO_BUDGET = Rule("budget-chip", "no --chip without --budget")
-
-_FORM = re.compile(r"(?P<name>[a-z]+)=(?P<value>[0-9.eE+-]+?)(?P<unit>[A-Za-zµ]*)(@(?P<costs>[\w.-]+))?")
-
-
-@dataclass(frozen=True)
-class Limit:
-    """The most that a network may use of one resource.
-
-    Attributes:
-        name: a key of ``UNITS``.
-        limit: in ``unit``.
-        unit: as the user wrote it; empty for plain numbers.
-        costs: cost set or scenario that prices the energy; empty for the highest of the chip's cost sets.
+    Returns:
+        One use per limit; all infinite if the network does not fit the chip.
     """
-
-    name: str
-    limit: float
-    unit: str
-    costs: str = ""
-
-    def used(self, cost: CostBreakdown) -> float:
-        """What a network uses, in ``unit``: averages per timestep of energy, time and SynOps, at the upper end of their range."""
-        return self._used(cost) / UNITS[self.name][self.unit]
-
-    def fill(self, cost: CostBreakdown) -> float | None:
-        """The largest share of any resource of the allowed cores that a placed network takes; None for other limits."""
-        if self.name != "cores":
-            return None
-        shares = (share.sum() for share in cost.placement.utilization.values())
-        return float(max(shares, default=0.0)) / self.limit
-
-    def update(self, cost: CostBreakdown) -> float | None:
-        """The share of the limit that an average neuron update takes; None for other limits than energy, and if updates are free."""
-        if self.name != "energy":
-            return None
-        names = [self.costs] if self.costs else list(cost.energy)
-        prices = [cost.parts[name] for name in names if name in cost.parts]
-        if not prices:
-            return None
-        updates = max(prices, key=lambda parts: sum(parts.values()))[UPDATES]
-        return updates / cost.neuron_updates / (self.limit * UNITS[self.name][self.unit]) if updates else None
-
-    def _used(self, cost: CostBreakdown) -> float:
-        if self.name == "cores":
-            return float(cost.placement.n_cores)
-        if self.name == "memory":
-            return float(cost.placement.synaptic_bits)
-        if self.name == "synops":
-            return cost.synops_fetched
-        if self.name == "time":
-            return math.inf if cost.time_range is None else cost.time_range.high
-        ranges = [{**cost.scenarios, **cost.energy}[self.costs]] if self.costs else list(cost.energy.values())
-        return max(found.high for found in ranges)
-
-
-@dataclass(frozen=True)
-class Use:
-    """What a network uses of one resource, beside its limit.
-
-    Attributes:
-        limit: the limit.
-        used: in the limit's unit; infinite if the network does not fit the chip.
-        fill: share of the allowed cores' fullest resource that is taken; of cores only, whose number moves in jumps.
-        update: share of the limit that an average neuron update takes; of energy only.
-    """
-
-    limit: Limit
-    used: float
-    fill: float | None = None
-    update: float | None = None
-
-    @property
-    def ratio(self) -> float:
-        """Use / limit; of cores within their limit, how full they are."""
-        return self.used / self.limit.limit if self.fill is None or not self.met else self.fill
-
-    @property
-    def met(self) -> bool:
-        """True if the use is within the limit."""
-        return self.used <= self.limit.limit
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; ``used`` is None for a network that does not fit the chip."""
-        limit = self.limit
-        record = {
-            "limit": limit.limit,
-            "used": self.used if math.isfinite(self.used) else None,
-            "unit": limit.unit,
-            "met": self.met,
-        }
-        if limit.name == "energy":
-            record["costs"] = limit.costs or "highest cost set"
-        return record
-
-    def __str__(self) -> str:
-        unit = f" {self.limit.unit}" if self.limit.unit else ""
-        used = f"{self.used:.4g}{unit}" if math.isfinite(self.used) else "does not fit the chip"
-        return f"{self.limit.name} {used} of {self.limit.limit:g}{unit}"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Limits on the use of one chip; all hold at once.
-
-    Attributes:
-        limits: one per resource.
-        profile: the chip.
-    """
-
-    limits: tuple[Limit, ...]
-    profile: HardwareProfile
-
-    @classmethod
-    def read(cls, texts: tuple[str, ...], chip: str | None) -> Budget | None:
-        """The budget that options describe.
-
-        Args:
-            texts: NAME=VALUE each.
-            chip: name or TOML file of the chip.
-
-        Returns:
-            The budget; None without limits.
-
-        Raises:
-            UsageError: naming everything that is wrong.
-        """
-        problems = Problems()
-        if not texts:
-            NO_BUDGET.check(problems, chip is None, "--chip", repr(chip))
-            problems.raise_as(UsageError)
-            return None
-        CHIP.check(problems, chip is not None, "--budget", "no chip")
-        problems.raise_as(UsageError)
-        assert chip is not None
-        profile = load_profile(chip)
-        limits: list[Limit] = []
-        for text in texts:
-            found = _limit(text, profile, problems)
-            if found is not None:
-                taken = [limit.name for limit in limits]
-                ONCE.check(problems, found.name not in taken, f"--budget {text}", f"a second {found.name}")
-                limits.append(found)
-        problems.raise_as(UsageError)
-        return cls(tuple(limits), profile)
-
-    def measure(self, network: Network, spikes: NDArray[np.uint8]) -> tuple[Use, ...]:
-        """What a network uses when deployed.
-
-        Args:
-            network: the float network.
-            spikes: input, (n_samples, n_steps, n_in).
-
-        Returns:
-            One use per limit; all infinite if the network does not fit the chip.
-        """
-        fixed = compact(quantize(network, self.profile))
-        try:
-            cost = estimate(fixed, spikes=spikes, chip=self.profile).sparse
-        except FitError:
-            return tuple(Use(limit, math.inf) for limit in self.limits)
-        return tuple(
-            Use(limit, limit.used(cost), limit.fill(cost), limit.update(cost)) for limit in self.limits
-        )
-
-
-def worst(uses: tuple[Use, ...]) -> Use:
-    """The use that is closest to its limit, or furthest above it."""
-    return max(uses, key=lambda use: use.ratio)
-
-
-def _limit(text: str, profile: HardwareProfile, problems: Problems) -> Limit | None:
-    """The limit that a text states; None, with the problems noted, for any other text."""
-    where, match = f"--budget {text}", _FORM.fullmatch(text.strip())
-    if match is None:
-        problems.note(SHAPE.broken(where, repr(text)))
-        return None
-    name, unit, costs = match["name"], match["unit"], match["costs"] or ""
-    if not NAME.check(problems, name in UNITS, where, repr(name), names=", ".join(UNITS)):
-        return None
-    units = ", ".join(filter(None, UNITS[name])) or "none: a plain number"
-    holds = UNIT.check(problems, unit in UNITS[name], where, repr(unit) if unit else "no unit", units=units)
+    fixed = compact(quantize(network, budget.profile))
     try:
-        value = float(match["value"])
-    except ValueError:
-        value = math.nan
-    holds &= VALUE.check(problems, math.isfinite(value) and value > 0, where, match["value"])
-    if name != "energy":
-        holds &= NO_COSTS.check(problems, not costs, where, f"@{costs}")
-    else:
-        priced = [entry.name for entry in profile.costs if entry.energy]
-        names = [*priced, *(scenario.name for scenario in profile.scenarios)]
-        found = repr(costs) if costs else f"no cost set, and no energy of {profile.title} is published"
-        known = costs in names or (not costs and bool(priced))
-        holds &= COSTS.check(problems, known, where, found, names=", ".join(names))
-    return Limit(name, value, unit, costs) if holds else None
+        return budget.uses(estimate(fixed, spikes=spikes, chip=budget.profile).sparse)
+    except FitError:
+        return budget.uses(None)

@@ -1,6 +1,6 @@
 """Control of the density by a budget: measure the present network on the chip, and aim for the density that just meets it.
 
-Every few epochs the network is measured on fixed training samples (``Budget.measure``). The use of every resource rises with
+Every few epochs the network is measured on fixed training samples (``lbi.train.session.budget``). The use of every resource rises with
 the density, about as a power of it; the exponent is taken from the last two measurements at clearly different densities. So
 a network that is still dense tells at which density it will be within its limits. The final density of the run's own
 schedule moves half of the way there (in logarithms) at each measurement, and ``DensityController`` underneath turns it into λ.
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lbi.costing.budget import Budget, Use, worst
 from lbi.datasets.packed import Spikes
 from lbi.errors import InputError, Rule
 from lbi.network.graph import Network
@@ -32,7 +33,7 @@ from lbi.train.model_pt import to_network
 from lbi.train.optim.density import DensityController
 from lbi.train.optim.neuron_groups import Population, keep
 from lbi.train.session.averaging import Average
-from lbi.train.session.budget import Budget, Use, worst
+from lbi.train.session.budget import measure
 
 CHECKS = 25
 """Measurements over a run, at most one per epoch."""
@@ -113,7 +114,7 @@ class BudgetController:
             return False
         now = controller.density()
         with nullcontext() if average is None else average.in_place():
-            uses = self.budget.measure(as_network(model), self._sample)
+            uses = measure(self.budget, as_network(model), self._sample)
         ratio = worst(uses).ratio
         if self.update_share < 1:
             self.update = max((use.update for use in uses if use.update is not None), default=self.update)
@@ -178,7 +179,7 @@ class BudgetController:
 
     def certify(self, model: SpikingNetwork) -> tuple[Use, ...]:
         """What the network uses, on the samples of the certificate."""
-        return self.budget.measure(as_network(model), self._certificate)
+        return measure(self.budget, as_network(model), self._certificate)
 
     def _exponent(self) -> float:
         """By which power of the density the use grows, from the last two measurements at clearly different densities."""

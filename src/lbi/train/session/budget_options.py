@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lbi.costing.budget import Budget
 from lbi.errors import LbiError, Problems, Rule
 from lbi.train.optim.choices import OPTIMIZERS
-from lbi.train.session.budget import Budget
 
 COST_OF_SPIKES = ("energy", "synops", "time")
 """Budgets of what grows with the spikes."""

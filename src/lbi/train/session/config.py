@@ -103,7 +103,7 @@ class TrainConfig:
         chip_from: fraction of the epochs after which the chip's integers are used.
         optimizer: "adabreg", "linbreg" or "adam"; or Adam with masks: "prune" (gradual magnitude pruning), "set", "rigl", "deepr".
         density: fraction of weights to keep (not for adam); with a budget, the most to keep.
-        budget: the most that the deployed network may use on ``chip``, NAME=VALUE each (``lbi.train.session.budget``).
+        budget: the most that the deployed network may use on ``chip``, NAME=VALUE each (``lbi.costing.budget``).
         chip: chip of the budget: its name or TOML file.
         lr: initial learning rate.
         schedule: "cosine" (to 0), "settled" (constant until the last fraction ``settle`` of the epochs, then a cosine to

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from lbi.costing.budget import Use
 from lbi.datasets import Dataset, SpikeData
 from lbi.datasets.base import stratified_split
 from lbi.errors import InputError, Problems, Rule, UsageError
@@ -28,7 +29,6 @@ from lbi.train.optim.masks import MaskControl
 from lbi.train.session import distributed
 from lbi.train.session.augment import augment
 from lbi.train.session.averaging import Average
-from lbi.train.session.budget import Use
 from lbi.train.session.config import TrainConfig
 from lbi.train.session.device import choose, on_cpu
 from lbi.train.session.distillation import Teacher, divergence

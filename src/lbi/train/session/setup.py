@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from lbi.costing.budget import Budget
 from lbi.datasets.packed import Spikes
 from lbi.train.layers.model import SpikingNetwork
 from lbi.train.optim.choices import OPTIMIZERS
@@ -14,7 +15,6 @@ from lbi.train.optim.masks import MaskControl
 from lbi.train.optim.optimizers import param_groups
 from lbi.train.optim.regularizers import Regularizer
 from lbi.train.optim.sparse_init import sparse_init_
-from lbi.train.session.budget import Budget
 from lbi.train.session.budget_control import BudgetController
 from lbi.train.session.config import TrainConfig
 from lbi.train.session.schedule import settling_epoch
