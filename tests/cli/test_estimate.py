@@ -107,6 +107,52 @@ def test_the_trace_adds_up(exported):
     assert [row["chip_step"] for row in rows if row["name"] == "b"] == ["2", "3", "4"]
 
 
+BUDGET = ("--budget", "synops=1.5", "--budget", "cores=1", "--budget", "energy=1pJ")
+
+
+def test_a_budget_is_held_against_the_deployed_network(exported):
+    """The trace of this network has 5 SynOps in 3 timesteps (``test_the_trace_adds_up``)."""
+    export, page = exported / "network.h5", exported / "r.html"
+    options = (export, "--spikes", exported / "in.npz", *BUDGET)
+    done = run(*options, "--html", page, "--json")
+    assert done.exit_code == 6
+    record = json.loads(done.stdout)
+    limits = record["limits"]
+    assert limits["synops"] == {"limit": 1.5, "used": pytest.approx(5 / 3), "unit": "", "met": False}
+    assert limits["cores"] == {"limit": 1, "used": 1, "unit": "", "met": True}
+    assert limits["energy"]["used"] == record["sparse"]["energy_pj_per_step"]["high"]
+    first, second = done.stderr.splitlines()  # the furthest over first
+    assert first.startswith(f"error: budget-not-met: {export}, --budget energy: ")
+    assert second.startswith(f"error: budget-not-met: {export}, --budget synops: synops 1.667 of 1.5; ")
+    assert "The limits that were asked for" in page.read_text(encoding="utf-8")
+    shown = run(*options)
+    assert shown.exit_code == 6
+    assert "budget  synops 1.667 of 1.5, NOT MET" in shown.stdout
+    assert "budget  cores 1 of 1, met" in shown.stdout
+
+
+def test_a_budget_that_is_met_exits_0(exported):
+    done = run(exported, "--spikes", exported / "in.npz", "--budget", "synops=2", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["limits"]["synops"]["met"]
+    assert json.loads(run(exported, "--json").stdout)["limits"] is None
+
+
+def test_every_export_is_held_to_the_budget(exported):
+    done = run(exported / "network.h5", exported, "--budget", "cores=1", "--budget", "memory=1B", "--json")
+    assert done.exit_code == 6
+    assert done.stderr.count("--budget memory") == 2
+    assert [export["limits"]["cores"]["met"] for export in json.loads(done.stdout)["exports"]] == [True, True]
+
+
+def test_a_wrong_budget_is_refused_before_anything_runs(exported):
+    done = run(exported, "--budget", "energy=1", "--budget", "speed=3", "--html", exported / "r.html")
+    assert done.exit_code == 2
+    assert "budget-value: --budget energy=1" in done.stderr or "budget-unit: --budget energy=1" in done.stderr
+    assert "budget-name: --budget speed=3: 'speed'" in done.stderr
+    assert not (exported / "r.html").exists()
+
+
 def test_what_does_not_fit_exits_6_with_every_limit(exported):
     text = (files("lbi.hardware") / "loihi1.toml").read_text(encoding="utf-8")
     tiny = text.replace("input_axons_per_core = { value = 4096", "input_axons_per_core = { value = 1")

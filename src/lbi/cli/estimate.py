@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lbi.costing.budget import Budget, Use
+    from lbi.costing.recorded_budget import RecordedUse
     from lbi.costing.report.trace import TraceWriter
     from lbi.costing.result import Estimate
     from lbi.network.fixed import FixedNetwork
@@ -31,6 +33,9 @@ OWN_CHIP = Rule(
 AN_EXPORT = Rule("not-an-export", "an export folder, network.h5 or .net", "lbi-export {path} --target loihi")
 SAME_WIDTH = Rule(
     "spikes-width", "{width}, as the input", "compare exports of the same data set and encoding"
+)
+NOT_MET = Rule(
+    "budget-not-met", "at most the limit", "allow more, or train to it: lbi-train --budget … --chip {chip}"
 )
 
 
@@ -67,6 +72,12 @@ SAME_WIDTH = Rule(
     help="Chip to estimate for  [default: the one each export was made for]",
 )
 @click.option(
+    "--budget",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="The most that an export may use, as of lbi-train: cores=1, memory=64KiB, and per timestep synops=1200, energy=40nJ, time=5us. Repeatable; exit code 6 if one is exceeded.",
+)
+@click.option(
     "--trace",
     type=click.Path(path_type=Path),
     default=None,
@@ -88,6 +99,7 @@ def main(
     spikes: Path | None,
     samples: int | None,
     chip: str | None,
+    budget: tuple[str, ...],
     trace: Path | None,
     html: Path | None,
     as_json: bool,
@@ -106,18 +118,21 @@ def main(
     _check_widths(exports, networks, data)
     if chip is None:
         _check_chips(exports, networks)
+    budgets = _budgets(budget, networks, chip)
     estimates = _estimate(exports, networks, chip, data, what, trace, show=not (as_json or quiet))
     names = _names(exports)
+    uses = [own.uses(estimate.sparse) for own, estimate in zip(budgets, estimates, strict=True)]
     if html is not None:
         from lbi.costing.report.html import write_report
 
-        write_report(html, estimates, names)
+        write_report(html, estimates, names, _recorded(uses))
     if as_json:
-        emit_json(_record(estimates, names))
+        emit_json(_record(estimates, names, uses))
     elif not quiet:
         from lbi.cli.estimate_table import show
 
-        show(console(), estimates, names)
+        show(console(), estimates, names, _recorded(uses))
+    _check_budget(exports, estimates, uses)
 
 
 def _check_options(dataset: str | None, spikes: Path | None, trace: Path | None, html: Path | None) -> None:
@@ -177,6 +192,37 @@ def _check_chips(paths: tuple[Path, ...], networks: list[FixedNetwork]) -> None:
     problems.raise_as(UsageError)
 
 
+def _budgets(texts: tuple[str, ...], networks: list[FixedNetwork], chip: str | None) -> list[Budget]:
+    """The limits on each export's chip."""
+    from lbi.chip.load import load_profile
+    from lbi.costing.budget import Budget
+
+    return [Budget.of(texts, load_profile(chip or network.chip)) for network in networks]
+
+
+def _recorded(uses: list[tuple[Use, ...]]) -> list[tuple[RecordedUse, ...]]:
+    """Uses in the form of those that a network's file records."""
+    from lbi.costing.recorded_budget import read_use
+
+    return [
+        tuple(found for use in own if (found := read_use(use.limit.name, use.to_dict())) is not None)
+        for own in uses
+    ]
+
+
+def _check_budget(paths: tuple[Path, ...], estimates: list[Estimate], uses: list[tuple[Use, ...]]) -> None:
+    """Raise FitError naming every limit that an export exceeds; its figures have been shown."""
+    from lbi.costing.budget import excess
+
+    problems = Problems()
+    for path, estimate, own in zip(paths, estimates, uses, strict=True):
+        by_name = {use.limit.name: use for use in own}
+        for name in excess({name: use.to_dict() for name, use in by_name.items()}):
+            where = f"{path}, --budget {name}"
+            problems.note(NOT_MET.broken(where, str(by_name[name]), chip=estimate.profile.name))
+    problems.raise_as(FitError)
+
+
 def _estimate(
     paths: tuple[Path, ...],
     networks: list[FixedNetwork],
@@ -229,11 +275,16 @@ def _names(paths: tuple[Path, ...]) -> list[str]:
     return [stem if stems.count(stem) == 1 else f"{stem} ({i + 1})" for i, stem in enumerate(stems)]
 
 
-def _record(estimates: list[Estimate], names: list[str]) -> dict[str, Any]:
+def _record(estimates: list[Estimate], names: list[str], uses: list[tuple[Use, ...]]) -> dict[str, Any]:
     """The JSON record: the first export's estimate; for several, also all estimates and their ratios."""
     from lbi.costing.ratios import ratios
 
-    records = [{"name": name} | estimate.to_dict() for name, estimate in zip(names, estimates, strict=True)]
+    records = [
+        {"name": name}
+        | estimate.to_dict()
+        | {"limits": {use.limit.name: use.to_dict() for use in own} or None}
+        for name, estimate, own in zip(names, estimates, uses, strict=True)
+    ]
     if len(records) == 1:
         return records[0]
     comparison = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lbi import tables
@@ -20,6 +21,7 @@ from lbi.costing.report.figures import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lbi.costing.recorded_budget import RecordedUse
     from lbi.costing.result import Estimate
 
 HEADLINE = ("per timestep", "dense", "sparse", "dense / sparse")
@@ -37,10 +39,21 @@ PROJECTIONS = (
 CORES = ("per timestep", "busiest core", "its number", "mean", "all cores", "most in one step", "limit")
 
 
-def show(out: Console, estimates: list[Estimate], names: list[str]) -> None:
-    """Print one block per export, then the comparison if there are several."""
-    for estimate, name in zip(estimates, names, strict=True):
+def show(
+    out: Console, estimates: list[Estimate], names: list[str], uses: Sequence[tuple[RecordedUse, ...]]
+) -> None:
+    """Print one block per export, then the comparison if there are several.
+
+    Args:
+        out: the terminal.
+        estimates: the estimates.
+        names: their names.
+        uses: for each, what it uses of the limits that were asked for.
+    """
+    for estimate, name, own in zip(estimates, names, uses, strict=True):
         _one(out, estimate, name)
+        for use in own:
+            out.print(f"budget  {use}", markup=False, style="bold")
     if len(estimates) > 1:
         _comparison(out, estimates, names)
 

@@ -372,6 +372,8 @@ class EstimateRecord(TypedDict):
     """Why the dense network does not fit, one line each; empty if it does"""
     budget: dict[str, BudgetUse] | None
     """Resource → limit and use that training certified, as the file records it; null if there is none"""
+    limits: dict[str, BudgetUse] | None
+    """Resource → limit of --budget and use on the samples that were run; null without --budget"""
     checkpoints: list[CheckPoint]
     """Published measurements of the chip beside its constants"""
     constants: list[Constant]

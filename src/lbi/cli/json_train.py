@@ -19,7 +19,7 @@ class Accuracy(TypedDict):
 
 
 class BudgetUse(TypedDict):
-    """What the network uses of one resource of the chip."""
+    """What a network uses of one resource of the chip."""
 
     limit: Amount
     """The most that --budget allows, in ``unit``"""

@@ -7,7 +7,6 @@ from lbi.system import signals
 if __name__ == "__main__":  # before the imports below take their time
     signals.install()
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -232,6 +231,8 @@ def _train(config: TrainConfig, outputs: Outputs, begin: dict[str, Any], *, show
 
 
 def _print(record: dict[str, Any]) -> None:
+    from lbi.costing.budget import described
+
     accuracy = record["accuracy"]
     console().print(
         f"{record['model']}: {record['dataset']}, {record['optimizer']}, {record['epochs']} epochs in "
@@ -241,23 +242,16 @@ def _print(record: dict[str, Any]) -> None:
         f"  firing    {record['firing_rate']:.2%} of neurons per step"
     )
     for name, use in (record["budget"] or {}).items():
-        console().print(f"  budget    {_use(name, use)}: {'met' if use['met'] else 'NOT MET'}")
-
-
-def _use(name: str, use: dict[str, Any]) -> str:
-    unit = f" {use['unit']}" if use["unit"] else ""
-    used = "does not fit the chip" if use["used"] is None else f"{use['used']:.4g}{unit}"
-    return f"{name} {used} of {use['limit']:g}{unit}"
+        console().print(f"  budget    {described(name, use)}: {'met' if use['met'] else 'NOT MET'}")
 
 
 def _check_budget(uses: dict[str, dict[str, Any]]) -> None:
     """Raise FitError naming every limit that the network, already written, exceeds; the binding one comes first."""
+    from lbi.costing.budget import described, excess
+
     problems = Problems()
-    over = {name: use for name, use in uses.items() if not use["met"]}
-    for name in sorted(
-        over, key=lambda name: (over[name]["used"] or math.inf) / over[name]["limit"], reverse=True
-    ):
-        problems.note(NOT_MET.broken(f"--budget {name}", _use(name, over[name])))
+    for name in excess(uses):
+        problems.note(NOT_MET.broken(f"--budget {name}", described(name, uses[name])))
     problems.raise_as(FitError)
 
 

@@ -131,9 +131,7 @@ class Use:
         return record
 
     def __str__(self) -> str:
-        unit = f" {self.limit.unit}" if self.limit.unit else ""
-        used = f"{self.used:.4g}{unit}" if math.isfinite(self.used) else "does not fit the chip"
-        return f"{self.limit.name} {used} of {self.limit.limit:g}{unit}"
+        return described(self.limit.name, self.to_dict())
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,23 @@ class Budget:
         CHIP.check(problems, chip is not None, "--budget", "no chip")
         problems.raise_as(UsageError)
         assert chip is not None
-        profile = load_profile(chip)
+        return cls.of(texts, load_profile(chip))
+
+    @classmethod
+    def of(cls, texts: tuple[str, ...], profile: HardwareProfile) -> Budget:
+        """The budget that texts describe.
+
+        Args:
+            texts: NAME=VALUE each.
+            profile: the chip.
+
+        Returns:
+            The budget.
+
+        Raises:
+            UsageError: naming everything that is wrong.
+        """
+        problems = Problems()
         limits: list[Limit] = []
         for text in texts:
             found = _limit(text, profile, problems)
@@ -192,6 +206,28 @@ class Budget:
         return tuple(
             Use(limit, limit.used(cost), limit.fill(cost), limit.update(cost)) for limit in self.limits
         )
+
+
+def described(name: str, record: Mapping[str, Any]) -> str:
+    """Use and limit in words, from the plain values of ``Use.to_dict``.
+
+    Args:
+        name: the resource.
+        record: the values.
+    """
+    unit = f" {record['unit']}" if record["unit"] else ""
+    used = "does not fit the chip" if record["used"] is None else f"{record['used']:.4g}{unit}"
+    return f"{name} {used} of {record['limit']:g}{unit}"
+
+
+def excess(uses: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The resources that are used beyond their limit, the furthest first.
+
+    Args:
+        uses: resource → the values of ``Use.to_dict``.
+    """
+    over = {name: (use["used"] or math.inf) / use["limit"] for name, use in uses.items() if not use["met"]}
+    return sorted(over, key=lambda name: over[name], reverse=True)
 
 
 def worst(uses: tuple[Use, ...]) -> Use:

@@ -54,10 +54,19 @@ def recorded_budget(fixed: FixedNetwork) -> tuple[RecordedUse, ...]:
     budget = training.get("budget") if isinstance(training, dict) else None
     if not isinstance(budget, dict):
         return ()
-    return tuple(use for name in sorted(budget) if (use := _use(name, budget[name])) is not None)
+    return tuple(use for name in sorted(budget) if (use := read_use(name, budget[name])) is not None)
 
 
-def _use(name: str, entry: Any) -> RecordedUse | None:
+def read_use(name: str, entry: Any) -> RecordedUse | None:
+    """One limit and its use.
+
+    Args:
+        name: the resource.
+        entry: what ``lbi-train --json`` prints of it, or anything else.
+
+    Returns:
+        The record; None for an entry of another form.
+    """
     if not isinstance(entry, dict):
         return None
     limit: Any = entry.get("limit")

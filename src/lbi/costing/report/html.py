@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from lbi.costing.checkpoints import check_points
 from lbi.costing.costs import price_lists
-from lbi.costing.recorded_budget import recorded_budget
+from lbi.costing.recorded_budget import RecordedUse, recorded_budget
 from lbi.costing.report import charts
 from lbi.costing.report.figures import (
     comparison,
@@ -33,18 +34,29 @@ from lbi.system.atomic import atomic_write
 MAX_PICTURES = 12
 
 
-def write_report(path: str | Path, estimates: list[Estimate], names: list[str]) -> None:
+Uses = tuple[RecordedUse, ...]
+
+
+def write_report(
+    path: str | Path, estimates: list[Estimate], names: list[str], uses: Sequence[Uses] = ()
+) -> None:
     """Write the report of one or more estimates to ``path``.
 
     Needs jinja2 and matplotlib (the ``report`` extra); the page fetches nothing.
+
+    Args:
+        path: the page.
+        estimates: the estimates.
+        names: their names.
+        uses: for each, what it uses of the limits that were asked for.
     """
-    page = render(estimates, names)
+    page = render(estimates, names, uses)
     with atomic_write(path) as new:
         new.write_text(page, encoding="utf-8")
 
 
-def render(estimates: list[Estimate], names: list[str]) -> str:
-    """The page's HTML."""
+def render(estimates: list[Estimate], names: list[str], uses: Sequence[Uses] = ()) -> str:
+    """The page's HTML; arguments as of ``write_report``."""
     require("jinja2", "report")
     require("matplotlib", "report")
     from jinja2 import Environment, StrictUndefined
@@ -61,7 +73,10 @@ def render(estimates: list[Estimate], names: list[str]) -> str:
         version=__version__,
         title=" against ".join(names),
         names=names,
-        sections=[_section(estimate, name) for estimate, name in zip(estimates, names, strict=True)],
+        sections=[
+            _section(estimate, name, own)
+            for estimate, name, own in zip(estimates, names, uses or [()] * len(names), strict=True)
+        ],
         comparison=comparison(estimates) if len(estimates) > 1 else None,
         chips=_chips(estimates),
         terms=TERMS,
@@ -69,7 +84,7 @@ def render(estimates: list[Estimate], names: list[str]) -> str:
     )
 
 
-def _section(estimate: Estimate, name: str) -> dict[str, Any]:
+def _section(estimate: Estimate, name: str, uses: Uses) -> dict[str, Any]:
     """Everything the template shows of one estimate."""
     from markupsafe import Markup
 
@@ -105,7 +120,8 @@ def _section(estimate: Estimate, name: str) -> dict[str, Any]:
         "bounds": what_bounds(estimate),
         "savings": next_savings(estimate),
         "static": static_note(estimate),
-        "budget": _budget(estimate),
+        "budget": _limits(recorded_budget(estimate.fixed)),
+        "asked": _limits(uses),
         "cores": Markup(charts.core_map(estimate)),
         "n_hidden_chips": max(estimate.sparse.placement.n_chips - charts.MAX_CHIPS, 0),
         "use": _use(estimate),
@@ -159,8 +175,8 @@ def _cards(estimate: Estimate) -> list[dict[str, str]]:
     ]
 
 
-def _budget(estimate: Estimate) -> list[tuple[str, str, str, str, str]]:
-    """Resource, limit, certified use, its share of the limit, and whether it was met."""
+def _limits(uses: Uses) -> list[tuple[str, str, str, str, str]]:
+    """Resource, limit, use, its share of the limit, and whether it was met."""
     return [
         (
             f"{use.name} ({use.costs})" if use.costs else use.name,
@@ -169,7 +185,7 @@ def _budget(estimate: Estimate) -> list[tuple[str, str, str, str, str]]:
             f"{use.used / use.limit:.1%}" if use.used is not None and use.limit else "",
             "met" if use.met else "NOT MET",
         )
-        for use in recorded_budget(estimate.fixed)
+        for use in uses
     ]
 
 
