@@ -82,6 +82,7 @@ class Neurons:
         keeps_state: function of the module: True if it holds its state, False if the caller passes it.
         integrates: function of the module: True if it is read by its voltage.
         gain: function of the module: the value of a spike.
+        instances: function of the module: its class's list of modules that the framework resets all at once, or None.
     """
 
     read: Reader
@@ -91,6 +92,7 @@ class Neurons:
     keeps_state: bool = True
     integrates: Callable[[Any], bool] = lambda module: False
     gain: Callable[[Any], Any] = lambda module: 1.0
+    instances: Callable[[Any], list[Any] | None] = lambda module: None
 
 
 def check_rest(layer: Layer, **voltages: Any) -> None:

@@ -43,7 +43,8 @@ MOST_PRODUCTS = 3e8
 NOT_AS_IT_RUNS = Rule(
     "not-as-it-runs",
     "what the network read from it does: u ← (1−a)u + input; v ← (1−b)v + u; a spike and v ← 0 above the threshold",
-    "use the framework's plain layers and neurons; what a hook, a class of one's own or a changed state does is not in them",
+    "use the framework's plain layers and neurons, and reset their states between samples only; what a hook, a class of"
+    " one's own or a changed state does is not in them",
 )
 STEP_COUNT = Rule(
     "call",

@@ -173,7 +173,7 @@ def session_of(places: Sequence[Site], session: Session, mode: Widened) -> Itera
             stance = torch.compiler.set_stance("force_eager")
             stance.__enter__()
         try:
-            with mode, torch.random.fork_rng(devices=[]):
+            with mode, _registered(places), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 yield
         finally:
@@ -182,6 +182,27 @@ def session_of(places: Sequence[Site], session: Session, mode: Widened) -> Itera
             torch.set_default_dtype(default)
             for site in places:
                 del site.module.forward
+
+
+@contextmanager
+def _registered(places: Sequence[Site]) -> Iterator[None]:
+    """Put the copy's neurons in the place of all others in their framework's lists.
+
+    snnTorch's ``utils.reset`` and ``reset_hidden`` reset the modules of such a list, to which a copy does not belong.
+    """
+    lists: dict[int, tuple[list[Any], list[Any]]] = {}
+    for site in places:
+        found = site.neurons.instances(site.module)
+        if found is not None:
+            lists.setdefault(id(found), (found, []))[1].append(site.module)
+    before = [(found, list(found)) for found, _ in lists.values()]
+    for found, own in lists.values():
+        found[:] = own
+    try:
+        yield
+    finally:
+        for found, content in before:
+            found[:] = content
 
 
 def _called(session: Session, site: Site, *args: Any, **kwargs: Any) -> Any:

@@ -127,6 +127,7 @@ NEURONS = Neurons(
     reset=_reset,
     integrates=_integrates,
     gain=lambda module: array(module.graded_spikes_factor),
+    instances=lambda module: type(module).instances,
 )
 
 MODULES = {"snntorch": dict.fromkeys(STATES, NEURONS)}

@@ -365,6 +365,7 @@ class Tracing(Widened):
     def _group(self, site: Site, states: list[Tensor]) -> Group:
         """The population of the state that is passed in or is in the module; otherwise a new one."""
         own = [group for group in self.groups if group.site is site]
+        given, states = bool(states), [state for state in states if state.numel()]
         owners = [self._owner(state, site) for state in states if self.shadow.of(state) is not None]
         zeros = [state for state in states if self.shadow.of(state) is None]
         changed = [state for state in zeros if state.is_floating_point() and bool(state.any())]
@@ -374,7 +375,7 @@ class Tracing(Widened):
             owners
         ):  # a state that has been reported: as if it were the last one, so that no other problem follows
             return owners[0] or (own[-1] if own else self._new_group(site, 0))
-        if own and site.neurons.keeps_state and not states:
+        if own and site.neurons.keeps_state and not given:
             return own[0]
         return self._new_group(site, len(own))
 
@@ -466,9 +467,9 @@ def layer_name(path: str) -> str:
 
 
 def _current(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, list[Tensor]]:
-    """The input of a call, and the tensors of the state passed with it."""
+    """The input of a call, and the tensors of the state passed with it; snnTorch's empty ones mean zeros."""
     values = [*args, *kwargs.values()]
-    tensors = [value for value in tree_flatten(values[1:])[0] if isinstance(value, Tensor) and value.numel()]
+    tensors = [value for value in tree_flatten(values[1:])[0] if isinstance(value, Tensor)]
     if not values or not isinstance(values[0], Tensor):
         found = f"is called with {type(values[0]).__name__ if values else 'nothing'}"
         raise NotThisWay(TENSOR.broken(site.where, found))
