@@ -30,6 +30,9 @@ STEPS = Rule(
     "every step once, by step, summed or averaged; or of voltages the last step alone",
     "return the spikes of all steps, or their sum over time",
 )
+SEVERAL = Rule(
+    "readout", "the output of one layer, beside those of layers that lead to it", "return one of them alone"
+)
 
 Path = tuple[Any, ...]
 
@@ -97,7 +100,7 @@ def read_at(tracing: Tracing, results: Sequence[Any], problems: Problems) -> Out
     spikes = [entry for entry in found if not entry[1].state and not entry[1].group.integrates]
     voltages = [entry for entry in found if entry[1].group.integrates and entry[1].state in ("", "silence")]
     if spikes or voltages:
-        return _chosen(tracing, spikes or voltages, problems)
+        return _chosen(tracing, [*spikes, *voltages], problems)
     useless = next((meaning.group for _, meaning in found if meaning.group.integrates), None)
     if useless is not None:
         SOFT_RESET.check(
@@ -112,9 +115,13 @@ def read_at(tracing: Tracing, results: Sequence[Any], problems: Problems) -> Out
 
 
 def _chosen(tracing: Tracing, found: list[tuple[Path, _Meaning]], problems: Problems) -> Output | None:
-    """The output of the last population, of which every step is returned or the last voltage."""
-    last = max(meaning.group.number for _, meaning in found)
-    found = [entry for entry in found if entry[1].group.number == last]
+    """The output of the population that no other of these follows; every step of it, or the last voltage."""
+    ends = _ends(tracing, [meaning.group for _, meaning in found])
+    if len(ends) > 1:
+        held = " and ".join(f"of {group.where}" for group in ends)
+        SEVERAL.check(problems, False, "the model's output", f"holds spikes or voltages {held}")
+        return None
+    found = [entry for entry in found if entry[1].group is ends[0]]
     n_steps = max(len(group.inputs) for group in tracing.groups)
     for path, meaning in found:
         if sorted(meaning.steps) == list(range(n_steps)):
@@ -132,6 +139,34 @@ def _chosen(tracing: Tracing, found: list[tuple[Path, _Meaning]], problems: Prob
         f"holds {what} of {meaning.group.where} at steps {steps} of {n_steps}",
     )
     return None
+
+
+def _ends(tracing: Tracing, groups: Sequence[Group]) -> list[Group]:
+    """Those of the groups that lead to none of the others; where two lead to each other, the later one."""
+    found = {group.number: group for group in groups}
+    before = {number: _sources(tracing, group) for number, group in found.items()}
+    return [
+        group
+        for number, group in found.items()
+        if not any(
+            number in before[other] and (other not in before[number] or other > number)
+            for other in found.keys() - {number}
+        )
+    ]
+
+
+def _sources(tracing: Tracing, group: Group) -> set[int]:
+    """Numbers of all groups whose spikes reach a group."""
+    by_name = {other.name: other for other in tracing.groups}
+    found: set[int] = set()
+    ahead = [group]
+    while ahead:
+        for term in ahead.pop().inputs[-1].terms:
+            source = by_name.get(term.source.partition(STATE_OF)[0])
+            if source is not None and source.number not in found:
+                found.add(source.number)
+                ahead.append(source)
+    return found
 
 
 def _by_path(results: Sequence[Any]) -> dict[Path, list[Tensor]]:

@@ -406,7 +406,7 @@ def _compare_output(output: Output, theirs: Recorded) -> None:
     """
     if output.state:
         return  # the zeros of neurons that never spike
-    values = theirs.outputs[output.group.name]
+    values = theirs.outputs[output.group.name] / _gain(output.group)
     total = float((values[:, -1:] if output.last else values).sum())
     found = float(sum(tensor.double().sum() for tensor in output.tensors(theirs.results)))
     mean = output.factor * len(output.group.inputs) / values.shape[1]  # a mean's factor is 1 / steps
