@@ -44,6 +44,34 @@ def pruned():
     return layer
 
 
+class Sparse(nn.Linear):
+    """Weights that torch multiplies as a sparse matrix."""
+
+    def forward(self, x):
+        weights = (self.weight * (self.weight > 0.2)).to_sparse()
+        return torch.sparse.mm(weights, x.t()).t() + self.bias
+
+
+class Views(nn.Linear):
+    """A layer that changes shapes in place."""
+
+    def forward(self, x):
+        x = super().forward(x).unsqueeze_(1)
+        return x.transpose_(0, 1).squeeze_(0)
+
+
+def graph_module(lif):
+    """The model as torch.fx writes it, whose class is one of its own."""
+    inner = nn.Sequential(peers.linear(16, 16, 2.0), lif(), peers.linear(16, 5, 3.0), lif())
+
+    class Tracer(torch.fx.Tracer):
+        def is_leaf_module(self, module, path):
+            return True
+
+    written = torch.fx.GraphModule(inner, Tracer().trace(inner))
+    return nn.Sequential(written)
+
+
 MODELS = {
     "mask in a subclass": lambda lif: nn.Sequential(Masked(16, 16), lif(), peers.linear(16, 5, 4.0), lif()),
     "residual": lambda lif: nn.Sequential(
@@ -53,6 +81,9 @@ MODELS = {
         peers.linear(16, 5, 3.0),
         lif(),
     ),
+    "sparse matrix": lambda lif: nn.Sequential(Sparse(16, 16), lif(), peers.linear(16, 5, 4.0), lif()),
+    "views in place": lambda lif: nn.Sequential(Views(16, 16), lif(), peers.linear(16, 5, 4.0), lif()),
+    "torch.fx": graph_module,
     "pruned bias": lambda lif: nn.Sequential(pruned(), lif(), peers.linear(16, 5, 3.0), lif()),
     "layer used twice": lambda lif: (
         lambda shared: nn.Sequential(shared, lif(), shared, lif(), peers.linear(16, 5, 3.0), lif())
@@ -66,7 +97,7 @@ def test_equal_to_the_models_own_forward(name, lif, rng):
     model = MODELS[name](lif)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, Masked):
+            if isinstance(module, Masked | Sparse | Views):
                 module.weight.normal_(0.3, 0.5)
     network = from_torch(model, (16,))
     spikes = (rng.random((3, 40, 16)) < 0.3).astype(np.uint8)
@@ -190,8 +221,12 @@ def test_random_models_are_equal_or_refused(number):
     "output",
     ["last", "first", "last 6", "every second", "running sum"],
 )
-def test_an_output_without_some_steps_is_refused(output):
-    """A trace of 6 steps cannot tell the last 6 from all: the comparison over more steps does."""
+@pytest.mark.parametrize("hidden", [False, True])
+def test_an_output_without_some_steps_is_refused(output, hidden):
+    """A trace of 6 steps cannot tell the last 6 from all: the comparison over more steps does.
+
+    If the neurons hold their state, samples of one step, one after another, are no way out.
+    """
     of_steps = {
         "last": lambda spikes: spikes[-1],
         "first": lambda spikes: spikes[0],
@@ -202,32 +237,59 @@ def test_an_output_without_some_steps_is_refused(output):
         ),
     }
     with pytest.raises(InputError, match="every step once, by step, summed or averaged"):
-        from_torch(_OverTime(of_steps[output]), (16,))
+        from_torch(_OverTime(of_steps[output], hidden), (16,))
 
 
+@pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("output", [list, lambda s: torch.stack(s).sum(0), lambda s: torch.stack(s).mean(0)])
-def test_an_output_of_all_steps_is_read(output):
-    assert from_torch(_OverTime(output), (16,)).readout.kind == "spike_count"
+def test_an_output_of_all_steps_is_read(output, hidden):
+    assert from_torch(_OverTime(output, hidden), (16,)).readout.kind == "spike_count"
 
 
 class _OverTime(torch.nn.Module):
-    def __init__(self, output):
+    """A loop over time; ``hidden``: the neurons hold their state, which is reset outside."""
+
+    def __init__(self, output, hidden):
         super().__init__()
         snn = pytest.importorskip("snntorch")
         torch.manual_seed(0)
-        self.fc, self.lif, self.output = (
-            torch.nn.Linear(16, 5),
-            snn.Leaky(0.9, reset_mechanism="zero"),
-            output,
-        )
+        self.fc, self.output, self.hidden = torch.nn.Linear(16, 5), output, hidden
+        self.lif = snn.Leaky(0.9, reset_mechanism="zero", init_hidden=hidden)
         self.fc.weight.data *= 3
 
     def forward(self, x):
-        mem, spikes = self.lif.init_leaky(), []
+        mem, spikes = None if self.hidden else self.lif.init_leaky(), []
         for current in x:
-            spike, mem = self.lif(self.fc(current), mem)
+            if self.hidden:
+                spike = self.lif(self.fc(current))
+            else:
+                spike, mem = self.lif(self.fc(current), mem)
             spikes.append(spike)
         return self.output(spikes)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_model_of_single_samples_without_a_batch(bias, rng):
+    class Single(nn.Module):
+        def __init__(self):
+            super().__init__()
+            snn = peers.package("snntorch")
+            torch.manual_seed(0)
+            self.fc, self.lif = peers.linear(16, 5, 4.0, bias), snn.Leaky(beta=0.9, reset_mechanism="zero")
+
+        def forward(self, x):  # (steps, 16)
+            mem, spikes = self.lif.init_leaky(), []
+            for current in x:
+                spike, mem = self.lif(self.fc(current), mem)
+                spikes.append(spike)
+            return torch.stack(spikes)
+
+    spikes = (rng.random((3, 30, 16)) < 0.3).astype(np.uint8)
+    ours = oracle.simulate(from_torch(Single(), (16,)), spikes).output_spikes
+    with torch.no_grad():
+        theirs = np.stack([Single()(sample).numpy() for sample in torch.from_numpy(spikes).float()])
+    assert 0.01 < ours.mean() < 0.95
+    assert np.array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize(

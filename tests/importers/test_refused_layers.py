@@ -136,3 +136,50 @@ def test_a_neuron_is_named_instead_of_its_surrogate_gradient():
         InputError, match=r"unknown-module: module '1': spikingjelly\.EIFNode cannot be taken"
     ):
         from_torch(model.eval(), FLAT)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("SLSTM", lambda snn: snn.SLSTM(32, 8, init_hidden=True)),
+        ("LeakyParallel", lambda snn: snn.LeakyParallel(32, 8)),
+    ],
+)
+def test_a_neuron_is_named_instead_of_the_layer_inside_it(name, make):
+    model = nn.Sequential(make(peers.package("snntorch")), nn.Linear(8, 4))
+    with pytest.raises(
+        InputError,
+        match=rf"module '0': snntorch\.{name} cannot.*allowed: snntorch: Leaky, .*fix: replace it, and train",
+    ):
+        from_torch(model.eval(), FLAT)
+
+
+def test_statistics_of_the_batch_are_refused():
+    layer = nn.BatchNorm1d(32, track_running_stats=False)
+    with pytest.raises(
+        InputError,
+        match=r"batch-statistics: module '0': BatchNorm1d.*fix: train with track_running_stats=True",
+    ):
+        from_torch(model_with(layer), FLAT)
+
+
+def test_complex_weights_are_refused_with_the_way_out():
+    with pytest.raises(InputError, match=r"model-fails: module '0': .*fix: take real weights"):
+        from_torch(model_with(nn.Linear(32, 8, dtype=torch.complex64)), FLAT)
+
+
+class _Looked(nn.Module):
+    """A table, looked up by what the input says."""
+
+    def __init__(self, whole):
+        super().__init__()
+        self.table, self.whole = nn.Embedding(4, 8), whole
+
+    def forward(self, x):
+        return self.table(x.long() if self.whole else x).sum(1)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_embedding_is_refused_with_the_way_out(whole):
+    with pytest.raises(InputError, match=r"fix: .*give a Linear .*one-hot spikes"):
+        from_torch(model_with(_Looked(whole)), FLAT)

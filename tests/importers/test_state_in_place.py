@@ -91,6 +91,23 @@ class Multiplied(Buffers):
         state.mul_(0).add_(found)
 
 
+class Rows(Buffers):
+    """One buffer for the states of both layers, assigned row by row."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mem", torch.zeros(2, 1, 6))
+        self.b = nn.Linear(6, 6)
+
+    def begin(self):
+        self.mem.zero_()
+
+    def step(self, x):
+        hidden, self.mem[0] = self.l1(self.a(x), self.mem[0])
+        spikes, self.mem[1] = self.l2(self.b(hidden), self.mem[1])
+        return spikes
+
+
 class Storage(Buffers):
     def keep(self, state, found):
         state.set_(found)
@@ -147,6 +164,7 @@ MODELS = (
     Resized,
     Steps,
     Attributes,
+    Rows,
 )
 
 

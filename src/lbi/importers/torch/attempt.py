@@ -22,8 +22,11 @@ TRACED_STEPS = (6, 32, 128, 512)
 FAILS = Rule(
     "model-fails",
     "a model that runs on input of shape {shape} per sample and step",
-    "check the input's shape and the model's layers",
+    "{fix}",
 )
+SHAPE_FIX = "check the input's shape and the model's layers"
+COMPLEX_FIX = "take real weights: currents and voltages of neurons are real numbers"
+INDEX_FIX = "give a Linear one-hot spikes in place of indices into an Embedding"
 
 
 def traced(
@@ -131,7 +134,10 @@ def failed(model: nn.Module, error: Exception, shape: tuple[int, ...], tracing: 
     here = place(trace=error.__traceback__)
     at = f", at {here.source}" if here.source else ""
     first = (str(error).strip().split("\n") or [""])[0]
-    problem = FAILS.broken(_named(model, here), f"{type(error).__name__}: {first}{at}", shape=shape)
+    own = [] if here.module is None else list(here.module.parameters(recurse=False))
+    fix = COMPLEX_FIX if any(value.is_complex() for value in own) else SHAPE_FIX
+    fix = INDEX_FIX if isinstance(here.module, nn.Embedding) else fix
+    problem = FAILS.broken(_named(model, here), f"{type(error).__name__}: {first}{at}", shape=shape, fix=fix)
     return NotThisWay(problem, _reached(tracing))
 
 

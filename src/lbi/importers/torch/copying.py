@@ -35,6 +35,11 @@ QUANTIZED = Rule(
 )
 FLOATS = ("FloatFunctional", "FXFloatFunctional")
 """Modules among torch's quantized ones that compute floats, as models have them before they are quantized."""
+OF_THE_BATCH = Rule(
+    "batch-statistics",
+    "BatchNorm with the statistics of training",
+    "train with track_running_stats=True",
+)
 SCRIPTED = Rule(
     "model-torchscript", "Python modules", "give the model itself instead of what torch.jit made of it"
 )
@@ -76,7 +81,7 @@ def copy_to_run(model: nn.Module, *, widen: bool = True) -> nn.Module:
         real = unwrapped(part)
         if id(real) not in parts:
             parts[id(real)] = real
-            memo[id(real)] = type(real).__new__(type(real))
+            memo[id(real)] = object.__new__(type(real))  # GraphModule's own __new__ makes another class
         memo[id(part)] = memo[id(real)]
     keep: list[Tensor] = []  # an id is valid only while its tensor exists
     for part in parts.values():
@@ -110,6 +115,9 @@ def _check(model: nn.Module) -> None:
         file, kind = type(part).__module__, type(part).__name__
         quantized = file.startswith("torch.") and ".quantized" in file and kind not in FLOATS
         QUANTIZED.check(problems, not quantized, where, f"is {file}.{kind}")
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            known = part.running_mean is not None
+            OF_THE_BATCH.check(problems, known, where, f"{kind} normalizes by the mean of each batch")
         for key, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
             lazy = is_lazy(value)
             UNINITIALIZED.check(problems, not lazy, f"{where}, {key}", "has no shape yet, in a lazy module")

@@ -248,8 +248,11 @@ def _tracked_of(shadow: Shadow, x: Tensor) -> Tracked:
 
 def _addmm(shadow: Shadow, _func: Any, out: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     base, a, b = args[:3]
-    if kwargs.get("alpha", 1) != 1 or kwargs.get("beta", 1) != 1:
+    beta = kwargs.get("beta", 1)
+    if kwargs.get("alpha", 1) != 1 or beta not in (0, 1):
         return None
+    if beta == 0:
+        return _product(shadow, a, b, None)
     if not is_tracked(shadow, base) and base.dim() == 1 and is_tracked(shadow, a):
         return _product(shadow, a, b, base.detach().double().numpy())
     return _with_base(shadow, base, _product(shadow, a, b, None), a @ b, out)
@@ -446,6 +449,7 @@ RULES: dict[str, Rule] = {
     "aten::mean": _total,
     "aten::mm": _mm,
     "aten::addmm": _addmm,
+    "aten::_sparse_addmm": _addmm,
     "aten::bmm": _bmm,
     "aten::baddbmm": _baddbmm,
     "aten::mv": _mv,

@@ -77,6 +77,7 @@ REMEDIES = {
     "nonzero": "keep Python's own decisions and numbers apart from the spikes",
     "relu": "take the activation out: the neurons behind it have their own threshold",
     "batch_norm": "train with track_running_stats=True",
+    "_to_copy": "keep spikes as floats; in place of indices into an Embedding, give a Linear their one-hot spikes",
     "norm": "train with BatchNorm, which is folded into the weights",
 }
 """Part of an operation's name → the fix."""
@@ -87,6 +88,10 @@ MAXIMUM_FIX = (
     " membrane_max; within a step, pool with an average"
 )
 OTHER_FIX = "do it before the first layer, behind the last one, or leave it out"
+
+
+KEEP_VALUES = {"detach", "requires_grad", "set", "squeeze", "unsqueeze", "t", "transpose", "as_strided"}
+"""Operations in place, without their underscore, that leave every number where it is in memory."""
 
 
 class NotThisWay(Exception):  # noqa: N818 - no error of the model, but of this way to call it
@@ -211,7 +216,7 @@ class Tracing(Widened):
             isinstance(value, Tensor) and self.shadow.of(value) is not None for value in args[1:]
         ):
             found = torch.zeros_like(target, dtype=torch.int64)
-        elif name in ("aten::detach_", "aten::requires_grad_", "aten::set_"):
+        elif name.removeprefix("aten::")[:-1] in KEEP_VALUES:
             return func(*args, **kwargs)
         else:
             found = self._numbers(func, target, args, kwargs, numbers)
@@ -253,7 +258,7 @@ class Tracing(Widened):
                 self._where(module), found, allowed=registry.known(), fix=f"use {base}"
             )
         if here.of_library and module is not None:
-            fix = fix if fix != OTHER_FIX else "replace it, and train again"
+            fix = fix if fix != OTHER_FIX and _is_layer(module) else "replace it, and train again"
             found = f"{kind} cannot be taken over ({operation}{at})"
             allowed = f"torch.nn's {', '.join(layers.KNOWN)}" if _is_layer(module) else registry.known()
             return UNKNOWN_MODULE.broken(self._where(module), found, allowed=allowed, fix=fix)
@@ -266,11 +271,11 @@ class Tracing(Widened):
         return UNTRACEABLE.broken(where, f"{operation} of {what} cannot be followed{inside}", fix=fix)
 
     def _seen_by_users(self, module: Any) -> Any:
-        """The module, or for a neuron's surrogate gradient the neuron."""
-        parent = self._path(module).rpartition(".")[0]
-        if parent and "surrogate" in type(module).__module__:
-            return next((owner for owner in self._model.modules() if self._path(owner) == parent), module)
-        return module
+        """The module, or the neuron of which it is a part: its surrogate gradient, or the RNN in snnTorch's neurons."""
+        path = self._path(module).rpartition(".")[0]
+        parent = next((owner for owner in self._model.modules() if path and self._path(owner) == path), None)
+        inner = "surrogate" in type(module).__module__ or type(parent).__module__.startswith("snntorch.")
+        return parent if parent is not None and inner else module
 
     def _path(self, module: Any) -> str:
         return self._paths.get(id(module), "")
