@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
@@ -150,6 +151,35 @@ def test_unknown_source_and_confidence_are_named():
     with pytest.raises(InputError, match="Hearsay") as caught:
         parse_profile(text, "mine.toml")
     assert {problem.code for problem in caught.value.problems} == {"unknown-source", "confidence"}
+
+
+def test_a_bare_number_and_a_new_source_are_answered_with_what_to_write():
+    text = changed(
+        'rows = { value = 4, unit = "tiles", source = "SF", confidence = "inferred" }',
+        "rows = 4",
+    )
+    fix = 'fix: write { value = 4, unit = "tiles", source = "KEY place", confidence = "assumption" }'
+    with pytest.raises(InputError, match=re.escape(fix)):
+        parse_profile(text, "mine.toml")
+    written = fix.partition("write ")[2].replace("KEY place", "SF")
+    assert parse_profile(text.replace("rows = 4", f"rows = {written}"), "mine.toml").mesh.rows.number == 4
+    text = text.replace(
+        "rows = 4", 'rows = { value = 4, unit = "tiles", source = "RTL x.v", confidence = "published" }'
+    )
+    with pytest.raises(
+        InputError, match=r"'RTL x\.v'; .*fix: declare it under \[sources\]: RTL = \"full reference\"$"
+    ):
+        parse_profile(text, "mine.toml")
+    parse_profile(text.replace("[sources]", '[sources]\nRTL = "full reference"'), "mine.toml")
+
+
+def test_the_name_of_a_file_without_its_ending_is_answered_with_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"'mine'; .*fix: choose one, or write your own"):
+        load_profile("mine")
+    (tmp_path / "mine.toml").write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"'mine'; .*fix: --chip mine\.toml$"):
+        load_profile("mine")
 
 
 def test_a_value_that_is_not_published_may_not_have_one():

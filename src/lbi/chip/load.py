@@ -15,7 +15,7 @@ from lbi.errors import Rule, UsageError
 from lbi.system import toml
 
 UNREADABLE = Rule("chip-unreadable", "a TOML file", "check the path")
-UNKNOWN = Rule("unknown-chip", "{names}, or a path ending in .toml")
+UNKNOWN = Rule("unknown-chip", "{names}, or a path ending in .toml", "{fix}")
 
 
 def profile_names() -> tuple[str, ...]:
@@ -43,7 +43,11 @@ def load_profile(chip: str | Path) -> HardwareProfile:
     elif name.endswith(".toml"):
         text, where = toml.read_text(name, UNREADABLE), name
     else:
-        raise UsageError(UNKNOWN.broken("--chip", repr(name), names=", ".join(profile_names())))
+        file = f"{name}.toml"
+        fix = (
+            f"--chip {file}" if Path(file).is_file() else "choose one, or write your own (docs/howto/chip.md)"
+        )
+        raise UsageError(UNKNOWN.broken("--chip", repr(name), names=", ".join(profile_names()), fix=fix))
     return parse_profile(text, where)
 
 

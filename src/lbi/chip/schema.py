@@ -65,13 +65,15 @@ _NOT_TEXT = Rule("not-text", "{allowed}")
 TEXT = Rules(kind=_NOT_TEXT, value=_NOT_TEXT)
 NOT_A_TABLE = Rule("not-a-table", "a table")
 TABLE = Rules(missing=NO_KEY, kind=NOT_A_TABLE, names_in_path=True)
-NOT_A_QUANTITY = Rule("not-a-quantity", "{{ value, unit, source, confidence }}")
+NOT_A_QUANTITY = Rule("not-a-quantity", "{{ value, unit, source, confidence }}", "{fix}")
 _SCHEMA_VERSION = Rule("schema-version", "{allowed}")
 SCHEMA_VERSION = Rules(missing=_SCHEMA_VERSION, kind=_SCHEMA_VERSION, value=_SCHEMA_VERSION)
 MISSING_VALUE = Rule("missing-value", f'a value, or confidence = "{UNPUBLISHED}"')
 MUST_BE_PRICED = Rule("missing-value", "a value", "{fix}label an assumption")
 NOT_KNOWN = Rule("impossible-value", "no value, or another confidence")
-UNKNOWN_SOURCE = Rule("unknown-source", "begins with one of {names}")
+UNKNOWN_SOURCE = Rule(
+    "unknown-source", "begins with one of {names}", 'declare it under [sources]: {key} = "full reference"'
+)
 UNKNOWN_COSTS = Rule("unknown-costs", "{names}")
 ONE_PRICE = Rule("scenario", "either costs or energy_per_synop")
 
@@ -130,8 +132,9 @@ class _Context:
             part.strip() for part in source.split(";") if (part.split() or [""])[0] not in self.sources
         ]
         if unknown:
+            keys = [(part, (part.split() or ["KEY"])[0]) for part in unknown]
             raise RecordError(
-                *(Fault((), UNKNOWN_SOURCE.broken("", repr(part), names=names)) for part in unknown)
+                *(Fault((), UNKNOWN_SOURCE.broken("", repr(p), names=names, key=key)) for p, key in keys)
             )
         return source
 
@@ -188,7 +191,9 @@ def _quantity(measure: Measure) -> Any:
 
     def read(entry: Any, context: _Context) -> Quantity:
         if not isinstance(entry, dict):
-            raise RecordError(Fault((), NOT_A_QUANTITY.broken("", repr(entry))))
+            value = f"{entry}".lower() if isinstance(entry, int | float) else "…"
+            fix = f'write {{ value = {value}, unit = "{measure.units[0]}", source = "KEY place", confidence = "assumption" }}'
+            raise RecordError(Fault((), NOT_A_QUANTITY.broken("", repr(entry), fix=fix)))
         published = entry.get("confidence") != UNPUBLISHED
         values = _entry(measure, published).read(entry, context)
         if not published and measure.known is not None:

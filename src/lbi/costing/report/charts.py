@@ -104,7 +104,7 @@ def _finish(axes: Any, label: str, *, log: bool) -> None:
     else:
         axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
-    axes.figure.legend(loc="outside upper right", ncols=2)
+    axes.figure.legend(loc="outside upper left", ncols=2)
 
 
 def energy_parts(estimate: Estimate) -> str:
@@ -124,7 +124,7 @@ def energy_parts(estimate: Estimate) -> str:
         axes.set_yticks(at, [label for label, _ in rows])
         axes.set_xlabel("nJ per timestep")
         axes.grid(axis="y", visible=False)
-        figure.legend(loc="outside upper right", ncols=4)
+        figure.legend(loc="outside upper left", ncols=4)
         return _svg(figure)
 
 
@@ -155,7 +155,7 @@ def projection_bars(estimate: Estimate) -> str:
             axes.set_title(title, fontsize=10, loc="left")
             axes.grid(axis="y", visible=False)
         panels[0].set_yticks(at, [p.name for p in figures])
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
         return _svg(figure)
 
 

@@ -8,6 +8,7 @@ TERMS = {
     "SynOps": "Synaptic operations: stored weights that are read and added because a spike arrived. Fetched are all that are read; effective are those that are not zero.",
     "dense": "The same network as trained, with every weight of its layers stored, zeros too.",
     "sparse": "The network as it is exported: zeros absent where that takes less memory, neurons that cannot change the output removed.",
+    "density": "Nonzero weights as a share of all weights of the layer as it was trained. Where neurons were removed, the shape is that of the neurons left; a picture's caption gives the share among these.",
     "neuron update": "The work on one neuron in one timestep: decay, sum, comparison with the threshold. It happens whether or not a spike arrived; active updates are those of neurons with a voltage or current.",
     "message": "A spike on its way to one core: a spike whose targets lie on three cores is three messages.",
     "axon": "An entry of a core's routing tables. An output axon says to which core a neuron's spikes go, an input axon which weights an arriving spike reads.",
