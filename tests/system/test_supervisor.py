@@ -40,6 +40,13 @@ def hanging(tmp_path):
     return tmp_path / "hanging.py", tmp_path / "notes"
 
 
+@pytest.fixture(params=["waitid", "no waitid"])
+def waiting(request, monkeypatch):
+    """Both ways to see that a child has ended; macOS has no ``os.waitid`` before Python 3.13."""
+    if request.param == "no waitid":
+        monkeypatch.delattr(os, "waitid")
+
+
 def wait_for_notes(notes: Path) -> list[Path]:
     deadline = time.monotonic() + 30
     while len(found := [path for path in notes.iterdir() if path.read_text()]) < 2:
@@ -70,6 +77,7 @@ def assert_nothing_left(notes: Path) -> None:
     assert left() == []
 
 
+@pytest.mark.usefixtures("waiting")
 def test_timeout_ends_everything(hanging):
     script, notes = hanging
     with pytest.raises(BackendError, match=r"timed out after 3 s: .*building the network") as caught:
@@ -115,6 +123,7 @@ def test_our_own_death_ends_everything(hanging):
     assert_nothing_left(notes)
 
 
+@pytest.mark.usefixtures("waiting")
 def test_traceback_comes_back(tmp_path, capfd):
     (tmp_path / "bad.py").write_text("print('first'); raise ValueError('weights are bad')\n")
     with pytest.raises(
@@ -149,12 +158,14 @@ def test_an_exception_in_a_grandchild_ends_the_wait(tmp_path):
         run_script(tmp_path / "bad.py", [], where="x", timeout_s=60)
 
 
+@pytest.mark.usefixtures("waiting")
 def test_death_by_signal_is_named(tmp_path):
     (tmp_path / "bad.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n")
     with pytest.raises(BackendError, match="ended by signal SIGSEGV"):
         run_script(tmp_path / "bad.py", [], where="x", timeout_s=60)
 
 
+@pytest.mark.usefixtures("waiting")
 def test_success_leaves_no_grandchild(tmp_path):
     """A script that ends while a process of its own goes on (Lava without stop())."""
     note = tmp_path / "note"
@@ -192,6 +203,13 @@ def test_an_interpreter_without_this_package_will_do(tmp_path):
     )
     run_script(tmp_path / "script.py", [], where="x", timeout_s=60, python=str(python))
     assert (tmp_path / "done").exists()
+
+
+def test_a_package_that_the_interpreter_lacks_is_to_be_installed_there(tmp_path):
+    (tmp_path / "script.py").write_text("import no_such_package\n")
+    fix = rf"No module named 'no_such_package'; fix: install it for {sys.executable} \(docs/howto/lava\.md\)$"
+    with pytest.raises(BackendError, match=fix):
+        run_script(tmp_path / "script.py", [], where="x", timeout_s=60, python=sys.executable)
 
 
 def test_missing_interpreter(tmp_path):

@@ -33,7 +33,10 @@ INTERPRETER = Rule("interpreter", "a Python interpreter", "set LBI_LAVA_PYTHON t
 IN_TIME = Rule(
     "timed-out", fix="a longer limit (--timeout) or fewer samples (--samples); --debug shows its output"
 )
-SUCCEEDED = Rule("child-failed", fix="run again with --debug to see its output")
+SUCCEEDED = Rule("child-failed", fix="{fix}")
+
+LOOK = "run again with --debug to see its output"
+NOT_FOUND = "ModuleNotFoundError: "
 
 
 def run_script(
@@ -93,18 +96,17 @@ def run_script(
         ended = (
             f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
         )
-        raise BackendError(SUCCEEDED.broken(where, f"{ended}{_tail(output)}"))
+        lacks = output.rstrip().rpartition("\n")[2].startswith(NOT_FOUND)
+        fix = f"install it for {command[0]} (docs/howto/lava.md)" if lacks else LOOK
+        raise BackendError(SUCCEEDED.broken(where, f"{ended}{_tail(output)}", fix=fix))
 
 
 def _wait(
     process: subprocess.Popen[bytes], timeout_s: float, while_running: Callable[[], None] | None
 ) -> bool:
-    """True when the child has ended, False when the time limit is reached.
-
-    An ended child is not reaped yet, so its process id cannot be reused and still identifies its group.
-    """
+    """True when the child has ended, False when the time limit is reached."""
     deadline = time.monotonic() + timeout_s
-    while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+    while not _has_ended(process):
         left = deadline - time.monotonic()
         if left <= 0:
             return False
@@ -114,6 +116,17 @@ def _wait(
     return True
 
 
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """True when the child has ended.
+
+    It is not reaped yet, so its process id cannot be reused and still identifies its group; except on macOS before
+    Python 3.13, which has no ``waitid``.
+    """
+    if not hasattr(os, "waitid"):
+        return process.poll() is not None
+    return bool(os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+
+
 def _end(group: int, prefix: str) -> None:
     """Kill the child's process group, wait for it, unlink its shared memory.
 
@@ -121,7 +134,8 @@ def _end(group: int, prefix: str) -> None:
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
         os.killpg(group, signal.SIGKILL)
-    os.waitid(os.P_PID, group, os.WEXITED | os.WNOWAIT)
+    if hasattr(os, "waitid"):
+        os.waitid(os.P_PID, group, os.WEXITED | os.WNOWAIT)
     deadline = time.monotonic() + supervised_child.GONE_S
     while _is_alive(group) and time.monotonic() < deadline:
         time.sleep(POLL_S)
