@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 from importlib.resources import files
 
 import numpy as np
@@ -60,6 +61,7 @@ def test_json_has_the_contracts_keys(exported):
 def test_the_table_names_what_it_shows(exported):
     done = run(exported / "network.h5", "--spikes", exported / "in.npz")
     assert done.exit_code == 0, done.output
+    assert re.match(r"\S.* on Intel Loihi", done.stdout)  # no empty line first
     for words in (
         "SynOps fetched",
         "dynamic energy",

@@ -227,6 +227,14 @@ def test_fine_tuning_resumes_too(tmp_path, monkeypatch):
     assert complete(resumed, outputs)["epochs"] == 2
 
 
+def test_one_epoch_is_one_epoch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ("--dataset", "digits", "--set", "encoding.n_steps=4", "--hidden", "6")
+    for n, words in ((1, "1 epoch in"), (2, "2 epochs in")):
+        done = call(command.main, *small, "--epochs", n)
+        assert (done.code, f"digits, adabreg, {words} " in done.out) == (0, True), done
+
+
 def test_the_data_set_is_not_replaced_by_an_output(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spikes = np.ones((4, 3, 5), np.uint8)

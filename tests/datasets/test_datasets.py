@@ -149,6 +149,19 @@ def test_the_shape_is_known_without_the_files(name, default, shd, mnist):
     assert datasets.known_shape(name, **data.encoding) == data.input_shape
 
 
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("data/shd_train.h5", "--dataset shd --data FOLDER$"),
+        (".", "--dataset NAME --data FOLDER$"),
+        ("shd2", r"choose one, or .*\.npz"),
+    ],
+)
+def test_files_in_place_of_a_name_are_answered_with_their_options(name, fix):
+    with pytest.raises(UsageError, match=f"unknown-dataset: .*fix: .*{fix}"):
+        datasets.load(name)
+
+
 def test_every_built_in_data_set_has_a_known_shape():
     assert set(SHAPES) == set(datasets.DATASETS)
     assert datasets.known_shape("own.npz") is None

@@ -50,7 +50,9 @@ def show(
         names: their names.
         uses: for each, what it uses of the limits that were asked for.
     """
-    for estimate, name, own in zip(estimates, names, uses, strict=True):
+    for number, (estimate, name, own) in enumerate(zip(estimates, names, uses, strict=True)):
+        if number:
+            out.print()
         _one(out, estimate, name)
         for use in own:
             out.print(f"budget  {use}", markup=False, style="bold")
@@ -59,7 +61,6 @@ def show(
 
 
 def _one(out: Console, estimate: Estimate, name: str) -> None:
-    out.print()
     out.print(f"{name} on {estimate.profile.title}", markup=False, style="bold")
     out.print(f"{estimate.basis}; energy and time are ranges, not single figures", markup=False)
     lines = headline(estimate)

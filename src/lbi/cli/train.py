@@ -233,9 +233,9 @@ def _train(config: TrainConfig, outputs: Outputs, begin: dict[str, Any], *, show
 def _print(record: dict[str, Any]) -> None:
     from lbi.costing.budget import described
 
-    accuracy = record["accuracy"]
+    accuracy, n = record["accuracy"], record["epochs"]
     console().print(
-        f"{record['model']}: {record['dataset']}, {record['optimizer']}, {record['epochs']} epochs in "
+        f"{record['model']}: {record['dataset']}, {record['optimizer']}, {n} epoch{'s'[: n != 1]} in "
         f"{record['seconds']:.1f} s\n"
         f"  accuracy  test {accuracy['test']:.2%}, training {accuracy['train']:.2%}\n"
         f"  weights   {record['n_active']:,} of {record['n_weights']:,} ({record['density']:.2%})\n"

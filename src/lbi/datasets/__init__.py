@@ -16,7 +16,7 @@ from typing import Any
 from lbi.datasets.base import Dataset, SpikeData, signature_of
 from lbi.errors import InputError, Problems, Rule, UsageError
 
-UNKNOWN_DATASET = Rule("unknown-dataset", "{allowed}, or a .npz file")
+UNKNOWN_DATASET = Rule("unknown-dataset", "{allowed}, or a .npz file", "{fix}")
 DATA_FOLDER = Rule("data-missing", "the folder with the files of {name}", "give that folder with --data")
 UNKNOWN_ENCODING = Rule("unknown-encoding", "{allowed}")
 
@@ -76,10 +76,20 @@ def load(name: str, data_dir: str | Path | None = None, /, **encoding: Any) -> D
 def _loader(name: str) -> Any:
     """The function that loads a built-in data set."""
     problems = Problems()
-    UNKNOWN_DATASET.check(problems, name in DATASETS, "--dataset", repr(name), allowed=", ".join(DATASETS))
+    allowed, fix = ", ".join(DATASETS), _own_files(name)
+    UNKNOWN_DATASET.check(problems, name in DATASETS, "--dataset", repr(name), allowed=allowed, fix=fix)
     problems.raise_as(UsageError)
     module, _, function = DATASETS[name].partition(":")
     return getattr(import_module(module), function)
+
+
+def _own_files(name: str) -> str:
+    """How to give files of one's own."""
+    if name.endswith((".h5", ".hdf5")):
+        return "of files in SHD's format, name the format and their folder: --dataset shd --data FOLDER"
+    if os.path.isdir(name):
+        return "name what is in the folder: --dataset NAME --data FOLDER"
+    return "choose one, or write spikes and labels to a .npz (docs/formats.md)"
 
 
 def known_shape(name: str, /, **encoding: Any) -> tuple[int, ...] | None:
