@@ -8,8 +8,11 @@ Ways:
 
 - weights: ``lbi-train --budget`` as it is, single weights vanish.
 - density: the density that "weights" ended with, of the same seed, given as ``--density`` without a budget.
+- bisection: the highest ``--density`` found to meet the budget, by bisection of its logarithm; the data set's preset density first.
 - activity=0: under the budget, without the penalty on firing rates.
+- one lambda: under the budget, λ the same for all weights (``price_updates=false``).
 - rows, columns: under the budget, also all inputs or all outputs of a neuron as groups.
+- neurons: under the budget, only the strongest neurons keep weights (``update_share=0.2``).
 - a number: that many hidden neurons under the budget.
 
 Prints a Markdown table, one row per way and budget, as soon as it is measured.
@@ -18,8 +21,10 @@ Prints a Markdown table, one row per way and budget, as soon as it is measured.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,15 +33,18 @@ import numpy as np
 
 import lbi
 from lbi import datasets
-from lbi.costing.budget import Budget
+from lbi.costing.budget import Budget, Use
 from lbi.system import toml
 from lbi.train.session.budget import measure
 from lbi.train.session.budget_control import as_network
 from lbi.train.session.config import make_config
 from lbi.train.session.loop import Trainer, evaluate
 
+BISECTIONS = 4
 SETTINGS: dict[str, dict[str, Any]] = {
     "activity=0": {"activity": 0.0},
+    "one lambda": {"price_updates": False},
+    "neurons": {"update_share": 0.2, "price_updates": False},
     **{
         way: {"regularizer": "SparseGroupL1", "regularizer_options": {"over": way}}
         for way in ("rows", "columns")
@@ -94,19 +102,19 @@ def measured(
     }
     if way == "density":
         given["density"] = densities[seed]
-    else:
+    elif way != "bisection":
         given |= {"budget": [budget], "chip": options.chip}
     if way.isdigit() or options.hidden:
         given["hidden"] = [int(way) if way.isdigit() else options.hidden]
-    config = make_config(options.dataset, None, given)
-    data = datasets.load(options.dataset, options.data, **config.encoding)
-    trainer = Trainer(config, data)
-    trainer.run()
-    densities.setdefault(seed, trainer.density())
     limits = Budget.read((budget,), options.chip)
     assert limits is not None
+    if way == "bisection":
+        trainer, use = bisected(options, given, limits)
+    else:
+        trainer, use = trained(options, given, limits)
+    densities.setdefault(seed, trainer.density())
     network = as_network(trainer.model)
-    (use,) = trainer.uses or measure(limits, network, data.train.spikes[:1024])
+    data = trainer.dataset
     (tested,) = measure(limits, network, data.test.spikes)
     fixed = lbi.compact(lbi.quantize(network, options.chip))
     activity = lbi.simulate(fixed, data.test.spikes, record=("spikes", "active"))
@@ -119,6 +127,35 @@ def measured(
     bounds = (np.nan, np.nan) if energy is None else (energy.low / 1e3, energy.high / 1e3)
     accuracies = evaluate(trainer.model, data.test), float(right.mean())
     return *accuracies, *shares, *bounds, cost.synops_fetched, cost.neuron_updates, trainer.density(), use.met
+
+
+def trained(options: argparse.Namespace, given: Mapping[str, Any], limits: Budget) -> tuple[Trainer, Use]:
+    """Train one network; its trainer, and what it uses on training samples."""
+    config = make_config(options.dataset, None, given)
+    data = datasets.load(options.dataset, options.data, **config.encoding)
+    trainer = Trainer(config, data)
+    trainer.run()
+    (use,) = trainer.uses or measure(limits, as_network(trainer.model), data.train.spikes[:1024])
+    return trainer, use
+
+
+def bisected(options: argparse.Namespace, given: Mapping[str, Any], limits: Budget) -> tuple[Trainer, Use]:
+    """Train at densities by hand: a quarter of the last until one meets the budget, then halfway (in logarithms).
+
+    Returns:
+        Of the networks that meet the budget the one with the highest density; the last one if none does.
+    """
+    over, met = 0.2, None
+    kept = tried = trained(options, {**given, "density": over / 2}, limits)
+    density = over / 2
+    for _ in range(BISECTIONS):
+        if tried[1].met:
+            met, kept = density, tried
+        else:
+            over = density
+        density = over / 4 if met is None else math.sqrt(met * over)
+        tried = trained(options, {**given, "density": density}, limits)
+    return tried if tried[1].met or met is None else kept
 
 
 def spread(shares: np.ndarray) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from importlib.resources import files
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from support.handmade_networks import two_layer_network  # noqa: E402
 
 import lbi  # noqa: E402
 from lbi import datasets  # noqa: E402
-from lbi.costing.budget import Budget, Limit  # noqa: E402
+from lbi.costing.budget import Budget, Limit, Use  # noqa: E402
 from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.train import L1, AdaBreg, LinBreg  # noqa: E402
-from lbi.train.optim.neuron_groups import Population, keep  # noqa: E402
+from lbi.train.optim.neuron_groups import Population, keep, set_prices  # noqa: E402
+from lbi.train.optim.priced import PricedL1  # noqa: E402
 from lbi.train.session.budget_control import BudgetController, as_network  # noqa: E402
 from lbi.train.session.config import make_config  # noqa: E402
 from lbi.train.session.loop import Trainer  # noqa: E402
@@ -105,10 +107,12 @@ def test_an_update_is_priced_by_hand():
     fixed, spikes = two_layer_network()
     cost = lbi.estimate(fixed, spikes=spikes).sparse
     davies, sanafe = (6 * 81 + 3 * 52) / 9, (6 * 72.8 + 3 * 51.2) / 9
-    assert Limit("energy", 9.0, "nJ", "davies2018").update(cost) == pytest.approx(davies / 9000)
-    assert Limit("energy", 9.0, "nJ").update(cost) == pytest.approx(sanafe / 9000)
-    assert Limit("synops", 9.0, "").update(cost) is None
-    assert Limit("time", 9.0, "us").update(cost) is None
+    for text, update in (("energy=9nJ@davies2018", davies), ("energy=9nJ", sanafe)):
+        (use,) = Budget.read((text,), "loihi1").uses(cost)
+        assert use.update == pytest.approx(update / 9000)
+        assert use.updates * 3 == pytest.approx(9 * update / 9000)  # per timestep, of three
+    for use in Budget.read(("synops=9", "time=9us"), "loihi1").uses(cost):
+        assert use.update is None
 
 
 def test_updates_that_cost_nothing_limit_no_neurons(tmp_path):
@@ -118,7 +122,99 @@ def test_updates_that_cost_nothing_limit_no_neurons(tmp_path):
     (tmp_path / "free.toml").write_text(free)
     fixed, spikes = two_layer_network()
     cost = lbi.estimate(fixed, spikes=spikes, chip=lbi.load_profile(str(tmp_path / "free.toml"))).sparse
-    assert Limit("energy", 9.0, "nJ").update(cost) is None
+    assert Limit("energy", 9.0, "nJ").updates(cost) is None
+
+
+def priced(weights, rows, columns):
+    """An optimizer whose weights have prices of ones where named."""
+    groups = [
+        {
+            "params": [weight],
+            "reg": PricedL1(
+                0.1,
+                rows=(1.0,) * weight.shape[0] if name in rows else (),
+                columns=(1.0,) * weight.shape[1] if name in columns else (),
+            ),
+        }
+        for name, weight in weights.items()
+    ]
+    return AdaBreg(groups, 0.01)
+
+
+def test_weights_of_neurons_with_few_cost_more_and_keep_their_values():
+    weights = two_hidden(np.random.default_rng(5))
+    optimizer = priced(weights, ("in", "rec0", "between", "rec1"), ("rec0", "between", "rec1", "out"))
+    sum((weight * 3 + 1).square().sum() for weight in weights.values()).backward()
+    optimizer.step()
+    populations = [
+        Population((weights["in"], weights["rec0"]), (weights["between"], weights["rec0"])),
+        Population((weights["between"], weights["rec1"]), (weights["out"], weights["rec1"])),
+    ]
+    values = {name: weight.detach().numpy().copy() for name, weight in weights.items()}
+    prices = []
+    for before, recurrent, after in (("in", "rec0", "between"), ("between", "rec1", "out")):
+        of_neurons = []
+        for i in range(values[recurrent].shape[0]):
+            n = sum(
+                np.count_nonzero(part)
+                for part in (
+                    values[before][i],
+                    values[recurrent][i],
+                    values[recurrent][:, i],
+                    values[after][:, i],
+                )
+            )
+            of_neurons.append(min(1 + 20 / max(n, 1), 9.0))
+        prices.append(of_neurons)
+    shares = {name: optimizer.state[weight]["dual"].abs() / 0.1 for name, weight in weights.items()}
+    set_prices(populations, optimizer, 20.0)
+    expected = {
+        "in": (prices[0], []),
+        "rec0": (prices[0], prices[0]),
+        "between": (prices[1], prices[0]),
+        "rec1": (prices[1], prices[1]),
+        "out": ([], prices[1]),
+    }
+    for group, (name, weight) in zip(optimizer.param_groups, weights.items(), strict=True):
+        reg, dual = group["reg"], optimizer.state[weight]["dual"]
+        assert reg.rows == pytest.approx(expected[name][0]), name
+        assert reg.columns == pytest.approx(expected[name][1]), name
+        torch.testing.assert_close(reg.prox(dual), torch.from_numpy(values[name]))
+        dead = weight == 0
+        torch.testing.assert_close((reg.strength(dual) / reg.lamda)[dead], shares[name][dead])
+
+
+def test_what_an_update_costs_in_weights():
+    """Updates take half of the limit, 50 of them; 300 weights take 0.3 of it: an update is ten weights."""
+    control = BudgetController(
+        Budget.read(("energy=10nJ",), "loihi1"), 1.0, np.zeros((1, 1, 1), np.uint8), 50
+    )
+    model = SimpleNamespace(n_active=lambda: 300)
+    energy = Limit("energy", 10.0, "nJ")
+    assert control._price(Use(energy, 8.0, updates=0.5, n_updates=50), model) == pytest.approx(10.0)
+    assert control._price(Use(energy, 8.0), model) is None
+    assert control._price(Use(energy, 5.0, updates=0.5, n_updates=50), model) is None  # no weights left
+
+
+@pytest.mark.parametrize(
+    ("options", "priced"),
+    [
+        ({"budget": ["energy=12nJ"]}, True),
+        ({"budget": ["energy=12nJ"], "price_updates": False}, False),
+        ({"budget": ["energy=12nJ"], "hidden": ("4c3", "p2", 16)}, False),
+        ({"budget": ["energy=12nJ"], "regularizer": "GroupL1"}, False),
+        ({"budget": ["synops=100"]}, False),
+    ],
+)
+def test_weights_pay_for_updates_under_an_energy_budget(options, priced):
+    config = make_config("digits", None, {**options, "chip": "loihi1"})
+    assert config.price_updates is priced
+    assert make_config(None, None, {}, config.to_dict()) == config
+
+
+def test_prices_without_an_energy_budget_are_refused():
+    with pytest.raises(UsageError, match="price_updates: True; allowed: false without an energy budget"):
+        make_config("digits", None, {"budget": ["synops=100"], "chip": "loihi1", "price_updates": True})
 
 
 def test_the_number_of_neurons_falls_to_what_the_share_pays():
@@ -159,9 +255,11 @@ def test_a_run_keeps_the_neurons_that_its_energy_pays_and_resumes_bit_for_bit():
     assert again.budget.state_dict() == whole.budget.state_dict()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], value), name
-    broken = {**checkpoints[3], "budget": {**checkpoints[3]["budget"], "update": -0.1}}
-    with pytest.raises(InputError, match="a density and finite figures"):
-        Trainer(config, digits).restore(broken)
+    assert any(price != 1 for price in whole.optimizer.param_groups[0]["reg"].rows)
+    for figure in ("update", "price"):
+        broken = {**checkpoints[3], "budget": {**checkpoints[3]["budget"], figure: -0.1}}
+        with pytest.raises(InputError, match="a density and finite figures"):
+            Trainer(config, digits).restore(broken)
 
 
 def test_the_share_is_written_only_if_chosen():

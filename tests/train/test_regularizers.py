@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 
 from lbi.errors import UsageError
 from lbi.train import L1, GroupL1, Regularizer, SparseGroupL1
+from lbi.train.optim.priced import PricedL1
 
 SHAPES = [(4, 6), (7,), (3, 2, 2, 3), (5, 1), ()]
 KINDS = {
@@ -213,7 +214,47 @@ def test_round_trip_through_plain_types(reg):
     assert reg.with_lamda(0.123).lamda == 0.123
 
 
+PRICES = [((), ()), ((0.5, 2.0, 9.0), ()), ((), (1.0, 4.0)), ((0.5, 2.0, 9.0), (1.0, 4.0))]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize(("rows", "columns"), PRICES)
+def test_prices_are_an_l1_of_its_own_lamda_for_every_entry(rows, columns, options):
+    reg = PricedL1(0.3, rows=rows, columns=columns, **options)
+    x = 2 * randn((3, 2), 5)
+    x = x.abs() if reg.nonneg else x
+    x[0, 1] = 0
+    wanted = {
+        name: torch.zeros(3, 2, dtype=torch.float64) for name in ("value", "prox", "sub_grad", "strength")
+    }
+    for i, j in itertools.product(range(3), range(2)):
+        prices = [part[k] for part, k in ((rows, i), (columns, j)) if part]
+        price = sum(prices) / len(prices) if prices else 1.0
+        own = L1(0.3 * price, **options)
+        wanted["value"][i, j] = own.value(x[i, j])
+        wanted["prox"][i, j] = own.prox(x[i, j], 1.5)
+        wanted["sub_grad"][i, j] = own.sub_grad(x[i, j])
+        wanted["strength"][i, j] = own.strength(x[i, j]) / price
+    assert float(reg.value(x)) == pytest.approx(float(wanted["value"].sum()))
+    torch.testing.assert_close(reg.prox(x, 1.5), wanted["prox"])
+    torch.testing.assert_close(reg.sub_grad(x), wanted["sub_grad"])
+    torch.testing.assert_close(reg.strength(x), wanted["strength"])
+    assert reg.prox(torch.full((3, 2), math.nan)).isnan().all()
+    assert Regularizer.from_dict(reg.to_dict()) == reg
+    assert reg.shrinkage(0.5) is None
+    free = reg.with_lamda(0.0)
+    threshold, scale = free.shrinkage(0.5)
+    torch.testing.assert_close(free.prox(x, 0.5), (x - threshold) * scale)
+
+
+def test_an_option_of_a_run_names_no_regularizer_of_one_shape():
+    with pytest.raises(UsageError, match=r"'PricedL1'; allowed: GroupL1, L1, SparseGroupL1;"):
+        Regularizer.named("PricedL1", 0.1, {})
+
+
 def test_errors_name_every_field():
+    with pytest.raises(UsageError, match=r"PricedL1\.rows: 2 other numbers; allowed: finite numbers > 0"):
+        PricedL1(1.0, rows=(1.0, 0.0, math.inf))
     with pytest.raises(UsageError, match=r"(?s)L1\.lamda.*-1.*≥ 0.*L1\.elastic.*nan"):
         L1(-1, elastic=math.nan)
     with pytest.raises(UsageError, match=r"GroupL1\.over: 'diagonal'; allowed: 'rows'"):
@@ -223,6 +264,7 @@ def test_errors_name_every_field():
     with pytest.raises(UsageError, match=r"SparseGroupL1\.mix: 1\.5; allowed: a number from 0 to 1"):
         SparseGroupL1(1.0, mix=1.5)
     with pytest.raises(
-        UsageError, match="regularizer-unknown: kind: 'Nuclear'; allowed: GroupL1, L1, SparseGroupL1"
+        UsageError,
+        match="regularizer-unknown: kind: 'Nuclear'; allowed: GroupL1, L1, PricedL1, SparseGroupL1",
     ):
         Regularizer.from_dict({"kind": "Nuclear", "lamda": 1.0})

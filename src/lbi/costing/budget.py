@@ -67,8 +67,8 @@ class Limit:
         shares = (share.sum() for share in cost.placement.utilization.values())
         return float(max(shares, default=0.0)) / self.limit
 
-    def update(self, cost: CostBreakdown) -> float | None:
-        """The share of the limit that an average neuron update takes; None for other limits than energy, and if updates are free."""
+    def updates(self, cost: CostBreakdown) -> float | None:
+        """The share of the limit that all neuron updates take; None for other limits than energy, and if updates are free."""
         if self.name != "energy":
             return None
         names = [self.costs] if self.costs else list(cost.energy)
@@ -76,7 +76,7 @@ class Limit:
         if not prices:
             return None
         updates = max(prices, key=lambda parts: sum(parts.values()))[UPDATES]
-        return updates / cost.neuron_updates / (self.limit * UNITS[self.name][self.unit]) if updates else None
+        return updates / (self.limit * UNITS[self.name][self.unit]) or None
 
     def _used(self, cost: CostBreakdown) -> float:
         if self.name == "cores":
@@ -99,13 +99,20 @@ class Use:
         limit: the limit.
         used: in the limit's unit; infinite if the network does not fit the chip.
         fill: share of the allowed cores' fullest resource that is taken; of cores only, whose number moves in jumps.
-        update: share of the limit that an average neuron update takes; of energy only.
+        updates: share of the limit that all neuron updates take; of energy only.
+        n_updates: neuron updates per timestep.
     """
 
     limit: Limit
     used: float
     fill: float | None = None
-    update: float | None = None
+    updates: float | None = None
+    n_updates: float = 0.0
+
+    @property
+    def update(self) -> float | None:
+        """Share of the limit that an average neuron update takes; of energy only."""
+        return None if self.updates is None else self.updates / self.n_updates
 
     @property
     def ratio(self) -> float:
@@ -204,7 +211,8 @@ class Budget:
         if cost is None:
             return tuple(Use(limit, math.inf) for limit in self.limits)
         return tuple(
-            Use(limit, limit.used(cost), limit.fill(cost), limit.update(cost)) for limit in self.limits
+            Use(limit, limit.used(cost), limit.fill(cost), limit.updates(cost), cost.neuron_updates)
+            for limit in self.limits
         )
 
 

@@ -60,6 +60,8 @@ class Regularizer(ABC):
     nonneg: bool = False
 
     kinds: ClassVar[dict[str, type[Regularizer]]] = {}
+    for_any_shape: ClassVar[bool] = True
+    """Whether the same object serves weights of any shape, so that an option of a run can name it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -191,8 +193,8 @@ class Regularizer(ABC):
             UsageError: If there is no such regularizer, field or value.
         """
         problems = Problems()
-        known = name in Regularizer.kinds
-        names = ", ".join(sorted(Regularizer.kinds))
+        choices = sorted(kind for kind, cls in Regularizer.kinds.items() if cls.for_any_shape)
+        known, names = name in choices, ", ".join(choices)
         if UNKNOWN.check(problems, known, "regularizer", repr(name), names=names):
             own = [entry.name for entry in dataclass_fields(Regularizer.kinds[name]) if entry.name != "lamda"]
             for key in options:
@@ -215,7 +217,7 @@ class Regularizer(ABC):
         return value
 
 
-def soft_threshold(x: Tensor, threshold: float) -> Tensor:
+def soft_threshold(x: Tensor, threshold: float | Tensor) -> Tensor:
     """sign(x)·max(|x| − threshold, 0), threshold ≥ 0; NaN stays NaN.
 
     Args:
@@ -225,7 +227,7 @@ def soft_threshold(x: Tensor, threshold: float) -> Tensor:
     Returns:
         Same shape as x.
     """
-    return x - torch.clamp(x, -threshold, threshold)
+    return x - x.clamp(-threshold, threshold)  # type: ignore[arg-type]  # its stub knows pairs of one type only
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ A neuron costs an update in every timestep, as much energy as many weights. ``up
 neurons to a share of what the readout's updates leave of an energy budget. All neurons but the strongest lose their weights while the density
 falls (``lbi.train.optim.neuron_groups``), and the budget goes to the weights of the others.
 
+With ``price_updates``, λ is higher for the weights of neurons that have few, by what the measurement says an
+update costs beside a weight (``lbi.train.optim.neuron_groups.set_prices``).
+
 After the last epoch the network is certified on more samples and, if it is a little over, trimmed by bisection.
 """
 
@@ -31,7 +34,7 @@ from lbi.network.graph import Network
 from lbi.train.layers.model import SpikingNetwork
 from lbi.train.model_pt import to_network
 from lbi.train.optim.density import DensityController
-from lbi.train.optim.neuron_groups import Population, keep
+from lbi.train.optim.neuron_groups import Population, keep, set_prices
 from lbi.train.session.averaging import Average
 from lbi.train.session.budget import measure
 
@@ -71,6 +74,7 @@ class BudgetController:
         settling: epochs after which the set of weights is fixed.
         update_share: share of an energy budget, without the readout's updates, for the updates of hidden neurons; 1 for
             any number of neurons.
+        price_updates: whether weights pay for the updates of their neurons.
     """
 
     def __init__(
@@ -82,10 +86,13 @@ class BudgetController:
         *,
         settling: int = 1,
         update_share: float = 1.0,
+        price_updates: bool = False,
     ) -> None:
         self.budget, self.highest = budget, highest
         self.settling, self.update_share = settling, update_share
         self.update: float | None = None
+        self.price_updates = price_updates
+        self.price: float | None = None
         self.every = max(1, epochs // CHECKS)
         self.density = min(highest, 0.1)
         self.history: list[tuple[float, float]] = []
@@ -110,14 +117,23 @@ class BudgetController:
         if self.update is not None and not controller.settled:
             *hidden, output = (layer.config.n for layer in model.populations())
             keep(hidden_groups(model), self.allowed(epoch, sum(hidden), output), controller.optimizer)
-        if epoch % self.every:
-            return False
+        if epoch % self.every == 0 and self._measure(model, controller, average):
+            return True
+        if self.price is not None and not controller.settled:
+            set_prices(hidden_groups(model), controller.optimizer, self.price)
+        return False
+
+    def _measure(self, model: SpikingNetwork, controller: DensityController, average: Average | None) -> bool:
+        """Measure and steer; True if weights were removed from a settled network."""
         now = controller.density()
         with nullcontext() if average is None else average.in_place():
             uses = measure(self.budget, as_network(model), self._sample)
         ratio = worst(uses).ratio
         if self.update_share < 1:
             self.update = max((use.update for use in uses if use.update is not None), default=self.update)
+        if self.price_updates:
+            prices = (self._price(use, model) for use in uses)
+            self.price = max((price for price in prices if price is not None), default=self.price)
         self.history.append((now, ratio if math.isfinite(ratio) else -1.0))
         if not controller.settled:
             self._plan(now, ratio)
@@ -142,6 +158,12 @@ class BudgetController:
         paid = min(max(self.update_share * (1 / self.update - n_out), 1.0), n)
         left = (1 - min(1.0, epoch / self.settling) ** 2) ** 2
         return round(paid + left * (n - paid))
+
+    def _price(self, use: Use, model: SpikingNetwork) -> float | None:
+        """What an update costs, in average weights; None if the use does not tell."""
+        if use.update is None or use.updates is None or use.ratio <= use.updates:
+            return None
+        return use.update * model.n_active() / (use.ratio - use.updates)
 
     def _plan(self, now: float, ratio: float) -> None:
         """Set the density that the set of weights shall have when it is fixed."""
@@ -194,21 +216,27 @@ class BudgetController:
     def state_dict(self) -> dict[str, Any]:
         """The state in plain types."""
         state = {"density": self.density, "history": [list(entry) for entry in self.history]}
-        return state if self.update is None else {**state, "update": self.update}
+        found = {"update": self.update, "price": self.price}
+        return {**state, **{name: figure for name, figure in found.items() if figure is not None}}
 
     def load_state_dict(self, state: Any) -> None:
         """Continue from a saved state; raises InputError for anything else."""
         try:
             density = float(state["density"])
             history = [(float(one), float(other)) for one, other in state["history"]]
-            update = state.get("update")
-            update = None if update is None else float(update)
+            update, price = (
+                None if state.get(name) is None else float(state[name]) for name in ("update", "price")
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(STATE.broken("--resume, budget", "another state")) from error
-        figures = np.array([density, update or 1.0, *(figure for entry in history for figure in entry)])
-        if not (np.all(np.isfinite(figures)) and 0 < density <= 1 and (update is None or update > 0)):
-            raise InputError(STATE.broken("--resume, budget", f"density {density}, update {update}"))
-        self.density, self.history, self.update = density, history, update
+        figures = np.array(
+            [density, update or 1.0, price or 1.0, *(figure for entry in history for figure in entry)]
+        )
+        holds = np.all(np.isfinite(figures)) and all(one is None or one > 0 for one in (update, price))
+        if not (holds and 0 < density <= 1):
+            found = f"density {density}, update {update}, price {price}"
+            raise InputError(STATE.broken("--resume, budget", found))
+        self.density, self.history, self.update, self.price = density, history, update, price
 
 
 def hidden_groups(model: SpikingNetwork) -> list[Population]:

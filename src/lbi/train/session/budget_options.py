@@ -17,20 +17,34 @@ RATE_PENALTY = {"activity": 10.0, "rate_high": 0.05}
 
 BUDGETED = Rule("option", "adabreg or linbreg", "leave --optimizer at adabreg")
 SETTLED = Rule("option", "above 0 with a budget", "leave settle at its preset")
+PRICED = Rule(
+    "option", "false without an energy budget, with convolutions or pooling, and with groups", "leave it out"
+)
 SHARED = Rule("option", "1 without an energy budget, and with convolutions or pooling", "leave it out")
 
 
-def under_budget(asked: Mapping[str, Any]) -> dict[str, Any]:
+def under_budget(asked: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that a budget brings along, unless they are chosen.
 
     Args:
         asked: options of the file and the command, among them ``budget``.
+        chosen: these and the presets.
 
     Returns:
         Option → value.
     """
-    spends = bool(_names(asked.get("budget", ())) & set(COST_OF_SPIKES))
-    return dict(RATE_PENALTY) if spends and not RATE_PENALTY.keys() & asked.keys() else {}
+    names = _names(asked.get("budget", ()))
+    brought = (
+        dict(RATE_PENALTY) if names & set(COST_OF_SPIKES) and not RATE_PENALTY.keys() & asked.keys() else {}
+    )
+    if "energy" in names and "price_updates" not in asked:
+        brought["price_updates"] = _has_prices(chosen.get("hidden", ()), chosen.get("regularizer", "L1"))
+    return brought
+
+
+def _has_prices(hidden: Any, regularizer: Any) -> bool:
+    """Whether the weights of a network can pay for the updates of their neurons."""
+    return regularizer == "L1" and all(isinstance(layer, int) for layer in hidden)
 
 
 def check_budget(config: Any, problems: Problems) -> None:
@@ -49,6 +63,8 @@ def check_budget(config: Any, problems: Problems) -> None:
     SETTLED.check(problems, not config.budget or config.settle > 0, "settle", "0 with a budget")
     single = all(isinstance(layer, int) for layer in config.hidden)
     shares = config.update_share == 1 or (single and "energy" in _names(config.budget))
+    priced = "energy" in _names(config.budget) and _has_prices(config.hidden, config.regularizer)
+    PRICED.check(problems, priced or not config.price_updates, "price_updates", config.price_updates)
     SHARED.check(problems, shares, "update_share", config.update_share)
 
 

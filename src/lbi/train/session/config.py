@@ -150,6 +150,8 @@ class TrainConfig:
         rate_high: highest rate without penalty.
         activity: weight of the squared distance to these rates.
         update_share: share of an energy budget, without the readout's updates, that updates of hidden neurons may take; 1 for any.
+        price_updates: under an energy budget, whether λ is higher for the weights of neurons that have few, which pay for
+            these neurons' updates.
 
     Raises:
         UsageError: naming every option that is out of range.
@@ -228,6 +230,7 @@ class TrainConfig:
     rate_high: NotNegative = 1.0
     activity: NotNegative = 0.0
     update_share: Share = 1.0
+    price_updates: bool = False
 
     def __post_init__(self) -> None:
         n_parts = 1
@@ -438,7 +441,7 @@ def make_config(
     if "recurrent_delay" in asked or not chosen.get("recurrent_delay"):  # a preset's goes with its longest
         chosen["recurrent_delay_from"] = (given if recurrent else asked).get("recurrent_delay_from", 0)
     chosen["neuron_options"] = {**own_options, **given.get("neuron_options", {})}
-    chosen |= under_budget(asked)
+    chosen |= under_budget(asked, chosen)
     for whole, part in parts.items():
         chosen[whole] = {**chosen.get(whole, {}), **part}
     return TrainConfig(**chosen)

@@ -30,6 +30,7 @@ WRITTEN_IF_CHOSEN = (
     "recurrent_delay",
     "recurrent_delay_from",
     "update_share",
+    "price_updates",
 )
 """Options that files leave out at their default, so that they stay the same as those of earlier versions."""
 

@@ -12,10 +12,12 @@ from lbi.train.layers.model import SpikingNetwork
 from lbi.train.optim.choices import OPTIMIZERS
 from lbi.train.optim.density import DensityController
 from lbi.train.optim.masks import MaskControl
+from lbi.train.optim.neuron_groups import set_prices
 from lbi.train.optim.optimizers import param_groups
+from lbi.train.optim.priced import PricedL1
 from lbi.train.optim.regularizers import Regularizer
 from lbi.train.optim.sparse_init import sparse_init_
-from lbi.train.session.budget_control import BudgetController
+from lbi.train.session.budget_control import BudgetController, hidden_groups
 from lbi.train.session.config import TrainConfig
 from lbi.train.session.schedule import settling_epoch
 
@@ -39,6 +41,10 @@ def make_optimizer(
     if fresh:
         generator = torch.Generator().manual_seed(config.seed)
         sparse_init_(model, config.initial_density, generator)
+    if config.price_updates:
+        optimizer = choice.of(param_groups(model, PricedL1(config.lamda), per_layer=True), config)
+        set_prices(hidden_groups(model), optimizer, 0.0)
+        return optimizer
     regularizer = Regularizer.named(config.regularizer, config.lamda, config.regularizer_options)
     return choice.of(param_groups(model, regularizer), config)
 
@@ -91,4 +97,5 @@ def make_budget(config: TrainConfig, spikes: Spikes) -> BudgetController | None:
         config.epochs,
         settling=settling_epoch(config),
         update_share=config.update_share,
+        price_updates=config.price_updates,
     )
