@@ -185,13 +185,12 @@ def test_weights_of_neurons_with_few_cost_more_and_keep_their_values():
 
 
 def test_what_an_update_costs_in_weights():
-    """Updates take half of the limit, 50 of them; 300 weights take 0.3 of it: an update is ten weights."""
-    control = BudgetController(
-        Budget.read(("energy=10nJ",), "loihi1"), 1.0, np.zeros((1, 1, 1), np.uint8), 50
-    )
+    """Updates take half of the limit, 50 of them; 300 weights take 0.3 of it: an update is ten weights, and is paid twice."""
+    budget, spikes = Budget.read(("energy=10nJ",), "loihi1"), np.zeros((1, 1, 1), np.uint8)
+    control = BudgetController(budget, 1.0, spikes, 50, price_updates=2.0)
     model = SimpleNamespace(n_active=lambda: 300)
     energy = Limit("energy", 10.0, "nJ")
-    assert control._price(Use(energy, 8.0, updates=0.5, n_updates=50), model) == pytest.approx(10.0)
+    assert control._price(Use(energy, 8.0, updates=0.5, n_updates=50), model) == pytest.approx(20.0)
     assert control._price(Use(energy, 8.0), model) is None
     assert control._price(Use(energy, 5.0, updates=0.5, n_updates=50), model) is None  # no weights left
 
@@ -199,22 +198,22 @@ def test_what_an_update_costs_in_weights():
 @pytest.mark.parametrize(
     ("options", "priced"),
     [
-        ({"budget": ["energy=12nJ"]}, True),
-        ({"budget": ["energy=12nJ"], "price_updates": False}, False),
-        ({"budget": ["energy=12nJ"], "hidden": ("4c3", "p2", 16)}, False),
-        ({"budget": ["energy=12nJ"], "regularizer": "GroupL1"}, False),
-        ({"budget": ["synops=100"]}, False),
+        ({"budget": ["energy=12nJ"]}, 6.0),
+        ({"budget": ["energy=12nJ"], "price_updates": 0}, 0),
+        ({"budget": ["energy=12nJ"], "hidden": ("4c3", "p2", 16)}, 0),
+        ({"budget": ["energy=12nJ"], "regularizer": "GroupL1"}, 0),
+        ({"budget": ["synops=100"]}, 0),
     ],
 )
 def test_weights_pay_for_updates_under_an_energy_budget(options, priced):
     config = make_config("digits", None, {**options, "chip": "loihi1"})
-    assert config.price_updates is priced
+    assert config.price_updates == priced
     assert make_config(None, None, {}, config.to_dict()) == config
 
 
 def test_prices_without_an_energy_budget_are_refused():
-    with pytest.raises(UsageError, match="price_updates: True; allowed: false without an energy budget"):
-        make_config("digits", None, {"budget": ["synops=100"], "chip": "loihi1", "price_updates": True})
+    with pytest.raises(UsageError, match="price_updates: 2; allowed: 0 without an energy budget"):
+        make_config("digits", None, {"budget": ["synops=100"], "chip": "loihi1", "price_updates": 2})
 
 
 def test_the_number_of_neurons_falls_to_what_the_share_pays():

@@ -11,7 +11,7 @@ A neuron costs an update in every timestep, as much energy as many weights. ``up
 neurons to a share of what the readout's updates leave of an energy budget. All neurons but the strongest lose their weights while the density
 falls (``lbi.train.optim.neuron_groups``), and the budget goes to the weights of the others.
 
-With ``price_updates``, λ is higher for the weights of neurons that have few, by what the measurement says an
+With ``price_updates`` above 0, λ is higher for the weights of neurons that have few, by that many times what the measurement says an
 update costs beside a weight (``lbi.train.optim.neuron_groups.set_prices``).
 
 After the last epoch the network is certified on more samples and, if it is a little over, trimmed by bisection.
@@ -74,7 +74,7 @@ class BudgetController:
         settling: epochs after which the set of weights is fixed.
         update_share: share of an energy budget, without the readout's updates, for the updates of hidden neurons; 1 for
             any number of neurons.
-        price_updates: whether weights pay for the updates of their neurons.
+        price_updates: how many times the cost of their neuron's update weights pay for; 0 for one λ.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class BudgetController:
         *,
         settling: int = 1,
         update_share: float = 1.0,
-        price_updates: bool = False,
+        price_updates: float = 0.0,
     ) -> None:
         self.budget, self.highest = budget, highest
         self.settling, self.update_share = settling, update_share
@@ -131,7 +131,7 @@ class BudgetController:
         ratio = worst(uses).ratio
         if self.update_share < 1:
             self.update = max((use.update for use in uses if use.update is not None), default=self.update)
-        if self.price_updates:
+        if self.price_updates > 0:
             prices = (self._price(use, model) for use in uses)
             self.price = max((price for price in prices if price is not None), default=self.price)
         self.history.append((now, ratio if math.isfinite(ratio) else -1.0))
@@ -160,10 +160,10 @@ class BudgetController:
         return round(paid + left * (n - paid))
 
     def _price(self, use: Use, model: SpikingNetwork) -> float | None:
-        """What an update costs, in average weights; None if the use does not tell."""
+        """What weights pay for an update, in average weights; None if the use does not tell."""
         if use.update is None or use.updates is None or use.ratio <= use.updates:
             return None
-        return use.update * model.n_active() / (use.ratio - use.updates)
+        return self.price_updates * use.update * model.n_active() / (use.ratio - use.updates)
 
     def _plan(self, now: float, ratio: float) -> None:
         """Set the density that the set of weights shall have when it is fixed."""

@@ -17,8 +17,11 @@ RATE_PENALTY = {"activity": 10.0, "rate_high": 0.05}
 
 BUDGETED = Rule("option", "adabreg or linbreg", "leave --optimizer at adabreg")
 SETTLED = Rule("option", "above 0 with a budget", "leave settle at its preset")
+PRICE_OF_UPDATES = 6.0
+"""Under an energy budget: how many times the cost of their neuron's update weights pay for (docs/results.md)."""
+
 PRICED = Rule(
-    "option", "false without an energy budget, with convolutions or pooling, and with groups", "leave it out"
+    "option", "0 without an energy budget, with convolutions or pooling, and with groups", "leave it out"
 )
 SHARED = Rule("option", "1 without an energy budget, and with convolutions or pooling", "leave it out")
 
@@ -37,9 +40,10 @@ def under_budget(asked: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[st
     brought = (
         dict(RATE_PENALTY) if names & set(COST_OF_SPIKES) and not RATE_PENALTY.keys() & asked.keys() else {}
     )
-    if "energy" in names and "price_updates" not in asked:
-        brought["price_updates"] = _has_prices(chosen.get("hidden", ()), chosen.get("regularizer", "L1"))
-    return brought
+    priced = "energy" in names and _has_prices(chosen.get("hidden", ()), chosen.get("regularizer", "L1"))
+    return (
+        {"price_updates": PRICE_OF_UPDATES, **brought} if priced and "price_updates" not in asked else brought
+    )
 
 
 def _has_prices(hidden: Any, regularizer: Any) -> bool:
@@ -64,7 +68,7 @@ def check_budget(config: Any, problems: Problems) -> None:
     single = all(isinstance(layer, int) for layer in config.hidden)
     shares = config.update_share == 1 or (single and "energy" in _names(config.budget))
     priced = "energy" in _names(config.budget) and _has_prices(config.hidden, config.regularizer)
-    PRICED.check(problems, priced or not config.price_updates, "price_updates", config.price_updates)
+    PRICED.check(problems, priced or config.price_updates == 0, "price_updates", config.price_updates)
     SHARED.check(problems, shares, "update_share", config.update_share)
 
 

@@ -150,8 +150,8 @@ class TrainConfig:
         rate_high: highest rate without penalty.
         activity: weight of the squared distance to these rates.
         update_share: share of an energy budget, without the readout's updates, that updates of hidden neurons may take; 1 for any.
-        price_updates: under an energy budget, whether λ is higher for the weights of neurons that have few, which pay for
-            these neurons' updates.
+        price_updates: under an energy budget: how many times the cost of a neuron's update its weights pay for, by a λ that
+            is higher the fewer they are; 0 for one λ.
 
     Raises:
         UsageError: naming every option that is out of range.
@@ -230,7 +230,7 @@ class TrainConfig:
     rate_high: NotNegative = 1.0
     activity: NotNegative = 0.0
     update_share: Share = 1.0
-    price_updates: bool = False
+    price_updates: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         n_parts = 1

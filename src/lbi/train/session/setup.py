@@ -41,7 +41,7 @@ def make_optimizer(
     if fresh:
         generator = torch.Generator().manual_seed(config.seed)
         sparse_init_(model, config.initial_density, generator)
-    if config.price_updates:
+    if config.price_updates > 0:
         optimizer = choice.of(param_groups(model, PricedL1(config.lamda), per_layer=True), config)
         set_prices(hidden_groups(model), optimizer, 0.0)
         return optimizer
