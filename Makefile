@@ -66,9 +66,11 @@ demo: setup
 	$(BIN)/lbi-run demo/model.loihi --backend lava --dataset digits --samples 30 --verify
 	$(BIN)/lbi-estimate demo/model.loihi --dataset digits --html demo/report.html
 
-# The tests also compare with the frameworks that users come from (requirements/peers.in).
+# The tests also compare with the frameworks that users come from (requirements/peers.in). Each process takes whole files.
+TEST_PROCESSES ?= 2
+PYTEST := python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 test: $(VENV)/.peers
-	$(BIN)/python -m pytest
+	$(BIN)/$(PYTEST)
 
 %/.peers: %/.ready requirements/peers.txt requirements/triton.txt requirements/sweep.txt
 	$(call pip,$*,--no-deps --require-hashes -r requirements/peers.txt -r requirements/triton.txt -r requirements/sweep.txt)
@@ -76,7 +78,7 @@ test: $(VENV)/.peers
 
 # The same tests on the oldest Python at hand; its exports are run in the Lava of $(VENV), too.
 test-oldest: $(OLDEST_VENV)/.peers
-	LBI_TEST_LAVA_PYTHON="$$(ls $(abspath $(BIN))/python 2>/dev/null)" $(OLDEST_VENV)/bin/python -m pytest
+	LBI_TEST_LAVA_PYTHON="$$(ls $(abspath $(BIN))/python 2>/dev/null)" $(OLDEST_VENV)/bin/$(PYTEST)
 
 # Types are checked on the oldest Python, against the oldest NumPy: the stubs of NumPy 2 type the same calls otherwise.
 lint: $(OLDEST_VENV)/.ready

@@ -40,7 +40,10 @@ CORES = ("per timestep", "busiest core", "its number", "mean", "all cores", "mos
 
 
 def show(
-    out: Console, estimates: list[Estimate], names: list[str], uses: Sequence[tuple[RecordedUse, ...]]
+    out: Console,
+    estimates: list[Estimate],
+    names: list[str],
+    uses: Sequence[tuple[RecordedUse, ...]] = (),
 ) -> None:
     """Print one block per export, then the comparison if there are several.
 
@@ -50,7 +53,8 @@ def show(
         names: their names.
         uses: for each, what it uses of the limits that were asked for.
     """
-    for number, (estimate, name, own) in enumerate(zip(estimates, names, uses, strict=True)):
+    shown = zip(estimates, names, uses or [()] * len(names), strict=True)
+    for number, (estimate, name, own) in enumerate(shown):
         if number:
             out.print()
         _one(out, estimate, name)
