@@ -23,6 +23,7 @@ import os
 import sys
 import threading
 from importlib import import_module
+from importlib.util import find_spec
 from multiprocessing import active_children
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +43,11 @@ install()
 HERE = Path(__file__).resolve().parent
 if __name__ == "__main__" and (HERE / "lava.py").exists():  # first on the path, it would hide Lava
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE]
+
+if __name__ == "__main__" and find_spec("lava") is None:
+    raise SystemExit(
+        f"{sys.executable} has no Lava: pip install --no-deps --ignore-requires-python lava-nc==0.10.0, or run another Python"
+    )
 
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel

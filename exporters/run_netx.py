@@ -10,10 +10,19 @@ flight in recurrent and delayed synapses, so Lava's own Reset does.
 from __future__ import annotations
 
 import argparse
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+if __name__ == "__main__" and find_spec("lava") is None:
+    raise SystemExit(
+        f"{sys.executable} has no Lava: pip install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0,"
+        " or run another Python"
+    )
+
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.io.reset import Reset

@@ -180,6 +180,7 @@ def test_a_killed_trial_continues_from_what_it_left_with_equal_results(tmp_path)
     [
         (["--seed", "1", "-o", "other"], 3, "sweep-folder: other: a sweep with another .*seed"),
         (["-o", "full"], 3, "sweep-folder: full: other files"),
+        (["-o", "full/thesis.tex/sweep"], 3, "not-written: full/thesis.tex/sweep: Not a directory"),
         (["--sed", "1", "-o", "new"], 2, "--sed"),
         (["--dataset", "shd", "-o", "new"], 3, "data-missing"),
         (["--chip", "loihi9", "-o", "new"], 2, "loihi9"),

@@ -222,6 +222,23 @@ def test_script_runs_without_this_package(tmp_path):
         assert np.array_equal(out["labels"], labels[:3])
 
 
+def test_the_script_says_that_lava_is_missing(tmp_path):
+    lava.write_script(tmp_path / "run_lava.py")
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['lava'] = None\n")
+    done = subprocess.run(
+        [sys.executable, "run_lava.py", "--spikes", "in.npz"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "has no Lava: pip install" in line
+
+
 def test_many_samples_are_split_over_several_lava_runs(tmp_path):
     fixed, spikes = cases.make("single_neuron")
     network_h5.save(fixed, tmp_path / "network.h5")

@@ -166,7 +166,7 @@ def _check_data(trials: list[Trial]) -> None:
 @contextmanager
 def _folder(path: Path, sweep: dict[str, Any]) -> Iterator[Path]:
     """The sweep's folder, held by this process alone."""
-    from lbi.system.atomic import atomic_write
+    from lbi.system.atomic import WRITTEN, atomic_write
 
     folder, description = path.resolve(), {"format": SWEEP[0], "version": SWEEP[1], **sweep}
     plain = json.loads(json.dumps(description))
@@ -183,7 +183,10 @@ def _folder(path: Path, sweep: dict[str, Any]) -> Iterator[Path]:
         foreign = sorted(name for name in os.listdir(folder) if name != "sweep.lock")
         OTHER_SWEEP.check(problems, not foreign, str(path), f"other files ({', '.join(foreign[:3])})")
     problems.raise_as(InputError)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(WRITTEN.broken(str(path), error.strerror)) from error
     with _lock(folder / "sweep.lock", path):
         if not marker.exists():
             with atomic_write(marker) as new:
