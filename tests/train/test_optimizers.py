@@ -458,3 +458,21 @@ def test_errors_name_every_option():
     with pytest.raises(UsageError, match=r"gradient-unsupported: .*shape \(4, 2\): a sparse gradient"):
         optimizer.step()
     assert torch.equal(p, torch.ones(2))
+
+
+def test_weights_of_a_type_in_which_eps_is_zero_are_refused_before_they_become_infinite():
+    p = nn.Parameter(torch.ones(3, dtype=torch.float16))
+    optimizer = AdaBreg([p], reg=L1(0.1))
+    p.grad = torch.full_like(p, 1e-4)  # its square is 0 in float16
+    with pytest.raises(UsageError, match=r"param_groups\[0\]\.eps: 1e-08, 0 in torch\.float16; .*autocast"):
+        optimizer.step()
+    assert torch.equal(p, torch.ones_like(p))
+    assert not optimizer.state
+    for dtype, eps in ((torch.float16, 1e-4), (torch.float16, 6e-8), (torch.bfloat16, 1e-8)):
+        p = nn.Parameter(torch.ones(3, dtype=dtype))
+        optimizer = AdaBreg([p], reg=L1(0.1), eps=eps)
+        p.grad = torch.full_like(p, 0.5)
+        optimizer.step()
+        assert torch.isfinite(p).all()
+        assert torch.tensor(eps, dtype=dtype) > 0
+    assert torch.tensor(2.9e-8, dtype=torch.float16) == 0  # half of its smallest number is 2.98e-8

@@ -33,6 +33,11 @@ from lbi.train.optim.weights import split_parameters
 OPTION = Rule("optimizer-option", "a number {bound}")
 BETA = Rule("optimizer-option", "a number ≥ 0 and < 1")
 REG = Rule("optimizer-option", "None or a Regularizer", "pass an instance such as L1(0.1)")
+EPS = Rule(
+    "optimizer-option",
+    "a number that is not 0 in {dtype}",
+    "keep the weights in float32 and run the model under torch.autocast, or set eps=1e-4",
+)
 GRADIENT = Rule(
     "gradient-unsupported",
     "dense real gradients",
@@ -129,7 +134,8 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
             The closure's loss, or None without a closure.
 
         Raises:
-            UsageError: for sparse or complex gradients, before anything is changed.
+            UsageError: for sparse or complex gradients, and weights of a type in which eps is 0, before anything is
+                changed.
         """
         loss = None
         if closure is not None:
@@ -149,6 +155,12 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
         ]
         if unsupported:
             raise UsageError(*(_unsupported(i, p) for i, p in unsupported))
+        problems = Problems()
+        for i, p in members:
+            eps = self.param_groups[i].get("eps", 1.0)
+            holds = p.grad is None or eps > _rounded_to_zero(p.dtype)
+            EPS.check(problems, holds, f"param_groups[{i}].eps", f"{eps}, 0 in {p.dtype}", dtype=p.dtype)
+        problems.raise_as(UsageError)
         slots: list[Slot | None] = []
         for i, p in members:
             if p.grad is None:
@@ -217,6 +229,12 @@ def _momentum_for(param: Tensor, group: dict[str, Any], state: dict[str, Any]) -
         state.pop("momentum_buffer", None)
     elif "momentum_buffer" not in state:
         state["momentum_buffer"] = torch.zeros_like(param)
+
+
+def _rounded_to_zero(dtype: torch.dtype) -> float:
+    """The largest number that is 0 in a type of floats: half its smallest number above 0."""
+    limits = torch.finfo(dtype)
+    return limits.smallest_normal * limits.eps / 2
 
 
 def _unsupported(i: int, p: Tensor) -> Problem:
