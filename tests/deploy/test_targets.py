@@ -5,9 +5,11 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from lbi.exporters import netx
-from support import cases
+from support import cases, peers
 from support.command import call
 
 import lbi
@@ -119,16 +121,37 @@ def test_load_reads_an_export_a_folder_and_a_net(tmp_path, network_file):
 
 def test_load_refuses(tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "file.txt").write_text("x")
+    for name in ("file.txt", "state.safetensors", "state.npz"):
+        (tmp_path / name).write_text("x")
     (tmp_path / "damaged.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"0" * 100)
     for name, message in {
         "missing.pt": "file-missing",
         "empty": "not-an-export: .*is a folder without network.h5; allowed: a folder made by lbi-export, or a file",
-        "file.txt": r"file-kind: .*suffix '.txt'; allowed: .h5, .net, .nir, .pt, .pth",
+        "file.txt": r"file-kind: .*suffix '.txt'; allowed: .ckpt, .h5, .net, .nir, .pt, .pth.*fix: if it is a file of torch",
+        "state.safetensors": r"file-kind: .*fix: if it holds a model's state: torch\.save\(safetensors\.torch\.load_file",
+        "state.npz": r"file-kind: .*fix: if it holds a model's state: torch\.save\(.*numpy\.load",
         "damaged.h5": "file-damaged",
     }.items():
         with pytest.raises(InputError, match=message):
             lbi.load(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore")  # snnTorch's own
+def test_a_checkpoint_of_lightning_is_read_under_its_own_suffix(tmp_path):
+    peers.package("snntorch")
+    (tmp_path / "net.py").write_text(
+        "import torch, snntorch\n"
+        "def build():\n"
+        "    neuron = snntorch.Leaky(beta=0.9, reset_mechanism='zero', init_hidden=True)\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(4, 3), neuron)\n"
+    )
+    weight = torch.tensor([[0.5, 0.0, 1.0, -2.0]] * 3)
+    neuron = {"threshold": 1.0, "graded_spikes_factor": 1.0, "reset_mechanism_val": 1, "beta": 0.9}
+    state = {"model.0.weight": weight, "model.0.bias": torch.zeros(3)}
+    state |= {f"model.1.{name}": torch.tensor(value) for name, value in neuron.items()}
+    torch.save({"epoch": 3, "state_dict": state, "hyper_parameters": {"lr": 0.1}}, tmp_path / "last.ckpt")
+    network = lbi.load(tmp_path / "last.ckpt", arch=f"{tmp_path / 'net.py'}:build")
+    assert np.array_equal(network.projections[0].weights.to_dense(), weight.double().numpy())
 
 
 def test_netx_knows_the_du_offset():

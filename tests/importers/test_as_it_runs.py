@@ -113,6 +113,7 @@ WRAPPED = {
     "compiled in parallel": lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
     "averaged": lambda state: {"n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in state.items()}},
     "lightning": lambda state: {"state_dict": {f"model.{key}": value for key, value in state.items()}},
+    "in a module": lambda state: {f"student.backbone.{key}": value for key, value in state.items()},
     "weights": lambda state: {"epoch": 1, "weights": state},
     "with states": lambda state: {**state, "1.mem": torch.zeros(0)},
     "older": lambda state: {k: v for k, v in state.items() if "graded" not in k and "reset_mech" not in k},
@@ -130,6 +131,35 @@ def test_wrapped_states_fit_the_model(name, lif):
     saved._fill(model, saved._state(content, "state.pt"), "state.pt")
     tolerance = 2.0**-7 if name == "bfloat16" else 0.0
     assert torch.allclose(model[0].weight, expected["0.weight"], rtol=tolerance, atol=0.0)
+
+
+def test_what_a_wrapper_adds_to_a_state_is_named_alone(lif):
+    model = nn.Sequential(peers.linear(16, 5, 2.0), lif())
+    state = {f"model.{key}": value for key, value in model.state_dict().items()} | {
+        "loss.weight": torch.ones(5)
+    }
+    with pytest.raises(
+        InputError, match=r"^state-unknown: state.pt: has 'loss\.weight'; .*save its state alone"
+    ):
+        saved._fill(model, state, "state.pt")
+
+
+def test_a_state_of_two_models_is_refused_with_the_way_to_one(lif):
+    model = nn.Sequential(peers.linear(16, 5, 2.0), lif())
+    state = {f"{who}.{key}": v for who in ("student", "teacher") for key, v in model.state_dict().items()}
+    with pytest.raises(InputError, match=r"state-several: .*under 'student\.' and 'teacher\.'") as caught:
+        saved._fill(model, state, "state.pt")
+    found = {"state": state, "torch": torch, "PATH": None}
+    exec(caught.value.problems[0].remedy.removeprefix("choose one: ").partition("; torch.save")[0], found)
+    saved._fill(model, found["state"], "state.pt")
+
+
+def test_a_state_of_an_older_torch_lacks_the_count_of_batches(lif):
+    model = nn.Sequential(peers.linear(16, 5, 2.0), nn.BatchNorm1d(5), lif())
+    state = {key: value for key, value in model.state_dict().items() if "num_batches" not in key}
+    state["1.running_mean"] = torch.ones(5)
+    saved._fill(model, state, "state.pt")
+    assert torch.equal(model[1].running_mean, torch.ones(5))
 
 
 TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}

@@ -47,7 +47,15 @@ FREE = Rule("exists", "a new path", "choose another -o, or replace it with --for
 REPLACEABLE = Rule("not-an-export", "an earlier export", "choose another -o")
 EXISTS = Rule("file-missing", fix="check the path")
 EXPORT_FOLDER = Rule("not-an-export", "a folder made by lbi-export, or a file ({suffixes})", "check the path")
-READABLE = Rule("file-kind", "{suffixes}, a folder")
+READABLE = Rule("file-kind", "{suffixes}, a folder", "{fix}")
+CONVERSIONS = {
+    ".safetensors": "if it holds a model's state: torch.save(safetensors.torch.load_file(path), 'state.pt')",
+    ".npz": "if it holds a model's state: torch.save({k: torch.from_numpy(v) for k, v in numpy.load(path).items()},"
+    " 'state.pt')",
+    ".pkl": "save the model's state with torch.save(model.state_dict(), 'state.pt')",
+}
+"""Suffix of files that other packages write → what makes a torch file of one."""
+RENAME = "if it is a file of torch.save, rename it to .pt"
 READER_OPTION = Rule(
     "option", "dt and writer with a .nir file; arch and input_shape with a .pt", "leave it out"
 )
@@ -184,7 +192,8 @@ def load(path: str | Path, **options: Any) -> Network | FixedNetwork:
         raise InputError(EXISTS.broken(str(path), why))
     reader = _READERS.get(path.suffix)
     if reader is None:
-        raise InputError(READABLE.broken(str(path), f"suffix {path.suffix!r}", suffixes=suffixes))
+        fix, found = CONVERSIONS.get(path.suffix, RENAME), f"suffix {path.suffix!r}"
+        raise InputError(READABLE.broken(str(path), found, suffixes=suffixes, fix=fix))
     module, function = reader.split(":")
     read = getattr(import_module(module), function)
     problems = Problems()
@@ -199,6 +208,7 @@ def load(path: str | Path, **options: Any) -> Network | FixedNetwork:
 _READERS = {
     ".pt": "lbi.importers.torch.saved:load",
     ".pth": "lbi.importers.torch.saved:load",
+    ".ckpt": "lbi.importers.torch.saved:load",
     ".nir": "lbi.importers.nir:load",
     ".h5": "lbi.files.network_h5:load",
     ".net": "lbi.files.netx.reader:load",

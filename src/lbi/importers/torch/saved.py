@@ -25,14 +25,14 @@ from lbi.train import model_pt, untrusted_torch
 STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model_dict", "model", "net", "weights")
 """Keys under which checkpoints hold the state."""
 
-WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
-"""Prefixes that DataParallel, AveragedModel, torch.compile and Lightning put before every name."""
-
 OLD_STATES = ("mem", "syn", "spk")
 """Buffers of older snnTorch states: a neuron's state, which a run starts without."""
 
 NEW_BUFFERS = ("graded_spikes_factor", "reset_mechanism_val")
 """Buffers that older snnTorch states lack; the model as it is built has them."""
+
+COUNT = "num_batches_tracked"
+"""Buffer of BatchNorm that states of older torch lack; it has no effect in evaluation."""
 
 SAME_MODEL = "let --arch build the model that was saved: the names and shapes of both differ here"
 
@@ -46,7 +46,18 @@ ARCH_CALL = Rule("arch", "a function without arguments that returns the model", 
 ARCH_FUNCTION = Rule("arch", "{allowed}")
 ARCH_MODEL = Rule("arch", "a torch.nn.Module")
 STATE_MISSING = Rule("state-missing", "every parameter of the model", SAME_MODEL)
-STATE_UNKNOWN = Rule("state-unknown", "the model's parameters only", SAME_MODEL)
+STATE_UNKNOWN = Rule(
+    "state-unknown",
+    "the model's parameters only",
+    SAME_MODEL
+    + "; or, if they are no part of it, save its state alone: torch.save(model.state_dict(), path)",
+)
+STATES = Rule(
+    "state-several",
+    "the state of one model",
+    "choose one: state = {{name.removeprefix({prefix!r}): value for name, value in state.items() if"
+    " name.startswith({prefix!r})}}; torch.save(state, path)",
+)
 STATE_SHAPE = Rule("state-shape", "{allowed}", SAME_MODEL)
 STATE_BATCH = Rule(
     "state-shape",
@@ -181,7 +192,7 @@ def _is_needed(parameter: inspect.Parameter) -> bool:
 def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Load the state directly, or with pruning and weight norm folded into plain weights."""
     wanted = set(model.state_dict())
-    state = _without_wrappers(state, wanted)
+    state = _without_wrappers(state, wanted, where)
     if set(state) != wanted:
         folded = model_pt.fold(state)
         state = folded if set(folded) == wanted else state
@@ -201,21 +212,33 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     model.load_state_dict(state)
 
 
-def _without_wrappers(state: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
-    """The state without what wrappers of the model put before its names; EMA's own count is dropped."""
+def _without_wrappers(state: dict[str, Tensor], wanted: set[str], where: str) -> dict[str, Tensor]:
+    """The state without what wrappers put before its names (``model.``, ``_orig_mod.``) and EMA's own count.
+
+    Raises InputError if several models of these names are in the file.
+    """
     if "n_averaged" in state and "n_averaged" not in wanted:
         state = {name: value for name, value in state.items() if name != "n_averaged"}
-    while not wanted & set(state):
-        prefix = next((p for p in WRAPPERS if state and all(name.startswith(p) for name in state)), None)
-        if prefix is None:
+    while state and not wanted & set(state):
+        first = {name[: name.find(".") + 1] for name in state}
+        if len(first) > 1 or "" in first:
             break
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
+        state = {name.partition(".")[2]: value for name, value in state.items()}
+    needed = sorted(name for name in wanted if not name.endswith((*NEW_BUFFERS, COUNT)))
+    if not needed or wanted & set(state):
+        return state
+    ends = [name.removesuffix(needed[0]) for name in state if name.endswith(f".{needed[0]}")]
+    prefixes = [prefix for prefix in ends if all(prefix + name in state for name in needed)]
+    if len(prefixes) > 1:
+        found = f"holds several, under {' and '.join(map(repr, prefixes))}"
+        raise InputError(STATES.broken(where, found, prefix=prefixes[0]))
+    return {name.removeprefix(prefix): state[name] for prefix in prefixes for name in state} or state
 
 
 def _up_to_date(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """An older snnTorch state with the buffers of today's neurons."""
-    found, own = dict(state), model.state_dict()
+    """An older state with the buffers of today's BatchNorm and snnTorch neurons."""
+    own = model.state_dict()
+    found = {name: value for name, value in own.items() if name.endswith(f".{COUNT}")} | state
     for path, module in model.named_modules():
         if type(module).__module__.split(".")[0] != "snntorch":
             continue
