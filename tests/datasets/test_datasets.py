@@ -192,7 +192,10 @@ def test_broken_shd_files_are_told_apart(shd):
     shd_file(
         shd / "shd_train.h5", [([0.1, np.inf], [1, 2], 0), ([0.1], [700], 0), ([0.1], [1, 2], 0), SAMPLES[0]]
     )
-    with pytest.raises(InputError, match="sample 0") as caught:
+    with pytest.raises(
+        InputError,
+        match=r"sample 0: 2 times of float16 from 0.0999756 to inf; 2 units of uint16 from 1 to 2;",
+    ) as caught:
         _ = datasets.load("shd", shd).train
     assert [problem.where.split()[-1] for problem in caught.value.problems] == ["0", "1", "2"]
     shd_file(shd / "shd_train.h5", [([0.1], [1], 20)])
@@ -233,6 +236,17 @@ def test_most_events_cut_is_a_warning_with_counts(shd):
     with pytest.warns(DataWarning, match=r"8\d\d of 1000 events are behind the last step.*10 steps of 12 ms"):
         data = datasets.load("shd", shd, n_steps=10).train
     assert data.spikes.any()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-3, 1 / 60])
+def test_events_that_are_all_at_the_start_are_a_warning_with_counts(seconds, shd):
+    """Times in kiloseconds, in minutes, or lost: one step of 100 would hold them all without a word."""
+    events_file(shd / "shd_train.h5", seconds)
+    with pytest.warns(
+        DataWarning, match=r"all 1000 events are in the first .* s of 1\.2 s.*write times in sec"
+    ):
+        data = datasets.load("shd", shd).train
+    assert not data.spikes[:, 2:].any()
 
 
 def test_a_split_without_an_event_is_refused(shd):

@@ -33,6 +33,9 @@ REFERENCE_BYTES = 16
 FAR = 10
 """Times the span of all steps: samples that last longer, and lie behind the last step, are not in seconds."""
 
+EARLY = 50
+"""Part of the steps that holds all events where times are too small to be seconds, as in minutes."""
+
 NO_FOLDER = Rule(
     "data-missing",
     "a folder with {files}",
@@ -45,8 +48,8 @@ SHAPES = Rule("data-broken", "one of each per sample", "write as many times and 
 CLAIMED = Rule("data-broken", "{most} in a file of this size", "it may be damaged: get it again")
 EVENTS = Rule(
     "data-broken",
-    "as many finite times from 0 as units of 0 to {most}",
-    "write the events of each sample as two lists of one length",
+    "as many finite times from 0 as units of 0 to {most}, whole numbers",
+    "write the events of each sample as two lists of one length, and count the times from its start, the units from 0",
 )
 SECONDS = Rule(
     "data-times",
@@ -183,7 +186,7 @@ def read(path: Path, n_steps: int, step_s: float, n_channels: int) -> SpikeData:
             seconds; for large spikes that cannot be kept.
 
     Warns:
-        DataWarning: if most events are cut.
+        DataWarning: if most events are cut, or all are at the start of the steps.
     """
     cache = SpikeCache(path.stem, os.path.abspath(path), _state(path, n_steps, step_s, n_channels))
     found = cache.read(n_steps, n_channels)
@@ -284,7 +287,7 @@ class _EventFile:
 
 
 def _check_times(where: str, ends: NDArray[np.float64], n_steps: int, step_s: float) -> None:
-    """Raise InputError for times that are not seconds, warn where most are behind the last step.
+    """Raise InputError for times that are not seconds, warn where most are behind the last step or all at the start.
 
     Args:
         where: the file.
@@ -296,10 +299,14 @@ def _check_times(where: str, ends: NDArray[np.float64], n_steps: int, step_s: fl
     n_events, n_kept = int(ends[:, 0].sum()), int(ends[:, 1].sum())
     if ends.shape[0] and not NO_EVENTS.check(problems, n_events > 0, where, f"{len(ends)} samples, no event"):
         problems.raise_as(InputError)
-    if 2 * n_kept >= n_events:
-        return
     lasts = ends[ends[:, 0] > 0, 2]
     last = float(np.median(lasts))
+    if n_events and EARLY * lasts.max() < n_steps * step_s:
+        found = f"all {n_events} events are in the first {lasts.max():g} s of {n_steps * step_s:g} s"
+        problem = SECONDS.broken(where, found, n_steps=n_steps, step_ms=1000 * step_s, factor="")
+        warnings.warn(str(problem), DataWarning, stacklevel=2)
+    if 2 * n_kept >= n_events:
+        return
     factor = "" if last < FAR * n_steps * step_s else " (ms / 1e3)" if last < 1e5 else " (µs / 1e6)"
     found = f"{n_events - n_kept} of {n_events} events are behind the last step; samples end at {last:g} s (median)"
     problem = SECONDS.broken(where, found, n_steps=n_steps, step_ms=1000 * step_s, factor=factor)
@@ -325,10 +332,16 @@ def _bin(
     seconds = when.astype(np.float64) if fits else np.zeros(0)  # float16 overflows when it is scaled
     fits = fits and bool(np.all(np.isfinite(seconds))) and seconds.min(initial=0.0) >= 0
     fits = fits and (unit.size == 0 or 0 <= int(unit.min()) <= int(unit.max()) < N_UNITS)
-    found = f"{when.size} times, {unit.size} units, or values out of range"
+    found = f"{_range('times', when)}; {_range('units', unit)}"
     if not EVENTS.check(problems, fits, where, found, most=N_UNITS - 1):
         return 0, 0, 0.0
     step = np.minimum(seconds / step_s, n_steps).astype(np.int64)
     kept = step < n_steps
     out[step[kept], unit[kept].astype(np.int64) * n_channels // N_UNITS] = 1
     return when.size, int(kept.sum()), float(seconds.max(initial=0.0))
+
+
+def _range(name: str, values: NDArray[Any]) -> str:
+    """How many numbers of which type, from the least to the greatest."""
+    ends = f" from {values.min():g} to {values.max():g}" if values.size and values.dtype.kind in "fiu" else ""
+    return f"{values.size} {name} of {values.dtype}{ends}"
