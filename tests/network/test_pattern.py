@@ -245,6 +245,18 @@ def test_a_pruned_convolutions_dense_is_counted_by_hand(rng):
     assert figures["dense_bits"] == projection_bits(stored, sizes(fixed), profile).bits
 
 
+def test_the_dense_layer_never_fetches_less_than_the_sparse_one(rng):
+    """All spikes are at the places of most weights, whose fan-out is above the mean."""
+    fixed = integers(rng, 0.9)
+    first = fixed.projections[0]
+    spikes = np.zeros((1, 4, fixed.n_in), np.uint8)
+    spikes[..., first.weights.fan_out() == first.weights.fan_out().max()] = 1
+    assert first.weights.nnz < n_positions(first)
+    figures = estimate(fixed, simulate(fixed, spikes)).projections[0]
+    assert figures.synops_dense_per_step >= figures.synops_effective_per_step
+    assert n_positions(first) / fixed.n_in * spikes.sum() / 4 < figures.synops_effective_per_step
+
+
 def test_totals_alone_give_the_mean_fan_out_and_say_so(rng):
     fixed = integers(rng, 0.25)
     spikes = (rng.random((3, 10, fixed.n_in)) < 0.2).astype(np.uint8)

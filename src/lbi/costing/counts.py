@@ -77,7 +77,8 @@ def dense_synops(
 
     Returns:
         (n_samples, n_steps) counts in the source's own time, and whether they are exact: without a record, a pattern
-        of several fan-outs that is not the stored weights' own is counted by its mean fan-out.
+        of several fan-outs that is not the stored weights' own is counted by its mean fan-out, and by the stored
+        weights that the spikes reached if these are more.
     """
     counts, pattern = activity.projections[projection.name], projection.pattern
     spikes = activity.recorded.get((projection.source, "spikes"))
@@ -89,7 +90,7 @@ def dense_synops(
         fan_out = pattern.fan_out() if kept is None else pattern.fan_out()[kept.indices]
         parts = [sample.astype(np.int64) @ fan_out for sample in spikes]  # one by one: eight bytes a neuron
         return np.array(parts, dtype=np.int64).reshape(counts.events.shape), True
-    return counts.events * pattern.nnz // max(pattern.shape[1], 1), False
+    return np.maximum(counts.events * pattern.nnz // max(pattern.shape[1], 1), counts.synops), False
 
 
 @dataclass(frozen=True, eq=False)

@@ -372,7 +372,8 @@ class Estimate:
         ]
         if not self.exact_dense:
             found.append(
-                "Their dense SynOps are the events times the mean fan-out: no spikes per neuron were recorded."
+                "Their dense SynOps are the events times the mean fan-out, and the sparse ones if these are more: no spikes "
+                "per neuron were recorded."
             )
         return found
 
