@@ -72,9 +72,9 @@ LEFT_OVER = Rule(
 REMEDIES = {
     "max_pool": "pool with an average (torch.nn.AvgPool2d, torch.nn.functional.avg_pool2d), and train again",
     "convolution": "use Conv1d or Conv2d, without transposition",
-    "item": "keep Python's own decisions and numbers apart from the spikes",
-    "scalar": "keep Python's own decisions and numbers apart from the spikes",
-    "nonzero": "keep Python's own decisions and numbers apart from the spikes",
+    "item": "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns",
+    "scalar": "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns",
+    "nonzero": "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns",
     "relu": "take the activation out: the neurons behind it have their own threshold",
     "batch_norm": "train with track_running_stats=True",
     "_to_copy": "keep spikes as floats; in place of indices into an Embedding, give a Linear their one-hot spikes",
