@@ -10,7 +10,7 @@ Ways:
 - density: the density that "weights" ended with, of the same seed, given as ``--density`` without a budget.
 - bisection: the highest ``--density`` found to meet the budget, by bisection of its logarithm; the data set's preset density first.
 - activity=0: under the budget, without the penalty on firing rates.
-- one lambda: under the budget, λ the same for all weights (``price_updates=0``).
+- prices: under the budget, λ per weight by what its neuron costs (``price_updates=6``).
 - rows, columns: under the budget, also all inputs or all outputs of a neuron as groups.
 - neurons: under the budget, only the strongest neurons keep weights (``update_share=0.2``).
 - a number: that many hidden neurons under the budget.
@@ -43,8 +43,8 @@ from lbi.train.session.loop import Trainer, evaluate
 BISECTIONS = 4
 SETTINGS: dict[str, dict[str, Any]] = {
     "activity=0": {"activity": 0.0},
-    "one lambda": {"price_updates": 0},
-    "neurons": {"update_share": 0.2, "price_updates": 0},
+    "prices": {"price_updates": 6},
+    "neurons": {"update_share": 0.2},
     **{
         way: {"regularizer": "SparseGroupL1", "regularizer_options": {"over": way}}
         for way in ("rows", "columns")

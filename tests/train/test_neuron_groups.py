@@ -195,20 +195,18 @@ def test_what_an_update_costs_in_weights():
     assert control._price(Use(energy, 5.0, updates=0.5, n_updates=50), model) is None  # no weights left
 
 
-@pytest.mark.parametrize(
-    ("options", "priced"),
-    [
-        ({"budget": ["energy=12nJ"]}, 6.0),
-        ({"budget": ["energy=12nJ"], "price_updates": 0}, 0),
-        ({"budget": ["energy=12nJ"], "hidden": ("4c3", "p2", 16)}, 0),
-        ({"budget": ["energy=12nJ"], "regularizer": "GroupL1"}, 0),
-        ({"budget": ["synops=100"]}, 0),
-    ],
-)
-def test_weights_pay_for_updates_under_an_energy_budget(options, priced):
-    config = make_config("digits", None, {**options, "chip": "loihi1"})
-    assert config.price_updates == priced
-    assert make_config(None, None, {}, config.to_dict()) == config
+def test_prices_are_written_only_if_chosen():
+    options = {"budget": ["energy=12nJ"], "chip": "loihi1"}
+    assert "price_updates" not in make_config("digits", None, options).to_dict()
+    chosen = make_config("digits", None, {**options, "price_updates": 6})
+    assert make_config(None, None, {}, chosen.to_dict()) == chosen
+
+
+@pytest.mark.parametrize("options", [{"hidden": ("4c3", "p2", 16)}, {"regularizer": "GroupL1"}])
+def test_prices_with_shared_weights_or_groups_are_refused(options):
+    given = {"budget": ["energy=12nJ"], "chip": "loihi1", "price_updates": 2, **options}
+    with pytest.raises(UsageError, match="price_updates: 2; allowed: 0 without an energy budget"):
+        make_config("digits", None, given)
 
 
 def test_prices_without_an_energy_budget_are_refused():
@@ -237,7 +235,13 @@ def test_the_number_of_neurons_falls_to_what_the_share_pays():
 
 def test_a_run_keeps_the_neurons_that_its_energy_pays_and_resumes_bit_for_bit():
     digits = datasets.load("digits")
-    options = {"budget": ["energy=12nJ"], "chip": "loihi1", "epochs": 6, "update_share": 0.2}
+    options = {
+        "budget": ["energy=12nJ"],
+        "chip": "loihi1",
+        "epochs": 6,
+        "update_share": 0.2,
+        "price_updates": 6,
+    }
     config = make_config("digits", None, options)
     whole, checkpoints = Trainer(config, digits), {}
     whole.on_epoch = lambda trainer: checkpoints.update(

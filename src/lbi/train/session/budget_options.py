@@ -17,33 +17,23 @@ RATE_PENALTY = {"activity": 10.0, "rate_high": 0.05}
 
 BUDGETED = Rule("option", "adabreg or linbreg", "leave --optimizer at adabreg")
 SETTLED = Rule("option", "above 0 with a budget", "leave settle at its preset")
-PRICE_OF_UPDATES = 6.0
-"""Under an energy budget: how many times the cost of their neuron's update weights pay for (docs/results.md)."""
-
 PRICED = Rule(
     "option", "0 without an energy budget, with convolutions or pooling, and with groups", "leave it out"
 )
 SHARED = Rule("option", "1 without an energy budget, and with convolutions or pooling", "leave it out")
 
 
-def under_budget(asked: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+def under_budget(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that a budget brings along, unless they are chosen.
 
     Args:
         asked: options of the file and the command, among them ``budget``.
-        chosen: these and the presets.
 
     Returns:
         Option → value.
     """
-    names = _names(asked.get("budget", ()))
-    brought = (
-        dict(RATE_PENALTY) if names & set(COST_OF_SPIKES) and not RATE_PENALTY.keys() & asked.keys() else {}
-    )
-    priced = "energy" in names and _has_prices(chosen.get("hidden", ()), chosen.get("regularizer", "L1"))
-    return (
-        {"price_updates": PRICE_OF_UPDATES, **brought} if priced and "price_updates" not in asked else brought
-    )
+    spends = bool(_names(asked.get("budget", ())) & set(COST_OF_SPIKES))
+    return dict(RATE_PENALTY) if spends and not RATE_PENALTY.keys() & asked.keys() else {}
 
 
 def _has_prices(hidden: Any, regularizer: Any) -> bool:

@@ -441,7 +441,7 @@ def make_config(
     if "recurrent_delay" in asked or not chosen.get("recurrent_delay"):  # a preset's goes with its longest
         chosen["recurrent_delay_from"] = (given if recurrent else asked).get("recurrent_delay_from", 0)
     chosen["neuron_options"] = {**own_options, **given.get("neuron_options", {})}
-    chosen |= under_budget(asked, chosen)
+    chosen |= under_budget(asked)
     for whole, part in parts.items():
         chosen[whole] = {**chosen.get(whole, {}), **part}
     return TrainConfig(**chosen)
