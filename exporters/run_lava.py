@@ -46,7 +46,7 @@ if __name__ == "__main__" and (HERE / "lava.py").exists():  # first on the path,
 
 if __name__ == "__main__" and find_spec("lava") is None:
     raise SystemExit(
-        f"{sys.executable} has no Lava: pip install --no-deps --ignore-requires-python lava-nc==0.10.0, or run another Python"
+        f"{sys.executable} has no Lava: pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
     )
 
 from lava.magma.core.decorator import implements, requires, tag

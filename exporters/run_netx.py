@@ -19,8 +19,7 @@ import numpy as np
 
 if __name__ == "__main__" and find_spec("lava") is None:
     raise SystemExit(
-        f"{sys.executable} has no Lava: pip install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0,"
-        " or run another Python"
+        f"{sys.executable} has no Lava: pip install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0"
     )
 
 from lava.magma.core.run_conditions import RunSteps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -30,7 +31,13 @@ INDEX_FIX = "give a Linear one-hot spikes in place of indices into an Embedding"
 
 
 def traced(
-    model: nn.Module, places: Sites, shape: tuple[int, ...], way: Way, *, widen: bool = True
+    model: nn.Module,
+    places: Sites,
+    shape: tuple[int, ...],
+    way: Way,
+    *,
+    widen: bool = True,
+    substitutes: Iterator[float] | None = None,
 ) -> tuple[Tracing, list[Any], int, bool]:
     """A trace of the model, its outputs, the steps it took, and whether it takes as many as the input has.
 
@@ -40,6 +47,7 @@ def traced(
         shape: shape of one sample at one step.
         way: the calling convention.
         widen: whether the copy computes in float64.
+        substitutes: numbers in place of those that Python takes of spikes; None for these themselves.
 
     Returns:
         The trace.
@@ -48,7 +56,7 @@ def traced(
         NotThisWay: if the model fails, or if its neurons do not take one sample's steps.
     """
     for n_steps in TRACED_STEPS:
-        tracing = Tracing(model, places.initial, widen=widen)
+        tracing = Tracing(model, places.initial, widen=widen, substitutes=substitutes)
         x = _sample(shape, n_steps, way, widen)
         for step in range(n_steps):
             spikes = tracing.shadow.keep("input", lambda: Signal.spikes(INPUT, shape))

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lbi.errors import InputError, Rule, UsageError
-from lbi.importers.torch import proof, reading, registry
+from lbi.importers.torch import numbers, proof, reading, registry
 from lbi.importers.torch.attempt import FAILS, traced
 from lbi.importers.torch.chain import chained
 from lbi.importers.torch.copying import copy_to_run, unwrapped
@@ -121,6 +121,11 @@ def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
     if any(site.neurons.time_axis(site.module) == -1 for site in places):
         way = way._replace(one_by_one=True)  # a call's first axis holds the steps of all samples
     tracing, outputs, n_steps, free = traced(copy, places, shape, way)
+    numbers.note_used(
+        (tracing, outputs),
+        lambda others: traced(copy, places, shape, way, substitutes=others)[:2],
+        tracing.problems,
+    )
     sources = {type(module).__module__.split(".")[0] for module in copy.modules()}
     meta = {"source": sorted(sources & {*registry.FRAMEWORKS, "torch"})}
     with session_of(places, tracing, tracing):  # readers run modules inside neurons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -86,7 +87,17 @@ def signal_of(group: Group, problems: Problems) -> Signal:
     return last.reshaped(group.in_shape)
 
 
-def _same(signal: Signal, last: Signal, step: int) -> bool:
+def same_signal(signal: Signal, other: Signal) -> bool:
+    """True for equal weights of the same sources, and equal constants.
+
+    Args:
+        signal: a signal.
+        other: another one.
+    """
+    return signal.shape == other.shape and _same(signal, other, math.inf)
+
+
+def _same(signal: Signal, last: Signal, step: float) -> bool:
     """True if an early step's signal equals the last one's, except for spikes from before the start."""
     expected = {(t.source, t.delay): t.matrix for t in last.terms if t.delay <= step}
     found = {(t.source, t.delay): t.matrix for t in signal.terms}

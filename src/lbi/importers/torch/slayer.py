@@ -21,7 +21,7 @@ from torch import nn
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch import proof
+from lbi.importers.torch import numbers, proof
 from lbi.importers.torch.attempt import traced
 from lbi.importers.torch.copying import copy_to_run
 from lbi.importers.torch.layer import Layer, Neurons, Outputs
@@ -122,6 +122,11 @@ def from_slayer(model: nn.Module, input_shape: tuple[int, ...]) -> FixedNetwork:
     except NotThisWay as refusal:
         raise InputError(*unknown, refusal.problem) from refusal
     problems = Problems([*unknown, *tracing.problems])
+    numbers.note_used(
+        (tracing, outputs),
+        lambda others: traced(copy, places, input_shape, way, widen=False, substitutes=others)[:2],
+        problems,
+    )
     _check_chain(tracing, problems)
     read = read_at(tracing, outputs, problems)
     if read is not None and read.group is not tracing.groups[-1]:

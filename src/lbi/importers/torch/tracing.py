@@ -7,6 +7,7 @@ reported with their place in the source, and their results are not followed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from lbi.importers.torch import layers, registry
 from lbi.importers.torch.initial import InitialState, Writes
 from lbi.importers.torch.layer import Outputs, feature_shape
 from lbi.importers.torch.operations import RULES, VALUE_FREE, tracked
+from lbi.importers.torch.remedies import elsewhere, remedy
 from lbi.importers.torch.running import (
     Place,
     Site,
@@ -69,27 +71,6 @@ LEFT_OVER = Rule(
     "reset the model before the import: set that attribute to zeros or None",
 )
 
-REMEDIES = {
-    "max_pool": "pool with an average (torch.nn.AvgPool2d, torch.nn.functional.avg_pool2d), and train again",
-    "convolution": "use Conv1d or Conv2d, without transposition",
-    "item": "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns",
-    "scalar": "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns",
-    "nonzero": "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns",
-    "relu": "take the activation out: the neurons behind it have their own threshold",
-    "batch_norm": "train with track_running_stats=True",
-    "_to_copy": "keep spikes as floats; in place of indices into an Embedding, give a Linear their one-hot spikes",
-    "norm": "train with BatchNorm, which is folded into the weights",
-}
-"""Part of an operation's name → the fix."""
-
-NEURON_FIX = "use a neuron that is known ({allowed})"
-MAXIMUM_FIX = (
-    "if it is the maximum over the steps: return the voltages of all steps, and set the imported network's readout to"
-    " membrane_max; within a step, pool with an average"
-)
-OTHER_FIX = "do it before the first layer, behind the last one, or leave it out"
-
-
 KEEP_VALUES = {"detach", "requires_grad", "set", "squeeze", "unsqueeze", "t", "transpose", "as_strided"}
 """Operations in place, without their underscore, that leave every number where it is in memory."""
 
@@ -134,8 +115,17 @@ class Group:
 class Tracing(Widened):
     """Session that traces; also the mode in which the model's operations run."""
 
-    def __init__(self, model: nn.Module, initial: InitialState | None = None, *, widen: bool = True) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        initial: InitialState | None = None,
+        *,
+        widen: bool = True,
+        substitutes: Iterator[float] | None = None,
+    ) -> None:
         super().__init__(widen=widen)
+        self.taken: list[Problem] = []
+        self._substitutes = substitutes
         self.shadow = Shadow()
         self.problems = Problems()
         self.groups: list[Group] = []
@@ -162,9 +152,21 @@ class Tracing(Widened):
         if func._schema.is_mutable:
             return self._mutate(func, args, kwargs, numbers)
         out = func(*args, **kwargs)
+        if numbers and func._schema.name == "aten::_local_scalar_dense":
+            return self._take(func, out)
         if numbers:
             self._follow(func, out, args, kwargs, tensors, numbers)
         return out
+
+    def _take(self, func: Any, number: bool | float) -> bool | float:
+        """Note that Python takes a number, and hand out a substitute in its place if there are some."""
+        problem = self._problem(func)
+        if problem is not None:
+            self.taken.append(problem)
+        if self._substitutes is None:
+            return number
+        other = next(self._substitutes)
+        return number if math.isnan(other) and not isinstance(number, float) else type(number)(other)
 
     def _follow(
         self, func: Any, out: Any, args: Any, kwargs: Any, tensors: list[Tensor], numbers: list[Tensor]
@@ -234,18 +236,24 @@ class Tracing(Widened):
 
     def _report(self, func: Any, held: str = "") -> None:
         """Note an operation without a rule, once per place; ``held`` is the attribute that it changes."""
+        problem = self._problem(func, held)
+        if problem is not None:
+            self.problems.note(problem)
+
+    def _problem(self, func: Any, held: str = "") -> Problem | None:
+        """What is wrong with an operation without a rule; None where it was found before."""
         here = place()
-        operation = func._schema.name.split("::")[1]
+        operation = func._schema.name.split("::")[1].replace("_local_scalar_dense", "item")
         library = here.of_library or registry.derived_from(here.module)
         key = ("", self._path(here.module)) if library else (here.source, operation)
         if key in self._reported:
-            return
+            return None
         self._reported.add(key)
-        self.problems.note(self._refusal(here, operation, held or "spikes or currents"))
+        return self._refusal(here, operation, held or "spikes or currents")
 
     def _refusal(self, here: Place, operation: str, what: str) -> Problem:
         module = self._seen_by_users(here.module)
-        fix = next((fix for part, fix in REMEDIES.items() if part in operation), OTHER_FIX)
+        fix = remedy(operation)
         kind = (
             "" if module is None else f"{type(module).__module__.split('.')[0]}.{type(module).__qualname__}"
         )
@@ -258,17 +266,14 @@ class Tracing(Widened):
                 self._where(module), found, allowed=registry.known(), fix=f"use {base}"
             )
         if here.of_library and module is not None:
-            fix = fix if fix != OTHER_FIX and _is_layer(module) else "replace it, and train again"
+            fix = fix if fix and _is_layer(module) else "replace it, and train again"
             found = f"{kind} cannot be taken over ({operation}{at})"
             allowed = f"torch.nn's {', '.join(layers.KNOWN)}" if _is_layer(module) else registry.known()
             return UNKNOWN_MODULE.broken(self._where(module), found, allowed=allowed, fix=fix)
-        if fix == OTHER_FIX and operation in ("gt", "ge", "lt", "le", "heaviside", "sign", "where"):
-            fix = NEURON_FIX.format(allowed=registry.known())
-        if fix == OTHER_FIX and operation in ("max", "amax"):
-            fix = MAXIMUM_FIX
         where = here.source or self._where(module)
         inside = f", in {self._where(module)}" if module is not None and here.source else ""
-        return UNTRACEABLE.broken(where, f"{operation} of {what} cannot be followed{inside}", fix=fix)
+        found = f"{operation} of {what} cannot be followed{inside}"
+        return UNTRACEABLE.broken(where, found, fix=fix or elsewhere(operation))
 
     def _seen_by_users(self, module: Any) -> Any:
         """The module, or the neuron of which it is a part: its surrogate gradient, or the RNN in snnTorch's neurons."""

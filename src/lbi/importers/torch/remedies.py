@@ -1,0 +1,45 @@
+"""What to do about operations that cannot be followed."""
+
+from __future__ import annotations
+
+from lbi.importers.torch import registry
+
+REMEDIES = {
+    "max_pool": "pool with an average (torch.nn.AvgPool2d, torch.nn.functional.avg_pool2d), and train again",
+    "convolution": "use Conv1d or Conv2d, without transposition",
+    "item": "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns",
+    "scalar": "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns",
+    "nonzero": "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns",
+    "relu": "take the activation out: the neurons behind it have their own threshold",
+    "batch_norm": "train with track_running_stats=True",
+    "_to_copy": "keep spikes as floats; in place of indices into an Embedding, give a Linear their one-hot spikes",
+    "norm": "train with BatchNorm, which is folded into the weights",
+}
+"""Part of an operation's name → the fix."""
+
+NEURON_FIX = "use a neuron that is known ({allowed})"
+MAXIMUM_FIX = (
+    "if it is the maximum over the steps: return the voltages of all steps, and set the imported network's readout to"
+    " membrane_max; within a step, pool with an average"
+)
+OTHER_FIX = "do it before the first layer, behind the last one, or leave it out"
+
+
+def remedy(operation: str) -> str:
+    """The fix for an operation by its name; empty if none is known.
+
+    Args:
+        operation: name of an ATen operation.
+    """
+    return next((fix for part, fix in REMEDIES.items() if part in operation), "")
+
+
+def elsewhere(operation: str) -> str:
+    """The fix for any other operation outside of layers: where its result could come from instead.
+
+    Args:
+        operation: name of an ATen operation.
+    """
+    if operation in ("gt", "ge", "lt", "le", "heaviside", "sign", "where"):
+        return NEURON_FIX.format(allowed=registry.known())
+    return MAXIMUM_FIX if operation in ("max", "amax") else OTHER_FIX
