@@ -45,9 +45,7 @@ if __name__ == "__main__" and (HERE / "lava.py").exists():  # first on the path,
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE]
 
 if __name__ == "__main__" and find_spec("lava") is None:
-    raise SystemExit(
-        f"{sys.executable} has no Lava: pip install --no-deps --ignore-requires-python lava-nc==0.10.0"
-    )
+    raise SystemExit("Lava is missing: pip install --no-deps --ignore-requires-python lava-nc==0.10.0")
 
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel

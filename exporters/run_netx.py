@@ -10,7 +10,6 @@ flight in recurrent and delayed synapses, so Lava's own Reset does.
 from __future__ import annotations
 
 import argparse
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 
 if __name__ == "__main__" and find_spec("lava") is None:
     raise SystemExit(
-        f"{sys.executable} has no Lava: pip install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0"
+        "Lava is missing: pip install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0"
     )
 
 from lava.magma.core.run_conditions import RunSteps
