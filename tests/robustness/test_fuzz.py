@@ -246,6 +246,16 @@ def model():
     return content, load
 
 
+@pytest.mark.parametrize("name", ["dataset", "data", "teacher", "chip"])
+def test_paths_with_null_characters(name):
+    from lbi.train.session.config import make_config
+
+    with pytest.raises(
+        UsageError, match=rf"option: {name}: 'a\\x00b.npz'; allowed: a name or path without null"
+    ):
+        make_config(None, None, {"budget": ["cores=1"], "chip": "loihi1", name: "a\0b.npz"})
+
+
 def test_a_configuration_of_terabytes(model):
     content, load = model
     content["config"]["populations"][0]["n"] = 2**31

@@ -66,6 +66,7 @@ PER_LAYER = Rule("option", "uniform or erdos_renyi: these methods keep the numbe
 LATER = Rule("option", "a share of the epochs below shrink ({shrink})")
 FEEDBACK = Rule("option", "0 without recurrence", "add --recurrent")
 SHORTEST = Rule("option", "0 to recurrent_delay ({last})", "set recurrent_delay, with --recurrent")
+PATH = Rule("option", "a name or path without null characters")
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
 
@@ -253,6 +254,8 @@ class TrainConfig:
             except UsageError as error:
                 problems.take(error)
             check_budget(self, problems)
+            for name in ("dataset", "data", "teacher", "chip"):
+                PATH.check(problems, "\0" not in (getattr(self, name) or ""), name, repr(getattr(self, name)))
             n = len(self.current_decay)
             ranked = self.layer_densities != "global" or self.optimizer not in ("set", "rigl", "deepr")
             PER_LAYER.check(problems, ranked, "layer_densities", f"'global' with {self.optimizer}")
