@@ -18,7 +18,7 @@ from support.fuzz.readers import READERS
 
 import lbi
 from lbi import datasets
-from lbi.errors import InputError, Problem
+from lbi.errors import InputError, Problem, UsageError
 from lbi.files.spikes_npz import load_spikes
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of other packages, on damaged input
