@@ -99,13 +99,20 @@ def test_a_reset_within_a_sample_is_refused(at):
         from_torch(Resetting(list, at), (12,))
 
 
-@pytest.mark.parametrize(
-    "order", [lambda x: x.flip(0), lambda x: x[::2]], ids=["from the end", "every second"]
-)
-def test_another_order_of_steps_is_refused(order):
-    """Were the reset without effect on the copy that runs, one call per step would seem to be the convention."""
-    with pytest.raises(InputError):
-        from_torch(Resetting(order), (12,))
+ORDERS = {
+    "from the end": lambda x: x.flip(0),
+    "every second": lambda x: x[::2],
+    "the last one first": lambda x: x.roll(1, 0),
+    "twice": lambda x: torch.cat([x, x]),
+}
+
+
+@pytest.mark.parametrize("at", [0, None], ids=["reset in forward", "reset outside"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_another_order_of_steps_is_refused(order, at):
+    """A sample of one step has no order: called once per step, the loop would seem to be another network."""
+    with pytest.raises(InputError, match=r"^call: "):
+        from_torch(Resetting(ORDERS[order], at), (12,))
 
 
 def test_the_import_resets_no_other_neurons():

@@ -127,6 +127,35 @@ def _follows(model: nn.Module, places: Sites, x: torch.Tensor, way: Way, tracing
     return counting.n_steps == len(tracing.groups) * x.shape[1]
 
 
+def loops_over_samples(
+    model: nn.Module, places: Sites, shape: tuple[int, ...], way: Way, *, widen: bool = True
+) -> bool:
+    """Whether the neurons take more steps of several samples than of one: the loop is meant to be over time.
+
+    Args:
+        model: the copy to run.
+        places: its neuron modules.
+        shape: shape of one sample at one step.
+        way: the calling convention.
+        widen: whether the copy computes in float64.
+
+    Returns:
+        True for such a loop; False also for a model that fails on several samples.
+    """
+    n_taken = []
+    for n_samples in (1, TRACED_STEPS[0]):
+        counting = _Counting()
+        x = random_input(shape, torch.full((n_samples,), 0.5), TRACED_STEPS[0], 0, way.static)
+        forget(places)
+        try:
+            with session_of(places, counting, Widened(widen=widen)):
+                way.call(model, x if widen else x.float())
+        except Exception:  # the model's code may raise any exception
+            return False
+        n_taken.append(counting.n_steps)
+    return n_taken[1] > n_taken[0]
+
+
 def failed(model: nn.Module, error: Exception, shape: tuple[int, ...], tracing: Tracing) -> NotThisWay:
     """The problem for an exception of the model's code, with its place.
 

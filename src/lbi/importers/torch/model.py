@@ -16,7 +16,7 @@ from torch import nn
 
 from lbi.errors import InputError, Rule, UsageError
 from lbi.importers.torch import numbers, proof, reading, registry
-from lbi.importers.torch.attempt import FAILS, traced
+from lbi.importers.torch.attempt import FAILS, loops_over_samples, traced
 from lbi.importers.torch.chain import chained
 from lbi.importers.torch.copying import copy_to_run, unwrapped
 from lbi.importers.torch.running import session_of, sites
@@ -29,6 +29,10 @@ INPUT_SHAPE = Rule(
     "input-shape",
     "sizes of at least 1, of one sample in one step, without batch and time",
     "pass a tuple such as (64,) or (1, 28, 28)",
+)
+
+IN_ORDER = Rule(
+    "call", "one call per step, or every step of a sample once, in order", "loop over the steps as they come"
 )
 
 WRAP = "wrap them: torch.nn.Sequential(*modules)"
@@ -61,16 +65,12 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
 
         return from_slayer(model, shape)
     refusals: list[tuple[tuple[int, int], Exception]] = []
-    in_one_call = False  # a loop over time also takes samples of one step, but is not meant to
     for way in WAYS:
-        if way.by_step and in_one_call:
-            continue
         try:
             return _read(model, shape, way)
         except NotThisWay as refusal:
             refusals.append(((0 if refusal.problem.code == FAILS.code else 1, refusal.progress), refusal))
-        except InputError as refusal:  # the neurons took all steps
-            in_one_call = True
+        except InputError as refusal:
             proven = any(problem.code == proof.NOT_AS_IT_RUNS.code for problem in refusal.problems)
             refusals.append(((3 if proven else 2, 0), refusal))
     raise _best(refusals)
@@ -138,6 +138,9 @@ def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
         except (
             NotThisWay
         ) as refusal:  # several samples fail where a model holds one, in a buffer of shape (1, n)
+            if not turn.one_by_one and loops_over_samples(copy, places, shape, way, widen=tracing.widen):
+                found = "loops over the first axis of its input, and not over all steps in their order"
+                raise InputError(IN_ORDER.broken("model", found)) from refusal
             failure = InputError(refusal.problem)  # the trace was complete: it is the model's convention
         else:
             return network

@@ -36,14 +36,12 @@ class Way(NamedTuple):
         call: function of (model, input (samples, steps, …)) that returns the outputs.
         static: True if one input is used for all steps.
         one_by_one: True if samples run separately.
-        by_step: True if each step is a call.
     """
 
     name: str
     call: Callable[[nn.Module, Tensor], list[Any]]
     static: bool = False
     one_by_one: bool = False
-    by_step: bool = False
 
 
 def _once(model: nn.Module, x: Tensor, n_steps: int) -> list[Any]:
@@ -104,7 +102,7 @@ WAYS = (
     Way("all steps, time first", _time_first),
     Way("all steps, batch first", _batch_first),
     Way("all steps of a sample as a batch", _flattened, one_by_one=True),
-    Way("one call per step", _steps, by_step=True),
+    Way("one call per step", _steps),
     Way("one input for all steps", _static, static=True),
     Way("all steps, time last", _time_last),
 )
