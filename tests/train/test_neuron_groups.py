@@ -19,11 +19,13 @@ from lbi import datasets  # noqa: E402
 from lbi.costing.budget import Budget, Limit, Use  # noqa: E402
 from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.train import L1, AdaBreg, LinBreg  # noqa: E402
+from lbi.train.layers.model import SpikingNetwork  # noqa: E402
 from lbi.train.optim.neuron_groups import Population, keep, set_prices  # noqa: E402
 from lbi.train.optim.priced import PricedL1  # noqa: E402
 from lbi.train.session.budget_control import BudgetController, as_network  # noqa: E402
 from lbi.train.session.config import make_config  # noqa: E402
 from lbi.train.session.loop import Trainer  # noqa: E402
+from lbi.train.session.setup import make_optimizer  # noqa: E402
 
 
 def two_hidden(rng, n=(6, 5), n_in=4, n_out=3):
@@ -212,6 +214,16 @@ def test_prices_with_shared_weights_or_groups_are_refused(options):
 def test_prices_without_an_energy_budget_are_refused():
     with pytest.raises(UsageError, match="price_updates: 2; allowed: 0 without an energy budget"):
         make_config("digits", None, {"budget": ["synops=100"], "chip": "loihi1", "price_updates": 2})
+
+
+def test_prices_keep_the_options_of_the_regularizer():
+    options = {"elastic": 0.25, "nonneg": True}
+    given = {"budget": ["energy=12nJ"], "chip": "loihi1", "price_updates": 2, "regularizer_options": options}
+    config = make_config("digits", None, given)
+    model = SpikingNetwork(config.model((64,), 10))
+    regularizers = [group["reg"] for group in make_optimizer(config, model).param_groups]
+    priced = [(reg.elastic, reg.nonneg) for reg in regularizers if isinstance(reg, PricedL1)]
+    assert priced == [(0.25, True)] * 2
 
 
 def test_the_number_of_neurons_falls_to_what_the_share_pays():

@@ -42,7 +42,8 @@ def make_optimizer(
         generator = torch.Generator().manual_seed(config.seed)
         sparse_init_(model, config.initial_density, generator)
     if config.price_updates > 0:
-        optimizer = choice.of(param_groups(model, PricedL1(config.lamda), per_layer=True), config)
+        priced = PricedL1(config.lamda, **config.regularizer_options)
+        optimizer = choice.of(param_groups(model, priced, per_layer=True), config)
         set_prices(hidden_groups(model), optimizer, 0.0)
         return optimizer
     regularizer = Regularizer.named(config.regularizer, config.lamda, config.regularizer_options)
