@@ -150,7 +150,7 @@ def test_every_export_is_held_to_the_budget(exported):
 def test_a_wrong_budget_is_refused_before_anything_runs(exported):
     done = run(exported, "--budget", "energy=1", "--budget", "speed=3", "--html", exported / "r.html")
     assert done.exit_code == 2
-    assert "budget-value: --budget energy=1" in done.stderr or "budget-unit: --budget energy=1" in done.stderr
+    assert "budget-unit: --budget energy=1: no unit; allowed: pJ, nJ, uJ, µJ; fix: write one" in done.stderr
     assert "budget-name: --budget speed=3: 'speed'" in done.stderr
     assert not (exported / "r.html").exists()
 

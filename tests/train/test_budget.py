@@ -70,6 +70,18 @@ def test_all_that_is_wrong_is_named_at_once():
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("energy=40", "no unit; allowed: pJ, .*fix: write one behind the number"),
+        ("cores=1KiB", "'KiB'; allowed: none: a plain number; fix: leave it out: cores=1"),
+    ],
+)
+def test_a_wrong_unit_is_answered_with_what_to_write(text, fix):
+    with pytest.raises(UsageError, match=f"{fix}$"):
+        Budget.read((text,), "loihi1")
+
+
 def test_a_chip_alone_and_a_dense_optimizer_are_refused():
     with pytest.raises(UsageError, match="no --chip without --budget"):
         make_config("digits", None, {"chip": "loihi1"})

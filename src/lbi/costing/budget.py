@@ -29,7 +29,7 @@ EXAMPLES = "cores=1, memory=64KiB, synops=1200, energy=40nJ or energy=40nJ@COSTS
 
 SHAPE = Rule("budget", f"NAME=VALUE such as {EXAMPLES}")
 NAME = Rule("budget-name", "{names}")
-UNIT = Rule("budget-unit", "{units}", "write the unit behind the number")
+UNIT = Rule("budget-unit", "{units}", "{fix}")
 VALUE = Rule("budget-value", "a finite number above 0")
 ONCE = Rule("budget-name", "each name once")
 COSTS = Rule("budget-costs", "{names}", "name one: energy=40nJ@NAME")
@@ -252,8 +252,10 @@ def _limit(text: str, profile: HardwareProfile, problems: Problems) -> Limit | N
     name, unit, costs = match["name"], match["unit"], match["costs"] or ""
     if not NAME.check(problems, name in UNITS, where, repr(name), names=", ".join(UNITS)):
         return None
-    units = ", ".join(filter(None, UNITS[name])) or "none: a plain number"
-    holds = UNIT.check(problems, unit in UNITS[name], where, repr(unit) if unit else "no unit", units=units)
+    units = ", ".join(filter(None, UNITS[name]))
+    fix = "write one behind the number" if units else f"leave it out: {name}={match['value']}"
+    found, units = repr(unit) if unit else "no unit", units or "none: a plain number"
+    holds = UNIT.check(problems, unit in UNITS[name], where, found, units=units, fix=fix)
     try:
         value = float(match["value"])
     except ValueError:

@@ -18,9 +18,15 @@ RATE_PENALTY = {"activity": 10.0, "rate_high": 0.05}
 BUDGETED = Rule("option", "adabreg or linbreg", "leave --optimizer at adabreg")
 SETTLED = Rule("option", "above 0 with a budget", "leave settle at its preset")
 PRICED = Rule(
-    "option", "0 without an energy budget, with convolutions or pooling, and with groups", "leave it out"
+    "option",
+    "0 without an energy budget, with convolutions or pooling, and with groups",
+    "leave it out; with --from a run that has it, set it to 0",
 )
-SHARED = Rule("option", "1 without an energy budget, and with convolutions or pooling", "leave it out")
+SHARED = Rule(
+    "option",
+    "1 without an energy budget, and with convolutions or pooling",
+    "leave it out; with --from a run that has it, set it to 1",
+)
 
 
 def under_budget(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,11 +40,6 @@ def under_budget(asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     spends = bool(_names(asked.get("budget", ())) & set(COST_OF_SPIKES))
     return dict(RATE_PENALTY) if spends and not RATE_PENALTY.keys() & asked.keys() else {}
-
-
-def _has_prices(hidden: Any, regularizer: Any) -> bool:
-    """Whether the weights of a network can pay for the updates of their neurons."""
-    return regularizer == "L1" and all(isinstance(layer, int) for layer in hidden)
 
 
 def check_budget(config: Any, problems: Problems) -> None:
@@ -55,11 +56,11 @@ def check_budget(config: Any, problems: Problems) -> None:
     sparse = not config.budget or OPTIMIZERS[config.optimizer].sparse
     BUDGETED.check(problems, sparse, "budget", f"with {config.optimizer!r}")
     SETTLED.check(problems, not config.budget or config.settle > 0, "settle", "0 with a budget")
-    single = all(isinstance(layer, int) for layer in config.hidden)
-    shares = config.update_share == 1 or (single and "energy" in _names(config.budget))
-    priced = "energy" in _names(config.budget) and _has_prices(config.hidden, config.regularizer)
+    dense = all(isinstance(layer, int) for layer in config.hidden)  # no weights that neurons share
+    counted = dense and "energy" in _names(config.budget)
+    priced = counted and config.regularizer == "L1"
     PRICED.check(problems, priced or config.price_updates == 0, "price_updates", config.price_updates)
-    SHARED.check(problems, shares, "update_share", config.update_share)
+    SHARED.check(problems, counted or config.update_share == 1, "update_share", config.update_share)
 
 
 def _names(budget: Any) -> set[str]:
