@@ -8,7 +8,7 @@ Ways:
 
 - weights: ``lbi-train --budget`` as it is, single weights vanish.
 - density: the density that "weights" ended with, of the same seed, given as ``--density`` without a budget.
-- bisection: the highest ``--density`` found to meet the budget, by bisection of its logarithm; the data set's preset density first.
+- bisection: the highest ``--density`` found to meet the budget, by bisection of its logarithm; 0.1 first.
 - activity=0: under the budget, without the penalty on firing rates.
 - prices: under the budget, λ per weight by what its neuron costs (``price_updates=6``).
 - rows, columns: under the budget, also all inputs or all outputs of a neuron as groups.
