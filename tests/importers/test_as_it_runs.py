@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import fuzz_models
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from support import peers
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import weight_norm
 
 from lbi.errors import InputError
 from lbi.importers import from_torch
@@ -131,6 +134,28 @@ def test_wrapped_states_fit_the_model(name, lif):
     saved._fill(model, saved._state(content, "state.pt"), "state.pt")
     tolerance = 2.0**-7 if name == "bfloat16" else 0.0
     assert torch.allclose(model[0].weight, expected["0.weight"], rtol=tolerance, atol=0.0)
+
+
+@pytest.mark.parametrize("fold", [prune.identity, lambda layer, name: weight_norm(layer)])
+@pytest.mark.parametrize("prefix", ["", "student."])
+def test_states_of_which_every_name_is_pruned_or_normalized(prefix, fold):
+    """Without biases no name is the model's own, and all begin with that of its container."""
+    layers = nn.Sequential(nn.Linear(4, 3, bias=False), nn.Sequential(), nn.Linear(3, 2, bias=False))
+    model, found = nn.ModuleDict({"layers": layers}), nn.ModuleDict({"layers": deepcopy(layers)})
+    for layer in found["layers"][::2]:
+        layer.weight.data += 1
+        fold(layer, "weight")
+    saved._fill(model, {prefix + key: value for key, value in found.state_dict().items()}, "state.pt")
+    torch.testing.assert_close(layers[2].weight, found["layers"][2].weight)
+
+
+def test_names_of_another_model_are_reported_as_they_are_in_the_file(lif):
+    with pytest.raises(InputError, match=r"state-unknown: state\.pt: has 'fc\.bias', 'fc\.weight'"):
+        saved._fill(
+            nn.Sequential(nn.Linear(4, 3), lif()),
+            nn.ModuleDict({"fc": nn.Linear(4, 3)}).state_dict(),
+            "state.pt",
+        )
 
 
 def test_what_a_wrapper_adds_to_a_state_is_named_alone(lif):

@@ -219,20 +219,21 @@ def _without_wrappers(state: dict[str, Tensor], wanted: set[str], where: str) ->
     """
     if "n_averaged" in state and "n_averaged" not in wanted:
         state = {name: value for name, value in state.items() if name != "n_averaged"}
-    while state and not wanted & set(state):
+    own = state
+    while state and not wanted & {*state, *model_pt.fold(state)}:
         first = {name[: name.find(".") + 1] for name in state}
         if len(first) > 1 or "" in first:
             break
         state = {name.partition(".")[2]: value for name, value in state.items()}
     needed = sorted(name for name in wanted if not name.endswith((*NEW_BUFFERS, COUNT)))
-    if not needed or wanted & set(state):
+    if not needed or wanted & {*state, *model_pt.fold(state)}:
         return state
     ends = [name.removesuffix(needed[0]) for name in state if name.endswith(f".{needed[0]}")]
     prefixes = [prefix for prefix in ends if all(prefix + name in state for name in needed)]
     if len(prefixes) > 1:
         found = f"holds several, under {' and '.join(map(repr, prefixes))}"
         raise InputError(STATES.broken(where, found, prefix=prefixes[0]))
-    return {name.removeprefix(prefix): state[name] for prefix in prefixes for name in state} or state
+    return {name.removeprefix(prefix): state[name] for prefix in prefixes for name in state} or own
 
 
 def _up_to_date(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
