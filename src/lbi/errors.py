@@ -2,7 +2,7 @@
 
 A check collects every ``Problem`` and raises once; a ``Rule`` is the fixed part of a check, written once.
 Each error class carries the exit code of the commands (2 usage, 3 invalid or unsupported input, 4 verification
-failed, 5 backend failed, 6 does not fit the chip).
+failed, 5 backend failed, 6 does not fit the chip or a budget).
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class MissingPackageError(BackendError, ImportError):
 
 
 class FitError(LbiError, ValueError):
-    """The network does not fit the chip."""
+    """The network does not fit the chip, or exceeds a budget."""
 
     exit_code = 6
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Exit codes: 0 ok · 1 internal error · 2 usage · 3 invalid or unsupported input · "
-    "4 verification failed · 5 backend failed, absent or timed out · 6 does not fit the chip · 130 interrupted."
+    "4 verification failed · 5 backend failed, absent or timed out · 6 does not fit the chip or a budget · 130 interrupted."
 )
 
 
