@@ -249,6 +249,11 @@ def test_events_that_are_all_at_the_start_are_a_warning_with_counts(seconds, shd
     assert not data.spikes[:, 2:].any()
 
 
+def test_a_split_without_a_sample_has_no_times_to_warn_of(shd):
+    shd_file(shd / "shd_train.h5", [])
+    assert datasets.load("shd", shd).train.spikes.shape[0] == 0
+
+
 def test_a_split_without_an_event_is_refused(shd):
     shd_file(shd / "shd_train.h5", [([], [], 0), ([], [], 1)])
     with pytest.raises(InputError, match=r"data-empty: .*2 samples, no event"):

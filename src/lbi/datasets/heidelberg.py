@@ -299,9 +299,11 @@ def _check_times(where: str, ends: NDArray[np.float64], n_steps: int, step_s: fl
     n_events, n_kept = int(ends[:, 0].sum()), int(ends[:, 1].sum())
     if ends.shape[0] and not NO_EVENTS.check(problems, n_events > 0, where, f"{len(ends)} samples, no event"):
         problems.raise_as(InputError)
+    if n_events == 0:
+        return
     lasts = ends[ends[:, 0] > 0, 2]
     last = float(np.median(lasts))
-    if n_events and EARLY * lasts.max() < n_steps * step_s:
+    if EARLY * lasts.max() < n_steps * step_s:
         found = f"all {n_events} events are in the first {lasts.max():g} s of {n_steps * step_s:g} s"
         problem = SECONDS.broken(where, found, n_steps=n_steps, step_ms=1000 * step_s, factor="")
         warnings.warn(str(problem), DataWarning, stacklevel=2)
