@@ -133,6 +133,15 @@ def test_a_budget_is_held_against_the_deployed_network(exported):
     assert "budget  cores 1 of 1, met" in shown.stdout
 
 
+def test_without_input_a_budget_is_held_against_the_worst_case(exported):
+    """Every input and neuron spikes in every step: all 5 synapses of the network are fetched."""
+    page = exported / "r.html"
+    done = run(exported, "--budget", "synops=5", "--html", page, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["limits"]["synops"]["used"] == 5
+    assert "In the worst case, without input" in page.read_text(encoding="utf-8")
+
+
 def test_a_budget_that_is_met_exits_0(exported):
     done = run(exported, "--spikes", exported / "in.npz", "--budget", "synops=2", "--json")
     assert done.exit_code == 0, done.output

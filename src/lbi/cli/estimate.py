@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lbi.costing.budget import Budget, Use
+    from lbi.costing.budget import Budget
     from lbi.costing.recorded_budget import RecordedUse
     from lbi.costing.report.trace import TraceWriter
     from lbi.costing.result import Estimate
@@ -121,17 +121,20 @@ def main(
     budgets = _budgets(budget, networks, chip)
     estimates = _estimate(exports, networks, chip, data, what, trace, show=not (as_json or quiet))
     names = _names(exports)
-    uses = [own.uses(estimate.sparse) for own, estimate in zip(budgets, estimates, strict=True)]
+    uses = [
+        tuple(use.recorded() for use in own.uses(estimate.sparse))
+        for own, estimate in zip(budgets, estimates, strict=True)
+    ]
     if html is not None:
         from lbi.costing.report.html import write_report
 
-        write_report(html, estimates, names, _recorded(uses))
+        write_report(html, estimates, names, uses)
     if as_json:
         emit_json(_record(estimates, names, uses))
     elif not quiet:
         from lbi.cli.estimate_table import show
 
-        show(console(), estimates, names, _recorded(uses))
+        show(console(), estimates, names, uses)
     _check_budget(exports, estimates, uses)
 
 
@@ -200,26 +203,17 @@ def _budgets(texts: tuple[str, ...], networks: list[FixedNetwork], chip: str | N
     return [Budget.of(texts, load_profile(chip or network.chip)) for network in networks]
 
 
-def _recorded(uses: list[tuple[Use, ...]]) -> list[tuple[RecordedUse, ...]]:
-    """Uses in the form of those that a network's file records."""
-    from lbi.costing.recorded_budget import read_use
-
-    return [
-        tuple(found for use in own if (found := read_use(use.limit.name, use.to_dict())) is not None)
-        for own in uses
-    ]
-
-
-def _check_budget(paths: tuple[Path, ...], estimates: list[Estimate], uses: list[tuple[Use, ...]]) -> None:
+def _check_budget(
+    paths: tuple[Path, ...], estimates: list[Estimate], uses: list[tuple[RecordedUse, ...]]
+) -> None:
     """Raise FitError naming every limit that an export exceeds; its figures have been shown."""
-    from lbi.costing.budget import excess
+    from lbi.costing.recorded_budget import exceeded
 
     problems = Problems()
     for path, estimate, own in zip(paths, estimates, uses, strict=True):
-        by_name = {use.limit.name: use for use in own}
-        for name in excess({name: use.to_dict() for name, use in by_name.items()}):
-            where = f"{path}, --budget {name}"
-            problems.note(NOT_MET.broken(where, str(by_name[name]), chip=estimate.profile.name))
+        for use in exceeded(own):
+            where = f"{path}, --budget {use.name}"
+            problems.note(NOT_MET.broken(where, use.amounts, chip=estimate.profile.name))
     problems.raise_as(FitError)
 
 
@@ -275,14 +269,14 @@ def _names(paths: tuple[Path, ...]) -> list[str]:
     return [stem if stems.count(stem) == 1 else f"{stem} ({i + 1})" for i, stem in enumerate(stems)]
 
 
-def _record(estimates: list[Estimate], names: list[str], uses: list[tuple[Use, ...]]) -> dict[str, Any]:
+def _record(
+    estimates: list[Estimate], names: list[str], uses: list[tuple[RecordedUse, ...]]
+) -> dict[str, Any]:
     """The JSON record: the first export's estimate; for several, also all estimates and their ratios."""
     from lbi.costing.ratios import ratios
 
     records = [
-        {"name": name}
-        | estimate.to_dict()
-        | {"limits": {use.limit.name: use.to_dict() for use in own} or None}
+        {"name": name} | estimate.to_dict() | {"limits": {use.name: use.to_dict() for use in own} or None}
         for name, estimate, own in zip(names, estimates, uses, strict=True)
     ]
     if len(records) == 1:

@@ -373,7 +373,7 @@ class EstimateRecord(TypedDict):
     budget: dict[str, BudgetUse] | None
     """Resource → limit and use that training certified, as the file records it; null if there is none"""
     limits: dict[str, BudgetUse] | None
-    """Resource → limit of --budget and use on the samples that were run; null without --budget"""
+    """Resource → limit of --budget and use on the samples that were run, or without any in the worst case; null without --budget"""
     checkpoints: list[CheckPoint]
     """Published measurements of the chip beside its constants"""
     constants: list[Constant]

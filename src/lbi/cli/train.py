@@ -169,7 +169,7 @@ def main(
         emit_json(record)
     elif not quiet:
         _print(record)
-    _check_budget(record["budget"] or {})
+    _check_budget(record["budget"])
 
 
 def configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
@@ -231,27 +231,27 @@ def _train(config: TrainConfig, outputs: Outputs, begin: dict[str, Any], *, show
 
 
 def _print(record: dict[str, Any]) -> None:
-    from lbi.costing.budget import described
+    from lbi.costing.recorded_budget import read_uses
 
     accuracy, n = record["accuracy"], record["epochs"]
     console().print(
-        f"{record['model']}: {record['dataset']}, {record['optimizer']}, {n} epoch{'s'[: n != 1]} in "
+        f"{record['model']}: {record['dataset']}, {record['optimizer']}, {n} {'epoch' if n == 1 else 'epochs'} in "
         f"{record['seconds']:.1f} s\n"
         f"  accuracy  test {accuracy['test']:.2%}, training {accuracy['train']:.2%}\n"
         f"  weights   {record['n_active']:,} of {record['n_weights']:,} ({record['density']:.2%})\n"
         f"  firing    {record['firing_rate']:.2%} of neurons per step"
     )
-    for name, use in (record["budget"] or {}).items():
-        console().print(f"  budget    {described(name, use)}: {'met' if use['met'] else 'NOT MET'}")
+    for use in read_uses(record["budget"]):
+        console().print(f"  budget    {use}")
 
 
-def _check_budget(uses: dict[str, dict[str, Any]]) -> None:
+def _check_budget(budget: Any) -> None:
     """Raise FitError naming every limit that the network, already written, exceeds; the binding one comes first."""
-    from lbi.costing.budget import described, excess
+    from lbi.costing.recorded_budget import exceeded, read_uses
 
     problems = Problems()
-    for name in excess(uses):
-        problems.note(NOT_MET.broken(f"--budget {name}", described(name, uses[name])))
+    for use in exceeded(read_uses(budget)):
+        problems.note(NOT_MET.broken(f"--budget {use.name}", use.amounts))
     problems.raise_as(FitError)
 
 

@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lbi.chip.load import load_profile
 from lbi.chip.profile import HardwareProfile
+from lbi.costing.recorded_budget import RecordedUse
 from lbi.costing.result import CostBreakdown
 from lbi.errors import Problems, Rule, UsageError
 
@@ -124,21 +124,15 @@ class Use:
         """True if the use is within the limit."""
         return self.used <= self.limit.limit
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; ``used`` is None for a network that does not fit the chip."""
+    def recorded(self) -> RecordedUse:
+        """The use in plain values, as commands print it and files keep it."""
         limit = self.limit
-        record = {
-            "limit": limit.limit,
-            "used": self.used if math.isfinite(self.used) else None,
-            "unit": limit.unit,
-            "met": self.met,
-        }
-        if limit.name == "energy":
-            record["costs"] = limit.costs or "highest cost set"
-        return record
+        used = self.used if math.isfinite(self.used) else None
+        costs = (limit.costs or "highest cost set") if limit.name == "energy" else ""
+        return RecordedUse(limit.name, limit.limit, used, limit.unit, self.met, costs)
 
     def __str__(self) -> str:
-        return described(self.limit.name, self.to_dict())
+        return self.recorded().amounts
 
 
 @dataclass(frozen=True)
@@ -214,28 +208,6 @@ class Budget:
             Use(limit, limit.used(cost), limit.fill(cost), limit.updates(cost), cost.neuron_updates)
             for limit in self.limits
         )
-
-
-def described(name: str, record: Mapping[str, Any]) -> str:
-    """Use and limit in words, from the plain values of ``Use.to_dict``.
-
-    Args:
-        name: the resource.
-        record: the values.
-    """
-    unit = f" {record['unit']}" if record["unit"] else ""
-    used = "does not fit the chip" if record["used"] is None else f"{record['used']:.4g}{unit}"
-    return f"{name} {used} of {record['limit']:g}{unit}"
-
-
-def excess(uses: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The resources that are used beyond their limit, the furthest first.
-
-    Args:
-        uses: resource → the values of ``Use.to_dict``.
-    """
-    over = {name: (use["used"] or math.inf) / use["limit"] for name, use in uses.items() if not use["met"]}
-    return sorted(over, key=lambda name: over[name], reverse=True)
 
 
 def worst(uses: tuple[Use, ...]) -> Use:

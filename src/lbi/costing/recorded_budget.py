@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +35,21 @@ class RecordedUse:
         record = {"limit": self.limit, "used": self.used, "unit": self.unit, "met": self.met}
         return record | {"costs": self.costs} if self.costs else record
 
-    def __str__(self) -> str:
+    @property
+    def ratio(self) -> float:
+        """Use / limit; infinite if the network did not fit the chip."""
+        return self.used / self.limit if self.used is not None and self.limit else math.inf
+
+    @property
+    def amounts(self) -> str:
+        """Use and limit in words."""
         unit = f" {self.unit}" if self.unit else ""
         used = "no placement" if self.used is None else f"{self.used:.4g}"
         priced = f" ({self.costs})" if self.costs else ""
-        return f"{self.name} {used} of {self.limit:g}{unit}{priced}, {'met' if self.met else 'NOT MET'}"
+        return f"{self.name} {used} of {self.limit:g}{unit}{priced}"
+
+    def __str__(self) -> str:
+        return f"{self.amounts}, {'met' if self.met else 'NOT MET'}"
 
 
 def recorded_budget(fixed: FixedNetwork) -> tuple[RecordedUse, ...]:
@@ -51,22 +62,33 @@ def recorded_budget(fixed: FixedNetwork) -> tuple[RecordedUse, ...]:
         One record per limit, sorted by name; none if it was not trained to a budget.
     """
     training = fixed.provenance.get("training")
-    budget = training.get("budget") if isinstance(training, dict) else None
-    if not isinstance(budget, dict):
-        return ()
-    return tuple(use for name in sorted(budget) if (use := read_use(name, budget[name])) is not None)
+    return read_uses(training.get("budget") if isinstance(training, dict) else None)
 
 
-def read_use(name: str, entry: Any) -> RecordedUse | None:
-    """One limit and its use.
+def read_uses(budget: Any) -> tuple[RecordedUse, ...]:
+    """The limits and uses that ``lbi-train --json`` prints.
 
     Args:
-        name: the resource.
-        entry: what ``lbi-train --json`` prints of it, or anything else.
+        budget: resource → record, or anything else.
 
     Returns:
-        The record; None for an entry of another form.
+        One record per limit, sorted by name; entries of another form are left out.
     """
+    if not isinstance(budget, dict):
+        return ()
+    return tuple(use for name in sorted(budget) if (use := _use(name, budget[name])) is not None)
+
+
+def exceeded(uses: Iterable[RecordedUse]) -> list[RecordedUse]:
+    """The uses beyond their limit, the furthest first.
+
+    Args:
+        uses: all of them.
+    """
+    return sorted((use for use in uses if not use.met), key=lambda use: use.ratio, reverse=True)
+
+
+def _use(name: str, entry: Any) -> RecordedUse | None:
     if not isinstance(entry, dict):
         return None
     limit: Any = entry.get("limit")

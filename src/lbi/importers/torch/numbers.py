@@ -18,8 +18,8 @@ from lbi.importers.torch.output import read_at
 from lbi.importers.torch.reading import same_signal
 from lbi.importers.torch.tracing import NotThisWay, Tracing
 
-CONSTANTS = (0.0, 1.0, -1e6, 1e6, math.nan)
-"""Numbers in place of all that are taken, beyond what counts and rates reach in either direction."""
+CONSTANTS = (*map(float, range(9)), -1e6, 1e6, math.nan)
+"""Numbers in place of all that are taken: small counts, and what counts and rates do not reach in either direction."""
 
 SEQUENCES, EXPONENTS = 8, (-2.0, 6.0)
 """How often each gets a number of its own instead, so that comparisons of them turn out either way; powers of ten of their size."""

@@ -296,5 +296,5 @@ def summary(trainer: Trainer, seconds: float) -> dict[str, Any]:
         "epochs": trainer.progress.epoch,
         "firing_rate": last.get("rate", 0.0),
         "seconds": seconds,
-        "budget": {use.limit.name: use.to_dict() for use in trainer.uses} or None,
+        "budget": {use.limit.name: use.recorded().to_dict() for use in trainer.uses} or None,
     }
