@@ -40,11 +40,11 @@ ONLY_THE_MODEL = "let it define the model alone; training belongs under if __nam
 
 NOT_A_STATE = Rule("no-state", "a state_dict", "torch.save(model.state_dict(), path)")
 NO_TENSORS = Rule("no-state", "a state_dict", "{fix}")
-ARCH = Rule("arch", "FILE.py:FUNCTION")
+ARCH = Rule("arch", "FILE.py:FUNCTION", "name the function of that file that returns the model")
 ARCH_FAILS = Rule("arch", "{allowed}", "{fix}")
 ARCH_CALL = Rule("arch", "a function without arguments that returns the model", "{fix}")
 ARCH_FUNCTION = Rule("arch", "{allowed}")
-ARCH_MODEL = Rule("arch", "a torch.nn.Module")
+ARCH_MODEL = Rule("arch", "a torch.nn.Module", "end the function with: return model")
 STATE_MISSING = Rule("state-missing", "every parameter of the model", SAME_MODEL)
 STATE_UNKNOWN = Rule(
     "state-unknown",

@@ -36,7 +36,11 @@ from lbi.importers.torch.running import (
 )
 from lbi.importers.torch.shadow import LOST, STATIC, Node, Shadow
 
-SAME_NEURONS = Rule("call", "the same neurons in every step")
+SAME_NEURONS = Rule(
+    "call",
+    "the same neurons in every step",
+    "go through the steps in order, each once, and keep all samples apart",
+)
 TENSOR = Rule("call", "a tensor")
 
 STATE_OF = "|"

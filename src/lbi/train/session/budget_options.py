@@ -15,7 +15,11 @@ COST_OF_SPIKES = ("energy", "synops", "time")
 RATE_PENALTY = {"activity": 10.0, "rate_high": 0.05}
 """Under such a budget: the loss penalizes firing rates above a twentieth (docs/results.md says what that gains)."""
 
-BUDGETED = Rule("option", "adabreg or linbreg", "leave --optimizer at adabreg")
+BUDGETED = Rule(
+    "option",
+    "adabreg or linbreg",
+    "leave --optimizer at adabreg, or drop the earlier run's budget: --set budget=[] --set chip=null",
+)
 SETTLED = Rule("option", "above 0 with a budget", "leave settle at its preset")
 PRICED = Rule(
     "option",
