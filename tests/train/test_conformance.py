@@ -133,7 +133,7 @@ def test_the_docs_say_how_it_trains(name):
     assert rows[0].rstrip("| ").endswith("compiled" if name in COMPILED else "plain PyTorch")
 
 
-@pytest.mark.parametrize("kind", sorted(Regularizer.kinds))
+@pytest.mark.parametrize("kind", Regularizer.choices())
 def test_every_regularizer_trains_by_name(kind):
     options = {"hidden": [6], "epochs": 1, "batch_size": 8, "regularizer": kind, "density": 0.5}
     trainer = Trainer(make_config("tiny", None, options), tiny())

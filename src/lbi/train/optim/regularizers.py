@@ -178,6 +178,11 @@ class Regularizer(ABC):
         return Regularizer.kinds[str(kind)](**rest)
 
     @staticmethod
+    def choices() -> list[str]:
+        """The names of regularizers that options of a run can name, sorted."""
+        return sorted(name for name, cls in Regularizer.kinds.items() if cls.for_any_shape)
+
+    @staticmethod
     def named(name: str, lamda: float, options: Mapping[str, Any]) -> Regularizer:
         """The regularizer that options of a run describe.
 
@@ -193,7 +198,7 @@ class Regularizer(ABC):
             UsageError: If there is no such regularizer, field or value.
         """
         problems = Problems()
-        choices = sorted(kind for kind, cls in Regularizer.kinds.items() if cls.for_any_shape)
+        choices = Regularizer.choices()
         known, names = name in choices, ", ".join(choices)
         if UNKNOWN.check(problems, known, "regularizer", repr(name), names=names):
             own = [entry.name for entry in dataclass_fields(Regularizer.kinds[name]) if entry.name != "lamda"]

@@ -138,7 +138,7 @@ class TrainConfig:
             steps between them are faster, and dead weights follow their gradient more slowly. Layers that are small
             or have many living weights get all gradients in every step.
         lamda: initial λ.
-        regularizer: of the sparse optimizers, a name of ``lbi.train.Regularizer.kinds``: "L1", "GroupL1" (whole
+        regularizer: of the sparse optimizers, a name of ``lbi.train.Regularizer.choices()``: "L1", "GroupL1" (whole
             neurons, axons or blocks vanish) or "SparseGroupL1" (they and single weights).
         regularizer_options: its fields, such as {"over": "columns"}.
         device: "auto", "cpu" or "cuda"; not part of what a file says of a run.
