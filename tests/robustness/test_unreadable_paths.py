@@ -92,6 +92,18 @@ def test_a_folder_with_the_name_of_a_network(tmp_path, suffix):
     refuses(lbi.load, path, "is a symbolic link to .*gone, which does not exist")
 
 
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("stem", ["x" * 300, "a\0b"], ids=["too long", "null character"])
+def test_a_name_that_no_file_can_have(name, stem, tmp_path):
+    refuses(READERS[name], tmp_path / f"{stem}{Path(name).suffix}", "does not exist")
+    refuses(lbi.load, tmp_path / f"{stem}.pt", "does not exist")
+
+
+def test_a_chip_whose_name_no_file_can_have():
+    with pytest.raises(UsageError, match="unknown-chip: --chip: 'x{300}'"):
+        load_profile("x" * 300)
+
+
 @pytest.mark.parametrize("name", ["mnist", "shd", "nmnist"])
 def test_a_file_in_place_of_a_data_sets_folder(tmp_path, name):
     path = tmp_path / "data.tar"
@@ -114,4 +126,4 @@ def refuses(read, path, message):
     with pytest.raises((InputError, UsageError), match=message) as caught:
         read(path)
     (problem,) = caught.value.problems
-    assert path.name in str(problem)
+    assert path.name.replace("\0", r"\x00") in str(problem)

@@ -5,6 +5,7 @@ One TOML file per chip lies in ``hardware/``; docs/hardware.md specifies it and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -45,7 +46,7 @@ def load_profile(chip: str | Path) -> HardwareProfile:
     else:
         file = f"{name}.toml"
         fix = (
-            f"--chip {file}" if Path(file).is_file() else "choose one, or write your own (docs/howto/chip.md)"
+            f"--chip {file}" if os.path.isfile(file) else "choose one, or write your own (docs/howto/chip.md)"
         )
         raise UsageError(UNKNOWN.broken("--chip", repr(name), names=", ".join(profile_names()), fix=fix))
     return parse_profile(text, where)

@@ -171,15 +171,15 @@ def _folder(path: Path, sweep: dict[str, Any]) -> Iterator[Path]:
     folder, description = path.resolve(), {"format": SWEEP[0], "version": SWEEP[1], **sweep}
     plain = json.loads(json.dumps(description))
     marker, problems = folder / "sweep.json", Problems()
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not folder.is_dir():
         OTHER_SWEEP.check(problems, False, str(path), "a file")
-    elif marker.exists():
+    elif os.path.exists(marker):
         try:
             found = json.loads(marker.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             found = None
         OTHER_SWEEP.check(problems, found == plain, str(path), f"a sweep with {_difference(found, plain)}")
-    elif folder.is_dir():
+    elif os.path.isdir(folder):
         foreign = sorted(name for name in os.listdir(folder) if name != "sweep.lock")
         OTHER_SWEEP.check(problems, not foreign, str(path), f"other files ({', '.join(foreign[:3])})")
     problems.raise_as(InputError)

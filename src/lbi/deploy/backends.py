@@ -101,7 +101,7 @@ def open_export(path: str | Path) -> Export:
     network = targets.load(path)
     if not isinstance(network, FixedNetwork):
         raise InputError(IN_INTEGERS.broken(str(path), "is a float model", path=path))
-    folder = path if path.is_dir() else None
+    folder = path if os.path.isdir(path) else None
     if folder is not None:
         net = folder / "network.net"
         return Export(str(path), network, folder / targets.NETWORK_FILE, net if net.is_file() else None)

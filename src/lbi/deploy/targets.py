@@ -7,6 +7,7 @@ To add a target, write one module with ``TITLE``, ``SUFFIX``, ``TAKES``, ``check
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
@@ -153,7 +154,7 @@ def write(job: ExportJob, module: Exporter, path: Path, *, force: bool) -> None:
 
 
 def _check_replaceable(path: Path, force: bool) -> None:
-    if not (path.exists() or path.is_symlink()):
+    if not os.path.lexists(path):
         return
     problems = Problems()
     if FREE.check(problems, force, str(path), "already exists"):
@@ -182,7 +183,7 @@ def load(path: str | Path, **options: Any) -> Network | FixedNetwork:
     """
     path = Path(path)
     suffixes = ", ".join(sorted(_READERS))
-    if path.is_dir():
+    if os.path.isdir(path):
         inside = path / NETWORK_FILE
         if not inside.is_file():
             found = f"is a folder without {NETWORK_FILE}"
