@@ -192,6 +192,8 @@ def test_numbers_beyond_floats_in_a_configuration(tmp_path):
         make_config(None, path, {})
     with pytest.raises(lbi.LbiError, match="option-type"):
         make_config(None, None, {"lr": 10**400})
+    for value, kind in ((10**30, float), (10, int)):
+        assert type(make_config(None, None, {"activity": value}).activity) is kind
 
 
 def test_a_chip_without_times(tmp_path):

@@ -100,7 +100,7 @@ def test_a_name_that_no_file_can_have(name, stem, tmp_path):
 
 
 def test_a_chip_whose_name_no_file_can_have():
-    with pytest.raises(UsageError, match="unknown-chip: --chip: 'x{300}'"):
+    with pytest.raises(UsageError, match=r"unknown-chip: --chip: 'x{300}'"):
         load_profile("x" * 300)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,6 +66,9 @@ PER_LAYER = Rule("option", "uniform or erdos_renyi: these methods keep the numbe
 LATER = Rule("option", "a share of the epochs below shrink ({shrink})")
 FEEDBACK = Rule("option", "0 without recurrence", "add --recurrent")
 SHORTEST = Rule("option", "0 to recurrent_delay ({last})", "set recurrent_delay, with --recurrent")
+LARGEST_INTEGER = 2**53
+"""Up to here integers and floats are the same numbers."""
+
 PATH = Rule("option", "a name or path without null characters")
 DECAYS = Rule("option", "one or more, one per part of a hidden population")
 PARTS = Rule("option", "{n}, as many as current decays (one per part of a hidden population)")
@@ -248,6 +251,9 @@ class TrainConfig:
         problems = Problems()
         check_hidden(self.hidden, problems)
         if records.check(self, OPTIONS, problems):
+            for entry in fields(self):  # torch computes with integers of 64 bits
+                if isinstance(entry.default, float) and getattr(self, entry.name) > LARGEST_INTEGER:
+                    object.__setattr__(self, entry.name, float(getattr(self, entry.name)))
             self._check_neuron(problems)
             try:
                 Regularizer.named(self.regularizer, self.lamda, self.regularizer_options)
