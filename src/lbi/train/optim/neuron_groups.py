@@ -1,6 +1,6 @@
 """Neurons as groups of weights: all that enters or leaves one, over every projection of its population.
 
-A neuron costs an update in every timestep, whatever enters and leaves it. ``set_prices`` lets its weights pay for that: the fewer
+A neuron costs an update in every timestep, with any number of weights. ``set_prices`` lets its weights pay for that: the fewer
 they are, the higher their λ, so that the last ones go first and the neuron with them.
 
 A neuron that no weight leaves or enters is removed from the network before it is deployed
