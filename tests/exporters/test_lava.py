@@ -197,24 +197,28 @@ def test_the_process_wires_into_a_larger_application(tmp_path):
             assert out[name][:latency].sum() == 0
 
 
-def test_script_runs_without_this_package(tmp_path):
-    """In the export folder, with an interpreter that refuses to import lbi."""
-    fixed, spikes = cases.make("recurrent_bias")
-    network_h5.save(fixed, tmp_path / "network.h5")
-    lava.write_script(tmp_path / "run_lava.py")
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['lbi'] = None\n")
-    labels = oracle.simulate(fixed, spikes).output_spikes.sum(axis=1).argmax(axis=1)
-    np.savez(tmp_path / "in.npz", spikes=spikes, labels=labels)
-    command = [sys.executable, "run_lava.py", "--spikes", "in.npz", "-o", "out.npz", "--samples", "3"]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+def run_without(package, folder, *arguments):
+    """A script in ``folder``, run there by an interpreter that refuses to import ``package``."""
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(folder), "PATH": ""},
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
+
+
+def test_script_runs_without_this_package(tmp_path):
+    fixed, spikes = cases.make("recurrent_bias")
+    network_h5.save(fixed, tmp_path / "network.h5")
+    lava.write_script(tmp_path / "run_lava.py")
+    labels = oracle.simulate(fixed, spikes).output_spikes.sum(axis=1).argmax(axis=1)
+    np.savez(tmp_path / "in.npz", spikes=spikes, labels=labels)
+    options = ("--spikes", "in.npz", "-o", "out.npz", "--samples", "3")
+    done = run_without("lbi", tmp_path, "run_lava.py", *options)
     assert done.returncode == 0, done.stderr
     assert "accuracy 1.0000 on 3 samples" in done.stdout
     with np.load(tmp_path / "out.npz") as out:
@@ -222,18 +226,13 @@ def test_script_runs_without_this_package(tmp_path):
         assert np.array_equal(out["labels"], labels[:3])
 
 
-def test_the_script_says_that_lava_is_missing(tmp_path):
-    lava.write_script(tmp_path / "run_lava.py")
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['lava'] = None\n")
-    done = subprocess.run(
-        [sys.executable, "run_lava.py", "--spikes", "in.npz"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+@pytest.mark.parametrize("script", ["run_lava.py", "run_netx.py"])
+def test_the_scripts_say_that_lava_is_missing(script, tmp_path):
+    if script == "run_lava.py":
+        lava.write_script(tmp_path / script)
+    else:
+        shutil.copy(Path(lava.__file__).with_name(script), tmp_path)
+    done = run_without("lava", tmp_path, script, "network", "--spikes", "in.npz")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("Lava is missing: pip install ")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from lbi.importers.torch import registry
 
+COUNT_OUTSIDE = (
+    "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns"
+)
+
 REMEDIES = {
     "max_pool": "pool with an average (torch.nn.AvgPool2d, torch.nn.functional.avg_pool2d), and train again",
     "convolution": "use Conv1d or Conv2d, without transposition",
-    "item": "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns",
-    "scalar": "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns",
-    "nonzero": "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns",
+    "item": COUNT_OUTSIDE,
+    "nonzero": COUNT_OUTSIDE,
     "relu": "take the activation out: the neurons behind it have their own threshold",
     "batch_norm": "train with track_running_stats=True",
     "_to_copy": "keep spikes as floats; in place of indices into an Embedding, give a Linear their one-hot spikes",
