@@ -26,7 +26,7 @@ def differences(seed: int, number: int, *, lava: bool) -> tuple[int, bool]:
     network, spikes = random_kernels.make(seed, number)
     expected = oracle.simulate(network, spikes, record=["u", "v"])
     n_different = 0
-    for columns.UNROLLED_BYTES in (0, 1 << 22):
+    for columns.CACHED_BYTES in (0, 1 << 22):
         found = simulate(network, spikes, record=["u", "v"])
         n_different += sum(
             np.count_nonzero(found.recorded[key] != trace) for key, trace in expected.recorded.items()

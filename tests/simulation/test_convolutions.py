@@ -19,7 +19,7 @@ from lbi.simulation.run import SaturationWarning, simulate
 @pytest.mark.parametrize("number", range(20))
 def test_kernels_equal_the_reference(number, unrolled, monkeypatch):
     network, spikes = random_kernels.make(0, number)
-    monkeypatch.setattr(columns, "UNROLLED_BYTES", unrolled)
+    monkeypatch.setattr(columns, "CACHED_BYTES", unrolled)
     if not unrolled:
         formats = plan(network).layout.format
         n_convolutions = sum(isinstance(p.weights, ConvolutionWeights) for p in network.projections)
@@ -34,7 +34,8 @@ def test_kernels_equal_the_reference(number, unrolled, monkeypatch):
         np.testing.assert_array_equal(found.projections[name].synops, counts.synops)
 
 
-def test_memory_is_that_of_the_kernels_and_one_pointer_per_source():
+def test_memory_is_that_of_the_kernels_and_one_pointer_per_source(monkeypatch):
+    monkeypatch.setattr(columns, "CACHED_BYTES", 0)  # as for a network that the caches do not hold
     rng = np.random.default_rng(0)
     weights = random_kernels.convolution(rng, (16, 128, 128))
     network, _ = random_kernels.make(0, 0)

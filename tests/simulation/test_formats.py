@@ -128,9 +128,11 @@ def test_the_format_follows_density():
 
 def test_without_vectors_rows_are_dense_or_sparse_within_the_memory_limit(monkeypatch):
     monkeypatch.setattr(vectors, "has_vectors", lambda: False)
+    assert format_of(1.0)[0] == format_of(0.2)[0] == format_of(0.1)[0] == DENSE  # the caches hold 200 KiB
+    assert format_of(0.01)[0] == SPARSE
+    monkeypatch.setattr(columns, "CACHED_BYTES", 0)
     assert format_of(1.0)[0] == format_of(0.2)[0] == DENSE
     assert format_of(0.1)[0] == SPARSE  # dense rows would take 10 bytes per synapse
-    assert format_of(0.01)[0] == SPARSE
 
 
 def test_several_delays_are_stored_as_targets(rng):

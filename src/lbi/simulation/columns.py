@@ -4,7 +4,7 @@ Weights are stored without the low zero bits that all mantissas of a projection 
 (even, −254 to 254) take one byte.
 
 format      stored                                     ns per source that spikes (Zen 4)
-DENSE       weight of every target neuron              0.02 per target
+DENSE       weight of every target neuron              0.02 per target (Zen 3, without AVX-512: 0.03; SPARSE there 10, and 0.6)
 MASKED      weight per synapse, one bit per target     0.02 per target (with AVX-512 VBMI2)
 SPARSE      weight and target index per synapse: uint16, or uint32 otherwise; with several delays the index is
             (lag − shortest lag) · n_target + row      10, and 0.35 per synapse
@@ -39,8 +39,8 @@ TARGET_NS, SYNAPSE_NS, SOURCE_NS = 0.02, 0.35, 10.0
 TAP_NS, SHARED_NS = 3.0, 1.0
 """Measured time in ns of a kernel's tap per spike, and of a synapse through kernels."""
 
-UNROLLED_BYTES = 1 << 22
-"""Bytes up to which a convolution may be stored unrolled where that is faster: what a core's caches hold."""
+CACHED_BYTES = 1 << 22
+"""Bytes up to which a whole network, or a convolution that is stored unrolled, may take the fastest format: what a core's caches hold."""
 
 
 class Columns(NamedTuple):
@@ -85,8 +85,8 @@ def chosen_formats(fixed: FixedNetwork, projections: tuple[FixedProjection, ...]
     """The fastest format of each projection, of equals the smallest; smaller ones if the network would exceed its memory limit."""
     options = [_options(fixed, projection) for projection in projections]
     chosen = [min(each) for each in options]
-    excess = sum(option.n_bytes for option in chosen)
-    excess -= BYTES_PER_SYNAPSE * sum(projection.weights.nnz for projection in projections)
+    limit = BYTES_PER_SYNAPSE * sum(projection.weights.nnz for projection in projections)
+    excess = sum(option.n_bytes for option in chosen) - max(limit, CACHED_BYTES)
     while excess > 0:
         changes = [
             ((other.ns - now.ns) / (now.n_bytes - other.n_bytes), q, other)
@@ -105,7 +105,7 @@ def chosen_formats(fixed: FixedNetwork, projections: tuple[FixedProjection, ...]
 def _options(fixed: FixedNetwork, projection: FixedProjection) -> list[Option]:
     if isinstance(projection.weights, ConvolutionWeights):
         kernels = _kernels_option(projection.weights)
-        return [kernels, *(o for o in _matrix_options(fixed, projection) if o.n_bytes <= UNROLLED_BYTES)]
+        return [kernels, *(o for o in _matrix_options(fixed, projection) if o.n_bytes <= CACHED_BYTES)]
     return _matrix_options(fixed, projection)
 
 
@@ -128,13 +128,11 @@ def _matrix_options(fixed: FixedNetwork, projection: FixedProjection) -> list[Op
     ]
     if n_lags == 1:
         n_words = -(-n_target // WORD)
-        vectors = _has_vectors()
-        n_lanes = n_words * WORD if vectors else n_target
-        n_bytes = ((n_source + 1) * n_target + PADDING) * width
-        options.append(Option(TARGET_NS * n_lanes * n_source * width, n_bytes, DENSE))
-        if vectors:
+        ns = TARGET_NS * n_words * WORD * n_source * width
+        options.append(Option(ns, ((n_source + 1) * n_target + PADDING) * width, DENSE))
+        if _has_vectors():
             n_bytes = (matrix.nnz + PADDING) * width + (n_source + 1) * n_words * 8
-            options.append(Option(TARGET_NS * n_lanes * n_source * width, n_bytes, MASKED))
+            options.append(Option(ns, n_bytes, MASKED))
     pointers = 8 * (n_source + 1)
     return [option._replace(n_bytes=option.n_bytes + pointers) for option in options]
 

@@ -45,6 +45,7 @@ from lbi.simulation.records import (
 )
 from lbi.simulation.rows import add_dense, add_masked, scatter, scatter_around
 from lbi.simulation.vectors import kept_apart
+from lbi.system.choice import chosen
 from lbi.system.numba_cache import compiled, inlined
 
 _TOP = np.int32(1 << 23)
@@ -232,9 +233,9 @@ def lif_refractory(
         u[i] = current
         waiting = wait[i] > 0
         volt, clips = next_voltage(v[i], keep_v, current + bias[i])
-        settled = v[i] if waiting else volt
+        settled = chosen(waiting, v[i], volt)
         spike = settled > threshold
-        v[i] = np.int32(0) if spike else settled
+        v[i] = chosen(spike, np.int32(0), settled)
         wait[i] = period if spike else np.int32(max(wait[i] - 1, 0))
         spikes[i] = spike
         active[i] = busy

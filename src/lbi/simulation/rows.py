@@ -1,7 +1,7 @@
 """Compiled delivery of spikes: the weights of all synapses of the sources that spiked are added to the targets' sums.
 
-One function per format (``lbi.simulation.columns``). With AVX-512, dense and masked rows are added 64 targets at a time, two rows
-per instruction; LLVM's own code does the rest.
+One function per format (``lbi.simulation.columns``). Dense rows, and masked ones with AVX-512, are added 64 targets at a time in
+narrow lanes (``lbi.simulation.vectors``); LLVM's own code does the rest.
 """
 
 # numba types this code; mypy reports its casts and intrinsics as errors:
@@ -18,14 +18,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lbi.simulation.bits import lowest_bit
-from lbi.simulation.vectors import I64, Tile, has_vectors, with_vectors
+from lbi.simulation.vectors import I64, PlainTile, Tile, has_vectors, with_vectors
 from lbi.system.numba_cache import inlined
 
 GROUP = 128
 """Rows that are summed in narrow lanes before the sums are added to the targets: 128 · 127 < 2^15."""
 
 
-def _pairs_of_rows(builder: Any, tile: Tile, pairs: Any, row: Callable[[Any], list[Any]]) -> None:
+def _pairs_of_rows(builder: Any, tile: Tile | PlainTile, pairs: Any, row: Callable[[Any], list[Any]]) -> None:
     """Add rows 0 to 2 · ``pairs`` − 1 to a tile; ``row`` makes the code that loads one."""
     with cgutils.for_range(builder, pairs) as loop:
         e = builder.shl(loop.index, I64(1))
@@ -84,11 +84,9 @@ def _dense_adder(n_words: int) -> Any:
         """Add weights from ``at`` of pairs of dense rows to ``goal``; ``first`` is where each row begins."""
 
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            if not has_vectors():
-                return context.get_dummy_value()
             goal, weights, first = _data(context, builder, signature, arguments, 3)
             pairs, at, factor = arguments[3:]
-            tile = Tile(builder, weights.type.pointee, n_words)
+            tile = (Tile if has_vectors() else PlainTile)(builder, weights.type.pointee, n_words)
 
             def row(e: Any) -> list[Any]:
                 return tile.loaded(weights, builder.add(builder.load(builder.gep(first, [e])), at))
@@ -174,46 +172,24 @@ def add_bits(
 @inlined
 def add_dense(goal: Any, weights: Any, factor: Any, sources: Any, count: int, empty: int, room: Any) -> None:
     """Add the dense rows of spiking sources; ``room`` is (3, 130) int64 of working memory, ``empty`` the row of zeros."""
-    if with_vectors():
-        first, rest = room[0], room[2].view(np.int32)[:64]
-        for begin in range(0, count, GROUP):
-            n_rows = min(GROUP, count - begin)
-            for e in range(n_rows):
-                first[e] = np.uint64(sources[np.uint64(begin + e)]) * np.uint64(goal.size)
-            if n_rows % 2:
-                first[n_rows] = empty * goal.size
-            pairs = (n_rows + 1) // 2
-            at = 0
-            while at + 128 <= goal.size:
-                add_two_spans(goal[at:], weights, first, pairs, at, factor)
-                at += 128
-            while at < goal.size:
-                rest[:] = 0
-                add_span(rest, weights, first, pairs, at, factor)
-                for i in range(at, min(at + 64, goal.size)):
-                    goal[i] += rest[i - at]
-                at += 64
-    else:
-        add_rows(goal, weights, factor, sources, count)
-
-
-@inlined
-def add_rows(goal: Any, rows: Any, factor: Any, sources: Any, count: int) -> None:
-    """``add_dense`` without vector instructions of our own, four rows at a time."""
-    n = goal.size
-    whole = count - count % 4
-    for e in range(0, whole, 4):
-        row0 = rows[np.int64(sources[e]) * n :][:n]
-        row1 = rows[np.int64(sources[e + 1]) * n :][:n]
-        row2 = rows[np.int64(sources[e + 2]) * n :][:n]
-        row3 = rows[np.int64(sources[e + 3]) * n :][:n]
-        for i in range(n):
-            total = np.int32(row0[i]) + np.int32(row1[i]) + np.int32(row2[i]) + np.int32(row3[i])
-            goal[i] += np.int32(np.int32(total) * factor)
-    for e in range(whole, count):
-        row = rows[np.int64(sources[e]) * n :][:n]
-        for i in range(n):
-            goal[i] += np.int32(np.int32(row[i]) * factor)
+    first, rest = room[0], room[2].view(np.int32)[:64]
+    for begin in range(0, count, GROUP):
+        n_rows = min(GROUP, count - begin)
+        for e in range(n_rows):
+            first[e] = np.uint64(sources[np.uint64(begin + e)]) * np.uint64(goal.size)
+        if n_rows % 2:
+            first[n_rows] = empty * goal.size
+        pairs = (n_rows + 1) // 2
+        at = 0
+        while at + 128 <= goal.size:
+            add_two_spans(goal[at:], weights, first, pairs, at, factor)
+            at += 128
+        while at < goal.size:
+            rest[:] = 0
+            add_span(rest, weights, first, pairs, at, factor)
+            for i in range(at, min(at + 64, goal.size)):
+                goal[i] += rest[i - at]
+            at += 64
 
 
 @inlined

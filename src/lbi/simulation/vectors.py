@@ -1,8 +1,9 @@
-"""Compiled use of AVX-512 instructions that LLVM does not find by itself, with plain code for other processors.
+"""Vector code of the simulator: sums of rows of weights, and the numbers of set bits.
 
-Three instructions of AVX-512 VBMI2 and BW carry the simulator's sparse work: ``vpexpandb`` spreads packed weights over the lanes that a
-mask names, ``vpcompressb`` packs the numbers of set bits, and ``vpmaddubsw`` adds two rows of int8 into int16 lanes by a
-multiplication with ones.
+Three instructions of AVX-512 VBMI2 and BW, which LLVM does not find by itself, carry the sparse work where the processor has them:
+``vpexpandb`` spreads packed weights over the lanes that a mask names, ``vpcompressb`` packs the numbers of set bits, and
+``vpmaddubsw`` adds two rows of int8 into int16 lanes by a multiplication with ones. Elsewhere dense rows are added by LLVM's own operations
+on vectors of 256 bits (``PlainTile``).
 """
 
 # numba types this code; mypy reports its casts and intrinsics as errors:
@@ -184,3 +185,44 @@ class Tile:
                 pointer = vector_at(builder, goal, I64(part * self.lanes + k * half), many)
                 added = builder.add(builder.load(pointer, align=4), builder.shl(values, shifts))
                 builder.store(added, pointer, align=4)
+
+
+class PlainTile:
+    """``Tile`` without instructions of AVX-512: sums of dense rows in the order of the targets."""
+
+    def __init__(self, builder: Any, weight: Any, n_words: int) -> None:
+        self.builder = builder
+        self.lanes = 128 // weight.width
+        self.parts = n_words * WORD // self.lanes
+        self.narrow = ir.VectorType(weight, self.lanes)
+        self.sum_type = ir.VectorType(ir.IntType(2 * weight.width), self.lanes)
+        self.sums = [cgutils.alloca_once(builder, self.sum_type) for _ in range(self.parts)]
+        for total in self.sums:
+            builder.store(self.sum_type(None), total)
+
+    def loaded(self, weights: Any, at: Any) -> list[Any]:
+        """The vectors of a dense row's weights from ``at``, in wide lanes."""
+        builder = self.builder
+        places = [builder.add(at, I64(part * self.lanes)) for part in range(self.parts)]
+        vectors = [vector_at(builder, weights, place, self.narrow) for place in places]
+        return [builder.sext(builder.load(vector, align=1), self.sum_type) for vector in vectors]
+
+    def add_pair(self, first: list[Any], second: list[Any]) -> None:
+        """Add two rows."""
+        builder = self.builder
+        for total, one, other in zip(self.sums, first, second, strict=True):
+            builder.store(builder.add(builder.add(builder.load(total), one), other), total)
+
+    def add_to(self, goal: Any, factor: Any) -> None:
+        """Add the sums times ``factor`` to int32 in the order of the targets."""
+        builder, many = self.builder, ir.VectorType(I32, self.lanes)
+        undefined = many(ir.Undefined)
+        factors = shuffled(
+            builder, builder.insert_element(undefined, factor, I32(0)), undefined, [0] * self.lanes
+        )
+        for part, total in enumerate(self.sums):
+            values = builder.load(total)
+            values = values if self.sum_type == many else builder.sext(values, many)
+            pointer = vector_at(builder, goal, I64(part * self.lanes), many)
+            added = builder.add(builder.load(pointer, align=4), builder.mul(values, factors))
+            builder.store(added, pointer, align=4)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from lbi.system.choice import chosen
 from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
 from lbi.train.layers.products import feed_back, feedback_memory
@@ -47,8 +48,8 @@ def forward(a, w_rec_t, delays, neuron, traces, turns):
                 refractory = keep_r[i] * r[i]
                 w = v[i] - refractory - excess
                 fires = w >= threshold[i]
-                r[i] = refractory + two * (excess + threshold[i]) if fires else refractory
-                theta[i] = excess + step[i] if fires else excess
+                r[i] = chosen(fires, refractory + two * (excess + threshold[i]), refractory)
+                theta[i] = chosen(fires, excess + step[i], excess)
                 s_t[i] = one if fires else zero
                 v_t[i] = v[i]
                 w_t[i] = w

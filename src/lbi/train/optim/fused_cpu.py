@@ -19,6 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
+from lbi.system.choice import written
 from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
 from lbi.system.threads import share
@@ -139,16 +140,25 @@ def _adam_held(theta, g, m, s, v, support, mode, scalars):  # type: ignore[no-un
     """``_adam_numbers`` where ``support`` holds; all other numbers stay as they are. Mode DUAL or SHRINK."""
     delta, low, high, scale, decay, b1, c1, b2, c2, eps, alpha, correction = scalars
     n = theta.size
-    for i in range(n):
-        average = m[i] * b1 + g[i] * c1
-        square = s[i] * b2 + g[i] * g[i] * c2
-        direction = average / (np.sqrt(square) * correction + eps) * alpha
-        dual = (v[i] - theta[i] * decay) - direction
-        m[i] = average if support[i] else m[i]
-        s[i] = square if support[i] else s[i]
-        v[i] = dual if support[i] else v[i]
-        if mode == SHRINK:
-            theta[i] = _shrink(dual * delta, low, high, scale) if support[i] else theta[i]
+    if mode == SHRINK:
+        for i in range(n):
+            average = m[i] * b1 + g[i] * c1
+            square = s[i] * b2 + g[i] * g[i] * c2
+            direction = average / (np.sqrt(square) * correction + eps) * alpha
+            dual = (v[i] - theta[i] * decay) - direction
+            m[i] = written(support[i], average, m[i])
+            s[i] = written(support[i], square, s[i])
+            v[i] = written(support[i], dual, v[i])
+            theta[i] = written(support[i], _shrink(dual * delta, low, high, scale), theta[i])
+    else:
+        for i in range(n):
+            average = m[i] * b1 + g[i] * c1
+            square = s[i] * b2 + g[i] * g[i] * c2
+            direction = average / (np.sqrt(square) * correction + eps) * alpha
+            dual = (v[i] - theta[i] * decay) - direction
+            m[i] = written(support[i], average, m[i])
+            s[i] = written(support[i], square, s[i])
+            v[i] = written(support[i], dual, v[i])
 
 
 @compiled(nogil=True, error_model="numpy")
@@ -222,12 +232,12 @@ def _sgd_held(theta, g, b, v, with_momentum, support, mode, scalars):  # type: i
     n = theta.size
     if with_momentum:
         for i in range(n):
-            b[i] = b[i] * momentum + g[i] if support[i] else b[i]
+            b[i] = written(support[i], b[i] * momentum + g[i], b[i])
     for i in range(n):
         dual = (v[i] - theta[i] * decay) - b[i] * lr
-        v[i] = dual if support[i] else v[i]
+        v[i] = written(support[i], dual, v[i])
         if mode == SHRINK:
-            theta[i] = _shrink(dual * delta, low, high, scale) if support[i] else theta[i]
+            theta[i] = written(support[i], _shrink(dual * delta, low, high, scale), theta[i])
 
 
 @compiled(nogil=True, error_model="numpy")
