@@ -288,7 +288,8 @@ def geometry(params: Sequence[Tensor]) -> Geometry:
 
 def run(
     kind: str,
-    tensors: list[list[Tensor]],
+    addresses: np.ndarray,
+    like: Tensor,
     place: Geometry,
     modes: np.ndarray,
     scalars: np.ndarray,
@@ -299,16 +300,16 @@ def run(
 
     Args:
         kind: "adabreg" or "linbreg".
-        tensors: the tensors of each parameter.
+        addresses: (n_parameters, ·) of the tensors of each.
+        like: a tensor of their type.
         place: their ``geometry``.
         modes: (k,) mode of each recipe.
         scalars: (k, ·) scalars of each recipe.
         which: (n_parameters,) recipe of each parameter.
         held: where each parameter is stepped, contiguous bool; None for everywhere.
     """
-    addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)
     chunks, starts, sizes, n_useful = place
-    numbers = scalars.astype(_TYPES[tensors[0][0].dtype])[which]
+    numbers = scalars.astype(_TYPES[like.dtype])[which]
     modes, turns = modes[which], np.zeros(1, np.int64)
     supports = np.array([0 if support is None else support.data_ptr() for support in held], np.int64)
     if kind == "adabreg" and int(sizes.sum()) * addresses.shape[1] * numbers.itemsize > _CACHED:

@@ -127,7 +127,8 @@ def geometry(params: Sequence[Tensor]) -> Geometry:
 
 def run(
     kind: str,
-    tensors: list[list[Tensor]],
+    addresses: np.ndarray,
+    like: Tensor,
     place: Geometry,
     modes: np.ndarray,
     scalars: np.ndarray,
@@ -137,15 +138,15 @@ def run(
 
     Args:
         kind: "adabreg" or "linbreg".
-        tensors: the tensors of each parameter.
+        addresses: (n_parameters, ·) of the tensors of each.
+        like: a tensor on their device.
         place: their ``geometry``.
         modes: (k,) mode of each recipe.
         scalars: (k, ·) scalars of each recipe.
         which: (n_parameters,) recipe of each parameter.
     """
-    device = tensors[0][0].device
+    device = like.device
     chunks, extents = place
-    addresses = np.array([[tensor.data_ptr() for tensor in row] for row in tensors], np.int64)
     rows = np.concatenate([modes[which][:, None], extents, addresses], 1)
     table = torch.from_numpy(np.concatenate([chunks, rows.ravel()])).to(device, non_blocking=True)
     numbers = torch.from_numpy(scalars.astype(np.float32)[which]).to(device, non_blocking=True)

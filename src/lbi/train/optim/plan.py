@@ -1,6 +1,6 @@
 """Cached dispatch of an optimizer step, rebuilt when parameters, gradients or options change.
 
-Building a plan inspects the type, layout and state of every tensor; reusing one costs a few pointer comparisons.
+Building a plan sorts the tensors by type, layout and path; reusing one compares what it relies on (``slot.Watch``).
 The difference matters beside kernels that take well under a millisecond.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 from lbi.errors import require
 from lbi.train import gpu
 from lbi.train.optim import steps
-from lbi.train.optim.slot import DUAL, PLAIN, SHRINK, Group, Slot, State
+from lbi.train.optim.slot import DUAL, PLAIN, SHRINK, Group, Slot, State, Watch
 
 _WORTHWHILE = 1 << 15  # number of weights from which ``fused=None`` loads the compiled kernels
 
@@ -32,18 +32,32 @@ class _Part:
     Attributes:
         engine: module with compiled kernels, or None.
         slots: the slots.
+        members: number of each slot in the plan.
         recipes: one slot for each combination of group and step count.
         which: (n_slots,) recipe of each slot.
         geometry: the engine's description of the tensors' sizes.
         holds: whether the engine steps ``held`` of the slots alone.
+        tensors: those of all slots, end to end, with θ in the places of gradients.
+        places: which of them are gradients: their rows (slots) and columns.
     """
 
     engine: Any
     slots: list[Slot]
+    members: list[int]
     recipes: list[Slot]
     which: np.ndarray
     geometry: Any
     holds: bool
+    tensors: list[Tensor]
+    places: tuple[list[int], list[int]]
+
+    def addresses(self, gradients: list[Tensor]) -> np.ndarray:
+        """(n_slots, n_tensors) addresses of the tensors, with these gradients."""
+        table = np.fromiter(map(Tensor.data_ptr, self.tensors), np.int64, len(self.tensors))
+        table = table.reshape(len(self.slots), -1)
+        pointers = np.fromiter(map(Tensor.data_ptr, gradients), np.int64, len(gradients))
+        table[self.places] = pointers[self.places[0]]
+        return table
 
 
 class Plan:
@@ -52,11 +66,15 @@ class Plan:
     def __init__(self, kind: str, groups: list[Group], slots: list[Slot | None]) -> None:
         """Build the plan; ``slots`` holds one slot per parameter in order, None for parameters without a gradient."""
         self._kind = kind
-        self._slots = slots
+        self._has_gradient = [known is not None for known in slots]
+        self._has_none = [known is None for known in slots]
         self._signature = [_signature(group) for group in groups]
-        self._parts = list(_parts(kind, [s for s in slots if s is not None]))
+        members = [known for known in slots if known is not None]
+        self._watch = Watch(members)
+        self._gradients: list[Tensor] = [member.tensors[1] for member in members]
+        self._parts = list(_parts(kind, members))
 
-    def refresh(self, groups: list[Group], states: defaultdict[Tensor, State]) -> bool:
+    def refresh(self, groups: list[Group], states: Mapping[Tensor, State]) -> bool:
         """Use the current gradients; False if anything else has changed, so that a new plan is needed.
 
         Args:
@@ -68,16 +86,12 @@ class Plan:
         """
         if self._signature != [_signature(group) for group in groups]:
             return False
-        slots = iter(self._slots)
-        for group in groups:
-            for p in group["params"]:
-                known = next(slots)
-                if known is None:
-                    if p.grad is not None:
-                        return False
-                elif p is not known.tensors[0] or states.get(p) is not known.state or not known.refresh():
-                    return False
-        return True
+        params = [p for group in groups for p in group["params"]]
+        if any(p.grad is not None for p in compress(params, self._has_none)):
+            return False
+        gradients = self._watch.gradients(list(compress(params, self._has_gradient)), states)
+        self._gradients = gradients or []
+        return gradients is not None
 
     def holds(self, p: Tensor) -> bool:
         """Whether a step changes this parameter where it is held to only."""
@@ -87,24 +101,29 @@ class Plan:
         return any(p is member.tensors[0] for member in held)
 
     def run(self) -> None:
-        """One step."""
+        """One step, with the gradients of the last ``refresh``."""
+        self._watch.advance()
         for part in self._parts:
-            for member in part.slots:
-                member.advance()
+            gradients = [self._gradients[i] for i in part.members]
             if part.engine is None:
-                steps.STEPS[self._kind](part.slots[0].group, part.slots)
+                self._run_foreach(part.slots, gradients)
             else:
-                self._run_kernel(part)
-            for member in part.slots:
-                member.release()
+                self._run_kernel(part, gradients)
+        self._gradients = []
 
-    def _run_kernel(self, part: _Part) -> None:
+    def _run_foreach(self, slots: list[Slot], gradients: list[Tensor]) -> None:
+        for member, gradient in zip(slots, gradients, strict=True):
+            member.put_for_gradient(gradient)
+        steps.STEPS[self._kind](slots[0].group, slots)
+        for member in slots:
+            member.put_for_gradient(member.tensors[0])
+
+    def _run_kernel(self, part: _Part, gradients: list[Tensor]) -> None:
         modes, scalars = zip(*(_recipe(recipe) for recipe in part.recipes), strict=True)
-        tensors = [member.tensors for member in part.slots]
-        given: list[Any] = [np.array(modes), np.array(scalars), part.which]
+        given: list[Any] = [part.geometry, np.array(modes), np.array(scalars), part.which]
         if part.holds:
             given.append([member.held for member in part.slots])
-        part.engine.run(self._kind, tensors, part.geometry, *given)
+        part.engine.run(self._kind, part.addresses(gradients), part.tensors[0], *given)
         if DUAL in modes:
             for member, i in zip(part.slots, part.which, strict=True):
                 if modes[i] == DUAL:
@@ -128,7 +147,7 @@ def _parts(kind: str, slots: list[Slot]) -> Iterable[_Part]:
     On a CPU foreach gets tensors one by one, to stay within the caches; elsewhere a whole group.
     """
     engines = _engines(slots) if kind in {"adabreg", "linbreg"} else {}
-    found: dict[Any, list[Slot]] = {}
+    found: dict[Any, list[int]] = {}
     for i, member in enumerate(slots):
         p, wanted = member.tensors[0], member.group.get("fused")
         engine = engines.get((wanted, p.device.type))
@@ -136,8 +155,9 @@ def _parts(kind: str, slots: list[Slot]) -> Iterable[_Part]:
             key: Any = (engine, p.device, p.dtype)
         else:
             key = (None, i) if p.is_cpu else (None, id(member.group), p.device, p.dtype)
-        found.setdefault(key, []).append(member)
-    for (engine, *_), members in found.items():
+        found.setdefault(key, []).append(i)
+    for (engine, *_), numbers in found.items():
+        members = [slots[i] for i in numbers]
         recipes: dict[Any, int] = {}
         which = [
             recipes.setdefault((id(member.group), member.state.get("step")), len(recipes))
@@ -146,7 +166,22 @@ def _parts(kind: str, slots: list[Slot]) -> Iterable[_Part]:
         leaders = [members[which.index(i)] for i in range(len(recipes))]
         geometry = None if engine is None else engine.geometry([member.tensors[0] for member in members])
         holds = engine is not None and engine.HOLDS
-        yield _Part(engine, members, leaders, np.array(which), geometry, holds)
+        for member in members:
+            member.put_for_gradient(member.tensors[0])
+        tensors = [tensor for member in members for tensor in member.tensors]
+        places = [(row, column) for row, member in enumerate(members) for column in member.gradient_places()]
+        rows, columns = zip(*places, strict=True)
+        yield _Part(
+            engine,
+            members,
+            numbers,
+            leaders,
+            np.array(which),
+            geometry,
+            holds,
+            tensors,
+            (list(rows), list(columns)),
+        )
 
 
 def _engines(slots: list[Slot]) -> dict[tuple[bool | None, str], Any]:

@@ -1,8 +1,10 @@
-"""One parameter of an optimizer step: its group, its state and the tensors that the step reads and writes."""
+"""One parameter of an optimizer step, and what a plan of many of them relies on between steps."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -23,8 +25,6 @@ class Slot:
 
     Attributes:
         keys: the state's name of each tensor from the third on; None where θ or the gradient takes its place.
-        form: further properties that the plan relies on (see ``_form``).
-        step: the state's step count, if it has one.
         held: where a step may change the tensors (contiguous bool), or None for everywhere.
     """
 
@@ -32,36 +32,16 @@ class Slot:
     state: State
     tensors: list[Tensor]
     keys: tuple[str | None, ...]
-    form: tuple[Any, ...]
-    step: int | None
     held: Tensor | None = None
 
-    def refresh(self) -> bool:
-        """Use the current gradient; False if anything else differs from the plan."""
-        p, grad = self.tensors[0], self.tensors[0].grad
-        if grad is None or _form(p, grad) != self.form or self.state.get("step") != self.step:
-            return False
-        for i, key in enumerate(self.keys, 2):
-            if key is not None and self.state.get(key) is not self.tensors[i]:
-                return False
-        self._put_for_gradient(grad)
-        return True
+    def gradient_places(self) -> list[int]:
+        """Where the gradient stands among the tensors."""
+        return [1, *(i for i, key in enumerate(self.keys[:-1], 2) if key is None)]
 
-    def advance(self) -> None:
-        """Count a step before it is done."""
-        if self.step is not None:
-            self.step += 1
-            self.state["step"] = self.step
-
-    def release(self) -> None:
-        """Drop the reference to the gradient, so that its memory can be freed between steps."""
-        self._put_for_gradient(self.tensors[0])
-
-    def _put_for_gradient(self, tensor: Tensor) -> None:
-        self.tensors[1] = tensor
-        for i, key in enumerate(self.keys[:-1], 2):
-            if key is None:
-                self.tensors[i] = tensor
+    def put_for_gradient(self, tensor: Tensor) -> None:
+        """Put a tensor where the gradient stands: the gradient of a step, or θ between steps, so that memory can be freed."""
+        for i in self.gradient_places():
+            self.tensors[i] = tensor
 
 
 def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...], held: Tensor | None = None) -> Slot:
@@ -84,18 +64,59 @@ def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...], held: Tens
         moved, moved_key = state["dual"], "dual"
     keys = [key if key in state else None for key in own]
     tensors = [p, p.grad, *(p.grad if key is None else state[key] for key in keys), moved]
-    return Slot(group, state, tensors, (*keys, moved_key), _form(p, p.grad), state.get("step"), held)
+    return Slot(group, state, tensors, (*keys, moved_key), held)
 
 
-def _form(p: Tensor, grad: Tensor) -> tuple[Any, ...]:
-    """Address and layout of a parameter and its gradient (``.data`` can be replaced under a tensor)."""
-    return (
-        p.data_ptr(),
-        p.numel(),
-        p.dtype,
-        p.is_contiguous(),
-        grad.layout,
-        grad.dtype,
-        grad.device,
-        grad.layout is torch.strided and (grad.numel(), grad.is_contiguous()),
-    )
+_KIND: Callable[[Tensor], Any] = attrgetter("layout", "dtype", "device")
+
+
+class Watch:
+    """What a plan relies on in parameters, gradients and states.
+
+    Most steps are short, so all parameters are compared at once, by functions that loop in C.
+    """
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._params = [slot.tensors[0] for slot in slots]
+        self._states = [slot.state for slot in slots]
+        self._steps = [state.get("step") for state in self._states]
+        kept = [
+            (slot.state, key, tensor)
+            for slot in slots
+            for key, tensor in zip(slot.keys, slot.tensors[2:], strict=True)
+            if key is not None
+        ]
+        self._keys = [(state, key) for state, key, _ in kept]
+        self._tensors = [tensor for _, _, tensor in kept]
+        self._form = _form(self._params, [slot.tensors[1] for slot in slots])
+
+    def gradients(self, params: list[Tensor], states: Mapping[Tensor, State]) -> list[Tensor] | None:
+        """The gradients of the parameters; None if anything that the plan relies on has changed."""
+        if len(params) != len(self._params) or not all(map(is_, params, self._params)):
+            return None
+        grads = [p.grad for p in params]
+        present = [grad for grad in grads if grad is not None]
+        same = (
+            len(present) == len(params)
+            and all(map(is_, map(states.get, params), self._states))
+            and [state.get("step") for state in self._states] == self._steps
+            and all(map(is_, (state.get(key) for state, key in self._keys), self._tensors))
+            and _form(params, present) == self._form
+        )
+        return present if same else None
+
+    def advance(self) -> None:
+        """Count a step before it is done."""
+        for i, (state, step) in enumerate(zip(self._states, self._steps, strict=True)):
+            if step is not None:
+                state["step"] = self._steps[i] = step + 1
+
+
+def _form(params: list[Tensor], grads: list[Tensor]) -> Any:
+    """Type and layout of parameters and their gradients (``.data`` can be replaced under a tensor)."""
+    kinds = list(map(_KIND, grads))
+    if any(layout is not torch.strided for layout, _, _ in kinds):
+        return kinds
+    sizes, dense = Tensor.numel, Tensor.is_contiguous
+    own = list(map(_KIND, params)), list(map(sizes, params)), list(map(dense, params))
+    return *own, kinds, list(map(sizes, grads)), list(map(dense, grads))
