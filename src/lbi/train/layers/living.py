@@ -65,7 +65,7 @@ def as_factor(matrix: Tensor, living: Living | None) -> tuple[Tensor, Tensor, Te
     """A matrix (n_k, n) as ``lbi.train.layers.products`` takes it: in strips, or by its living entries if they are given."""
     if living is None:
         none = torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int32), matrix.new_empty(0)
-        return panels(matrix, 128 // matrix.element_size()), *none
+        return panels(matrix, load_kernels("layers.tiles").PANEL // matrix.element_size()), *none
     return matrix.new_zeros(0, 0, 0), *living.lists
 
 

@@ -1,6 +1,6 @@
 """Compiled products of dense rows with a weight matrix, dense or by its living weights, and dense weight gradients.
 
-``panels`` (n_panels, n_k, PANEL) hold a matrix (n_k, n) in strips of two vectors of columns, the last one filled up with 0;
+``panels`` (n_panels, n_k, ·) hold a matrix (n_k, n) in strips of columns of PANEL bytes, the last one filled up with 0;
 without panels (0, 0, 0) the matrix is given by its living entries, listed for each column: ``first_of`` (n + 1,),
 ``entries`` (the row of each), ``values``. Threads claim rows, or columns of a gradient.
 """
@@ -16,10 +16,11 @@ from numba import njit
 from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
 from lbi.train.layers.tiles import (
+    PANEL,
     ROWS,
     VECTOR,
+    copy_panel,
     copy_rows,
-    copy_vectors,
     dense_tile,
     living_tile_1,
     living_tile_2,
@@ -47,7 +48,7 @@ def lined_up(n_rows, n_columns, like):
 
 @njit
 def dense_rows(rows, first, last, panels, out, spare, edge):
-    """out[first:last] = rows[first:last] @ the matrix in ``panels``; spare (ROWS, n_k), edge (ROWS, PANEL): working memory."""
+    """out[first:last] = rows[first:last] @ the matrix in ``panels``; spare (ROWS, n_k), edge (ROWS, one strip): working memory."""
     n_panels, n_k, width = panels.shape
     n = out.shape[1]
     for r in range(first, last, ROWS):
@@ -88,7 +89,7 @@ def product(rows, panels, first_of, entries, values, out, turns):
     strip = (4 if dense else 2) * lanes  # rows across the lanes: few enough for the second-level cache
     n_spare = n_k if dense else 0
     spare = np.zeros((ROWS, n_spare), rows.dtype)
-    edge = np.zeros((ROWS, 2 * lanes), rows.dtype)
+    edge = np.zeros((ROWS, PANEL // rows.itemsize), rows.dtype)
     n_across = 0 if dense else strip
     across = lined_up(n_k, n_across, rows)
     below = lined_up((out.shape[1] + lanes - 1) // lanes * lanes, n_across, rows)
@@ -135,7 +136,7 @@ def feedback_memory(like, n, dense):
         lined_up(lanes, n if dense else wide, like),
         lined_up(lanes, n if dense else wide, like),
         np.zeros((ROWS, n if dense else 0), like.dtype),
-        np.zeros((ROWS, 2 * lanes), like.dtype),
+        np.zeros((ROWS, PANEL // like.itemsize), like.dtype),
         lined_up(n_across, lanes, like),
         lined_up(n_across, lanes, like),
     )
@@ -176,7 +177,7 @@ def pack_right(x, low, n_k, first, n_columns, out, width):
     for c in range((n_columns + width - 1) // width):
         start = first + c * width
         if start + width <= first + n_columns:
-            copy_vectors(x, low * n + start, n, out, c * DEPTH * width, width, n_k)
+            copy_panel(x, low * n + start, n, out, c * DEPTH * width, width, n_k)
         else:
             for k in range(n_k):
                 for j in range(width):
@@ -188,7 +189,7 @@ def weight_gradient(grad, x, out, turns):
     """The gradient ``out`` (n_out, n_in) = gradᵀ @ x for grad (n_rows, n_out) and x (n_rows, n_in); in blocks."""
     n_rows, n_out = grad.shape
     n_in = x.shape[1]
-    width = 2 * lanes_of(x)
+    width = PANEL // x.itemsize
     left = np.empty((OUTPUTS // ROWS, DEPTH, ROWS), x.dtype)
     right = np.empty((SOURCES // width, DEPTH, width), x.dtype)
     edge = np.empty((ROWS, width), x.dtype)

@@ -1,6 +1,6 @@
 """Register tiles of matrix products for compiled kernels: vector code in LLVM's own operations, for any CPU.
 
-A vector holds 64 bytes. Every sum runs in one fixed order, so the result is independent of how tiles are distributed
+A vector holds 64 bytes, in a dense tile half a PANEL. Every sum runs in one fixed order, so the result is independent of how tiles are distributed
 over threads; products and sums are fused where the CPU can. Positions and strides are in elements of C-contiguous arrays.
 """
 
@@ -21,8 +21,8 @@ from numba.extending import intrinsic
 VECTOR = 64
 """Bytes of a vector."""
 
-ROWS = 8 if get_host_cpu_features().get("avx512f") else 4
-"""Rows of a dense tile: with two vectors each as many sums as fit the registers."""
+ROWS, PANEL = (8, 128) if get_host_cpu_features().get("avx512f") else (4, 64)
+"""Rows of a dense tile and the bytes of each, two vectors: as many sums as fit the processor's registers."""
 
 INT, WORD = ir.IntType(64), ir.IntType(32)
 
@@ -34,13 +34,14 @@ class Vectors:
         context: numba's target context.
         builder: the LLVM builder.
         dtype: numba's type of the elements.
+        size: bytes of a vector.
     """
 
-    def __init__(self, context: Any, builder: Any, dtype: Any) -> None:
+    def __init__(self, context: Any, builder: Any, dtype: Any, size: int = VECTOR) -> None:
         self.builder = builder
         self.number = context.get_value_type(dtype)
         self.bytes = dtype.bitwidth // 8
-        self.lanes = VECTOR // self.bytes
+        self.lanes = size // self.bytes
         self.type = ir.VectorType(self.number, self.lanes)
         self._add = cgutils.get_or_insert_function(
             builder.module,
@@ -100,7 +101,7 @@ def _data(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 
 @intrinsic
 def dense_tile(typing_context, a, a_at, a_row, a_k, b, b_at, b_k, c, c_at, c_row, n_k, add):
-    """c[r, :] = Σ_k a[r, k]·b[k, :] for ROWS rows r and two vectors, added to c if ``add`` is not 0.
+    """c[r, :] = Σ_k a[r, k]·b[k, :] for ROWS rows r of PANEL bytes, added to c if ``add`` is not 0.
 
     Element (r, k) of a is at ``a_at + r·a_row + k·a_k``, row k of b at ``b_at + k·b_k``, row r of c at ``c_at + r·c_row``.
     """
@@ -109,7 +110,7 @@ def dense_tile(typing_context, a, a_at, a_row, a_k, b, b_at, b_k, c, c_at, c_row
     def generate(context, builder, sig, args):
         a_data, b_data, c_data = (_data(context, builder, sig.args[i], args[i]) for i in (0, 4, 7))
         (_, a_at, a_row, a_k, _, b_at, b_k, _, c_at, c_row, n_k, add) = args
-        vectors = Vectors(context, builder, sig.args[0].dtype)
+        vectors = Vectors(context, builder, sig.args[0].dtype, PANEL // 2)
         lanes = INT(vectors.lanes)
         sums = vectors.sums(2 * ROWS)
         rows = [builder.add(a_at, builder.mul(a_row, INT(r))) for r in range(ROWS)]
@@ -279,6 +280,9 @@ def _copy(n_vectors: int) -> Callable[..., Any]:
 
 copy_vectors = _copy(2)
 """out[i, :] = x[i, :] for n rows i of two vectors."""
+
+copy_panel = _copy(PANEL // VECTOR)
+"""out[i, :] = x[i, :] for n rows i of PANEL bytes."""
 
 copy_rows = _copy(0)
 """out[i, :] = x[i, :] for n rows i of ROWS elements."""
