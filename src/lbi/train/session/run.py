@@ -13,6 +13,7 @@ from typing import Any
 
 from lbi import datasets
 from lbi.errors import InputError, Rule
+from lbi.system.allocator import keep_freed_memory, return_freed_memory
 from lbi.system.atomic import atomic_write, check_writable
 from lbi.system.signals import on_exit, on_interruption
 from lbi.train import untrusted_torch
@@ -125,6 +126,7 @@ def prepare(
         trainer.restore(checkpoint)
     if device.type == "cpu" and all(layer.neuron.kernels for layer in trainer.model.populations()):
         take_threads()
+        keep_freed_memory()
     return trainer
 
 
@@ -153,6 +155,7 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
         with Metrics(*where, trainer.progress.epoch) as metrics:
             trainer.run()
         record = summary(trainer, time.perf_counter() - started)
+        return_freed_memory()
         distributed.stop()
         if not writes:
             return record
