@@ -226,3 +226,16 @@ def transposed(x, low, high, first, last, out, out_at, out_row):
         for m in range(j, last):
             for k in range(i, i + whole):
                 flat[out_at + (m - first) * out_row + k - low] = x[k, m]
+
+
+@compiled(nogil=True)
+def delay_spikes(spikes, delays, out, turns):
+    """The spikes (n_samples, n_steps, n) of each neuron ``delays`` (n,) steps later, and 0 in the steps before; threads claim samples."""
+    n_samples, n_steps, n = spikes.shape
+    zero = out.dtype.type(0)
+    b = claim(turns)
+    while b < n_samples:
+        for t in range(n_steps):
+            for j in range(n):
+                out[b, t, j] = spikes[b, t - delays[j], j] if t >= delays[j] else zero
+        b = claim(turns)

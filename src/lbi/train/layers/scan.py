@@ -371,6 +371,10 @@ def delayed(spikes: Tensor, delays: Tensor) -> Tensor:
     Returns:
         (n_samples, n_steps, n).
     """
+    if spikes.is_cpu:
+        out = torch.empty_like(spikes)
+        run(load_kernels().delay_spikes, spikes.numel(), *arrays(spikes, delays, out))
+        return out
     sent = torch.arange(spikes.shape[1], device=spikes.device)[:, None] - delays
     return spikes.gather(1, sent.clamp(min=0).expand_as(spikes)) * (sent >= 0)
 

@@ -126,32 +126,58 @@ def nonzeros(spikes, found):
     return count
 
 
+@njit
+def under_way(delays):
+    """Working memory of ``arrivals``: masks (n_slots, n_masks) uint64 of the spikes that arrive at a step, in a ring of steps.
+
+    Args:
+        delays: as in ``arrivals``.
+
+    Returns:
+        The masks, without any spike.
+    """
+    n_slots = 0
+    for j in range(delays.size):
+        n_slots = max(n_slots, delays[j] + 1)
+    return np.zeros((n_slots, (delays.size + BITS - 1) // BITS), np.uint64)
+
+
 @njit(inline="always")
-def arrivals(spikes, t, delays, found):
+def arrivals(spikes, t, delays, found, ring):
     """Neurons whose spikes arrive at step t, in order, into ``found`` (n,); returns how many.
 
     Args:
         spikes: (n_steps, n), those of a sample.
-        t: a step.
+        t: a step; steps are asked for one after the other, from 0.
         delays: (n,) steps that a neuron's spikes take beyond one, or (0,) for none.
         found: (n,), written.
+        ring: ``under_way(delays)``, of this sample.
 
     Returns:
         The number of spikes.
     """
+    if t == 0:
+        ring[:] = 0
+        return 0
+    count = nonzeros(spikes[t - 1], found)
     if delays.size == 0:
-        return nonzeros(spikes[t - 1], found) if t > 0 else 0
-    count = 0
-    for j in range(delays.size):
-        at = t - 1 - delays[j]
-        if at >= 0 and spikes[at, j] != 0:
-            found[count] = j
-            count += 1
+        return count
+    n_slots = ring.shape[0]
+    now = t % n_slots
+    for k in range(count):
+        j = found[k]
+        slot = now + delays[j]
+        slot -= n_slots if slot >= n_slots else 0
+        ring[slot, j // BITS] |= np.uint64(1) << np.uint64(j % BITS)
+    masks, count = ring[now], 0
+    for m in range(masks.size):
+        count = write_bits(masks[m], m * BITS, found, count)
+        masks[m] = 0
     return count
 
 
 @njit(inline="always")
-def add_recurrent(total, w_rec_t, spikes, t, delays, fired):
+def add_recurrent(total, w_rec_t, spikes, t, delays, fired, ring):
     """Add to ``total`` (n,) the rows of ``w_rec_t`` (n, n) of the neurons whose spikes arrive at step t.
 
     Args:
@@ -161,9 +187,10 @@ def add_recurrent(total, w_rec_t, spikes, t, delays, fired):
         t: the step.
         delays: as in ``arrivals``.
         fired: (n,) working memory.
+        ring: as in ``arrivals``.
     """
     n, wide = total.size, 4 * VECTOR // total.itemsize
-    count, first = arrivals(spikes, t, delays, fired), 0
+    count, first = arrivals(spikes, t, delays, fired, ring), 0
     while first + wide <= n:  # the sums of a tile stay in registers
         sum_tile_4(w_rec_t, first, n, fired, 0, count, total, first, 1)
         first += wide

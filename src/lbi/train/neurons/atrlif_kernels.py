@@ -17,7 +17,15 @@ from lbi.system.choice import chosen
 from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
 from lbi.train.layers.products import feed_back, feedback_memory
-from lbi.train.neurons.arithmetic import add_recurrent, current, decayed, send_back, surrogate, voltage
+from lbi.train.neurons.arithmetic import (
+    add_recurrent,
+    current,
+    decayed,
+    send_back,
+    surrogate,
+    under_way,
+    voltage,
+)
 
 
 @compiled(nogil=True, error_model="numpy")
@@ -35,13 +43,13 @@ def forward(a, w_rec_t, delays, neuron, traces, turns):
         v = np.zeros(n, a.dtype)
         theta = np.zeros(n, a.dtype)
         r = np.zeros(n, a.dtype)
-        fired = np.empty(n, np.int32)
+        fired, ring = np.empty(n, np.int32), under_way(delays)
         for t in range(n_steps):
             a_t, s_t, v_t, w_t, theta_t = a[b, t], s_out[b, t], v_out[b, t], w_out[b, t], theta_out[b, t]
             for i in range(n):
                 u[i] = alpha[i] * u[i] + a_t[i]
             if recurrent:
-                add_recurrent(u, w_rec_t, s_out[b], t, delays, fired)
+                add_recurrent(u, w_rec_t, s_out[b], t, delays, fired, ring)
             for i in range(n):
                 v[i] = beta[i] * v[i] + (u[i] + bias[i])
                 excess = keep_theta[i] * theta[i]
@@ -73,12 +81,12 @@ def forward_chip(a, w_rec_t, delays, neuron, traces, turns):
         theta = np.zeros(n, np.int64)
         r = np.zeros(n, np.int64)
         total = np.zeros(n, a.dtype)
-        fired = np.empty(n, np.int32)
+        fired, ring = np.empty(n, np.int32), under_way(delays)
         for t in range(n_steps):
             for i in range(n):
                 total[i] = a[b, t, i]
             if recurrent:
-                add_recurrent(total, w_rec_t, s_out[b], t, delays, fired)
+                add_recurrent(total, w_rec_t, s_out[b], t, delays, fired, ring)
             for i in range(n):
                 u[i] = current(u[i], keep_u[i], total[i])
                 v[i] = voltage(v[i], keep_v[i], u[i] + bias[i])

@@ -16,7 +16,7 @@ from numba import njit
 from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
 from lbi.train.layers.products import feed_back, feedback_memory
-from lbi.train.neurons.arithmetic import add_recurrent, current, send_back, through_spikes, voltage
+from lbi.train.neurons.arithmetic import add_recurrent, current, send_back, through_spikes, under_way, voltage
 
 
 @compiled(nogil=True, error_model="numpy")
@@ -31,7 +31,7 @@ def forward(a, w_rec_t, delays, neuron, traces, turns):
     while b < n_samples:
         u = np.zeros(n, a.dtype)
         v = np.zeros(n, a.dtype)
-        fired = np.empty(n, np.int32)
+        fired, ring = np.empty(n, np.int32), under_way(delays)
         for t in range(n_steps):
             a_t = a[b, t]
             v_t = v_out[b, t]
@@ -39,7 +39,7 @@ def forward(a, w_rec_t, delays, neuron, traces, turns):
             for i in range(n):
                 u[i] = alpha[i] * u[i] + a_t[i]
             if recurrent:
-                add_recurrent(u, w_rec_t, s_out[b], t, delays, fired)
+                add_recurrent(u, w_rec_t, s_out[b], t, delays, fired, ring)
             for i in range(n):  # loops of few arrays become vector code
                 v_t[i] = beta[i] * v[i] + (u[i] + bias[i])
             for i in range(n):
@@ -62,12 +62,12 @@ def forward_chip(a, w_rec_t, delays, neuron, traces, turns):
         u = np.zeros(n, np.int64)
         v = np.zeros(n, np.int64)
         total = np.zeros(n, a.dtype)
-        fired = np.empty(n, np.int32)
+        fired, ring = np.empty(n, np.int32), under_way(delays)
         for t in range(n_steps):
             for i in range(n):
                 total[i] = a[b, t, i]
             if recurrent:
-                add_recurrent(total, w_rec_t, s_out[b], t, delays, fired)
+                add_recurrent(total, w_rec_t, s_out[b], t, delays, fired, ring)
             for i in range(n):
                 u[i] = current(u[i], keep_u[i], total[i])
                 value = voltage(v[i], keep_v[i], u[i] + bias[i])
