@@ -22,6 +22,8 @@ _SPOKEN: dict[str, dict[str, Any]] = {
     "adam": {"lr": 1e-2},
     "adabreg": {"lr": 1e-2},
     "adabreg, few": {"lr": 2e-2, "schedule": "settled", "average": 0.005},
+    "linbreg": {"lr": 0.1},
+    "linbreg, few": {"schedule": "settled", "average": 0.005},
 }
 
 _PIXELS: dict[str, dict[str, Any]] = {
