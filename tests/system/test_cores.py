@@ -7,14 +7,14 @@ import os
 
 import pytest
 
-from lbi.system import cores
+from lbi.system import cgroups, cores
 
 
 @pytest.fixture(autouse=True)
 def eight_cores(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(cores, "CGROUP", tmp_path)
-    monkeypatch.setattr(cores, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(cgroups, "CGROUP", tmp_path)
+    monkeypatch.setattr(cgroups, "GROUPS", tmp_path / "groups")
     (tmp_path / "groups").write_text("1:cpu:/\n")
     for name in cores.LIMITS:
         monkeypatch.delenv(name, raising=False)

@@ -7,11 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
-"""Where control groups are mounted."""
-
-GROUPS = Path("/proc/self/cgroup")
-"""The process's control groups, one ``id:controllers:path`` a line."""
+from lbi.system import cgroups
 
 LIMITS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 """Environment variables that limit the number of threads."""
@@ -44,22 +40,7 @@ def cgroup_cpus() -> float:
     Returns:
         The smallest quota divided by period over each group and those above it; infinite without a limit.
     """
-    limit = math.inf
-    try:
-        lines = GROUPS.read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in ["0::/", *lines]:
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        base = CGROUP / controllers if (CGROUP / controllers).is_dir() else CGROUP / "cpu"
-        group = (base if controllers else CGROUP) / path.lstrip("/")
-        for folder in (group, *group.parents):  # a container may not see the folders of its own path
-            limit = min(limit, _quota(folder))
-            if folder == CGROUP:
-                break
-    return limit
+    return min((_quota(folder) for folder in cgroups.folders("cpu")), default=math.inf)
 
 
 def _quota(group: Path) -> float:
