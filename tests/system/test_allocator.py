@@ -12,7 +12,10 @@ from lbi.system.allocator import SETTINGS, _allocator
 
 FAULTS = """
 import resource, sys
-from lbi.system.allocator import keep_freed_memory, return_freed_memory
+from lbi.system import memory
+from lbi.system.allocator import LEAST_FREE, keep_freed_memory, return_freed_memory
+
+memory.available = lambda: LEAST_FREE - (sys.argv[2] == "short")
 
 SIZE = 1 << 26  # a variable: Python computes constants once
 
@@ -32,11 +35,11 @@ print(faults * resource.getpagesize() >> 20, kept - resident() >> 20)
 """
 
 
-def megabytes(mode: str, **variables: str) -> list[int]:
+def megabytes(mode: str, free: str = "ample", **variables: str) -> list[int]:
     """MiB that were mapped anew in eight rounds, and MiB returned at the end."""
     own = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     ran = subprocess.run(
-        [sys.executable, "-c", FAULTS, mode],
+        [sys.executable, "-c", FAULTS, mode, free],
         capture_output=True,
         text=True,
         check=True,
@@ -51,4 +54,5 @@ def test_freed_memory_is_used_again_and_returned_at_the_end():
     assert mapped < 64
     assert returned >= 60
     assert megabytes("keep", MALLOC_TRIM_THRESHOLD_="131072")[0] > 400  # the user's own settings stay
+    assert megabytes("keep", "short")[0] > 400
     assert megabytes("leave")[0] > 400
