@@ -28,13 +28,14 @@ def chosen(typing_context, condition, first, second):
 
 @intrinsic
 def written(typing_context, flag, number, held):
-    """``number`` where ``flag`` (uint8) is 1, and ``held``, what memory holds, where it is 0: bit by bit, as LLVM knows ``chosen``."""
-    if not isinstance(number, types.Float) or number != held or flag != types.uint8:
+    """``number`` where ``flag``, an unsigned integer, is 1, and ``held``, what memory holds, where it is 0: bit by bit, as LLVM knows ``chosen``."""
+    if not isinstance(number, types.Float) or number != held or flag not in types.unsigned_domain:
         return None
 
     def generate(context, builder, sig, args):
         bits = ir.IntType(number.bitwidth)
-        mask = builder.neg(builder.zext(args[0], bits))
+        fitted = builder.zext if flag.bitwidth < number.bitwidth else builder.trunc
+        mask = builder.neg(args[0] if flag.bitwidth == number.bitwidth else fitted(args[0], bits))
         new, old = (builder.bitcast(value, bits) for value in args[1:])
         mixed = builder.xor(old, builder.and_(builder.xor(new, old), mask))
         return builder.bitcast(mixed, args[1].type)

@@ -139,26 +139,16 @@ def _adam_numbers(theta, g, m, s, v, mode, scalars):  # type: ignore[no-untyped-
 def _adam_held(theta, g, m, s, v, support, mode, scalars):  # type: ignore[no-untyped-def]
     """``_adam_numbers`` where ``support`` holds; all other numbers stay as they are. Mode DUAL or SHRINK."""
     delta, low, high, scale, decay, b1, c1, b2, c2, eps, alpha, correction = scalars
-    n = theta.size
-    if mode == SHRINK:
-        for i in range(n):
-            average = m[i] * b1 + g[i] * c1
-            square = s[i] * b2 + g[i] * g[i] * c2
-            direction = average / (np.sqrt(square) * correction + eps) * alpha
-            dual = (v[i] - theta[i] * decay) - direction
-            m[i] = written(support[i], average, m[i])
-            s[i] = written(support[i], square, s[i])
-            v[i] = written(support[i], dual, v[i])
-            theta[i] = written(support[i], _shrink(dual * delta, low, high, scale), theta[i])
-    else:
-        for i in range(n):
-            average = m[i] * b1 + g[i] * c1
-            square = s[i] * b2 + g[i] * g[i] * c2
-            direction = average / (np.sqrt(square) * correction + eps) * alpha
-            dual = (v[i] - theta[i] * decay) - direction
-            m[i] = written(support[i], average, m[i])
-            s[i] = written(support[i], square, s[i])
-            v[i] = written(support[i], dual, v[i])
+    n, shrinks = theta.size, np.uint8(mode == SHRINK)
+    for i in range(n):
+        average = m[i] * b1 + g[i] * c1
+        square = s[i] * b2 + g[i] * g[i] * c2
+        direction = average / (np.sqrt(square) * correction + eps) * alpha
+        dual = (v[i] - theta[i] * decay) - direction
+        m[i] = written(support[i], average, m[i])
+        s[i] = written(support[i], square, s[i])
+        v[i] = written(support[i], dual, v[i])
+        theta[i] = written(support[i] & shrinks, _shrink(dual * delta, low, high, scale), theta[i])
 
 
 @compiled(nogil=True, error_model="numpy")
@@ -229,15 +219,14 @@ def _sgd_numbers(theta, g, b, v, with_momentum, mode, scalars):  # type: ignore[
 def _sgd_held(theta, g, b, v, with_momentum, support, mode, scalars):  # type: ignore[no-untyped-def]
     """``_sgd_numbers`` where ``support`` holds; all other numbers stay as they are. Mode DUAL or SHRINK."""
     delta, low, high, scale, decay, lr, momentum = scalars
-    n = theta.size
+    n, shrinks = theta.size, np.uint8(mode == SHRINK)
     if with_momentum:
         for i in range(n):
             b[i] = written(support[i], b[i] * momentum + g[i], b[i])
     for i in range(n):
         dual = (v[i] - theta[i] * decay) - b[i] * lr
         v[i] = written(support[i], dual, v[i])
-        if mode == SHRINK:
-            theta[i] = written(support[i], _shrink(dual * delta, low, high, scale), theta[i])
+        theta[i] = written(support[i] & shrinks, _shrink(dual * delta, low, high, scale), theta[i])
 
 
 @compiled(nogil=True, error_model="numpy")

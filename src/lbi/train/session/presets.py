@@ -47,7 +47,7 @@ _PIXELS: dict[str, dict[str, Any]] = {
     "adam": {"lr": 5e-3},
     "adabreg": {"initial_density": 1.0, "shrink": 0.3},
     "adabreg, few": {"shrink": 0.6, "settle": 0.4},
-    "linbreg": {"lr": 0.3},
+    "linbreg": {"lr": 0.03, "initial_density": 1.0, "shrink": 0.3},
 }
 
 _LONG: dict[str, Any] = {
