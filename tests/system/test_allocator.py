@@ -1,4 +1,4 @@
-"""Memory that is freed and allocated again is not mapped anew, unless the user set the allocator up."""
+"""Memory that is freed and allocated again is not mapped again, unless the user set the allocator up."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ print(faults * resource.getpagesize() >> 20, kept - resident() >> 20)
 
 
 def megabytes(mode: str, free: str = "ample", **variables: str) -> list[int]:
-    """MiB that were mapped anew in eight rounds, and MiB returned at the end."""
+    """MiB that were mapped again in eight rounds, and MiB returned at the end."""
     own = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     ran = subprocess.run(
         [sys.executable, "-c", FAULTS, mode, free],
