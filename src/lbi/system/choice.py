@@ -28,7 +28,10 @@ def chosen(typing_context, condition, first, second):
 
 @intrinsic
 def written(typing_context, flag, number, held):
-    """``number`` where ``flag``, an unsigned integer, is 1, and ``held``, what memory holds, where it is 0: bit by bit, as LLVM knows ``chosen``."""
+    """``number`` where ``flag``, an unsigned integer, is 1, and ``held``, what memory holds, where it is 0.
+
+    Mixed bit by bit: a select of what memory holds would become a masked store again.
+    """
     if not isinstance(number, types.Float) or number != held or flag not in types.unsigned_domain:
         return None
 
