@@ -88,6 +88,23 @@ def test_gradients_equal_autograd_through_the_plain_loop(model, surrogate, recur
         torch.testing.assert_close(ours, theirs, **FLOAT64)
 
 
+@pytest.mark.parametrize("model", WITH_KERNELS, ids=lambda model: model.name)
+def test_delayed_spikes_of_many_neurons_arrive_as_in_the_plain_loop(model):
+    n = 150  # more than two masks of 64
+    a, w, neuron = random_scan(model, 4, True, n=n)
+    delays = torch.randint(0, N_STEPS, (n,), generator=torch.Generator().manual_seed(5))
+    wanted, results = flat(a, w, neuron), []
+    for run in (
+        scan(model, a, w, neuron, "arctan", 2.5, delays=delays),
+        model.reference(a, w, neuron, "arctan", 2.5, delays),
+    ):
+        results.append((run, torch.autograd.grad(run[0].sum() + run[1].sum(), wanted)))
+    (fused, fused_grads), (plain, plain_grads) = results
+    torch.testing.assert_close(fused[0], plain[0], rtol=0, atol=0)
+    torch.testing.assert_close(fused[1], plain[1], **FLOAT64)
+    torch.testing.assert_close(fused_grads, plain_grads, **FLOAT64)
+
+
 @pytest.fixture
 def cuda_scan(monkeypatch):
     """``CudaScan`` in Triton's interpreter."""
