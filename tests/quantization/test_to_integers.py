@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from support.networks import random_network, random_spikes
 
 from lbi import CsrMatrix, CubaLif, Network, Population, Projection, Readout, quantize
+from lbi.chip.load import load_profile
 from lbi.errors import InputError, UsageError
+from lbi.network.fixedpoint import IntFormat
 from lbi.network.neurons import AtrLif, Integrator, LifRefractory
 from lbi.quantization.to_floats import dequantize
 from lbi.simulation import oracle
@@ -120,6 +122,8 @@ def test_feedback_faster_than_the_chip_is_refused(rng):
 
 
 def test_parameters_off_the_chip_are_all_named():
+    profile = load_profile("loihi2")
+    chip = replace(profile, formats=replace(profile.formats, decay=IntFormat(10, 4000)))
     weights = CsrMatrix.from_dense(np.ones((2, 2)))
     populations = (
         Population("a", (2,), CubaLif(0.0, 1.0, 1.0, bias=np.array([0.0, 1e6]))),
@@ -130,9 +134,20 @@ def test_parameters_off_the_chip_are_all_named():
         Projection("ab", "a", "b", weights, delay=np.array([0, 0, 63, 1], dtype=np.uint8)),
     )
     with pytest.raises(InputError) as caught:
-        quantize(Network((2,), populations, projections, Readout("b")))
+        quantize(Network((2,), populations, projections, Readout("b")), chip)
     codes = [problem.code for problem in caught.value.problems]
     assert codes == ["current-decay-range", "voltage-decay-range", "bias-range", "delay-range"]
+
+
+@pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
+def test_a_voltage_without_memory_and_a_current_without_leak_take_the_nearest_that_the_chip_has(chip):
+    fixed = quantize(one_neuron([1.0], CubaLif(0.0, 1.0, 1.0)), chip)
+    neuron = fixed.populations[0].neuron
+    assert (neuron.du, neuron.dv) == (0, 4095)
+    (note,) = fixed.provenance["notes"]
+    assert "'a'" in note
+    assert "1/4096" in note
+    assert "notes" not in quantize(one_neuron([1.0], CubaLif(0.1, 1.0, 1.0)), chip).provenance
 
 
 def one_neuron(weights, neuron, **meta) -> Network:

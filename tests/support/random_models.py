@@ -225,7 +225,7 @@ EXACT = 13
 def _snntorch(n: int, rng: Any) -> nn.Module:
     snn = peers.package("snntorch")
     options: dict[str, Any] = {"beta": float(rng.uniform(0.3, 0.95)), "threshold": float(rng.uniform(0.3, 1))}
-    options["reset_mechanism"] = "subtract" if rng.random() < 0.04 else "zero"
+    options["reset_mechanism"] = "subtract" if rng.random() < 0.3 else "zero"
     options["init_hidden"] = True
     if rng.random() < 0.2:
         options["threshold"] = torch.rand(n) + 0.3
@@ -246,7 +246,9 @@ def _norse(n: int, rng: Any) -> nn.Module:
     norse = peers.package("norse.torch")
     threshold = torch.tensor(float(rng.uniform(0.05, 0.2)))
     if rng.random() < 0.5:
-        p = norse.LIFBoxParameters(v_th=threshold)
+        reset = peers.package("norse.torch.functional.reset")
+        method = reset.reset_subtract if rng.random() < 0.3 else reset.reset_value
+        p = norse.LIFBoxParameters(v_th=threshold, reset_method=method)
         return norse.LIFBoxCell(p)
     p = peers.package("norse.torch.functional.lif").LIFParameters(v_th=threshold)
     return norse.LIFRecurrentCell(n, n, p) if rng.random() < 0.2 else norse.LIFCell(p)
@@ -256,7 +258,7 @@ def _spikingjelly(n: int, rng: Any) -> nn.Module:
     neuron = peers.package("spikingjelly.activation_based.neuron")
     options = {
         "v_threshold": float(rng.uniform(0.3, 1)),
-        "v_reset": None if rng.random() < 0.04 else 0.0,
+        "v_reset": None if rng.random() < 0.3 else 0.0,
     }
     if rng.random() < 0.3:
         return neuron.IFNode(**options)
@@ -271,7 +273,7 @@ def _sinabs(n: int, rng: Any) -> nn.Module:
     options = {
         "spike_threshold": torch.tensor(float(rng.uniform(0.3, 1))),
         "spike_fn": activation.MultiSpike if rng.random() < 0.04 else activation.SingleSpike,
-        "reset_fn": activation.MembraneReset(),
+        "reset_fn": activation.MembraneSubtract() if rng.random() < 0.3 else activation.MembraneReset(),
     }
     if rng.random() < 0.3:
         return layers.IAF(**options)

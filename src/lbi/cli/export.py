@@ -145,6 +145,8 @@ def main(
     )
     if not isinstance(network, Network):
         notes = [*reading_notes(network), *notes]
+    elif exporter.TAKES == "fixed" and not reasons:
+        notes = [*reading_notes(job.quantized), *notes]
     if as_json:
         record = _record(job, target, path, written, reasons, violations)
         read = [*source.pop("notes", []), *notes]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import diags, identity
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.signal import Signal, Term, union, wide
@@ -37,6 +38,11 @@ READ_DECAYS = Rule(
     "train the last layer with one decay for all",
 )
 VOLTAGE_SENT = Rule("no-spikes", "spikes", "end the model with the layer that is read by its voltage")
+TWO_STATES = Rule(
+    "soft-reset",
+    "a reset to 0, or a reset by subtraction of a neuron whose input has no memory of its own",
+    "train with a reset to zero, or with a neuron without synaptic current",
+)
 INSTANT_FEEDBACK = Rule("instant-feedback", "a step later", "give the feedback a delay of a step")
 
 Parts = dict[str, NDArray[np.intp]]
@@ -58,6 +64,7 @@ class Builder:
         self._populations: list[Population] = []
         self._signals: dict[str, Signal] = {}
         self._integrators: set[str] = set()
+        self._subtracted: dict[str, NDArray[np.float64]] = {}
 
     def neurons(
         self,
@@ -70,12 +77,17 @@ class Builder:
         threshold: ArrayLike,
         voltage_bias: ArrayLike = 0.0,
         refractory_period: int = 0,
+        subtracted: ArrayLike | None = None,
     ) -> Signal:
         """Add a layer with input ``signal`` and return its spikes; parameters are numbers or arrays of its shape.
 
         Infinite thresholds make integrators. Finite thresholds may differ (weights and biases are scaled to one).
         A constant in the signal enters the current: as a bias if the current has no memory, otherwise from a
         neuron that spikes in every step.
+
+        A reset by subtraction is a synapse from each neuron to itself. The chip sets the voltage to 0, but leaves the
+        current alone: the membrane becomes a current, which a voltage without memory follows, and the synapse takes
+        away from it in the next step what the reset would have taken.
 
         Args:
             where: the layer's place in the model, for messages.
@@ -86,6 +98,7 @@ class Builder:
             threshold: in weight units.
             voltage_bias: added to the voltage in every step.
             refractory_period: steps without integration after a spike; 0 for none.
+            subtracted: what a spike takes from the voltage of the next step; None for a reset to 0.
 
         Returns:
             The layer's spikes.
@@ -93,6 +106,13 @@ class Builder:
         alpha, beta, thresholds, bias = (
             wide(values, signal.shape) for values in (current_decay, voltage_decay, threshold, voltage_bias)
         )
+        if subtracted is not None and TWO_STATES.check(
+            self.problems,
+            bool(np.all(alpha == 1.0)) and not np.any(bias) and not refractory_period,
+            where,
+            "a reset by subtraction of a voltage behind a current with memory",
+        ):
+            alpha, beta = beta, alpha
         integrates = bool(np.all(thresholds == np.inf))
         if integrates or not THRESHOLD.check(
             self.problems,
@@ -107,6 +127,8 @@ class Builder:
         if np.any(thresholds != one):
             signal = signal.scaled((one / thresholds).reshape(signal.shape))
             bias = bias * one / thresholds
+        if subtracted is not None and np.any(subtracted):
+            self._subtracted[name] = wide(subtracted, signal.shape) * one / thresholds
         forgets = alpha == 1.0
         bias = bias + np.where(forgets, signal.constant, 0.0)
         self._signals[name] = Signal(signal.shape, signal.terms, np.where(forgets, 0.0, signal.constant))
@@ -206,6 +228,8 @@ class Builder:
         for layer, signal in self._signals.items():
             for target, rows in self.parts[layer].items():
                 projections += self._into(target, signal.rows(rows), order)
+                if layer in self._subtracted:
+                    projections.append(_reset(target, self._subtracted[layer][rows]))
         first = next(iter(self.parts[read]))
         projections = [_with_kernels(projection, shapes) for projection in projections]
         readout = Readout.of(next(population for population in populations if population.name == first))
@@ -226,6 +250,13 @@ class Builder:
             weights = CsrMatrix.from_dense(signal.constant[:, None])
             projections.append(Projection(f"{ALWAYS}_to_{target}", ALWAYS, target, weights))
         return projections
+
+
+def _reset(name: str, subtracted: NDArray[np.float64]) -> Projection:
+    """The projection by which each neuron of a population takes from its own current in the step after a spike."""
+    own = identity(subtracted.size, format="csr")
+    weights = CsrMatrix.from_scipy(diags(-subtracted).tocsr())
+    return Projection(f"{name}_reset", name, name, weights, pattern=ones(own))
 
 
 def _part_numbers(parts: Parts, n: int) -> list[int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import identity
 
 from lbi.errors import InputError, Rule
 from lbi.importers.nir_time import Writer
@@ -117,9 +118,18 @@ def _flatten(node: Any, signal: Signal, _dt: float) -> Signal:
     return signal.flattened(first, last)
 
 
+def _matrix(node: Any, signal: Signal, _dt: float) -> Signal:
+    """A ``Linear`` or ``Affine``. A full diagonal is what it was before it was written: one synapse per neuron."""
+    weights, bias = floats(node.weight), getattr(node, "bias", None)
+    diagonal = np.diagonal(weights) if weights.ndim == 2 and weights.shape[0] == weights.shape[1] else None
+    if diagonal is None or not np.all(diagonal) or np.count_nonzero(weights) != diagonal.size:
+        return signal.linear(weights, bias)
+    return signal.linear(weights, bias, pattern=identity(diagonal.size, format="csr"))
+
+
 LINEAR: dict[str, Callable[[Any, Signal, float], Signal]] = {
-    "Linear": lambda node, signal, _dt: signal.linear(node.weight),
-    "Affine": lambda node, signal, _dt: signal.linear(node.weight, node.bias),
+    "Linear": _matrix,
+    "Affine": _matrix,
     "Scale": lambda node, signal, _dt: signal.scaled(node.scale),
     "Conv1d": _conv,
     "Conv2d": _conv,

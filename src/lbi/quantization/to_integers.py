@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from lbi.chip.load import load_profile
 from lbi.chip.profile import HardwareProfile
 from lbi.errors import InputError, Problems, Rule, UsageError
+from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, num_weight_bits
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, STATE_LIMIT, IntFormat, NumberFormats
 from lbi.network.graph import INPUT, Network, Population, Projection
@@ -74,7 +76,7 @@ DELAY_RANGE = Rule("delay-range", "{formats}", "shorten the delay or the paths t
 
 def quantize(
     network: Network,
-    chip: str | HardwareProfile = "loihi2",
+    chip: str | Path | HardwareProfile = "loihi2",
     *,
     exponents: Literal["zero", "free"] = "zero",
 ) -> FixedNetwork:
@@ -100,7 +102,7 @@ def quantize(
     problems = Problems()
     NO_NETWORK.check(problems, isinstance(network, Network), "network", f"a {type(network).__name__}")
     problems.raise_as(UsageError)
-    profile = load_profile(chip) if isinstance(chip, str) else chip
+    profile = chip if isinstance(chip, HardwareProfile) else load_profile(chip)
     _check_magnitudes(network, problems)
     named = _named_scales(network, problems)
     problems.raise_as(InputError)  # values out of range would overflow below
@@ -129,8 +131,21 @@ def quantize(
         projections=tuple(projections),
         readout=network.readout,
         chip=profile.name,
-        provenance=dict(network.meta),
+        provenance=_provenance(network, populations),
     )
+
+
+def _provenance(network: Network, populations: list[FixedPopulation]) -> dict[str, Any]:
+    """The network's ``meta``, with a note for every current that decays on the chip though it should not."""
+    given = network.meta.get("notes")
+    notes = list(given) if isinstance(given, list | tuple) else []
+    for before, after in zip(network.populations, populations, strict=True):
+        decay = getattr(after.neuron.to_float(after.scale), "current_decay", 0.0)
+        if decay and getattr(before.neuron, "current_decay", None) == 0:
+            notes.append(
+                f"population {before.name!r}: the current, which never decays, loses 1/{round(1 / decay)} a step on the chip"
+            )
+    return {**network.meta, **({"notes": notes} if notes else {})}
 
 
 def _population(
@@ -318,7 +333,7 @@ def _best_scale(
     """
     threshold = population.neuron.threshold
     stored = [projection for projection in into if projection.weights.nnz]
-    limits = [limit / peak for peak, limit in (_largest(projection, profile) for projection in stored)]
+    limits = [_limit(projection, profile) for projection in stored]
     if threshold is None:
         highest = _integrator_limit(population, stored)
     else:
@@ -331,12 +346,31 @@ def _best_scale(
         return 1.0  # an integrator without input
     octaves = 1
     if free and stored:
-        wanted = min(max(limits), highest / CURRENT_HEADROOM)
+        own = [limit for limit, projection in zip(limits, stored, strict=True) if not _is_reset(projection)]
+        wanted = min(max(own or limits), highest / CURRENT_HEADROOM)
         while top * 2 <= wanted and octaves <= profile.formats.weight_exponent.maximum:
             top, octaves = top * 2, octaves + 1
     candidates = top * 2.0 ** -np.linspace(0.0, octaves, N_SCALES * octaves, endpoint=False)
     losses = _losses(population, stored, candidates, profile)
     return float(candidates[int(np.argmin(losses))])
+
+
+def _limit(projection: Projection, profile: HardwareProfile) -> float:
+    """The scale at which the projection's largest weight has the largest mantissa at exponent 0.
+
+    Weights that take a threshold from the neuron's own current are as large as the threshold, and all of one size: they
+    take the exponent that they need, and leave the other weights their bits.
+    """
+    peak, limit = _largest(projection, profile)
+    return limit / peak * (2.0**profile.formats.weight_exponent.maximum if _is_reset(projection) else 1.0)
+
+
+def _is_reset(projection: Projection) -> bool:
+    """True if each neuron of a population has one weight, to itself, below 0."""
+    weights = projection.weights
+    if projection.source != projection.target or not isinstance(weights, CsrMatrix):
+        return False
+    return bool(np.array_equal(weights.row_of(), weights.indices)) and bool(weights.data.max(initial=-1) < 0)
 
 
 def _integrator_limit(population: Population, into: list[Projection]) -> float:

@@ -17,8 +17,6 @@ from lbi.errors import InputError, Problems, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
 
-SOFT_RESET_FIX = "train with a hard reset: the chip subtracts a threshold only at the cost of a second neuron"
-
 REST = Rule("rest-value", "0", "train with voltages measured from rest")
 
 

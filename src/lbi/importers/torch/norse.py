@@ -42,12 +42,13 @@ def read_box(module: Any, signal: Signal, layer: Layer) -> None:
         signal: its input.
         layer: receives the population.
     """
-    beta = _voltage_decay(module, layer)
+    beta, threshold = _voltage_decay(module, layer), array(getattr(module.p, "v_th", np.inf))
     layer.neurons(
         signal.scaled(beta),
         current_decay=1.0,
         voltage_decay=beta,
-        threshold=array(getattr(module.p, "v_th", np.inf)),
+        threshold=threshold,
+        subtracted=(1.0 - beta) * threshold if _subtracts(module) else None,
     )
 
 
@@ -67,6 +68,10 @@ def split(_module: Any, result: Any) -> Outputs:
 def _voltage_decay(module: Any, layer: Layer) -> Any:
     check_rest(layer, v_leak=module.p.v_leak, v_reset=getattr(module.p, "v_reset", 0.0))
     return float(module.dt) * array(module.p.tau_mem_inv)
+
+
+def _subtracts(module: Any) -> bool:
+    return getattr(getattr(module.p, "reset_method", None), "__name__", "") == "reset_subtract"
 
 
 def _input(module: Any, signal: Signal, layer: Layer) -> Signal:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lbi.errors import Problems, Rule
 from lbi.importers.signal import Signal, Term
 from lbi.importers.torch.shadow import LOST, STATIC
-from lbi.importers.torch.snntorch import SOFT_RESET
+from lbi.importers.torch.snntorch import NO_RESET
 from lbi.importers.torch.tracing import STATE_OF, Group, Tracing
 
 READOUT = Rule(
@@ -103,9 +103,7 @@ def read_at(tracing: Tracing, results: Sequence[Any], problems: Problems) -> Out
         return _chosen(tracing, [*spikes, *voltages], problems)
     useless = next((meaning.group for _, meaning in found if meaning.group.integrates), None)
     if useless is not None:
-        SOFT_RESET.check(
-            problems, False, useless.where, "reset_mechanism 'none', whose spikes are the output"
-        )
+        NO_RESET.check(problems, False, useless.where, "reset_mechanism 'none', whose spikes are the output")
     elif not lost and not tracing.problems:
         what = "is no sequence of spikes"
         if found:

@@ -267,7 +267,8 @@ class Drive:
     def _unit(self, tracing: Tracing, group: Group) -> float:
         """A current that drives a neuron of the group close to its threshold."""
         network, _ = self._alone(tracing, group, 1.0)
-        weights = max(float(np.abs(p.weights.data).max(initial=0)) for p in network.projections)
+        driving = [p for p in network.projections if p.source == INPUT]
+        weights = max(float(np.abs(p.weights.data).max(initial=0)) for p in driving)
         thresholds = [float(getattr(p.neuron, "threshold", None) or 1.0) for p in network.populations]
         unit = thresholds[-1] / weights if weights else 1.0
         n_in = float(np.prod(group.in_shape))

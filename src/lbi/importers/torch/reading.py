@@ -16,7 +16,7 @@ from lbi.importers.signal import Signal
 from lbi.importers.torch import output
 from lbi.importers.torch.layer import Layer
 from lbi.importers.torch.output import Output
-from lbi.importers.torch.snntorch import SOFT_RESET
+from lbi.importers.torch.snntorch import NO_RESET
 from lbi.importers.torch.tracing import STATE_OF, Group, NotThisWay, Tracing
 from lbi.network.graph import Network
 
@@ -152,7 +152,7 @@ def _spikes_only(group: Group, signal: Signal, groups: Sequence[Group], problems
         name, _, state = term.source.partition(STATE_OF)
         source = next((other for other in groups if other.name == name), None)
         if state and source is not None and source.integrates:
-            SOFT_RESET.check(problems, False, source.where, "reset_mechanism 'none', whose spikes flow on")
+            NO_RESET.check(problems, False, source.where, "reset_mechanism 'none', whose spikes flow on")
         elif state and source is not None:
             VOLTAGE_FLOWS.check(
                 problems, False, group.where, f"takes in {state!r}, a state of {source.where}"

@@ -2,7 +2,8 @@
 
     i ← α_syn (i + input)   (without τ_syn: i = input);   v ← α_mem v + i   (norm_input: (1 − α_mem) i)
 
-with α = exp(−1/τ), and a spike where v ≥ spike_threshold. A call takes all steps, batch first.
+with α = exp(−1/τ), and a spike where v ≥ spike_threshold, which sets v to 0 or (MembraneSubtract) takes the threshold
+from it. A call takes all steps, batch first.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import torch
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch.layer import SOFT_RESET_FIX, Layer, Neurons, Outputs, array, just_below
+from lbi.importers.torch.layer import Layer, Neurons, Outputs, array, just_below
 
 SEVERAL_SPIKES = Rule(
     "several-spikes", "SingleSpike", "train with one spike per step: the chip sends no more"
 )
-SOFT_RESET = Rule("soft-reset", "MembraneReset(0.0)", SOFT_RESET_FIX)
+RESET = Rule("reset", "MembraneReset(0.0) or MembraneSubtract", "train with one of them")
 VOLTAGE_FLOOR = Rule("voltage-floor", "None", "train without a lower bound")
 RECURRENCE = Rule("recurrence", "nn.Linear without bias", "build it with bias=False")
 
@@ -35,10 +36,10 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
     problems, where = Problems(), layer.where
     if not _integrates(module):
         spike = getattr(module.spike_fn, "__name__", repr(module.spike_fn))
-        hard = type(module.reset_fn).__name__ == "MembraneReset"
-        hard = hard and getattr(module.reset_fn, "reset_value", 1) == 0
+        hard = _reset_class(module) == "MembraneReset" and module.reset_fn.reset_value == 0
         SEVERAL_SPIKES.check(problems, spike == "SingleSpike", where, f"spike_fn {spike}")
-        SOFT_RESET.check(problems, hard, where, f"reset_fn {module.reset_fn}")
+        known = hard or _reset_class(module) == "MembraneSubtract"
+        RESET.check(problems, known, where, f"reset_fn {module.reset_fn}")
     VOLTAGE_FLOOR.check(problems, module.min_v_mem is None, where, f"min_v_mem {module.min_v_mem}")
     problems.raise_as(InputError)
     if hasattr(module, "rec_connect"):
@@ -64,7 +65,20 @@ def _membrane(module: Any, signal: Signal, layer: Layer) -> None:
         current_decay=1.0 if syn is None else 1.0 - array(syn),
         voltage_decay=1.0 - alpha_mem,
         threshold=np.inf if _integrates(module) else just_below(module.spike_threshold),
+        subtracted=_subtracted(module, alpha_mem),
     )
+
+
+def _subtracted(module: Any, alpha_mem: Any) -> Any:
+    """What is left in the next step of what a spike takes from the voltage; None for a reset to 0."""
+    if _integrates(module) or _reset_class(module) != "MembraneSubtract":
+        return None
+    taken = module.reset_fn.subtract_value
+    return alpha_mem * array(module.spike_threshold if taken is None else taken)
+
+
+def _reset_class(module: Any) -> str:
+    return type(module.reset_fn).__name__
 
 
 def split(module: Any, result: Any) -> Outputs:

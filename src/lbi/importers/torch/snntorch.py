@@ -3,7 +3,8 @@
     Leaky      mem ← β mem + input                       spike where mem > threshold
     Synaptic   syn ← α syn + input,  mem ← β mem + syn
 
-``Leaky`` resets mem before it adds the next input; with ``reset_delay=True`` all others lose the input of that step.
+``Leaky`` resets mem before it adds the next input; with ``reset_delay=True`` all others lose the input of that step. A reset
+by subtraction takes the threshold from mem after that.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch.layer import SOFT_RESET_FIX, Layer, Neurons, Outputs, array
+from lbi.importers.torch.layer import Layer, Neurons, Outputs, array
 
 RESETS = ("subtract", "zero", "none")
 """``reset_mechanism`` by number."""
@@ -24,10 +25,10 @@ STATES = {"Leaky": ("mem",), "Synaptic": ("syn", "mem"), "RLeaky": ("mem",), "RS
 """Class → the states that it returns after its spikes."""
 
 RESET_NAME = Rule("reset-mechanism", "{state!r}, as its state says", "build it as it was trained")
-SOFT_RESET = Rule(
-    "soft-reset",
-    "'zero'; 'none' in the last layer, if its voltage is what the model returns (output=True)",
-    SOFT_RESET_FIX,
+NO_RESET = Rule(
+    "no-reset",
+    "'subtract' or 'zero'; 'none' in the last layer, if its voltage is what the model returns (output=True)",
+    "train with one of them: the chip resets a neuron that spikes",
 )
 INHIBITION = Rule("inhibition", "none", "train without it")
 STATE_QUANT = Rule("state-quant", "none", "train without it: lbi-export quantizes")
@@ -36,6 +37,12 @@ RESET_DELAY = Rule(
     "True: snnTorch 1.0.0's RSynaptic does not reset the voltage with False",
     "build it with reset_delay=True; for a reset in the same step, use Synaptic with reset_delay=False and feed its"
     " spikes back through a torch.nn.Linear",
+)
+
+AT_ONCE = Rule(
+    "reset-delay",
+    "True for 'subtract': with False, a neuron above two thresholds is reset twice",
+    "build it with reset_delay=True, the default",
 )
 
 
@@ -56,7 +63,7 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
         f"built with {module.reset_mechanism!r}",
         state=reset,
     )
-    SOFT_RESET.check(problems, reset in ("zero", "none"), layer.where, f"reset_mechanism {reset!r}")
+    NO_RESET.check(problems, reset in RESETS, layer.where, f"reset_mechanism {reset!r}")
     INHIBITION.check(problems, not module.inhibition, layer.where, "lateral inhibition")
     STATE_QUANT.check(problems, not module.state_quant, layer.where, "quantized states")
     integrates, recurrent, synaptic = (
@@ -64,23 +71,28 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
         hasattr(module, "recurrent"),
         hasattr(module, "alpha"),
     )
+    subtracts = reset == "subtract" and not integrates
     RESET_DELAY.check(
         problems,
         bool(module.reset_delay) or not (recurrent and synaptic),
         layer.where,
         "RSynaptic with reset_delay=False",
     )
+    AT_ONCE.check(
+        problems, bool(module.reset_delay) or not subtracts, layer.where, "subtracts with reset_delay=False"
+    )
     problems.raise_as(InputError)
     if recurrent:
         own = layer.own_spikes().scaled(array(module.graded_spikes_factor))
         signal = signal + layer.through(module.recurrent, own)
-    late = bool(module.reset_delay) and (synaptic or recurrent) and not integrates
+    late = bool(module.reset_delay) and (synaptic or recurrent) and reset == "zero" and not integrates
     layer.neurons(
         signal,
         current_decay=1.0 - np.clip(array(module.alpha), 0, 1) if synaptic else 1.0,
         voltage_decay=1.0 - np.clip(array(module.beta), 0, 1),
         threshold=np.inf if integrates else array(module.threshold),
         refractory_period=1 if late else 0,
+        subtracted=array(module.threshold) if subtracts else None,
     )
 
 

@@ -2,6 +2,7 @@
 
     v ← v + (input − v)/τ   (decay_input=False: v ← v − v/τ + input);  spike where v ≥ v_threshold
 
+A spike sets v to 0, or with ``v_reset=None`` takes the threshold from it.
 The state is in the module; ``step_mode`` determines whether a call is one step or all steps, time first.
 """
 
@@ -12,11 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lbi.errors import InputError, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch.layer import SOFT_RESET_FIX, Layer, Neurons, Outputs, check_rest, just_below
-
-SOFT_RESET = Rule("soft-reset", "v_reset=0.0", SOFT_RESET_FIX)
+from lbi.importers.torch.layer import Layer, Neurons, Outputs, check_rest, just_below
 
 
 def read(module: Any, signal: Signal, layer: Layer) -> None:
@@ -27,9 +25,8 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
         signal: its input.
         layer: receives the population.
     """
-    if module.v_reset is None:
-        raise InputError(SOFT_RESET.broken(layer.where, "v_reset=None"))
-    check_rest(layer, v_reset=module.v_reset)
+    subtracts = module.v_reset is None
+    check_rest(layer, v_reset=0.0 if subtracts else module.v_reset)
     decay = 0.0
     if hasattr(module, "w"):  # ParametricLIFNode
         decay = float(torch.sigmoid(module.w))
@@ -37,7 +34,15 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
         decay = 1.0 / float(module.tau)
     if decay and module.decay_input:
         signal = signal.scaled(decay)
-    layer.neurons(signal, current_decay=1.0, voltage_decay=decay, threshold=just_below(module.v_threshold))
+    layer.neurons(
+        signal,
+        current_decay=1.0,
+        voltage_decay=decay,
+        threshold=just_below(module.v_threshold),
+        subtracted=(1.0 - decay) * float(module.v_threshold)
+        if subtracts and not _integrates(module)
+        else None,
+    )
 
 
 def split(module: Any, result: Any) -> Outputs:

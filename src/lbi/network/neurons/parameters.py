@@ -393,6 +393,9 @@ def decays_to_fixed(
         formats: the chip's number formats.
         where: the population, for messages.
         problems: receives what is wrong.
+    A decay one step outside the chip's range becomes the end of the range, which is no worse than the rounding of other
+    decays to whole steps: a voltage without memory (1) keeps 1/4096, and a current that never decays (0) loses it.
+
 
     Returns:
         One integer per decay, in the record's order.
@@ -403,12 +406,14 @@ def decays_to_fixed(
     for name in neuron.decays:
         value, less = getattr(neuron, name), int(name == "current_decay")
         units = round(value * unity) - less
-        allowed = f"{(low + less) / unity:g} to {(high + less) / unity:g}"
+        nearest = min(max(units, low), high)
+        least, most = max(low + less - 1, 0), min(high + less + 1, unity)
+        allowed = f"{least / unity:g} to {most / unity:g}"
         rule = Rule(
             f"{name.replace('_', '-')}-range", allowed, CHIP_DECAY.format(name=name.replace("_", " "))
         )
-        rule.check(problems, low <= units <= high, where, f"{name} {value:g}")
-        found.append(min(max(units, low), high))
+        rule.check(problems, abs(units - nearest) <= 1, where, f"{name} {value:g}")
+        found.append(nearest)
     return found
 
 
