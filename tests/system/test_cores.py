@@ -31,6 +31,15 @@ def test_a_container_of_version_2(eight_cores, text, expected):
     assert cores.available_cores() == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("150000 100000", 1), ("50000 100000", 1), ("250000 100000", 2), ("max 100000", 8)]
+)
+def test_processes_side_by_side_take_whole_cores(eight_cores, monkeypatch, text, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of each process
+    (eight_cores / "cpu.max").write_text(text)
+    assert cores.whole_cores() == expected
+
+
 @pytest.mark.parametrize(("quota", "expected"), [("300000", 3), ("-1", 8)])
 def test_a_container_of_version_1(eight_cores, quota, expected):
     (eight_cores / "cpu").mkdir()

@@ -194,11 +194,6 @@ def _folder(path: Path, sweep: dict[str, Any]) -> Iterator[Path]:
         yield folder
 
 
-def _cores() -> int:
-    """The cores that this process may use; where the system has no affinity (macOS, Windows), all."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _lock(file: Path, path: Path) -> IO[str]:
     """The file, opened, and locked until it is closed; without ``fcntl`` (Windows) nothing is locked."""
     try:
@@ -239,7 +234,9 @@ def _run(
     from lbi.cli.sweep_trial import run_trial
 
     threads = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    here = {} if address else {"num_cpus": jobs or _cores(), "include_dashboard": False}
+    from lbi.system.cores import whole_cores
+
+    here = {} if address else {"num_cpus": jobs or whole_cores(), "include_dashboard": False}
     try:
         ray.init(
             address=address or "local",

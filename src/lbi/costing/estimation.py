@@ -26,7 +26,7 @@ from lbi.chip.profile import HardwareProfile
 from lbi.costing.breakdown import Counter, to_breakdown
 from lbi.costing.counts import Batch, PlacedNetwork, dense_synops, split
 from lbi.costing.result import Estimate, ProjectionFigures
-from lbi.errors import FitError, InputError, Problem, Rule, UsageError
+from lbi.errors import FitError, InputError, Problem, Problems, Rule, UsageError
 from lbi.network.activity import Activity
 from lbi.network.fixed import FixedNetwork, FixedProjection, check_fixed
 from lbi.network.graph import INPUT
@@ -38,6 +38,14 @@ WORST_CASE = "worst case: no input data; every input and every neuron spikes in 
 
 ACTIVITY = Rule(
     "argument", "an Activity", "lbi.simulate(fixed, spikes) makes one; or pass spikes=… in its place"
+)
+OTHER_RUN = Rule(
+    "activity-network",
+    "those of the network that is estimated",
+    "simulate that very network, compacted or not",
+)
+EMPTY = Rule(
+    "no-activity", "at least one sample and one step", "pass some samples, or none for the worst case"
 )
 SPIKES_SHAPE = Rule(
     "spikes-shape", "{shape}, the run's", "pass the spikes that the activity was recorded with"
@@ -109,11 +117,29 @@ def estimate(
     )
 
 
-def _check_arguments(fixed: object, activity: object) -> None:
-    """Raise UsageError for arguments of another type."""
+def _check_arguments(fixed: Any, activity: object) -> None:
+    """Raise UsageError for arguments of another type, and for the run of another network."""
     check_fixed(fixed)
-    if activity is not None and not isinstance(activity, Activity):
+    if activity is None:
+        return
+    if not isinstance(activity, Activity):
         raise UsageError(ACTIVITY.broken("activity", f"a {type(activity).__name__}"))
+    problems = Problems()
+    EMPTY.check(
+        problems,
+        activity.n_samples * activity.n_steps > 0,
+        "activity",
+        f"{activity.n_samples} samples of {activity.n_steps} steps",
+    )
+    own = {p.name: p.n for p in fixed.populations}
+    fits = set(activity.populations) == set(own)
+    fits = fits and set(activity.projections) == {p.name for p in fixed.projections}
+    fits = fits and all(int(a.active.max(initial=0)) <= own[name] for name, a in activity.populations.items())
+    fits = fits and all(
+        values.shape[2] == own.get(name, values.shape[2]) for (name, _), values in activity.recorded.items()
+    )
+    OTHER_RUN.check(problems, fits, "activity", "populations, projections or sizes of another network")
+    problems.raise_as(UsageError)
 
 
 def _count_runs(run: _Run, counters: list[Counter], parts: Any, on_activity: OnActivity | None) -> None:
@@ -221,6 +247,8 @@ def _runs(
     from lbi.simulation.run import simulate
 
     inputs = check_spikes(spikes, fixed.input_shape)  # type: ignore[arg-type]
+    if not inputs.shape[0] * inputs.shape[1]:
+        raise InputError(EMPTY.broken("spikes", f"{inputs.shape[0]} samples of {inputs.shape[1]} steps"))
     per_sample = 3 * inputs.shape[1] * (fixed.n_neurons + fixed.n_in)
     n = max(1, int(300e6 // max(per_sample, 1)))
     for start in range(0, inputs.shape[0], n):

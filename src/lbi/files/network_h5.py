@@ -39,6 +39,11 @@ ENTRY = Rule("entry-damaged", "see docs/formats.md")
 MODEL = Rule("neuron-model", ", ".join(map(repr, MODELS)))
 SIGN_MODE = Rule("sign-mode", ", ".join(SignMode.__members__))
 SHAPE = Rule("csr-shape", "two sizes")
+PLAIN = Rule(
+    "provenance",
+    "what JSON holds: texts, finite numbers, lists, and dictionaries by text",
+    "convert it, such as numpy's numbers by .item()",
+)
 KERNEL_SHAPE = Rule("convolution-shape", "{shape}, as the kernels give", "export the model again")
 
 CSR, KERNELS = "csr_matrix", "convolution"
@@ -58,6 +63,7 @@ def save(network: FixedNetwork, path: str | Path) -> None:
         InputError: if it cannot be written.
     """
     check_fixed(network)
+    _text(network.provenance)
     with atomic_write(path) as new:
         write(network, new)
 
@@ -76,6 +82,14 @@ def write(network: FixedNetwork, path: Path, formats: Mapping[str, str] | None =
             file["projections"][name].attrs["memory_format"] = memory_format
 
 
+def _text(provenance: Any) -> str:
+    """The provenance as JSON text; raises InputError for anything that JSON does not hold."""
+    try:
+        return json.dumps(provenance, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(PLAIN.broken("provenance", str(error))) from None
+
+
 def _write(network: FixedNetwork, file: Any) -> None:
     has_kernels = any(isinstance(p.weights, ConvolutionWeights) for p in network.projections)
     file.attrs["format"], file.attrs["version"] = FIXED_NETWORK[0], FIXED_NETWORK[1] if has_kernels else 1
@@ -83,7 +97,7 @@ def _write(network: FixedNetwork, file: Any) -> None:
     file.attrs["input_shape"] = np.array(network.input_shape, dtype=np.int64)
     file.attrs["readout_population"] = network.readout.population
     file.attrs["readout_kind"] = network.readout.kind
-    file.attrs["provenance"] = json.dumps(network.provenance, sort_keys=True, allow_nan=False)
+    file.attrs["provenance"] = _text(network.provenance)
     populations = file.create_group("populations", track_order=True)
     for population in network.populations:
         group = populations.create_group(population.name, track_order=True)

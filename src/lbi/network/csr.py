@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.network.parts import Part
+from lbi.network.values import read_only
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -187,11 +188,7 @@ class CsrMatrix(Weights):
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", (int(self.shape[0]), int(self.shape[1])))
         for name, dtype in (("data", None), ("indices", np.int32), ("indptr", np.int64)):
-            array = np.ascontiguousarray(getattr(self, name), dtype=dtype)
-            if array is getattr(self, name) and array.flags.writeable:
-                array = array.view()
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            object.__setattr__(self, name, read_only(getattr(self, name), dtype))
         self._check()
 
     def _check(self) -> None:
@@ -322,7 +319,7 @@ class CsrMatrix(Weights):
             return CsrMatrix(values, self.indices, self.indptr, self.shape), kept
         counts = np.bincount(self.row_of()[kept], minlength=self.shape[0])
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return CsrMatrix(values[kept], self.indices[kept], indptr, self.shape), kept
+        return CsrMatrix(*_given_away(values[kept], self.indices[kept], indptr), self.shape), kept
 
     @classmethod
     def from_dense(cls, dense: ArrayLike) -> CsrMatrix:
@@ -343,7 +340,8 @@ class CsrMatrix(Weights):
         rows, cols = np.nonzero(dense)
         counts = np.bincount(rows, minlength=dense.shape[0])
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return cls(dense[rows, cols], cols.astype(np.int32), indptr, (dense.shape[0], dense.shape[1]))
+        parts = _given_away(dense[rows, cols], cols.astype(np.int32), indptr)
+        return cls(*parts, (dense.shape[0], dense.shape[1]))
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> CsrMatrix:
@@ -358,7 +356,7 @@ class CsrMatrix(Weights):
         csr = matrix.tocsr(copy=True)
         csr.sum_duplicates()
         csr.eliminate_zeros()
-        return cls(csr.data, csr.indices, csr.indptr, csr.shape)
+        return cls(*_given_away(csr.data, csr.indices, csr.indptr), csr.shape)
 
     def to_dense(self) -> NDArray[Any]:
         """The matrix as a 2-D array of the same type."""
@@ -378,3 +376,13 @@ class CsrMatrix(Weights):
 
     def __repr__(self) -> str:
         return f"CsrMatrix({self.shape[0]}×{self.shape[1]}, nnz={self.nnz}, {self.data.dtype})"
+
+
+Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+
+
+def _given_away(data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any]) -> Arrays:
+    """New arrays, read-only from now on, so that a matrix takes them without a copy."""
+    for array in (data, indices, indptr):
+        array.flags.writeable = False
+    return data, indices, indptr

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from lbi.errors import InputError, Problems, Rule, UsageError
 from lbi.network.csr import Weights
 from lbi.network.fixedpoint import LAVA_FORMATS, IntFormat, NumberFormats
-from lbi.network.graph import INPUT, Network, Readout, check_graph
+from lbi.network.graph import INPUT, Network, Readout, check_graph, named
 from lbi.network.kept import Kept
 from lbi.network.neurons import FixedNeuron
+from lbi.network.values import read_only, same
 
 NO_FIXED = Rule("argument", "a FixedNetwork", "{call} makes one")
 
@@ -134,6 +135,13 @@ class FixedProjection:
     def __post_init__(self) -> None:
         if self.pattern is None:
             object.__setattr__(self, "pattern", self.weights.pattern())
+        if isinstance(self.delay, np.ndarray):
+            object.__setattr__(self, "delay", read_only(self.delay))
+
+    def __eq__(self, other: object) -> bool:
+        return same(self, other) if isinstance(other, FixedProjection) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def max_delay(self) -> int:
@@ -213,15 +221,18 @@ class FixedNetwork:
         return max(population.latency for population in self.populations)
 
     def population(self, name: str) -> FixedPopulation:
-        """The population of that name; it must exist.
+        """The population of that name.
 
         Args:
             name: the name.
 
         Returns:
             The population.
+
+        Raises:
+            UsageError: if there is none.
         """
-        return next(population for population in self.populations if population.name == name)
+        return named(self.populations, name)
 
     def latency(self, name: str) -> int:
         """Latency of a population, 0 for the input.

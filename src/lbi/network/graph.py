@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, Problems, Rule
+from lbi.errors import InputError, Problems, Rule, UsageError
 from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.neurons import Neuron
 from lbi.network.pattern import check_pattern, n_weights
+from lbi.network.values import read_only, same
 
 INPUT = "input"
 """Name of the spike source that feeds a network."""
@@ -31,6 +32,7 @@ BIAS_SHAPE = Rule("bias-shape", "{shape}")
 UNKNOWN_POPULATION = Rule("unknown-population", "{names}")
 INPUT_TARGET = Rule("input-target", "a population")
 WEIGHTS_SHAPE = Rule("weights-shape", "(n_target, n_source) = {expected}")
+NO_POPULATION = Rule("no-population", "{names}", "correct the name")
 DELAY_SHAPE = Rule("delay-shape", "one for all, or one per stored synapse: ({nnz},)")
 KERNEL_DELAY = Rule("delay-shape", "one for all synapses of a convolution", "use its to_csr()")
 DELAY_VALUE = Rule("delay-value", "whole timesteps of at least 0")
@@ -39,6 +41,9 @@ READOUT_OF = Rule(
     "readout-kind",
     "'spike_count' of neurons that spike, 'membrane_max', 'membrane_mean' or 'membrane_last' of integrators",
 )
+
+P = TypeVar("P", bound=Any)
+"""A record with a ``name``."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,13 @@ class Projection:
     def __post_init__(self) -> None:
         if self.pattern is None:
             object.__setattr__(self, "pattern", self.weights.pattern())
+        if isinstance(self.delay, np.ndarray):
+            object.__setattr__(self, "delay", read_only(self.delay))
+
+    def __eq__(self, other: object) -> bool:
+        return same(self, other) if isinstance(other, Projection) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def max_delay(self) -> int:
@@ -182,15 +194,18 @@ class Network:
         return sum(n_weights(projection)[0] for projection in self.projections)
 
     def population(self, name: str) -> Population:
-        """The population of that name; it must exist.
+        """The population of that name.
 
         Args:
             name: the name.
 
         Returns:
             The population.
+
+        Raises:
+            UsageError: if there is none.
         """
-        return next(population for population in self.populations if population.name == name)
+        return named(self.populations, name)
 
     def is_forward(self, projection: Projection) -> bool:
         """True if the source is evaluated before the target in a timestep; if not, its spikes arrive a step later.
@@ -313,3 +328,23 @@ def is_name(name: object) -> bool:
         and all(letter.isalnum() or letter in "_-." for letter in name)
         and set(name) != {"."}
     )
+
+
+def named(populations: Iterable[P], name: str) -> P:
+    """The population of a name.
+
+    Args:
+        populations: records with a ``name``.
+        name: the name.
+
+    Returns:
+        The record.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    by_name = {population.name: population for population in populations}
+    if name not in by_name:
+        names = ", ".join(map(repr, by_name))
+        raise UsageError(NO_POPULATION.broken("population", repr(name), names=names))
+    return by_name[name]

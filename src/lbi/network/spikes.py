@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.errors import InputError, Problems, Rule
+from lbi.network.values import read_only
 
 SPIKES_RANK = Rule(
     "spikes-rank",
@@ -129,7 +130,7 @@ class SpikeEvents:
         problems.raise_as(InputError)
         object.__setattr__(self, "shape", tuple(int(size) for size in sizes))
         for name, limit in zip(("sample", "step", "channel"), self.shape, strict=True):
-            array = np.asarray(getattr(self, name))
+            array = read_only(getattr(self, name))
             object.__setattr__(self, name, array)
             self._check_entries(f"events, {name}", array, limit, problems)
         problems.raise_as(InputError)

@@ -19,7 +19,7 @@ def available_cores() -> int:
     Returns:
         At least 1. Limits that the system does not tell are not applied (macOS has no affinity).
     """
-    limits = [_affinity(), cgroup_cpus()]
+    limits = [_usable()]
     for name in LIMITS:
         wanted = os.environ.get(name, "").split(",")[0].strip()  # OMP_NUM_THREADS lists nested levels
         if wanted.isdecimal() and int(wanted) > 0:
@@ -27,10 +27,18 @@ def available_cores() -> int:
     return max(1, math.ceil(min(limits)))
 
 
-def _affinity() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def whole_cores() -> int:
+    """Processes of one thread that run at full speed side by side: CPU affinity, or the container's CPU limit if that is less.
+
+    Returns:
+        At least 1.
+    """
+    return max(1, math.floor(_usable()))
+
+
+def _usable() -> float:
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(own, cgroup_cpus())
 
 
 @cache

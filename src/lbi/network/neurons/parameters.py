@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
+from lbi.network.values import read_only, same
 
 if TYPE_CHECKING:
     from lbi.network.fixedpoint import NumberFormats
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 State = dict[str, NDArray[Any]]
 
 DECAY = Rule("decay-range", "0 to 1 (lost per step)")
+ONE_NUMBER = Rule(
+    "one-number",
+    "one for all neurons of a population",
+    "make a population for each value; thresholds may be made equal by scaling weights",
+)
 FINITE_BIAS = Rule("not-finite", "finite numbers")
 THRESHOLD = Rule("threshold-range", "a finite number above 0")
 CHIP_DECAY = "train with a {name} inside the range"
@@ -193,15 +199,22 @@ class FloatParameters(ABC):
             """A parameter of the model."""
 
     def __post_init__(self) -> None:
-        for name in (*self.decays, *self.levels):
-            object.__setattr__(self, name, float(getattr(self, name)))
-        for name in self.periods:
-            object.__setattr__(self, name, int(getattr(self, name)))
+        problems = Problems()
+        for name in (*self.decays, *self.levels, *self.periods):
+            value, number = getattr(self, name), int if name in self.periods else float
+            if ONE_NUMBER.check(problems, np.ndim(value) == 0, name, f"{np.size(value)} values"):
+                object.__setattr__(self, name, number(value))
+        problems.raise_as(InputError)
         if self.bias is not None:
-            object.__setattr__(self, "bias", frozen(self.bias, np.float64))
+            object.__setattr__(self, "bias", read_only(self.bias, np.float64))
         problems = Problems()
         self._check(problems)
         problems.raise_as(InputError)
+
+    def __eq__(self, other: object) -> bool:
+        return same(self, other) if type(self) is type(other) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
 
     def _check(self, problems: Problems) -> None:
         for name in self.decays:
@@ -295,13 +308,20 @@ class FixedParameters(ABC):
         def __getattr__(self, name: str) -> Any:
             """A parameter of the model."""
 
+    def __eq__(self, other: object) -> bool:
+        return same(self, other) if type(self) is type(other) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __post_init__(self) -> None:
+        problems = Problems()
         for entry in self.integers:
             value = getattr(self, entry.name)
-            object.__setattr__(
-                self, entry.name, frozen(value, np.int32) if entry.name == "bias_mant" else int(value)
-            )
-        problems = Problems()
+            if entry.name == "bias_mant":
+                object.__setattr__(self, entry.name, read_only(value, np.int32))
+            elif ONE_NUMBER.check(problems, np.ndim(value) == 0, entry.name, f"{np.size(value)} values"):
+                object.__setattr__(self, entry.name, int(value))
+        problems.raise_as(InputError)
         for entry in self.integers:
             values = np.asarray(getattr(self, entry.name))
             if not values.size:
@@ -358,21 +378,6 @@ class FixedParameters(ABC):
         """
 
 
-def frozen(array: Any, dtype: Any) -> NDArray[Any]:
-    """A read-only copy.
-
-    Args:
-        array: numbers.
-        dtype: type of the copy.
-
-    Returns:
-        The copy.
-    """
-    copy = np.array(array, dtype=dtype)
-    copy.flags.writeable = False
-    return copy
-
-
 def check_threshold(threshold: float, problems: Problems) -> None:
     """Note a threshold that is not finite or not above 0.
 
@@ -388,14 +393,14 @@ def decays_to_fixed(
 ) -> list[int]:
     """Decays in 4096ths, that of the current reduced by one (``du``); values out of range are noted and clipped.
 
+    A decay one step outside the chip's range becomes the end of the range, which is no worse than the rounding of other
+    decays to whole steps: a voltage without memory (1) keeps 1/4096, and a current that never decays (0) loses it.
+
     Args:
         neuron: a float record.
         formats: the chip's number formats.
         where: the population, for messages.
         problems: receives what is wrong.
-    A decay one step outside the chip's range becomes the end of the range, which is no worse than the rounding of other
-    decays to whole steps: a voltage without memory (1) keeps 1/4096, and a current that never decays (0) loses it.
-
 
     Returns:
         One integer per decay, in the record's order.

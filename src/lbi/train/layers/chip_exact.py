@@ -13,6 +13,7 @@ import torch
 from lbi.quantization.to_integers import quantize
 from lbi.train.layers.mantissas import CHIP, mantissas
 from lbi.train.layers.model import SpikingNetwork
+from lbi.train.layers.scan import check_chip
 from lbi.train.model_pt import network_of
 
 
@@ -26,7 +27,10 @@ def set_scales(model: SpikingNetwork, chip: str = CHIP) -> None:
 
     Raises:
         InputError: naming everything that the chip cannot hold.
+        UsageError: for a neuron model without compiled kernels.
     """
+    for layer in model.populations():
+        check_chip(layer.neuron)
     leave_chip(model)
     fixed = quantize(network_of(model), chip)
     for layer in model.populations():

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from lbi.errors import Problems, Rule, UsageError
 from lbi.train.layers.living import Living, as_factor, living_of
 from lbi.train.layers.numba_bridge import arrays, load_kernels, run
 
@@ -28,6 +30,10 @@ PRODUCT_COST, GRADIENT_COST = 12.0, 9.0
 MOST_ROWS = 7168
 """Rows of a block of products and gradients of living weights: a target's numbers of a block fit the first-level cache."""
 
+SHAPES = Rule(
+    "input-shape", "(n_samples, n_steps, {n_in})", "give one channel for each column of the weights"
+)
+
 Events = tuple[Tensor, Tensor]
 """Set columns of each row: indptr (n_rows + 1,) int64 and indices int32."""
 
@@ -36,7 +42,7 @@ BySource = tuple[np.ndarray, np.ndarray, int]
 
 
 def event_linear(spikes: Tensor, weight: Tensor, *, only_living: bool = False) -> Tensor:
-    """``spikes @ weight.T`` for spikes (n_samples, n_steps, n_in) of 0 and 1, any type, and weight (n_out, n_in).
+    """``spikes @ weight.T`` for spikes (n_samples, n_steps, n_in) of 0 and 1, any dtype, and weight (n_out, n_in).
 
     Args:
         spikes: the spikes.
@@ -44,8 +50,15 @@ def event_linear(spikes: Tensor, weight: Tensor, *, only_living: bool = False) -
         only_living: give weights that are 0 no gradient (0).
 
     Returns:
-        (n_samples, n_steps, n_out), differentiable in weight, and in spikes if they are floats.
+        (n_samples, n_steps, n_out), differentiable once in weight, and in spikes if they are floats.
+
+    Raises:
+        UsageError: if the spikes are not those of the weight's sources.
     """
+    problems, n_in = Problems(), weight.shape[-1]
+    fits = spikes.ndim == 3 and spikes.shape[2] == n_in and weight.ndim == 2
+    SHAPES.check(problems, fits, "spikes", tuple(spikes.shape), n_in=n_in)
+    problems.raise_as(UsageError)
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
         return spikes.to(weight.dtype) @ weight.T
     return _EventLinear.apply(spikes, weight, only_living)
@@ -66,15 +79,16 @@ class _EventLinear(torch.autograd.Function):
             out = living_product(ctx.by_source, rows.shape[0], listed)
         else:
             out = product(dense, events, weight)
-        return out.reshape(*spikes.shape[:-1], -1)
+        return out.reshape(*spikes.shape[:-1], weight.shape[0])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         weight, dense, *packed = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1]).contiguous()
         grad_spikes = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_spikes = row_product(rows, weight, ctx.living).reshape(*grad.shape[:-1], -1)
+            grad_spikes = row_product(rows, weight, ctx.living).reshape(*grad.shape[:-1], weight.shape[1])
         if ctx.needs_input_grad[1]:
             events = (packed[0], packed[1]) if packed else None
             living = ctx.living if ctx.only_living else None

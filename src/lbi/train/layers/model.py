@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from lbi.errors import Problems, Rule, UsageError
 from lbi.train.layers.config import (
     ALWAYS_WRITTEN,
     GRID,
@@ -32,6 +33,14 @@ __all__ = [
     "decay_range",
     "on_grid_units",
 ]
+
+SPIKES_SHAPE = Rule(
+    "input-shape", "(n_samples, n_steps, {n_in})", "give the channels that the network was built for"
+)
+SPIKES_VALUES = Rule(
+    "input-values", "0 and 1", "encode numbers as spikes: what is not 0 would count as one spike"
+)
+DTYPE = Rule("dtype", "float32 or float64", "keep the network in float32")
 
 
 class PopulationLayer(nn.Module):
@@ -140,6 +149,13 @@ class PopulationLayer(nn.Module):
         return bool((self.scale > 0).all())
 
 
+def _are_spikes(values: Tensor) -> bool:
+    """Whether all values are 0 or 1; of the few ways to find out this one takes least time."""
+    if values.dtype is torch.bool or not values.numel():
+        return True
+    return bool(values.amax() <= 1) and (values.dtype is torch.uint8 or torch.equal(values * values, values))
+
+
 def on_grid_units(units: Tensor, name: str) -> Tensor:
     """Decays in units of 1/4096, rounded and clamped to the chip's range.
 
@@ -201,12 +217,16 @@ class SpikingNetwork(nn.Module):
         """(spikes, voltages before reset) of every population, each (n_samples, n_steps, n).
 
         Args:
-            spikes: (n_samples, n_steps, n_in) of 0 and 1, any type.
+            spikes: (n_samples, n_steps, n_in) of 0 and 1, any dtype.
             dropout: fraction of hidden neurons silenced per sample.
 
         Returns:
             One pair per population, in order.
+
+        Raises:
+            UsageError: for another number of channels, and (on a CPU) for values other than 0 and 1.
         """
+        self._check_input(spikes)
         run = []
         for i, layer in enumerate(self.layers.values()):
             run.append(layer(spikes, self.config.surrogate, self.config.slope))
@@ -216,6 +236,20 @@ class SpikingNetwork(nn.Module):
                 kept = torch.rand(spikes.shape[0], 1, spikes.shape[2], device="cpu") >= dropout
                 spikes = spikes * kept.to(spikes)
         return run
+
+    def _check_input(self, spikes: Tensor) -> None:
+        problems, n_in = Problems(), math.prod(self.config.input_shape)
+        fits = spikes.ndim == 3 and spikes.shape[2] == n_in
+        if SPIKES_SHAPE.check(problems, fits, "spikes", tuple(spikes.shape), n_in=n_in) and spikes.is_cpu:
+            SPIKES_VALUES.check(problems, _are_spikes(spikes), "spikes", "other values")
+        problems.raise_as(UsageError)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """As torch's, but not to half precision: decays are whole numbers up to 4096, which it does not hold."""
+        moved = fn(torch.zeros(0, dtype=torch.float32)).dtype
+        if moved not in (torch.float32, torch.float64):
+            raise UsageError(DTYPE.broken("SpikingNetwork", str(moved)))
+        return super()._apply(fn, recurse)
 
     def populations(self) -> list[PopulationLayer]:
         """The layers, first to last."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from lbi.errors import Problems, Rule, UsageError
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
@@ -25,7 +26,15 @@ from lbi.train.layers.numba_bridge import arrays, load_kernels, run
 from lbi.train.layers.surrogate import SURROGATES, Spike
 
 INPUT_SHAPE = Rule("input-shape", "floats (n_samples, n_steps, n)")
-RECURRENT_SHAPE = Rule("recurrent-shape", "{allowed}")
+RECURRENT_SHAPE = Rule("recurrent-shape", "{allowed}, as the synaptic input")
+PARAMETER_SHAPE = Rule("parameter-shape", "a number, or ({n},) of the neurons")
+DECAY = Rule("decay-range", "fractions lost per step, 0 to 1")
+LEVEL = Rule("level-range", "finite numbers, a threshold above 0")
+NO_CHIP = Rule(
+    "no-chip-kernels",
+    "neuron models with compiled kernels",
+    "train it in floats: lbi.quantize rounds it afterwards",
+)
 SURROGATE = Rule("unknown-surrogate", "{allowed}")
 SLOPE = Rule("slope", "above 0")
 
@@ -195,6 +204,8 @@ def scan(
         The spikes and the voltages.
     """
     whole = a.dtype in (torch.float32, torch.float64)
+    if chip:
+        check_chip(model)
     if chip and a.device.type != "cpu":  # integers on a GPU have no kernels of their own
         fed = None if recurrent is None else recurrent.cpu()
         given = [value.cpu() for value in neuron]
@@ -236,12 +247,12 @@ def scan_decays(
         (n_samples, n_steps, n) spikes.
     """
     _check(a, recurrent, surrogate, slope)
-    n = a.shape[2]
-    neuron = [
-        torch.as_tensor(value, dtype=a.dtype, device=a.device).expand(n).contiguous()
-        for value in (*(1 - decay for decay in decays), *levels)
-    ]
-    neuron.append(a.new_zeros(n) if bias is None else bias)
+    named = dict(zip((*model.decays, *model.levels), (*decays, *levels), strict=True))
+    values = {name: torch.as_tensor(value, dtype=a.dtype, device=a.device) for name, value in named.items()}
+    values["bias"] = torch.as_tensor(0.0 if bias is None else bias, dtype=a.dtype, device=a.device)
+    _check_neuron(model, values, a.shape[2])
+    kept = [1 - value if name in model.decays else value for name, value in values.items()]
+    neuron = [value.expand(a.shape[2]).contiguous() for value in kept]
     return scan(model, a, recurrent, neuron, surrogate, slope)[0]
 
 
@@ -296,6 +307,7 @@ class FusedScan(torch.autograd.Function):
         return traces[0], traces[1]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
         """Gradients of a, recurrent, the factors kept per step, and the bias.
 
@@ -386,16 +398,46 @@ def _in_units(model: NeuronModel, parameters: Tensor) -> Tensor:
     return (parameters.double() * torch.tensor(factors, device=parameters.device)[:, None]).round().long()
 
 
+def check_chip(model: NeuronModel) -> None:
+    """Raise UsageError unless the model has kernels for the chip's integers.
+
+    Args:
+        model: the neuron model.
+    """
+    if model.kernels is None:
+        raise UsageError(NO_CHIP.broken("neuron", repr(model.name)))
+
+
 def _check(a: Tensor, recurrent: Tensor | None, surrogate: str, slope: float) -> None:
     problems = Problems()
     INPUT_SHAPE.check(problems, a.ndim == 3 and a.is_floating_point(), "a", f"{a.dtype} {tuple(a.shape)}")
     if recurrent is not None and a.ndim == 3:
-        n = a.shape[2]
-        RECURRENT_SHAPE.check(
-            problems, tuple(recurrent.shape) == (n, n), "recurrent", tuple(recurrent.shape), allowed=(n, n)
-        )
+        n, found = a.shape[2], (tuple(recurrent.shape), recurrent.dtype, recurrent.device)
+        wanted = ((n, n), a.dtype, a.device)
+        RECURRENT_SHAPE.check(problems, found == wanted, "recurrent", _text(found), allowed=_text(wanted))
     SURROGATE.check(
         problems, surrogate in SURROGATES, "surrogate", repr(surrogate), allowed=", ".join(SURROGATES)
     )
     SLOPE.check(problems, slope > 0, "slope", slope)
+    problems.raise_as(UsageError)
+
+
+def _text(kind: tuple[Any, ...]) -> str:
+    shape, dtype, device = kind
+    return f"{dtype} {shape} on {device}"
+
+
+def _check_neuron(model: NeuronModel, values: dict[str, Tensor], n: int) -> None:
+    """Raise UsageError naming every parameter of n neurons that has another size, or is out of range."""
+    problems = Problems()
+    for name, value in values.items():
+        found = f"{tuple(value.shape)}" if value.numel() != 1 else f"{float(value):g}"
+        PARAMETER_SHAPE.check(
+            problems, value.ndim == 0 or tuple(value.shape) in ((1,), (n,)), name, found, n=n
+        )
+        if name in model.decays:
+            DECAY.check(problems, bool(((value >= 0) & (value <= 1)).all()), name, found)
+        elif name in model.levels:
+            least = value > 0 if name == "threshold" else value == value
+            LEVEL.check(problems, bool((least & torch.isfinite(value)).all()), name, found)
     problems.raise_as(UsageError)

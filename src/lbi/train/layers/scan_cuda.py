@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from lbi.train.layers.scan import delayed, parameter_gradients
@@ -81,6 +82,7 @@ class CudaScan(torch.autograd.Function):
         return traces[0], traces[1]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
         """Gradients of a, recurrent, the factors kept per step, and the bias.
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lbi.errors import InputError, Problems, Rule, UsageError
+from lbi.train.optim.masks import packed, unpacked
 
 DIVERGED = Rule("diverged", "finite numbers", "lower lr, or clip gradients; a NaN in the loss comes first")
 OPTION = Rule("controller-option", "{allowed}")
@@ -32,6 +32,7 @@ OPTIMIZER = Rule(
 )
 GROUP = Rule("controller-group", "{names}", "name a group")
 DENSITY = Rule("controller-density", "a number > 0 and ≤ 1")
+NOT_SETTLED = Rule("controller-order", "tighten() after settle()", "call settle() first, or aim() before it")
 LAMDA = Rule("controller-lamda", "a number > 0", "give the regularizer a λ to start from")
 
 _MOST_FALLS = 16
@@ -206,8 +207,11 @@ class DensityController:
     def settle(self) -> None:
         """Fix the support: keep the strongest weights, a fraction ``density`` at most, and set λ = 0.
 
-        From then on these weights move as under plain SGD or Adam; all others stay 0, and the log ends.
+        From then on these weights move as under plain SGD or Adam; all others stay 0, and the log ends. ``step`` still holds
+        the support. A second call changes nothing.
         """
+        if self.settled:
+            return
         self.settled = True
         for unit in self._units:
             strengths = []
@@ -217,11 +221,7 @@ class DensityController:
                 for p in group["params"]:
                     strengths.append(reg.strength(p / group["delta"] + reg.sub_grad(p)) / reg.lamda)
                 group["reg"] = reg.with_lamda(0.0)
-            every = torch.cat([strength.ravel() for strength in strengths])
-            n_cut = every.numel() - math.floor(unit.density * every.numel())
-            limit = every.kthvalue(n_cut).values if n_cut else every.new_zeros(())
-            for p, strength in zip(self._weights(unit), strengths, strict=True):
-                p.mul_(strength > limit)
+            self._cut(unit, strengths)
         self._fix_support()
 
     def aim(self, density: float) -> None:
@@ -229,7 +229,11 @@ class DensityController:
 
         Args:
             density: in (0, 1].
+
+        Raises:
+            UsageError: for a density out of range.
         """
+        _check_density("DensityController.aim", density)
         for unit in self._units:
             unit.density = float(density)
 
@@ -238,8 +242,14 @@ class DensityController:
         """Keep the strongest of the settled weights, a fraction ``density`` of all at most.
 
         Args:
-            density: below the present one.
+            density: below the present one, in (0, 1].
+
+        Raises:
+            UsageError: for a density out of range, or before ``settle``.
         """
+        _check_density("DensityController.tighten", density)
+        if not self.settled:
+            raise UsageError(NOT_SETTLED.broken("DensityController.tighten", "called before settle()"))
         for unit in self._units:
             unit.density = float(density)
             strengths = []
@@ -247,12 +257,16 @@ class DensityController:
                 group = self.optimizer.param_groups[i]
                 reg = group["reg"].with_lamda(1.0)
                 strengths += [reg.strength(p / group["delta"]) for p in group["params"]]
-            every = torch.cat([strength.ravel() for strength in strengths])
-            n_cut = every.numel() - math.floor(unit.density * every.numel())
-            limit = every.kthvalue(n_cut).values if n_cut else every.new_zeros(())
-            for p, strength in zip(self._weights(unit), strengths, strict=True):
-                p.mul_(strength > limit)
+            self._cut(unit, strengths)
         self._fix_support()
+
+    def _cut(self, unit: _Unit, strengths: list[Tensor]) -> None:
+        """Set all but the strongest weights of a unit to 0, given the strength of each."""
+        every = torch.cat([strength.ravel() for strength in strengths])
+        n_cut = every.numel() - math.floor(unit.density * every.numel())
+        limit = every.kthvalue(n_cut).values if n_cut else every.new_zeros(())
+        for p, strength in zip(self._weights(unit), strengths, strict=True):
+            p.mul_(strength > limit)
 
     def _fix_support(self) -> None:
         self._support = [_support(p) for unit in self._units for p in self._weights(unit)]
@@ -269,7 +283,9 @@ class DensityController:
         for p, support in zip(weights, self._support, strict=True):
             if not self.optimizer.holds(p):
                 p.mul_(support)
-                self.optimizer.state[p]["dual"].mul_(support)
+                dual = self.optimizer.state[p].get("dual")
+                if dual is not None:  # a weight without a gradient so far has none
+                    dual.mul_(support)
 
     def state_dict(self) -> dict[str, Any]:
         """The state in plain types and bit-packed supports, loadable with ``weights_only=True``; λ is in the optimizer's."""
@@ -280,7 +296,7 @@ class DensityController:
             "acting": [unit.acting for unit in self._units],
             "falls": [unit.falls for unit in self._units],
             "log": [astuple(record) for record in self.log],
-            "support": [torch.from_numpy(np.packbits(s.cpu().numpy())) for s in self._support],
+            "support": packed(self._support),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -288,18 +304,21 @@ class DensityController:
 
         Args:
             state: the result of ``state_dict``.
+
+        Raises:
+            UsageError: if it is that of another network; nothing is changed then.
         """
-        shapes = [(p.shape, p.device) for unit in self._units for p in self._weights(unit)]
-        problems = Problems()
+        weights, problems = [p for unit in self._units for p in self._weights(unit)], Problems()
         STATE.check(
             problems,
-            len(state["acting"]) == len(self._units) and len(state["support"]) == len(shapes),
+            len(state["acting"]) == len(self._units) and len(state["support"]) == len(weights),
             "DensityController.load_state_dict",
             f"{len(state['acting'])} units over {len(state['support'])} weight tensors",
             n_units=len(self._units),
-            n_tensors=len(shapes),
+            n_tensors=len(weights),
         )
         problems.raise_as(UsageError)
+        support = unpacked(state["support"], weights, "support")
         self.steps, self.overshoot, self.settled = (
             int(state["steps"]),
             float(state["overshoot"]),
@@ -308,10 +327,7 @@ class DensityController:
         self.log = [DensityRecord(*record) for record in state["log"]]
         for unit, acting, falls in zip(self._units, state["acting"], state["falls"], strict=True):
             unit.acting, unit.falls = bool(acting), int(falls)
-        self._support = []
-        for packed, (shape, device) in zip(state["support"], shapes, strict=True):
-            bits = np.unpackbits(packed.numpy(), count=math.prod(shape)).astype(bool)
-            self._support.append(torch.from_numpy(bits).reshape(shape).to(device))
+        self._support = support
         self._let_step()
 
 
@@ -327,6 +343,12 @@ def _scale_lamda(optimizer: torch.optim.Optimizer, group: dict[str, Any], factor
             # Where θ is not 0, v = θ/δ + sub_grad(θ); where it is 0, v stays.
             dual.add_(torch.where(p != 0, new.sub_grad(p) - old.sub_grad(p), torch.zeros_like(p)))
         p.copy_(new.prox(dual * delta, delta))
+
+
+def _check_density(where: str, density: float) -> None:
+    problems = Problems()
+    DENSITY.check(problems, 0 < density <= 1, where, density)
+    problems.raise_as(UsageError)
 
 
 def _support(p: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -32,7 +33,24 @@ from lbi.train.optim.weights import split_parameters
 
 OPTION = Rule("optimizer-option", "a number {bound}")
 BETA = Rule("optimizer-option", "a number ≥ 0 and < 1")
+BETAS = Rule("optimizer-option", "two numbers, β₁ and β₂")
 REG = Rule("optimizer-option", "None or a Regularizer", "pass an instance such as L1(0.1)")
+STATE = Rule("optimizer-state", "the state_dict of {kind}", "make the optimizer that was saved")
+OPTION_NAME = Rule("optimizer-option", "{names}", "correct the name, or leave the option out")
+NOT_HERE = (
+    *("lamda", "lambda", "density"),  # of a regularizer, of a DensityController
+    *(
+        "amsgrad",
+        "capturable",
+        "dampening",
+        "decoupled_weight_decay",
+        "differentiable",
+        "foreach",
+        "maximize",
+        "nesterov",
+    ),
+)
+"""Options of other classes and of torch's optimizers that a group of these would silently ignore."""
 EPS = Rule(
     "optimizer-option",
     "a number that is not 0 in {dtype}",
@@ -78,6 +96,7 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
 
     _kind: str  # name of the step in ``steps`` and in the kernels
     _own: tuple[str, ...]  # names of the method's tensors in a parameter's state
+    _needed: tuple[str, ...]  # options by which a saved state is known as this optimizer's
     _plan: Plan | None = None
     _held: Mapping[Tensor, Tensor] = {}
 
@@ -94,8 +113,19 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
         Raises:
             UsageError: naming every option that is out of range.
         """
-        self._check({**self.defaults, **param_group}, f"param_groups[{len(self.param_groups)}]")
+        where, problems = f"param_groups[{len(self.param_groups)}]", Problems()
+        for name in param_group:
+            names = ", ".join(sorted(self.defaults))
+            OPTION_NAME.check(problems, not self._mistaken(name), where, repr(name), names=names)
+        problems.raise_as(UsageError)
+        self._check({**self.defaults, **param_group}, where)
         super().add_param_group(param_group)
+
+    def _mistaken(self, name: str) -> bool:
+        """Whether the name is meant for an option, but is none; a group may hold what else its user wants."""
+        if name in self.defaults or name in ("params", "name"):
+            return False
+        return name in NOT_HERE or bool(get_close_matches(name, self.defaults, cutoff=0.8))
 
     def _check(self, group: dict[str, Any], where: str) -> None:
         problems = Problems()
@@ -107,13 +137,17 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
             ("eps", 0.0, math.inf),
         ):
             if name in group:
-                number = float(group[name])
+                number = _number(group[name])
                 positive = name in {"delta", "eps"}
                 holds = low <= number < high and (number > low or not positive)
                 bound = f"{'>' if positive else '≥'} 0" + (" and < 1" if high == 1.0 else "")
-                OPTION.check(problems, holds, f"{where}.{name}", number, bound=bound)
-        for i, beta in enumerate(group.get("betas", ())):
-            holds = 0.0 <= float(beta) < 1.0
+                found = group[name] if math.isnan(number) else number
+                OPTION.check(problems, holds, f"{where}.{name}", found, bound=bound)
+        betas = group.get("betas", (0.0, 0.0))
+        two = isinstance(betas, tuple | list) and len(betas) == 2
+        BETAS.check(problems, two, f"{where}.betas", betas)
+        for i, beta in enumerate(betas if two else ()):
+            holds = 0.0 <= _number(beta) < 1.0
             BETA.check(problems, holds, f"{where}.betas[{i}]", beta)
         REG.check(
             problems,
@@ -215,12 +249,34 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
 
         Args:
             state_dict: the result of ``state_dict``.
+
+        Raises:
+            UsageError: for the state of another optimizer; nothing is changed then.
         """
-        super().load_state_dict(state_dict)
-        for i, group in enumerate(self.param_groups):
+        groups = []
+        for i, saved in enumerate(state_dict["param_groups"]):
+            group = {**self.defaults, **saved}  # options that an older version did not have
             if isinstance(group["reg"], dict):
                 group["reg"] = Regularizer.from_dict(group["reg"])
-            self._check(group, f"param_groups[{i}]")
+            self._check_state(group, saved, f"param_groups[{i}]")
+            groups.append(group)
+        super().load_state_dict({**state_dict, "param_groups": groups})
+
+    def _check_state(self, group: dict[str, Any], saved: dict[str, Any], where: str) -> None:
+        """Raise UsageError unless a saved group is this optimizer's, with options in range."""
+        problems = Problems()
+        lacking = sorted({"lr", "reg", *self._needed} - set(saved))
+        STATE.check(problems, not lacking, where, f"no {', '.join(lacking)}", kind=type(self).__name__)
+        problems.raise_as(UsageError)
+        self._check(group, where)
+
+
+def _number(value: Any) -> float:
+    """The value as a float, a tensor of one number too; NaN, which no range holds, for anything else."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return math.nan
 
 
 def _momentum_for(param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
@@ -264,8 +320,8 @@ class _Bregman(SparseOptimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 state = self.state[p]
-                state.pop("dual", None)
-                if state:
+                had = state.pop("dual", None) is not None
+                if had or state:
                     self._dual_for(p, group, state)
 
 
@@ -315,7 +371,7 @@ class LinBreg(_Bregman):
         }
         super().__init__(params, defaults)
 
-    _kind, _own = "linbreg", ("momentum_buffer",)
+    _kind, _own, _needed = "linbreg", ("momentum_buffer",), ("delta", "momentum")
 
     def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
         self._dual_for(param, group, state)
@@ -372,7 +428,7 @@ class AdaBreg(_Bregman):
         }
         super().__init__(params, defaults)
 
-    _kind, _own = "adabreg", ("exp_avg", "exp_avg_sq")
+    _kind, _own, _needed = "adabreg", ("exp_avg", "exp_avg_sq"), ("delta", "betas")
 
     def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
         if "step" not in state:
@@ -411,7 +467,7 @@ class ProxSGD(SparseOptimizer):
         defaults = {"lr": lr, "reg": reg, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, defaults)
 
-    _kind, _own = "proxsgd", ("momentum_buffer",)
+    _kind, _own, _needed = "proxsgd", ("momentum_buffer",), ("momentum",)
 
     def _prepare(self, param: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
         _momentum_for(param, group, state)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from lbi.errors import require
 from lbi.train import gpu
@@ -50,6 +51,11 @@ class _Part:
     holds: bool
     tensors: list[Tensor]
     places: tuple[list[int], list[int]]
+
+    @property
+    def params(self) -> list[Tensor]:
+        """θ of all slots."""
+        return self.tensors[:: len(self.tensors) // len(self.slots)]
 
     def addresses(self, gradients: list[Tensor]) -> np.ndarray:
         """(n_slots, n_tensors) addresses of the tensors, with these gradients."""
@@ -124,6 +130,7 @@ class Plan:
         if part.holds:
             given.append([member.held for member in part.slots])
         part.engine.run(self._kind, part.addresses(gradients), part.tensors[0], *given)
+        increment_version(part.params)  # a graph that still needs the old weights must not use these
         if DUAL in modes:
             for member, i in zip(part.slots, part.which, strict=True):
                 if modes[i] == DUAL:

@@ -36,6 +36,7 @@ GROUPS = Rule(
 )
 
 UNKNOWN = Rule("regularizer-unknown", "{names}", "import the module that defines it before loading")
+FIELDS = Rule("regularizer-fields", "{names}", "save the state again with this version")
 OPTION = Rule("regularizer-option", "{names}", "see lbi.train.Regularizer and its subclasses")
 KIND = Rule("regularizer-option", "numbers, flags and names", "see lbi.train.Regularizer and its subclasses")
 
@@ -175,7 +176,12 @@ class Regularizer(ABC):
         names = ", ".join(sorted(Regularizer.kinds))
         UNKNOWN.check(problems, kind in Regularizer.kinds, "kind", repr(kind), names=names)
         problems.raise_as(UsageError)
-        return Regularizer.kinds[str(kind)](**rest)
+        cls = Regularizer.kinds[str(kind)]
+        wanted, found = {field.name for field in dataclass_fields(cls)}, ", ".join(sorted(map(str, rest)))
+        holds = "lamda" in rest and set(rest) <= wanted
+        FIELDS.check(problems, holds, str(kind), found or "no fields", names=", ".join(sorted(wanted)))
+        problems.raise_as(UsageError)
+        return cls(**rest)
 
     @staticmethod
     def choices() -> list[str]:

@@ -100,7 +100,7 @@ def _roles(slots: list[Slot]) -> list[list[Tensor]]:
 
 def _adam_scalars(group: Group, state: State) -> tuple[float, float]:
     """lr/(1−β₁ᵏ) and 1/√(1−β₂ᵏ), k being the tensor's step."""
-    beta1, beta2 = group["betas"]
+    beta1, beta2 = (float(beta) for beta in group["betas"])
     return float(group["lr"]) / (1 - beta1 ** state["step"]), 1 / math.sqrt(1 - beta2 ** state["step"])
 
 
