@@ -1,7 +1,7 @@
 """Sparse spiking networks, from training to neuromorphic chips, with exact zeros kept throughout.
 
 ``load`` a model or an export, ``quantize`` it for a chip, ``simulate`` it bit for bit as Lava computes it, and
-``estimate`` what it costs. ``import lbi`` loads none of this: each name is imported on first use, so that
+``estimate`` what it costs, ``export`` it. ``import lbi`` loads none of this: each name is imported on first use, so that
 ``lbi.train`` alone needs torch and the commands start fast.
 """
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lbi.chip.profile import HardwareProfile
     from lbi.costing.estimation import estimate
     from lbi.costing.result import Estimate
+    from lbi.deploy.exporting import export
     from lbi.deploy.targets import load
     from lbi.errors import LbiError
     from lbi.files.network_h5 import save
@@ -51,6 +52,7 @@ __all__ = [
     "__version__",
     "compact",
     "estimate",
+    "export",
     "load",
     "load_profile",
     "quantize",
@@ -80,6 +82,7 @@ ORIGINS = {
     "SpikeEvents": "lbi.network.spikes",
     "compact": "lbi.quantization.compaction",
     "estimate": "lbi.costing.estimation",
+    "export": "lbi.deploy.exporting",
     "load": "lbi.deploy.targets",
     "load_profile": "lbi.chip.load",
     "quantize": "lbi.quantization.to_integers",
