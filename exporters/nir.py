@@ -31,6 +31,7 @@ from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import INPUT, Network, Population, Projection
 from lbi.network.kernels import ConvolutionWeights
 from lbi.network.neurons import MODELS
+from lbi.network.neurons.thresholds import in_single
 from lbi.quantization.to_floats import dequantize
 
 if TYPE_CHECKING:
@@ -394,7 +395,7 @@ def _neuron(population: Population, dt: float, shape: tuple[int, ...]) -> Any:
         "v_reset": np.zeros(shape),
     }
     if neuron.threshold is not None:
-        values["v_threshold"] = filled(neuron.threshold)
+        values["v_threshold"] = filled(in_single(neuron.threshold))
     without_current = current_decay == 1.0 and (neuron.threshold is None or dt == 1.0)
     names = MODELS[neuron.model].nir
     kind = getattr(nir, names[-1] if without_current else names[0])

@@ -186,6 +186,20 @@ def test_rockpools_neurons_are_refused_with_what_its_files_lose(tmp_path):
     assert network.meta["nir"]["writer"] == "nir"
 
 
+@pytest.mark.parametrize("spikes", [True, False])
+@pytest.mark.parametrize("writer", [None, "nir"])
+def test_one_time_constant_of_the_membrane_is_nobodys_mark(spikes, writer, tmp_path):
+    """Any R is (τ/dt)·exp(−dt/τ) of some dt, and a τ of the current says nothing about it."""
+    ones = np.ones(4)
+    values = {"tau_syn": 0.01 * ones, "tau_mem": 0.02 * ones, "r": ones, "v_leak": 0 * ones, "w_in": ones}
+    node = nir.CubaLIF(v_threshold=ones, **values) if spikes else nir.CubaLI(**values)
+    path = write(tmp_path / "net.nir", node)
+    with pytest.raises(InputError, match="no-time-step"):
+        load_nir(path, writer=writer)
+    network = load_nir(path, dt=1e-3, writer=writer)
+    assert not [note for note in network.meta["nir"]["notes"] if "rockpool" in note]
+
+
 def test_rockpools_synapse_is_read_as_it_runs(rng, tmp_path):
     """By hand: I ← (I + input) · exp(−dt/τ), which is what its ExpSynTorch does."""
     tau, dt = 5e-3, 1e-3

@@ -37,6 +37,7 @@ READ_DECAYS = Rule(
     "one pair of decays in the layer that is read, whose neurons keep their order",
     "train the last layer with one decay for all",
 )
+EMPTY = Rule("no-neurons", "at least one neuron", "build the layer with outputs")
 VOLTAGE_SENT = Rule("no-spikes", "spikes", "end the model with the layer that is read by its voltage")
 TWO_STATES = Rule(
     "soft-reset",
@@ -113,6 +114,8 @@ class Builder:
             "a reset by subtraction of a voltage behind a current with memory",
         ):
             alpha, beta = beta, alpha
+        if not EMPTY.check(self.problems, alpha.size > 0, where, f"shape {signal.shape}"):
+            return signal
         integrates = bool(np.all(thresholds == np.inf))
         if integrates or not THRESHOLD.check(
             self.problems,

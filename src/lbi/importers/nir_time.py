@@ -154,7 +154,9 @@ def time_step(
     elif name == "nir" and not euler.size and _all(graph, "IF", "r", 1 / USUAL_DT):
         return TimeStep(USUAL_DT, "R = 1/dt with the 0.0001 s of spikingjelly", name)
     step = _common(_rockpool_steps(graph))
-    if step is not None and (name == "rockpool" or _differ(_taus(graph))):
+    if step is not None and name == "rockpool":
+        return TimeStep(step, "R = τ/dt · exp(−dt/τ), as rockpool writes it", "rockpool")
+    if step is not None and writer is None and _differ(_membrane_taus(graph)):
         return TimeStep(step, "R = τ/dt · exp(−dt/τ), as rockpool writes it", "rockpool")
     raise InputError(NO_STEP.broken(where, _undecided(graph)))
 
@@ -184,7 +186,8 @@ def losses(graph: Graph, step: TimeStep) -> list[str]:
         found.append("snntorch")
     if not found and _looks_like_sinabs(graph):
         found.append("sinabs")
-    if not found and _common(_euler_steps(graph)) is None and _common(_rockpool_steps(graph)) is not None:
+    rockpools = _common(_euler_steps(graph)) is None and _common(_rockpool_steps(graph)) is not None
+    if not found and rockpools and _differ(_membrane_taus(graph)):
         found.append("rockpool")
     notes = []
     for name in found:
@@ -261,6 +264,11 @@ def _spread(graph: Graph, key: str) -> NDArray[np.float64]:
 
 def _taus(graph: Graph) -> NDArray[np.float64]:
     return np.concatenate([_spread(graph, key) for key in ("tau", "tau_mem", "tau_syn")])
+
+
+def _membrane_taus(graph: Graph) -> NDArray[np.float64]:
+    """The time constants that belong to a resistance: one alone agrees with any step."""
+    return np.concatenate([_spread(graph, key) for key in ("tau", "tau_mem")])
 
 
 def _euler_steps(graph: Graph) -> NDArray[np.float64]:

@@ -28,7 +28,12 @@ from lbi.train.neurons import NEURONS
 
 NOT_A_DICTIONARY = Rule("model-incomplete", "a dictionary")
 NOT_META = Rule("model-incomplete", "a dictionary of plain JSON values")
-FOLDED_SHAPE = Rule("weights-shape", "a tensor, and its mask or norms")
+FOLDED_SHAPE = Rule(
+    "weights-shape",
+    "a tensor and its mask, or directions and a norm per row (weight norm)",
+    "give each weight as one tensor: torch.nn.utils.parametrize.remove_parametrizations(module, 'weight') before the state is"
+    " saved; or let the function behind --arch register the same parametrization",
+)
 UNKNOWN_TENSOR = Rule("tensor-unknown", fix="remove it")
 MISSING_TENSOR = Rule("tensor-missing", "a tensor of shape {allowed}")
 WEIGHTS_SHAPE = Rule("weights-shape", "{allowed}")
@@ -166,19 +171,26 @@ def fold(state: Mapping[str, Any]) -> dict[str, Any]:
     for main, other, combine in _FOLDS:
         for key in [key for key in folded if key.endswith(main) and key[: -len(main)] + other in folded]:
             stem = key[: -len(main)]
-            folded[stem] = _combined(combine, folded.pop(key), folded.pop(stem + other), key)
+            folded[stem] = _combined(
+                combine, folded.pop(key), folded.pop(stem + other), key, other == "_mask"
+            )
     for key in [key for key in folded if "parametrizations." in key and key.endswith(".original1")]:
         stem = key[: -len(".original1")]
         if stem + ".original0" in folded:
             name = f".{stem}".replace(".parametrizations.", ".")[1:]
-            folded[name] = _combined(_weight_norm, folded.pop(key), folded.pop(stem + ".original0"), key)
+            folded[name] = _combined(
+                _weight_norm, folded.pop(key), folded.pop(stem + ".original0"), key, False
+            )
     return folded
 
 
-def _combined(combine: Callable[[Tensor, Tensor], Tensor], main: Any, other: Any, key: str) -> Tensor:
-    """Two tensors as one: of one shape, or the second with one number per row of the first."""
+def _combined(
+    combine: Callable[[Tensor, Tensor], Tensor], main: Any, other: Any, key: str, is_mask: bool
+) -> Tensor:
+    """Two tensors as one: a weight and its mask, of one shape, or directions and their norms, one number per row."""
     shapes = [tuple(part.shape) if isinstance(part, Tensor) else None for part in (main, other)]
-    if not shapes[0] or shapes[1] not in (shapes[0], (shapes[0][0],) + (1,) * (len(shapes[0]) - 1)):
+    wanted = shapes[0] if is_mask else (shapes[0] or (0,))[:1] + (1,) * (len(shapes[0] or (0,)) - 1)
+    if not shapes[0] or shapes[1] != wanted:
         raise InputError(FOLDED_SHAPE.broken(f"state_dict[{key!r}]", f"{shapes[0]} with {shapes[1]}"))
     return combine(main, other)
 

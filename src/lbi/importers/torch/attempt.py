@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -38,6 +38,7 @@ def traced(
     *,
     widen: bool = True,
     substitutes: Iterator[float] | None = None,
+    lengths: Sequence[int] = TRACED_STEPS,
 ) -> tuple[Tracing, list[Any], int, bool]:
     """A trace of the model, its outputs, the steps it took, and whether it takes as many as the input has.
 
@@ -48,6 +49,7 @@ def traced(
         way: the calling convention.
         widen: whether the copy computes in float64.
         substitutes: numbers in place of those that Python takes of spikes; None for these themselves.
+        lengths: numbers of steps to try, rising.
 
     Returns:
         The trace.
@@ -55,7 +57,7 @@ def traced(
     Raises:
         NotThisWay: if the model fails, or if its neurons do not take one sample's steps.
     """
-    for n_steps in TRACED_STEPS:
+    for n_steps in lengths:
         tracing = Tracing(model, places.initial, widen=widen, substitutes=substitutes)
         x = _sample(shape, n_steps, way, widen)
         for step in range(n_steps):
@@ -72,7 +74,7 @@ def traced(
         except NotThisWay:
             raise
         except IndexError as error:
-            if n_steps == TRACED_STEPS[-1] or way.static:
+            if n_steps == lengths[-1] or way.static:
                 raise failed(model, error, shape, tracing) from error
         except InputError as error:  # of the rule for an operation
             where = place(trace=error.__traceback__)

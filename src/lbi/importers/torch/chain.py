@@ -58,7 +58,8 @@ def chained(module: nn.Module) -> nn.Module:
     Returns:
         The model, or its replacement.
     """
-    if type(module) is not nn.Sequential or "forward" in vars(module) or module._forward_hooks:
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    if type(module) is not nn.Sequential or "forward" in vars(module) or hooked:
         return module
     for name, child in list(module._modules.items()):
         if child is not None:

@@ -40,6 +40,7 @@ OF_THE_BATCH = Rule(
     "BatchNorm with the statistics of training",
     "train with track_running_stats=True",
 )
+HOOKED = Rule("hooked-wrapper", "none", "register them on the model inside, which is what is imported")
 SCRIPTED = Rule(
     "model-torchscript", "Python modules", "give the model itself instead of what torch.jit made of it"
 )
@@ -53,15 +54,22 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
     Returns:
         The model inside.
+
+    Raises:
+        InputError: for a wrapper with hooks, which the model inside does not have.
     """
     while True:
-        compiled: Any = getattr(model, "_orig_mod", None)
-        if isinstance(compiled, nn.Module):
-            model = compiled
-        elif isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        else:
+        kind, inner = type(model), model
+        if kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch."):
+            inner = model._orig_mod  # type: ignore[assignment]
+        elif kind in (nn.DataParallel, nn.parallel.DistributedDataParallel):
+            inner = model.module  # type: ignore[assignment]
+        if inner is model:
             return model
+        n_hooks = len(model._forward_hooks) + len(model._forward_pre_hooks)
+        if n_hooks:
+            raise InputError(HOOKED.broken(kind.__name__, f"{n_hooks} hooks on the wrapper"))
+        model = inner
 
 
 def copy_to_run(model: nn.Module, *, widen: bool = True) -> nn.Module:

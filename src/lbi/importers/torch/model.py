@@ -16,7 +16,7 @@ from torch import nn
 
 from lbi.errors import InputError, Rule, UsageError
 from lbi.importers.torch import numbers, proof, reading, registry
-from lbi.importers.torch.attempt import FAILS, loops_over_samples, traced
+from lbi.importers.torch.attempt import FAILS, TRACED_STEPS, loops_over_samples, traced
 from lbi.importers.torch.chain import chained
 from lbi.importers.torch.copying import copy_to_run, unwrapped
 from lbi.importers.torch.running import session_of, sites
@@ -39,7 +39,7 @@ WRAP = "wrap them: torch.nn.Sequential(*modules)"
 BUILD = "build the model, load its state, and pass it: model.load_state_dict(torch.load(path))"
 
 
-def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
+def from_torch(model: nn.Module, input_shape: int | Sequence[int]) -> Any:
     """The network equivalent to a torch model, read from its execution.
 
     The model may be any module: a chain, or a class with a ``forward`` over a step or over time. It is called per
@@ -48,7 +48,7 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
 
     Args:
         model: of snnTorch, norse, spikingjelly, sinabs or SLAYER neurons, with torch's own layers and functions.
-        input_shape: of one sample in one step, without batch and time, such as (64,) or (1, 28, 28).
+        input_shape: of one sample in one step, without batch and time, such as 64, (64,) or (1, 28, 28).
 
     Returns:
         A Network; for SLAYER blocks, whose weights are integers already, a FixedNetwork.
@@ -64,27 +64,28 @@ def from_torch(model: nn.Module, input_shape: Sequence[int]) -> Any:
         from lbi.importers.torch.slayer import from_slayer
 
         return from_slayer(model, shape)
-    refusals: list[tuple[tuple[int, int], Exception]] = []
+    refusals: list[tuple[tuple[int, int, int], Exception]] = []
     for way in WAYS:
         try:
             return _read(model, shape, way)
         except NotThisWay as refusal:
-            refusals.append(((0 if refusal.problem.code == FAILS.code else 1, refusal.progress), refusal))
+            refusals.append(((0, refusal.progress, int(refusal.problem.code != FAILS.code)), refusal))
         except InputError as refusal:
             proven = any(problem.code == proof.NOT_AS_IT_RUNS.code for problem in refusal.problems)
-            refusals.append(((3 if proven else 2, 0), refusal))
+            refusals.append(((2 if proven else 1, 0, 0), refusal))
     raise _best(refusals)
 
 
-def _best(refusals: list[tuple[tuple[int, int], Exception]]) -> InputError:
+def _best(refusals: list[tuple[tuple[int, int, int], Exception]]) -> InputError:
     """The error of the calling convention that got furthest."""
     best = max(refusals, key=lambda refusal: refusal[0])[1]
     return best if isinstance(best, InputError) else InputError(best.problem)  # type: ignore[attr-defined]
 
 
 def _shape(sizes: Any) -> tuple[int, ...]:
-    """The sizes as a tuple of ints."""
+    """The sizes as a tuple of ints; a number alone is a number of channels."""
     try:
+        sizes = (sizes,) if isinstance(sizes, int) else sizes
         shape = tuple(operator.index(size) for size in sizes)
     except TypeError:
         shape = ()
@@ -115,15 +116,30 @@ def _kind(model: Any) -> str:
 
 
 def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
-    """The network, if this is the model's calling convention."""
+    """The network, if this is the model's calling convention.
+
+    A model that keeps spikes for longer than a trace takes is traced again with more steps.
+    """
+    try:
+        return _traced_and_proven(model, shape, way, TRACED_STEPS)
+    except InputError as refusal:
+        if not any(problem.code == proof.NOT_AS_IT_RUNS.code for problem in refusal.problems):
+            raise
+        try:
+            return _traced_and_proven(model, shape, way, TRACED_STEPS[-2:])
+        except (InputError, NotThisWay):
+            raise refusal from None
+
+
+def _traced_and_proven(model: nn.Module, shape: tuple[int, ...], way: Way, lengths: Sequence[int]) -> Network:
     copy = chained(copy_to_run(model))
     places = sites(copy)
     if any(site.neurons.time_axis(site.module) == -1 for site in places):
         way = way._replace(one_by_one=True)  # a call's first axis holds the steps of all samples
-    tracing, outputs, n_steps, free = traced(copy, places, shape, way)
+    tracing, outputs, n_steps, free = traced(copy, places, shape, way, lengths=lengths)
     numbers.note_used(
         (tracing, outputs),
-        lambda others: traced(copy, places, shape, way, substitutes=others)[:2],
+        lambda others: traced(copy, places, shape, way, substitutes=others, lengths=lengths)[:2],
         tracing.problems,
     )
     sources = {type(module).__module__.split(".")[0] for module in copy.modules()}
@@ -131,7 +147,7 @@ def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
     with session_of(places, tracing, tracing):  # readers run modules inside neurons
         network, output = reading.network_of(tracing, outputs, shape, meta)
         n_samples, steps = proof.extent(network, None if free else n_steps)
-        drive = proof.Drive(tracing, n_samples, steps)
+        drive = proof.Drive(tracing, n_samples, steps, proof.longer(network) if free else 0)
     for turn in dict.fromkeys((way, way._replace(one_by_one=True))):
         try:
             proof.prove(copy, places, tracing, turn, (network, output), drive)

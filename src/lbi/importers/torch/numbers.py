@@ -35,7 +35,7 @@ def note_used(trace: Trace, again: Callable[[Iterator[float]], Trace], problems:
         again: traces the model with the next of these numbers in place of each that is taken.
         problems: receives the problems.
     """
-    taken = trace[0].taken
+    taken = trace[0].taken.problems
     if not taken:
         return
     for numbers in (*map(repeat, CONSTANTS), *map(_drawn, range(SEQUENCES))):

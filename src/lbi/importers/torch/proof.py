@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
+from lbi.importers.torch import returned
 from lbi.importers.torch.attempt import failed
 from lbi.importers.torch.layer import Layer, array
-from lbi.importers.torch.output import STEPS, Output
+from lbi.importers.torch.output import Output
 from lbi.importers.torch.running import Site, Sites, Widened, forget, session_of
 from lbi.importers.torch.tracing import Group, NotThisWay, Tracing, by_step
 from lbi.importers.torch.ways import Way, random_input
@@ -37,6 +38,9 @@ RATES = (0.4, 0.05, 0.8, 0.2, 1.0, 0.1, 0.6, 0.02)
 
 N_STEPS, FEWEST_STEPS, FEWEST_SAMPLES = 40, 10, 3
 
+LONG_STEPS, LONG_RATE = 160, 0.3
+"""Steps of one more sample, and its spikes per step and channel: a reset or a delay after N_STEPS shows there."""
+
 MOST_PRODUCTS = 3e8
 """Limit of weights × steps × samples of a verification, about one second, above minimum steps and samples."""
 
@@ -44,7 +48,7 @@ NOT_AS_IT_RUNS = Rule(
     "not-as-it-runs",
     "what the network read from it does: u ← (1−a)u + input; v ← (1−b)v + u; a spike and v ← 0 above the threshold",
     "use the framework's plain layers and neurons, and reset their states between samples only; what a hook, a class of"
-    " one's own or a changed state does is not in them",
+    " one's own, a changed state or a random number does is not in them",
 )
 STEP_COUNT = Rule(
     "call",
@@ -151,8 +155,9 @@ def record(
     currents: dict[str, Tensor] | None = None,
     *,
     widen: bool = True,
+    seed: int = 1,
 ) -> Recorded:
-    """Run the model on spikes (samples, steps, …) from rest.
+    """Run the model on spikes (samples, steps, …) from rest, with random numbers of its own from a seed that is not the trace's.
 
     Samples run one by one where a neuron takes steps and samples in one dimension: only then are they told apart.
     """
@@ -165,7 +170,7 @@ def record(
         }
         recording = Recording(tracing, given)
         forget(places, len(part))
-        with session_of(places, recording, Widened(widen=widen)):
+        with session_of(places, recording, Widened(widen=widen), seed):
             results = _called(model, way, part, tracing)
         found.append(recording.found(len(part), results))
     return Recorded(
@@ -205,10 +210,31 @@ def prove(
     _check_steps(tracing, theirs, drive.n_steps)
     drive.compare(theirs)
     _compare_wiring(tracing, theirs, spikes)
-    theirs = record(model, places, tracing, way, spikes)
+    theirs = record(model, places, tracing, way, spikes, seed=2)
     _compare_runs(tracing, network, theirs, spikes)
-    if output is not None:
-        _compare_output(output, theirs)
+    if output is not None and not output.state:  # a state is the zeros of neurons that never spike
+        returned.compare(
+            output, theirs.outputs[output.group.name] / _gain(output.group), theirs.results, ROUNDING
+        )
+    if drive.longer:
+        _compare_longer(model, places, tracing, way, network, drive.longer)
+
+
+def _compare_longer(
+    model: nn.Module, places: Sites, tracing: Tracing, way: Way, network: Network, n_steps: int
+) -> None:
+    """Compare one sample of many steps: what the model does late, a shorter run does not see.
+
+    Raises:
+        InputError: as ``prove``. A model that fails on so many steps, which its own code then says, is not compared.
+    """
+    spikes = random_input(network.input_shape, torch.tensor([LONG_RATE]), n_steps, 2, way.static)
+    try:
+        theirs = record(model, places, tracing, way, spikes, seed=3)
+    except NotThisWay:
+        return
+    _check_steps(tracing, theirs, n_steps)
+    _compare_runs(tracing, network, theirs, spikes)
 
 
 def _check_steps(tracing: Tracing, theirs: Recorded, n_steps: int) -> None:
@@ -218,6 +244,21 @@ def _check_steps(tracing: Tracing, theirs: Recorded, n_steps: int) -> None:
         taken = theirs.outputs[group.name].shape[1]
         STEP_COUNT.check(problems, taken == n_steps, group.where, f"takes {taken} steps of {n_steps}")
     problems.raise_as(InputError)
+
+
+def longer(network: Network) -> int:
+    """Steps of one more sample, which a network of any length is verified with; 0 where they are too many.
+
+    Args:
+        network: the imported network.
+    """
+    steps = int(min(MOST_PRODUCTS / _products(network), LONG_STEPS))
+    return steps if steps > N_STEPS else 0
+
+
+def _products(network: Network) -> int:
+    """Weights and neurons, about the work of a step."""
+    return sum(p.weights.nnz for p in network.projections) + sum(p.n for p in network.populations)
 
 
 def extent(network: Network, n_steps: int | None) -> tuple[int, int]:
@@ -230,7 +271,7 @@ def extent(network: Network, n_steps: int | None) -> tuple[int, int]:
     Returns:
         Numbers of samples and steps.
     """
-    products = sum(p.weights.nnz for p in network.projections) + sum(p.n for p in network.populations)
+    products = _products(network)
     steps = n_steps or int(np.clip(MOST_PRODUCTS / products / len(RATES), FEWEST_STEPS, N_STEPS))
     return int(np.clip(MOST_PRODUCTS / products / steps, FEWEST_SAMPLES, len(RATES))), steps
 
@@ -238,8 +279,8 @@ def extent(network: Network, n_steps: int | None) -> tuple[int, int]:
 class Drive:
     """Random currents for every neuron module, and the expected output of its equations."""
 
-    def __init__(self, tracing: Tracing, n_samples: int, n_steps: int) -> None:
-        self.n_samples, self.n_steps = n_samples, n_steps
+    def __init__(self, tracing: Tracing, n_samples: int, n_steps: int, longer: int = 0) -> None:
+        self.n_samples, self.n_steps, self.longer = n_samples, n_steps, longer
         self._expected: dict[str, tuple[NDArray[Any], Group]] = {}
         self.currents: dict[str, Tensor] = {}
         self._margins: dict[str, NDArray[Any]] = {}
@@ -398,23 +439,6 @@ def _compare_runs(tracing: Tracing, network: Network, theirs: Recorded, spikes: 
         raise InputError(
             NOT_ALIKE.broken("model", f"all samples meet a threshold exactly by step {valid.max()}")
         )
-
-
-def _compare_output(output: Output, theirs: Recorded) -> None:
-    """Raise InputError unless the output sums to all steps, or to the last, of the population that it is read as.
-
-    The sum needs no order of dimensions, and random spikes reveal steps that are left out or counted twice.
-    """
-    if output.state:
-        return  # the zeros of neurons that never spike
-    values = theirs.outputs[output.group.name] / _gain(output.group)
-    total = float((values[:, -1:] if output.last else values).sum())
-    found = float(sum(tensor.double().sum() for tensor in output.tensors(theirs.results)))
-    mean = output.factor * len(output.group.inputs) / values.shape[1]  # a mean's factor is 1 / steps
-    size = max(1.0, float(np.abs(values).sum()))
-    if all(abs(found - total * factor) > ROUNDING * factor * size for factor in (output.factor, mean)):
-        text = f"sums to {found:g} where its spikes or voltages sum to {total * output.factor:g}, over {values.shape[1]} steps"
-        raise InputError(STEPS.broken("the model's output", text))
 
 
 def _far(theirs: NDArray[Any], ours: NDArray[Any]) -> NDArray[np.bool_]:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from lbi.errors import Rule
 from lbi.importers.torch import registry
+
+LOOSE = Rule(
+    "loose-module",
+    "neurons that belong to the model",
+    "assign it to an attribute in __init__, several of them as torch.nn.ModuleList: a list or a global variable does not"
+    " register them",
+)
 
 COUNT_OUTSIDE = (
     "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns"
@@ -12,6 +20,9 @@ REMEDIES = {
     "max_pool": "pool with an average (torch.nn.AvgPool2d, torch.nn.functional.avg_pool2d), and train again",
     "convolution": "use Conv1d or Conv2d, without transposition",
     "item": COUNT_OUTSIDE,
+    "numpy": COUNT_OUTSIDE,
+    "tolist": COUNT_OUTSIDE,
+    "array": COUNT_OUTSIDE,
     "nonzero": COUNT_OUTSIDE,
     "relu": "take the activation out: the neurons behind it have their own threshold",
     "batch_norm": "train with track_running_stats=True",

@@ -9,7 +9,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
@@ -110,6 +110,10 @@ class Widened(TorchDispatchMode):
         super().__init__()
         self.widen = widen
 
+    def watched(self) -> AbstractContextManager[None]:
+        """A context for the model's code, besides the mode."""
+        return nullcontext()
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """False: the default would import torch's compiler, which takes seconds."""
@@ -160,8 +164,8 @@ def widened(func: Any, args: Any) -> Any:
 
 
 @contextmanager
-def session_of(places: Sequence[Site], session: Session, mode: Widened) -> Iterator[None]:
-    """Pass the calls of these modules to a session, within ``mode``."""
+def session_of(places: Sequence[Site], session: Session, mode: Widened, seed: int = 0) -> Iterator[None]:
+    """Pass the calls of these modules to a session, within ``mode``; random numbers of the model are drawn from ``seed``."""
     default, compiled = torch.get_default_dtype(), "torch._dynamo" in sys.modules
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the model's own
@@ -173,8 +177,8 @@ def session_of(places: Sequence[Site], session: Session, mode: Widened) -> Itera
             stance = torch.compiler.set_stance("force_eager")
             stance.__enter__()
         try:
-            with mode, _registered(places), torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+            with mode, mode.watched(), _registered(places), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
                 yield
         finally:
             if compiled:

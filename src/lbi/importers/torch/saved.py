@@ -58,6 +58,16 @@ STATES = Rule(
     "choose one: state = {{name.removeprefix({prefix!r}): value for name, value in state.items() if"
     " name.startswith({prefix!r})}}; torch.save(state, path)",
 )
+ENTRIES = Rule(
+    "state-several",
+    "the state of one model",
+    "save the entry that is meant alone: torch.save(torch.load(PATH)[{key!r}], NEW)",
+)
+STATE_TYPE = Rule(
+    "state-type",
+    "floats, {allowed}",
+    "save the weights themselves: integers lack the scale that they were made with",
+)
 STATE_SHAPE = Rule("state-shape", "{allowed}", SAME_MODEL)
 STATE_BATCH = Rule(
     "state-shape",
@@ -98,10 +108,13 @@ def load(path: str | Path, arch: str | None = None, input_shape: Sequence[int] |
 
 def _state(content: Any, where: str) -> dict[str, Tensor]:
     """The tensors by name, from the file itself or from the checkpoint's entry."""
-    for key in STATE_KEYS:
-        if isinstance(content, dict) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+    if isinstance(content, dict):
+        held = [key for key, value in content.items() if _is_state(key, value)]
+        if len(held) > 1:
+            found = f"holds several, under {' and '.join(map(repr, held))}"
+            raise InputError(ENTRIES.broken(where, found, key=held[-1]))
+        named = [key for key in STATE_KEYS if isinstance(content.get(key), Mapping)]
+        content = content[(held or named)[0]] if held or named else content
     if not isinstance(content, Mapping):
         raise InputError(NOT_A_STATE.broken(where, f"holds a {type(content).__name__}"))
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
@@ -115,6 +128,16 @@ def _state(content: Any, where: str) -> dict[str, Tensor]:
     return {
         name: value if value.layout is torch.strided else value.to_dense() for name, value in state.items()
     }
+
+
+def _is_state(key: Any, value: Any) -> bool:
+    """Whether an entry of a checkpoint is a model's state: named as one, or as a variant of one (``model_ema``)."""
+    name = str(key)
+    known = any(
+        name == wanted or name.startswith(f"{wanted}_") or name.endswith(f"_{wanted}")
+        for wanted in STATE_KEYS
+    )
+    return known and isinstance(value, Mapping) and any(isinstance(part, Tensor) for part in value.values())
 
 
 def _build(arch: str) -> nn.Module:
@@ -208,6 +231,9 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
             rows = name in buffers and len(shape) == len(allowed) > 1 and shape[1:] == allowed[1:]
             rule = STATE_BATCH if rows else STATE_SHAPE
             rule.check(problems, shape == allowed, f"{where}, {name}", shape, allowed=allowed, name=name)
+            given = value.is_floating_point() <= (state[name].is_floating_point() or state[name].is_complex())
+            found = f"{state[name].dtype}"
+            STATE_TYPE.check(problems, given, f"{where}, {name}", found, allowed=f"as {value.dtype}")
     problems.raise_as(InputError)
     model.load_state_dict(state)
 

@@ -200,20 +200,26 @@ def from_blocks(blocks: Sequence[tuple[str, Any]], input_shape: Sequence[int]) -
     problems = Problems()
     populations: list[FixedPopulation] = []
     projections: list[FixedProjection] = []
-    source, n_source, late = INPUT, prod(int(size) for size in input_shape), np.zeros(1, dtype=np.int64)
+    source, late = INPUT, np.zeros(1, dtype=np.int64)
+    n_source: int | None = prod(int(size) for size in input_shape)
     for path, block in blocks:
         where = f"block {path!r}"
         if not _is_known(block):
             found = f"{type(block).__module__}.{type(block).__name__} cannot be taken over"
             UNKNOWN.check(problems, False, where, found)
+            n_source = None
             continue
         try:
             forward, recurrent = _matrices(block, where)
             neuron = _neuron(block.neuron, forward.shape[0], where)
         except InputError as error:
             problems.take(error)
+            n_source = None  # the next block's inputs are not known
             continue
         name = f"block{path}" if path[:1].isdigit() else path
+        if n_source is None:
+            n_source = forward.shape[0]
+            continue
         if not SHAPE.check(
             problems, forward.shape[1] == n_source, where, f"{forward.shape[1]} inputs", expected=n_source
         ):

@@ -7,9 +7,8 @@ reported with their place in the source, and their results are not followed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,8 +22,9 @@ from lbi.importers.signal import Signal
 from lbi.importers.torch import layers, registry
 from lbi.importers.torch.initial import InitialState, Writes
 from lbi.importers.torch.layer import Outputs, feature_shape
+from lbi.importers.torch.leaving import Taken
 from lbi.importers.torch.operations import RULES, VALUE_FREE, tracked
-from lbi.importers.torch.remedies import elsewhere, remedy
+from lbi.importers.torch.remedies import LOOSE, elsewhere, remedy
 from lbi.importers.torch.running import (
     Place,
     Site,
@@ -128,8 +128,7 @@ class Tracing(Widened):
         substitutes: Iterator[float] | None = None,
     ) -> None:
         super().__init__(widen=widen)
-        self.taken: list[Problem] = []
-        self._substitutes = substitutes
+        self.taken = Taken(substitutes)
         self.shadow = Shadow()
         self.problems = Problems()
         self.groups: list[Group] = []
@@ -157,20 +156,16 @@ class Tracing(Widened):
             return self._mutate(func, args, kwargs, numbers)
         out = func(*args, **kwargs)
         if numbers and func._schema.name == "aten::_local_scalar_dense":
-            return self._take(func, out)
+            return self.taken.number(self._problem(func._schema.name), out)
         if numbers:
             self._follow(func, out, args, kwargs, tensors, numbers)
         return out
 
-    def _take(self, func: Any, number: bool | float) -> bool | float:
-        """Note that Python takes a number, and hand out a substitute in its place if there are some."""
-        problem = self._problem(func)
-        if problem is not None:
-            self.taken.append(problem)
-        if self._substitutes is None:
-            return number
-        other = next(self._substitutes)
-        return number if math.isnan(other) and not isinstance(number, float) else type(number)(other)
+    def watched(self) -> AbstractContextManager[None]:
+        """Note numbers that leave torch as arrays and lists."""
+        return self.taken.watched(
+            lambda tensor: not self._paused and self.shadow.of(tensor) is not None, self._problem
+        )
 
     def _follow(
         self, func: Any, out: Any, args: Any, kwargs: Any, tensors: list[Tensor], numbers: list[Tensor]
@@ -201,8 +196,8 @@ class Tracing(Widened):
         return None if rule is None else rule(self.shadow, func, out, args, kwargs)
 
     def _mutate(self, func: Any, args: Any, kwargs: Any, numbers: list[Tensor]) -> Any:
-        """Follow an operation that changes its first argument."""
-        target, name = args[0] if args else None, func._schema.name
+        """Follow an operation that changes its first argument, or the one that is named ``out``."""
+        target, name = kwargs.get("out", args[0] if args else None), func._schema.name
         if not isinstance(target, Tensor):
             out = func(*args, **kwargs)
             if numbers:
@@ -240,14 +235,14 @@ class Tracing(Widened):
 
     def _report(self, func: Any, held: str = "") -> None:
         """Note an operation without a rule, once per place; ``held`` is the attribute that it changes."""
-        problem = self._problem(func, held)
+        problem = self._problem(func._schema.name, held)
         if problem is not None:
             self.problems.note(problem)
 
-    def _problem(self, func: Any, held: str = "") -> Problem | None:
+    def _problem(self, name: str, held: str = "") -> Problem | None:
         """What is wrong with an operation without a rule; None where it was found before."""
         here = place()
-        operation = func._schema.name.split("::")[1].replace("_local_scalar_dense", "item")
+        operation = name.rpartition("::")[2].replace("_local_scalar_dense", "item")
         library = here.of_library or registry.derived_from(here.module)
         key = ("", self._path(here.module)) if library else (here.source, operation)
         if key in self._reported:
@@ -263,6 +258,9 @@ class Tracing(Widened):
         )
         base = "" if module is None else registry.derived_from(module)
         at = f" at {here.source}" if here.source else ""
+        if base and registry.neurons_of(module) is not None and "forward" not in vars(module):
+            found = f"{kind}, which is called{at}, is no module of the model"
+            return LOOSE.broken(self._where(module), found)
         if base:
             exact = "brings a forward of its own" if "forward" in vars(module) else f"is not {base} itself"
             found = f"{kind} {exact}: its {operation}{at} cannot be followed"

@@ -48,7 +48,7 @@ def _once(model: nn.Module, x: Tensor, n_steps: int) -> list[Any]:
     """Call the model once with all steps."""
     extras = {
         parameter.name: n_steps if parameter.name in STEP_NAMES else None
-        for parameter in _others(model)
+        for parameter in (*_others(model), *_by_name_only(model))
         if parameter.name in STEP_NAMES or parameter.default is inspect.Parameter.empty
     }
     return [run_model(model, x, **extras)]
@@ -89,6 +89,12 @@ def _steps(model: nn.Module, x: Tensor) -> list[Any]:
             rest = result[1:]
             state = rest if len(rest) <= len(others) else (rest,)
     return outputs
+
+
+def _by_name_only(model: nn.Module) -> list[inspect.Parameter]:
+    """The parameters of a model's forward that are given by their name alone."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    return [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
 def _others(model: nn.Module) -> list[inspect.Parameter]:

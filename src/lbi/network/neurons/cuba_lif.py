@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import Problems
-from lbi.network.fixedpoint import ACTIVATION_SHIFT, clip24, decay, wrap24
+from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, clip24, decay, wrap24
 from lbi.network.neurons.model import LavaProcess, NeuronModel
 from lbi.network.neurons.parameters import (
     BIAS,
@@ -29,6 +29,7 @@ from lbi.network.neurons.parameters import (
     decays_to_fixed,
     decays_to_float,
 )
+from lbi.network.neurons.thresholds import threshold_to_fixed
 
 if TYPE_CHECKING:
     from lbi.network.fixedpoint import NumberFormats
@@ -84,8 +85,11 @@ class CubaLif(FloatParameters):
         Values outside the chip's range are noted in ``problems`` under ``where`` and clipped.
         """
         du, dv = decays_to_fixed(self, formats, where, problems)
-        vth = int(np.clip(round(self.threshold * scale), 0, formats.threshold.maximum))
         bias_mant, bias_exp = bias_to_fixed(self.bias, scale, n, formats, where, problems)
+        whole = (du + 1, dv) == (1 << DECAY_BITS, 0) and not np.any(
+            (bias_mant << bias_exp) % (1 << ACTIVATION_SHIFT)
+        )
+        vth = min(threshold_to_fixed(self.threshold, scale, whole), formats.threshold.maximum)
         return FixedCubaLif(du=du, dv=dv, vth=vth, bias_mant=bias_mant, bias_exp=bias_exp)
 
 
