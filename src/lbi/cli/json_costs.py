@@ -143,14 +143,16 @@ class Costs(TypedDict):
     """Updates of neurons with neither per timestep (count)"""
     input_spikes_per_step: Amount
     """Spikes of the input per timestep (count)"""
-    messages_per_step: Amount
-    """Spike messages that arrive at cores per timestep (count)"""
+    messages_per_step: Amount | None
+    """Spike messages that arrive at cores per timestep (count); null if it does not fit"""
     messages_exact: bool
     """Whether messages were counted spike by spike, not from mean rates"""
-    hops_per_step: Hops
-    """Steps of messages in the mesh per timestep (count)"""
-    messages_off_chip_per_step: Amount
-    """Messages that leave their chip per timestep (count)"""
+    hops_per_step: Hops | None
+    """Steps of messages in the mesh per timestep (count); null if it does not fit"""
+    messages_off_chip_per_step: Amount | None
+    """Messages that leave their chip per timestep (count); null if it does not fit"""
+    energy_with_messages: bool
+    """Whether energies include messages and hops; without them, where it does not fit, they are lower bounds"""
     n_chips: Count | None
     """Chips (count); null if it does not fit"""
     per_core: dict[str, CoreUse] | None

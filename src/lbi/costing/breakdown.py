@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.chip.events import TRAFFIC_EVENTS
+from lbi.chip.events import MESSAGES, TRAFFIC_EVENTS
 from lbi.chip.placement import Placement
 from lbi.chip.profile import CostSet, HardwareProfile
 from lbi.costing.cores import CoreCounter
@@ -113,18 +113,19 @@ def to_breakdown(counter: Counter, placed: bool) -> CostBreakdown:
 
     Args:
         counter: the counts.
-        placed: False if the placement is only imagined, which has no times.
+        placed: False if the placement is only imagined, which has no times, and no messages: their energy is left out.
 
     Returns:
         Counts, energies (pJ) and times (ns) per timestep of a sample.
     """
     profile, placement = counter.profile, counter.network.placement
     n = max(counter.n_steps, 1)
-    events = {event: float(values.sum()) / n for event, values in counter.series.items()}
+    series = {event: values for event, values in counter.series.items() if placed or event not in MESSAGES}
+    events = {event: float(values.sum()) / n for event, values in series.items()}
     times = {name: times for name, times in counter.times.items() if placed}
     time = {name: Range(t.low / max(t.n, 1), t.high / max(t.n, 1)) for name, t in times.items()}
-    per_step = {event: values / max(counter.n_samples, 1) for event, values in counter.series.items()}
-    least = {event: count / n for event, count in counter.least.items()}
+    per_step = {event: values / max(counter.n_samples, 1) for event, values in series.items()}
+    least = {event: count / n for event, count in counter.least.items() if placed}
     exact = counter.exact_messages
     priced = [costs for costs in profile.costs if costs.energy]
     return CostBreakdown(
@@ -146,7 +147,7 @@ def to_breakdown(counter: Counter, placed: bool) -> CostBreakdown:
         input_spikes=counter.input_spikes / n,
         loads=counter.cores.loads(n) if exact and placed else {},
         bounds=counter.cores.bounds() if exact and placed else {},
-        savings=savings(counter.network, profile, counter.neurons, events) if exact else (),
+        savings=savings(counter.network, profile, counter.neurons, events) if exact and placed else (),
     )
 
 

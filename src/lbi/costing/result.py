@@ -42,8 +42,9 @@ class CostBreakdown:
 
     Attributes:
         placement: neurons on cores.
-        fits: False if no placement exists and ``placement`` is only imagined.
-        events: event → count per timestep.
+        fits: False if no placement exists and ``placement`` is only imagined; what depends on cores is unknown then:
+            messages and hops, whose energy is left out, times and static energy.
+        events: event → count per timestep; without messages and hops where there is no placement.
         synops_effective: synaptic operations on nonzero weights.
         exact_messages: False if messages are only bounded.
         energy: cost set → pJ.
@@ -125,10 +126,13 @@ class CostBreakdown:
             "active_updates_per_step": self.events["update_active"],
             "inactive_updates_per_step": self.events["update_inactive"],
             "input_spikes_per_step": self.input_spikes,
-            "messages_per_step": self.events["message_in"],
+            "messages_per_step": self.events.get("message_in"),
             "messages_exact": self.exact_messages,
-            "hops_per_step": {"ew": self.events["hop_ew"], "ns": self.events["hop_ns"]},
-            "messages_off_chip_per_step": self.events["message_off_chip"],
+            "hops_per_step": {"ew": self.events["hop_ew"], "ns": self.events["hop_ns"]}
+            if self.fits
+            else None,
+            "messages_off_chip_per_step": self.events.get("message_off_chip"),
+            "energy_with_messages": self.fits,
             "n_chips": self.placement.n_chips if self.fits else None,
             "per_core": _per_core(self.placement) if self.fits else None,
             "energy_by_cost_set": _dicts(self.energy),
@@ -427,7 +431,10 @@ class Estimate:
                 '(simulate with record=("spikes", "active") and pass the input spikes).'
             )
         if not dense.fits:
-            found.append("The dense network does not fit this chip, so it has no cores and no time.")
+            found.append(
+                "The dense network does not fit this chip, so it has no cores, axons, messages and time. Its energy is "
+                "without messages and hops, a lower bound (≥), and so is its ratio."
+            )
         if sparse.placement.n_chips > 1:
             found.append(
                 "The network takes several chips; the cost of chip-to-chip links is not published and not counted."

@@ -74,7 +74,7 @@ def energy_over_time(estimate: Estimate, names: tuple[str, ...]) -> str:
     """Dynamic energy per chip timestep in nJ, as the range between cost sets, dense and sparse."""
     with _figure(9.2, 2.8) as figure:
         axes = figure.subplots()
-        for side, color, label in _sides(estimate):
+        for side, color, label in _priced_sides(estimate):
             values = np.array([side.series.energy[name] for name in names]) / 1000
             steps = np.arange(values.shape[1])
             axes.fill_between(
@@ -84,6 +84,12 @@ def energy_over_time(estimate: Estimate, names: tuple[str, ...]) -> str:
             axes.plot(steps, values.max(axis=0), color=color, linewidth=1.4)
         _finish(axes, "nJ per timestep", log=_spread(estimate))
         return _svg(figure)
+
+
+def _priced_sides(estimate: Estimate) -> tuple[tuple[Any, str, str], ...]:
+    """The sides with their colors and labels; a dense network without a place has no messages in its energy."""
+    (dense, color, label), sparse = _sides(estimate)
+    return (dense, color, label if dense.fits else f"{label} without messages"), sparse
 
 
 def _sides(estimate: Estimate) -> tuple[tuple[Any, str, str], ...]:
@@ -112,7 +118,7 @@ def energy_parts(estimate: Estimate) -> str:
     rows = [
         (f"{kind}, {label.split(' (')[0]}", side.parts[name])
         for name, (label, _) in price_lists(estimate.profile).items()
-        for kind, side in (("dense", estimate.dense), ("sparse", estimate.sparse))
+        for side, _, kind in _priced_sides(estimate)
     ]
     with _figure(9.2, 0.46 * len(rows) + 1.1) as figure:
         axes = figure.subplots()

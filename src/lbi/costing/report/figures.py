@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lbi.chip.partition import Chunk
 from lbi.costing.costs import price_lists
@@ -96,11 +96,22 @@ def headline(estimate: Estimate) -> list[Line]:
     return [*_activity_lines(estimate), *_memory_lines(estimate), *_cost_lines(estimate)]
 
 
+NO_PLACE = "does not fit"
+"""Figure of a network that has no place on the chip."""
+
+
 def _both(
     estimate: Estimate, key: str, label: str, value: Callable[[CostBreakdown], float], write: Write = count
 ) -> Line:
     a, b = value(estimate.dense), value(estimate.sparse)
     return Line(key, label, write(a), write(b), times(a, b))
+
+
+def _if_placed(estimate: Estimate, key: str, label: str, value: Callable[[CostBreakdown], float]) -> Line:
+    """A figure that depends on cores; dense may have none."""
+    if estimate.dense.fits:
+        return _both(estimate, key, label, value)
+    return Line(key, label, NO_PLACE, count(value(estimate.sparse)), "")
 
 
 def _activity_lines(estimate: Estimate) -> list[Line]:
@@ -119,7 +130,7 @@ def _activity_lines(estimate: Estimate) -> list[Line]:
         _both(estimate, "active_updates", "  of them active", lambda side: side.events["update_active"]),
         _both(estimate, "spikes", "spikes", lambda side: side.events["spike"]),
         _both(estimate, "input_spikes", "input spikes", lambda side: side.input_spikes),
-        _both(estimate, "messages", messages, lambda side: side.events["message_in"]),
+        _if_placed(estimate, "messages", messages, lambda side: side.events["message_in"]),
     ]
 
 
@@ -158,7 +169,7 @@ def _memory_lines(estimate: Estimate) -> list[Line]:
 
 def _resource(estimate: Estimate, name: str) -> Line:
     label = name.replace("_", " ")
-    return _both(estimate, name, label, lambda side: float(side.placement.use[name].sum()))
+    return _if_placed(estimate, name, label, lambda side: float(side.placement.use[name].sum()))
 
 
 def _cores(estimate: Estimate) -> Line:
@@ -166,7 +177,7 @@ def _cores(estimate: Estimate) -> Line:
     text = [
         f"{side.placement.n_cores} on {side.placement.n_chips} chip{'s' * (side.placement.n_chips > 1)}"
         if side.fits
-        else "does not fit"
+        else NO_PLACE
         for side in (dense, sparse)
     ]
     ratio = times(dense.placement.n_cores, sparse.placement.n_cores) if dense.fits else ""
@@ -174,28 +185,44 @@ def _cores(estimate: Estimate) -> Line:
 
 
 def _cost_lines(estimate: Estimate) -> list[Line]:
-    """Energy, time and static energy; scenarios are labelled what-ifs."""
+    """Energy, time and static energy; scenarios are labelled what-ifs, energies without messages lower bounds."""
     dense, sparse = estimate.dense, estimate.sparse
 
     def line(
-        key: str, label: str, a: Range | None, b: Range | None, write: Write, absent: str, **kind: bool
+        key: str,
+        label: str,
+        a: Range | None,
+        b: Range | None,
+        write: Write = energy,
+        absent: str = "not published",
+        hypothetical: bool = False,
     ) -> Line:
-        return Line(key, label, span(a, write, absent), span(b, write, absent), range_times(a, b), **kind)
+        return Line(
+            key, label, span(a, write, absent), span(b, write, absent), range_times(a, b), hypothetical
+        )
 
-    lines = [
-        line("energy", "dynamic energy", dense.energy_range, sparse.energy_range, energy, "not published")
-    ]
+    def energy_line(
+        key: str, label: str, a: Range | None, b: Range | None, hypothetical: bool = False
+    ) -> Line:
+        found = line(key, label, a, b, hypothetical=hypothetical)
+        if dense.fits or a is None:
+            return found
+        return replace(found, dense=f"≥ {found.dense}", ratio=found.ratio and f"≥ {found.ratio}")
+
+    lines = [energy_line("energy", "dynamic energy", dense.energy_range, sparse.energy_range)]
     for scenario in estimate.profile.scenarios:
         a, b = dense.scenarios[scenario.name], sparse.scenarios[scenario.name]
         key, label = f"scenario.{scenario.name}", f"  what-if: {scenario.label}"
-        lines.append(line(key, label, a, b, energy, "not published", hypothetical=True))
+        # An energy per synaptic operation holds all other costs, messages too.
+        write_line = line if scenario.costs is None else energy_line
+        lines.append(write_line(key, label, a, b, hypothetical=True))
     label = "time per step, bounds"
-    lines.append(line("time", label, dense.time_range, sparse.time_range, duration, "does not fit"))
+    lines.append(line("time", label, dense.time_range, sparse.time_range, duration, NO_PLACE))
     for entry in estimate.profile.static:
         if entry.name in dense.static or entry.name in sparse.static:
             label = f"static energy: {entry.label}, {entry.power}"
             pair = dense.static.get(entry.name), sparse.static.get(entry.name)
-            lines.append(line(f"static.{entry.name}", label, *pair, energy, "does not fit"))
+            lines.append(line(f"static.{entry.name}", label, *pair, energy, NO_PLACE))
     return lines
 
 
