@@ -213,9 +213,9 @@ class Ratios(TypedDict):
     n_cores: Amount | None
     """Neuron cores (ratio); null where undefined"""
     energy_pj_per_step: Range | None
-    """Dynamic energy per timestep: low over low, high over high (ratio); null where undefined"""
+    """Dynamic energy per timestep: least and greatest ratio within a cost set (ratio); null where undefined"""
     time_ns_per_step: Range | None
-    """Time per timestep: low over low, high over high (ratio); null where undefined"""
+    """Time per timestep: least and greatest ratio of lower or upper bounds within a cost set (ratio); null where undefined"""
 
 
 class ProjectionCosts(TypedDict):

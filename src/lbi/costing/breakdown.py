@@ -14,7 +14,7 @@ from lbi.chip.profile import CostSet, HardwareProfile
 from lbi.costing.cores import CoreCounter
 from lbi.costing.costs import energy, energy_parts, price_lists, static_pj, step_times
 from lbi.costing.counts import Batch, Loads, PlacedNetwork
-from lbi.costing.ranges import Range, hull
+from lbi.costing.ranges import Range
 from lbi.costing.result import CostBreakdown, Series
 from lbi.costing.savings import NeuronCounter, savings
 from lbi.costing.totals import loads_by_population
@@ -138,7 +138,7 @@ def to_breakdown(counter: Counter, placed: bool) -> CostBreakdown:
         parts={name: energy_parts(costs, events) for name, (_, costs) in price_lists(profile).items()},
         time=time,
         slowest_ns={name: Range(t.slowest_low, t.slowest_high) for name, t in times.items()},
-        static=_static(profile, placement, hull(time)),
+        static=_static(profile, placement, time),
         scenarios=_scenarios(profile, events, least),
         series=Series(
             per_step["synop_dense"] + per_step["synop_indexed"],
@@ -161,15 +161,19 @@ def _energy_series(costs: CostSet, per_step: Mapping[str, NDArray[np.float64]]) 
     return np.array([energy(costs, {k: float(v[t]) for k, v in per_step.items()}) for t in range(n)])
 
 
-def _static(profile: HardwareProfile, placement: Placement, time: Range | None) -> dict[str, Range]:
-    """Static energy per timestep, power · time over the chips or cores used, reported separately."""
-    if time is None:
+def _static(
+    profile: HardwareProfile, placement: Placement, time: Mapping[str, Range]
+) -> dict[str, dict[str, Range]]:
+    """Static energy per timestep, power · time over the chips or cores used, by the cost set of the time."""
+    if not time:
         return {}
     static = {}
     for entry in profile.static:
         n = placement.n_cores if entry.power.unit == "mW/core" else placement.n_chips
         power = entry.power.number * n
-        static[entry.name] = Range(static_pj(power, time.low), static_pj(power, time.high))
+        static[entry.name] = {
+            name: Range(static_pj(power, t.low), static_pj(power, t.high)) for name, t in time.items()
+        }
     return static
 
 

@@ -30,3 +30,24 @@ def hull(ranges: Mapping[str, Range]) -> Range | None:
     if not ranges:
         return None
     return Range(min(r.low for r in ranges.values()), max(r.high for r in ranges.values()))
+
+
+def ratio(over: Mapping[str, Range], under: Mapping[str, Range]) -> Range | None:
+    """The range of ``over / under`` over the names that both have, low over low and high over high of each.
+
+    Ends of different names are never divided: the lowest figure of one network may be of another cost set than that of the other.
+
+    Args:
+        over: ranges by name, as of cost sets.
+        under: other ranges.
+
+    Returns:
+        The range; None if no name has two ends above 0 to divide by.
+    """
+    found = [
+        end
+        for name, a in over.items()
+        if (b := under.get(name)) is not None and b.low > 0 and b.high > 0
+        for end in (a.low / b.low, a.high / b.high)
+    ]
+    return Range(min(found), max(found)) if found else None

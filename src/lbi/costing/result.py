@@ -51,7 +51,7 @@ class CostBreakdown:
         parts: price list → part → pJ.
         time: cost set → mean bounds in ns per chip timestep.
         slowest_ns: cost set → bounds of the slowest timestep.
-        static: static power → pJ per timestep.
+        static: static power → cost set of the time → pJ per timestep.
         scenarios: scenario → pJ per timestep, labelled what-ifs.
         series: the course over the timesteps.
         input_spikes: spikes of the input.
@@ -69,7 +69,7 @@ class CostBreakdown:
     parts: Mapping[str, Mapping[str, float]]
     time: Mapping[str, Range]
     slowest_ns: Mapping[str, Range]
-    static: Mapping[str, Range]
+    static: Mapping[str, Mapping[str, Range]]
     scenarios: Mapping[str, Range]
     series: Series
     input_spikes: float
@@ -140,7 +140,9 @@ class CostBreakdown:
             "scenario_parts_pj": {name: dict(p) for name, p in self.parts.items() if name not in self.energy},
             "time_by_cost_set": _dicts(self.time),
             "slowest_step_ns": _dicts(self.slowest_ns),
-            "static_pj_per_step": _dicts(self.static),
+            "static_pj_per_step": {
+                name: found.to_dict() for name, sets in self.static.items() if (found := hull(sets))
+            },
             "scenarios_pj_per_step": _dicts(self.scenarios),
             "core_loads": {name: load.to_dict() for name, load in self.loads.items()},
             "time_bounds": {name: bound.to_dict() for name, bound in self.bounds.items()},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from lbi.chip.partition import Chunk
 from lbi.costing.costs import price_lists
-from lbi.costing.ranges import Range
+from lbi.costing.ranges import Range, hull, ratio
 from lbi.costing.recorded_budget import recorded_budget
 from lbi.costing.result import CostBreakdown, Estimate
 
@@ -79,12 +79,13 @@ def times(a: float | None, b: float | None) -> str:
     return "" if not b or a is None else f"{_ratio(a / b)} ×"
 
 
-def range_times(a: Range | None, b: Range | None) -> str:
-    """Ratio of two ranges, low over low and high over high."""
-    if a is None or b is None or not b.low or not b.high:
+def range_times(a: Mapping[str, Range], b: Mapping[str, Range]) -> str:
+    """Ratio of two figures within each cost set, from the least to the greatest."""
+    found = ratio(a, b)
+    if found is None:
         return ""
-    low, high = sorted((a.low / b.low, a.high / b.high))
-    return f"{_ratio(low)} ×" if _ratio(low) == _ratio(high) else f"{_ratio(low)} – {_ratio(high)} ×"
+    low, high = _ratio(found.low), _ratio(found.high)
+    return f"{low} ×" if low == high else f"{low} – {high} ×"
 
 
 def _ratio(value: float) -> str:
@@ -185,45 +186,45 @@ def _cores(estimate: Estimate) -> Line:
 
 
 def _cost_lines(estimate: Estimate) -> list[Line]:
-    """Energy, time and static energy; scenarios are labelled what-ifs, energies without messages lower bounds."""
+    """Energy, time and static energy; scenarios are labelled what-ifs."""
     dense, sparse = estimate.dense, estimate.sparse
-
-    def line(
-        key: str,
-        label: str,
-        a: Range | None,
-        b: Range | None,
-        write: Write = energy,
-        absent: str = "not published",
-        hypothetical: bool = False,
-    ) -> Line:
-        return Line(
-            key, label, span(a, write, absent), span(b, write, absent), range_times(a, b), hypothetical
-        )
-
-    def energy_line(
-        key: str, label: str, a: Range | None, b: Range | None, hypothetical: bool = False
-    ) -> Line:
-        found = line(key, label, a, b, hypothetical=hypothetical)
-        if dense.fits or a is None:
-            return found
-        return replace(found, dense=f"≥ {found.dense}", ratio=found.ratio and f"≥ {found.ratio}")
-
-    lines = [energy_line("energy", "dynamic energy", dense.energy_range, sparse.energy_range)]
+    lines = [_energy_line(estimate, "energy", "dynamic energy", dense.energy, sparse.energy)]
     for scenario in estimate.profile.scenarios:
-        a, b = dense.scenarios[scenario.name], sparse.scenarios[scenario.name]
         key, label = f"scenario.{scenario.name}", f"  what-if: {scenario.label}"
+        a, b = ({scenario.name: side.scenarios[scenario.name]} for side in (dense, sparse))
         # An energy per synaptic operation holds all other costs, messages too.
-        write_line = line if scenario.costs is None else energy_line
-        lines.append(write_line(key, label, a, b, hypothetical=True))
-    label = "time per step, bounds"
-    lines.append(line("time", label, dense.time_range, sparse.time_range, duration, NO_PLACE))
+        lumped = scenario.costs is None
+        line = _range_line(key, label, a, b) if lumped else _energy_line(estimate, key, label, a, b)
+        lines.append(replace(line, hypothetical=True))
+    lines.append(_range_line("time", "time per step, bounds", dense.time, sparse.time, duration, NO_PLACE))
     for entry in estimate.profile.static:
         if entry.name in dense.static or entry.name in sparse.static:
             label = f"static energy: {entry.label}, {entry.power}"
-            pair = dense.static.get(entry.name), sparse.static.get(entry.name)
-            lines.append(line(f"static.{entry.name}", label, *pair, energy, NO_PLACE))
+            a, b = dense.static.get(entry.name, {}), sparse.static.get(entry.name, {})
+            lines.append(_range_line(f"static.{entry.name}", label, a, b, absent=NO_PLACE))
     return lines
+
+
+def _range_line(
+    key: str,
+    label: str,
+    a: Mapping[str, Range],
+    b: Mapping[str, Range],
+    write: Write = energy,
+    absent: str = "not published",
+) -> Line:
+    """A line of ranges over cost sets."""
+    return Line(key, label, span(hull(a), write, absent), span(hull(b), write, absent), range_times(a, b))
+
+
+def _energy_line(
+    estimate: Estimate, key: str, label: str, a: Mapping[str, Range], b: Mapping[str, Range]
+) -> Line:
+    """A line of dynamic energies; dense without a place lacks its messages, and is a lower bound."""
+    found = _range_line(key, label, a, b)
+    if estimate.dense.fits or not a:
+        return found
+    return replace(found, dense=f"≥ {found.dense}", ratio=found.ratio and f"≥ {found.ratio}")
 
 
 def projection_lines(estimate: Estimate) -> list[tuple[str, ...]]:
@@ -369,9 +370,9 @@ def comparison(estimates: list[Estimate]) -> list[tuple[str, ...]]:
     def row(label: str, values: list[float], write: Write = count) -> tuple[str, ...]:
         return (label, *map(write, values), *(times(values[0], value) for value in values[1:]))
 
-    def range_row(label: str, values: list[Range | None], write: Write) -> tuple[str, ...]:
+    def range_row(label: str, values: list[Mapping[str, Range]], write: Write) -> tuple[str, ...]:
         ratios = (range_times(values[0], value) for value in values[1:])
-        return (label, *(span(value, write) for value in values), *ratios)
+        return (label, *(span(hull(value), write) for value in values), *ratios)
 
     unrolled = " (convolutions unrolled)" if any(estimate.shares for estimate in estimates) else ""
     rows = [
@@ -381,11 +382,12 @@ def comparison(estimates: list[Estimate]) -> list[tuple[str, ...]]:
         row("spikes", [side.events["spike"] for side in sides]),
         row("synaptic memory, chip bits", [float(side.placement.synaptic_bits) for side in sides], bits),
         row("cores", [float(side.placement.n_cores) for side in sides]),
-        range_row("dynamic energy", [side.energy_range for side in sides], energy),
+        range_row("dynamic energy", [side.energy for side in sides], energy),
     ]
     for scenario in estimates[0].profile.scenarios:
         if all(scenario.name in side.scenarios for side in sides):
-            values: list[Range | None] = [side.scenarios[scenario.name] for side in sides]
+            name = scenario.name
+            values: list[Mapping[str, Range]] = [{name: side.scenarios[name]} for side in sides]
             rows.append(range_row(f"  what-if: {scenario.label}", values, energy))
-    rows.append(range_row("time per step, bounds", [side.time_range for side in sides], duration))
+    rows.append(range_row("time per step, bounds", [side.time for side in sides], duration))
     return rows
