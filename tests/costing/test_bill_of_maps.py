@@ -201,14 +201,14 @@ def test_a_halo_costs_messages():
 
 
 def test_the_busiest_tile_sets_the_time():
-    """All spikes in the upper left corner tile: its core takes 12 SynOps · 3.5 ns in 3 steps, the others only updates."""
+    """All spikes in the upper left corner tile: its core takes 9 SynOps · 3.5 ns a step, the others only updates."""
     fixed, spikes = maps(ONES, (1, 8, 8), [[(0, 1, 1)], [(0, 1, 1)]], padding=(1, 1))
     result = estimate(fixed, spikes=spikes, chip=chip(16)).sparse
     bound = result.bounds["davies2018"]
     first = next(i for i, c in enumerate(result.placement.chunks) if c.part.rows[0] == c.part.columns[0] == 0)
     assert bound.core == result.placement.core_of_chunk[first]
-    # chip steps: 2 of the sample and 1 of the pipeline; an input at (1, 1) reaches rows and columns 0–2, all in one tile
-    assert bound.ns["synaptic operations"] == pytest.approx(2 * 9 * 3.5 / 3)
+    # an input at (1, 1) reaches rows and columns 0–2, all in one tile
+    assert bound.ns["synaptic operations"] == pytest.approx(9 * 3.5)
 
 
 def test_a_pooled_map_is_billed_by_its_windows():

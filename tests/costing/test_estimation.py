@@ -85,28 +85,54 @@ def test_priced_by_hand(two_layers):
 def test_timed_by_hand(two_layers):
     """Chip steps 0 to 4 on one core (a runs one step after the input, b two), Davies: ns of synapses, of neurons.
 
-    0: 2 synops = 7.0; no neuron yet                                          low 113 +  7.0, high 465 +  7.0
-    1: a0 sends: 3.5; a0 active, a1 not: 8.4 + 5.3 = 13.7                     low 113 + 13.7, high 465 + 17.2
-    2: input 1: 3.5; a as before, b active: 22.1                              low 113 + 22.1, high 465 + 25.6
-    3: a1 sends: 3.5; a1 active, a0 not, b active: 22.1                       low 113 + 22.1, high 465 + 25.6
-    4: b active: 8.4                                                          low 113 +  8.4, high 465 +  8.4
+    0: 2 synops = 7.0; no neuron yet
+    1: a0 sends: 3.5; a0 active, a1 not: 8.4 + 5.3 = 13.7
+    2: input 1: 3.5; a as before, b active: 22.1
+    3: a1 sends: 3.5; a1 active, a0 not, b active: 22.1
+    4: b active: 8.4
+    Steps 3 and 4 are the first two of the next sample, in which a and b are not busy with it yet:
+    0 and 3: synapses 10.5, neurons 22.1                                      low 113 + 22.1, high 465 + 32.6
+    1 and 4: synapses 3.5, neurons 13.7 + 8.4 = 22.1                          low 113 + 22.1, high 465 + 25.6
+    2:                                                                        low 113 + 22.1, high 465 + 25.6
     """
     fixed, spikes = two_layers
     record = estimate(fixed, spikes=spikes).to_dict()
     time = record["sparse"]["time_by_cost_set"]["davies2018"]
-    assert time["low"] == pytest.approx(113 + (7.0 + 13.7 + 22.1 + 22.1 + 8.4) / 5)
-    assert time["high"] == pytest.approx(465 + (7.0 + 17.2 + 25.6 + 25.6 + 8.4) / 5)
-    assert record["sparse"]["slowest_step_ns"]["davies2018"] == pytest.approx({"low": 135.1, "high": 490.6})
-    # SANA-FE in step 1: synapses 4.7 + 1 message in · 16 = 20.7, neurons 9.7 + 6.0 + 30 + 1 message out · 5.1 = 50.8:
-    # 71.5 + 1800 is not the slowest; that is step 2: 20.7 + 9.7 + 6.0 + 9.7 + b's spike 30 = 76.1, or step 3:
-    # 20.7 + 9.7 + 6.0 + 30 + 5.1 + 9.7 = 81.2
-    assert record["sparse"]["slowest_step_ns"]["sanafe"]["high"] == pytest.approx(1800 + 81.2)
+    assert time["low"] == pytest.approx(113 + 22.1)
+    assert time["high"] == pytest.approx(465 + (32.6 + 25.6 + 25.6) / 3)
+    assert record["sparse"]["slowest_step_ns"]["davies2018"] == pytest.approx({"low": 135.1, "high": 497.6})
+    # SANA-FE, a synapse and its message: 4.7 + 16 = 20.7. Step 0: 2 · 20.7 = 41.4; step 3: 20.7 + 9.7 + 6.0 + 30 + 5.1 + 9.7
+    # = 81.2; together 122.6, the slowest. Step 1: 20.7 + 9.7 + 6.0 + 30 + 5.1 = 71.5, with b's 9.7 + 30 of step 4: 111.2
+    assert record["sparse"]["slowest_step_ns"]["sanafe"]["high"] == pytest.approx(1800 + 41.4 + 81.2)
     band = record["sparse"]["time_ns_per_step"]
     assert band["low"] == time["low"]
     assert band["high"] == record["sparse"]["time_by_cost_set"]["sanafe"]["high"]
     # static energy, listed separately: 104 mW · ns = pJ
     static = record["sparse"]["static_pj_per_step"]["frady2020"]
     assert static == pytest.approx({"low": 104 * band["low"], "high": 104 * band["high"]})
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 50])
+def test_time_and_static_energy_are_those_of_all_neurons_in_every_step(n_steps):
+    """Three silent populations of 320, Davies: 960 · 5.3 ns and the barrier in each step; energy 960 · 52 pJ, 104 mW."""
+    silent = np.zeros((320, 320))
+    fixed = FixedNetwork(
+        (320,),
+        tuple(population(name, 320, latency=1 + i) for i, name in enumerate("abc")),
+        tuple(projection(*pair, silent) for pair in (("input", "a"), ("a", "b"), ("b", "c"))),
+        Readout("c"),
+        "loihi1",
+    )
+    found = estimate(fixed, spikes=np.zeros((2, n_steps, 320), dtype=np.uint8))
+    record = found.to_dict()["sparse"]
+    assert record["n_cores"] == 1
+    low, high = 960 * 5.3 + 113, 960 * 5.3 + 465
+    assert record["time_by_cost_set"]["davies2018"] == pytest.approx({"low": low, "high": high})
+    assert record["energy_by_cost_set"]["davies2018"]["low"] == pytest.approx(960 * 52)
+    assert record["static_pj_per_step"]["frady2020"]["low"] == pytest.approx(104 * low)
+    assert record["core_loads"]["updates"]["peak"] == 960
+    totals = estimate(fixed, simulate(fixed, np.zeros((2, n_steps, 320), dtype=np.uint8))).sparse
+    assert totals.time["davies2018"].high == pytest.approx(high)
 
 
 def test_the_facts_worked_example():

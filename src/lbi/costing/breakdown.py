@@ -46,7 +46,8 @@ class Counter:
         """
         loads = self.network.count(batch)
         self._add(loads)
-        self.cores.add(loads)
+        streamed = loads.streamed(batch.shape[1])
+        self.cores.add(streamed)
         self.neurons.add(batch)
         self.n_steps += batch.shape[0] * batch.shape[1]
         self.input_spikes += int(batch.spikes[INPUT].sum())
@@ -54,7 +55,7 @@ class Counter:
             per_source = batch.spikes[projection.source].sum(axis=(0, 1), dtype=np.int64)
             self.effective += int(per_source @ projection.weights.fan_out())
         for costs in self.profile.costs:
-            self.times[costs.name].add(*step_times(costs, loads))
+            self.times[costs.name].add(*step_times(costs, streamed))
 
     def add_totals(self, activity: Activity) -> None:
         """Add a run with totals per population only; messages and times are bounds then.
@@ -66,12 +67,13 @@ class Counter:
         for event, n in least.items():
             self.least[event] = self.least.get(event, 0) + n
         self._add(whole)
+        n = activity.n_steps
         self.n_steps += activity.n_samples * activity.n_steps
         self.input_spikes += int(activity.input_spikes.sum())
         self.effective += activity.n_synops
         for costs in self.profile.costs:
-            low = np.max([step_times(costs, part)[0] for part in parts], axis=0)
-            self.times[costs.name].add(low, step_times(costs, whole)[1])
+            low = np.max([step_times(costs, part.streamed(n))[0] for part in parts], axis=0)
+            self.times[costs.name].add(low, step_times(costs, whole.streamed(n))[1])
 
     @property
     def exact_messages(self) -> bool:
@@ -92,7 +94,7 @@ class Counter:
 
 @dataclass
 class _Times:
-    """Sum and maximum of the bounds over chip timesteps, in ns."""
+    """Sum and maximum of the bounds over timesteps, in ns."""
 
     low: float = 0.0
     high: float = 0.0
@@ -138,7 +140,7 @@ def to_breakdown(counter: Counter, placed: bool) -> CostBreakdown:
         parts={name: energy_parts(costs, events) for name, (_, costs) in price_lists(profile).items()},
         time=time,
         slowest_ns={name: Range(t.slowest_low, t.slowest_high) for name, t in times.items()},
-        static=_static(profile, placement, time),
+        static_by_cost_set=_static(profile, placement, time),
         scenarios=_scenarios(profile, events, least),
         series=Series(
             per_step["synop_dense"] + per_step["synop_indexed"],

@@ -5,7 +5,7 @@ Events are named as costs are (docs/hardware.md). On the cores: ``synop_dense``,
 ``update_inactive``, ``spike``, ``message_out`` (a spike for each destination core), ``message_in``. Between them: ``message_within_tile``, ``hop_ew``, ``hop_ns``, ``message_off_chip``.
 
 A spike's synapses are charged to the timestep in which it was sent: Loihi delivers all messages of a step
-before the barrier that ends it. Input spikes come from outside the mesh: their messages arrive and are
+before the barrier that ends it. Samples follow one another without a pause (``Loads.streamed``). Input spikes come from outside the mesh: their messages arrive and are
 counted, without hops and without a core that sends them.
 """
 
@@ -54,7 +54,7 @@ def split(batch: Batch, n_cores: int) -> Iterator[Batch]:
         batch: a batch of samples.
         n_cores: cores of the placement.
     """
-    per_sample = batch.n_chip_steps * n_cores * len(CORE_EVENTS) * 8
+    per_sample = (batch.n_chip_steps + batch.shape[1]) * n_cores * len(CORE_EVENTS) * 8
     n = max(1, int(200e6 // max(per_sample, 1)))
     for start in range(0, batch.shape[0], n):
         part = slice(start, start + n)
@@ -104,6 +104,31 @@ class Loads:
 
     cores: dict[str, NDArray[np.int64]]
     traffic: dict[str, NDArray[np.int64]]
+
+    def streamed(self, n_steps: int) -> Loads:
+        """The counts of samples that follow one another, (n_samples, n_steps, …).
+
+        The chip steps of a sample beyond its own number, in which later populations end it, are the first of the next
+        sample, in which these do not work on that yet. The sample itself stands for the next. So every neuron is
+        updated in every step, and all figures per timestep have the same number of steps.
+
+        Args:
+            n_steps: timesteps of a sample's own time.
+        """
+
+        def fold(values: NDArray[np.int64]) -> NDArray[np.int64]:
+            if values.shape[1] == n_steps:
+                return values
+            own = values[:, :n_steps].copy()
+            for start in range(n_steps, values.shape[1], n_steps):
+                late = values[:, start : start + n_steps]
+                own[:, : late.shape[1]] += late
+            return own
+
+        return Loads(
+            {event: fold(values) for event, values in self.cores.items()},
+            {event: fold(values) for event, values in self.traffic.items()},
+        )
 
 
 @dataclass(eq=False)

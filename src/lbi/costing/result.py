@@ -49,9 +49,9 @@ class CostBreakdown:
         exact_messages: False if messages are only bounded.
         energy: cost set → pJ.
         parts: price list → part → pJ.
-        time: cost set → mean bounds in ns per chip timestep.
+        time: cost set → mean bounds in ns per timestep, of samples that follow one another (``Loads.streamed``).
         slowest_ns: cost set → bounds of the slowest timestep.
-        static: static power → cost set of the time → pJ per timestep.
+        static_by_cost_set: static power → cost set of the time → pJ per timestep.
         scenarios: scenario → pJ per timestep, labelled what-ifs.
         series: the course over the timesteps.
         input_spikes: spikes of the input.
@@ -69,7 +69,7 @@ class CostBreakdown:
     parts: Mapping[str, Mapping[str, float]]
     time: Mapping[str, Range]
     slowest_ns: Mapping[str, Range]
-    static: Mapping[str, Mapping[str, Range]]
+    static_by_cost_set: Mapping[str, Mapping[str, Range]]
     scenarios: Mapping[str, Range]
     series: Series
     input_spikes: float
@@ -101,6 +101,12 @@ class CostBreakdown:
     def time_range(self) -> Range | None:
         """From the lowest bound of a cost set to the highest, in ns; None without a placement."""
         return hull(self.time)
+
+    @property
+    def static(self) -> dict[str, Range]:
+        """Static power → pJ per timestep, over the cost sets of the time."""
+        hulls = {name: hull(sets) for name, sets in self.static_by_cost_set.items()}
+        return {name: found for name, found in hulls.items() if found is not None}
 
     def to_dict(self, *, dense: bool) -> dict[str, Any]:
         """Plain JSON values. ``synops_per_step``: all synapses (dense), or the nonzero ones (sparse).
@@ -140,9 +146,7 @@ class CostBreakdown:
             "scenario_parts_pj": {name: dict(p) for name, p in self.parts.items() if name not in self.energy},
             "time_by_cost_set": _dicts(self.time),
             "slowest_step_ns": _dicts(self.slowest_ns),
-            "static_pj_per_step": {
-                name: found.to_dict() for name, sets in self.static.items() if (found := hull(sets))
-            },
+            "static_pj_per_step": _dicts(self.static),
             "scenarios_pj_per_step": _dicts(self.scenarios),
             "core_loads": {name: load.to_dict() for name, load in self.loads.items()},
             "time_bounds": {name: bound.to_dict() for name, bound in self.bounds.items()},
@@ -443,8 +447,9 @@ class Estimate:
             )
         if self.fixed.depth and self.measured:
             found.append(
-                f"On the chip a sample takes {self.n_steps + self.fixed.depth} timesteps: "
-                f"its own {self.n_steps} and {self.fixed.depth} of pipeline; updates are counted for the {self.n_steps}."
+                f"Figures per timestep are means over the {self.n_steps} of a sample, of samples that follow one another: "
+                f"every neuron is updated in each. A sample alone takes {self.n_steps + self.fixed.depth} on the chip, "
+                f"{self.fixed.depth} of them of pipeline, in which the next one can begin."
             )
         return found
 

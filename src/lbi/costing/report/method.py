@@ -26,6 +26,7 @@ def measured_how(estimate: Estimate) -> list[str]:
         "Time per timestep is that of the busiest core: at least the larger of synapse time and neuron time, at "
         "most their sum, plus the barrier; low and high over "
         + "; ".join(costs.label for costs in profile.costs)
-        + "."
+        + ". Samples follow one another without a pause: the steps in which later neurons end a sample are the first of the next, so that "
+        "every neuron is updated in every step. Energy, static energy and time are all means over a sample's own timesteps."
     )
     return steps

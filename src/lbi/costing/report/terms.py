@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 TERMS = {
-    "timestep": "All neurons advance together, one timestep at a time; a sample takes as many as its input has, and a few more for the depth of the network.",
+    "timestep": "All neurons advance together, one timestep at a time; a sample takes as many as its input has, and a few more for the depth of the network, in which the next sample can begin. Figures per timestep are means over those of the input.",
     "spike": "A one-bit event that a neuron sends when its voltage passes its threshold.",
     "SynOps": "Synaptic operations: stored weights that are read and added because a spike arrived. Fetched are all that are read; effective are those that are not zero.",
     "dense": "The same network as trained, with every weight of its layers stored, zeros too.",
