@@ -200,8 +200,8 @@ def _cost_lines(estimate: Estimate) -> list[Line]:
     for entry in estimate.profile.static:
         if entry.name in dense.static or entry.name in sparse.static:
             label = f"static energy: {entry.label}, {entry.power}"
-            pair = (side.static_by_cost_set.get(entry.name, {}) for side in (dense, sparse))
-            lines.append(_range_line(f"static.{entry.name}", label, *pair, absent=NO_PLACE))
+            over, under = (side.static_by_cost_set.get(entry.name, {}) for side in (dense, sparse))
+            lines.append(_range_line(f"static.{entry.name}", label, over, under, absent=NO_PLACE))
     return lines
 
 

@@ -12,6 +12,7 @@ from lbi.costing.counts import dense_synops
 from lbi.network.activity import Activity
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import INPUT
+from lbi.network.restored import restored
 from lbi.system.atomic import atomic_write
 
 COLUMNS = (
@@ -29,7 +30,8 @@ COLUMNS = (
     "synops_sparse",
 )
 """step: the population's or the source's own time · chip_step: step + its latency.
-Populations fill spikes and updates, the input spikes, projections events and synaptic operations."""
+Populations fill spikes and updates, the input spikes, projections events and synaptic operations.
+synops_dense: of the dense network as trained, which has the targets that were removed; synops_sparse: nonzero weights."""
 
 
 class TraceWriter:
@@ -37,6 +39,7 @@ class TraceWriter:
 
     def __init__(self, writer: Any) -> None:
         self.writer = writer
+        self._trained: dict[str, FixedNetwork] = {}
 
     @classmethod
     @contextmanager
@@ -52,7 +55,13 @@ class TraceWriter:
 
     def add(self, network: str, fixed: FixedNetwork, start: int, activity: Activity) -> None:
         """All lines of a run whose first sample is number ``start``."""
-        dense = {p.name: dense_synops(p, activity)[0] for p in fixed.projections}
+        if network not in self._trained:
+            self._trained[network] = restored(fixed)
+        kept = {p.name: p.kept for p in fixed.populations}
+        dense = {
+            p.name: dense_synops(p, activity, kept.get(p.source))[0]
+            for p in self._trained[network].projections
+        }
         for sample in range(activity.n_samples):
             for step in range(activity.n_steps):
                 at = (sample, step)
