@@ -33,6 +33,7 @@ PROJECTIONS = (
     "stored as",
     "bits",
     "bits dense",
+    "SynOps fetched",
     "SynOps nonzero",
     "SynOps dense",
 )

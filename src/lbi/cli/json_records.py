@@ -251,6 +251,8 @@ class ProjectionCosts(TypedDict):
     """Spikes that reach it per timestep (count)"""
     synops_dense_per_step: Amount
     """Synaptic operations per timestep if every weight of n_dense were stored (count)"""
+    synops_fetched_per_step: Amount
+    """Synapses read from memory per timestep, as the chip stores them (count); their sum over projections is sparse's"""
     synops_effective_per_step: Amount
     """Synaptic operations per timestep with a nonzero weight (count)"""
 

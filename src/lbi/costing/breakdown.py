@@ -17,7 +17,7 @@ from lbi.costing.counts import Batch, Loads, PlacedNetwork
 from lbi.costing.ranges import Range
 from lbi.costing.result import CostBreakdown, Series
 from lbi.costing.savings import NeuronCounter, savings
-from lbi.costing.totals import loads_by_population
+from lbi.costing.totals import fetched, loads_by_population
 from lbi.network.activity import Activity
 from lbi.network.graph import INPUT
 
@@ -34,6 +34,7 @@ class Counter:
         self.n_steps = 0  # timesteps of samples
         self.input_spikes = 0
         self.effective = 0
+        self.fetched = {projection.name: 0 for projection in network.fixed.projections}
         self.n_samples = 0
         self.series: dict[str, NDArray[np.float64]] = {}
         self.times = {costs.name: _Times() for costs in profile.costs}
@@ -54,6 +55,7 @@ class Counter:
         for projection in self.network.fixed.projections:
             per_source = batch.spikes[projection.source].sum(axis=(0, 1), dtype=np.int64)
             self.effective += int(per_source @ projection.weights.fan_out())
+            self.fetched[projection.name] += int(per_source @ self.network.fetched_per_spike[projection.name])
         for costs in self.profile.costs:
             self.times[costs.name].add(*step_times(costs, streamed))
 
@@ -71,6 +73,8 @@ class Counter:
         self.n_steps += activity.n_samples * activity.n_steps
         self.input_spikes += int(activity.input_spikes.sum())
         self.effective += activity.n_synops
+        for projection in self.network.fixed.projections:
+            self.fetched[projection.name] += int(fetched(self.network, projection, activity).sum())
         for costs in self.profile.costs:
             low = np.max([step_times(costs, part.streamed(n))[0] for part in parts], axis=0)
             self.times[costs.name].add(low, step_times(costs, whole.streamed(n))[1])

@@ -156,6 +156,8 @@ class PlacedNetwork:
     fixed: FixedNetwork
     placement: Placement
     sources: list[Source] = field(default_factory=list)
+    fetched_per_spike: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Projection → (n_source,) synapses that one spike of each source fetches, over all cores."""
 
     def __post_init__(self) -> None:
         names = dict.fromkeys(projection.source for projection in self.fixed.projections)
@@ -202,6 +204,9 @@ class PlacedNetwork:
             sources = np.repeat(np.arange(n_source), len(own))
             targets = np.tile(placement.core_of_chunk[own], n_source)
             synapses = np.tile(np.array([placement.chunks[i].n for i in own], dtype=np.int64), n_source)
+        self.fetched_per_spike[projection.name] = np.bincount(sources, synapses, minlength=n_source).astype(
+            np.int64
+        )  # exact: far below 2^53
         event = "synop_dense" if placement.formats[projection.name] == DENSE else "synop_indexed"
         return event, csr_matrix((synapses, (sources, targets)), shape=(n_source, placement.n_cores))
 

@@ -112,7 +112,7 @@ def estimate(
         dense=replace(dense, synops_effective=sparse.synops_effective),
         sparse=sparse,
         dense_problems=problems,
-        projections=run.figures(sparse_place, dense_place),
+        projections=run.figures(sparse_place, dense_place, counters[1].fetched),
         exact_dense=run.exact_dense,
     )
 
@@ -207,7 +207,9 @@ class _Run:
             self.synops_dense[name] += int(dense.sum())
             self.exact_dense &= exact
 
-    def figures(self, placement: Placement, dense_placement: Placement) -> tuple[ProjectionFigures, ...]:
+    def figures(
+        self, placement: Placement, dense_placement: Placement, fetched: dict[str, int]
+    ) -> tuple[ProjectionFigures, ...]:
         n = max(self.n_samples * self.n_steps, 1)
         figures = []
         for projection, trained in zip(self.fixed.projections, self.trained.projections, strict=True):
@@ -230,6 +232,7 @@ class _Run:
                     self.events[name],
                     self.synops[name],
                     self.synops_dense[name],
+                    fetched[name],
                 )
             )
         return tuple(figures)

@@ -188,6 +188,7 @@ class ProjectionFigures:
         events: source spikes offered in them.
         synops: nonzero synapses that those reached.
         synops_dense: weights of the dense layer that they reached.
+        synops_fetched: stored synapses that they fetched, zeros of dense rows and shared kernels too.
     """
 
     name: str
@@ -202,6 +203,7 @@ class ProjectionFigures:
     events: int
     synops: int
     synops_dense: int
+    synops_fetched: int
 
     @property
     def density(self) -> float:
@@ -217,6 +219,11 @@ class ProjectionFigures:
     def synops_dense_per_step(self) -> float:
         """Synaptic operations per timestep with every weight of the layer's pattern stored."""
         return self.synops_dense / self.n
+
+    @property
+    def synops_fetched_per_step(self) -> float:
+        """Synaptic operations per timestep as the chip stores the projection."""
+        return self.synops_fetched / self.n
 
     @property
     def synops_effective_per_step(self) -> float:
@@ -241,6 +248,7 @@ class ProjectionFigures:
             "host_dense_bytes": self.dense_bytes,
             "events_per_step": self.events_per_step,
             "synops_dense_per_step": self.synops_dense_per_step,
+            "synops_fetched_per_step": self.synops_fetched_per_step,
             "synops_effective_per_step": self.synops_effective_per_step,
         }
 

@@ -16,6 +16,7 @@ from lbi.chip.events import CORE_EVENTS, MESSAGES, TRAFFIC_EVENTS
 from lbi.chip.memory import DENSE, SHARED
 from lbi.costing.counts import Loads, PlacedNetwork, Source, dense_synops
 from lbi.network.activity import Activity
+from lbi.network.fixed import FixedProjection
 from lbi.network.graph import INPUT
 
 
@@ -48,6 +49,25 @@ def loads_by_population(
             else:
                 whole.traffic[event][:, steps] += most[events]
     return whole, parts, least
+
+
+def fetched(network: PlacedNetwork, projection: FixedProjection, activity: Activity) -> NDArray[np.int64]:
+    """Synapses of a projection that a run fetched.
+
+    Args:
+        network: The placed network.
+        projection: One of its projections.
+        activity: The run.
+
+    Returns:
+        (n_samples, n_steps) counts in the source's own time.
+    """
+    counts, kind = activity.projections[projection.name], network.placement.formats[projection.name]
+    if kind == DENSE:
+        return counts.events * projection.weights.shape[0]
+    if kind == SHARED and int(network.fetched_per_spike[projection.name].sum()) > projection.weights.nnz:
+        return dense_synops(projection, activity)[0]  # kernels are read with their zeros
+    return counts.synops
 
 
 def _events(source: Source, activity: Activity) -> NDArray[np.int64]:
@@ -85,13 +105,9 @@ def _sums(network: PlacedNetwork, activity: Activity) -> tuple[Loads, list[Loads
         parts[name].cores[event][:, steps, 0] += values // n_chunks[name]
 
     for projection in fixed.projections:
-        counts, at = activity.projections[projection.name], latency[projection.source]
-        kind = placement.formats[projection.name]
-        is_dense = kind == DENSE
-        fetched = counts.events * projection.weights.shape[0] if is_dense else counts.synops
-        if kind == SHARED and int(placement.axons[projection.name].synapses.sum()) > projection.weights.nnz:
-            fetched = dense_synops(projection, activity)[0]  # kernels are read with their zeros
-        add("synop_dense" if is_dense else "synop_indexed", projection.target, at, fetched)
+        at = latency[projection.source]
+        event = "synop_dense" if placement.formats[projection.name] == DENSE else "synop_indexed"
+        add(event, projection.target, at, fetched(network, projection, activity))
     for population in fixed.populations:
         record, at = activity.populations[population.name], latency[population.name]
         add("update_active", population.name, at, record.active)

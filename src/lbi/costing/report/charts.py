@@ -66,7 +66,7 @@ def synops_over_time(estimate: Estimate) -> str:
             values = side.series.synops
             axes.plot(np.arange(values.size), values, color=color, label=label, linewidth=1.8)
             axes.fill_between(np.arange(values.size), values, color=color, alpha=0.12, linewidth=0)
-        _finish(axes, "SynOps per timestep", log=_spread(estimate))
+        _finish(axes, "SynOps fetched per timestep", log=_spread(estimate))
         return _svg(figure)
 
 
@@ -135,15 +135,15 @@ def energy_parts(estimate: Estimate) -> str:
 
 
 def projection_bars(estimate: Estimate) -> str:
-    """SynOps per timestep and synaptic memory of every projection, dense beside sparse."""
+    """SynOps fetched per timestep and synaptic memory of every projection, dense beside sparse."""
     figures = estimate.projections
     with _figure(9.2, 0.55 * len(figures) + 1.2) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         at = np.arange(len(figures))[::-1]
         data = (
             (
-                "SynOps per timestep",
-                [(p.synops_dense_per_step, p.synops_effective_per_step) for p in figures],
+                "SynOps fetched per timestep",
+                [(p.synops_dense_per_step, p.synops_fetched_per_step) for p in figures],
             ),
             ("synaptic memory, KiB", [(p.dense_bits / 8192, p.bits.bits / 8192) for p in figures]),
         )

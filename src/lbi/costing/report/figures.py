@@ -228,7 +228,7 @@ def _energy_line(
 
 
 def projection_lines(estimate: Estimate) -> list[tuple[str, ...]]:
-    """Per projection: name, shape, nonzero, density, format, bits, bits dense, SynOps sparse, SynOps dense."""
+    """Per projection: name, shape, nonzero, density, format, bits, bits dense, SynOps fetched, nonzero and dense."""
     return [
         (
             p.name,
@@ -238,6 +238,7 @@ def projection_lines(estimate: Estimate) -> list[tuple[str, ...]]:
             p.bits.chosen,
             f"{p.bits.bits:,}",
             f"{p.dense_bits:,}",
+            count(p.synops_fetched_per_step),
             count(p.synops_effective_per_step),
             count(p.synops_dense_per_step),
         )
