@@ -28,7 +28,7 @@ MODEL = Rule(
 MANTISSA = Rule("weight-mantissa", "{allowed} in sign mode {mode}", QUANTIZE)
 EXPONENT = Rule("weight-exponent", "{allowed}", QUANTIZE)
 BITS = Rule("weight-bits", "up to {widest}", "quantize to fewer bits")
-DELAY = Rule("delay", "{allowed}", "train with shorter delays")
+DELAY = Rule("delay", "{allowed}", "train with delays in this range")
 FAN_IN = Rule("fan-in", "{limit} input axons per core", SPARSER)
 FAN_IN_MEMORY = Rule("fan-in-memory", "{limit} bits per core ({layout})", SPARSER)
 
@@ -90,7 +90,10 @@ def projection_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: 
         found = f"{n_off} of {projection.weights.n_parameters} mantissas off the chip's grid"
         MANTISSA.check(problems, n_off == 0, where, found, allowed=grid, mode=mode, chip=profile.name)
         BITS.check(problems, bits <= widest, where, bits, widest=widest)
-        DELAY.check(problems, delay <= delays.maximum, where, f"{delay} steps", allowed=delays)
+        least = int(np.min(projection.delay, initial=delay))
+        found = f"{delay} steps" if delay > delays.maximum else f"{least} steps"
+        fits = delays.minimum <= least and delay <= delays.maximum
+        DELAY.check(problems, fits, where, found, allowed=delays)
 
 
 def fan_in(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:

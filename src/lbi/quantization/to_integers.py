@@ -72,6 +72,14 @@ FEEDBACK_TOO_FAST = Rule(
     "feedback-too-fast", "a delay of at least {least}", "train with that delay on the projection"
 )
 DELAY_RANGE = Rule("delay-range", "{formats}", "shorten the delay or the paths that meet here")
+DELAY_LEAST = Rule(
+    "delay-range", "{formats} on {chip}", "train with a delay of at least {formats.minimum} on the projection"
+)
+THRESHOLD_LEAST = Rule(
+    "threshold-range",
+    "{formats} on {chip}",
+    "train with a larger threshold, or with smaller weights and biases into the population",
+)
 
 
 def quantize(
@@ -89,7 +97,7 @@ def quantize(
     Args:
         network: the float network.
         chip: name, TOML file or profile of the chip.
-        exponents: "zero" sets every ``weight_exp`` to 0, as netx requires; "free" chooses one per projection, which
+        exponents: "zero" sets every ``weight_exp`` to 0, as netx requires (on a chip without 0 to the nearest); "free" chooses one per projection, which
             is more accurate for a projection whose weights are much smaller than those of others.
 
     Returns:
@@ -216,9 +224,15 @@ def _check_scale(
 def _check_threshold(
     population: Population, into: list[Projection], scale: float, profile: HardwareProfile, problems: Problems
 ) -> None:
-    """Note a threshold that rounds to 0: the neuron would fire at any input above 0."""
+    """Note a threshold that rounds to 0, so that the neuron would fire at any input above 0, or below the chip's least."""
     threshold = population.neuron.threshold
-    if threshold is None or round(threshold * scale) > 0:
+    if threshold is None:
+        return
+    if round(threshold * scale) > 0:
+        allowed, found = profile.formats.threshold, round(threshold * scale)
+        where, what = f"population {population.name!r}", f"threshold {threshold:g} is {found} on the chip"
+        fits = found >= allowed.minimum
+        THRESHOLD_LEAST.check(problems, fits, where, what, formats=allowed, chip=profile.name)
         return
     data = np.concatenate([np.zeros(0), *(np.abs(projection.weights.data) for projection in into)])
     inputs = f"weights of {data.min():g} to {data.max():g}" if data.size else "no weights"
@@ -274,6 +288,10 @@ def _chip_delay(
     DELAY_RANGE.check(
         problems, longest <= allowed.maximum, where, f"a delay of {longest} chip steps", formats=allowed
     )
+    least = int(np.min(delay, initial=max(longest, allowed.minimum)))
+    found = f"a delay of {least} chip steps"
+    long_enough = shortest < 0 or least >= allowed.minimum
+    DELAY_LEAST.check(problems, long_enough, where, found, formats=allowed, chip=profile.name)
     if delay.ndim == 0:
         return max(0, min(int(delay), allowed.maximum))
     return np.clip(delay, 0, allowed.maximum).astype(np.uint8)
@@ -316,11 +334,17 @@ def _largest(projection: Projection, profile: HardwareProfile) -> tuple[float, i
 
 
 def _exponent(peak: float, limit: int, scale: float, profile: HardwareProfile) -> int:
-    """The smallest exponent ≥ 0 at which the largest weight ``peak`` fits the mantissa ``limit`` at this scale."""
-    exponent = 0
+    """The smallest exponent ≥ ``_first`` at which the largest weight ``peak`` fits the mantissa ``limit`` at this scale."""
+    exponent = _first(profile)
     while round(peak * scale / 2**exponent) > limit and exponent < profile.formats.weight_exponent.maximum:
         exponent += 1
     return exponent
+
+
+def _first(profile: HardwareProfile) -> int:
+    """The chip's weight exponent nearest to 0."""
+    allowed = profile.formats.weight_exponent
+    return min(max(0, allowed.minimum), allowed.maximum)
 
 
 def _best_scale(
@@ -356,13 +380,14 @@ def _best_scale(
 
 
 def _limit(projection: Projection, profile: HardwareProfile) -> float:
-    """The scale at which the projection's largest weight has the largest mantissa at exponent 0.
+    """The scale at which the projection's largest weight has the largest mantissa at the first exponent, 0 on most chips.
 
     Weights that take a threshold from the neuron's own current are as large as the threshold, and all of one size: they
     take the exponent that they need, and leave the other weights their bits.
     """
     peak, limit = _largest(projection, profile)
-    return limit / peak * (2.0**profile.formats.weight_exponent.maximum if _is_reset(projection) else 1.0)
+    exponent = profile.formats.weight_exponent.maximum if _is_reset(projection) else _first(profile)
+    return limit / peak * 2.0**exponent
 
 
 def _is_reset(projection: Projection) -> bool:
@@ -442,7 +467,7 @@ def _projection(
 ) -> tuple[FixedProjection, NDArray[np.intp]]:
     """The projection in integers, without its delay, and the indices of the kept synapses."""
     stored = projection.weights.nnz > 0
-    exponent = _exponent(*_largest(projection, profile), scale, profile) if stored else 0
+    exponent = _exponent(*_largest(projection, profile), scale, profile) if stored else _first(profile)
     mantissas = _mantissas(projection, scale, exponent, profile)
     weights, kept = projection.weights.with_data(mantissas.astype(np.int16))
     mode = sign_mode_of(projection.weights.data)

@@ -32,6 +32,11 @@ CHIP_DECAY = "train with a {name} inside the range"
 CHIP_BIAS = Rule(
     "bias-range", "up to {largest} at exponent {exponent}", "train with smaller biases or a smaller threshold"
 )
+CHIP_BIAS_LEAST = Rule(
+    "bias-range",
+    "{allowed} at exponent {exponent}",
+    "train with biases of at least the chip's lowest, or for another chip",
+)
 
 
 @dataclass(frozen=True)
@@ -456,17 +461,21 @@ def bias_to_fixed(
     Returns:
         The mantissas (n,) and the exponent.
     """
-    if bias is None or not np.any(bias):
-        return np.zeros(n, dtype=np.int32), 0
-    target = bias * scale * (1 << ACTIVATION_SHIFT)  # state units
-    largest = formats.bias_mantissa.maximum
-    peak = float(np.abs(target).max())
+    target = np.zeros(n) if bias is None else bias * scale * (1 << ACTIVATION_SHIFT)  # state units
+    lowest, largest = formats.bias_mantissa.minimum, formats.bias_mantissa.maximum
+    peak = float(np.abs(target).max(initial=0.0))
+    least = float(target.min(initial=peak))
     for exponent in range(formats.bias_exponent.minimum, formats.bias_exponent.maximum + 1):
-        if round(peak / (1 << exponent)) <= largest:
+        holds = round(least / (1 << exponent)) >= lowest or lowest >= 0
+        if round(peak / (1 << exponent)) <= largest and holds:
             break
-    else:
+    mantissa, bias = least / (1 << exponent), np.zeros(1) if bias is None else bias
+    if round(peak / (1 << exponent)) > largest:
         needed = f"bias {np.abs(bias).max():g} needs mantissa {peak / (1 << exponent):.0f}"
         problems.note(CHIP_BIAS.broken(where, needed, largest=largest, exponent=exponent))
+    elif round(mantissa) < lowest:
+        needed = f"bias {bias.min():g} needs mantissa {mantissa:.0f}"
+        problems.note(CHIP_BIAS_LEAST.broken(where, needed, allowed=formats.bias_mantissa, exponent=exponent))
     return formats.bias_mantissa.round(target / (1 << exponent)).astype(np.int32), exponent
 
 
