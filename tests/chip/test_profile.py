@@ -84,6 +84,12 @@ def test_loihi_2_has_no_energy_of_its_own_but_labelled_scenarios():
             "wrong-unit",
         ),
         ("[mesh]", "[mesh]\ndepth = 1", "mesh.depth", "unknown-key"),
+        (
+            "rows = { value = 4,",
+            "rows = { value = 3,",
+            "mesh",
+            "mesh-too-small",
+        ),  # 8 · 3 · 4 = 96 of 128 cores
         ("[mesh]", "[extra]\nx = 1\n[mesh]", "extra", "unknown-key"),
         ("rows = { value = 4,", "rows = { value = 0,", "mesh.rows", "impossible-value"),
         ("rows = { value = 4,", "rows = { value = 2.5,", "mesh.rows", "impossible-value"),

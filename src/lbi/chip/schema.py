@@ -79,6 +79,11 @@ ONE_PRICE = Rule("scenario", "either costs or energy_per_synop")
 
 LAVAS = Rule("impossible-value", "part of {limit}: Lava and network.h5 hold no others")
 _VALUE = Rule("impossible-value", "{allowed}")
+MESH = Rule(
+    "mesh-too-small",
+    "columns · rows · cores_per_tile of at least {least}, limits.cores_per_chip",
+    "state a mesh that holds all cores, or fewer cores per chip",
+)
 _UNIT = Rule("wrong-unit", "{allowed}")
 _SOURCE = Rule("missing-source", "keys of [sources], each with a place, separated by ';'")
 _CONFIDENCE = Rule("confidence", "{allowed}")
@@ -112,7 +117,14 @@ def read_profile(text: str, where: str, cost_sets_of: CostSetsOf) -> HardwarePro
     except RecordError as error:
         Place(where, TABLE, separator=".").note(error, problems)
     problems.raise_as(InputError)
-    return _profile(values, context)
+    profile = _profile(values, context)
+    n_cores, mesh = profile.limits.cores_per_chip, profile.mesh
+    n_places = int(mesh.columns.number * mesh.rows.number * mesh.cores_per_tile.number)
+    MESH.check(
+        problems, n_cores.number <= n_places, f"{where}, mesh", f"{n_places} cores", least=int(n_cores.number)
+    )
+    problems.raise_as(InputError)
+    return profile
 
 
 class _Context:
