@@ -2,7 +2,7 @@
 
     python benchmarks/budget.py --budget energy=12nJ --seeds 3
     python benchmarks/budget.py --dataset shd --data DIR --budget energy=15nJ --seeds 3
-    python benchmarks/budget.py --budget memory=1KiB --budget synops=100 --ways weights     # certificates against the test set
+    python benchmarks/budget.py --budget memory=1KiB --budget synops=100 --ways weights     # training samples against the test set
 
 Ways:
 
@@ -69,17 +69,17 @@ def main() -> int:
     parser.add_argument("--ways", nargs="*", default=["weights", "density", "rows", "columns", "64", "32"])
     options = parser.parse_args()
     print(
-        "| budget | way | accuracy on the test set, float | on integers | certificate / limit"
-        " | test set / limit | energy (nJ) | SynOps | neuron updates | density | met |"
+        "| budget | method | accuracy on the test set, float | on integers | training / limit"
+        " | test set / limit | energy (nJ per timestep) | SynOps per timestep | updates per timestep | density | met |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for budget in options.budget:
         densities: dict[int, float] = {}
         for way in options.ways:
             rows = [measured(options, budget, way, seed, densities) for seed in range(options.seeds)]
-            floats, integers, certified, tested, low, high, synops, updates, density, met = np.array(rows).T
+            floats, integers, trained_on, tested, low, high, synops, updates, density, met = np.array(rows).T
             print(
-                f"| {budget} | {way} | {spread(floats)} | {spread(integers)} | {percent(certified)} | {percent(tested)} |"
+                f"| {budget} | {way} | {spread(floats)} | {spread(integers)} | {percent(trained_on)} | {percent(tested)} |"
                 f" {low.mean():.1f} – {high.mean():.1f} | {synops.mean():.0f} | {updates.mean():.0f} | {density.mean():.2%} | {met.sum():.0f} of {len(rows)} |",
                 flush=True,
             )
@@ -92,7 +92,7 @@ def measured(
     """Train once, and measure on the test set; averages per timestep.
 
     Returns:
-        Accuracy in float and on integers, certified and tested use over the limit, lowest and highest energy in nJ (NaN
+        Accuracy in float and on integers, use on training and on test samples over the limit, lowest and highest energy in nJ (NaN
         without a cost set), SynOps, neuron updates, density, and whether the budget is met.
     """
     given: dict[str, Any] = {

@@ -14,6 +14,7 @@ from support.command import call
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+FORMATS = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
@@ -84,6 +85,11 @@ def test_tutorial_prints_what_it_shows(tmp_path, monkeypatch, capsys):
     (code,) = blocks("python", TUTORIAL)
     exec(compile(code, "tutorial.md", "exec"), {})
     assert without_numbers(capsys.readouterr().out) == without_numbers("\n".join(blocks("text", TUTORIAL)))
+    (code,) = blocks("python", FORMATS)  # weights of this export, without the package
+    found: dict = {}
+    exec(compile(code, "formats.md", "exec"), found)
+    assert found["matrix"].shape[0] == 10
+    assert found["matrix"].nnz
 
 
 def test_readme_shows_what_the_tutorial_shows():
