@@ -21,6 +21,7 @@ import lbi
 from lbi.chip.load import profile_names
 from lbi.cli.export import main as lbi_export
 from lbi.deploy.job import ExportJob
+from lbi.deploy.targets import TARGETS
 from lbi.files import network_h5
 from lbi.network.fixed import FixedPopulation, FixedProjection, SignMode
 from lbi.network.neurons import FIXED_MODELS, LifRefractory
@@ -241,6 +242,19 @@ def test_check_lists_seven_reasons_in_one_pass(tmp_path, rng):
     assert all("; fix: " in line for line in done.errors)
 
 
+def test_a_target_that_takes_floats_shows_the_float_network(tmp_path):
+    """No bits, exponents or chip, as none is written; and a file's name only once."""
+    pytest.importorskip("nir")
+    source = saved(tmp_path, "feed_forward")
+    done = call(lbi_export, source, "--target", "nir", "--dt", "0.001")
+    assert done.code == 0, done.errors
+    lines = done.out.splitlines()
+    network = lbi.load(source)
+    assert lines[0] == f"{network.n_in} inputs, {network.n_neurons} neurons in 3 populations, in floats"
+    assert lines[2].split() == ["projection", "shape", "nnz", "density"]
+    assert f"wrote {source.with_suffix('.nir')}" in lines
+
+
 def test_what_does_not_fit_the_chip_exits_6(tmp_path):
     """5000 synapses on one neuron: more than the 4096 input axons of a Loihi 1 core."""
     wide = cases.chain([np.full((1, 5000), 2)], [SignMode.EXCITATORY])
@@ -392,10 +406,10 @@ def test_bad_models_are_refused_in_one_line(name, bad_models):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--target", "xyz"), "error: unknown-target: --target: 'xyz'; allowed: loihi, lava, netx, nir, csr"),
+        (("--target", "xyz"), f"error: unknown-target: --target: 'xyz'; allowed: {', '.join(TARGETS)}"),
         (
             ("--target", "loihi2"),
-            "error: unknown-target: --target: 'loihi2'; allowed: loihi, lava, netx, nir, csr; "
+            f"error: unknown-target: --target: 'loihi2'; allowed: {', '.join(TARGETS)}; "
             "fix: the chip is another option: --target loihi --chip loihi2",
         ),
         (

@@ -447,7 +447,9 @@ def test_a_model_in_place_of_a_checkpoint_and_the_reverse_say_which_option_takes
     save_checkpoint(trainer, outputs.checkpoint)
     done = call(command.main, "--resume", outputs.model, "-o", tmp_path / "new.pt")
     assert (done.code, len(done.errors)) == (3, 1)
-    assert "fix: it is a trained model: train on from it with --from" in done.errors[0]
+    fix = f"fix: it is a trained model: train on from it with --from, or resume an interrupted run from {outputs.checkpoint}"
+    assert fix in done.errors[0]
+    assert call(command.main, "--resume", outputs.model, "-o", outputs.model).errors == done.errors
     done = call(command.main, "--from", outputs.checkpoint, "-o", tmp_path / "new.pt")
     assert (done.code, len(done.errors)) == (3, 1)
     assert "fix: it is the state of a run: finish it with lbi-train --resume" in done.errors[0]

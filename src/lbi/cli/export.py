@@ -139,14 +139,10 @@ def main(
     if not check_only:
         targets.write(job, exporter, path, force=force)
     written = [] if check_only else _files(path)
-    notes = [] if reasons or violations or not hasattr(exporter, "notes") else exporter.notes(job)
+    notes = _notes(job, exporter, reasons, violations)
     source = (
         dict(network.meta.get("nir", {})) if model.suffix == ".nir" and isinstance(network, Network) else {}
     )
-    if not isinstance(network, Network):
-        notes = [*reading_notes(network), *notes]
-    elif exporter.TAKES == "fixed" and not reasons:
-        notes = [*reading_notes(job.quantized), *notes]
     if as_json:
         record = _record(job, target, path, written, reasons, violations)
         read = [*source.pop("notes", []), *notes]
@@ -160,6 +156,20 @@ def main(
             console().print(note, markup=False, soft_wrap=True)
     if reasons or violations:
         raise (InputError if reasons else FitError)(*reasons, *violations)
+
+
+def _notes(
+    job: ExportJob, exporter: Exporter, reasons: list[Problem], violations: list[Problem]
+) -> list[str]:
+    """What reading the network changed, then what the target says of its output."""
+    from lbi.network.fixed import FixedNetwork
+
+    own = [] if reasons or violations or not hasattr(exporter, "notes") else exporter.notes(job)
+    if isinstance(job.network, FixedNetwork):
+        return [*reading_notes(job.network), *own]
+    if exporter.TAKES == "fixed" and not reasons:
+        return [*reading_notes(job.quantized), *own]
+    return own
 
 
 def _inputs(model: Path, chip: str | None, arch: str | None) -> list[str | Path]:
@@ -231,9 +241,11 @@ def _show(
 ) -> None:
     out = console()
     if not reasons:
-        out.print(job.text, markup=False, soft_wrap=True)
+        text = job.text if exporter.TAKES == "fixed" else job.float_text
+        out.print(text, markup=False, soft_wrap=True)
     if written:
-        out.print(f"wrote {path}: {', '.join(written)}", markup=False, soft_wrap=True)
+        listed = "" if path.is_file() else f": {', '.join(written)}"
+        out.print(f"wrote {path}{listed}", markup=False, soft_wrap=True)
     elif not reasons and not violations:
         out.print(f"{exporter.SUFFIX.lstrip('.')}: this model can be exported", markup=False, soft_wrap=True)
 

@@ -164,9 +164,7 @@ def _trial(pairs: list[tuple[str, str, str]], several: set[str]) -> Trial:
     config, begin = configured(arguments)
     choice, varied = OPTIMIZERS[config.optimizer], {n: value for n, _, value in pairs if n in several}
     plain = {key: value for key, value in config.to_dict().items() if key != "data"}
-    if (
-        not choice.sparse and choice.masks is None
-    ):  # a dense network has no density: one trial for all of them
+    if choice.dense:  # a dense network has no density: one trial for all of them
         plain.pop("density")
         if "density" in varied:
             varied["density"] = "1"

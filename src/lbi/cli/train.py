@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
-from lbi.errors import FitError, Problems, Rule
+from lbi.errors import FitError, InputError, Problems, Rule
 from lbi.network.neurons import MODELS
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ NOT_MET = Rule(
     "budget-not-met",
     "at most the limit",
     "the closest network was written; allow more, train longer, or with fewer --hidden neurons",
+)
+DENSE = Rule(
+    "option",
+    "1: {optimizer} trains all weights",
+    "leave --density out, or choose a sparse --optimizer ({sparse})",
 )
 RESUMED = Rule(
     "resume", "only --data, --device, --epochs and outputs", "leave out the options that the checkpoint holds"
@@ -159,9 +164,11 @@ def main(
         from lbi.train.session.run import Outputs
 
         outputs = Outputs(output, metrics, tensorboard)
+        _check_checkpoint(flags["resume"], output)
         read = [flags[name] for name in ("config", "start", "resume") if flags[name] is not None]
         outputs.check(flags["dataset"] or "", read)
         config, begin = configure(flags)
+        _check_density(flags, config)
     record = _train(config, outputs, begin, show=not (as_json or quiet))
     if "model" not in record:  # another process of the same torchrun prints
         return
@@ -170,6 +177,34 @@ def main(
     elif not quiet:
         _print(record)
     _check_budget(record["budget"])
+
+
+def _check_checkpoint(resume: Path | None, output: Path) -> None:
+    """Raise InputError for a trained model in a checkpoint's place before it is refused for being the output, too."""
+    from lbi.train import untrusted_torch
+    from lbi.train.model_pt import MODEL
+    from lbi.train.session.run import read_checkpoint
+
+    if resume is None or resume.resolve() != output.resolve():
+        return
+    try:
+        content = untrusted_torch.load_plain(resume)
+    except InputError:
+        return  # the check of outputs says that it is theirs
+    if isinstance(content, dict) and content.get("format") == MODEL[0]:
+        read_checkpoint(resume)
+
+
+def _check_density(flags: dict[str, Any], config: TrainConfig) -> None:
+    """Raise UsageError for a density that the optimizer would not reach (a sweep runs it once for all densities)."""
+    from lbi.errors import UsageError
+    from lbi.train.optim.choices import OPTIMIZERS
+
+    given = flags["density"] is not None or "density" in _assignments(flags["assignments"])
+    if given and config.density < 1 and OPTIMIZERS[config.optimizer].dense:
+        sparse = ", ".join(name for name, choice in OPTIMIZERS.items() if not choice.dense)
+        found = f"{config.density:g} with {config.optimizer}"
+        raise UsageError(DENSE.broken("--density", found, optimizer=config.optimizer, sparse=sparse))
 
 
 def configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:

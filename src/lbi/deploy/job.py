@@ -129,3 +129,8 @@ class ExportJob:
         )
         title += summary.removed_text(self.compaction)
         return summary.as_text(title, self.summary["projections"], self.summary["n_cores"])
+
+    @property
+    def float_text(self) -> str:
+        """The network as loaded, without a chip, as a table for people: of targets that take floats."""
+        return summary.float_text(self.network)

@@ -148,11 +148,40 @@ def as_text(title: str, records: list[dict[str, Any]], n_cores: int | None) -> s
         for record in records
     ]
     table = tables.plain(tables.make(header, rows, left=range(len(header))))
-    nnz = sum(record["nnz"] for record in records)
-    size = sum(record["n_dense"] for record in records)
-    total = f"{nnz:,} of {size:,} synapses ({nnz / size if size else 0:.2%})"
+    total = _total(sum(record["nnz"] for record in records), sum(record["n_dense"] for record in records))
     cores = "" if n_cores is None else f", {n_cores} core{'s' if n_cores != 1 else ''}"
     return "\n".join([title, "", table, "", total + cores, ""])
+
+
+def float_text(network: Network | FixedNetwork) -> str:
+    """The network without a chip as a plain-text table: what a target that takes floats writes.
+
+    Args:
+        network: the network as loaded.
+
+    Returns:
+        The table.
+    """
+    trained = restored(network) if isinstance(network, FixedNetwork) else network
+    n = sum(population.n for population in network.populations)
+    title = f"{network.n_in} inputs, {n} neurons in {len(network.populations)} populations, in floats"
+    rows = [
+        (
+            projection.name,
+            "×".join(map(str, projection.weights.shape)),
+            f"{projection.weights.nnz:,}",
+            f"{density(before):.4f}",
+        )
+        for projection, before in zip(network.projections, trained.projections, strict=True)
+    ]
+    table = tables.plain(tables.make(("projection", "shape", "nnz", "density"), rows, left=range(4)))
+    nnz = sum(projection.weights.nnz for projection in network.projections)
+    size = sum(n_positions(projection) for projection in trained.projections)
+    return "\n".join([title, "", table, "", _total(nnz, size), ""])
+
+
+def _total(nnz: int, size: int) -> str:
+    return f"{nnz:,} of {size:,} synapses ({nnz / size if size else 0:.2%})"
 
 
 def _parameters(population: FixedPopulation) -> dict[str, Any]:

@@ -31,7 +31,7 @@ FOREIGN = Rule(
     "a state_dict does not say how its layers connect: give lbi-export the function that builds the model, --arch FILE.py:FUNCTION",
 )
 OWN_FORMATS = {
-    "lbi.model": "it is a trained model: train on from it with --from",
+    "lbi.model": "it is a trained model: train on from it with --from, or resume an interrupted run from {path}.ckpt",
     "lbi.checkpoint": "it is the state of a run: finish it with lbi-train --resume",
 }
 """Format → what to do with such a file where another one is wanted."""
@@ -121,7 +121,7 @@ def read(path: str | Path, expected: tuple[str, int], oldest: int = 1) -> dict[s
         if "format" in content:
             what = f"format {content['format']!r}"
             rule = replace(FOREIGN, fix=OWN_FORMATS.get(str(content["format"]), FOREIGN.fix))
-        raise InputError(rule.broken(where, f"{what} with keys {keys or '(none)'}", name=name))
+        raise InputError(rule.broken(where, f"{what} with keys {keys or '(none)'}", name=name, path=where))
     found = content.get("version")
     if not isinstance(found, int) or isinstance(found, bool) or not oldest <= found <= version:
         raise InputError(

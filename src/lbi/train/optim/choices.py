@@ -31,6 +31,11 @@ class Choice:
     sparse: bool = True
     masks: type[MaskControl] | None = None
 
+    @property
+    def dense(self) -> bool:
+        """Whether it trains all weights, so that a density means nothing."""
+        return not self.sparse and self.masks is None
+
     def of(self, groups: Any, config: Any) -> torch.optim.Optimizer:
         """The optimizer on parameters, with the options of a run.
 
