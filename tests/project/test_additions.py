@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lbi.exporters import lava
+from project import test_conformance
 from support import cases, neuron_models
 from support.additions import lif
 from support.command import call
@@ -223,6 +224,21 @@ def test_a_target_is_one_file_and_one_row(monkeypatch, tmp_path):
     lines = (tmp_path / "out.edges").read_text().splitlines()
     assert len(lines) == sum(projection.weights.nnz for projection in fixed.projections)
     assert "edges" in call(lbi_export, "--list-targets").out
+
+
+def test_the_example_of_a_target_passes_the_suite_of_targets(monkeypatch, tmp_path):
+    """As a reader of docs/adding-a-target.md lists it; its suffix is one that a page names."""
+    page = (ROOT / "docs" / "adding-a-target.md").read_text(encoding="utf-8")
+    (tmp_path / "synapses_target.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(targets.TARGETS, "synapses", "synapses_target")
+    test_conformance.test_a_target_writes_the_same_bytes_twice("synapses", tmp_path)
+    test_conformance.test_a_target_is_listed_and_documented("synapses")
+    fixed, _ = cases.make("delay")
+    lbi.save(fixed, tmp_path / "delay.h5")
+    done = call(lbi_export, tmp_path / "delay.h5", "--target", "synapses")
+    assert done.code == 3
+    assert done.errors[0].startswith("error: delayed: projection ")
 
 
 def test_a_regularizer_is_one_class_in_one_file(tmp_path):
