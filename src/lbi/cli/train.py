@@ -7,13 +7,14 @@ from lbi.system import signals
 if __name__ == "__main__":  # before the imports below take their time
     signals.install()
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
-from lbi.errors import FitError, InputError, Problems, Rule
+from lbi.errors import FitError, InputError, LbiWarning, Problems, Rule
 from lbi.network.neurons import MODELS
 
 if TYPE_CHECKING:
@@ -196,15 +197,15 @@ def _check_checkpoint(resume: Path | None, output: Path) -> None:
 
 
 def _check_density(flags: dict[str, Any], config: TrainConfig) -> None:
-    """Raise UsageError for a density that the optimizer would not reach (a sweep runs it once for all densities)."""
-    from lbi.errors import UsageError
+    """Warn of a density that has no effect, since the optimizer trains all weights."""
     from lbi.train.optim.choices import OPTIMIZERS
 
     given = flags["density"] is not None or "density" in _assignments(flags["assignments"])
     if given and config.density < 1 and OPTIMIZERS[config.optimizer].dense:
         sparse = ", ".join(name for name, choice in OPTIMIZERS.items() if not choice.dense)
         found = f"{config.density:g} with {config.optimizer}"
-        raise UsageError(DENSE.broken("--density", found, optimizer=config.optimizer, sparse=sparse))
+        problem = DENSE.broken("--density", found, optimizer=config.optimizer, sparse=sparse)
+        warnings.warn(str(problem), LbiWarning, stacklevel=2)
 
 
 def configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:

@@ -165,15 +165,13 @@ def float_text(network: Network | FixedNetwork) -> str:
     trained = restored(network) if isinstance(network, FixedNetwork) else network
     n = sum(population.n for population in network.populations)
     title = f"{network.n_in} inputs, {n} neurons in {len(network.populations)} populations, in floats"
-    rows = [
-        (
-            projection.name,
-            "×".join(map(str, projection.weights.shape)),
-            f"{projection.weights.nnz:,}",
-            f"{density(before):.4f}",
+    rows = []
+    for i in range(len(network.projections)):
+        projection: Any = network.projections[i]
+        shape = "×".join(map(str, projection.weights.shape))
+        rows.append(
+            (projection.name, shape, f"{projection.weights.nnz:,}", f"{density(trained.projections[i]):.4f}")
         )
-        for projection, before in zip(network.projections, trained.projections, strict=True)
-    ]
     table = tables.plain(tables.make(("projection", "shape", "nnz", "density"), rows, left=range(4)))
     nnz = sum(projection.weights.nnz for projection in network.projections)
     size = sum(n_positions(projection) for projection in trained.projections)
