@@ -9,6 +9,9 @@ from typing import Any
 
 from lbi.network.fixed import FixedNetwork
 
+MOST_DIGITS = 15
+"""Significant digits that every float64 keeps."""
+
 
 @dataclass(frozen=True)
 class RecordedUse:
@@ -44,9 +47,23 @@ class RecordedUse:
     def amounts(self) -> str:
         """Use and limit in words."""
         unit = f" {self.unit}" if self.unit else ""
-        used = "no placement" if self.used is None else f"{self.used:.4g}"
+        used = "no placement" if self.used is None else self.used_text
         priced = f" ({self.costs})" if self.costs else ""
-        return f"{self.name} {used} of {self.limit:g}{unit}{priced}"
+        return f"{self.name} {used} of {self.limit_text}{unit}{priced}"
+
+    @property
+    def limit_text(self) -> str:
+        """The limit without its unit."""
+        return _digits(self.limit, MOST_DIGITS)
+
+    @property
+    def used_text(self) -> str:
+        """The use without its unit, in as many digits as tell it from the limit; empty without a placement."""
+        if self.used is None:
+            return ""
+        limit = _digits(self.limit, MOST_DIGITS)
+        texts = (_digits(self.used, n) for n in range(4, MOST_DIGITS + 1))
+        return next((text for text in texts if text != limit or self.met), _digits(self.used, MOST_DIGITS))
 
     def __str__(self) -> str:
         return f"{self.amounts}, {'met' if self.met else 'NOT MET'}"
@@ -105,6 +122,15 @@ def _use(name: str, entry: Any) -> RecordedUse | None:
     if not well_formed:
         return None
     return RecordedUse(name, float(limit), None if used is None else float(used), unit, bool(met), costs)
+
+
+def _digits(value: float, n: int) -> str:
+    """At least ``n`` significant digits, all of those before the point, and no power of ten between 1e-6 and 1e15."""
+    if value and not 1e-6 <= abs(value) < 1e15:
+        return f"{value:.{n}g}"
+    places = max(0, n - 1 - math.floor(math.log10(abs(value)))) if value else 0
+    text = f"{value:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _is_amount(value: Any) -> bool:

@@ -37,8 +37,10 @@ class Line:
 
 
 def count(value: float) -> str:
-    """A count as text: without decimals if it is whole or large, otherwise with two."""
-    return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:,.2f}"
+    """A count as text: without decimals if it is whole or large, otherwise with two, or two digits if it is small."""
+    if float(value).is_integer() or round(value, 2) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:,.2f}" if value >= 0.01 else f"{value:.2g}"
 
 
 def energy(pj: float) -> str:
@@ -61,9 +63,9 @@ def bits(value: float) -> str:
 
 def _scaled(value: float, units: tuple[str, ...]) -> str:
     step = 0
-    while abs(value) >= 1000 and step < len(units) - 1:
+    while float(f"{abs(value):.3g}") >= 1000 and step < len(units) - 1:
         value, step = value / 1000, step + 1
-    return f"{value:.3g} {units[step]}" if value < 1000 else f"{value:,.0f} {units[step]}"
+    return f"{value:.3g} {units[step]}" if float(f"{value:.3g}") < 1000 else f"{value:,.0f} {units[step]}"
 
 
 def span(value: Range | None, write: Write, absent: str = "not published") -> str:
@@ -89,7 +91,9 @@ def range_times(a: Mapping[str, Range], b: Mapping[str, Range]) -> str:
 
 
 def _ratio(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+    if round(value, 2) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if value >= 0.01 or not value else f"{value:.2g}"
 
 
 def headline(estimate: Estimate) -> list[Line]:

@@ -180,8 +180,8 @@ def _limits(uses: Uses) -> list[tuple[str, str, str, str, str]]:
     return [
         (
             f"{use.name} ({use.costs})" if use.costs else use.name,
-            f"{use.limit:g} {use.unit}".strip(),
-            "does not fit the chip" if use.used is None else f"{use.used:.4g} {use.unit}".strip(),
+            f"{use.limit_text} {use.unit}".strip(),
+            "does not fit the chip" if use.used is None else f"{use.used_text} {use.unit}".strip(),
             f"{use.used / use.limit:.1%}" if use.used is not None and use.limit else "",
             "met" if use.met else "NOT MET",
         )

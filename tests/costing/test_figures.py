@@ -1,0 +1,68 @@
+"""Numbers as text: every figure keeps its digits, and no two different ones look equal where they are compared."""
+
+from __future__ import annotations
+
+import pytest
+
+from lbi.costing.recorded_budget import RecordedUse
+from lbi.costing.report.figures import count, duration, energy, times
+
+
+@pytest.mark.parametrize(
+    ("pj", "text"),
+    [
+        (0.0, "0 pJ"),
+        (999.4, "999 pJ"),
+        (999.5, "1 nJ"),
+        (999.7, "1 nJ"),
+        (1000.0, "1 nJ"),
+        (999_600.0, "1 µJ"),
+        (12_345.0, "12.3 nJ"),
+        (9.996e14, "1,000 J"),
+    ],
+)
+def test_energies_take_the_unit_of_the_rounded_figure(pj, text):
+    assert energy(pj) == text
+
+
+def test_times_too():
+    assert (duration(999.9), duration(9.999e5)) == ("1 µs", "1 ms")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.004, "0.004"),
+        (0.0049, "0.0049"),
+        (0.01, "0.01"),
+        (3.14159, "3.14"),
+        (999.999, "1,000"),
+        (12_345.6, "12,346"),
+        (7.0, "7"),
+    ],
+)
+def test_small_counts_are_not_0(value, text):
+    assert count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(0.004, "0.004 ×"), (1.0, "1.00 ×"), (99.994, "99.99 ×"), (99.996, "100 ×"), (258.4, "258 ×")],
+)
+def test_ratios_keep_two_digits(ratio, text):
+    assert times(ratio, 1.0) == text
+
+
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        (RecordedUse("energy", 40, 38.2149, "nJ", True, "x"), "energy 38.21 of 40 nJ (x), met"),
+        (RecordedUse("energy", 40, 40.003, "nJ", False, "x"), "energy 40.003 of 40 nJ (x), NOT MET"),
+        (RecordedUse("energy", 40, 40.0, "nJ", True), "energy 40 of 40 nJ, met"),
+        (RecordedUse("synops", 1_234_567, 1_234_568.0, "", False), "synops 1,234,568 of 1,234,567, NOT MET"),
+        (RecordedUse("cores", 1, None, "", False), "cores no placement of 1, NOT MET"),
+    ],
+)
+def test_a_use_that_exceeds_its_limit_shows_it(use, text):
+    assert str(use) == text
