@@ -201,6 +201,17 @@ def test_published_measurements_are_priced_by_hand():
     assert all(c.point.boundary for c in found.values())
 
 
+def test_notes_of_the_chips_are_the_arithmetic_of_their_numbers():
+    """Loihi 1's power 3.34 W / 32; Loihi 2's runs over the proxy: 68.3 / 39.7 … 68.3 / 35.5 and 40.6 / 7.89."""
+    static = {entry.name: entry.power for entry in LOIHI1.static}
+    assert static["frady2020"].number == round(3340 / 32)
+    assert static["core_share"].number == round(3340 / 32 / 128, 3)
+    proxy = next(s for s in load_profile("loihi2").scenarios if s.name == "loihi1_constants")
+    low, high = (68.3e6 / (synops * 23.6 + 158_509 * 81) for synops in (1.14e6, 0.96e6))
+    lanl = 40.6e6 / (3.0e5 * 23.6 + 1.0e4 * 81)
+    assert f"{low:.1f} to {high:.1f} times (PilotNet) and {lanl:.1f} times (a dense autoencoder" in proxy.note
+
+
 def test_the_sweep_spans_the_published_workloads():
     """4 pJ and 142 pJ per SynOp; LANL's 40.6 µJ / 3.0e5 = 135 pJ and 42.6 µJ / 3.0e5 = 142 pJ are inside."""
     fixed, spikes = two_layer_network()
