@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from support.handmade_networks import two_layer_network
 
+from lbi.costing.estimation import estimate
 from lbi.costing.recorded_budget import RecordedUse
-from lbi.costing.report.figures import count, duration, energy, times
+from lbi.costing.report.figures import count, duration, energy, source_note, times
 
 
 @pytest.mark.parametrize(
@@ -66,3 +68,13 @@ def test_ratios_keep_two_digits(ratio, text):
 )
 def test_a_use_that_exceeds_its_limit_shows_it(use, text):
     assert str(use) == text
+
+
+def test_prices_of_the_table_name_their_sources():
+    fixed, spikes = two_layer_network()
+    loihi1, loihi2 = (source_note(estimate(fixed, spikes=spikes, chip=chip)) for chip in ("loihi1", "loihi2"))
+    assert "energy: Davies 2018, Table 2 (published); SANA-FE fit (third-party)" in loihi1
+    assert "static energy: F20 Table 1 (derived); B19 Table 1 (published)" in loihi1
+    assert "Sources: time: Loihi 1 times, divided by Intel's ratios (derived, published)" in loihi2
+    assert "energy per synaptic operation: MMF25" in loihi2
+    assert "(inferred)" in loihi2

@@ -13,6 +13,7 @@ from lbi.costing.report.figures import (
     headline,
     next_savings,
     projection_lines,
+    source_note,
     static_note,
     what_bounds,
     where_it_goes,
@@ -72,6 +73,7 @@ def _one(out: Console, estimate: Estimate, name: str) -> None:
     rows = [(line.label, line.dense, line.sparse, line.ratio) for line in lines]
     dim = [number for number, line in enumerate(lines) if line.hypothetical]
     tables.show(out, tables.make(HEADLINE, rows, dim=dim))
+    out.print(source_note(estimate), markup=False)
     tables.show(out, tables.make(PROJECTIONS, projection_lines(estimate), left=(0, 4)))
     cores = core_lines(estimate)
     if cores:
