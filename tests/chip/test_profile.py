@@ -250,3 +250,10 @@ def test_the_documentation_names_every_key():
     keys = {*(field.name for kind in records for field in fields(kind)), *ENERGY, *TIME, *CONFIDENCES}
     missing = [key for key in keys if f"`{key}`" not in text]
     assert missing == []
+
+
+@pytest.mark.parametrize("number", [2**48 + 1, 2**63 - 1])
+def test_counts_that_64_bits_cannot_add_up_are_refused(number):
+    text = re.sub(r"(state_per_neuron = \{ value = )\d+", rf"\g<1>{number}", LOIHI1)
+    assert text != LOIHI1
+    assert [where for where in problems(text) if "state_per_neuron" in where]

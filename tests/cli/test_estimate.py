@@ -214,3 +214,10 @@ def test_an_export_for_a_chip_of_the_users_own_asks_for_its_file(two_layers, tmp
     assert "made for the chip 'mychip'" in done.output
     assert "fix: name the file: --chip PATH/mychip.toml" in done.output
     assert run(tmp_path / "network.h5", "--chip", "loihi1").exit_code == 0
+
+
+@pytest.mark.parametrize("mu", ["u", "\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"])
+def test_micro_in_every_spelling(exported, mu):
+    done = run(exported, "--budget", f"time=1000{mu}s", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["limits"]["time"]["met"]

@@ -461,3 +461,11 @@ def test_spike_data_checks_itself():
     with pytest.raises(InputError, match="int64") as caught:
         SpikeData(np.zeros((2, 3), int), np.zeros(3))
     assert [problem.code for problem in caught.value.problems] == ["spikes-shape", "labels-shape"]
+
+
+@pytest.mark.parametrize("shape", [(6, 0, 5), (6, 4, 0)])
+def test_samples_without_steps_or_channels_are_refused(shape, tmp_path):
+    spikes, labels = np.zeros(shape, np.uint8), np.arange(6) % 2
+    np.savez(tmp_path / "a.npz", spikes=spikes, labels=labels, test_spikes=spikes, test_labels=labels)
+    with pytest.raises(InputError, match="spikes-"):
+        datasets.load(str(tmp_path / "a.npz")).train  # noqa: B018

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Len, MinLen, Predicate
+from annotated_types import Ge, Gt, Le, Len, MinLen, Predicate
 
 from lbi.errors import Rule
 from lbi.network.fixedpoint import NumberFormats
@@ -77,8 +77,11 @@ def _rises(numbers: tuple[float, ...]) -> bool:
     return list(numbers) == sorted(numbers)
 
 
-COUNT = Annotated[int, Ge(1), Takes("a whole number of at least 1")]
-COUNT_OR_NONE = Annotated[int, Ge(0), Takes("a whole number of at least 0")]
+MOST = 1 << 48
+"""Upper bound of a chip's counts, so that no sum of them leaves 64 bits."""
+
+COUNT = Annotated[int, Ge(1), Le(MOST), Takes("a whole number from 1 to 2^48")]
+COUNT_OR_NONE = Annotated[int, Ge(0), Le(MOST), Takes("a whole number from 0 to 2^48")]
 COST = Annotated[int | float, Ge(0), Takes("a finite number of at least 0")]
 RISING = Annotated[
     tuple[Annotated[float, Gt(0)], ...],

@@ -37,6 +37,8 @@ NO_COSTS = Rule("budget-costs", "no @NAME: only energy has cost sets")
 CHIP = Rule("budget-chip", "a chip", "add --chip loihi1, loihi2 or a .toml file")
 NO_BUDGET = Rule("budget-chip", "no --chip without --budget")
 
+_MU = "\N{GREEK SMALL LETTER MU}"
+"""What many keyboards give for the sign of micro."""
 _FORM = re.compile(r"(?P<name>[a-z]+)=(?P<value>[0-9.eE+-]+?)(?P<unit>[A-Za-zµ]*)(@(?P<costs>[\w.-]+))?")
 
 
@@ -217,7 +219,7 @@ def worst(uses: tuple[Use, ...]) -> Use:
 
 def _limit(text: str, profile: HardwareProfile, problems: Problems) -> Limit | None:
     """The limit that a text states; None, with the problems noted, for any other text."""
-    where, match = f"--budget {text}", _FORM.fullmatch(text.strip())
+    where, match = f"--budget {text}", _FORM.fullmatch(text.strip().replace(_MU, "µ"))
     if match is None:
         problems.note(SHAPE.broken(where, repr(text)))
         return None

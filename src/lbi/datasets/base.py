@@ -25,6 +25,7 @@ SPIKES_VALUE = Rule("spikes-value", "0 and 1", "bin the events to one per step a
 SAMPLE_SHAPE = Rule(
     "spikes-shape", "(n_steps, n_in) = {expected}", "encode all splits with the same steps and channels"
 )
+NO_STEPS = Rule("spikes-shape", "at least one step and one channel", "encode the samples again")
 LABELS_SHAPE = Rule("labels-shape", "{shape}", "give a label per sample")
 LABELS_BELOW = Rule(
     "labels-value", "classes from 0", "leave samples without a class out, and number the classes from 0"
@@ -155,6 +156,7 @@ class Dataset:
         expected, where = (self.n_steps, self.n_in), f"data set {self.name}, {name}"
         found = f"samples of {data.spikes.shape[1:]}"
         SAMPLE_SHAPE.check(problems, data.spikes.shape[1:] == expected, where, found, expected=expected)
+        NO_STEPS.check(problems, min(expected) > 0, where, found)
         check_range(data.labels, self.n_classes, f"{where}, labels", problems)
         problems.raise_as(InputError)
         return data

@@ -27,7 +27,9 @@ from torch import Tensor
 from lbi.errors import Problems, Rule, UsageError
 
 PENALTY = Rule(
-    "regularizer-value", "a finite number ≥ 0", "give the weight of the penalty; 0 switches it off"
+    "regularizer-value",
+    "a finite number ≥ 0, in float32",
+    "give the weight of the penalty; 0 switches it off",
 )
 GROUPS = Rule(
     "regularizer-groups",
@@ -40,6 +42,7 @@ FIELDS = Rule("regularizer-fields", "{names}", "save the state again with this v
 OPTION = Rule("regularizer-option", "{names}", "see lbi.train.Regularizer and its subclasses")
 KIND = Rule("regularizer-option", "numbers, flags and names", "see lbi.train.Regularizer and its subclasses")
 
+_LARGEST = torch.finfo(torch.float32).max
 _DIMS = {"rows": 0, "channels": 0, "columns": 1}
 
 
@@ -76,9 +79,7 @@ class Regularizer(ABC):
     def _check(self, problems: Problems) -> None:
         for name in ("lamda", "elastic"):
             number = float(getattr(self, name))
-            PENALTY.check(
-                problems, math.isfinite(number) and number >= 0, f"{type(self).__name__}.{name}", number
-            )
+            PENALTY.check(problems, 0 <= number <= _LARGEST, f"{type(self).__name__}.{name}", number)
             object.__setattr__(self, name, number)
         object.__setattr__(self, "nonneg", bool(self.nonneg))
 
