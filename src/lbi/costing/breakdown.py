@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ from lbi.costing.counts import Batch, Loads, PlacedNetwork
 from lbi.costing.ranges import Range
 from lbi.costing.result import CostBreakdown, Series
 from lbi.costing.savings import NeuronCounter, savings
-from lbi.costing.totals import fetched, loads_by_population
+from lbi.costing.totals import loads_by_population
 from lbi.network.activity import Activity
 from lbi.network.graph import INPUT
 
@@ -28,7 +28,9 @@ class Counter:
     def __init__(self, network: PlacedNetwork, profile: HardwareProfile) -> None:
         self.network = network
         self.profile = profile
-        self.least: dict[str, int] = {}  # fewest messages by event, where they are only bounded
+        self.least: dict[str, int] = {}  # fewest messages and synops by event, where they are only bounded
+        self.most: dict[str, int] = {}  # most synops by event, where messages are only bounded
+        self.exact_synops = True
         self.cores = CoreCounter(network.placement.n_cores, profile)
         self.neurons = NeuronCounter()
         self.n_steps = 0  # timesteps of samples
@@ -59,25 +61,30 @@ class Counter:
         for costs in self.profile.costs:
             self.times[costs.name].add(*step_times(costs, streamed))
 
-    def add_totals(self, activity: Activity) -> None:
+    def add_totals(self, activity: Activity, uncertain: Collection[str] = ()) -> None:
         """Add a run with totals per population only; messages and times are bounds then.
 
         Args:
             activity: the run.
+            uncertain: projections whose synaptic operations in it are those of the mean fan-out.
         """
-        whole, parts, least = loads_by_population(self.network, activity)
-        for event, n in least.items():
-            self.least[event] = self.least.get(event, 0) + n
-        self._add(whole)
+        found = loads_by_population(self.network, activity, uncertain)
+        for sums, counts in (
+            (self.least, found.least),
+            (self.most, found.most),
+            (self.fetched, found.fetched),
+        ):
+            for name, count in counts.items():
+                sums[name] = sums.get(name, 0) + count
+        self.exact_synops &= found.exact_synops
+        self._add(found.whole)
         n = activity.n_steps
         self.n_steps += activity.n_samples * activity.n_steps
         self.input_spikes += int(activity.input_spikes.sum())
         self.effective += activity.n_synops
-        for projection in self.network.fixed.projections:
-            self.fetched[projection.name] += int(fetched(self.network, projection, activity).sum())
         for costs in self.profile.costs:
-            low = np.max([step_times(costs, part.streamed(n))[0] for part in parts], axis=0)
-            self.times[costs.name].add(low, step_times(costs, whole.streamed(n))[1])
+            low = np.max([step_times(costs, part.streamed(n))[0] for part in found.parts], axis=0)
+            self.times[costs.name].add(low, step_times(costs, found.busiest.streamed(n))[1])
 
     @property
     def exact_messages(self) -> bool:
@@ -131,7 +138,11 @@ def to_breakdown(counter: Counter, placed: bool) -> CostBreakdown:
     times = {name: times for name, times in counter.times.items() if placed}
     time = {name: Range(t.low / max(t.n, 1), t.high / max(t.n, 1)) for name, t in times.items()}
     per_step = {event: values / max(counter.n_samples, 1) for event, values in series.items()}
-    least = {event: count / n for event, count in counter.least.items() if placed}
+    least, most = (
+        {event: count / n for event, count in counts.items() if placed or event not in MESSAGES}
+        for counts in (counter.least, counter.most)
+    )
+    low, high = {**events, **least}, {**events, **most}
     exact = counter.exact_messages
     priced = [costs for costs in profile.costs if costs.energy]
     return CostBreakdown(
@@ -140,12 +151,13 @@ def to_breakdown(counter: Counter, placed: bool) -> CostBreakdown:
         events=events,
         synops_effective=counter.effective / n,
         exact_messages=exact,
-        energy={costs.name: _priced(costs, events, least) for costs in priced},
+        exact_synops=counter.exact_synops,
+        energy={costs.name: _priced(costs, low, high) for costs in priced},
         parts={name: energy_parts(costs, events) for name, (_, costs) in price_lists(profile).items()},
         time=time,
         slowest_ns={name: Range(t.slowest_low, t.slowest_high) for name, t in times.items()},
         static_by_cost_set=_static(profile, placement, time),
-        scenarios=_scenarios(profile, events, least),
+        scenarios=_scenarios(profile, low, high),
         series=Series(
             per_step["synop_dense"] + per_step["synop_indexed"],
             {name: _energy_series(costs, per_step) for name, (_, costs) in price_lists(profile).items()},
@@ -157,9 +169,9 @@ def to_breakdown(counter: Counter, placed: bool) -> CostBreakdown:
     )
 
 
-def _priced(costs: CostSet, events: Mapping[str, float], least: Mapping[str, float]) -> Range:
-    """Energy in pJ per timestep, from the fewest messages possible (where they are only bounded) to the most."""
-    return Range(energy(costs, {**events, **least}) or 0.0, energy(costs, events) or 0.0)
+def _priced(costs: CostSet, low: Mapping[str, float], high: Mapping[str, float]) -> Range:
+    """Energy in pJ per timestep, from the fewest events possible (where they are only bounded) to the most."""
+    return Range(energy(costs, low) or 0.0, energy(costs, high) or 0.0)
 
 
 def _energy_series(costs: CostSet, per_step: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -184,14 +196,14 @@ def _static(
 
 
 def _scenarios(
-    profile: HardwareProfile, events: Mapping[str, float], least: Mapping[str, float]
+    profile: HardwareProfile, low: Mapping[str, float], high: Mapping[str, float]
 ) -> dict[str, Range]:
     ranges = {}
     for scenario in profile.scenarios:
         if scenario.costs is not None:
-            ranges[scenario.name] = _priced(scenario.costs, events, least)
+            ranges[scenario.name] = _priced(scenario.costs, low, high)
         elif scenario.energy_per_synop is not None:
             per_synop = scenario.energy_per_synop.numbers
-            synops = events["synop_dense"] + events["synop_indexed"]
-            ranges[scenario.name] = Range(synops * per_synop[0], synops * per_synop[-1])
+            least, most = (events["synop_dense"] + events["synop_indexed"] for events in (low, high))
+            ranges[scenario.name] = Range(least * per_synop[0], most * per_synop[-1])
     return ranges

@@ -149,29 +149,34 @@ def _count_runs(run: _Run, counters: list[Counter], parts: Any, on_activity: OnA
         run.add(part)
         if on_activity is not None:
             on_activity(start, part)
-        _count(dense, _with_all_weights(run, part), None if batch is None else _spread(run.fixed, batch))
+        whole, uncertain = _with_all_weights(run, part)
+        _count(dense, whole, None if batch is None else _spread(run.fixed, batch), uncertain)
         _count(sparse, part, batch)
 
 
-def _count(counter: Counter, part: Activity, batch: Batch | None) -> None:
+def _count(
+    counter: Counter, part: Activity, batch: Batch | None, uncertain: frozenset[str] = frozenset()
+) -> None:
     """Add a part of a run: by every neuron's spikes, or without a batch by the totals."""
     if batch is None:
-        counter.add_totals(part)
+        counter.add_totals(part, uncertain)
         return
     for piece in split(batch, counter.network.placement.n_cores):
         counter.add(piece)
 
 
-def _with_all_weights(run: _Run, activity: Activity) -> Activity:
-    """The activity of the dense network: as many spikes, and all weights of each pattern that they reach."""
-    counts = {
-        p.name: replace(
-            activity.projections[p.name], synops=dense_synops(p, activity, run.kept.get(p.source))[0]
-        )
-        for p in run.trained.projections
-        if p.pattern is not None
-    }
-    return replace(activity, projections={**activity.projections, **counts}) if counts else activity
+def _with_all_weights(run: _Run, activity: Activity) -> tuple[Activity, frozenset[str]]:
+    """The activity of the dense network: as many spikes, and all weights of each pattern that they reach.
+
+    Beside it the projections whose weights are those of the mean fan-out.
+    """
+    counts, uncertain = {}, set()
+    for p in run.trained.projections:
+        if p.pattern is not None:
+            synops, exact = dense_synops(p, activity, run.kept.get(p.source))
+            counts[p.name] = replace(activity.projections[p.name], synops=synops)
+            uncertain |= set() if exact else {p.name}
+    return replace(activity, projections={**activity.projections, **counts}), frozenset(uncertain)
 
 
 class _Run:

@@ -47,6 +47,7 @@ class CostBreakdown:
         events: event → count per timestep; without messages and hops where there is no placement.
         synops_effective: synaptic operations on nonzero weights.
         exact_messages: False if messages are only bounded.
+        exact_synops: False if synaptic operations fetched are those of the mean fan-out; energies and times are bounds.
         energy: cost set → pJ.
         parts: price list → part → pJ.
         time: cost set → mean bounds in ns per timestep, of samples that follow one another (``Loads.streamed``).
@@ -65,6 +66,7 @@ class CostBreakdown:
     events: Mapping[str, float]
     synops_effective: float
     exact_messages: bool
+    exact_synops: bool
     energy: Mapping[str, Range]
     parts: Mapping[str, Mapping[str, float]]
     time: Mapping[str, Range]
@@ -443,6 +445,11 @@ class Estimate:
             found.append(
                 "Messages and times are bounds: the run recorded no spikes per neuron "
                 '(simulate with record=("spikes", "active") and pass the input spikes).'
+            )
+        if not sparse.exact_synops:
+            found.append(
+                "SynOps fetched are those of the mean fan-out where kernels are read with their zeros: no spikes per neuron "
+                "were recorded. Energies and times are bounds."
             )
         if not dense.fits:
             found.append(
