@@ -108,9 +108,10 @@ lock:
 	$(LOCK) requirements/sweep.in -c requirements/main.txt -c requirements/peers.txt -o requirements/sweep.txt
 	$(LOCK) requirements/docs.in -c requirements/main.txt -o requirements/docs.txt
 
-# docs/schema/*.json, from the types in src/lbi/cli/json_records.py.
+# docs/schema/*.json, from the types in src/lbi/cli/json_records.py, and the tables in docs/reference that come from the code.
 schemas: setup
 	$(BIN)/python docs/_tools/schemas.py
+	$(BIN)/python docs/_tools/reference.py
 
 clean:
 	rm -rf $(VENV) $(OLDEST_VENV) $(DOCS_VENV) build dist demo site .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Pages of the site that are not in docs/: the README, the commands' help, the chips' numbers.
+"""Pages of the site that are not in docs/: the README, the chips' numbers.
 
 MkDocs calls the functions named ``on_*``. Links in the pages are those that work in the repository; here they are
 rewritten to the pages made of those files.
@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-import sys
 from collections.abc import Iterator
-from html import escape
 from html.parser import HTMLParser
-from importlib import import_module
-from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +20,6 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).parents[2]
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 """Files outside docs/ → their pages; benchmarks/*.md become pages under their own names."""
-COMMANDS = ("train", "export", "run", "estimate", "sweep")
 LINK = re.compile(r'(\]\(|(?:src|srcset|href)=")([^)"#:\s]+)(?=[)"#])')
 
 
@@ -38,9 +33,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Rewrite links and insert generated parts."""
-    for marker, make in (("<!-- commands -->", commands), ("<!-- chips -->", chips)):
-        if marker in markdown:
-            markdown = markdown.replace(marker, "\n".join(make()))
+    if "<!-- chips -->" in markdown:
+        markdown = markdown.replace("<!-- chips -->", "\n".join(chips()))
     here = posixpath.dirname(posixpath.relpath(page.file.abs_src_path, ROOT))
 
     def turn(match: re.Match[str]) -> str:
@@ -51,28 +45,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         return match[1] + posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".")
 
     return LINK.sub(turn, markdown)
-
-
-def commands() -> Iterator[str]:
-    """The commands' own help, as tables."""
-    import click
-
-    sys.path.insert(0, str(ROOT / "src"))
-    for name in COMMANDS:
-        command = import_module(f"lbi.cli.{name}").main
-        context = click.Context(
-            command,
-            info_name=command.name,
-            **{**command.context_settings, "max_content_width": 10_000, "terminal_width": 10_000},
-        )
-        yield f"## {command.name}\n\n```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```\n"
-        yield f"{cleandoc(command.help)}\n\n| option | |\n|---|---|"
-        for parameter in command.get_params(context):
-            record = parameter.get_help_record(context)
-            if record is not None:
-                option, text = (escape(part).replace("|", "&#124;") for part in record)
-                yield f"| <code>{option}</code> | {text} |"
-        yield ""
 
 
 def chips() -> Iterator[str]:

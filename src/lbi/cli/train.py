@@ -72,7 +72,10 @@ RESUMED = Rule(
     help="adabreg (default) or linbreg for sparse training, adam for dense; baselines: prune, set, rigl, deepr.",
 )
 @click.option(
-    "--density", type=float, metavar="D", help="Fraction of weights to keep, for the sparse optimizers."
+    "--density",
+    type=float,
+    metavar="D",
+    help="Fraction of weights to keep, for the sparse optimizers  [default: 0.2, or what --budget allows]",
 )
 @click.option(
     "--budget",
@@ -104,10 +107,16 @@ RESUMED = Rule(
 @click.option("--lr", type=float, help="Initial learning rate.")
 @click.option("--batch-size", type=int, metavar="N", help="Samples per optimizer step.")
 @click.option(
-    "--validation", type=float, metavar="FRACTION", help="Fraction of the training set to hold out."
+    "--validation",
+    type=float,
+    metavar="FRACTION",
+    help="Fraction of the training set to hold out  [default: 0]",
 )
 @click.option(
-    "--patience", type=int, metavar="N", help="Stop after N epochs without a better validation accuracy."
+    "--patience",
+    type=int,
+    metavar="N",
+    help="Stop after N epochs without a better validation accuracy  [default: never]",
 )
 @click.option(
     "--config",
@@ -155,7 +164,7 @@ def main(
 ) -> None:
     """Train a sparse spiking network on a data set and write it to OUTPUT.
 
-    Options that are left out take the data set's preset. During training, OUTPUT.ckpt holds the state after the last
+    Options that are left out take the data set's preset (docs/reference/presets.md). During training, OUTPUT.ckpt holds the state after the last
     complete epoch; after an interruption pass it to --resume.
     """
     from lbi.errors import require
