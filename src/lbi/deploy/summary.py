@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lbi import tables
-from lbi.network.fixed import FixedNetwork, FixedPopulation
+from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.fixedpoint import ACTIVATION_SHIFT
-from lbi.network.graph import Network, Population
+from lbi.network.graph import Network, Population, Projection
 from lbi.network.pattern import density, n_positions, n_weights
 from lbi.network.restored import restored
 
@@ -162,19 +162,24 @@ def float_text(network: Network | FixedNetwork) -> str:
     Returns:
         The table.
     """
-    trained = restored(network) if isinstance(network, FixedNetwork) else network
+    layers: tuple[Projection | FixedProjection, ...] = network.projections
+    trained: tuple[Projection | FixedProjection, ...] = layers
+    if isinstance(network, FixedNetwork):
+        trained = restored(network).projections
     n = sum(population.n for population in network.populations)
     title = f"{network.n_in} inputs, {n} neurons in {len(network.populations)} populations, in floats"
-    rows = []
-    for i in range(len(network.projections)):
-        projection: Any = network.projections[i]
-        shape = "×".join(map(str, projection.weights.shape))
-        rows.append(
-            (projection.name, shape, f"{projection.weights.nnz:,}", f"{density(trained.projections[i]):.4f}")
+    rows = [
+        (
+            projection.name,
+            "×".join(map(str, projection.weights.shape)),
+            f"{projection.weights.nnz:,}",
+            f"{density(before):.4f}",
         )
+        for projection, before in zip(layers, trained, strict=True)
+    ]
     table = tables.plain(tables.make(("projection", "shape", "nnz", "density"), rows, left=range(4)))
-    nnz = sum(projection.weights.nnz for projection in network.projections)
-    size = sum(n_positions(projection) for projection in trained.projections)
+    nnz = sum(projection.weights.nnz for projection in layers)
+    size = sum(n_positions(projection) for projection in trained)
     return "\n".join([title, "", table, "", _total(nnz, size), ""])
 
 
