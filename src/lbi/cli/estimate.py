@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
-from lbi.cli.inputs import ONE_INPUT, read_samples
+from lbi.cli.inputs import ONE_INPUT, files_read, read_samples
 from lbi.errors import FitError, InputError, Problems, Rule, UsageError
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def main(
     input and compared. Without --dataset or --spikes, static figures and the worst case are shown.
     """
     _check_options(dataset, spikes, trace, html)
+    _check_outputs(trace, html, files_read(exports, chip, dataset, spikes, data_dir=data_dir))
     networks = _load(exports)
     data, what = None, ""
     if dataset is not None or spikes is not None:
@@ -139,15 +140,17 @@ def main(
 
 
 def _check_options(dataset: str | None, spikes: Path | None, trace: Path | None, html: Path | None) -> None:
-    from lbi.system.atomic import check_writable
-
     problems = Problems()
     ONE_INPUT.check(problems, dataset is None or spikes is None, "--dataset and --spikes", "both given")
     has_input = dataset is not None or spikes is not None
     TRACED.check(problems, trace is None or has_input, "--trace", "no input to trace")
     problems.raise_as(UsageError)
-    outputs = [path for path in (trace, html) if path is not None]
-    check_writable(*outputs, inputs=[] if spikes is None else [spikes])
+
+
+def _check_outputs(trace: Path | None, html: Path | None, inputs: list[Path]) -> None:
+    from lbi.system.atomic import check_writable
+
+    check_writable(*(path for path in (trace, html) if path is not None), inputs=inputs)
 
 
 def _load(paths: tuple[Path, ...]) -> list[FixedNetwork]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lbi.errors import InputError, Problems, Rule
+from lbi.system.paths import data_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,26 @@ def _trained_encoding(fixed: FixedNetwork) -> dict[str, Any]:
     """Name and encoding options of that data set, as recorded in the network's provenance."""
     described = fixed.provenance.get("dataset")
     return dict(described) if isinstance(described, Mapping) else {}
+
+
+def files_read(
+    exports: Iterable[Path], *others: str | Path | None, data_dir: Path | None = None
+) -> list[Path]:
+    """The files that a command reads, so that none of its outputs takes their place.
+
+    Args:
+        exports: exported files, or folders with what lbi-export wrote into them.
+        *others: further files; names of data sets and chips, which are no files, and None do no harm.
+        data_dir: folder of a data set.
+
+    Returns:
+        The files.
+    """
+    from lbi.deploy.targets import OWN_ENTRIES
+
+    given = [*exports, *(Path(other) for other in others if other is not None)]
+    members = [path / name for path in given if path.is_dir() for name in sorted(OWN_ENTRIES)]
+    return [*given, *members, *([] if data_dir is None else data_files(data_dir))]
 
 
 def read_samples(

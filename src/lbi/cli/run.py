@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
-from lbi.cli.inputs import ONE_INPUT, check_labels, read_samples, reading_notes, trained_dataset
+from lbi.cli.inputs import ONE_INPUT, check_labels, files_read, read_samples, reading_notes, trained_dataset
 from lbi.errors import Problem, Rule, UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -104,9 +104,12 @@ def main(
     if dataset is not None and spikes is not None:
         raise UsageError(ONE_INPUT.broken("--dataset and --spikes", "both given"))
     if output is not None:
-        check_writable(output, inputs=[] if spikes is None else [spikes])
+        check_writable(output, inputs=files_read([export], dataset, spikes, data_dir=data_dir))
     opened = backends.open_export(export)
-    chosen = read_samples(opened.fixed, _dataset(opened, dataset, spikes), data_dir, spikes, samples)
+    name = _dataset(opened, dataset, spikes)
+    if output is not None:
+        check_writable(output, inputs=files_read([], name))
+    chosen = read_samples(opened.fixed, name, data_dir, spikes, samples)
     check_labels(chosen, opened.fixed)
     data, labels, _ = chosen
     # With --verify one of the two backends is the simulator, which warns of saturation itself.
@@ -147,7 +150,7 @@ def main(
 
 def _dataset(export: Export, dataset: str | None, spikes: Path | None) -> str | None:
     """The data set to run: the requested one, else the one the network was trained on."""
-    name = dataset or trained_dataset(export.fixed)
+    name = trained_dataset(export.fixed) if dataset is None else dataset
     if name is None and spikes is None:
         raise UsageError(HAS_INPUT.broken(export.where, "does not say what it was trained on"))
     return name

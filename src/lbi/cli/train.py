@@ -156,7 +156,7 @@ RESUMED = Rule(
     default=Path("model.pt"),
     show_default=True,
     metavar="MODEL.pt",
-    help="Output file; during training the checkpoint OUTPUT.ckpt stands beside it.",
+    help="Output file, replaced if it exists; during training the checkpoint OUTPUT.ckpt stands beside it.",
 )
 @common_options
 def main(
@@ -175,8 +175,8 @@ def main(
 
         outputs = Outputs(output, metrics, tensorboard)
         _check_checkpoint(flags["resume"], output)
-        read = [flags[name] for name in ("config", "start", "resume") if flags[name] is not None]
-        outputs.check(flags["dataset"] or "", read)
+        read = [flags[name] for name in ("config", "start") if flags[name] is not None]
+        outputs.check(flags["dataset"] or "", read, flags["resume"])
         config, begin = configure(flags)
         _check_density(flags, config)
     record = _train(config, outputs, begin, show=not (as_json or quiet))

@@ -33,6 +33,9 @@ REFERENCE_BYTES = 16
 FAR = 10
 """Times the span of all steps: samples that last longer, and lie behind the last step, are not in seconds."""
 
+FEW_SHORT = 0.01
+"""Part of the samples that may lose most of their events without a warning."""
+
 EARLY = 50
 """Part of the steps that holds all events where times are too small to be seconds, as in minutes."""
 
@@ -308,6 +311,11 @@ def _check_times(where: str, ends: NDArray[np.float64], n_steps: int, step_s: fl
         problem = SECONDS.broken(where, found, n_steps=n_steps, step_ms=1000 * step_s, factor="")
         warnings.warn(str(problem), DataWarning, stacklevel=2)
     if 2 * n_kept >= n_events:
+        n_short = int(np.count_nonzero(2 * ends[:, 1] < ends[:, 0]))
+        if n_short > FEW_SHORT * len(ends):
+            found = f"{n_short} of {len(ends)} samples have most of their events behind the last step"
+            problem = SECONDS.broken(where, found, n_steps=n_steps, step_ms=1000 * step_s, factor="")
+            warnings.warn(str(problem), DataWarning, stacklevel=2)
         return
     factor = "" if last < FAR * n_steps * step_s else " (ms / 1e3)" if last < 1e5 else " (µs / 1e6)"
     found = f"{n_events - n_kept} of {n_events} events are behind the last step; samples end at {last:g} s (median)"

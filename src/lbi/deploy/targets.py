@@ -38,6 +38,15 @@ ENTRY_POINTS = "lbi.exporters"
 
 NETWORK_FILE = "network.h5"
 
+MARKS = (NETWORK_FILE, "manifest.json")
+"""Files of which every exported folder holds one."""
+
+OWN_ENTRIES = {
+    *(*MARKS, "network.net", "run_lava.py", "report.json", "summary.txt", "__pycache__"),
+    *("weights", "pattern", "delay", "bias_mant"),
+}
+"""What exported folders hold: a folder with anything else is not replaced."""
+
 KNOWN = Rule("unknown-target", "{names}")
 CHIP = Rule("unknown-target", "{names}", "the chip is another option: --target loihi --chip {chip}")
 LOADS = Rule("plugin-broken", fix="repair or uninstall that package")
@@ -150,20 +159,36 @@ def write(job: ExportJob, module: Exporter, path: Path, *, force: bool) -> None:
     with atomic_write(path) as new:
         _check_replaceable(path, force)
         module.export(job, new)
-        _check_replaceable(path, force)  # another process may have written it meanwhile
+        _check_replaceable(path, force, new)  # another process may have written it meanwhile
 
 
-def _check_replaceable(path: Path, force: bool) -> None:
+def _check_replaceable(path: Path, force: bool, new: Path | None = None) -> None:
+    """Raise InputError for a path that must not be replaced: anything but an export of the kind of ``new``."""
     if not os.path.lexists(path):
         return
     problems = Problems()
     if FREE.check(problems, force, str(path), "already exists"):
-        ours = path.is_file() or (
-            path.is_dir() and any((path / name).is_file() for name in (NETWORK_FILE, "manifest.json"))
-        )
-        found = "is not a file or folder that lbi-export wrote"
-        REPLACEABLE.check(problems, ours and not path.is_symlink(), str(path), found)
+        REPLACEABLE.check(problems, not path.is_symlink(), str(path), "is a symbolic link")
+        if path.is_dir():
+            foreign = sorted(
+                set(os.listdir(path)) - OWN_ENTRIES - set(os.listdir(new) if new and new.is_dir() else ())
+            )
+            marked = any((path / name).is_file() for name in MARKS)
+            found = f"holds {', '.join(map(repr, foreign[:3]))}, which lbi-export did not write"
+            found = found if marked else "is not a file or folder that lbi-export wrote"
+            REPLACEABLE.check(problems, marked and not foreign, str(path), found)
+        elif new is not None:
+            alike = new.is_file() and _start(new) == _start(path)
+            REPLACEABLE.check(
+                problems, alike, str(path), "is not a file that lbi-export wrote for this target"
+            )
     problems.raise_as(InputError)
+
+
+def _start(file: Path) -> bytes:
+    """The first bytes of a file, by which formats differ."""
+    with file.open("rb") as content:
+        return content.read(4)
 
 
 def load(path: str | Path, **options: Any) -> Network | FixedNetwork:

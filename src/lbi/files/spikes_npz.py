@@ -92,6 +92,8 @@ def rename(found: Any) -> str:
     Returns:
         A line of Python; empty if no name is close.
     """
+    if {"indices", "indptr", "data"} <= set(found):
+        return "make it dense: numpy.savez(path, spikes=scipy.sparse.load_npz(path).toarray().reshape(n_samples, n_steps, -1))"
     for spikes, labels in OTHER_NAMES:
         if spikes in found:
             rest = f", labels=a[{labels!r}]" if labels in found else ""

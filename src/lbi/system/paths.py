@@ -1,4 +1,4 @@
-"""Why a path cannot be read as a file, in words for an error."""
+"""Why a path cannot be read as a file, in words for an error; the files of a data set's folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import stat
 from pathlib import Path
 
 MISSING = "does not exist"
+
+OUTPUTS = (".pt", ".ckpt", ".csv", ".html", ".npz")
+"""Suffixes of files that commands write, and write again, wherever the user keeps them."""
 
 
 def not_a_file(path: str | Path) -> str:
@@ -46,3 +49,15 @@ def is_empty(path: Path) -> bool:
         True for 0 bytes.
     """
     return path.stat().st_size == 0
+
+
+def data_files(folder: str | Path) -> list[Path]:
+    """The files of a data set's folder, without those that commands of this package write beside them.
+
+    Args:
+        folder: the folder; one that does not exist has none.
+
+    Returns:
+        The files, at any depth.
+    """
+    return [file for file in Path(folder).rglob("*") if file.suffix not in OUTPUTS and file.is_file()]

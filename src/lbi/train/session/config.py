@@ -423,7 +423,7 @@ def make_config(
     saved = of_today(saved or {}, "the earlier run", problems)
     asked = {**own, **options}
     given = {**saved, **asked}
-    name = dataset or given.get("dataset", TrainConfig.dataset)
+    name = given.get("dataset", TrainConfig.dataset) if dataset is None else dataset
     known = {**records.Table.of(TrainConfig, OPTIONS.rules).hints, **option_hints()}
     table = records.Table(known, frozenset(), OPTIONS.rules)
     for values, place in ((own, replace(OPTIONS, where=str(file))), ({**saved, **options}, OPTIONS)):

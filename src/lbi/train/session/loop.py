@@ -43,6 +43,7 @@ EVALUATION_BATCH = 256
 
 DIVERGED = Rule("diverged", "finite numbers", "lower --lr, or set clip")
 OTHER_RUN = Rule("checkpoint", "a checkpoint of the same network and optimizer")
+HELD_OUT = Rule("option", "a share that holds out at least one sample, and leaves one", "hold out more")
 NO_VALIDATION = Rule("option", "a validation share above 0", "add --validation 0.1")
 
 
@@ -352,6 +353,9 @@ def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData |
             raise UsageError(NO_VALIDATION.broken("patience", found))
         return dataset.train, dataset.validation if config.patience else None
     train, held_out = stratified_split(dataset.train.labels, config.validation, np.random.default_rng(1))
+    if not min(len(train), len(held_out)):
+        found = f"{config.validation:g} of {len(dataset.train.labels)} samples is {len(held_out)} of them"
+        raise UsageError(HELD_OUT.broken("validation", found))
     return dataset.train.subset(train), dataset.train.subset(held_out)
 
 

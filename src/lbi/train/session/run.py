@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from lbi import datasets
-from lbi.errors import InputError, Rule
+from lbi.errors import InputError, LbiWarning, Rule
 from lbi.system.allocator import keep_freed_memory, return_freed_memory
 from lbi.system.atomic import atomic_write, check_writable
+from lbi.system.paths import data_files
 from lbi.system.signals import on_exit, on_interruption
 from lbi.train import untrusted_torch
 from lbi.train.layers.chip_exact import leave_chip
@@ -36,6 +38,7 @@ CHECKPOINT = ("lbi.checkpoint", 1)
 CHECKPOINT_EVERY_S = 20.0
 """Seconds of training that a killed run can lose; an interrupted one (Ctrl-C) loses the epoch that it is in."""
 
+EARLIER = Rule("earlier-checkpoint", fix="finish that run with lbi-train --resume {kept}, or delete the file")
 INCOMPLETE = Rule("checkpoint", "a complete checkpoint")
 
 
@@ -59,20 +62,26 @@ class Outputs:
         given = (part for name, path in zip(names, paths, strict=True) if path for part in (name, str(path)))
         return shlex.join(["lbi-train", *given])
 
-    def check(self, dataset: str, inputs: Iterable[Path] = ()) -> None:
+    def check(
+        self, dataset: str, inputs: Iterable[Path] = (), resumed: Path | None = None, data: str | None = None
+    ) -> None:
         """Check, before any work, that all files can be written and none is read by the same run.
 
         Args:
             dataset: name of the data set, or its ``.npz`` file.
-            inputs: other files that are read; a run may resume from its own checkpoint.
+            inputs: other files that are read.
+            resumed: a checkpoint that is read; it may be the run's own.
+            data: folder of the data set.
 
         Raises:
             InputError: naming every file that is wrong.
         """
         outputs = (path for path in (self.model, self.checkpoint, self.metrics) if path is not None)
-        data = [dataset] if dataset.endswith(".npz") else []
-        others = (path for path in inputs if os.path.realpath(path) != os.path.realpath(self.checkpoint))
-        check_writable(*outputs, inputs=[*data, *others])
+        read = [Path(dataset)] if dataset.endswith(".npz") else []
+        read += [] if data is None else data_files(data)
+        if resumed is not None and os.path.realpath(resumed) != os.path.realpath(self.checkpoint):
+            read.append(resumed)
+        check_writable(*outputs, inputs=[*read, *inputs])
 
 
 def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainConfig:
@@ -112,7 +121,7 @@ def prepare(
     if device.type == "cuda":
         enable(device)
     read = [config.teacher, config.chip if str(config.chip).endswith(".toml") else None]
-    outputs.check(config.dataset, [Path(name) for name in read if name is not None])
+    outputs.check(config.dataset, [Path(name) for name in read if name is not None], data=config.data)
     dataset, model = datasets.load(config.dataset, config.data, **config.encoding), None
     if start is not None:
         start.check(dataset)
@@ -144,6 +153,8 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
     """
     started = time.perf_counter()
     writes, last = distributed.rank() == 0, _LastEpoch(outputs, trainer.progress.epoch)
+    if writes and trainer.progress.epoch == 0:
+        _keep_earlier(outputs)
 
     def on_epoch(trainer: Trainer) -> None:
         metrics.write(trainer.progress.history[-1])
@@ -163,6 +174,18 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
         last.drop()
     outputs.checkpoint.unlink(missing_ok=True)
     return {**record, "model": str(outputs.model)}
+
+
+def _keep_earlier(outputs: Outputs) -> None:
+    """Move the checkpoint of an earlier run aside, which this one would replace, and say how to finish that run."""
+    found = outputs.checkpoint
+    if not found.is_file():
+        return
+    number = 1
+    while os.path.lexists(kept := found.with_name(f"{found.name}.{number}")):
+        number += 1
+    found.rename(kept)
+    warnings.warn(str(EARLIER.broken(str(found), f"kept as {kept}", kept=kept)), LbiWarning, stacklevel=2)
 
 
 class _LastEpoch:
