@@ -129,7 +129,7 @@ def test_nothing_is_overwritten_without_force(tmp_path):
     assert "--force" in done.errors[0]
     assert (folder / "note").exists()
     assert call(lbi_export, source, "--target", "loihi", "--force").code == 0
-    assert not (folder / "note").exists()
+    assert (folder / "note").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["feed_forward.h5", "feed_forward.loihi"]
 
 

@@ -91,16 +91,23 @@ def test_force_replaces_exports_only(mark, folder):
         assert contents(folder) == before
 
 
-def test_force_replaces_an_export_with_nothing_else_in_it(folder):
+def test_force_keeps_what_else_is_in_an_export(folder):
     for target, out in (("loihi", "a"), ("csr", "b"), ("nir", "c.nir"), ("lava", "d")):
         for _ in range(2):
             done = call(lbi_export, "network.h5", "--target", target, "-o", out, "--force", "-q")
             assert done.code == 0, done.errors
     (folder / "a" / "notes.txt").write_text("precious")
+    (folder / "a" / "mine").mkdir()
+    (folder / "a" / "mine" / "b").write_text("precious too")
     done = call(lbi_export, "network.h5", "--target", "loihi", "-o", "a", "--force")
-    assert done.code == 3
-    assert "'notes.txt'" in done.errors[0]
+    assert done.code == 0
     assert (folder / "a" / "notes.txt").read_text() == "precious"
+    assert (folder / "a" / "mine" / "b").read_text() == "precious too"
+    done = call(lbi_export, "network.h5", "--target", "nir", "-o", "a", "--force")  # a file in their place
+    assert done.code == 3
+    assert (folder / "a" / "notes.txt").read_text() == "precious"
+    (folder / "b" / "manifest.json").write_text("damaged")
+    assert call(lbi_export, "network.h5", "--target", "csr", "-o", "b", "--force", "-q").code == 0
 
 
 SMALL = ["--dataset", "s.npz", "--epochs", "0", "--hidden", "4", "-q"]

@@ -7,7 +7,9 @@ To add a target, write one module with ``TITLE``, ``SUFFIX``, ``TAKES``, ``check
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from lbi.chip.load import profile_names
-from lbi.errors import InputError, Problem, Problems, Rule, UsageError
+from lbi.errors import InputError, LbiError, Problem, Problems, Rule, UsageError
 from lbi.system.atomic import atomic_write
 from lbi.system.paths import not_a_file
 
@@ -45,7 +47,7 @@ OWN_ENTRIES = {
     *(*MARKS, "network.net", "run_lava.py", "report.json", "summary.txt", "__pycache__"),
     *("weights", "pattern", "delay", "bias_mant"),
 }
-"""What exported folders hold: a folder with anything else is not replaced."""
+"""What exported folders hold; anything else in them is the user's."""
 
 KNOWN = Rule("unknown-target", "{names}")
 CHIP = Rule("unknown-target", "{names}", "the chip is another option: --target loihi --chip {chip}")
@@ -160,6 +162,8 @@ def write(job: ExportJob, module: Exporter, path: Path, *, force: bool) -> None:
         _check_replaceable(path, force)
         module.export(job, new)
         _check_replaceable(path, force, new)  # another process may have written it meanwhile
+        if new.is_dir() and path.is_dir():
+            _keep_others(path, new)
 
 
 def _check_replaceable(path: Path, force: bool, new: Path | None = None) -> None:
@@ -170,19 +174,41 @@ def _check_replaceable(path: Path, force: bool, new: Path | None = None) -> None
     if FREE.check(problems, force, str(path), "already exists"):
         REPLACEABLE.check(problems, not path.is_symlink(), str(path), "is a symbolic link")
         if path.is_dir():
-            foreign = sorted(
-                set(os.listdir(path)) - OWN_ENTRIES - set(os.listdir(new) if new and new.is_dir() else ())
-            )
-            marked = any((path / name).is_file() for name in MARKS)
-            found = f"holds {', '.join(map(repr, foreign[:3]))}, which lbi-export did not write"
-            found = found if marked else "is not a file or folder that lbi-export wrote"
-            REPLACEABLE.check(problems, marked and not foreign, str(path), found)
+            entries = set(os.listdir(path))
+            ours = entries & set(MARKS) and (entries <= OWN_ENTRIES or _is_marked(path))
+            stays = new is None or new.is_dir() or entries <= OWN_ENTRIES
+            found = "is not a file or folder that lbi-export wrote"
+            REPLACEABLE.check(problems, bool(ours and stays), str(path), found)
         elif new is not None:
             alike = new.is_file() and _start(new) == _start(path)
             REPLACEABLE.check(
                 problems, alike, str(path), "is not a file that lbi-export wrote for this target"
             )
     problems.raise_as(InputError)
+
+
+def _is_marked(folder: Path) -> bool:
+    """Whether one of the marks of a folder says that it is an export."""
+    from lbi.files.network_h5 import load as load_h5
+
+    manifest = folder / "manifest.json"
+    try:
+        if manifest.is_file():
+            content = json.loads(manifest.read_bytes())
+            return isinstance(content, dict) and str(content.get("format", "")).startswith("lbi.")
+        load_h5(folder / NETWORK_FILE)
+    except (LbiError, ValueError, OSError):
+        return False
+    return True
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Copy what a user put into an export into the one that replaces it."""
+    for name in sorted(set(os.listdir(old)) - OWN_ENTRIES - set(os.listdir(new))):
+        if (old / name).is_dir() and not (old / name).is_symlink():
+            shutil.copytree(old / name, new / name, symlinks=True)
+        else:
+            shutil.copy2(old / name, new / name, follow_symlinks=False)
 
 
 def _start(file: Path) -> bytes:
