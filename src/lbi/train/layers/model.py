@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _len_torch_dispatch_stack
 
 from lbi.errors import Problems, Rule, UsageError
 from lbi.train.layers.config import (
@@ -240,13 +241,13 @@ class SpikingNetwork(nn.Module):
     def _check_input(self, spikes: Tensor) -> None:
         problems, n_in = Problems(), math.prod(self.config.input_shape)
         fits = spikes.ndim == 3 and spikes.shape[2] == n_in
-        if SPIKES_SHAPE.check(problems, fits, "spikes", tuple(spikes.shape), n_in=n_in) and spikes.is_cpu:
+        if SPIKES_SHAPE.check(problems, fits, "spikes", tuple(spikes.shape), n_in=n_in) and spikes.is_cpu and not _len_torch_dispatch_stack():
             SPIKES_VALUES.check(problems, _are_spikes(spikes), "spikes", "other values")
         problems.raise_as(UsageError)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """As torch's, but not to half precision: decays are whole numbers up to 4096, which it does not hold."""
-        moved = fn(torch.zeros(0, dtype=torch.float32)).dtype
+        moved = fn(torch.zeros(0, dtype=torch.float32, device="cpu")).dtype
         if moved not in (torch.float32, torch.float64):
             raise UsageError(DTYPE.broken("SpikingNetwork", str(moved)))
         return super()._apply(fn, recurse)
