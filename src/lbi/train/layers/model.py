@@ -241,7 +241,11 @@ class SpikingNetwork(nn.Module):
     def _check_input(self, spikes: Tensor) -> None:
         problems, n_in = Problems(), math.prod(self.config.input_shape)
         fits = spikes.ndim == 3 and spikes.shape[2] == n_in
-        if SPIKES_SHAPE.check(problems, fits, "spikes", tuple(spikes.shape), n_in=n_in) and spikes.is_cpu and not _len_torch_dispatch_stack():
+        if (
+            SPIKES_SHAPE.check(problems, fits, "spikes", tuple(spikes.shape), n_in=n_in)
+            and spikes.is_cpu
+            and not _len_torch_dispatch_stack()
+        ):
             SPIKES_VALUES.check(problems, _are_spikes(spikes), "spikes", "other values")
         problems.raise_as(UsageError)
 
