@@ -107,8 +107,7 @@ def main(
         check_writable(output, inputs=files_read([export], dataset, spikes, data_dir=data_dir))
     opened = backends.open_export(export)
     name = _dataset(opened, dataset, spikes)
-    if output is not None:
-        check_writable(output, inputs=files_read([], name))
+    check_writable(*([] if output is None else [output]), inputs=files_read([], name))
     chosen = read_samples(opened.fixed, name, data_dir, spikes, samples)
     check_labels(chosen, opened.fixed)
     data, labels, _ = chosen
