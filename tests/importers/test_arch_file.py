@@ -112,6 +112,8 @@ def test_a_function_that_makes_no_model_is_named_with_a_fix(arch, message, folde
 @pytest.mark.parametrize(
     ("make", "shape", "message"),
     [
+        (nn.Identity, 0, r"input-shape: input_shape: \(0,\)"),
+        (nn.Identity, 64.0, r"input-shape: input_shape: 64.0; .*fix: pass a tuple such as \(64,\)"),
         (nn.Identity, (), r"input-shape: input_shape: \(\)"),
         (nn.Identity, (64, 0), "input-shape: .*sizes of at least 1"),
         (nn.Identity, (64.0,), "input-shape"),

@@ -103,11 +103,10 @@ def main(
 
     if dataset is not None and spikes is not None:
         raise UsageError(ONE_INPUT.broken("--dataset and --spikes", "both given"))
-    if output is not None:
-        check_writable(output, inputs=files_read([export], dataset, spikes, data_dir=data_dir))
     opened = backends.open_export(export)
     name = _dataset(opened, dataset, spikes)
-    check_writable(*([] if output is None else [output]), inputs=files_read([], name))
+    if output is not None:
+        check_writable(output, inputs=files_read([export], spikes or name, data_dir=data_dir))
     chosen = read_samples(opened.fixed, name, data_dir, spikes, samples)
     check_labels(chosen, opened.fixed)
     data, labels, _ = chosen

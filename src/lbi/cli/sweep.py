@@ -232,10 +232,9 @@ def _run(
     import ray
 
     from lbi.cli.sweep_trial import run_trial
-
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     from lbi.system.cores import whole_cores
 
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     here = {} if address else {"num_cpus": jobs or whole_cores(), "include_dashboard": False}
     try:
         ray.init(

@@ -161,13 +161,16 @@ def write(job: ExportJob, module: Exporter, path: Path, *, force: bool) -> None:
     with atomic_write(path) as new:
         _check_replaceable(path, force)
         module.export(job, new)
-        _check_replaceable(path, force, new)  # another process may have written it meanwhile
+        _check_replaceable(path, force, new, module.SUFFIX)  # another process may have written it meanwhile
         if new.is_dir() and path.is_dir():
             _keep_others(path, new)
 
 
-def _check_replaceable(path: Path, force: bool, new: Path | None = None) -> None:
-    """Raise InputError for a path that must not be replaced: anything but an export of the kind of ``new``."""
+def _check_replaceable(path: Path, force: bool, new: Path | None = None, suffix: str = "") -> None:
+    """Raise InputError for a path that must not be replaced: anything but an export of the kind of ``new``.
+
+    A file is of that kind if its name ends in the target's suffix, or if it begins as the new one does.
+    """
     if not os.path.lexists(path):
         return
     problems = Problems()
@@ -180,7 +183,7 @@ def _check_replaceable(path: Path, force: bool, new: Path | None = None) -> None
             found = "is not a file or folder that lbi-export wrote"
             REPLACEABLE.check(problems, bool(ours and stays), str(path), found)
         elif new is not None:
-            alike = new.is_file() and _start(new) == _start(path)
+            alike = new.is_file() and (path.suffix == suffix or _start(new) == _start(path))
             REPLACEABLE.check(
                 problems, alike, str(path), "is not a file that lbi-export wrote for this target"
             )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lbi.errors import Problems, Rule
 from lbi.limits import MOST_NEURONS
+from lbi.network.values import read_only
 
 KEPT_SHAPE = Rule("kept-shape", f"sizes of at least 1, {MOST_NEURONS:,} neurons at most")
 KEPT_INDEX = Rule("kept-index", "{n} rising indices from 0 to {most}, one per neuron")
@@ -29,9 +30,7 @@ class Kept:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
-        indices = np.array(self.indices, dtype=np.int32)
-        indices.flags.writeable = False
-        object.__setattr__(self, "indices", indices)
+        object.__setattr__(self, "indices", read_only(self.indices, np.int32))
 
     @property
     def n(self) -> int:

@@ -21,6 +21,7 @@ from lbi.limits import MOST_NEURONS
 from lbi.network.convolution import Convolution
 from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.parts import Box, Part
+from lbi.network.values import read_only
 from lbi.network.window import Window
 
 KERNEL = Rule(
@@ -61,8 +62,7 @@ class ConvolutionWeights(Weights):
     input_shape: tuple[int, int, int]
 
     def __post_init__(self) -> None:
-        kernel = np.array(self.convolution.kernel)  # a copy: the caller's stays writable
-        kernel.flags.writeable = False
+        kernel = read_only(self.convolution.kernel)
         stride, padding, dilation = ((int(steps[0]), int(steps[1])) for steps in self.convolution[1:4])
         own = Convolution(kernel, stride, padding, dilation, int(self.convolution.groups))
         object.__setattr__(self, "convolution", own)

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _len_torch_dispatch_stack
 
 from lbi.errors import Problems, Rule, UsageError
 from lbi.train.layers.config import (
@@ -241,11 +240,8 @@ class SpikingNetwork(nn.Module):
     def _check_input(self, spikes: Tensor) -> None:
         problems, n_in = Problems(), math.prod(self.config.input_shape)
         fits = spikes.ndim == 3 and spikes.shape[2] == n_in
-        if (
-            SPIKES_SHAPE.check(problems, fits, "spikes", tuple(spikes.shape), n_in=n_in)
-            and spikes.is_cpu
-            and not _len_torch_dispatch_stack()
-        ):
+        named = SPIKES_SHAPE.check(problems, fits, "spikes", tuple(spikes.shape), n_in=n_in)
+        if named and spikes.is_cpu and self.populations()[0].weight.is_cpu:  # a GPU would have to wait for it
             SPIKES_VALUES.check(problems, _are_spikes(spikes), "spikes", "other values")
         problems.raise_as(UsageError)
 

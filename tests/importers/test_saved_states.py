@@ -1,0 +1,94 @@
+"""Saved states from which the weights cannot be told: refused, with the way to a state that says them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import peers
+from torch import nn
+
+import lbi
+from lbi.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the peers' own
+
+ARCH = """
+import snntorch
+from torch import nn
+
+def build():
+    def leaky():
+        return snntorch.Leaky(beta=0.9, init_hidden=True, reset_mechanism="zero")
+    return nn.Sequential(nn.Linear(64, 16), leaky(), nn.Linear(16, 10), leaky())
+"""
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A saved state, and the file that builds its model."""
+    leaky = peers.package("snntorch").Leaky
+    options = {"beta": 0.9, "init_hidden": True, "reset_mechanism": "zero"}
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        peers.linear(64, 16, 2.0, bias=True),
+        leaky(**options),
+        peers.linear(16, 10, 3.0, bias=True),
+        leaky(**options),
+    )
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    (tmp_path / "arch.py").write_text(ARCH)
+    return tmp_path, model
+
+
+class Product(nn.Module):
+    def forward(self, a, b):
+        return a * b
+
+    def right_inverse(self, weight):
+        return weight.abs(), weight.sign()
+
+
+class LowRank(nn.Module):
+    def forward(self, a, b):
+        return a @ b
+
+    def right_inverse(self, weight):
+        return torch.eye(len(weight)), weight
+
+
+@pytest.mark.parametrize("parametrization", [Product(), LowRank()])
+def test_two_tensors_of_a_parametrization_of_ones_own_are_no_weight_norm(parametrization, saved):
+    folder, _ = saved
+    model = nn.Sequential(peers.linear(16, 16, 2.0), nn.Linear(16, 10))
+    nn.utils.parametrize.register_parametrization(model[0], "weight", parametrization)
+    torch.save(model.state_dict(), folder / "state.pt")
+    with pytest.raises(InputError, match=r"weights-shape: .*original1.*remove_parametrizations"):
+        lbi.load(folder / "state.pt", arch=f"{folder / 'arch.py'}:build")
+
+
+@pytest.mark.parametrize("other", ["model", "model_ema", "ema_state_dict"])
+def test_a_checkpoint_of_two_models_is_refused_with_the_way_to_one(other, saved):
+    folder, model = saved
+    state = torch.load(folder / "state.pt", weights_only=True)
+    changed = {name: value * 0.5 if value.is_floating_point() else value for name, value in state.items()}
+    optimizer = torch.optim.Adam(model.parameters())
+    content = {"net": state, other: changed, "optimizer_state_dict": optimizer.state_dict(), "epoch": 3}
+    torch.save(content, folder / "two.pt")
+    with pytest.raises(
+        InputError,
+        match=rf"state-several: .*'net' and '{other}'.*torch.save\(torch.load\(PATH\)\['{other}'\]",
+    ):
+        lbi.load(folder / "two.pt", arch=f"{folder / 'arch.py'}:build")
+    del content[other]
+    torch.save(content, folder / "one.pt")
+    lbi.load(folder / "one.pt", arch=f"{folder / 'arch.py'}:build")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool])
+def test_weights_without_their_scale_are_refused(dtype, saved):
+    folder, _ = saved
+    state = torch.load(folder / "state.pt", weights_only=True)
+    state["2.weight"] = (state["2.weight"] * 20).to(dtype)
+    torch.save(state, folder / "whole.pt")
+    with pytest.raises(InputError, match=rf"state-type: .*2.weight: {dtype}; allowed: floats"):
+        lbi.load(folder / "whole.pt", arch=f"{folder / 'arch.py'}:build")
