@@ -33,7 +33,7 @@ REFERENCE_BYTES = 16
 FAR = 10
 """Times the span of all steps: samples that last longer, and lie behind the last step, are not in seconds."""
 
-FEW_SHORT = 0.01
+FEW_SHORT = 0.1
 """Part of the samples that may lose most of their events without a warning."""
 
 EARLY = 50

@@ -10,18 +10,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from lbi.chip.load import profile_names
-from lbi.errors import InputError, LbiError, Problem, Problems, Rule, UsageError
+from lbi.chip.load import load_profile, profile_names
+from lbi.errors import InputError, LbiError, LbiWarning, Problem, Problems, Rule, UsageError
 from lbi.system.atomic import atomic_write
 from lbi.system.paths import not_a_file
 
 if TYPE_CHECKING:
+    from lbi.chip.profile import HardwareProfile
     from lbi.deploy.job import ExportJob
     from lbi.network.fixed import FixedNetwork
     from lbi.network.graph import Network
@@ -49,6 +51,11 @@ OWN_ENTRIES = {
 }
 """What exported folders hold; anything else in them is the user's."""
 
+NAMED = Rule(
+    "chip-name",
+    "another name than those of the built-in chips",
+    "name the chip in its file: the export says this name, and is estimated with the built-in chip where --chip is left out",
+)
 KNOWN = Rule("unknown-target", "{names}")
 CHIP = Rule("unknown-target", "{names}", "the chip is another option: --target loihi --chip {chip}")
 LOADS = Rule("plugin-broken", fix="repair or uninstall that package")
@@ -158,12 +165,19 @@ def write(job: ExportJob, module: Exporter, path: Path, *, force: bool) -> None:
     Raises:
         InputError: if ``path`` exists and must not be replaced, or cannot be written.
     """
+    _warn_of_name(job.profile)
     with atomic_write(path) as new:
         _check_replaceable(path, force)
         module.export(job, new)
         _check_replaceable(path, force, new, module.SUFFIX)  # another process may have written it meanwhile
         if new.is_dir() and path.is_dir():
             _keep_others(path, new)
+
+
+def _warn_of_name(profile: HardwareProfile) -> None:
+    """Warn of a chip of one's own that a later command would take for the built-in one of its name."""
+    if profile.name in profile_names() and profile != load_profile(profile.name):
+        warnings.warn(str(NAMED.broken("chip", f"name = {profile.name!r}")), LbiWarning, stacklevel=3)
 
 
 def _check_replaceable(path: Path, force: bool, new: Path | None = None, suffix: str = "") -> None:

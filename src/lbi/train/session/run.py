@@ -153,8 +153,6 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
     """
     started = time.perf_counter()
     writes, last = distributed.rank() == 0, _LastEpoch(outputs, trainer.progress.epoch)
-    if writes and trainer.progress.epoch == 0:
-        _keep_earlier(outputs)
 
     def on_epoch(trainer: Trainer) -> None:
         metrics.write(trainer.progress.history[-1])
@@ -172,16 +170,13 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
             return record
         save_model(trainer.model, outputs.model, describe(trainer, record))
         last.drop()
-    outputs.checkpoint.unlink(missing_ok=True)
+    last.remove()
     return {**record, "model": str(outputs.model)}
 
 
 def _keep_earlier(outputs: Outputs) -> None:
     """Move the checkpoint of an earlier run aside, which this one would replace, and say how to finish that run."""
-    found = outputs.checkpoint
-    if not found.is_file():
-        return
-    number = 1
+    found, number = outputs.checkpoint, 1
     while os.path.lexists(kept := found.with_name(f"{found.name}.{number}")):
         number += 1
     found.rename(kept)
@@ -199,6 +194,7 @@ class _LastEpoch:
     def __init__(self, outputs: Outputs, first: int) -> None:
         self._outputs, self._first = outputs, first
         self._packed: bytes | None = None
+        self._earlier = first == 0 and outputs.checkpoint.exists()  # of another run
         self._epoch, self._kept, self._lost, self._done = first, first, False, False
         self._written = time.perf_counter()
 
@@ -214,10 +210,18 @@ class _LastEpoch:
             return
         self._lost = True
         with nullcontext() if failing else suppress(InputError):
+            if self._earlier:
+                _keep_earlier(self._outputs)
+                self._earlier = False
             with atomic_write(self._outputs.checkpoint) as new:
                 new.write_bytes(self._packed)
             self._lost, self._kept = False, self._epoch
         self._packed, self._written = None, time.perf_counter()
+
+    def remove(self) -> None:
+        """Remove the file, unless it is still that of an earlier run."""
+        if not self._earlier:
+            self._outputs.checkpoint.unlink(missing_ok=True)
 
     def drop(self) -> None:
         """Forget the state, since the model is written."""
