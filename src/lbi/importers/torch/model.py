@@ -118,12 +118,14 @@ def _kind(model: Any) -> str:
 def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
     """The network, if this is the model's calling convention.
 
-    A model that keeps spikes for longer than a trace takes is traced again with more steps.
+    A model that keeps spikes for longer than a trace takes is traced again with more steps. It may also take other
+    numbers of steps where an input is shorter than a delay, as with spikingjelly 0.0.0.0.14.
     """
     try:
         return _traced_and_proven(model, shape, way, TRACED_STEPS)
     except InputError as refusal:
-        if not any(problem.code == proof.NOT_AS_IT_RUNS.code for problem in refusal.problems):
+        late = {proof.NOT_AS_IT_RUNS.code, proof.STEP_COUNT.code}
+        if not any(problem.code in late for problem in refusal.problems):
             raise
         try:
             return _traced_and_proven(model, shape, way, TRACED_STEPS[-2:])
@@ -137,6 +139,8 @@ def _traced_and_proven(model: nn.Module, shape: tuple[int, ...], way: Way, lengt
     if any(site.neurons.time_axis(site.module) == -1 for site in places):
         way = way._replace(one_by_one=True)  # a call's first axis holds the steps of all samples
     tracing, outputs, n_steps, free = traced(copy, places, shape, way, lengths=lengths)
+    if lengths is not TRACED_STEPS and n_steps not in lengths:
+        raise InputError(proof.STEP_COUNT.broken("model", f"takes {n_steps} steps of longer inputs"))
     numbers.note_used(
         (tracing, outputs),
         lambda others: traced(copy, places, shape, way, substitutes=others, lengths=lengths)[:2],
@@ -146,7 +150,7 @@ def _traced_and_proven(model: nn.Module, shape: tuple[int, ...], way: Way, lengt
     meta = {"source": sorted(sources & {*registry.FRAMEWORKS, "torch"})}
     with session_of(places, tracing, tracing):  # readers run modules inside neurons
         network, output = reading.network_of(tracing, outputs, shape, meta)
-        n_samples, steps = proof.extent(network, None if free else n_steps)
+        n_samples, steps = proof.extent(network, n_steps, free=free)
         drive = proof.Drive(tracing, n_samples, steps, proof.longer(network) if free else 0)
     for turn in dict.fromkeys((way, way._replace(one_by_one=True))):
         try:

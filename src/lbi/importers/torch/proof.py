@@ -261,18 +261,20 @@ def _products(network: Network) -> int:
     return sum(p.weights.nnz for p in network.projections) + sum(p.n for p in network.populations)
 
 
-def extent(network: Network, n_steps: int | None) -> tuple[int, int]:
+def extent(network: Network, n_steps: int, *, free: bool) -> tuple[int, int]:
     """Samples and steps of a verification, fewer for large networks.
 
     Args:
         network: the imported network.
-        n_steps: steps of the model's sample.
+        n_steps: steps of the trace; the model may need as many.
+        free: True if the model runs with other numbers of steps.
 
     Returns:
         Numbers of samples and steps.
     """
     products = _products(network)
-    steps = n_steps or int(np.clip(MOST_PRODUCTS / products / len(RATES), FEWEST_STEPS, N_STEPS))
+    affordable = int(np.clip(MOST_PRODUCTS / products / len(RATES), FEWEST_STEPS, N_STEPS))
+    steps = max(n_steps, affordable) if free else n_steps
     return int(np.clip(MOST_PRODUCTS / products / steps, FEWEST_SAMPLES, len(RATES))), steps
 
 
