@@ -12,7 +12,7 @@ from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from lbi.errors import Problems, Rule, require
-from lbi.files import network_h5
+from lbi.files import checksum, network_h5
 from lbi.network.convolution import inexact_in_lava
 from lbi.network.fixed import FixedNetwork
 from lbi.network.kernels import ConvolutionWeights
@@ -38,7 +38,11 @@ NEURON_MODEL = Rule(
 )
 
 _PLACE = "PROCESSES: dict[str, Any] = {}\n"
-_PATCHES = ("# Lava on newer Pythons, begin", "# Lava on newer Pythons, end.")
+_COPIED = (
+    (lava_compat, "# Lava on newer Pythons, begin", "# Lava on newer Pythons, end."),
+    (checksum, "# Checksum, begin", "# Checksum, end."),
+)
+"""Modules, and the marks between which the script has their text in place of an import."""
 
 
 def check(job: Job) -> list[Problem]:
@@ -119,21 +123,22 @@ def processes() -> dict[str, dict[str, object]]:
 
 
 def write_script(path: Path) -> None:
-    """Write ``run_lava.py`` with the processes of all neuron models and the patches of Lava filled in.
+    """Write ``run_lava.py`` with the processes of all neuron models and what it imports of this package filled in.
 
     Args:
         path: The file to write.
     """
     text = Path(__file__).with_name(SCRIPT).read_text(encoding="utf-8")
-    text = text.replace(_between(text), _between(Path(lava_compat.__file__).read_text(encoding="utf-8")))
+    for module, *marks in _COPIED:
+        source = Path(str(module.__file__)).read_text(encoding="utf-8")
+        text = text.replace(_between(text, *marks), _between(source, *marks))
     table = pformat(processes(), width=100, sort_dicts=False)
     path.write_text(text.replace(_PLACE, _PLACE.replace("{}", table)), encoding="utf-8")
 
 
-def _between(text: str) -> str:
-    """The part of a file between the marks of the patches."""
-    begin, end = map(text.index, _PATCHES)
-    return text[begin:end]
+def _between(text: str, begin: str, end: str) -> str:
+    """The part of a file from one mark to the other."""
+    return text[text.index(begin) : text.index(end)]
 
 
 def process(fixed: FixedNetwork, reset_interval: int | None = None) -> Any:

@@ -33,6 +33,10 @@ import h5py
 import numpy as np
 from scipy.sparse import csr_matrix
 
+# Checksum, begin: in an export, this part is the function itself.
+from lbi.files.checksum import checksum
+
+# Checksum, end.
 # Lava on newer Pythons, begin: in an export, this part is the patches themselves.
 from lbi.system.lava_compat import install
 
@@ -92,6 +96,8 @@ def read(path: str | Path) -> SimpleNamespace:
     with h5py.File(path, "r") as file:
         if file.attrs.get("format") != FORMAT or file.attrs.get("version") not in VERSIONS:
             raise SystemExit(f"{path}: not a {FORMAT} file of version {VERSIONS[0]} to {VERSIONS[-1]}")
+        if file.attrs.get("sha256", "") not in ("", checksum(file)):
+            raise SystemExit(f"{path}: damaged, or edited without deleting its attribute sha256")
         populations = {}
         for name, group in file["populations"].items():
             values = {key: group[key][()] for key in group}
@@ -279,9 +285,8 @@ class NetworkModel(AbstractSubProcessModel):
         for index, projection in enumerate(network.projections):
             process = synapse(projection)
             setattr(self, f"projection_{index}", process)
-            sender = proc.in_ports.inp
-            if projection.source != "input":
-                sender = neurons[projection.source].s_out
+            source = projection.source
+            sender = proc.in_ports.inp if source == "input" else neurons[source].s_out
             arriving = process.a_out
             if projection.convolution is not None:  # Lava orders (height, width, channel)
                 sender = sender.reshape(projection.convolution.input_shape).transpose([1, 2, 0])
@@ -314,9 +319,7 @@ def term(value: Any, population: Any) -> Any:
 def neuron(population: Any, interval: int | None) -> tuple[AbstractProcess, list[AbstractProcess]]:
     """The Lava process of a population, and processes that reset it just before its own time begins."""
     if population.model not in PROCESSES:
-        raise SystemExit(
-            f"population {population.name!r}: no Lava process for {population.model!r} in this script"
-        )
+        raise SystemExit(f"population {population.name!r}: no Lava process for {population.model!r} here")
     entry = PROCESSES[population.model]
     arguments = {name: term(value, population) for name, value in entry["arguments"].items()}
     if interval is not None and entry["resetting"]:
@@ -398,8 +401,8 @@ def run(path: str | Path, spikes: Any, progress: Path | None = None) -> Any:
     """
     n_samples, n_steps, n_in = spikes.shape
     per_run = max(1, SOURCE_ELEMENTS // ((n_steps + read(path).depth) * n_in))
-    starts = range(0, n_samples, per_run)
-    return np.concatenate([run_once(path, spikes[at : at + per_run], progress) for at in starts])
+    parts = (spikes[at : at + per_run] for at in range(0, n_samples, per_run))
+    return np.concatenate([run_once(path, part, progress) for part in parts])
 
 
 def run_once(path: str | Path, spikes: Any, progress: Path | None = None) -> Any:
@@ -474,9 +477,7 @@ def main() -> None:
     parser.add_argument("--spikes", required=True, type=Path, help="input spikes (.npz)")
     parser.add_argument("-o", "--output", required=True, type=Path, help="output spikes (.npz)")
     parser.add_argument("--samples", type=int, default=None, help="run the first N samples only")
-    parser.add_argument(
-        "--progress", type=Path, default=None, help="file to append numbers of samples done to"
-    )
+    parser.add_argument("--progress", type=Path, default=None, help="file for numbers of samples done")
     options = parser.parse_args()
     with np.load(options.spikes, allow_pickle=False) as file:
         spikes = file["spikes"][: options.samples]
@@ -487,8 +488,8 @@ def main() -> None:
         raise SystemExit(f"{options.spikes}: spikes {spikes.shape}; wanted 0 and 1, (samples, steps, {n_in})")
     output = run(options.network, spikes, options.progress)
     predictions = classify(output, network.readout_kind)
-    name = "spikes" if network.readout_kind == "spike_count" else "membrane"
-    arrays = {name: output, "predictions": predictions}
+    kind = "spikes" if network.readout_kind == "spike_count" else "membrane"
+    arrays = {kind: output, "predictions": predictions}
     if labels is not None:
         arrays["labels"] = labels
         sys.stdout.write(f"accuracy {np.mean(predictions == labels):.4f} on {len(labels)} samples\n")

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import pytest
 from lbi.exporters import lava, netx
@@ -224,6 +225,13 @@ def test_script_runs_without_this_package(tmp_path):
     with np.load(tmp_path / "out.npz") as out:
         assert np.array_equal(out["spikes"], oracle.simulate(fixed, spikes[:3]).output_spikes)
         assert np.array_equal(out["labels"], labels[:3])
+    with h5py.File(tmp_path / "network.h5", "a") as file:
+        file[f"populations/{fixed.populations[0].name}/bias_mant"][0] += 1
+    done = run_without("lbi", tmp_path, "run_lava.py", *options)
+    assert (done.returncode, done.stderr.split(": ")[1:]) == (
+        1,
+        ["damaged, or edited without deleting its attribute sha256\n"],
+    )
 
 
 @pytest.mark.parametrize("script", ["run_lava.py", "run_netx.py"])

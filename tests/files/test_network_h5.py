@@ -65,6 +65,34 @@ def test_missing_and_truncated_files(fixed, tmp_path):
             network_h5.load(tmp_path / "cut.h5")
 
 
+def test_a_flipped_bit_is_never_another_network(fixed, tmp_path, rng):
+    save(fixed, tmp_path / "network.h5")
+    whole, noticed = (tmp_path / "network.h5").read_bytes(), 0
+    for place in rng.integers(0, 8 * len(whole), 150):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << int(place % 8)
+        (tmp_path / "flipped.h5").write_bytes(flipped)
+        try:
+            assert same(network_h5.load(tmp_path / "flipped.h5"), fixed)
+        except InputError:
+            noticed += 1
+    assert noticed > 15  # the rest of a small file is mostly space that HDF5 keeps free
+
+
+def test_edited_values_need_their_sum_removed(fixed, tmp_path):
+    save(fixed, tmp_path / "network.h5")
+    with h5py.File(tmp_path / "network.h5", "a") as file:
+        file["populations/layer2/vth"][()] += 1
+    with pytest.raises(
+        InputError, match=r"network\.h5: other values than .*fix: .*delete the attribute sha256"
+    ):
+        network_h5.load(tmp_path / "network.h5")
+    with h5py.File(tmp_path / "network.h5", "a") as file:
+        del file.attrs["sha256"]
+    edited = network_h5.load(tmp_path / "network.h5")
+    assert np.array_equal(edited.populations[1].neuron.vth, fixed.populations[1].neuron.vth + 1)
+
+
 def test_another_format_or_version_is_refused(fixed, tmp_path):
     save(fixed, tmp_path / "network.h5")
     with h5py.File(tmp_path / "network.h5", "a") as file:

@@ -257,6 +257,20 @@ def test_a_bad_file_is_one_clear_problem(path, damage, code, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_flipped_bit_is_never_another_model(path, model):
+    whole = path.read_bytes()
+    values = model.layers.output.weight.detach().numpy().tobytes()
+    first = whole.index(values)
+    for place in (8 * first, 8 * first + 13, 8 * (first + len(values)) - 1):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(
+            InputError, match=r"file-changed.*model.pt: entry '.*/data/\d+' differs from its CRC-32"
+        ):
+            load_model(path)
+
+
 def test_all_bad_tensors_are_named_in_one_pass(path):
     def damage(content):
         state = content["state_dict"]

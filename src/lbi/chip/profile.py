@@ -83,6 +83,7 @@ MOST = 1 << 48
 COUNT = Annotated[int, Ge(1), Le(MOST), Takes("a whole number from 1 to 2^48")]
 COUNT_OR_NONE = Annotated[int, Ge(0), Le(MOST), Takes("a whole number from 0 to 2^48")]
 COST = Annotated[int | float, Ge(0), Takes("a finite number of at least 0")]
+MEASURED = Annotated[int | float, Gt(0), Takes("a finite number above 0")]
 RISING = Annotated[
     tuple[Annotated[float, Gt(0)], ...],
     MinLen(1),
@@ -119,19 +120,19 @@ class Measure:
     known: Rule | None = None
 
 
-Cores = Annotated[Quantity, Measure(("cores",))]
+Cores = Annotated[Quantity, Measure(("cores",), COUNT, KNOWN)]
 Bits = Annotated[Quantity, Measure(("bits",))]
 Axons = Annotated[Quantity, Measure(("axons",))]
-Tiles = Annotated[Quantity, Measure(("tiles",))]
+Tiles = Annotated[Quantity, Measure(("tiles",), COUNT, KNOWN)]
 LayoutBits = Annotated[Quantity, Measure(("bits",), COUNT, KNOWN)]
 LayoutExtraBits = Annotated[Quantity, Measure(("bits",), COUNT_OR_NONE, KNOWN)]
 LayoutWidths = Annotated[Quantity, Measure(("bits",), RISING, KNOWN)]
-Updates = Annotated[Quantity | None, Measure(("updates",), RISING)]
+Updates = Annotated[Quantity | None, Measure(("updates",), RISING, KNOWN)]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Capacities of a core, a chip and a system; a Quantity without a value is an unknown limit."""
+    """Capacities of a core, a chip and a system; a Quantity without a value is a limit that is not checked."""
 
     cores_per_chip: Cores
     chips_per_system: Annotated[Quantity, Measure(("chips",))]
@@ -139,7 +140,7 @@ class Limits:
     input_axons_per_core: Axons
     output_axons_per_core: Axons
     core_memory: Bits
-    state_per_neuron: Bits
+    state_per_neuron: LayoutBits
     axon_entry: Bits
 
 
@@ -205,7 +206,7 @@ class Scenario:
     label: str
     note: str
     costs: CostSet | None
-    energy_per_synop: Annotated[Quantity | None, Measure(("pJ",), RISING)]
+    energy_per_synop: Annotated[Quantity | None, Measure(("pJ",), RISING, KNOWN)]
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class StaticPower:
 
     name: str
     label: str
-    power: Annotated[Quantity, Measure(("mW/chip", "mW/core"), COST)]
+    power: Annotated[Quantity, Measure(("mW/chip", "mW/core"), COST, KNOWN)]
 
 
 @dataclass(frozen=True)
@@ -225,10 +226,10 @@ class CheckPoint:
     label: str
     costs: CostSet
     boundary: str
-    synops: Annotated[Quantity, Measure(("synops",), RISING)]
+    synops: Annotated[Quantity, Measure(("synops",), RISING, KNOWN)]
     updates_active: Updates
     updates_inactive: Updates
-    measured: Annotated[Quantity, Measure(("pJ",), COST)]
+    measured: Annotated[Quantity, Measure(("pJ",), MEASURED, KNOWN)]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lbi.chip.events import ENERGY, ESSENTIAL, TIME
 from lbi.chip.profile import (
     CONFIDENCES,
     COST,
+    KNOWN,
     CheckPoint,
     CostSet,
     HardwareProfile,
@@ -242,6 +243,8 @@ def _format(name: str, unit: str) -> Any:
     table = Table(keys, frozenset(keys) - {"note", "step"}, TABLE)
 
     def read(entry: Any, context: _Context) -> _Grid:
+        if isinstance(entry, dict) and entry.get("confidence") == UNPUBLISHED:
+            raise RecordError(Fault((), KNOWN.broken("", UNPUBLISHED)))
         values = table.read(entry, context)
         low, high, step = values.pop("min"), values.pop("max"), values.pop("step", 1)
         found, limit = f"min {low}, max {high}, step {step}", LAVA_FORMATS.get(name)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lbi.errors import InputError, LbiError, Problems, Rule
+from lbi.files.checksum import ATTRIBUTE, checksum
 from lbi.files.untrusted_hdf5 import numbers, open_tree, subgroup, text
 from lbi.files.versions import FIXED_NETWORK
 from lbi.network.convolution import Convolution
@@ -30,6 +31,11 @@ from lbi.system.paths import not_a_file
 
 MISSING = Rule("file-missing", fix="check the path")
 DAMAGED = Rule("file-damaged", "a network.h5 of lbi-export", "export the model again")
+CHANGED = Rule(
+    "file-changed",
+    "the values of its sha256",
+    "take an undamaged copy or export the model again; delete the attribute sha256 of a file that was edited on purpose",
+)
 FORMAT = Rule(
     "file-format",
     f"{FIXED_NETWORK[0]!r} version 1 to {FIXED_NETWORK[1]}",
@@ -80,6 +86,7 @@ def write(network: FixedNetwork, path: Path, formats: Mapping[str, str] | None =
         _write(network, file)
         for name, memory_format in (formats or {}).items():
             file["projections"][name].attrs["memory_format"] = memory_format
+        file.attrs[ATTRIBUTE] = checksum(file)
 
 
 def _text(provenance: Any) -> str:
@@ -182,7 +189,7 @@ def _read(file: Any, where: str) -> FixedNetwork:
     populations = _each(subgroup(file, "populations"), _read_population, f"{where}, populations", problems)
     projections = _each(subgroup(file, "projections"), _read_projection, f"{where}, projections", problems)
     problems.raise_as(InputError)
-    return FixedNetwork(
+    network = FixedNetwork(
         input_shape=tuple(int(size) for size in file.attrs["input_shape"]),
         populations=tuple(populations),
         projections=tuple(projections),
@@ -190,6 +197,9 @@ def _read(file: Any, where: str) -> FixedNetwork:
         chip=text(file.attrs["chip"]),
         provenance=_provenance(text(file.attrs["provenance"])),
     )
+    if ATTRIBUTE in file.attrs and text(file.attrs[ATTRIBUTE]) != checksum(file):
+        raise InputError(CHANGED.broken(where, "other values than those that were written"))
+    return network
 
 
 def _provenance(entry: str) -> dict[str, Any]:

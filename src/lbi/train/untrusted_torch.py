@@ -39,6 +39,11 @@ OWN_FORMATS = {
 VERSION = Rule("version", "version {version}", "update lbi-snn, or write the file with this version")
 MISSING = Rule("file-missing", "a {name} file", "check the path")
 TRUNCATED = Rule("file-broken", "a {name} file", "it may be truncated: copy or write it again")
+CHANGED = Rule(
+    "file-changed",
+    "the bytes that torch.save wrote",
+    "take an undamaged copy or save it again, without set_crc32_options(False)",
+)
 UNFOLDS = Rule("file-unfolds", "at most {most}", "save it without compression")
 TORCHSCRIPT = Rule(
     "model-torchscript", "a {name} file", "save the model's state instead of scripting or tracing it"
@@ -164,6 +169,7 @@ def _load(path: Path, name: str) -> Any:
         )
     try:
         _refuse_archive(path, name)
+        _check_sums(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about formats that are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -194,6 +200,16 @@ def _refuse_archive(path: Path, name: str) -> None:
     parts = {entry.filename.split("/", 1)[-1] for entry in entries}
     if "constants.pkl" in parts or any(part.startswith("code/") for part in parts):
         raise InputError(TORCHSCRIPT.broken(str(path), "is a TorchScript archive (compiled code)", name=name))
+
+
+def _check_sums(path: Path) -> None:
+    """Raise InputError for an archive whose bytes changed since it was written: torch does not compare the CRC-32."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise InputError(CHANGED.broken(str(path), f"entry {damaged!r} differs from its CRC-32"))
 
 
 _LAYOUTS = (torch.strided, torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
