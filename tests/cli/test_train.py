@@ -129,7 +129,7 @@ def test_two_processes_train_as_one(tmp_path):
     ]
     try:
         one = call(command.main, *arguments, "-o", tmp_path / "one.pt")
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -298,7 +298,7 @@ def interrupted_training(
     line = [sys.executable, "-m", "lbi.cli.train", *options, "--metrics", "m.csv", "-o", "my model.pt"]
     metrics = folder / "m.csv"
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, cwd=folder) as run:
-        until = time.monotonic() + 100
+        until = time.monotonic() + 600
         while time.monotonic() < until and not (
             metrics.exists() and len(metrics.read_text().splitlines()) > n_rows
         ):
