@@ -206,9 +206,9 @@ def test_paths_lead_into_nested_models(leaky):
     assert refused(model) == [("no-reset", "module 'body.1'")]
 
 
-def test_spikingjelly_reset_to_another_value():
+def test_spikingjelly_integrators_rest_at_0():
     neuron = peers.package("spikingjelly.activation_based.neuron")
-    model = nn.Sequential(peers.linear(N_IN, 8, 1.0), neuron.LIFNode(v_reset=-0.5))
+    model = nn.Sequential(peers.linear(N_IN, 8, 1.0), neuron.LIFNode(v_threshold=float("inf"), v_reset=-0.5))
     assert refused(model) == [("rest-value", "module '1'")]
 
 

@@ -17,7 +17,11 @@ from lbi.errors import InputError, Problems, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
 
-REST = Rule("rest-value", "0", "train with voltages measured from rest")
+REST = Rule(
+    "rest-value",
+    "0, or where the neuron spikes the voltage that it starts at, decays to and is reset to",
+    "train with voltages measured from rest",
+)
 
 
 @dataclass(frozen=True)

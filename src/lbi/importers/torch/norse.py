@@ -4,6 +4,7 @@
     LIFBoxCell    v ← v + dt/τ_mem (v_leak − v + input)
     LI, LIBoxCell the same without a threshold
 
+A spike sets v to ``v_reset``, and v starts at ``v_leak``: where they are equal, the voltage is measured from there.
 The caller passes the state; ``Cell`` classes take one step, the others all steps, time first.
 """
 
@@ -30,7 +31,7 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
         _input(module, signal, layer).scaled(beta),
         current_decay=float(module.dt) * array(module.p.tau_syn_inv),
         voltage_decay=beta,
-        threshold=array(getattr(module.p, "v_th", np.inf)),
+        threshold=_threshold(module),
     )
 
 
@@ -42,7 +43,7 @@ def read_box(module: Any, signal: Signal, layer: Layer) -> None:
         signal: its input.
         layer: receives the population.
     """
-    beta, threshold = _voltage_decay(module, layer), array(getattr(module.p, "v_th", np.inf))
+    beta, threshold = _voltage_decay(module, layer), _threshold(module)
     layer.neurons(
         signal.scaled(beta),
         current_decay=1.0,
@@ -66,8 +67,17 @@ def split(_module: Any, result: Any) -> Outputs:
 
 
 def _voltage_decay(module: Any, layer: Layer) -> Any:
-    check_rest(layer, v_leak=module.p.v_leak, v_reset=getattr(module.p, "v_reset", 0.0))
+    rests = {"v_leak": array(module.p.v_leak)}
+    if hasattr(module.p, "v_reset") and not _subtracts(module):
+        rests["v_reset"] = array(module.p.v_reset)
+    if len(rests) == 1 or np.any(rests["v_leak"] != rests["v_reset"]):
+        check_rest(layer, **rests)
     return float(module.dt) * array(module.p.tau_mem_inv)
+
+
+def _threshold(module: Any) -> Any:
+    """The threshold above the voltage at rest."""
+    return array(getattr(module.p, "v_th", np.inf)) - array(module.p.v_leak)
 
 
 def _subtracts(module: Any) -> bool:

@@ -2,7 +2,8 @@
 
     v ← v + (input − v)/τ   (decay_input=False: v ← v − v/τ + input);  spike where v ≥ v_threshold
 
-A spike sets v to 0, or with ``v_reset=None`` takes the threshold from it.
+A spike sets v to ``v_reset``, at which it also starts and to which it decays; the voltage is measured from there. With
+``v_reset=None`` v decays to 0 and a spike takes the threshold from it.
 The state is in the module; ``step_mode`` determines whether a call is one step or all steps, time first.
 """
 
@@ -26,7 +27,9 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
         layer: receives the population.
     """
     subtracts = module.v_reset is None
-    check_rest(layer, v_reset=0.0 if subtracts else module.v_reset)
+    rest = 0.0 if subtracts else float(module.v_reset)
+    if _integrates(module):  # what is read is the voltage itself
+        check_rest(layer, v_reset=rest)
     decay = 0.0
     if hasattr(module, "w"):  # ParametricLIFNode
         decay = float(torch.sigmoid(module.w))
@@ -38,7 +41,7 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
         signal,
         current_decay=1.0,
         voltage_decay=decay,
-        threshold=just_below(module.v_threshold),
+        threshold=just_below(module.v_threshold) - rest,
         subtracted=(1.0 - decay) * float(module.v_threshold)
         if subtracts and not _integrates(module)
         else None,
