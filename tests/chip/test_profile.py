@@ -69,7 +69,12 @@ def test_loihi_2_has_no_energy_of_its_own_but_labelled_scenarios():
     assert profile.limits.input_axons_per_core.limit is None
     assert all("not a Loihi 2 figure" in scenario.label for scenario in profile.scenarios)
     borrowed = next(s.costs for s in profile.scenarios if s.costs is not None)
-    assert borrowed == load_profile("loihi1").costs[0]
+    lent = load_profile("loihi1").costs[0]
+    assert {event: price.value for event, price in borrowed.energy.items()} == {
+        event: price.value for event, price in lent.energy.items()
+    }
+    assert borrowed.energy["synop_dense"].source == "loihi1:D18 Table 2"
+    assert profile.sources["loihi1:D18"] == load_profile("loihi1").sources["D18"]
 
 
 @pytest.mark.parametrize(

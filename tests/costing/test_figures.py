@@ -7,7 +7,8 @@ from support.handmade_networks import two_layer_network
 
 from lbi.costing.estimation import estimate
 from lbi.costing.recorded_budget import RecordedUse
-from lbi.costing.report.figures import count, duration, energy, source_note, times
+from lbi.costing.report.figures import count, duration, energy, times
+from lbi.costing.report.sources import source_note
 
 
 @pytest.mark.parametrize(

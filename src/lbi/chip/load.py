@@ -6,16 +6,16 @@ One TOML file per chip lies in ``hardware/``; docs/hardware.md specifies it and 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from lbi.chip.profile import CostSet, HardwareProfile
+from lbi.chip.profile import HardwareProfile
 from lbi.chip.schema import read_profile
 from lbi.errors import Rule, UsageError
 from lbi.system import toml
 
 UNREADABLE = Rule("chip-unreadable", "a TOML file", "check the path")
+NOT_LENT = Rule("unknown-costs", "a cost set of {names}", "copy the cost set into the file")
 UNKNOWN = Rule("unknown-chip", "{names}, or a path ending in .toml", "{fix}")
 
 
@@ -65,9 +65,12 @@ def parse_profile(text: str, where: str) -> HardwareProfile:
     Raises:
         InputError: naming every unknown key, missing unit and impossible value.
     """
-    return read_profile(text, where, _cost_sets_of)
+    return read_profile(text, where, _lender)
 
 
-def _cost_sets_of(chip: str) -> Mapping[str, CostSet]:
-    """Name → cost set of another chip, for profiles that borrow one."""
-    return {costs.name: costs for costs in load_profile(chip).costs}
+def _lender(chip: str) -> HardwareProfile:
+    """A built-in chip, for profiles that borrow one of its cost sets."""
+    names = profile_names()
+    if chip not in names:
+        raise UsageError(NOT_LENT.broken("", f"a cost set of {chip!r}", names=", ".join(names)))
+    return load_profile(chip)

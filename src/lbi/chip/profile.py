@@ -6,7 +6,7 @@ Records only: ``lbi.chip.load`` reads them from the TOML files in ``hardware/``,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Len, MinLen, Predicate
@@ -69,7 +69,9 @@ class Quantity:
         if value is None:
             return "not published"
         if isinstance(value, tuple):
-            return f"{', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in value)} {self.unit}"
+            if isinstance(value[0], str):
+                return ", ".join(map(str, value))
+            return f"{', '.join(f'{v:g}' for v in value)} {self.unit}"
         return f"{value:,.10g} {self.unit}"
 
 
@@ -188,7 +190,7 @@ class CostSet:
 
     Attributes:
         energy: event name → Quantity in pJ; empty if not published.
-        time: event name → Quantity in ns. ``lbi.chip.events`` names the events.
+        time: event name → Quantity in ns; empty in a set of another chip. ``lbi.chip.events`` names the events.
     """
 
     name: str
@@ -236,6 +238,8 @@ class CheckPoint:
 class HardwareProfile:
     """One chip as described in its file (docs/hardware.md); every number is a ``Quantity``.
 
+    The sources of costs that a scenario or check point takes from another chip carry that chip's name: ``loihi1:D18``.
+
     Attributes:
         name: value of ``--chip``.
         title: name for people.
@@ -263,8 +267,8 @@ class HardwareProfile:
     scenarios: tuple[Scenario, ...]
     static: tuple[StaticPower, ...]
     checkpoints: tuple[CheckPoint, ...]
-    origin: Mapping[str, Quantity]
-    """All quantities of the file by dotted name, including number formats, for reports."""
+    format_origin: Mapping[str, Quantity]
+    """Number format → its ends with their source, for reports."""
 
     @property
     def layout(self) -> MemoryLayout:
@@ -288,6 +292,38 @@ class HardwareProfile:
         names = self.models.value if isinstance(self.models.value, tuple) else ()
         return "*" in names or model in names
 
+    def cost_sets(self) -> Iterator[tuple[str, CostSet]]:
+        """Place in the file → cost set: the chip's own, and others under the first scenario or check point that uses each."""
+        yield from ((f"costs.{costs.name}", costs) for costs in self.costs)
+        listed = list(self.costs)
+        users = (("scenarios", self.scenarios), ("checkpoints", self.checkpoints))
+        for section, user in ((section, user) for section, entries in users for user in entries):
+            if user.costs is not None and user.costs not in listed:
+                listed.append(user.costs)
+                yield f"{section}.{user.name}", user.costs
+
     def quantities(self) -> Iterator[tuple[str, Quantity]]:
-        """All numbers with their dotted names, in the file's order."""
-        yield from self.origin.items()
+        """All numbers that a figure can depend on, with their dotted names; those of other chips' cost sets, too."""
+        yield from _quantities("limits", self.limits)
+        yield "neurons.models", self.models
+        yield from _quantities("mesh", self.mesh)
+        yield from ((f"formats.{name}", ends) for name, ends in self.format_origin.items())
+        for layout in self.memory:
+            yield from _quantities(f"memory.{layout.name}", layout)
+        for place, costs in self.cost_sets():
+            for kind, prices in (("energy", costs.energy), ("time", costs.time)):
+                yield from ((f"{place}.{kind}.{event}", price) for event, price in prices.items())
+        for power in self.static:
+            yield from _quantities(f"static.{power.name}", power)
+        for scenario in self.scenarios:
+            yield from _quantities(f"scenarios.{scenario.name}", scenario)
+        for point in self.checkpoints:
+            yield from _quantities(f"checkpoints.{point.name}", point)
+
+
+def _quantities(place: str, record: Any) -> Iterator[tuple[str, Quantity]]:
+    """The quantities among a record's fields."""
+    for entry in fields(record):
+        value = getattr(record, entry.name)
+        if isinstance(value, Quantity):
+            yield f"{place}.{entry.name}", value

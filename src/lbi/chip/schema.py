@@ -6,7 +6,7 @@ quantity needs besides its value (unit, source, confidence), and the references 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
@@ -58,8 +58,13 @@ OPTIONAL_FORMATS = tuple(
 )
 """Number formats that a file may leave out; they are Lava's then."""
 
-CostSetsOf = Callable[[str], Mapping[str, CostSet]]
-"""Built-in chip → its cost sets by name."""
+LAVA = "lbi:LAVA"
+"""Source of the number formats that a file leaves out."""
+
+LAVA_RELEASE = "lava-nc 0.10.0"
+
+ProfileOf = Callable[[str], HardwareProfile]
+"""Built-in chip → its profile."""
 
 NO_KEY = Rule("missing-key", "{allowed}", "copy it from the file of the nearest chip (docs/howto/chip.md)")
 _NOT_TEXT = Rule("not-text", "{allowed}")
@@ -76,6 +81,10 @@ UNKNOWN_SOURCE = Rule(
     "unknown-source", "begins with one of {names}", 'declare it under [sources]: {key} = "full reference"'
 )
 UNKNOWN_COSTS = Rule("unknown-costs", "{names}")
+NO_ENERGY = Rule(
+    "no-energy", "a cost set with energies: {names}", "leave it out: nothing is known of its energy"
+)
+SOURCE_KEY = Rule("source-key", "a key without white space, ':' and ';', which sources are separated by")
 ONE_PRICE = Rule("scenario", "either costs or energy_per_synop")
 
 LAVAS = Rule("impossible-value", "part of {limit}: Lava and network.h5 hold no others")
@@ -96,13 +105,13 @@ CONFIDENCE = Rules(missing=_CONFIDENCE, kind=_CONFIDENCE, value=_CONFIDENCE, at_
 Text = Annotated[str, MinLen(1), Takes("a text that is not empty"), TEXT]
 
 
-def read_profile(text: str, where: str, cost_sets_of: CostSetsOf) -> HardwareProfile:
+def read_profile(text: str, where: str, profile_of: ProfileOf) -> HardwareProfile:
     """The profile in a TOML text.
 
     Args:
         text: the file's text.
         where: its name in error messages.
-        cost_sets_of: looks up another chip's cost sets, for ``costs = "chip:name"``.
+        profile_of: looks up another chip, for ``costs = "chip:name"``.
 
     Returns:
         The chip's profile.
@@ -111,13 +120,16 @@ def read_profile(text: str, where: str, cost_sets_of: CostSetsOf) -> HardwarePro
         InputError: naming everything that is wrong.
     """
     table = toml.parse(text, where)
-    context = _Context(table, cost_sets_of)
+    context = _Context(table, profile_of)
     problems = Problems()
     try:
         values = _file().read(table, context)
     except RecordError as error:
         Place(where, TABLE, separator=".").note(error, problems)
     problems.raise_as(InputError)
+    for key in values["sources"]:
+        holds = not any(letter in ":;" or letter.isspace() for letter in key)
+        SOURCE_KEY.check(problems, holds, f"{where}, sources", repr(key))
     profile = _profile(values, context)
     n_cores, mesh = profile.limits.cores_per_chip, profile.mesh
     n_places = int(mesh.columns.number * mesh.rows.number * mesh.cores_per_tile.number)
@@ -131,10 +143,10 @@ def read_profile(text: str, where: str, cost_sets_of: CostSetsOf) -> HardwarePro
 class _Context:
     """What parts of a file refer to: its sources, its cost sets, those of other chips."""
 
-    def __init__(self, table: Mapping[str, Any], cost_sets_of: CostSetsOf) -> None:
+    def __init__(self, table: Mapping[str, Any], profile_of: ProfileOf) -> None:
         self.sources = _keys(table.get("sources"))
-        self.own_costs = _keys(table.get("costs"))
-        self.cost_sets_of = cost_sets_of
+        self.own_costs = {name: _has_energy(entry) for name, entry in _named(table.get("costs")).items()}
+        self.profile_of = profile_of
 
     def check_source(self, source: Any) -> str:
         """A quantity's source: keys of [sources], each with a place."""
@@ -154,15 +166,42 @@ class _Context:
     def check_costs(self, reference: Any) -> str:
         """A reference to a cost set: a name of this file, or ``chip:name`` for a built-in chip's."""
         chip, _, name = str(reference).rpartition(":")
-        known = self.cost_sets_of(chip) if chip else self.own_costs
-        if name not in known:
-            names = ", ".join(known) or "a chip's cost set"
-            raise RecordError(Fault((), UNKNOWN_COSTS.broken("", repr(reference), names=names)))
+        lent = {costs.name: bool(costs.energy) for costs in self.profile_of(chip).costs} if chip else None
+        known = self.own_costs if lent is None else lent
+        if not known.get(name):
+            rule = NO_ENERGY if name in known else UNKNOWN_COSTS
+            names = ", ".join(name for name, has_energy in known.items() if has_energy) or "a chip's cost set"
+            raise RecordError(Fault((), rule.broken("", repr(reference), names=names)))
         return str(reference)
+
+    def lent(self, chip: str, name: str) -> tuple[CostSet, dict[str, str]]:
+        """The energies of another chip's cost set, with the references that its prices cite.
+
+        Both chips may use one key for two publications, so the other's keys carry its name.
+        """
+        lender = self.profile_of(chip)
+        costs = next(costs for costs in lender.costs if costs.name == name)
+        cited = {part.split()[0] for price in costs.energy.values() for part in price.source.split(";")}
+        energy = {
+            event: replace(
+                price, source="; ".join(f"{chip}:{part.strip()}" for part in price.source.split(";"))
+            )
+            for event, price in costs.energy.items()
+        }
+        sources = {f"{chip}:{key}": text for key, text in lender.sources.items() if key in cited}
+        return replace(costs, energy=energy, time={}), sources
+
+
+def _named(table: Any) -> dict[str, Any]:
+    return table if isinstance(table, dict) else {}
 
 
 def _keys(table: Any) -> tuple[str, ...]:
-    return tuple(table) if isinstance(table, dict) else ()
+    return tuple(_named(table))
+
+
+def _has_energy(costs: Any) -> bool:
+    return bool(_named(costs).get("energy"))
 
 
 def _read_source(value: Any, context: _Context) -> str:
@@ -229,6 +268,10 @@ class _Grid(Quantity):
         return IntFormat(int(low), int(high), self.step)
 
 
+def _unit(unit: str, step: int) -> str:
+    return f"{unit} in steps of {step}" if step > 1 else unit
+
+
 def _format(name: str, unit: str) -> Any:
     """The annotation of a number format, ``{ min, max, step, unit, source, confidence, note }``.
 
@@ -253,7 +296,7 @@ def _format(name: str, unit: str) -> Any:
             raise RecordError(Fault((), _VALUE.broken("", found, allowed=allowed)))
         if limit is not None and not IntFormat(low, high, step).within(limit):
             raise RecordError(Fault((), LAVAS.broken("", found, limit=limit)))
-        values["unit"] += f" in steps of {step}" if step > 1 else ""
+        values["unit"] = _unit(unit, step)
         return _Grid((float(low), float(high)), **values, step=step)
 
     return Annotated[Any, Reader(read), Takes("{ min, max, unit, source, confidence }")]
@@ -358,11 +401,15 @@ def _profile(values: dict[str, Any], context: _Context) -> HardwareProfile:
         CostSet(name, entry["label"], entry["basis"], entry.get("energy", {}), entry["time"])
         for name, entry in values["costs"].items()
     ]
-    own = {entry.name: entry for entry in costs}
+    own, sources = {entry.name: entry for entry in costs}, dict(values["sources"])
 
     def cost_set(reference: str) -> CostSet:
         chip, _, name = reference.rpartition(":")
-        return (context.cost_sets_of(chip) if chip else own)[name]
+        if not chip:
+            return own[name]
+        lent, cited = context.lent(chip, name)
+        sources.update(cited)
+        return lent
 
     absent = {"costs": None, "energy_per_synop": None}
     scenarios = [
@@ -374,21 +421,25 @@ def _profile(values: dict[str, Any], context: _Context) -> HardwareProfile:
         CheckPoint(**({"name": name} | optional | entry | {"costs": cost_set(entry["costs"])}))
         for name, entry in values.get("checkpoints", {}).items()
     ]
-    formats = {name: entry.as_format for name, entry in values["formats"].items()}
+    grids = values["formats"] | {
+        name: _lavas(name) for name in OPTIONAL_FORMATS if name not in values["formats"]
+    }
+    if len(grids) > len(values["formats"]):
+        sources[LAVA] = LAVA_RELEASE
     return HardwareProfile(
         name=values["name"],
         title=values["title"],
-        sources=values["sources"],
+        sources=sources,
         limits=Limits(**values["limits"]),
         models=values["neurons"]["models"],
         mesh=Mesh(**values["mesh"]),
-        formats=NumberFormats(**formats),
+        formats=NumberFormats(**{name: grid.as_format for name, grid in grids.items()}),
         memory=tuple(MemoryLayout(name=name, **entry) for name, entry in values["memory"].items()),
         costs=tuple(costs),
         scenarios=tuple(scenarios),
         static=tuple(StaticPower(name=name, **entry) for name, entry in values.get("static", {}).items()),
         checkpoints=tuple(checkpoints),
-        origin=dict(_quantities(values)),
+        format_origin=grids,
     )
 
 
@@ -396,11 +447,9 @@ def _maybe(function: Callable[[str], Any], value: str | None) -> Any:
     return None if value is None else function(value)
 
 
-def _quantities(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Quantity]]:
-    """Dotted name → quantity, in the order of the schema."""
-    for key, value in values.items():
-        name = f"{path}{key}"
-        if isinstance(value, Quantity):
-            yield name, value
-        elif isinstance(value, Mapping):
-            yield from _quantities(value, f"{name}.")
+def _lavas(name: str) -> _Grid:
+    """A grid of weights that a file leaves out."""
+    grid = LAVA_FORMATS[name]
+    ends, unit = (float(grid.minimum), float(grid.maximum)), _unit(FORMAT_UNITS[name], grid.step)
+    source, note = f"{LAVA} utils/weightutils.py", "not in the chip's file"
+    return _Grid(ends, unit, source, "third-party", note, step=grid.step)

@@ -13,11 +13,11 @@ from lbi.costing.report.figures import (
     headline,
     next_savings,
     projection_lines,
-    source_note,
     static_note,
     what_bounds,
     where_it_goes,
 )
+from lbi.costing.report.sources import profiles, source_lines, source_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +47,7 @@ def show(
     names: list[str],
     uses: Sequence[tuple[RecordedUse, ...]] = (),
 ) -> None:
-    """Print one block per export, then the comparison if there are several.
+    """Print one block per export, then the comparison if there are several, then each chip's numbers with their sources.
 
     Args:
         out: the terminal.
@@ -64,6 +64,11 @@ def show(
             out.print(f"budget  {use}", markup=False, style="bold")
     if len(estimates) > 1:
         _comparison(out, estimates, names)
+    for profile in profiles(estimates):
+        out.print()
+        out.print(f"Numbers of {profile.title}, and their sources", markup=False, style="bold")
+        for line in source_lines(profile):
+            out.print(line, markup=False, style="dim")
 
 
 def _one(out: Console, estimate: Estimate, name: str) -> None:

@@ -379,9 +379,9 @@ class EstimateRecord(TypedDict):
     checkpoints: list[CheckPoint]
     """Published measurements of the chip beside its constants"""
     constants: list[Constant]
-    """Every number of the chip's description that was used"""
+    """Every number of the chip's description, and of the costs that it takes from another chip"""
     sources: dict[str, str]
-    """Key → publication"""
+    """Key → publication; keys of another chip carry its name (loihi1:D18)"""
     notes: list[str]
     """What to know when reading the figures"""
     exports: NotRequired[list[EstimateRecord]]

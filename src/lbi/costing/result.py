@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lbi.chip.memory import SHARED, ProjectionBits, filled, projection_bits, sizes
 from lbi.chip.placement import Placement
-from lbi.chip.profile import HardwareProfile, Quantity
+from lbi.chip.profile import HardwareProfile
 from lbi.costing.checkpoints import check_points
 from lbi.costing.cores import CoreLoad, TimeBound
 from lbi.costing.ranges import Range, hull
@@ -470,7 +470,7 @@ class Estimate:
 
 
 def constants(profile: HardwareProfile) -> list[dict[str, Any]]:
-    """Every number of the profile, and of the scenarios' cost sets, with unit, source and confidence.
+    """Every number of the profile, and of the cost sets that it takes from other chips, with unit, source and confidence.
 
     Args:
         profile: the chip.
@@ -478,11 +478,6 @@ def constants(profile: HardwareProfile) -> list[dict[str, Any]]:
     Returns:
         One record per number.
     """
-    numbers: dict[str, Quantity] = dict(profile.quantities())
-    for scenario in profile.scenarios:
-        if scenario.costs is not None:
-            energy = scenario.costs.energy
-            numbers |= {f"scenarios.{scenario.name}.energy.{event}": value for event, value in energy.items()}
     return [
         {
             "name": name,
@@ -492,5 +487,5 @@ def constants(profile: HardwareProfile) -> list[dict[str, Any]]:
             "confidence": q.confidence,
             "note": q.note,
         }
-        for name, q in numbers.items()
+        for name, q in profile.quantities()
     ]

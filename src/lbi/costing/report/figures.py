@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from lbi.chip.partition import Chunk
-from lbi.chip.profile import CostSet, Quantity
 from lbi.costing.costs import price_lists
 from lbi.costing.ranges import Range, hull, ratio
 from lbi.costing.recorded_budget import recorded_budget
@@ -367,35 +366,6 @@ def static_note(estimate: Estimate) -> str:
     """
     entries = [f"{entry.power} ({entry.label})" for entry in estimate.profile.static]
     return f"Static power, not included above: {'; '.join(entries)}" if entries else ""
-
-
-def source_note(estimate: Estimate) -> str:
-    """Where the prices of the table come from, and how sure they are.
-
-    Args:
-        estimate: the estimate.
-
-    Returns:
-        A sentence; ``--json`` and ``--html`` list every constant.
-    """
-    profile = estimate.profile
-
-    def sure(prices: Iterable[Quantity]) -> str:
-        return ", ".join(dict.fromkeys(q.confidence for q in prices if q.value is not None))
-
-    def sets(of: Callable[[CostSet], Mapping[str, Quantity]]) -> str:
-        found = ((costs.label, sure(of(costs).values())) for costs in profile.costs if of(costs))
-        return "; ".join(f"{label} ({confidence})" for label, confidence in found)
-
-    static = "; ".join(f"{entry.power.source} ({entry.power.confidence})" for entry in profile.static)
-    per_synop = [s.energy_per_synop for s in profile.scenarios if s.energy_per_synop is not None]
-    parts = {
-        "energy": sets(lambda costs: costs.energy),
-        "time": sets(lambda costs: costs.time),
-        "static energy": static,
-        "energy per synaptic operation": "; ".join(f"{q.source} ({q.confidence})" for q in per_synop),
-    }
-    return "Sources: " + " · ".join(f"{what}: {text}" for what, text in parts.items() if text)
 
 
 def comparison(estimates: list[Estimate]) -> list[tuple[str, ...]]:

@@ -25,6 +25,7 @@ from lbi.costing.report.figures import (
     where_it_goes,
 )
 from lbi.costing.report.method import measured_how
+from lbi.costing.report.sources import profiles
 from lbi.costing.report.terms import TERMS, explanation
 from lbi.costing.result import Estimate, constants
 from lbi.errors import require
@@ -209,16 +210,15 @@ def _use(estimate: Estimate) -> list[tuple[str, str, str, str]]:
 
 def _chips(estimates: list[Estimate]) -> list[dict[str, Any]]:
     """Each chip once, with every constant and the references its sources cite."""
-    profiles = {estimate.profile.name: estimate.profile for estimate in estimates}
     chips = []
-    for profile in profiles.values():
+    for profile in profiles(estimates):
         rows = [row | {"text": _value(row)} for row in constants(profile)]
         chips.append(
             {
                 "title": profile.title,
                 "constants": rows,
                 "sources": dict(profile.sources),
-                "costs": [{"label": c.label, "basis": c.basis} for c in profile.costs],
+                "costs": [{"label": c.label, "basis": c.basis} for _, c in profile.cost_sets()],
                 "checkpoints": [
                     c.to_dict() | {"ours": span(c.ours, energy), "measured": energy(c.point.measured.number)}
                     for c in check_points(profile)
