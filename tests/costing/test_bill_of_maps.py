@@ -120,7 +120,7 @@ def test_dense_is_all_weights_of_the_kernel():
 def test_shared_and_unrolled_memory_stand_side_by_side():
     """1 × 8 × 8, padding 1, 3 × 3: 9 distinct rows, eight of 128 bits and one of 192; unrolled 28 · 128 + 36 · 192.
 
-    With the middle weight alone: one distinct row of 14 + 10 → 64 bits for each of the 3 · 3 tap sets; unrolled 64 rows.
+    With the middle weight alone, every input is under it: one distinct row of 14 + 10 → 64 bits; unrolled 64 rows.
     """
     fixed, spikes = maps(ONES, (1, 8, 8), [[(0, 4, 4)]], padding=(1, 1))
     full = estimate(fixed, spikes=spikes)
@@ -140,7 +140,7 @@ def test_shared_and_unrolled_memory_stand_side_by_side():
     kernel[0, 0, 1, 1] = 2
     thin, _ = maps(kernel, (1, 8, 8), [[]], padding=(1, 1))
     sparse = estimate(thin, spikes=spikes).to_dict()
-    assert sparse["sparse"]["synaptic_memory_bits"] == 9 * 64
+    assert sparse["sparse"]["synaptic_memory_bits"] == 64
     assert sparse["sparse"]["unrolled_memory_bits"] == 64 * 64
     assert sparse["dense"]["synaptic_memory_bits"] == 1216
     json.dumps(sparse)

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.random_kernels import convolution
 
+from lbi.network.convolution import Convolution
+from lbi.network.kernels import ConvolutionWeights
 from lbi.network.parts import Box, Run
 
 
@@ -68,34 +70,29 @@ def test_synapses_per_source_equal_the_unrolled_matrix(seed):
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_distinct_rows_are_the_rows_of_a_channel_by_their_taps(seed):
-    """Walks over every source and output in Python: a source's key is its channel and the taps over it."""
+def test_distinct_rows_are_those_that_differ_in_what_is_stored(seed):
+    """On the unrolled matrix, with a weight of its own for every tap: a row is its weights and the distances between them."""
     rng = np.random.default_rng(seed)
     weights = convolution(rng, (int(rng.integers(1, 3)), *(int(n) for n in rng.integers(3, 8, 2))))
+    weights, _ = weights.with_data(np.arange(1, weights.n_parameters + 1))
     part = random_part(rng, weights.output_shape)
     box = part if isinstance(part, Box) else (part.boxes(weights.output_shape) or (None,))[0]
     if box is None:
         return
-    conv, kernel = weights.convolution, weights.kernel
-    n_in, height, width = weights.input_shape
-    per_out = kernel.shape[0] // conv.groups
-    rows: dict[tuple, int] = {}
-    for c in range(n_in):
-        for y in range(height):
-            for x in range(width):
-                down, across = [], []
-                for i in range(kernel.shape[2]):
-                    out, rest = divmod(y + conv.padding[0] - i * conv.dilation[0], conv.stride[0])
-                    down += [i] * (rest == 0 and box.rows[0] <= out < box.rows[1])
-                for j in range(kernel.shape[3]):
-                    out, rest = divmod(x + conv.padding[1] - j * conv.dilation[1], conv.stride[1])
-                    across += [j] * (rest == 0 and box.columns[0] <= out < box.columns[1])
-                group, within = divmod(c, kernel.shape[1])
-                outs = [k for k in range(*box.channels) if k // per_out == group]
-                n = sum(int(kernel[k, within, i, j] != 0) for k in outs for i in down for j in across)
-                if n:
-                    rows[c, tuple(down), tuple(across)] = n
-    assert sorted(weights.window(box).distinct_rows().tolist()) == sorted(rows.values())
+    rows = set()
+    for column in weights.to_csr().to_dense()[box.neurons].T.tolist():
+        stored = [(target, weight) for target, weight in enumerate(column) if weight]
+        if stored:
+            rows.add(tuple((target - stored[0][0], weight) for target, weight in stored))
+    assert sorted(weights.window(box).distinct_rows().tolist()) == sorted(map(len, rows))
+
+
+def test_large_kernels_have_more_taps_than_a_number_has_bits():
+    """9 × 9 = 81 taps with weights at (0, 0) and (8, 8), 17 × 17 → 9 × 9: inputs under one of them, and (8, 8) under both."""
+    kernel = np.zeros((1, 1, 9, 9), dtype=np.int16)
+    kernel[0, 0, 0, 0], kernel[0, 0, 8, 8] = 2, 4
+    weights = ConvolutionWeights(Convolution(kernel, (1, 1), (0, 0)), (1, 17, 17))
+    assert sorted(weights.window(Box((1, 9, 9), (0, 1), (0, 9), (0, 9))).distinct_rows()) == [1, 1, 2]
 
 
 def test_an_empty_run_reaches_nothing():
@@ -107,9 +104,6 @@ def test_an_empty_run_reaches_nothing():
 @pytest.mark.parametrize("size", [(3, 3), (1, 2)])
 def test_rows_that_are_translations_have_equal_weights_at_equal_distances(size):
     """What sharing relies on: sources under the same taps differ by a translation only, on the unrolled matrix."""
-    from lbi.network.convolution import Convolution
-    from lbi.network.kernels import ConvolutionWeights
-
     rng = np.random.default_rng(1)
     kernel = rng.integers(1, 100, (2, 1, *size))
     weights = ConvolutionWeights(Convolution(kernel, (1, 1), (1, 1)), (1, 6, 6))

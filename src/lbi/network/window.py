@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from lbi.network.convolution import Convolution
 from lbi.network.parts import Box, Span
 
+EXACT_BITS = 52
+"""Bits of a number that products of floats keep."""
+
 
 class Window:
     """The inputs under the kernel of the outputs in a box.
@@ -56,12 +59,26 @@ class Window:
     def distinct_rows(self) -> NDArray[np.int64]:
         """The synapses of each row that is not a translation of another.
 
-        Sources of one channel under the same taps have the same weights onto outputs at the same distances: their rows
-        of synapses are equal but for the place of the first output.
+        Sources of one channel under the same taps with weights have the same weights onto outputs at the same distances:
+        their rows of synapses are equal but for the place of the first output. Taps without a weight are not stored.
         """
         down, across = (np.unique(reached, axis=0) for _, reached in self._axes)
-        counts = synapses_under(self._taps, down, across).reshape(-1)
-        return counts[counts > 0]
+        counts = synapses_under(self._taps, down, across)
+        taps = self._taps.reshape(len(self._taps), -1) > 0
+        channel = np.broadcast_to(np.arange(len(taps))[:, None, None], counts.shape)
+        keys = [channel.reshape(-1)]
+        for start in range(
+            0, taps.shape[1], EXACT_BITS
+        ):  # sets of taps as numbers, a bit for each tap with a weight
+            bits = np.zeros(taps.shape, dtype=np.int64)
+            some = slice(start, start + EXACT_BITS)
+            bits[:, some] = taps[:, some] << np.arange(taps[:, some].shape[1])
+            keys.append(synapses_under(bits.reshape(self._taps.shape), down, across).reshape(-1))
+        order = np.lexsort(keys)
+        first = np.ones(order.size, dtype=bool)
+        first[1:] = np.any([np.diff(key[order]) != 0 for key in keys], axis=0)
+        distinct = counts.reshape(-1)[order[first]]
+        return distinct[distinct > 0]
 
 
 def reach(
@@ -114,7 +131,7 @@ def synapses_under(
     """Synapses of inputs by the taps that they lie under.
 
     Args:
-        taps: (n_in, height, width) weights, as ``taps_onto``.
+        taps: (n_in, height, width) weights, as ``taps_onto``, or other numbers of which all sums are below 2^53.
         down: (n_down, height) True for the taps along the height.
         across: (n_across, width) True for the taps along the width.
 
@@ -122,4 +139,4 @@ def synapses_under(
         (n_in, n_down, n_across) numbers of synapses.
     """
     inner = taps.astype(np.float64) @ across.T.astype(np.float64)
-    return np.matmul(down.astype(np.float64), inner).astype(np.int64)  # exact: far below 2^53
+    return np.matmul(down.astype(np.float64), inner).astype(np.int64)  # exact: below 2^53
