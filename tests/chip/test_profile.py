@@ -262,3 +262,35 @@ def test_counts_that_64_bits_cannot_add_up_are_refused(number):
     text = re.sub(r"(state_per_neuron = \{ value = )\d+", rf"\g<1>{number}", LOIHI1)
     assert text != LOIHI1
     assert [where for where in problems(text) if "state_per_neuron" in where]
+
+
+BITS_8, BITS_4 = "value = [1, 2, 3, 4, 5, 6, 8]", "value = [1, 2, 4]"
+
+
+def test_a_layout_narrower_than_the_weights_is_answered_with_grids_that_load():
+    """Four bits hold 16 numbers: -256 to 224 in steps of 32, 0 to 240 and -240 to 0 in steps of 16."""
+    text = changed(BITS_8, BITS_4)
+    with pytest.raises(InputError, match="weight-bits") as caught:
+        parse_profile(text, "mine.toml")
+    fixes = [problem.remedy for problem in caught.value.problems]
+    assert {problem.where for problem in caught.value.problems} == {"mine.toml, memory.loihi1.weight_bits"}
+    assert fixes == [
+        "state the grid that the layout stores: weight_mixed = { min = -256, max = 224, step = 32, … }",
+        "state the grid that the layout stores: weight_excitatory = { min = 0, max = 240, step = 16, … }",
+        "state the grid that the layout stores: weight_inhibitory = { min = -240, max = 0, step = 16, … }",
+    ]
+    for fix in fixes:
+        name, _, grid = fix.partition(": ")[2].partition(" = ")
+        text = re.sub(
+            rf"^{name} = {{ min = \S+ max = \S+( step = 2,)?", f"{name} = {grid[:-4]}", text, flags=re.M
+        )
+    formats = parse_profile(text, "mine.toml").formats
+    assert formats.weight_mixed == IntFormat(-256, 224, 32)
+    assert formats.weight_inhibitory == IntFormat(-240, 0, 16)
+
+
+def test_a_what_if_layout_is_as_wide_as_the_weights():
+    other = LOIHI1[LOIHI1.index("[memory.loihi1]") : LOIHI1.index("[costs.davies2018]")]
+    other = other.replace("[memory.loihi1]", "[memory.narrow]").replace(BITS_8, "value = [7]")
+    found = problems(LOIHI1.replace("[costs.davies2018]", f"{other}[costs.davies2018]", 1))
+    assert found == {"mine.toml, memory.narrow.weight_bits": "weight-bits"}

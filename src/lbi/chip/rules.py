@@ -27,7 +27,7 @@ MODEL = Rule(
 )
 MANTISSA = Rule("weight-mantissa", "{allowed} in sign mode {mode}", QUANTIZE)
 EXPONENT = Rule("weight-exponent", "{allowed}", QUANTIZE)
-BITS = Rule("weight-bits", "up to {widest}", "quantize to fewer bits")
+BITS = Rule("weight-bits", "up to {widest}", QUANTIZE)
 DELAY = Rule("delay", "{allowed}", "train with delays in this range")
 FAN_IN = Rule("fan-in", "{limit} input axons per core", SPARSER)
 FAN_IN_MEMORY = Rule("fan-in-memory", "{limit} bits per core ({layout})", SPARSER)
@@ -89,7 +89,7 @@ def projection_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: 
         n_off = int(np.count_nonzero(~grid.holds(projection.weights.data)))
         found = f"{n_off} of {projection.weights.n_parameters} mantissas off the chip's grid"
         MANTISSA.check(problems, n_off == 0, where, found, allowed=grid, mode=mode, chip=profile.name)
-        BITS.check(problems, bits <= widest, where, bits, widest=widest)
+        BITS.check(problems, bits <= widest, where, bits, widest=widest, chip=profile.name)
         least = int(np.min(projection.delay, initial=delay))
         found = f"{delay} steps" if delay > delays.maximum else f"{least} steps"
         fits = delays.minimum <= least and delay <= delays.maximum

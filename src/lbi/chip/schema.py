@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
+import numpy as np
 from annotated_types import Interval, MinLen
 
 from lbi.chip.events import ENERGY, ESSENTIAL, TIME
@@ -30,6 +31,7 @@ from lbi.chip.profile import (
     StaticPower,
 )
 from lbi.errors import InputError, LbiError, Problems, Rule
+from lbi.network.fixed import SignMode, num_weight_bits
 from lbi.network.fixedpoint import LAVA_FORMATS, IntFormat, NumberFormats
 from lbi.records import Fault, OneOf, Place, Reader, RecordError, Rules, Table, Takes, describe
 from lbi.system import toml
@@ -94,6 +96,11 @@ MESH = Rule(
     "columns · rows · cores_per_tile of at least {least}, limits.cores_per_chip",
     "state a mesh that holds all cores, or fewer cores per chip",
 )
+NARROW = Rule(
+    "weight-bits",
+    "{bits} bits, which formats.{name} ({grid}) takes",
+    "state the grid that the layout stores: {name} = {{ min = {low}, max = {high}, step = {step}, … }}",
+)
 _UNIT = Rule("wrong-unit", "{allowed}")
 _SOURCE = Rule("missing-source", "keys of [sources], each with a place, separated by ';'")
 _CONFIDENCE = Rule("confidence", "{allowed}")
@@ -136,8 +143,27 @@ def read_profile(text: str, where: str, profile_of: ProfileOf) -> HardwareProfil
     MESH.check(
         problems, n_cores.number <= n_places, f"{where}, mesh", f"{n_places} cores", least=int(n_cores.number)
     )
+    for layout in profile.memory:
+        _check_widths(layout, profile.formats, f"{where}, memory.{layout.name}.weight_bits", problems)
     problems.raise_as(InputError)
     return profile
+
+
+def _check_widths(layout: MemoryLayout, formats: NumberFormats, where: str, problems: Problems) -> None:
+    """A layout's weights are wide enough for the chip's grids: what they would cut is in no figure."""
+    widest = int(max(layout.weight_bits.numbers))
+    for mode in SignMode:
+        grid = mode.chip_format(formats)
+        bits = num_weight_bits(np.arange(grid.minimum, grid.maximum + 1, grid.step), mode)
+        step = 1 << (8 - widest + (1 if mode is SignMode.MIXED else 0)) if widest < bits else 1
+        ends = {
+            SignMode.MIXED: (-256, 256 - step),
+            SignMode.EXCITATORY: (0, 256 - step),
+            SignMode.INHIBITORY: (step - 256, 0),
+        }
+        low, high = ends[mode]
+        values = {"name": mode.format_name, "grid": grid, "low": low, "high": high, "step": step}
+        NARROW.check(problems, bits <= widest, where, f"up to {widest} bits", bits=bits, **values)
 
 
 class _Context:

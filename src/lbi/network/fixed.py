@@ -52,7 +52,7 @@ class SignMode(IntEnum):
     @property
     def lava_format(self) -> IntFormat:
         """The mantissas that Lava neither clips nor truncates; chips may store fewer."""
-        return LAVA_FORMATS[self._format_name]
+        return LAVA_FORMATS[self.format_name]
 
     def chip_format(self, formats: NumberFormats) -> IntFormat:
         """The mantissas that a chip stores.
@@ -63,11 +63,12 @@ class SignMode(IntEnum):
         Returns:
             The grid for this sign mode, part of ``lava_format``.
         """
-        grid: IntFormat = getattr(formats, self._format_name)
+        grid: IntFormat = getattr(formats, self.format_name)
         return grid
 
     @property
-    def _format_name(self) -> str:
+    def format_name(self) -> str:
+        """Name of its grid in a chip's number formats."""
         return f"weight_{self.name.lower()}"
 
 
