@@ -262,6 +262,29 @@ def test_more_chips_than_a_system_has_do_not_fit():
         place(fixed, profile)
 
 
+@pytest.mark.parametrize(("kinds", "n_cores"), [(1, 1), (32, 1), (33, 2), (64, 2), (65, 3)])
+def test_a_core_of_loihi_1_holds_32_neuron_profiles(kinds, n_cores):
+    """65 populations of one neuron fit a core but for their decays, of which ``kinds`` differ; thresholds do not count."""
+    names = [f"p{i}" for i in range(65)]
+    neurons = {
+        name: FixedCubaLif(10 + i % kinds, 20, 100 + i, np.zeros(1, np.int32)) for i, name in enumerate(names)
+    }
+    fixed = FixedNetwork(
+        (1,),
+        tuple(FixedPopulation(name, (1,), neuron) for name, neuron in neurons.items()),
+        tuple(FixedProjection(f"w{name}", "input", name, csr([[2]]), SignMode.MIXED) for name in names),
+        Readout("p0"),
+        "loihi1",
+    )
+    placement = place(fixed, LOIHI1)
+    held = defaultdict(set)
+    for chunk, core in zip(placement.chunks, placement.core_of_chunk, strict=True):
+        held[int(core)].add(neurons[chunk.population].du)
+    assert max(map(len, held.values())) <= 32
+    assert placement.n_cores == n_cores
+    assert place(dataclasses.replace(fixed, chip="loihi2"), LOIHI2).n_cores == 1
+
+
 def test_every_broken_limit_is_reported_with_a_remedy():
     """One neuron needs 200 axons of 64 bits, and each of the 200 inputs' neurons one output axon: two limits."""
     fixed = network(200, {"a": 1, "b": 1}, {("input", "a"): np.full((1, 200), 2), ("a", "b"): [[2]]})

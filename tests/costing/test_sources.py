@@ -192,3 +192,17 @@ def test_a_borrowed_price_is_the_figure():
     pj = sum(price[event] * events[event] for event in price)
     pj += events["message_from_input"] * (price["message_out"] + price["message_within_tile"])
     assert np.isclose(found.sparse.scenarios["loihi1_constants"].high, pj, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("chip", "delay", "noted"), [("loihi1", 8, False), ("loihi1", 9, True), ("loihi2", 62, False)]
+)
+def test_delays_that_take_compartments_are_noted(chip, delay, noted):
+    fixed, _ = two_layer_network()
+    projections = (dataclasses.replace(fixed.projections[0], delay=delay), *fixed.projections[1:])
+    slow = dataclasses.replace(fixed, projections=projections)
+    notes = [
+        note for note in estimate(slow, chip=chip).notes() if note.startswith("Delays of more than 8 steps")
+    ]
+    assert bool(notes) == noted
+    assert not notes or f"(here {delay})" in notes[0]

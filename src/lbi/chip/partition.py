@@ -439,6 +439,8 @@ def pack(
     uses: NDArray[np.int64],
     limits: NDArray[np.float64],
     traffic: Any,
+    kinds: NDArray[np.int64],
+    most_kinds: float,
 ) -> NDArray[np.int64]:
     """The core of each chunk, by first-fit decreasing: onto the open core with most traffic, else a new one.
 
@@ -449,6 +451,8 @@ def pack(
         uses: (n_chunks, 5) resources of each chunk.
         limits: (5,) capacity of a core.
         traffic: CSR (n_chunks, n_chunks), symmetric, axons between chunks.
+        kinds: (n_chunks,) number of each chunk's neuron profile.
+        most_kinds: different profiles that a core holds at most.
 
     Returns:
         (n_chunks,) core of each chunk.
@@ -460,10 +464,12 @@ def pack(
     core_of = np.full(len(chunks), -1, dtype=np.int64)
     used = np.zeros_like(uses)
     holds = np.zeros((len(chunks), len(names)), dtype=bool)
+    held_kinds = np.zeros((len(chunks), int(kinds.max(initial=-1)) + 1), dtype=bool)
     n_cores = 0
     for index in order:
         open_ = slice(0, n_cores)
         fits = np.all(used[open_] + uses[index] <= limits, axis=1) & ~holds[open_, population[index]]
+        fits &= held_kinds[open_, kinds[index]] | (held_kinds[open_].sum(axis=1) < most_kinds)
         if fits.any():
             row = slice(traffic.indptr[index], traffic.indptr[index + 1])
             cores, axons = core_of[traffic.indices[row]], traffic.data[row]
@@ -474,4 +480,5 @@ def pack(
         core_of[index] = core
         used[core] += uses[index]
         holds[core, population[index]] = True
+        held_kinds[core, kinds[index]] = True
     return core_of

@@ -179,8 +179,21 @@ def _pack(partition: Partition) -> _Packed:
     }
     uses = np.array([partition.measure(chunk) for chunk in chunks], dtype=np.int64)
     traffic = _traffic(fixed, chunks, axons)
-    core_of_chunk = _in_order(pack(chunks, uses, partition.limits, traffic))
+    kinds, limit = _neuron_profiles(fixed, chunks), partition.profile.limits.neuron_profiles_per_core
+    most = np.inf if limit is None or limit.limit is None else limit.limit
+    core_of_chunk = _in_order(pack(chunks, uses, partition.limits, traffic, kinds, most))
     return _Packed(chunks, axons, uses, traffic, core_of_chunk)
+
+
+def _neuron_profiles(fixed: FixedNetwork, chunks: tuple[Chunk, ...]) -> NDArray[np.int64]:
+    """(n_chunks,) number of each chunk's profile: equal where decays and refractory periods are."""
+    numbers: dict[tuple[tuple[str, int], ...], int] = {}
+    of = {}
+    for population in fixed.populations:
+        fields = (e.name for e in population.neuron.integers if e.chip_format in ("decay", ""))
+        profile = tuple((name, int(getattr(population.neuron, name))) for name in fields)
+        of[population.name] = numbers.setdefault(profile, len(numbers))
+    return np.array([of[chunk.population] for chunk in chunks], dtype=np.int64)
 
 
 def _partition(fixed: FixedNetwork, profile: HardwareProfile, dense: bool, problems: Problems) -> Partition:

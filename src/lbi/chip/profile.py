@@ -144,6 +144,10 @@ class Limits:
     core_memory: Bits
     state_per_neuron: LayoutBits
     axon_entry: Bits
+    neuron_profiles_per_core: Annotated[Quantity | None, Measure(("profiles",))] = None
+    """Different sets of decays and refractory periods on a core; no limit is checked without it."""
+    delay_of_full_core: Annotated[Quantity | None, Measure(("steps",))] = None
+    """Longest delay with all of a core's compartments; longer ones take compartments that are not counted."""
 
 
 @dataclass(frozen=True)

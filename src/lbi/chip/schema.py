@@ -406,7 +406,7 @@ def _file() -> Table:
         "sources": Annotated[
             dict[str, Annotated[str, MinLen(1)]], TEXT, Takes("a table of texts, short name = publication")
         ],
-        "limits": _table(_measured(Limits)),
+        "limits": _table(_measured(Limits), ("neuron_profiles_per_core", "delay_of_full_core")),
         "neurons": _table(_measured(HardwareProfile)),
         "mesh": _table(_measured(Mesh)),
         "formats": _table(

@@ -456,6 +456,13 @@ class Estimate:
                 "The dense network does not fit this chip, so it has no cores, axons, messages and time. Its energy is "
                 "without messages and hops, a lower bound (≥), and so is its ratio."
             )
+        free = profile.limits.delay_of_full_core
+        longest = max((p.max_delay for p in self.fixed.projections), default=0)
+        if free is not None and free.limit is not None and longest > free.limit:
+            found.append(
+                f"Delays of more than {free} (here {longest}) take compartments of a core ({free.source}); how many is not "
+                "published and none are counted: cores are a lower bound."
+            )
         if sparse.placement.n_chips > 1:
             found.append(
                 "The network takes several chips; the cost of chip-to-chip links is not published and not counted."
