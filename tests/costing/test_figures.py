@@ -7,7 +7,7 @@ from support.handmade_networks import two_layer_network
 
 from lbi.costing.estimation import estimate
 from lbi.costing.recorded_budget import RecordedUse
-from lbi.costing.report.figures import count, duration, energy, times
+from lbi.costing.report.figures import bits, count, duration, energy, times
 from lbi.costing.report.sources import source_note
 
 
@@ -26,6 +26,14 @@ from lbi.costing.report.sources import source_note
 )
 def test_energies_take_the_unit_of_the_rounded_figure(pj, text):
     assert energy(pj) == text
+
+
+@pytest.mark.parametrize(
+    ("kib", "text"),
+    [(1023.94, "1,023.9 KiB"), (1023.96, "1.0 MiB"), (1023.97 * 1024, "1.0 GiB"), (2.0**31, "2,048.0 GiB")],
+)
+def test_memory_takes_the_unit_of_the_rounded_figure(kib, text):
+    assert bits(kib * 8192).endswith(f" ({text})")
 
 
 def test_times_too():

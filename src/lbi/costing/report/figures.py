@@ -56,7 +56,7 @@ def duration(ns: float) -> str:
 def bits(value: float) -> str:
     """Bits as text, with the same in KiB, MiB or GiB."""
     size, units = value / 8192, ["KiB", "MiB", "GiB"]
-    while size >= 1024 and len(units) > 1:
+    while round(size, 1) >= 1024 and len(units) > 1:
         size, _ = size / 1024, units.pop(0)
     return f"{value:,.0f} ({size:,.1f} {units[0]})"
 
