@@ -21,6 +21,8 @@ NOT_CHECKED = {
     "limits.output_axons_per_core",
     "limits.core_memory",
     "limits.axon_entry",
+    "limits.neuron_profiles_per_core",
+    "limits.delay_of_full_core",
 }
 NOT_COUNTED = re.compile(
     r"costs\.\w+\.(energy|time)\.(spike|message_\w+|hop_\w+|barrier_\w+|step_floor)|memory\.\w+\.(block|shared)"

@@ -46,7 +46,8 @@ def estimated(profile: HardwareProfile) -> Estimate:
 
 def printed(estimates: list[Estimate]) -> str:
     out = io.StringIO()
-    show(Console(file=out, width=100_000), estimates, [f"export {i}" for i in range(len(estimates))])
+    names = [f"export {i}" for i in range(len(estimates))]
+    show(Console(file=out, width=100_000), estimates, names, sources=True)
     return out.getvalue()
 
 

@@ -91,6 +91,9 @@ NOT_MET = Rule(
     metavar="REPORT.html",
     help="Write the report as one self-contained page.",
 )
+@click.option(
+    "--sources", is_flag=True, help="Print every number of the chip behind the figures, with its reference."
+)
 @common_options
 def main(
     exports: tuple[Path, ...],
@@ -102,6 +105,7 @@ def main(
     budget: tuple[str, ...],
     trace: Path | None,
     html: Path | None,
+    sources: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -135,7 +139,7 @@ def main(
     elif not quiet:
         from lbi.cli.estimate_table import show
 
-        show(console(), estimates, names, uses)
+        show(console(), estimates, names, uses, sources=sources)
     _check_budget(exports, estimates, uses)
 
 

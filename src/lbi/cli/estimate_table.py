@@ -46,14 +46,17 @@ def show(
     estimates: list[Estimate],
     names: list[str],
     uses: Sequence[tuple[RecordedUse, ...]] = (),
+    *,
+    sources: bool = False,
 ) -> None:
-    """Print one block per export, then the comparison if there are several, then each chip's numbers with their sources.
+    """Print one block per export, then the comparison if there are several, then the sources.
 
     Args:
         out: the terminal.
         estimates: the estimates.
         names: their names.
         uses: for each, what it uses of the limits that were asked for.
+        sources: whether to list every number of each chip with its source.
     """
     shown = zip(estimates, names, uses or [()] * len(names), strict=True)
     for number, (estimate, name, own) in enumerate(shown):
@@ -64,7 +67,7 @@ def show(
             out.print(f"budget  {use}", markup=False, style="bold")
     if len(estimates) > 1:
         _comparison(out, estimates, names)
-    for profile in profiles(estimates):
+    for profile in profiles(estimates) if sources else ():
         out.print()
         out.print(f"Numbers of {profile.title}, and their sources", markup=False, style="bold")
         for line in source_lines(profile):

@@ -38,7 +38,8 @@ def source_note(estimate: Estimate) -> str:
         "energy of what-ifs": sets((s.costs for s in profile.scenarios), lambda costs: costs.energy),
         "energy per synaptic operation": "; ".join(f"{q.source} ({q.confidence})" for q in per_synop),
     }
-    return "Sources: " + " · ".join(f"{what}: {text}" for what, text in parts.items() if text)
+    shown = " · ".join(f"{what}: {text}" for what, text in parts.items() if text)
+    return f"Sources: {shown}; every number and reference: --sources"
 
 
 def _sure(prices: Iterable[Quantity]) -> str:
