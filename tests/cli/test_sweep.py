@@ -234,7 +234,7 @@ def set_handler(handler):
     os.kill(os.getpid(), signal.SIGTERM)
 
 ray._private.utils.set_sigterm_handler = set_handler
-list(sweep._run([None], Path(), "loihi1", None, 1))
+list(sweep._run([None], Path(), "loihi1", None, 1, {}))
 """
 
 

@@ -293,6 +293,15 @@ def mnist(tmp_path, rng):
     return tmp_path, images
 
 
+def test_data_sets_name_all_files_that_they_read(mnist, shd):
+    folder, _ = mnist
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    images, events = ([f for f in files if (f.suffix == ".h5") == is_hdf5] for is_hdf5 in (False, True))
+    (folder / "notes.txt").write_text("read by nobody")
+    for name, expected in (("mnist", images), ("psmnist", images), ("shd", events), ("digits", [])):
+        assert sorted(datasets.load(name, folder).files) == expected
+
+
 def test_psmnist_reads_idx_files_plain_and_compressed(mnist):
     folder, images = mnist
     data = datasets.load("psmnist", folder, n_levels=4, order_seed=7, max_samples=2)

@@ -172,6 +172,19 @@ def test_large_data_sets_stay_in_memory_where_the_cache_cannot_be_written(folder
         _ = datasets.load("nmnist", folders).train
 
 
+@pytest.mark.parametrize(
+    ("name", "folder", "options"),
+    [
+        ("nmnist", "NMNIST", {"n_train": 3}),
+        ("dvsgesture", "DvsGesture", {}),
+        ("cifar10dvs", "cifar10dvs", {}),
+    ],
+)
+def test_data_sets_name_all_files_that_they_read(name, folder, options, folders):
+    data = datasets.load(name, folders, **options)
+    assert sorted(data.files) == sorted(path for path in (folders / folder).rglob("*") if path.is_file())
+
+
 def test_a_gesture_is_its_part_of_the_trial(folders):
     data = datasets.load("dvsgesture", folders, n_steps=9, step_ms=1.0, pool=1)
     whole = read_aedat3(folders / "DvsGesture" / "user01_led.aedat")

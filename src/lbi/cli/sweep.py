@@ -26,6 +26,8 @@ from lbi.errors import BackendError, InputError, Problems, Rule, UsageError, req
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lbi.cli.sweep_files import Digest
+
 SWEEP = ("lbi.sweep", 1)
 """Format and version of ``sweep.json``."""
 
@@ -85,6 +87,7 @@ def main(
     require("torch", "train")
     require("ray", "sweep")
     from lbi.chip.load import load_profile
+    from lbi.cli.sweep_files import check_folder
     from lbi.cli.sweep_results import row_of, write_results
     from lbi.cli.sweep_trial import read_result
 
@@ -94,14 +97,15 @@ def main(
     if chip.endswith(".toml"):
         chip = str(Path(chip).resolve())  # a trial's working folder is another
     trials = plan({**given, "chip": chip})
-    _check_data(trials)
+    reads = _read_files(trials, chip)
     command = shlex.join(["lbi-sweep", *_shown(given)])
     with _folder(output, {"options": given, "chip": chip}) as folder:
+        digests = check_folder(folder, reads)
         results = {trial.name: read_result(folder / "trials" / trial.name) for trial in trials}
         n_reused = sum(result is not None for result in results.values())
         waiting = [trial for trial in trials if results[trial.name] is None]
         with _display(trials, results, show=not (as_json or quiet)) as redraw:
-            for name, result in _run(waiting, folder, chip, address, jobs):
+            for name, result in _run(waiting, folder, chip, address, jobs, digests):
                 results[name] = result
                 redraw(name)
                 write_results(folder, [row_of(trial, results[trial.name]) for trial in trials], command)
@@ -145,9 +149,10 @@ def _check_reachable(address: str | None) -> None:
         raise BackendError(UNREACHABLE.broken(f"--address {address}", str(error))) from error
 
 
-def _check_data(trials: list[Trial]) -> None:
-    """Raise, before any work, for data sets that cannot be found."""
+def _read_files(trials: list[Trial], chip: str) -> dict[str, dict[str, list[Path]]]:
+    """What each trial reads; raises, before any work, for data sets that cannot be found."""
     from lbi import datasets
+    from lbi.cli.sweep_files import files_of
     from lbi.cli.sweep_plan import configured
 
     seen, problems = set(), Problems()
@@ -161,6 +166,7 @@ def _check_data(trials: list[Trial]) -> None:
             except (InputError, UsageError) as error:
                 problems.take(error)
     problems.raise_as(InputError)
+    return {trial.name: files_of(trial.arguments, chip) for trial in trials}
 
 
 @contextmanager
@@ -178,6 +184,8 @@ def _folder(path: Path, sweep: dict[str, Any]) -> Iterator[Path]:
             found = json.loads(marker.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             found = None
+        if isinstance(found, dict):
+            found.pop("files", None)  # compared when their content is known
         OTHER_SWEEP.check(problems, found == plain, str(path), f"a sweep with {_difference(found, plain)}")
     elif os.path.isdir(folder):
         foreign = sorted(name for name in os.listdir(folder) if name != "sweep.lock")
@@ -222,7 +230,12 @@ def _difference(found: Any, wanted: dict[str, Any]) -> str:
 
 
 def _run(
-    trials: list[Trial], folder: Path, chip: str, address: str | None, jobs: int | None
+    trials: list[Trial],
+    folder: Path,
+    chip: str,
+    address: str | None,
+    jobs: int | None,
+    digests: dict[str, Digest],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Run trials on Ray, one core and one thread each, and yield (name, result) as they end."""
     if not trials:
@@ -235,7 +248,7 @@ def _run(
     from lbi.system.cores import whole_cores
 
     threads = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    here = {} if address else {"num_cpus": jobs or whole_cores(), "include_dashboard": False}
+    here: dict[str, Any] = {} if address else {"num_cpus": jobs or whole_cores(), "include_dashboard": False}
     try:
         ray.init(
             address=address or "local",
@@ -256,7 +269,7 @@ def _run(
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(run_trial)
         running = {
             task.options(name=trial.name).remote(
-                str(folder / "trials" / trial.name), trial.arguments, chip
+                str(folder / "trials" / trial.name), trial.arguments, chip, digests
             ): trial
             for trial in trials
         }

@@ -150,10 +150,23 @@ def configured(arguments: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     Returns:
         A TrainConfig, and arguments of ``lbi.train.session.run.prepare``.
     """
-    from lbi.cli.train import configure, main
+    from lbi.cli.train import configure
 
-    context = main.make_context("lbi-train", list(arguments))
-    return configure(dict(context.params))
+    return configure(parameters(arguments))
+
+
+def parameters(arguments: Sequence[str]) -> dict[str, Any]:
+    """The parameters of a command line of ``lbi-train``.
+
+    Args:
+        arguments: options of ``lbi-train``.
+
+    Returns:
+        Name → value.
+    """
+    from lbi.cli.train import main
+
+    return dict(main.make_context("lbi-train", list(arguments)).params)
 
 
 def _trial(pairs: list[tuple[str, str, str]], several: set[str]) -> Trial:

@@ -15,6 +15,7 @@ from annotated_types import Ge, Interval
 
 from lbi import records
 from lbi._version import __version__
+from lbi.cli.sweep_files import Digest, check_unchanged, files_of
 from lbi.errors import InputError, LbiError
 from lbi.system.atomic import atomic_write, check_writable
 
@@ -59,7 +60,9 @@ class Figures:
     seconds: Amount
 
 
-def run_trial(folder: str, arguments: Sequence[str], chip: str) -> dict[str, Any]:
+def run_trial(
+    folder: str, arguments: Sequence[str], chip: str, digests: Mapping[str, Digest] | None = None
+) -> dict[str, Any]:
     """Run or continue a trial in its folder.
 
     ``result.json`` is written last; with it the trial is finished and is not run again. ``model.pt.ckpt`` and
@@ -69,6 +72,7 @@ def run_trial(folder: str, arguments: Sequence[str], chip: str) -> dict[str, Any
         folder: the trial's.
         arguments: options of ``lbi-train``.
         chip: the chip to estimate costs on.
+        digests: what the sweep's trials read → its content; a trial whose files change fails.
 
     Returns:
         The result; of a trial that fails, {"error": its lines}, also written to ``error.txt``.
@@ -80,7 +84,7 @@ def run_trial(folder: str, arguments: Sequence[str], chip: str) -> dict[str, Any
         return finished
     try:
         check_writable(where / "result.json")
-        result = _run(where, arguments, chip)
+        result = _run(where, arguments, chip, digests or {})
         with atomic_write(where / "result.json") as new:
             new.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except LbiError as error:
@@ -119,14 +123,15 @@ def _failed(folder: Path, lines: list[str]) -> dict[str, Any]:
     return {"error": lines}
 
 
-def _run(folder: Path, arguments: Sequence[str], chip: str) -> dict[str, Any]:
+def _run(folder: Path, arguments: Sequence[str], chip: str, digests: Mapping[str, Digest]) -> dict[str, Any]:
     from lbi.cli.sweep_plan import configured
     from lbi.train.model_pt import load_module
     from lbi.train.session.run import Outputs, complete, prepare, read_checkpoint
 
     started = time.perf_counter()
     config, begin = configured(arguments)
-    outputs = Outputs(folder / "model.pt", folder / "metrics.csv")
+    outputs, reads = Outputs(folder / "model.pt", folder / "metrics.csv"), files_of(arguments, chip)
+    check_unchanged(reads, digests)
     if not outputs.model.exists():
         try:
             begin = (
@@ -138,7 +143,13 @@ def _run(folder: Path, arguments: Sequence[str], chip: str) -> dict[str, Any]:
         complete(prepare(config, outputs, **begin), outputs)
     model, meta = load_module(outputs.model)
     record = {key: value for key, value in meta["training"].items() if key not in ("config", "teacher")}
-    return {**record, **_deployed(model, config, chip), "seconds": time.perf_counter() - started, **source()}
+    record |= {**_deployed(model, config, chip), "seconds": time.perf_counter() - started, **source()}
+    try:
+        check_unchanged(reads, digests)
+    except InputError:
+        outputs.model.unlink()  # of both contents
+        raise
+    return {**record, "files": {what: digests[what].sha256 for what in reads if what in digests}}
 
 
 def _deployed(model: Any, config: Any, chip: str) -> dict[str, Any]:

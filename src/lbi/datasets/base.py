@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,7 @@ class Dataset:
     Args:
         input_shape: shape of the input for display and hardware placement, with product n_in.
         step_s: seconds per timestep, or None if it has no meaning.
+        files: the user's files that the samples are read from.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Dataset:
         input_shape: tuple[int, ...],
         encoding: Mapping[str, Any] | None = None,
         step_s: float | None = None,
+        files: Iterable[Path] = (),
     ) -> None:
         self.name = name
         self.n_classes = n_classes
@@ -126,6 +129,7 @@ class Dataset:
         self.input_shape = input_shape
         self.encoding = dict(encoding or {})
         self.step_s = step_s
+        self.files = tuple(files)
         self._splits = dict(splits)
 
     @property

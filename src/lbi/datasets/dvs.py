@@ -80,11 +80,12 @@ def load_nmnist(
         ]
         _check_found("nmnist", root / folder, found, "folders 0 to 9 with .bin files", NMNIST)
         splits[split] = found
+    files = [path for found in splits.values() for path, *_ in found]
     if n_train:
         every = np.linspace(0, len(splits["train"]), min(n_train, len(splits["train"])), endpoint=False)
         splits["train"] = [splits["train"][int(i)] for i in every]
     encoding = {"n_steps": n_steps, "step_ms": step_ms, "pool": pool, "least": least, "n_train": n_train}
-    return _dataset("nmnist", splits, read_atis, 10, binning, encoding)
+    return _dataset("nmnist", splits, read_atis, 10, binning, encoding, files)
 
 
 def load_dvsgesture(
@@ -109,7 +110,9 @@ def load_dvsgesture(
         _check_found("dvsgesture", root / name, found, "names of .aedat files with gestures", GESTURE)
         splits[split] = found
     encoding = {"n_steps": n_steps, "step_ms": step_ms, "pool": pool, "least": least}
-    return _dataset("dvsgesture", splits, read_aedat3, 11, binning, encoding)
+    trials = {path for found in splits.values() for path, *_ in found}
+    files = [root / name for name in lists.values()] + [f for path in trials for f in (path, _table(path))]
+    return _dataset("dvsgesture", splits, read_aedat3, 11, binning, encoding, files)
 
 
 def load_cifar10dvs(
@@ -152,7 +155,8 @@ def load_cifar10dvs(
     splits = {name: [every[i] for i in part] for name, part in zip(("train", "test"), chosen, strict=True)}
     encoding = {"n_steps": n_steps, "step_ms": step_ms, "pool": pool, "least": least}
     encoding |= {"test_share": test_share, "split_seed": split_seed}
-    return _dataset("cifar10dvs", splits, read_aedat2, 10, binning, encoding)
+    files = [path for path, *_ in every]
+    return _dataset("cifar10dvs", splits, read_aedat2, 10, binning, encoding, files)
 
 
 def _count(value: object) -> tuple[object, bool, str]:
@@ -202,9 +206,14 @@ def _lines(path: Path) -> list[str]:
     return names
 
 
+def _table(path: Path) -> Path:
+    """The table of a trial's gestures."""
+    return path.with_name(path.stem + "_labels.csv")
+
+
 def _gestures(path: Path) -> list[Recording]:
     """The gestures of a trial: class (from 1), first and last microsecond, one a line of its ``_labels.csv``."""
-    table = path.with_name(path.stem + "_labels.csv")
+    table = _table(path)
     allowed = "a heading, and lines of class (1 to 11), start and end in microseconds"
     try:
         rows = np.loadtxt(table, dtype=np.int64, delimiter=",", skiprows=1, ndmin=2)
@@ -222,6 +231,7 @@ def _dataset(
     n_classes: int,
     binning: Binning,
     encoding: dict[str, float],
+    files: Sequence[Path],
 ) -> Dataset:
     def reader(recordings: list[Recording]) -> Callable[[], SpikeData]:
         labels = np.array([label for _, label, _, _ in recordings], dtype=np.int64)
@@ -235,6 +245,7 @@ def _dataset(
         input_shape=binning.shape,
         encoding=encoding,
         step_s=binning.step_ms / 1000.0,
+        files=files,
     )
 
 

@@ -133,6 +133,7 @@ def _dataset(
         input_shape=(n_channels,),
         encoding={"n_steps": n_steps, "step_ms": step_ms, "n_channels": n_channels},
         step_s=step_ms / 1000.0,
+        files=paths.values(),
     )
 
 

@@ -79,6 +79,7 @@ def load_mnist(
         n_steps=n_steps,
         input_shape=(1, SIDE, SIDE),
         encoding={"code": code, "n_steps": n_steps, "n_train": n_train},
+        files=[path for pair in paths.values() for path in pair],
     )
 
 
@@ -138,6 +139,7 @@ def load_psmnist(
             "max_samples": max_samples,
             **({} if side == SIDE else {"side": side}),
         },
+        files=[path for pair in paths.values() for path in pair],
     )
 
 

@@ -85,6 +85,7 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
         n_steps=train.spikes.shape[1],
         input_shape=shape,
         encoding={"test_share": test_share, "split_seed": split_seed},
+        files=[path],
     )
 
 

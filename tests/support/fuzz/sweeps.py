@@ -115,11 +115,13 @@ def _sweep(folder: Path) -> None:
         sweep.main.callback(None, None, "loihi1", folder, as_json=False, quiet=True, **GIVEN)
 
 
-def _run(trials: list[Any], folder: Path, chip: str, *_: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def _run(
+    trials: list[Any], folder: Path, chip: str, _address: None, _jobs: None, digests: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     from lbi.cli.sweep_trial import run_trial
 
     for trial in trials:
-        result = run_trial(str(folder / "trials" / trial.name), trial.arguments, chip)
+        result = run_trial(str(folder / "trials" / trial.name), trial.arguments, chip, digests)
         if any(line.startswith("internal") for line in result.get("error", ())):
             raise AssertionError(result["error"])
         yield trial.name, result
