@@ -136,6 +136,43 @@ def test_one_failure_does_not_end_a_sweep_and_only_the_rest_is_run_again(tmp_pat
     assert (again["n_reused"], again["trials"][0]) == (1, record["trials"][0])
 
 
+def use(limit, used, unit):
+    return {"limit": limit, "used": used, "unit": unit, "met": used <= limit}
+
+
+def test_a_budget_that_was_missed_is_in_all_tables_and_in_the_exit_code(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    from lbi.cli import sweep
+
+    budgets = [
+        {"memory": use(1.0, 1.0, "KiB"), "synops": use(9.0, 2.0, "")},
+        {"memory": use(1.0, 2.5, "KiB"), "synops": use(9.0, 80.0, "")},
+    ]
+    counts = {"n_weights": 9, "n_active_integer": 7, "energy_nj": None, "synaptic_memory_bits": 8}
+    counts |= {"n_cores": 1, "epochs": 1, "seconds": 1.0}
+    made = [{**result(0.5, 10.0), **counts, "budget": budget} for budget in budgets]
+    monkeypatch.setattr(
+        sweep, "_run", lambda trials, *_: zip([t.name for t in trials], made[: len(trials)], strict=True)
+    )
+    arguments = (*SMALL, "--budget", "memory=1KiB", "--budget", "synops=9", "-o")
+    done = call(sweep.main, *arguments, tmp_path / "both", "--seed", "0,1", "--json")
+    assert done.code == 6
+    name = done.json["trials"][1]["trial"]
+    assert [line.partition("; allowed")[0] for line in done.errors] == [
+        f"error: budget-not-met: {name}, --budget synops: synops 80 of 9",
+        f"error: budget-not-met: {name}, --budget memory: memory 2.5 of 1 KiB",
+    ]
+    assert [trial["budget"] for trial in done.json["trials"]] == budgets
+    text = (tmp_path / "both" / "results.md").read_text(encoding="utf-8")
+    assert "| NOT MET, 1 of 2 | ★ |" in text
+    assert f"Budget not met:\n\n- {name}, --budget synops: synops 80 of 9\n" in text
+    with (tmp_path / "both" / "results.csv").open(encoding="utf-8") as file:
+        assert [json.loads(row["budget"]) for row in csv.DictReader(file)] == budgets
+    done = call(sweep.main, *arguments, tmp_path / "one", "--seed", "0")
+    assert (done.code, "| met | ★ |" in done.out, "not met" in done.out) == (0, True, False)
+    assert any("memory 1 of 1 KiB, met, budget synops 2 of 9, met" in line for line in done.errors)
+
+
 @pytest.mark.parametrize("name", ["model.pt.ckpt", "model.pt", "metrics.csv", "result.json", "error.txt"])
 def test_a_folder_in_place_of_a_trials_file_is_an_error_of_the_trial(name, tmp_path):
     (tmp_path / "trial" / name).mkdir(parents=True)

@@ -433,6 +433,8 @@ class SweepTrial(TypedDict):
     """Epochs trained (count)"""
     seconds: Amount | None
     """Wall time since the trial was last started (s)"""
+    budget: dict[str, BudgetUse] | None
+    """Resource → its use beside its limit, as lbi-train prints it; null without --budget"""
     chip: str | None
     """Chip of integers and costs"""
     version: str | None

@@ -21,7 +21,8 @@ import click
 
 from lbi.cli.common import Command, common_options, console, emit_json
 from lbi.cli.sweep_plan import Trial, absolute, plan, swept_options
-from lbi.errors import BackendError, InputError, Problems, Rule, UsageError, require
+from lbi.costing.recorded_budget import read_uses
+from lbi.errors import BackendError, FitError, InputError, Problems, Rule, UsageError, require
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -88,7 +89,7 @@ def main(
     require("ray", "sweep")
     from lbi.chip.load import load_profile
     from lbi.cli.sweep_files import check_folder
-    from lbi.cli.sweep_results import row_of, write_results
+    from lbi.cli.sweep_results import missed, row_of, write_results
     from lbi.cli.sweep_trial import read_result
 
     given = absolute(given)
@@ -118,8 +119,8 @@ def main(
         emit_json({**record, "n_failed": len(failed), "trials": shown})
     elif not quiet:
         console().print((folder / "results.md").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
-    if failed:
-        raise InputError(*(FAILED.broken(row["trial"], row["error"]) for row in failed))
+    problems = [*(FAILED.broken(row["trial"], row["error"]) for row in failed), *missed(rows)]
+    Problems(problems).raise_as(InputError if failed else FitError)
 
 
 main.params[:0] = swept_options()
@@ -292,7 +293,7 @@ def _display(trials: list[Trial], results: dict[str, Any], *, show: bool) -> Ite
     """A table of trials on a terminal, else a line per finished trial; yields what to call for a new result."""
     out = console(stderr=True, quiet=not show)
     if not (show and sys.stderr.isatty()):
-        yield lambda name: out.print(f"{name}: {_status(results[name])}", markup=False)
+        yield lambda name: out.print(f"{name}: {_status(results[name])}", markup=False, soft_wrap=True)
         return
     from rich.live import Live
 
@@ -316,7 +317,8 @@ def _status(result: dict[str, Any] | None) -> str:
     if "error" in result:
         return f"failed: {'; '.join(result['error'])}"
     figures = f"test {result['accuracy']['test']:.2%}, integer {result['accuracy_integer']:.2%}"
-    return f"{figures}, density {result['density']:.4f}, {result['synops']:,.0f} SynOps"
+    uses = "".join(f", budget {use}" for use in read_uses(result.get("budget")))
+    return f"{figures}, density {result['density']:.4f}, {result['synops']:,.0f} SynOps{uses}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lbi.cli.sweep_plan import Trial
+from lbi.costing.recorded_budget import exceeded, read_uses
+from lbi.errors import Problem
 from lbi.system.atomic import atomic_write
 
 FIGURES = (
@@ -61,12 +63,31 @@ def row_of(trial: Trial, result: Mapping[str, Any] | None) -> dict[str, Any]:
         "seed": trial.config["seed"],
         "varied": dict(trial.varied),
         **{name: flat.get(name) for name in FIGURES},
+        "budget": {use.name: use.to_dict() for use in read_uses(flat.get("budget"))} or None,
         "chip": flat.get("chip"),
         "version": flat.get("version"),
         "commit": flat.get("commit"),
         "config": dict(trial.config),
         "error": "; ".join(flat.get("error", ())),
     }
+
+
+def missed(rows: Iterable[Mapping[str, Any]]) -> list[Problem]:
+    """The limits that trained networks exceed.
+
+    Args:
+        rows: of trials.
+
+    Returns:
+        A problem per trial and limit, the limit exceeded most first.
+    """
+    from lbi.cli.train import NOT_MET
+
+    return [
+        NOT_MET.broken(f"{row['trial']}, --budget {use.name}", use.amounts)
+        for row in rows
+        for use in exceeded(read_uses(row["budget"]))
+    ]
 
 
 def groups(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -76,8 +97,9 @@ def groups(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         rows: of trials.
 
     Returns:
-        A row per group: its options, number of seeds, means, and ``accuracy_spread`` (standard deviation of the test
-        accuracy, n − 1; None for one seed), in the trials' order.
+        A row per group: its options, number of seeds, means, ``accuracy_spread`` (standard deviation of the test
+        accuracy, n − 1; None for one seed), and ``n_met`` (trials that met their budget; None without one), in the
+        trials' order.
     """
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -101,6 +123,7 @@ def groups(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "n_seeds": len(members),
                 **means,
                 "accuracy_spread": spread,
+                "n_met": sum(not missed([member]) for member in members) if first["budget"] else None,
             }
         )
     return made
@@ -144,7 +167,8 @@ def write_results(folder: Path, rows: Sequence[Mapping[str, Any]], command: str)
     writer = csv.DictWriter(text, names, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for row in rows:
-        writer.writerow({**row, "config": json.dumps(row["config"], sort_keys=True)})
+        budget = json.dumps(row["budget"]) if row["budget"] else None
+        writer.writerow({**row, "budget": budget, "config": json.dumps(row["config"], sort_keys=True)})
     table = groups(rows)
     files = {"results.csv": text.getvalue(), "results.md": markdown(table, rows, command)}
     for name, content in files.items():
@@ -154,7 +178,7 @@ def write_results(folder: Path, rows: Sequence[Mapping[str, Any]], command: str)
 
 
 def markdown(table: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], command: str) -> str:
-    """The table of means in Markdown, with the trials that failed below it.
+    """The table of means in Markdown, with the trials that failed or missed their budget below it.
 
     Args:
         table: from ``groups``.
@@ -165,9 +189,10 @@ def markdown(table: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any
         The text; a star marks the rows on the Pareto front of accuracy against SynOps.
     """
     options = list(dict.fromkeys(name for row in table for name in row["options"] if name != "optimizer"))
+    budgets = any(row["n_met"] is not None for row in table)
     front, done = pareto(table, "synops"), sum(row["status"] == "done" for row in rows)
     head = ["optimizer", *options, "seeds", "test accuracy: float", "integer", "density", "active weights"]
-    head += ["firing rate", "SynOps", "energy (nJ)", "Pareto"]
+    head += ["firing rate", "SynOps", "energy (nJ)", *(["budget"] if budgets else []), "Pareto"]
     lines = [
         f"    {command}",
         "",
@@ -185,11 +210,19 @@ def markdown(table: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any
             f"{row['density']:.4f}",
         ]
         cells += [f"{row['n_active']:,.0f}", f"{row['firing_rate']:.2%}", f"{row['synops']:,.0f}"]
-        cells += ["" if low is None else f"{low:,.0f} – {high:,.0f}", "★" if i in front else ""]
+        cells.append("" if low is None else f"{low:,.0f} – {high:,.0f}")
+        if budgets:
+            cells.append(
+                "met" if row["n_met"] == row["n_seeds"] else f"NOT MET, {row['n_met']} of {row['n_seeds']}"
+            )
+        cells.append("★" if i in front else "")
         lines.append(_line(cells))
     failed = [row for row in rows if row["status"] == "failed"]
     lines += ["", "Failed:", ""] if failed else []
     lines += [f"- {row['trial']}: {row['error']}" for row in failed]
+    over = missed(rows)
+    lines += ["", "Budget not met:", ""] if over else []
+    lines += [f"- {problem.where}: {problem.found}" for problem in over]
     return "\n".join(lines) + "\n"
 
 
