@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.command import call
@@ -19,7 +21,7 @@ pytest.importorskip("sklearn")
 from lbi.cli.sweep_plan import configured, parted, plan
 from lbi.cli.sweep_results import groups, pareto, row_of, write_results
 from lbi.cli.sweep_trial import run_trial
-from lbi.errors import UsageError
+from lbi.errors import BackendError, UsageError
 from lbi.train.session.run import Outputs, prepare, save_checkpoint
 
 SMALL = ("--dataset", "digits", "--set", "encoding.n_steps=4", "--hidden", "6", "--epochs", "1")
@@ -77,6 +79,33 @@ def test_a_plan_takes_flags_hidden_layers_and_other_options():
 def test_wrong_options_are_named_before_any_work(given, match):
     with pytest.raises(UsageError, match=match):
         plan(given)
+
+
+def test_all_wrong_options_are_named_in_one_pass(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    from lbi.cli.sweep import main
+
+    monkeypatch.chdir(tmp_path)
+    options = {
+        "--density": "0.1,2",
+        "--optimizer": "adam,foo",
+        "--seed": "x,0,y",
+        "--lr": "z",
+        "--set": "gain=,1",
+    }
+    done = call(main, *(part for pair in options.items() for part in pair), "--chip", "loihi9", "-o", "new")
+    assert done.code == 2
+    for fault in (
+        "density: 2",
+        "'foo'",
+        "--seed x",
+        "--seed y",
+        "--lr z",
+        "gain: an empty value",
+        "'loihi9'",
+    ):
+        assert sum(fault in line for line in done.errors) == 1, fault
+    assert len(done.errors) == 7
 
 
 def result(accuracy, synops):
@@ -281,3 +310,18 @@ def test_sigterm_while_ray_starts_is_an_interruption():
         [sys.executable, "-c", TERMINATED_WHILE_RAY_STARTS], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (130, ["interrupted"])
+
+
+def test_rays_advice_is_not_shown(monkeypatch, caplog):
+    ray = pytest.importorskip("ray")
+    from lbi.cli import sweep
+
+    def init(**_):
+        logging.getLogger("ray.any").warning("advice")
+        logging.getLogger("ray.any").error("error")
+        raise RuntimeError("no cluster")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(BackendError, match="no cluster"):
+        list(sweep._run([None], Path(), "loihi1", None, 1, {}))
+    assert [record.message for record in caplog.records] == ["error"]

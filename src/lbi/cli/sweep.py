@@ -8,6 +8,7 @@ if __name__ == "__main__":  # before the imports below take their time
     signals.install()
 
 import json
+import logging
 import os
 import shlex
 import signal
@@ -22,7 +23,17 @@ import click
 from lbi.cli.common import Command, common_options, console, emit_json
 from lbi.cli.sweep_plan import Trial, absolute, plan, swept_options
 from lbi.costing.recorded_budget import read_uses
-from lbi.errors import BackendError, FitError, InputError, Problems, Rule, UsageError, require
+from lbi.errors import (
+    BackendError,
+    FitError,
+    InputError,
+    LbiError,
+    Problem,
+    Problems,
+    Rule,
+    UsageError,
+    require,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,17 +98,15 @@ def main(
     """
     require("torch", "train")
     require("ray", "sweep")
-    from lbi.chip.load import load_profile
     from lbi.cli.sweep_files import check_folder
     from lbi.cli.sweep_results import missed, row_of, write_results
     from lbi.cli.sweep_trial import read_result
 
     given = absolute(given)
-    load_profile(chip)
-    _check_reachable(address)
     if chip.endswith(".toml"):
         chip = str(Path(chip).resolve())  # a trial's working folder is another
-    trials = plan({**given, "chip": chip})
+    trials = _plan(given, chip)
+    _check_reachable(address)
     reads = _read_files(trials, chip)
     command = shlex.join(["lbi-sweep", *_shown(given)])
     with _folder(output, {"options": given, "chip": chip}) as folder:
@@ -124,6 +133,26 @@ def main(
 
 
 main.params[:0] = swept_options()
+
+
+def _plan(given: dict[str, Any], chip: str) -> list[Trial]:
+    """The trials; raises for all that is wrong in the options and the chip together."""
+    from lbi.chip.load import load_profile
+
+    problems: dict[Problem, None] = {}
+    kind: type[LbiError] = UsageError
+    trials = []
+    try:
+        trials = plan({**given, "chip": chip})
+    except UsageError as error:
+        problems |= dict.fromkeys(error.problems)
+    try:
+        load_profile(chip)
+    except (InputError, UsageError) as error:
+        kind = UsageError if problems else type(error)
+        problems |= dict.fromkeys(error.problems)
+    Problems(problems).raise_as(kind)
+    return trials
 
 
 def _shown(given: dict[str, Any]) -> Iterator[str]:
@@ -245,6 +274,8 @@ def _run(
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 leaves trials no time beside other work
     import ray
 
+    if "--debug" not in sys.argv:
+        logging.getLogger("ray").setLevel(logging.ERROR)  # advice to who runs a cluster
     from lbi.cli.sweep_trial import run_trial
     from lbi.system.cores import whole_cores
 

@@ -6,10 +6,10 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -103,29 +103,13 @@ def plan(given: Mapping[str, Any]) -> list[Trial]:
     Raises:
         UsageError: naming every option that does not exist or has a wrong value.
     """
-    problems = Problems()
-    axes: list[tuple[str, str, list[str]]] = []  # what it is called, how it is written, its values
-    for option in swept_options():
-        name, flag, value = str(option.name), option.opts[0], given.get(str(option.name))
-        if option.is_flag and value is not None:
-            axes.append((name, flag if value else option.secondary_opts[0], [""]))
-        elif option.multiple:
-            for text in value or ():
-                part, _, values = text.partition("=")
-                axes.append((part.strip(), f"{flag} {part.strip()}=", parted(values)))
-        elif value is not None:
-            axes.append((name, flag, parted(value, within="" if name == "hidden" else ",")))
-    if given.get("budget"):
-        axes.append(("chip", "--chip", [str(given["chip"])]))
-    for name, _, values in axes:
-        EMPTY.check(problems, all(values) or values == [""], name, "an empty value")
-    problems.raise_as(UsageError)
-    axes.sort(key=lambda axis: axis[0] != "seed")
-    trials: dict[str, Trial] = {}
     refused: dict[str, Problem] = {}
-    for chosen in itertools.product(*(values for _, _, values in axes)):
-        pairs = [(name, how, value) for (name, how, _), value in zip(axes, chosen, strict=True)]
-        several = {name for name, _, values in axes if len(values) > 1}
+    axes = [_good_values(axis, refused) for axis in _axes(given)]
+    axes = sorted((axis for axis in axes if axis.values), key=lambda axis: axis.name != "seed")
+    trials: dict[str, Trial] = {}
+    several = {axis.name for axis in axes if len(axis.values) > 1}
+    for chosen in itertools.product(*(axis.values for axis in axes)):
+        pairs = [(axis.name, axis.how, value) for axis, value in zip(axes, chosen, strict=True)]
         try:
             trial = _trial(pairs, several)
         except LbiError as error:
@@ -136,9 +120,54 @@ def plan(given: Mapping[str, Any]) -> list[Trial]:
             refused[error.format_message()] = problem
             continue
         trials.setdefault(trial.name.rpartition("-")[2], trial)
-    if refused:
-        raise UsageError(*refused.values())
+    Problems(refused.values()).raise_as(UsageError)
     return list(trials.values())
+
+
+class _Axis(NamedTuple):
+    """One option of a sweep: its name, how it is written, and its values."""
+
+    name: str
+    how: str
+    values: list[str]
+
+
+def _axes(given: Mapping[str, Any]) -> Iterator[_Axis]:
+    """The given options."""
+    for option in swept_options():
+        name, flag, value = str(option.name), option.opts[0], given.get(str(option.name))
+        if option.is_flag and value is not None:
+            yield _Axis(name, flag if value else option.secondary_opts[0], [""])
+        elif option.multiple:
+            for text in value or ():
+                part, _, values = text.partition("=")
+                yield _Axis(part.strip(), f"{flag} {part.strip()}=", parted(values))
+        elif value is not None:
+            yield _Axis(name, flag, parted(value, within="" if name == "hidden" else ","))
+    if given.get("budget"):
+        yield _Axis("chip", "--chip", [str(given["chip"])])
+
+
+def _good_values(axis: _Axis, refused: dict[str, Problem]) -> _Axis:
+    """The option with the values that lbi-train's parser takes; the others are noted."""
+    from lbi.cli.train import main
+
+    kinds = {option.opts[0]: option for option in main.params if not option.multiple}
+    kind, good = kinds.get(axis.how), []
+    for value in axis.values:
+        fault = None
+        if not value and len(axis.values) > 1:
+            fault = EMPTY.broken(axis.name, "an empty value")
+        elif value and kind is not None:
+            try:
+                kind.type.convert(value, kind, None)
+            except click.BadParameter as error:
+                fault = TRIAL_OPTION.broken(f"{axis.how} {value}", error.format_message())
+        if fault is None:
+            good.append(value)
+        else:
+            refused[str(fault)] = fault
+    return axis._replace(values=good)
 
 
 def configured(arguments: Sequence[str]) -> tuple[Any, dict[str, Any]]:
