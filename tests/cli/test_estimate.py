@@ -185,6 +185,7 @@ def test_what_does_not_fit_exits_6_with_every_limit(exported):
         (("network.h5", "--spikes", "nowhere.npz"), 3, "file-missing"),
         (("network.h5", "--dataset", "digits", "--spikes", "in.npz"), 2, "both given"),
         (("network.h5", "--trace", "t.csv"), 2, "no input to trace"),
+        (("network.h5", "--samples", "3"), 2, "--samples: no input to take them from"),
         (("network.h5", "--html", "missing/r.html"), 3, "folder-missing"),
         (
             ("network.h5", "--spikes", "in.npz", "--trace", "t.csv", "--html", "./t.csv"),

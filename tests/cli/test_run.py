@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import secrets
 import stat
 import sys
@@ -13,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lbi.exporters import netx
 from support import cases
 from support.command import call
 
 from lbi.cli.common import progress
 from lbi.cli.run import main as lbi_run
 from lbi.deploy import backends
-from lbi.errors import MissingPackageError, Problem
+from lbi.errors import LbiWarning, MissingPackageError, Problem
 from lbi.files import network_h5
 from lbi.simulation import oracle
 
@@ -69,6 +71,36 @@ def test_samples_takes_the_first(export):
     network, spikes, output = export
     done = call(lbi_run, network, "--backend", "sim", "--spikes", spikes, "--samples", 2, "--json")
     assert (done.json["n_samples"], done.json["n_output_spikes"]) == (2, output[:2].sum())
+
+
+@pytest.mark.parametrize("recorded", [{"training": {"n_steps": 7}}, {"dataset": {"n_steps": 7}}])
+def test_samples_of_another_length_than_in_training_are_noted(recorded, export, tmp_path):
+    fixed = replace(network_h5.load(export[0]), provenance=recorded)
+    network_h5.save(fixed, export[0])
+    for n_steps in (7, 9):
+        np.savez(tmp_path / "s.npz", spikes=np.zeros((2, n_steps, fixed.n_in), np.uint8))
+        done = call(lbi_run, export[0], "--backend", "sim", "--spikes", tmp_path / "s.npz", "--json")
+        expected = [] if n_steps == 7 else ["samples of 9 steps; it was trained on samples of 7"]
+        assert done.json["notes"] == expected
+
+
+def test_a_net_of_another_network_than_its_export_is_a_warning(tmp_path):
+    fixed, _ = cases.make("feed_forward")
+    for name, network in (("network.h5", fixed), ("other.h5", changed(fixed))):
+        network_h5.save(network, tmp_path / name)
+    netx.write(fixed, tmp_path / "network.net")
+    backends._warn_of_other_net(backends.open_export(tmp_path))
+    backends._warn_of_other_net(backends.open_export(tmp_path / "network.net"))
+    (tmp_path / "other.h5").replace(tmp_path / "network.h5")
+    with pytest.warns(LbiWarning, match=r"netx-differs: .*network\.net: another network than network\.h5"):
+        backends._warn_of_other_net(backends.open_export(tmp_path))
+
+
+def changed(fixed):
+    """The network with another threshold."""
+    first, *rest = fixed.populations
+    neuron = replace(first.neuron, vth=first.neuron.vth + 1)
+    return replace(fixed, populations=(replace(first, neuron=neuron), *rest))
 
 
 def test_the_trained_encoding_is_used_again(tmp_path):
@@ -302,6 +334,7 @@ def test_damaged_spike_files(content, export, tmp_path):
         (("network.h5", "--backend", "loihi"), 2, "usage"),
         (("network.h5", "--spikes", "spikes.npz", "--samples", "0"), 2, "usage"),
         (("network.h5", "--spikes", "spikes.npz", "--timeout", "0"), 2, "usage"),
+        (("network.h5", "--spikes", "spikes.npz", "--timeout", "nan"), 2, "usage.*'nan' is not a number"),
         (("network.h5", "--spikes", "spikes.npz", "-o", "no/out.npz"), 3, "folder-missing"),
         (("network.h5", "--spikes", "spikes.npz", "-o", "./spikes.npz"), 3, "same-file"),
         (("spikes.npz", "--spikes", "spikes.npz"), 3, "file-kind"),
@@ -313,7 +346,7 @@ def test_bad_use(arguments, code, message, export, tmp_path, monkeypatch):
     done = call(lbi_run, *arguments)
     assert done.code == code
     assert len(done.errors) == 1
-    assert done.errors[0].startswith(f"error: {message}")
+    assert re.match(f"error: {message}", done.errors[0])
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -28,7 +28,7 @@ from lbi.cli import train as command  # noqa: E402
 from lbi.simulation import oracle  # noqa: E402
 from lbi.train import SpikingNetwork, load_model, save_model  # noqa: E402
 from lbi.train.model_pt import load_module  # noqa: E402
-from lbi.train.session.config import TrainConfig  # noqa: E402
+from lbi.train.session.config import TrainConfig, make_config  # noqa: E402
 from lbi.train.session.run import Outputs, complete, prepare, read_checkpoint, resume_config, save_checkpoint  # noqa: E402
 from lbi.train.session.start import Start  # noqa: E402
 
@@ -225,6 +225,20 @@ def test_fine_tuning_resumes_too(tmp_path, monkeypatch):
     assert resumed.model.config == trainer.model.config
     assert torch.equal(resumed.model.layers["hidden"].weight, trainer.model.layers["hidden"].weight)
     assert complete(resumed, outputs)["epochs"] == 2
+
+
+def test_resuming_for_fewer_epochs_than_are_done_is_a_warning(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outputs = Outputs(Path("model.pt"))
+    options = {"epochs": 2, "hidden": (4,), "encoding": {"n_steps": 4}}
+    trainer = prepare(make_config("digits", None, options), outputs)
+    trainer.run()
+    save_checkpoint(trainer, outputs.checkpoint)
+    for epochs, warned in ((1, 1), (2, 0)):
+        done = call(command.main, "--resume", "model.pt.ckpt", "--epochs", epochs, "-o", f"{epochs}.pt", "-q")
+        assert done.code == 0
+        assert len(done.errors) == warned
+        assert all(line.startswith("warning: resume: --epochs 1: 2 are done") for line in done.errors)
 
 
 @pytest.mark.parametrize("given", [("--density", "0.1"), ("--set", "density=0.1")])

@@ -416,6 +416,17 @@ def test_npz_of_ones_own(tmp_path, rng):
         ),
         ({"spikes": np.zeros((2, 3, 4), np.uint8), "labels": np.eye(2)}, r"\(2, 2\).*labels\.argmax\(1\)"),
         ({"spikes": np.zeros((3, 2, 4), np.uint8), "labels": np.zeros(2, int)}, r"spikes\.swapaxes\(0, 1\)"),
+        (
+            {"spikes": np.zeros((2, 3, 4), np.uint8), "y": np.zeros(2, int)},
+            r"lacks 'labels'.*spikes=a\['spikes'\], labels=a\['y'\]",
+        ),
+        (
+            {
+                key: np.zeros((4, 3, 4)[: 3 if key == "spikes" else 1], np.uint8)
+                for key in ("spikes", "labels", "test_labels")
+            },
+            "lacks 'test_spikes'",
+        ),
         ({"data": np.zeros((2, 3, 4)), "targets": np.zeros(2)}, r"spikes=a\['data'\], labels=a\['targets'\]"),
         ({"spikes": np.zeros((2, 3, 4), np.uint8), "labels": np.array(["yes", "no"])}, "return_inverse"),
         (

@@ -95,6 +95,21 @@ def test_list_targets_shows_them_all(plugged):
     assert "has no TAKES" in lines[-1]
 
 
+def test_list_targets_as_json(plugged, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["lbi-export", "--list-targets", "--json"])
+    rows = {row["name"]: row for row in call(lbi_export, "--list-targets", "--json").json["targets"]}
+    assert list(rows) == [*targets.TARGETS, "broken", "count", "half"]
+    assert rows["count"] == {
+        "name": "count",
+        "title": "synapse count",
+        "suffix": ".count",
+        "origin": "count_target",
+        "error": None,
+    }
+    assert rows["loihi"]["origin"] is None
+    assert "package_that_is_not_there" in rows["broken"]["error"]
+
+
 def test_a_target_of_another_package_replaces_none_of_ours(plugged):
     assert targets.exporter("loihi").TITLE != "synapse count"
 

@@ -7,7 +7,7 @@ from support.command import call
 
 import lbi
 from lbi.cli.run import main as lbi_run
-from lbi.errors import InputError
+from lbi.errors import InputError, LbiWarning
 from lbi.files.spikes_npz import load_spikes
 from lbi.simulation import oracle
 
@@ -32,6 +32,16 @@ def test_any_type_of_zeros_and_ones_is_read(as_written, tmp_path):
     assert spikes.flags.c_contiguous
     assert np.array_equal(spikes, BASE)
     assert np.array_equal(labels, LABELS)
+
+
+def test_labels_under_another_name_are_named(tmp_path):
+    np.savez(tmp_path / "s.npz", spikes=BASE, targets=LABELS)
+    with pytest.warns(
+        LbiWarning, match=r"labels-missing: .*s\.npz: no array 'labels'; .*labels=a\['targets'\]\)"
+    ):
+        assert load_spikes(tmp_path / "s.npz", 8)[1] is None
+    np.savez(tmp_path / "s.npz", spikes=BASE, predictions=LABELS)
+    assert load_spikes(tmp_path / "s.npz", 8)[1] is None  # without a warning: as lbi-run writes it
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def main(
     EXPORT is a folder made by lbi-export, its network.h5, or a netx .net. Several exports are run on the same
     input and compared. Without --dataset or --spikes, static figures and the worst case are shown.
     """
-    _check_options(dataset, spikes, trace, html)
+    _check_options(dataset, spikes, samples, trace)
     _check_outputs(trace, html, files_read(exports, chip, dataset, spikes, data_dir=data_dir))
     networks = _load(exports)
     data, what = None, ""
@@ -143,11 +143,12 @@ def main(
     _check_budget(exports, estimates, uses)
 
 
-def _check_options(dataset: str | None, spikes: Path | None, trace: Path | None, html: Path | None) -> None:
+def _check_options(dataset: str | None, spikes: Path | None, samples: int | None, trace: Path | None) -> None:
     problems = Problems()
     ONE_INPUT.check(problems, dataset is None or spikes is None, "--dataset and --spikes", "both given")
     has_input = dataset is not None or spikes is not None
     TRACED.check(problems, trace is None or has_input, "--trace", "no input to trace")
+    TRACED.check(problems, samples is None or has_input, "--samples", "no input to take them from")
     problems.raise_as(UsageError)
 
 

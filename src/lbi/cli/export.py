@@ -7,6 +7,7 @@ from lbi.system import signals
 if __name__ == "__main__":  # before the imports below take their time
     signals.install()
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,24 @@ def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool
         return
     from lbi.deploy import targets
 
+    rows = []
     for name in targets.names():
+        row = {"name": name, "origin": None if name in targets.TARGETS else targets.plugins()[name].value}
         try:
             module = targets.exporter(name)
-            origin = "" if name in targets.TARGETS else f"  [{targets.plugins()[name].value}]"
-            click.echo(f"{name:<8}  {module.TITLE} (*{module.SUFFIX}){origin}")
+            row |= {"title": module.TITLE, "suffix": module.SUFFIX, "error": None}
         except UsageError as error:
-            click.echo(f"{name:<8}  broken: {'; '.join(str(problem) for problem in error.problems)}")
+            row |= {"title": None, "suffix": None, "error": "; ".join(map(str, error.problems))}
+        rows.append(row)
+    if "--json" in sys.argv:  # an option that may not be read yet
+        emit_json({"targets": rows})
+    else:
+        for row in rows:
+            origin = f"  [{row['origin']}]" if row["origin"] else ""
+            shown = (
+                f"broken: {row['error']}" if row["error"] else f"{row['title']} (*{row['suffix']}){origin}"
+            )
+            click.echo(f"{row['name']:<8}  {shown}")
     context.exit(0)
 
 

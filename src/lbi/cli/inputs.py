@@ -129,6 +129,24 @@ def reading_notes(fixed: FixedNetwork) -> list[str]:
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list | tuple) else []
 
 
+def length_notes(fixed: FixedNetwork, n_steps: int) -> list[str]:
+    """What to know about samples of another length than in training.
+
+    Args:
+        fixed: the network.
+        n_steps: timesteps of each sample.
+
+    Returns:
+        A line; none for samples of that length, or if it is not known.
+    """
+    training = fixed.provenance.get("training")
+    known = training.get("n_steps") if isinstance(training, Mapping) else None
+    trained = known or _trained_encoding(fixed).get("n_steps")
+    if not isinstance(trained, int) or trained == n_steps:
+        return []
+    return [f"samples of {n_steps} steps; it was trained on samples of {trained}"]
+
+
 def check_labels(samples: Samples, fixed: FixedNetwork) -> None:
     """Raise InputError for labels without a matching output: they have no accuracy."""
     from lbi.files.labels import check_range

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import Command, common_options, console, emit_json, progress
-from lbi.cli.inputs import ONE_INPUT, check_labels, files_read, read_samples, reading_notes, trained_dataset
+from lbi.cli.inputs import (
+    ONE_INPUT,
+    check_labels,
+    files_read,
+    length_notes,
+    read_samples,
+    reading_notes,
+    trained_dataset,
+)
 from lbi.errors import Problem, Rule, UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -29,6 +37,17 @@ BACKEND_NAMES = ("lava", "netx", "sim")
 
 HAS_INPUT = Rule("no-input", fix="name the input: --dataset NAME or --spikes FILE.npz")
 IDENTICAL = Rule("not-identical", "identical {compared}", "keep the export and the spikes, and report it")
+
+
+class Seconds(click.FloatRange):
+    """A time limit: a number above 0, which NaN is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; raises click's error for any other text."""
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return number
 
 
 @click.command(name="lbi-run", cls=Command)
@@ -69,7 +88,7 @@ IDENTICAL = Rule("not-identical", "identical {compared}", "keep the export and t
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     default=600.0,
     show_default=True,
     metavar="S",
@@ -133,7 +152,7 @@ def main(
         "verified": (divergence is None) if verify else None,
         "verified_with": backends.other_backend(backend) if verify else None,
         "first_divergence": None if divergence is None else asdict(divergence),
-        "notes": reading_notes(opened.fixed),
+        "notes": [*reading_notes(opened.fixed), *length_notes(opened.fixed, data.shape[1])],
     }
     if output is not None:
         arrays = {"membrane" if of_membrane else "spikes": result, "predictions": predictions}

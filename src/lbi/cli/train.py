@@ -60,6 +60,10 @@ RESUMED = Rule(
     "resume", "only --data, --device, --epochs and outputs", "leave out the options that the checkpoint holds"
 )
 
+NOTHING_LEFT = Rule(
+    "resume", "more than that", "the model is written as it is; give a larger --epochs to go on"
+)
+
 
 @click.command("lbi-train", cls=Command)
 @click.option(
@@ -264,6 +268,10 @@ def _train(config: TrainConfig, outputs: Outputs, begin: dict[str, Any], *, show
 
     with signals.on_interruption(lambda: NOT_BEGUN):
         trainer = prepare(config, outputs, **begin)
+    done = trainer.progress.epoch
+    if done > config.epochs:
+        problem = NOTHING_LEFT.broken(f"--epochs {config.epochs}", f"{done} are done already")
+        warnings.warn(str(problem), LbiWarning, stacklevel=2)
     total = (config.epochs - trainer.progress.epoch) * trainer.n_batches
     with progress(f"{config.optimizer} on {config.dataset}", total, show=show) as advance:
 

@@ -65,7 +65,7 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
     arrays = _read(path)
     problems = Problems()
     train, shape = _samples(arrays, "", path)
-    if "test_spikes" in arrays:
+    if {"test_spikes", "test_labels"} & arrays.keys():
         test, other = _samples(arrays, "test_", path)
         SHAPES.check(problems, other == shape, f"{path}, test_spikes", other, shape=shape)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.deploy import targets
-from lbi.errors import BackendError, InputError, MissingPackageError, Problems, Rule, require
+from lbi.errors import BackendError, InputError, LbiWarning, MissingPackageError, Problems, Rule, require
 from lbi.network.fixed import FixedNetwork
 from lbi.system.atomic import scratch_folder
 
@@ -35,6 +36,11 @@ IN_INTEGERS = Rule(
     "not-an-export",
     "a folder made by lbi-export, its network.h5, or a .net",
     "lbi-export {path} --target loihi",
+)
+OTHER_NET = Rule(
+    "netx-differs",
+    "the network of the export",
+    "export the model again, or give the .net itself to run it alone",
 )
 OUTPUT_SHAPE = Rule("output-shape", "{expected}", "report this")
 HAS_OUTPUT = Rule("no-output", fix="run again with --debug to see its output")
@@ -208,6 +214,8 @@ def _run_lava(export: Export, spikes: NDArray[np.uint8], options: RunOptions) ->
 def _run_netx(export: Export, spikes: NDArray[np.uint8], options: RunOptions) -> NDArray[Any]:
     from lbi.exporters import netx
 
+    _warn_of_other_net(export)
+
     def prepare(folder: Path) -> Path:
         if export.net_file is not None and not _has_input_neurons(export.net_file):
             return export.net_file.resolve()
@@ -218,6 +226,27 @@ def _run_netx(export: Export, spikes: NDArray[np.uint8], options: RunOptions) ->
         shutil.copyfile(str(files("lbi.exporters") / path.name), path)
 
     return _in_child("netx", "run_netx.py", write_script, prepare, spikes, options)
+
+
+def _warn_of_other_net(export: Export) -> None:
+    """Warn if an export's ``network.net``, which runs, is another network than its ``network.h5``."""
+    from lbi.exporters import netx
+    from lbi.files import network_h5
+    from lbi.files.netx import reader
+
+    if export.network_file is None or export.net_file is None or _has_input_neurons(export.net_file):
+        return
+    same = False
+    with scratch_folder() as folder:
+        own = folder / export.net_file.name
+        if not netx.check_network(export.fixed):
+            netx.write(export.fixed, own)
+            for i, path in enumerate((own, export.net_file)):
+                network_h5.save(reader.load(path), folder / f"{i}.h5")
+            same = (folder / "0.h5").read_bytes() == (folder / "1.h5").read_bytes()
+    if not same:
+        found = f"another network than {export.network_file.name}"
+        warnings.warn(str(OTHER_NET.broken(str(export.net_file), found)), LbiWarning, stacklevel=2)
 
 
 def _has_input_neurons(path: Path) -> bool:

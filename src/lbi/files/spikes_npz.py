@@ -5,6 +5,7 @@ Spikes of feature maps may be (n_samples, n_steps, channels, height, width).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.errors import InputError, LbiError, Problems, Rule
+from lbi.errors import InputError, LbiError, LbiWarning, Problems, Rule
 from lbi.files.labels import check_shape
 from lbi.files.untrusted_npz import read_npz
 from lbi.files.versions import SPIKES_KEYS
@@ -32,6 +33,14 @@ AXES = Rule(
 )
 EMPTY = Rule("spikes-empty", "at least one sample and one step", "write at least one")
 
+NO_LABELS_READ = Rule(
+    "labels-missing",
+    fix="if these are labels: a = numpy.load(path); numpy.savez(path, spikes=a['spikes'], labels=a[{other!r}])",
+)
+
+NO_LABELS = ("test_spikes", "test_labels", "predictions", "membrane")
+"""Arrays beside spikes that training and ``lbi-run --output`` name so."""
+
 OTHER_NAMES = (("data", "targets"), ("x", "y"), ("X", "Y"), ("events", "labels"), ("arr_0", "arr_1"))
 """Names under which other tools store samples and labels."""
 
@@ -47,6 +56,9 @@ def load_spikes(
 
     Returns:
         Spikes (n_samples, n_steps, n_in), and labels (n_samples,) or None.
+
+    Warns:
+        LbiWarning: if there are no labels, but arrays of other names.
 
     Raises:
         InputError: naming everything that is wrong with the file, its arrays, width, type or values.
@@ -74,6 +86,12 @@ def load_spikes(
     except LbiError as error:
         problems.take(error)
     labels = arrays.get("labels")
+    others = [name for name in found if name not in (*SPIKES_KEYS, *NO_LABELS)]
+    if labels is None and others:
+        problem = NO_LABELS_READ.broken(
+            where, f"no array 'labels'; others are {', '.join(others)}", other=others[0]
+        )
+        warnings.warn(str(problem), LbiWarning, stacklevel=2)
     if labels is not None:
         check_shape(labels, arrays["spikes"], f"{where}, labels", problems)
     if spikes is not None:
@@ -94,7 +112,8 @@ def rename(found: Any) -> str:
     """
     if {"indices", "indptr", "data"} <= set(found):
         return "make it dense: numpy.savez(path, spikes=scipy.sparse.load_npz(path).toarray().reshape(n_samples, n_steps, -1))"
-    for spikes, labels in OTHER_NAMES:
+    others = [("spikes", name) for name in found if name not in ("spikes", *NO_LABELS)]
+    for spikes, labels in (*OTHER_NAMES, *others):
         if spikes in found:
             rest = f", labels=a[{labels!r}]" if labels in found else ""
             return f"name them so: a = numpy.load(path); numpy.savez(path, spikes=a[{spikes!r}]{rest})"

@@ -256,6 +256,7 @@ def describe(trainer: Trainer, record: dict[str, Any]) -> dict[str, Any]:
     dataset = trainer.dataset
     config = {key: value for key, value in trainer.config.to_dict().items() if key not in ("data", "teacher")}
     training = {key: value for key, value in record.items() if key != "seconds"}
+    training["n_steps"] = dataset.n_steps
     if trainer.teacher is not None:
         path = Path(str(trainer.config.teacher))
         training["teacher"] = {"file": path.name, "sha256": trainer.teacher.sha256}
