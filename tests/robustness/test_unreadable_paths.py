@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from support.command import call
 
 import lbi
 from lbi import datasets
@@ -80,6 +83,36 @@ def test_an_empty_file(tmp_path, name):
     path = tmp_path / name
     path.touch()
     refuses(READERS[name], path, "is empty")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_without_permission(tmp_path, name, monkeypatch):
+    (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read any file
+    refuses(READERS[name], tmp_path / name, r"cannot be read \(Permission denied\)")
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("run", ["network.h5"]),
+        ("estimate", ["network.h5"]),
+        ("export", ["network.h5", "--target", "netx"]),
+        ("train", ["--config", "network.h5"]),
+        ("train", ["--resume", "network.h5"]),
+    ],
+)
+def test_a_command_whose_file_it_may_not_read_ends_with_3(command, arguments, tmp_path, monkeypatch):
+    if command == "train":
+        pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    Path("network.h5").write_bytes(b"x")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    done = call(import_module(f"lbi.cli.{command}").main, *arguments)
+    assert done.code == 3
+    assert [
+        line for line in done.errors if "network.h5: cannot be read (Permission denied)" in line
+    ] == done.errors
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".h5", ".net", ".nir"])

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -25,6 +26,10 @@ EPILOG = (
     "Exit codes: 0 ok · 1 internal error · 2 usage · 3 invalid or unsupported input · "
     "4 verification failed · 5 backend failed, absent or timed out · 6 does not fit the chip or a budget · 130 interrupted."
 )
+
+
+PATH = click.Path(path_type=Path, readable=False)
+"""A path in an option; whether it can be read is for its reader to say (exit code 3), not for click (2)."""
 
 
 class Command(click.Command):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lbi.cli.common import Command, common_options, console, emit_json, progress
+from lbi.cli.common import PATH, Command, common_options, console, emit_json, progress
 from lbi.cli.inputs import ONE_INPUT, files_read, read_samples
 from lbi.errors import FitError, InputError, Problems, Rule, UsageError
 
@@ -40,9 +40,7 @@ NOT_MET = Rule(
 
 
 @click.command(name="lbi-estimate", cls=Command)
-@click.argument(
-    "exports", nargs=-1, required=True, metavar="EXPORT [EXPORT2 ...]", type=click.Path(path_type=Path)
-)
+@click.argument("exports", nargs=-1, required=True, metavar="EXPORT [EXPORT2 ...]", type=PATH)
 @click.option(
     "--dataset",
     default=None,
@@ -52,14 +50,14 @@ NOT_MET = Rule(
 @click.option(
     "--data",
     "data_dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=None,
     metavar="DIR",
     help="Folder with the data set's files.",
 )
 @click.option(
     "--spikes",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=None,
     metavar="FILE.npz",
     help="Spikes to run instead: (n_samples, n_steps, n_in) of 0 and 1.",
@@ -79,14 +77,14 @@ NOT_MET = Rule(
 )
 @click.option(
     "--trace",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=None,
     metavar="TRACE.csv",
     help="Write counts per sample, timestep, population and projection.",
 )
 @click.option(
     "--html",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=None,
     metavar="REPORT.html",
     help="Write the report as one self-contained page.",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lbi.cli.common import Command, common_options, console, emit_json
+from lbi.cli.common import PATH, Command, common_options, console, emit_json
 from lbi.cli.inputs import reading_notes
 from lbi.errors import FitError, InputError, LbiError, Problem, Problems, Rule, UsageError
 
@@ -51,7 +51,7 @@ def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool
 
 
 @click.command(name="lbi-export", cls=Command)
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH)
 @click.option("--target", required=True, metavar="NAME", help="Output format; --list-targets shows all.")
 @click.option(
     "--chip", default=None, metavar="CHIP", help="loihi1, loihi2 or a path ending in .toml  [default: loihi2]"
@@ -59,7 +59,7 @@ def _list_targets(context: click.Context, _option: click.Parameter, wanted: bool
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=None,
     help="File or folder to write  [default: the model's name with the target's suffix]",
 )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lbi.cli.common import Command, common_options, console, emit_json, progress
+from lbi.cli.common import PATH, Command, common_options, console, emit_json, progress
 from lbi.cli.inputs import (
     ONE_INPUT,
     check_labels,
@@ -51,7 +51,7 @@ class Seconds(click.FloatRange):
 
 
 @click.command(name="lbi-run", cls=Command)
-@click.argument("export", type=click.Path(path_type=Path))
+@click.argument("export", type=PATH)
 @click.option(
     "--backend",
     type=click.Choice(BACKEND_NAMES),
@@ -68,14 +68,14 @@ class Seconds(click.FloatRange):
 @click.option(
     "--data",
     "data_dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=None,
     metavar="DIR",
     help="Folder with the data set's files.",
 )
 @click.option(
     "--spikes",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=None,
     metavar="FILE.npz",
     help="Spikes to run instead: (n_samples, n_steps, n_in) of 0 and 1, optional labels.",
@@ -97,7 +97,7 @@ class Seconds(click.FloatRange):
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=None,
     metavar="OUT.npz",
     help="Write output spikes, predictions and labels to a file; an existing one is replaced.",

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from lbi.cli.common import Command, common_options, console, emit_json
+from lbi.cli.common import PATH, Command, common_options, console, emit_json
 from lbi.cli.sweep_plan import Trial, absolute, plan, swept_options
 from lbi.costing.recorded_budget import read_uses
 from lbi.errors import (
@@ -85,7 +85,7 @@ FAILED = Rule(
     help="Chip whose integers are run and whose costs are estimated.",
 )
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder of the sweep; the same command continues it."
+    "--output", "-o", type=PATH, required=True, metavar="DIR", help="Folder of the sweep; the same command continues it."
 )  # fmt: skip
 @common_options
 def main(

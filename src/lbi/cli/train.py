@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lbi.cli.common import Command, common_options, console, emit_json, progress
+from lbi.cli.common import PATH, Command, common_options, console, emit_json, progress
 from lbi.errors import FitError, InputError, LbiWarning, Problems, Rule
 from lbi.network.neurons import MODELS
 
@@ -70,7 +70,9 @@ NOTHING_LEFT = Rule(
     "--dataset",
     help="digits (default), psdigits, mnist, psmnist, nmnist, dvsgesture, cifar10dvs, shd, ssc, or your own FILE.npz.",
 )
-@click.option("--data", type=click.Path(), metavar="DIR", help="Folder with the data set's files.")
+@click.option(
+    "--data", type=click.Path(readable=False), metavar="DIR", help="Folder with the data set's files."
+)
 @click.option(
     "--optimizer",
     help="adabreg (default) or linbreg for sparse training, adam for dense; baselines: prune, set, rigl, deepr.",
@@ -124,7 +126,7 @@ NOTHING_LEFT = Rule(
 )
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE.toml",
     help="Options by name; flags override them.",
 )
@@ -135,28 +137,22 @@ NOTHING_LEFT = Rule(
     metavar="NAME=VALUE",
     help="Any other option, as in a --config file; an unknown NAME lists them all.",
 )
-@click.option(
-    "--resume", type=click.Path(path_type=Path), metavar="CKPT", help="Resume from a checkpoint, bit for bit."
-)
+@click.option("--resume", type=PATH, metavar="CKPT", help="Resume from a checkpoint, bit for bit.")
 @click.option(
     "--from",
     "start",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="MODEL",
     help="Fine-tune a trained model.pt; options that are left out are taken from it.",
 )
 @click.option("--device", metavar="DEVICE", help="auto (default: a GPU if there is one), cpu or cuda.")
 @click.option("--precision", help="float (default), or chip: the last epochs compute in the chip's integers.")
-@click.option(
-    "--metrics", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write metrics, one row per epoch."
-)
-@click.option(
-    "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Write metrics for TensorBoard."
-)
+@click.option("--metrics", type=PATH, metavar="FILE.csv", help="Write metrics, one row per epoch.")
+@click.option("--tensorboard", type=PATH, metavar="DIR", help="Write metrics for TensorBoard.")
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("model.pt"),
     show_default=True,
     metavar="MODEL.pt",

@@ -99,6 +99,28 @@ class SpikeData:
         return SpikeData(chosen, self.labels[indices])
 
 
+def read_as(where: str, spikes: Spikes, labels: NDArray[np.int64]) -> SpikeData:
+    """The samples of a file.
+
+    Args:
+        where: its name, with which errors begin.
+        spikes: as for ``SpikeData``.
+        labels: as for ``SpikeData``.
+
+    Returns:
+        The samples.
+
+    Raises:
+        InputError: naming the file and all arrays of wrong shape or type.
+    """
+    problems = Problems()
+    try:
+        return SpikeData(spikes, labels)
+    except InputError as error:
+        problems.take(error, where)
+    raise InputError(*problems)
+
+
 class Dataset:
     """A data set in spikes; ``load(name, data_dir, **encoding)`` makes the same again.
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbi.datasets.base import Dataset, DataWarning, SpikeData, check_options
+from lbi.datasets.base import Dataset, DataWarning, SpikeData, check_options, read_as
 from lbi.datasets.cached import NotKeptError, SpikeCache
 from lbi.datasets.packed import Spikes, collect, is_large, is_large_packed, part_length
 from lbi.errors import InputError, Problems, Rule
@@ -38,6 +38,9 @@ FEW_SHORT = 0.1
 
 EARLY = 50
 """Part of the steps that holds all events where times are too small to be seconds, as in minutes."""
+
+SHOWN = 3
+"""Samples with wrong events that are named; of the others, the number is."""
 
 NO_FOLDER = Rule(
     "data-missing",
@@ -199,7 +202,7 @@ def read(path: Path, n_steps: int, step_s: float, n_channels: int) -> SpikeData:
     else:
         spikes, (labels, ends) = found
     _check_times(str(path), ends, n_steps, step_s)
-    return SpikeData(spikes, labels)
+    return read_as(str(path), spikes, labels)
 
 
 def _state(path: Path, n_steps: int, step_s: float, n_channels: int) -> str:
@@ -257,7 +260,11 @@ class _EventFile:
             for start in range(0, len(self.labels), length):
                 stop = min(start + length, len(self.labels))
                 yield self._bin_part(times[start:stop], units[start:stop], start, problems)
-        problems.raise_as(InputError)
+        found = list(problems)
+        if len(found) > SHOWN:
+            n_more = f"{len(found) - SHOWN} more samples of this kind"
+            found = [*found[:SHOWN], EVENTS.broken(str(self.path), n_more, most=N_UNITS - 1)]
+        Problems(found).raise_as(InputError)
 
     def _open(self, file: Any) -> tuple[Any, Any]:
         """The data sets of times and units, after checks of their shapes; sets ``labels``."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lbi.datasets.base import SPIKES_VALUE, Dataset, SpikeData, check_options, stratified_split
+from lbi.datasets.base import SPIKES_VALUE, Dataset, SpikeData, check_options, read_as, stratified_split
 from lbi.errors import InputError, Problems, Rule
 from lbi.files.labels import check_shape
 from lbi.files.spikes_npz import rename
@@ -118,4 +118,4 @@ def _samples(arrays: dict[str, np.ndarray], prefix: str, path: Path) -> tuple[Sp
     shape = spikes.shape[2:]
     if spikes.ndim == 5:
         spikes = spikes.reshape(*spikes.shape[:2], -1)
-    return SpikeData(spikes.astype(np.uint8), labels), shape
+    return read_as(str(path), spikes.astype(np.uint8), labels), shape

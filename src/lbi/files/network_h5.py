@@ -178,7 +178,12 @@ def load(path: str | Path) -> FixedNetwork:
     if why := not_a_file(path):
         raise InputError(MISSING.broken(str(path), why))
     with open_tree(path, DAMAGED.broken(str(path), "not a readable HDF5 file")) as file:
-        return _read(file, str(path))
+        try:
+            return _read(file, str(path))
+        except InputError as error:  # the network checks itself, and does not know its file
+            where = str(path)
+            named = (p if p.where.startswith(where) else p.inside(where) for p in error.problems)
+            raise InputError(*named) from error
 
 
 def _read(file: Any, where: str) -> FixedNetwork:

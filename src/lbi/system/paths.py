@@ -36,7 +36,9 @@ def not_a_file(path: str | Path) -> str:
         return MISSING
     if stat.S_ISDIR(kind):
         return "is a folder"
-    return "" if stat.S_ISREG(kind) else "is a device or a pipe"
+    if not stat.S_ISREG(kind):
+        return "is a device or a pipe"
+    return "" if os.access(path, os.R_OK) else f"cannot be read ({os.strerror(errno.EACCES)})"
 
 
 def is_empty(path: Path) -> bool:
