@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -9,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -86,15 +87,38 @@ class Command(click.Command):
             return UsageError.exit_code, [f"usage: {self.name}: {what} (see {self.name} --help)"]
         if isinstance(error, LbiError):
             return error.exit_code, [str(problem) for problem in error.problems]
-        if isinstance(error, MemoryError):
-            remedy = "fewer samples (--samples) or a smaller network"
-            return 1, [f"memory: not enough memory for this input; fix: {remedy}"]
+        if _lacks_memory(error):
+            remedy = "fewer samples (--samples), a smaller network, or a higher limit of memory (ulimit -v)"
+            return 1, [f"memory: not enough memory; fix: {remedy}"]
         if isinstance(error, OSError):
             what = os.strerror(error.errno) if error.errno else str(error)
             remedy = "check the path, its permissions and free space"
             return 3, [str(Problem("system", str(error.filename or "system"), what, remedy=remedy))]
+        if unusable := list(_settings()):
+            return UsageError.exit_code, unusable
         what = f"{type(error).__name__}: {_one_line(str(error))}"
         return 1, [f"internal: {what}; fix: run again with --debug and report it"]
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether memory ran out, while a library was loaded, too."""
+    text = str(error).lower()
+    loading = isinstance(error, ImportError | OSError) and (
+        "failed to map" in text or "cannot allocate" in text
+    )
+    return isinstance(error, MemoryError) or loading or getattr(error, "errno", None) == errno.ENOMEM
+
+
+def _settings() -> Iterator[str]:
+    """Settings in the environment with which numba cannot run what this package compiles."""
+    for name, works, allowed in (
+        ("NUMBA_DISABLE_JIT", lambda number: number == 0, "0"),
+        ("NUMBA_NUM_THREADS", lambda number: number > 0, "a number above 0"),
+    ):
+        value = os.environ.get(name, "")
+        with suppress(ValueError):  # numba ignores a text
+            if not works(int(value)):
+                yield str(Problem("environment", name, value, allowed, f"unset {name}"))
 
 
 def _warn(

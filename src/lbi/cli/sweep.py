@@ -233,20 +233,16 @@ def _folder(path: Path, sweep: dict[str, Any]) -> Iterator[Path]:
 
 
 def _lock(file: Path, path: Path) -> IO[str]:
-    """The file, opened, and locked until it is closed; without ``fcntl`` (Windows) nothing is locked."""
+    """The file, opened, and locked until it is closed."""
+    from lbi.system.locks import take
+
     try:
         lock = file.open("a")
     except OSError as error:
         raise InputError(OTHER_SWEEP.broken(str(path), f"{file.name}: {error.strerror}")) from error
-    try:
-        import fcntl
-    except ImportError:
-        return lock
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    if not take(lock):
         lock.close()
-        raise InputError(IN_USE.broken(str(path), "another sweep is running in it")) from error
+        raise InputError(IN_USE.broken(str(path), "another sweep is running in it"))
     return lock
 
 

@@ -16,6 +16,7 @@ from lbi import datasets
 from lbi.errors import InputError, LbiWarning, Rule
 from lbi.system.allocator import keep_freed_memory, return_freed_memory
 from lbi.system.atomic import atomic_write, check_writable
+from lbi.system.locks import only_writer
 from lbi.system.paths import data_files
 from lbi.system.signals import on_exit, on_interruption
 from lbi.train import untrusted_torch
@@ -150,9 +151,17 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
 
     Returns:
         The record.
+
+    Raises:
+        InputError: if another process is training to the same file.
     """
-    started = time.perf_counter()
-    writes, last = distributed.rank() == 0, _LastEpoch(outputs, trainer.progress.epoch)
+    writes = distributed.rank() == 0
+    with only_writer(outputs.model) if writes else nullcontext():
+        return _complete(trainer, outputs, writes)
+
+
+def _complete(trainer: Trainer, outputs: Outputs, writes: bool) -> dict[str, Any]:
+    started, last = time.perf_counter(), _LastEpoch(outputs, trainer.progress.epoch)
 
     def on_epoch(trainer: Trainer) -> None:
         metrics.write(trainer.progress.history[-1])
