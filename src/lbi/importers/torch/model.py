@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lbi.errors import InputError, Rule, UsageError
-from lbi.importers.torch import numbers, proof, reading, registry
+from lbi.importers.torch import mixing, numbers, proof, reading, registry
 from lbi.importers.torch.attempt import FAILS, TRACED_STEPS, loops_over_samples, traced
 from lbi.importers.torch.chain import chained
 from lbi.importers.torch.copying import copy_to_run, unwrapped
@@ -71,6 +71,8 @@ def from_torch(model: nn.Module, input_shape: int | Sequence[int]) -> Any:
         except NotThisWay as refusal:
             refusals.append(((0, refusal.progress, int(refusal.problem.code != FAILS.code)), refusal))
         except InputError as refusal:
+            if any(problem.code == mixing.MIXED.code for problem in refusal.problems):
+                raise
             proven = any(problem.code == proof.NOT_AS_IT_RUNS.code for problem in refusal.problems)
             refusals.append(((2 if proven else 1, 0, 0), refusal))
     raise _best(refusals)
@@ -147,7 +149,7 @@ def _traced_and_proven(model: nn.Module, shape: tuple[int, ...], way: Way, lengt
         tracing.problems,
     )
     sources = {type(module).__module__.split(".")[0] for module in copy.modules()}
-    meta = {"source": sorted(sources & {*registry.FRAMEWORKS, "torch"})}
+    meta: dict[str, Any] = {"source": sorted(sources & {*registry.FRAMEWORKS, "torch"})}
     with session_of(places, tracing, tracing):  # readers run modules inside neurons
         network, output = reading.network_of(tracing, outputs, shape, meta)
         n_samples, steps = proof.extent(network, n_steps, free=free)
@@ -162,6 +164,12 @@ def _traced_and_proven(model: nn.Module, shape: tuple[int, ...], way: Way, lengt
                 found = "loops over the first axis of its input, and not over all steps in their order"
                 raise InputError(IN_ORDER.broken("model", found)) from refusal
             failure = InputError(refusal.problem)  # the trace was complete: it is the model's convention
+        except InputError:
+            if not turn.one_by_one:
+                mixing.check(copy, places, tracing, (turn, turn), shape, steps)
+            raise
         else:
+            if way.flat and not any(site.neurons.time_axis(site.module) == -1 for site in places):
+                mixing.check(copy, places, tracing, (WAYS[0], way), shape, steps)
             return network
     raise failure

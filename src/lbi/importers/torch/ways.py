@@ -36,12 +36,14 @@ class Way(NamedTuple):
         call: function of (model, input (samples, steps, …)) that returns the outputs.
         static: True if one input is used for all steps.
         one_by_one: True if samples run separately.
+        flat: True if a sample has no dimension of its own, but its steps alone.
     """
 
     name: str
     call: Callable[[nn.Module, Tensor], list[Any]]
     static: bool = False
     one_by_one: bool = False
+    flat: bool = False
 
 
 def _once(model: nn.Module, x: Tensor, n_steps: int) -> list[Any]:
@@ -107,7 +109,7 @@ def _others(model: nn.Module) -> list[inspect.Parameter]:
 WAYS = (
     Way("all steps, time first", _time_first),
     Way("all steps, batch first", _batch_first),
-    Way("all steps of a sample as a batch", _flattened, one_by_one=True),
+    Way("all steps of a sample as a batch", _flattened, one_by_one=True, flat=True),
     Way("one call per step", _steps),
     Way("one input for all steps", _static, static=True),
     Way("all steps, time last", _time_last),
