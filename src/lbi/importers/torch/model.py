@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lbi.errors import InputError, Rule, UsageError
-from lbi.importers.torch import mixing, numbers, proof, reading, registry
+from lbi.importers.torch import mixing, notes, numbers, proof, reading, registry
 from lbi.importers.torch.attempt import FAILS, TRACED_STEPS, loops_over_samples, traced
 from lbi.importers.torch.chain import chained
 from lbi.importers.torch.copying import copy_to_run, unwrapped
@@ -150,6 +150,8 @@ def _traced_and_proven(model: nn.Module, shape: tuple[int, ...], way: Way, lengt
     )
     sources = {type(module).__module__.split(".")[0] for module in copy.modules()}
     meta: dict[str, Any] = {"source": sorted(sources & {*registry.FRAMEWORKS, "torch"})}
+    if said := notes.of(copy):
+        meta["notes"] = said
     with session_of(places, tracing, tracing):  # readers run modules inside neurons
         network, output = reading.network_of(tracing, outputs, shape, meta)
         n_samples, steps = proof.extent(network, n_steps, free=free)
