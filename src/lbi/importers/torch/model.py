@@ -150,7 +150,7 @@ def _traced_and_proven(model: nn.Module, shape: tuple[int, ...], way: Way, lengt
     )
     sources = {type(module).__module__.split(".")[0] for module in copy.modules()}
     meta: dict[str, Any] = {"source": sorted(sources & {*registry.FRAMEWORKS, "torch"})}
-    if said := notes.of(copy):
+    if said := notes.of(model, copy, tracing):
         meta["notes"] = said
     with session_of(places, tracing, tracing):  # readers run modules inside neurons
         network, output = reading.network_of(tracing, outputs, shape, meta)

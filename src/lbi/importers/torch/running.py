@@ -22,7 +22,10 @@ from lbi.importers.torch import registry
 from lbi.importers.torch.initial import InitialState
 from lbi.importers.torch.layer import Neurons
 
-NARROW = (torch.float32, torch.float16, torch.bfloat16)
+HALVES = (torch.float16, torch.bfloat16)
+"""Types of floats whose rounding is visible: 1/2048 and 1/256 of a number."""
+
+NARROW = (torch.float32, *HALVES)
 """Types of floats that become float64."""
 
 LIBRARIES = {
@@ -104,11 +107,15 @@ class Widened(TorchDispatchMode):
 
     Args:
         widen: False keeps all types, for arithmetic that is exact only in float32.
+
+    Attributes:
+        halves: type → where the model's code first requested it, an empty string outside of user code.
     """
 
     def __init__(self, *, widen: bool = True) -> None:
         super().__init__()
         self.widen = widen
+        self.halves: dict[torch.dtype, str] = {}
 
     def watched(self) -> AbstractContextManager[None]:
         """A context for the model's code, besides the mode."""
@@ -121,12 +128,36 @@ class Widened(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation of the model."""
+        args, kwargs = self.widened(func, args, kwargs or {})
+        return func(*args, **kwargs)
+
+    def widened(self, func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Arguments of an operation, with float64 and the CPU in place of others; half precision is noted.
+
+        Args:
+            func: the operation.
+            args: positional arguments.
+            kwargs: keyword arguments.
+
+        Returns:
+            Both kinds of arguments.
+        """
         if not self.widen:
-            return func(*args, **(kwargs or {}))
-        return func(*widened(func, args), **widened_options(kwargs))
+            return args, kwargs
+        self.note_half(kwargs.get("dtype"))
+        return widened(func, args), widened_options(kwargs)
+
+    def note_half(self, dtype: torch.dtype | None) -> None:
+        """Note where the model's code first requests half precision.
+
+        Args:
+            dtype: the type that it requests.
+        """
+        if dtype in HALVES and dtype not in self.halves:
+            self.halves[dtype] = place().source
 
 
-def widened_options(kwargs: dict[str, Any] | None) -> dict[str, Any]:
+def widened_options(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments of an operation, with float64 and CPU in place of others.
 
     Args:
@@ -135,7 +166,7 @@ def widened_options(kwargs: dict[str, Any] | None) -> dict[str, Any]:
     Returns:
         The arguments.
     """
-    found = dict(kwargs or {})
+    found = dict(kwargs)
     if found.get("dtype") in NARROW:
         found["dtype"] = torch.float64
     if found.get("device") is not None:
@@ -164,6 +195,23 @@ def widened(func: Any, args: Any) -> Any:
 
 
 @contextmanager
+def _autocast_noted(mode: Widened) -> Iterator[None]:
+    """Note the types of autocast, which leaves the float64 of a copy alone, so that no operation shows them."""
+    enter = torch.autocast.__enter__
+
+    def noted(context: torch.autocast) -> Any:
+        if context._enabled:
+            mode.note_half(context.fast_dtype)
+        return enter(context)
+
+    torch.autocast.__enter__ = noted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.autocast.__enter__ = enter  # type: ignore[method-assign]
+
+
+@contextmanager
 def session_of(places: Sequence[Site], session: Session, mode: Widened, seed: int = 0) -> Iterator[None]:
     """Pass the calls of these modules to a session, within ``mode``; random numbers of the model are drawn from ``seed``."""
     default, compiled = torch.get_default_dtype(), "torch._dynamo" in sys.modules
@@ -177,7 +225,13 @@ def session_of(places: Sequence[Site], session: Session, mode: Widened, seed: in
             stance = torch.compiler.set_stance("force_eager")
             stance.__enter__()
         try:
-            with mode, mode.watched(), _registered(places), torch.random.fork_rng(devices=[]):
+            with (
+                mode,
+                mode.watched(),
+                _autocast_noted(mode),
+                _registered(places),
+                torch.random.fork_rng(devices=[]),
+            ):
                 torch.manual_seed(seed)
                 yield
         finally:

@@ -25,15 +25,7 @@ from lbi.importers.torch.layer import Outputs, feature_shape
 from lbi.importers.torch.leaving import Taken
 from lbi.importers.torch.operations import RULES, VALUE_FREE, tracked
 from lbi.importers.torch.remedies import LOOSE, elsewhere, remedy
-from lbi.importers.torch.running import (
-    Place,
-    Site,
-    Widened,
-    place,
-    run_model,
-    widened,
-    widened_options,
-)
+from lbi.importers.torch.running import Place, Site, Widened, place, run_model
 from lbi.importers.torch.shadow import LOST, STATIC, Node, Shadow
 
 SAME_NEURONS = Rule(
@@ -145,9 +137,7 @@ class Tracing(Widened):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and follow its effect on numbers that are not constant."""
-        kwargs = kwargs or {}
-        if self.widen:
-            args, kwargs = widened(func, args), widened_options(kwargs)
+        args, kwargs = self.widened(func, args, kwargs or {})
         if self._paused:
             return func(*args, **kwargs)
         tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
