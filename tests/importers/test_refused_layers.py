@@ -11,7 +11,7 @@ from torch import nn
 
 from lbi.errors import InputError
 from lbi.importers import from_torch
-from lbi.importers.torch import layers
+from lbi.importers.torch import layers, saved
 from lbi.network.graph import Readout
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # snnTorch's own
@@ -109,6 +109,63 @@ def test_a_quantized_layer_is_refused_by_name():
         InputError, match=r"model-quantized: module '0'.*fix: give the model as it was before"
     ):
         from_torch(model.eval(), FLAT)
+
+
+def leaky():
+    return peers.package("snntorch").Leaky(beta=0.5, init_hidden=True, output=True, reset_mechanism="zero")
+
+
+def prepared(how: str) -> nn.Module:
+    """A model in the middle of torch's own quantization, by its three ways."""
+    quantization = torch.ao.quantization
+    torch.manual_seed(0)
+    model = nn.Sequential(peers.linear(32, 8, 3.0), leaky()).train()
+    if how == "fx":
+        from torch.ao.quantization import quantize_fx
+
+        model[0] = quantize_fx.prepare_qat_fx(
+            nn.Sequential(model[0]),
+            quantization.get_default_qat_qconfig_mapping("fbgemm"),
+            (torch.zeros(1, 32),),
+        )
+        return model
+    if how == "prepare":
+        model.eval().qconfig = quantization.get_default_qconfig("fbgemm")
+        return quantization.prepare(model)
+    model.qconfig = quantization.get_default_qat_qconfig("fbgemm")
+    return quantization.prepare_qat(model)
+
+
+@pytest.mark.parametrize("how", ["fx", "prepare", "prepare_qat"])
+def test_a_model_that_torch_prepared_for_quantization(how):
+    model = prepared(how)
+    model(torch.ones(1, 32))
+    with pytest.raises(
+        InputError, match="model-prepared: model: was prepared for torch's quantization"
+    ) as caught:
+        from_torch(model.eval(), FLAT)
+    (problem,) = caught.value.problems
+    assert "prepare_qat" in str(problem)
+
+
+def test_the_fix_for_a_prepared_model(tmp_path):
+    """As the errors say it: the trained weights in the model as it was built, live and from a file."""
+    model, path, arch = prepared("prepare_qat"), tmp_path / "state.pt", tmp_path / "net.py"
+    model(torch.ones(1, 32))
+    plain, state = nn.Sequential(nn.Linear(32, 8, bias=False), leaky()).eval(), model.state_dict()
+    plain.load_state_dict({name: state[name] for name in plain.state_dict()})
+    network = from_torch(plain, FLAT)
+    assert (network.projections[0].weights.to_dense() == model[0].weight.double().detach().numpy()).all()
+    arch.write_text(
+        "import snntorch, torch\ndef build():\n    neuron = snntorch.Leaky(beta=0.5, init_hidden=True, output=True, "
+        "reset_mechanism='zero')\n    return torch.nn.Sequential(torch.nn.Linear(32, 8, bias=False), neuron)\n"
+    )
+    torch.save(state, path)
+    with pytest.raises(InputError, match=r"state-prepared.*weight_fake_quant") as caught:
+        saved.load(path, f"{arch}:build")
+    code = str(caught.value).partition("take these out: ")[2].replace("PATH", "path")
+    exec(code, {"torch": torch, "path": path})  # the error's own words
+    assert saved.load(path, f"{arch}:build").projections == network.projections
 
 
 def test_a_module_that_is_ready_to_be_quantized_is_imported():

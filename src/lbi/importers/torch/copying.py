@@ -33,6 +33,14 @@ QUANTIZED = Rule(
     "layers with float weights",
     "give the model as it was before torch quantized it: lbi-export quantizes for the chip",
 )
+PREPARED = Rule(
+    "model-prepared",
+    "layers with float weights, without fake quantization and observers",
+    "build the model as it was before prepare or prepare_qat, and give it the trained weights: state = model.state_dict();"
+    " plain.load_state_dict({{name: state[name] for name in plain.state_dict()}}); lbi-export quantizes for the chip",
+)
+PREPARING = ("weight_fake_quant", "activation_post_process")
+"""Names of the modules that torch's ``prepare`` and ``prepare_qat`` insert; those of fx have numbers behind them."""
 FLOATS = ("FloatFunctional", "FXFloatFunctional")
 """Modules among torch's quantized ones that compute floats, as models have them before they are quantized."""
 OF_THE_BATCH = Rule(
@@ -115,6 +123,9 @@ def _modules(model: nn.Module) -> Iterator[nn.Module]:
 
 def _check(model: nn.Module) -> None:
     problems = Problems()
+    modules = ((path, type(part)) for path, part in model.named_modules())
+    inserted = next((path for path, kind in modules if kind is not nn.Identity and prepares(path)), "")
+    PREPARED.check(problems, not inserted, "model", f"was prepared for torch's quantization ({inserted!r})")
     for name, part in model.named_modules():
         where = f"module {name or type(part).__name__!r}"
         SCRIPTED.check(
@@ -140,6 +151,15 @@ def _check(model: nn.Module) -> None:
                 n_bad = int((~torch.isfinite(dense)).sum())
                 NOT_FINITE.check(problems, n_bad == 0, f"{where}, {key}", f"{n_bad} NaN or infinite values")
     problems.raise_as(InputError)
+
+
+def prepares(path: str) -> bool:
+    """Whether a module or a tensor is one of those that prepare a model for quantization.
+
+    Args:
+        path: its path in the model.
+    """
+    return any(part.startswith(PREPARING) for part in path.split("."))
 
 
 def tensors_in(content: Any, seen: set[int] | None = None) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lbi.errors import InputError, Problems, Rule, UsageError
-from lbi.importers.torch.copying import unwrapped
+from lbi.importers.torch.copying import PREPARING, prepares, unwrapped
 from lbi.system.paths import not_a_file
 from lbi.train import model_pt, untrusted_torch
 
@@ -51,6 +51,12 @@ STATE_UNKNOWN = Rule(
     "the model's parameters only",
     SAME_MODEL
     + "; or, if they are no part of it, save its state alone: torch.save(model.state_dict(), path)",
+)
+STATE_PREPARED = Rule(
+    "state-prepared",
+    "a state without observers and fake quantization",
+    "if the network is to have the weights from before their rounding, take these out: state = torch.load(PATH);"
+    " torch.save({{name: state[name] for name in state if not any(part in name for part in {parts})}}, PATH)",
 )
 STATES = Rule(
     "state-several",
@@ -223,7 +229,8 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     problems = Problems()
     missing, extra = sorted(wanted - set(state)), sorted(set(state) - wanted)
     STATE_MISSING.check(problems, not missing, where, f"lacks {_some(missing)}")
-    STATE_UNKNOWN.check(problems, not extra, where, f"has {_some(extra)}")
+    rule = STATE_PREPARED if any(map(prepares, extra)) else STATE_UNKNOWN
+    rule.check(problems, not extra, where, f"has {_some(extra)}", parts=PREPARING)
     buffers = dict(model.named_buffers())
     for name, value in model.state_dict().items():
         if name in state:
