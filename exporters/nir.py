@@ -164,6 +164,8 @@ def graph(network: Network, dt: float | None = None) -> Any:
         "dt": step,
         "names": {node: name for name, node in build.names.items()},
         "order": [build.names[population.name] for population in network.populations],
+        "nothing": sorted(build.nothing),
+        "projections": [projection.name for projection in network.projections],
         "readout": network.readout.kind,
         "meta": {key: value for key, value in network.meta.items() if key != "nir"},
     }
@@ -211,6 +213,7 @@ class _Build:
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.names: dict[str, str] = {}
+        self.nothing: list[str] = []
 
     def add(self, wanted: str, node: Any) -> str:
         """Add a node under a name that Python and other readers accept, and return that name."""
@@ -293,6 +296,7 @@ class _Build:
         dense = np.zeros((population.n, self.n_in))
         node = nir.Linear(dense) if bias is None else nir.Affine(dense, np.asarray(bias, np.float64))
         name = self.add(f"nothing_to_{population.name}", node)
+        self.nothing.append(name)
         self.edges += [(self.start, name), (name, self.names[population.name])]
 
 

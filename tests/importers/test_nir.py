@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from support import cases, peers
 from support.command import call
 from support.networks import random_network, random_spikes
@@ -14,7 +16,7 @@ from support.networks import random_network, random_spikes
 import lbi
 from lbi.cli.export import main as lbi_export
 from lbi.errors import InputError, UsageError
-from lbi.importers import load_nir
+from lbi.importers import from_torch, load_nir
 from lbi.quantization.to_floats import dequantize
 from lbi.simulation import oracle
 
@@ -46,6 +48,44 @@ def test_round_trip_keeps_every_spike(name, tmp_path):
     assert again.n_active == network.n_active
     assert [p.name for p in again.populations] == [p.name for p in network.populations]
     assert again.readout == network.readout
+    assert {(p.source, p.target) for p in again.projections} == {
+        (p.source, p.target) for p in network.projections
+    }
+
+
+def test_a_population_without_input_gets_no_places_for_weights(tmp_path):
+    """NIR has no node without an input: ``always_on`` gets zeros from it, which are none of the network's."""
+    snn = peers.package("snntorch")
+    neuron = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
+    torch.manual_seed(0)
+    parts = [
+        (peers.linear(a, b, 3.0, bias=True), snn.Synaptic(0.5, 0.9, **neuron)) for a, b in ((64, 12), (12, 8))
+    ]
+    network = from_torch(torch.nn.Sequential(*parts[0], *parts[1]), 64)
+    again = load_nir(to_file(network, tmp_path / "net.nir"))
+    assert network.populations[0].name == "always_on"
+    assert [p.name for p in again.projections] == [p.name for p in network.projections]
+    assert again.n_weights == network.n_weights == 64 * 12 + 12 + 12 * 8 + 8
+    for ours, read in zip(network.projections, again.projections, strict=True):
+        off = np.abs(read.weights.to_dense() - ours.weights.to_dense())
+        assert off.max() <= 4 * np.finfo(float).eps * np.abs(ours.weights.data).max()  # · τ · 1/τ
+    spikes = (np.random.default_rng(0).random((3, 50, 64)) < 0.2).astype(np.uint8)
+    expected = oracle.simulate(network, spikes).output_spikes
+    assert 0.02 < expected.mean() < 0.9
+    assert np.abs(oracle.simulate(again, spikes).output_spikes - expected).sum() == 0
+
+
+def test_zeros_that_someone_filled_in_are_read(tmp_path):
+    """Metadata does not hide weights: the zeros of a missing input are left out only as long as they are zeros."""
+    from lbi.exporters import nir as exporter
+
+    fixed, _ = cases.make("feed_forward")
+    graph = exporter.graph(dequantize(fixed))
+    entry = json.loads(graph.metadata["lbi"])
+    name = next(name for name, node in graph.nodes.items() if type(node).__name__ == "Linear")
+    graph.metadata["lbi"] = json.dumps({**entry, "nothing": [name]})
+    nir.write(tmp_path / "net.nir", graph)
+    assert load_nir(tmp_path / "net.nir").n_active == dequantize(fixed).n_active > 0
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))

@@ -45,7 +45,8 @@ from lbi.network.graph import INPUT, READOUTS, Network, is_name
 from lbi.system.paths import not_a_file
 
 METADATA = "lbi"
-"""Key of our own entry in a graph's metadata: JSON with ``dt``, ``order``, ``names``, ``readout`` and ``meta``."""
+"""Key of our own entry in a graph's metadata: JSON with ``dt``, ``order``, ``names``, ``readout`` and ``meta``; ``nothing``, the
+nodes that stand for a missing input, and ``projections``, their order."""
 
 MISSING = Rule("file-missing", "", "check the path")
 BROKEN = Rule("nir-file", "a .nir file of a NIR writer", "write it again with nir.write")
@@ -120,8 +121,8 @@ def from_graph(
     _check_nodes(flat, where).raise_as(InputError)
     step = time_step(flat, where, dt, ours.get("dt"), writer)
     check_rockpool(flat, where, step)
-    reader = _Reader(flat, where, step, ours.get("names", {}))
-    network = reader.network(tuple(ours.get("order", ())))
+    reader = _Reader(flat, where, step, ours)
+    network = _in_order(reader.network(tuple(ours.get("order", ()))), ours.get("projections", []))
     notes = [] if ours else losses(flat, step)
     meta = {**ours.get("meta", {}), **network.meta}
     if "scales" in meta:
@@ -176,10 +177,14 @@ def _own_metadata(graph: Any) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         return {}
-    dt, order, names = found.get("dt"), found.get("order", []), found.get("names", {})
+    dt, names = found.get("dt"), found.get("names", {})
+    lists = {key: found.get(key, []) for key in ("order", "nothing", "projections")}
     fits = {
         "dt": isinstance(dt, float | int) and 0 < dt < np.inf,
-        "order": isinstance(order, list) and all(isinstance(name, str) for name in order),
+        **{
+            key: isinstance(value, list) and all(isinstance(name, str) for name in value)
+            for key, value in lists.items()
+        },
         "names": isinstance(names, dict)
         and all(map(is_name, names.values()))
         and INPUT not in names.values(),
@@ -187,6 +192,14 @@ def _own_metadata(graph: Any) -> dict[str, Any]:
         "readout": found.get("readout") in READOUTS,
     }
     return {key: found[key] for key, holds in fits.items() if holds and key in found}
+
+
+def _in_order(network: Network, names: list[str]) -> Network:
+    """The network with its projections in the given order, if it names exactly these."""
+    found = {projection.name: projection for projection in network.projections}
+    if set(names) != set(found) or len(names) != len(found):
+        return network
+    return replace(network, projections=tuple(found[name] for name in names))
 
 
 def _check_scales(meta: dict[str, Any], network: Network, where: str) -> list[str]:
@@ -215,8 +228,9 @@ def _check_scales(meta: dict[str, Any], network: Network, where: str) -> list[st
 class _Reader:
     """Reader of a flat graph that turns linear nodes into signals and neuron nodes into populations."""
 
-    def __init__(self, graph: Graph, where: str, step: TimeStep, names: dict[str, str]) -> None:
-        self.graph, self.where, self.names = graph, where, names
+    def __init__(self, graph: Graph, where: str, step: TimeStep, ours: dict[str, Any]) -> None:
+        self.graph, self.where, self.names = graph, where, ours.get("names", {})
+        self.nothing = set(ours.get("nothing", ()))
         self.dt, self.writer = step.seconds, WRITERS[step.writer]
         self.problems = Problems()
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -292,7 +306,10 @@ class _Reader:
             shape = self.shapes.get(name) or self._neuron_shape(name)
             spikes = Signal.spikes(self.labels[name], shape)
             return spikes.delayed(1) if back else spikes
-        return LINEAR[type(node).__name__](node, self._into(name, target), self.dt)
+        signal = LINEAR[type(node).__name__](node, self._into(name, target), self.dt)
+        if name in self.nothing:  # a projection would have places for weights, which count as dense ones
+            signal = replace(signal, terms=tuple(term for term in signal.terms if term.matrix.nnz))
+        return signal
 
     def _neuron_shape(self, name: str) -> tuple[int, ...]:
         """The shape of a node that has not been built, from its parameters or from its forward input."""
