@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+
+import numpy as np
 import pytest
 import torch
 from support import peers
@@ -64,6 +67,46 @@ def test_two_tensors_of_a_parametrization_of_ones_own_are_no_weight_norm(paramet
     torch.save(model.state_dict(), folder / "state.pt")
     with pytest.raises(InputError, match=r"weights-shape: .*original1.*remove_parametrizations"):
         lbi.load(folder / "state.pt", arch=f"{folder / 'arch.py'}:build")
+
+
+class Gain(nn.Module):
+    """A gain per row, whose two tensors have the shapes and names of weight norm's."""
+
+    def forward(self, gain, weight):
+        return gain * weight
+
+    def right_inverse(self, weight):
+        return torch.full((len(weight), 1), 2.0), weight / 2.0
+
+
+def test_a_gain_per_row_cannot_be_told_from_weight_norm_without_a_note(saved):
+    """torch saves no more than names and tensors, so the reading for a plain --arch is said; a registered one is exact."""
+    folder, model = saved
+    nn.utils.parametrize.register_parametrization(model[0], "weight", Gain())
+    torch.save(model.state_dict(), folder / "gain.pt")
+    arch = (folder / "arch.py").read_text()
+    network = lbi.load(folder / "gain.pt", arch=f"{folder / 'arch.py'}:build")
+    (note,) = network.meta["notes"]
+    assert note.startswith("'0.weight': read as torch's weight norm")
+    assert "register" in note
+    norm = model[0].parametrizations.weight.original0 * nn.functional.normalize(
+        model[0].parametrizations.weight.original1, dim=1
+    )
+    assert np.allclose(network.projections[0].weights.to_dense(), norm.detach().numpy(), rtol=1e-6)
+    arch += "\nimport torch\nfrom torch.nn.utils import parametrize\n\n" + inspect.getsource(Gain) + GAINED
+    (folder / "gained.py").write_text(arch)
+    network = lbi.load(folder / "gain.pt", arch=f"{folder / 'gained.py'}:gained")
+    assert (network.projections[0].weights.to_dense() == model[0].weight.double().detach().numpy()).all()
+    assert "notes" not in network.meta
+
+
+GAINED = """
+
+def gained():
+    model = build()
+    parametrize.register_parametrization(model[0], "weight", Gain())
+    return model
+"""
 
 
 @pytest.mark.parametrize("other", ["model", "model_ema", "ema_state_dict"])

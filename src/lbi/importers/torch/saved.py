@@ -11,6 +11,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from lbi.errors import InputError, Problems, Rule, UsageError
 from lbi.importers.torch.copying import PREPARING, prepares, unwrapped
+from lbi.network.fixed import FixedNetwork
+from lbi.network.graph import Network
 from lbi.system.paths import not_a_file
 from lbi.train import model_pt, untrusted_torch
 
@@ -38,6 +41,10 @@ SAME_MODEL = "let --arch build the model that was saved: the names and shapes of
 
 ONLY_THE_MODEL = "let it define the model alone; training belongs under if __name__ == '__main__'"
 
+WEIGHT_NORM = (
+    "{names}: read as torch's weight norm, since --arch builds plain weights; if two tensors of another parametrization"
+    " were saved (such as a gain per row), let --arch register it"
+)
 NOT_A_STATE = Rule("no-state", "a state_dict", "torch.save(model.state_dict(), path)")
 NO_TENSORS = Rule("no-state", "a state_dict", "{fix}")
 ARCH = Rule("arch", "FILE.py:FUNCTION", "name the function of that file that returns the model")
@@ -107,9 +114,20 @@ def load(path: str | Path, arch: str | None = None, input_shape: Sequence[int] |
     state = _state(untrusted_torch.load_plain(path), str(path))
     with redirect_stdout(sys.stderr):  # what the model's file prints; standard output is the command's own
         model = _build(arch)
-        _fill(model, state, str(path))
+        notes = _fill(model, state, str(path))
         model.eval()
-        return from_torch(model, input_shape or _input_shape(model, arch))
+        return _noted(from_torch(model, input_shape or _input_shape(model, arch)), notes)
+
+
+def _noted(network: Network | FixedNetwork, notes: list[str]) -> Network | FixedNetwork:
+    """The network with further notes in its provenance."""
+    if not notes:
+        return network
+    if isinstance(network, FixedNetwork):
+        held = network.provenance
+        return replace(network, provenance={**held, "notes": [*held.get("notes", []), *notes]})
+    held = network.meta
+    return replace(network, meta={**held, "notes": [*held.get("notes", []), *notes]})
 
 
 def _state(content: Any, where: str) -> dict[str, Tensor]:
@@ -218,10 +236,10 @@ def _is_needed(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and not variable
 
 
-def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Load the state directly, or with pruning and weight norm folded into plain weights."""
+def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> list[str]:
+    """Load the state directly, or with pruning and weight norm folded into plain weights; notes on what was assumed."""
     wanted = set(model.state_dict())
-    state = _without_wrappers(state, wanted, where)
+    state = given = _without_wrappers(state, wanted, where)
     if set(state) != wanted:
         folded = model_pt.fold(state)
         state = folded if set(folded) == wanted else state
@@ -238,11 +256,18 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
             rows = name in buffers and len(shape) == len(allowed) > 1 and shape[1:] == allowed[1:]
             rule = STATE_BATCH if rows else STATE_SHAPE
             rule.check(problems, shape == allowed, f"{where}, {name}", shape, allowed=allowed, name=name)
-            given = value.is_floating_point() <= (state[name].is_floating_point() or state[name].is_complex())
+            fits = value.is_floating_point() <= (state[name].is_floating_point() or state[name].is_complex())
             found = f"{state[name].dtype}"
-            STATE_TYPE.check(problems, given, f"{where}, {name}", found, allowed=f"as {value.dtype}")
+            STATE_TYPE.check(problems, fits, f"{where}, {name}", found, allowed=f"as {value.dtype}")
     problems.raise_as(InputError)
     model.load_state_dict(state)
+    pairs = [name for name in given if name.endswith(".original1") and name not in state]
+    names = [
+        name.removesuffix(".original1").replace("parametrizations.", "", 1)
+        for name in pairs
+        if ".parametrizations." in f".{name}"
+    ]
+    return [WEIGHT_NORM.format(names=_some(names))] if names else []
 
 
 def _without_wrappers(state: dict[str, Tensor], wanted: set[str], where: str) -> dict[str, Tensor]:
