@@ -1,4 +1,4 @@
-"""State that a model keeps in its own attributes and buffers, restored before each run.
+"""State that a model keeps in its own attributes and buffers, restored before each run; the rules for states.
 
 Models often keep the state of their neurons themselves (``self.mem1 = …`` in ``forward`` or ``reset``, in a list, in
 a buffer). Every run of the import has to begin from the state in which the model was given.
@@ -12,10 +12,40 @@ from typing import Any
 
 from torch import Tensor, nn, strided
 
+from lbi.errors import Rule
 from lbi.importers.torch.copying import tensors_in
 
 OF_TORCH = {*vars(nn.Module()), "forward", "_compiled_call_impl"} - {"_buffers"}
 """Attributes of every module that hold no state of a model."""
+
+STATE_CHANGED = Rule(
+    "state-changed",
+    "the state that its last call returned, or zeros",
+    "pass the state on as it was returned",
+)
+
+CHANGED_IN_PLACE = Rule(
+    "state-changed",
+    "the state that its last call returned, or zeros",
+    "assign what the call returned (self.NAME = …, or self.NAME.copy_(…)) without changing it, or keep the state in a local"
+    " variable of forward",
+)
+OF_A_BATCH = Rule(
+    "state-changed",
+    "the state of as many samples as the input has, here 1",
+    "build the model for one sample, or begin forward with zeros for each sample of the input",
+)
+LEFT_OVER = Rule(
+    "state-changed",
+    "the state at rest, as at the start of a sample",
+    "reset the model before the import: set that attribute to zeros or None",
+)
+
+FORGETS = Rule(
+    "state-dropped",
+    "the state that its last call returned, or None at the start of a sample",
+    "pass it on: output, state = {name}(x, state)",
+)
 
 
 class InitialState:

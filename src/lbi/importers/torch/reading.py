@@ -25,7 +25,8 @@ ONE_CALL_PER_STEP = Rule("call", "one call per step, with its state", "{fix}")
 CHANGES = Rule(
     "changes-over-time",
     "the same layers in every step",
-    "build the model of steps that are alike, its feedback starting from zeros",
+    "build the model of steps that are alike, its feedback starting from zeros; in place of a BatchNorm or factor for each"
+    " step (BNTT, TEBN), train with one for all steps",
 )
 VOLTAGE_FLOWS = Rule(
     "voltage-flows", "spikes between the layers", "pass on the spikes; read voltages of the last layer only"

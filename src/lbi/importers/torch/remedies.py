@@ -27,6 +27,8 @@ REMEDIES = {
     "relu": "take the activation out: the neurons behind it have their own threshold",
     "batch_norm": "train with track_running_stats=True",
     "_to_copy": "keep spikes as floats; in place of indices into an Embedding, give a Linear their one-hot spikes",
+    "softmax": "return what it is taken of: the readout gives the class, with the same order of values",
+    "argmax": "return what it is taken of: the readout gives the class",
     "norm": "train with BatchNorm, which is folded into the weights",
 }
 """Part of an operation's name → the fix."""

@@ -7,6 +7,7 @@ reported with their place in the source, and their results are not followed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,15 @@ from torch.utils._pytree import tree_flatten
 from lbi.errors import Problem, Problems, Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import layers, registry
-from lbi.importers.torch.initial import InitialState, Writes
+from lbi.importers.torch.initial import (
+    CHANGED_IN_PLACE,
+    FORGETS,
+    LEFT_OVER,
+    OF_A_BATCH,
+    STATE_CHANGED,
+    InitialState,
+    Writes,
+)
 from lbi.importers.torch.layer import Outputs, feature_shape
 from lbi.importers.torch.leaving import Taken
 from lbi.importers.torch.operations import RULES, VALUE_FREE, tracked
@@ -44,29 +53,6 @@ UNTRACEABLE = Rule(
     "sums, products with constants, convolutions, average pooling, BatchNorm in evaluation, reshaping and indexing",
     "{fix}",
 )
-STATE_CHANGED = Rule(
-    "state-changed",
-    "the state that its last call returned, or zeros",
-    "pass the state on as it was returned",
-)
-
-CHANGED_IN_PLACE = Rule(
-    "state-changed",
-    "the state that its last call returned, or zeros",
-    "assign what the call returned (self.NAME = …, or self.NAME.copy_(…)) without changing it, or keep the state in a local"
-    " variable of forward",
-)
-OF_A_BATCH = Rule(
-    "state-changed",
-    "the state of as many samples as the input has, here 1",
-    "build the model for one sample, or begin forward with zeros for each sample of the input",
-)
-LEFT_OVER = Rule(
-    "state-changed",
-    "the state at rest, as at the start of a sample",
-    "reset the model before the import: set that attribute to zeros or None",
-)
-
 KEEP_VALUES = {"detach", "requires_grad", "set", "squeeze", "unsqueeze", "t", "transpose", "as_strided"}
 """Operations in place, without their underscore, that leave every number where it is in memory."""
 
@@ -325,6 +311,7 @@ class Tracing(Widened):
         if numbers is not None and bool((numbers == LOST).any()):
             group.lost = True
         if node.step > step:
+            self._check_state(group, node.step)
             self._not_this_way(group.site, f"takes in at step {step} what comes at step {node.step}")
         signal, late = node.signal, 0 if node.step == STATIC else step - node.step
         if late:
@@ -336,6 +323,17 @@ class Tracing(Widened):
                 ),
             )
         group.inputs.append(signal)
+
+    def _check_state(self, group: Group, step: int) -> None:
+        """Raise NotThisWay if a module begins from rest at a later step, as it did at the step before."""
+        before = [
+            len(other.inputs) for other in self.groups if other.site is group.site and other is not group
+        ]
+        if step and not group.inputs and before == [1] * step and not group.site.neurons.keeps_state:
+            problem = FORGETS.broken(
+                group.where, "starts from rest in every step", name=group.site.path or "model"
+            )
+            raise NotThisWay(problem, sys.maxsize)  # the cause, whatever other conventions lead to
 
     def _spikes(self, group: Group, state: str = "") -> Signal:
         """The output of a group, or one of its states."""
@@ -388,6 +386,10 @@ class Tracing(Widened):
             return None
         node, first = self.shadow.node(int(numbers.reshape(-1)[0]))
         group = self._states.get(id(node.signal))
+        given_spikes = group is not None and not group.integrates and node.signal is self._spikes(group)
+        if given_spikes and site.neurons.keeps_state:  # norse's states hold the spikes, too
+            self._state_changed(site, "is handed its spikes as its state", state)
+            return group if group is not None and group.site is site else None
         whole = torch.arange(numbers.numel()) + int(numbers.reshape(-1)[0])
         if (
             group is None
