@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from support import peers
@@ -9,6 +10,7 @@ from torch import nn
 
 from lbi.errors import InputError
 from lbi.importers import from_torch
+from lbi.simulation import oracle
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the peers' own
 
@@ -63,6 +65,58 @@ class Swapped(nn.Module):
 def test_spikes_in_place_of_the_voltage():
     with pytest.raises(InputError, match="module 'lif': is handed its spikes as its state"):
         from_torch(Swapped(), (N_IN,))
+
+
+class Recurrent(nn.Module):
+    """snnTorch's RLeaky, whose state is its spikes and its voltage."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = peers.linear(N_IN, N_OUT, 3.0)
+        self.lif = peers.package("snntorch").RLeaky(beta=0.9, linear_features=N_OUT, reset_mechanism="zero")
+
+    def forward(self, x):
+        (spikes, mem), outputs = self.lif.init_rleaky(), []
+        for now in x:
+            spikes, mem = self.lif(self.fc(now), spikes, mem)
+            outputs.append(spikes)
+        return torch.stack(outputs)
+
+
+def test_spikes_among_the_states_are_passed_on():
+    model = Recurrent()
+    spikes = (np.random.default_rng(0).random((3, 40, N_IN)) < 0.3).astype(np.uint8)
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(spikes).float().transpose(0, 1)).transpose(0, 1).numpy()
+    ours = oracle.simulate(from_torch(model, (N_IN,)), spikes).output_spikes
+    assert 0.05 < ours.mean() < 0.95
+    assert np.abs(theirs - ours).sum() == 0
+
+
+class TwoStates(Cell):
+    """Per step, with the states of two cells as arguments of their own, which come back as one tuple."""
+
+    def __init__(self):
+        super().__init__(loop=False)
+        self.out, self.last = peers.linear(N_OUT, 4, 3.0), type(self.cell)(self.cell.p)
+
+    def forward(self, x, first=None, second=None):
+        spikes, first = self.cell(self.fc(x), first)
+        spikes, second = self.last(self.out(spikes), second)
+        return spikes, (first, second)
+
+
+def test_states_that_come_back_as_one_tuple_go_to_their_arguments():
+    model, states, outputs = TwoStates(), (None, None), []
+    spikes = (np.random.default_rng(0).random((3, 40, N_IN)) < 0.3).astype(np.uint8)
+    for now in torch.from_numpy(spikes).float().unbind(1):
+        out, states = model(now, *states)
+        outputs.append(out)
+    theirs = torch.stack(outputs, dim=1).detach().numpy()
+    ours = oracle.simulate(from_torch(model, (N_IN,)), spikes).output_spikes
+    assert 0.05 < ours.mean() < 0.95
+    assert np.abs(theirs - ours).sum() == 0
 
 
 class Normalized(nn.Module):

@@ -371,6 +371,8 @@ class Tracing(Widened):
         changed = [state for state in zeros if state.is_floating_point() and bool(state.any())]
         if changed:
             self._state_changed(site, "starts from another state than zeros", changed[0])
+        elif len(states) == 1 and own and self._is_spikes(states[0], own[-1]):
+            self._state_changed(site, "is handed its spikes as its state", states[0])
         if (
             owners
         ):  # a state that has been reported: as if it were the last one, so that no other problem follows
@@ -379,6 +381,13 @@ class Tracing(Widened):
             return own[0]
         return self._new_group(site, len(own))
 
+    def _is_spikes(self, state: Tensor, group: Group) -> bool:
+        """Whether the one state of a neuron is its spikes; recurrent ones have them among others."""
+        numbers = self.shadow.of(state)
+        if numbers is None or group.integrates or hasattr(group.site.module, "recurrent"):
+            return False
+        return self.shadow.node(int(numbers.reshape(-1)[0]))[0].signal is self._spikes(group)
+
     def _owner(self, state: Tensor, site: Site) -> Group | None:
         numbers = self.shadow.of(state)
         assert numbers is not None
@@ -386,10 +395,6 @@ class Tracing(Widened):
             return None
         node, first = self.shadow.node(int(numbers.reshape(-1)[0]))
         group = self._states.get(id(node.signal))
-        given_spikes = group is not None and not group.integrates and node.signal is self._spikes(group)
-        if given_spikes and site.neurons.keeps_state:  # norse's states hold the spikes, too
-            self._state_changed(site, "is handed its spikes as its state", state)
-            return group if group is not None and group.site is site else None
         whole = torch.arange(numbers.numel()) + int(numbers.reshape(-1)[0])
         if (
             group is None

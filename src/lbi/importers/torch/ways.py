@@ -76,7 +76,12 @@ def _static(model: nn.Module, x: Tensor) -> list[Any]:
     return _once(model, x[:, 0].contiguous(), x.shape[1])
 
 
-def _steps(model: nn.Module, x: Tensor) -> list[Any]:
+def _steps_apart(model: nn.Module, x: Tensor) -> list[Any]:
+    """Call the model once per step; the states come as one tuple, and go back as arguments of their own."""
+    return _steps(model, x, apart=True)
+
+
+def _steps(model: nn.Module, x: Tensor, *, apart: bool = False) -> list[Any]:
     """Call the model once per step; values returned after the output are the state for the next call."""
     others, outputs, state = _others(model), [], None
     for step in range(x.shape[1]):
@@ -89,6 +94,8 @@ def _steps(model: nn.Module, x: Tensor) -> list[Any]:
         outputs.append(result)
         if others and isinstance(result, tuple) and len(result) > 1:
             rest = result[1:]
+            if apart and len(rest) == 1 and isinstance(rest[0], tuple | list):
+                rest = tuple(rest[0])
             state = rest if len(rest) <= len(others) else (rest,)
     return outputs
 
@@ -111,6 +118,7 @@ WAYS = (
     Way("all steps, batch first", _batch_first),
     Way("all steps of a sample as a batch", _flattened, one_by_one=True, flat=True),
     Way("one call per step", _steps),
+    Way("one call per step, states apart", _steps_apart),
     Way("one input for all steps", _static, static=True),
     Way("all steps, time last", _time_last),
 )
