@@ -27,8 +27,6 @@ REMEDIES = {
     "relu": "take the activation out: the neurons behind it have their own threshold",
     "batch_norm": "train with track_running_stats=True",
     "_to_copy": "keep spikes as floats; in place of indices into an Embedding, give a Linear their one-hot spikes",
-    "softmax": "return what it is taken of: the readout gives the class, with the same order of values",
-    "argmax": "return what it is taken of: the readout gives the class",
     "norm": "train with BatchNorm, which is folded into the weights",
 }
 """Part of an operation's name → the fix."""
@@ -38,6 +36,7 @@ MAXIMUM_FIX = (
     "if it is the maximum over the steps: return the voltages of all steps, and set the imported network's readout to"
     " membrane_max; within a step, pool with an average"
 )
+CLASS_FIX = "return what it is taken of: the readout gives the class"
 OTHER_FIX = "do it before the first layer, behind the last one, or leave it out"
 
 
@@ -58,4 +57,6 @@ def elsewhere(operation: str) -> str:
     """
     if operation in ("gt", "ge", "lt", "le", "heaviside", "sign", "where"):
         return NEURON_FIX.format(allowed=registry.known())
+    if operation == "argmax" or operation.endswith("softmax"):
+        return CLASS_FIX
     return MAXIMUM_FIX if operation in ("max", "amax") else OTHER_FIX
