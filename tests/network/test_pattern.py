@@ -172,6 +172,7 @@ def test_files_keep_geometry_or_places(rng, tmp_path):
         assert set(file["projections/input_to_a/pattern"]) == {"indices", "indptr"}
     assert np.array_equal(network_h5.load(path).projections[0].pattern.to_dense(), odd.pattern.to_dense())
     with h5py.File(path, "r+") as file:  # as older versions write it
+        del file.attrs["sha256"]
         del file["projections/input_to_a/pattern"]
     assert network_h5.load(path).projections[0].pattern is None
 

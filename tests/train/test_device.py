@@ -233,6 +233,7 @@ def test_the_comparison_finds_a_wrong_kernel(kernels, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(scan, "_forward", changed)
         assert "spikes differ" in gpu_check.compare(torch.device("cpu"))
+    monkeypatch.setattr(gpu_check, "WIRINGS", {"feedforward": None})
     run = fused.run
     monkeypatch.setattr(fused, "run", lambda *args: [run(*args) for _ in range(2)])
     assert gpu_check.compare(torch.device("cpu")) == "AdaBreg: weights differ after five steps"
