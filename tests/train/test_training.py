@@ -323,6 +323,8 @@ def test_options_are_checked_together(tmp_path):
     assert len(caught.value.problems) == 4
     with pytest.raises(UsageError, match="option-type: lr: 'fast'; allowed: a number, above 0"):
         make_config("digits", None, {"lr": "fast"})
+    with pytest.raises(UsageError, match=r"voltage_decay: '0\.1,0\.02'.*fix: write lists as \[0\.1, 0\.02\]"):
+        make_config("digits", None, {"voltage_decay": "0.1,0.02"})
     (tmp_path / "bad.toml").write_text("lr = = 2")
     with pytest.raises(InputError, match="toml-syntax"):
         make_config(None, tmp_path / "bad.toml", {})

@@ -50,7 +50,9 @@ VoltageDecay = Annotated[float, Interval(ge=1 / GRID, lt=1), Takes("1/4096 up to
 OPTIONS = Place(
     rules=Rules(
         unknown=Rule("unknown-option", "{allowed}"),
-        kind=Rule("option-type", "{allowed}"),
+        kind=Rule(
+            "option-type", "{allowed}", "write lists as [0.1, 0.02], numbers and true or false without quotes"
+        ),
         value=Rule("option", "{allowed}"),
     ),
     whole="options",
