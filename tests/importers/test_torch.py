@@ -217,7 +217,7 @@ def test_norse_rest():
     p = peers.package("norse.torch.functional.lif").LIFParameters(
         v_leak=torch.tensor(-0.1), v_reset=torch.tensor(-0.2)
     )
-    model = nn.Sequential(peers.linear(N_IN, 8, 1.0), module.LIFCell(p))
+    model = module.SequentialState(peers.linear(N_IN, 8, 1.0), module.LIFCell(p))
     assert refused(model) == [("rest-value", "module '1'")] * 2
 
 
