@@ -263,7 +263,7 @@ def test_an_output_that_weights_steps_is_refused(lif):
         from_torch(OverTime(nn.Sequential(peers.linear(16, 4, 3.0), lif())), (16,))
 
 
-@pytest.mark.parametrize("number", range(15))
+@pytest.mark.parametrize("number", range(10))
 def test_random_models_are_equal_or_refused(number):
     """The first models of ``tests/fuzz_models.py``."""
     for name in ("snntorch", "norse", "spikingjelly", "sinabs"):
