@@ -20,6 +20,7 @@ N_IN, N_HIDDEN, N_OUT, N_STEPS = 12, 16, 5, 60
 @pytest.mark.parametrize("kind", ["LIFNode", "ParametricLIFNode", "IFNode"])
 def test_spikingjelly_resets_to_where_it_starts(kind, rest, decay_input, rng):
     neuron = peers.package("spikingjelly.activation_based.neuron")
+    peers.package("spikingjelly.activation_based.layer")  # which set_step_mode imports
     functional = peers.package("spikingjelly.activation_based.functional")
     options = {} if kind == "IFNode" else {"decay_input": decay_input}
     torch.manual_seed(1)
