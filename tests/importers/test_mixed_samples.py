@@ -89,7 +89,7 @@ def test_a_mean_over_neurons_is_followed(changed, alone):
 
 
 def test_random_numbers_are_no_mixing():
-    """Random currents after the steps of a trace differ from run to run, whatever is beside a sample."""
+    """Random currents after the steps of a trace differ from run to run, with any samples beside."""
     model = OverTime(0, lambda c: c + 3.0 * (torch.rand(c.shape[0], 1) < 0.02))
     with pytest.raises(InputError, match="random number"):
         from_torch(model, (N_IN,))

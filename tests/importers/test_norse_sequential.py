@@ -61,7 +61,7 @@ def test_cells_that_torch_cannot_chain_pass_their_state_on(nested):
 
 @pytest.mark.parametrize("cell", ["LIFCell", "LICell"])
 def test_one_cell_at_the_end_starts_from_rest_in_every_call(cell):
-    """Ground truth: torch's Sequential gives the same output for the same input, whatever came before."""
+    """Ground truth: torch's Sequential gives the same output for the same input, after any other."""
     model = nn.Sequential(*modules(cell))
     x = (torch.rand(20, 1, N_IN, generator=torch.Generator().manual_seed(0)) < 0.5).float()
     first = [model(now)[0] for now in x]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -47,14 +49,15 @@ def test_names_are_locked_one_by_one_and_links_as_their_target(tmp_path):
 def test_a_lock_that_its_holder_removed_meanwhile_is_taken_again(tmp_path, monkeypatch):
     from lbi.system import locks
 
-    take, removed = locks.take, []
+    lock, removed = locks.locked, []
 
-    def late(file):
+    def late(path):
+        file = lock(path)
         if not removed:
-            removed.append([path.unlink() for path in tmp_path.iterdir()])
-        return take(file)
+            removed.append(path.unlink())
+        return file
 
-    monkeypatch.setattr(locks, "take", late)
+    monkeypatch.setattr(locks, "locked", late)
     with only_writer(tmp_path / "model.pt"), pytest.raises(InputError, match="in-use"):
         only_writer(tmp_path / "model.pt").__enter__()
     assert len(removed) == 1
@@ -62,6 +65,17 @@ def test_a_lock_that_its_holder_removed_meanwhile_is_taken_again(tmp_path, monke
 
 def test_without_fcntl_nothing_is_locked(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)
+    with only_writer(tmp_path / "a"), only_writer(tmp_path / "a"):
+        pass
+
+
+def test_a_file_system_without_locks_is_used_without_them(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def fails(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fails)
     with only_writer(tmp_path / "a"), only_writer(tmp_path / "a"):
         pass
 

@@ -126,7 +126,7 @@ Cores = Annotated[Quantity, Measure(("cores",), COUNT, KNOWN)]
 Bits = Annotated[Quantity, Measure(("bits",))]
 Axons = Annotated[Quantity, Measure(("axons",))]
 Tiles = Annotated[Quantity, Measure(("tiles",), COUNT, KNOWN)]
-LayoutBits = Annotated[Quantity, Measure(("bits",), COUNT, KNOWN)]
+KnownBits = Annotated[Quantity, Measure(("bits",), COUNT, KNOWN)]
 LayoutExtraBits = Annotated[Quantity, Measure(("bits",), COUNT_OR_NONE, KNOWN)]
 LayoutWidths = Annotated[Quantity, Measure(("bits",), RISING, KNOWN)]
 Updates = Annotated[Quantity | None, Measure(("updates",), RISING, KNOWN)]
@@ -142,7 +142,7 @@ class Limits:
     input_axons_per_core: Axons
     output_axons_per_core: Axons
     core_memory: Bits
-    state_per_neuron: LayoutBits
+    state_per_neuron: KnownBits
     axon_entry: Bits
     neuron_profiles_per_core: Annotated[Quantity | None, Measure(("profiles",))] = None
     """Different sets of decays and refractory periods on a core; no limit is checked without it."""
@@ -171,8 +171,8 @@ class MemoryLayout:
 
     name: str
     label: str
-    capacity: LayoutBits
-    word: LayoutBits
+    capacity: KnownBits
+    word: KnownBits
     header: LayoutExtraBits
     block: Annotated[Quantity, Measure(("synapses",))]
     weight_bits: LayoutWidths

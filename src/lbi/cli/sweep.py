@@ -196,7 +196,8 @@ def _read_files(trials: list[Trial], chip: str) -> dict[str, dict[str, list[Path
             except (InputError, UsageError) as error:
                 problems.take(error)
     problems.raise_as(InputError)
-    return {trial.name: files_of(trial.arguments, chip) for trial in trials}
+    listed: dict[str, list[Path]] = {}
+    return {trial.name: files_of(trial.arguments, chip, listed) for trial in trials}
 
 
 @contextmanager
@@ -234,14 +235,13 @@ def _folder(path: Path, sweep: dict[str, Any]) -> Iterator[Path]:
 
 def _lock(file: Path, path: Path) -> IO[str]:
     """The file, opened, and locked until it is closed."""
-    from lbi.system.locks import take
+    from lbi.system.locks import locked
 
     try:
-        lock = file.open("a")
+        lock = locked(file)
     except OSError as error:
         raise InputError(OTHER_SWEEP.broken(str(path), f"{file.name}: {error.strerror}")) from error
-    if not take(lock):
-        lock.close()
+    if lock is None:
         raise InputError(IN_USE.broken(str(path), "another sweep is running in it"))
     return lock
 

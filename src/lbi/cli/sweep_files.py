@@ -86,12 +86,15 @@ class Digest:
         return cls(hashlib.sha256(os.fsencode(lines)).hexdigest() if sums else only, state)
 
 
-def files_of(arguments: Sequence[str], chip: str) -> dict[str, list[Path]]:
+def files_of(
+    arguments: Sequence[str], chip: str, listed: dict[str, list[Path]] | None = None
+) -> dict[str, list[Path]]:
     """The files that a trial reads.
 
     Args:
         arguments: options of ``lbi-train``.
         chip: the chip to estimate costs on.
+        listed: files of data sets that other trials read, too; receives those of this one.
 
     Returns:
         What is read → its files.
@@ -103,6 +106,7 @@ def files_of(arguments: Sequence[str], chip: str) -> dict[str, list[Path]]:
     from lbi import datasets
     from lbi.cli.sweep_plan import configured, parameters
 
+    listed = {} if listed is None else listed
     config, begin = configured(arguments)
     start = begin.get("start")
     named = {
@@ -115,7 +119,10 @@ def files_of(arguments: Sequence[str], chip: str) -> dict[str, list[Path]]:
     if config.dataset.endswith(".npz"):  # reading it twice takes time
         files = [Path(config.dataset)]
     else:
-        files = list(datasets.load(config.dataset, config.data, **config.encoding).files)
+        key = json.dumps([config.dataset, config.data, dict(config.encoding)], sort_keys=True)
+        if key not in listed:
+            listed[key] = list(datasets.load(config.dataset, config.data, **config.encoding).files)
+        files = listed[key]
     return {**reads, f"data set {config.dataset}": files} if files else reads
 
 

@@ -67,9 +67,8 @@ class Window:
         taps = self._taps.reshape(len(self._taps), -1) > 0
         channel = np.broadcast_to(np.arange(len(taps))[:, None, None], counts.shape)
         keys = [channel.reshape(-1)]
-        for start in range(
-            0, taps.shape[1], EXACT_BITS
-        ):  # sets of taps as numbers, a bit for each tap with a weight
+        # Sets of taps as numbers, a bit for each tap with a weight.
+        for start in range(0, taps.shape[1], EXACT_BITS):
             bits = np.zeros(taps.shape, dtype=np.int64)
             some = slice(start, start + EXACT_BITS)
             bits[:, some] = taps[:, some] << np.arange(taps[:, some].shape[1])

@@ -16,24 +16,29 @@ IN_USE = Rule("in-use", "one writer at a time", "wait for the other, or choose a
 NO_LOCK = Rule("not-written", fix="check free space and permissions, or choose another path")
 
 
-def take(file: IO[Any]) -> bool:
-    """Lock an open file until it is closed.
+def locked(path: Path) -> IO[Any] | None:
+    """A file, opened, made if needed, and locked until it is closed.
 
     Args:
-        file: the file.
+        path: the file.
 
     Returns:
-        False if another process holds it; without ``fcntl`` (Windows) nothing is locked.
+        The file; None if another process holds it. Without ``fcntl`` (Windows), and on file systems without locks,
+        nothing is locked.
+
+    Raises:
+        OSError: if it cannot be opened.
     """
-    try:
+    file = path.open("a")
+    with suppress(ImportError, OSError):
         import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+    return file
 
 
 @contextmanager
@@ -51,7 +56,7 @@ def only_writer(output: Path) -> Iterator[None]:
     goal = Path(os.path.realpath(output))
     name = hashlib.sha256(os.fsencode(goal.name)).hexdigest()[:8]
     path = goal.with_name(f".{goal.name[:40]}.{name}.lock.tmp")
-    file = _locked(path, output)
+    file = _still_there(path, output)
 
     def free() -> None:
         if not file.closed:
@@ -63,16 +68,16 @@ def only_writer(output: Path) -> Iterator[None]:
         yield
 
 
-def _locked(path: Path, output: Path) -> IO[Any]:
+def _still_there(path: Path, output: Path) -> IO[Any]:
+    """The file, locked, and not removed before that by the process that held it."""
     while True:
         try:
-            file = path.open("a")
+            file = locked(path)
         except OSError as error:
             raise InputError(NO_LOCK.broken(str(output), f"{path.name}: {error.strerror}")) from error
-        if not take(file):
-            file.close()
+        if file is None:
             raise InputError(IN_USE.broken(str(output), "another process is writing it"))
         with suppress(OSError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
-        file.close()  # removed by the process that held it: there is a new one, or none
+        file.close()

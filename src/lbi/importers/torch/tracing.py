@@ -333,7 +333,7 @@ class Tracing(Widened):
             problem = FORGETS.broken(
                 group.where, "starts from rest in every step", name=group.site.path or "model"
             )
-            raise NotThisWay(problem, sys.maxsize)  # the cause, whatever other conventions lead to
+            raise NotThisWay(problem, sys.maxsize)  # the cause, under any other convention too
 
     def _spikes(self, group: Group, state: str = "") -> Signal:
         """The output of a group, or one of its states."""
