@@ -28,7 +28,7 @@ from lbi.costing.estimation import estimate
 from lbi.deploy.job import ExportJob
 from lbi.errors import LbiWarning
 from lbi.network.convolution import Convolution
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.simulation.run import simulate
 
 INPUT_SHAPE = (2, 256, 256)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from lbi.errors import Problems, Rule, require
 from lbi.files import checksum, network_h5
 from lbi.network.convolution import inexact_in_lava
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.fixed import FixedNetwork
-from lbi.network.kernels import ConvolutionWeights
 from lbi.network.neurons import MODELS
 from lbi.system import lava_compat
 

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems, Rule, UsageError, require
 from lbi.network.convolution import image
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import INPUT, Network, Population, Projection
-from lbi.network.kernels import ConvolutionWeights
 from lbi.network.neurons import MODELS
 from lbi.network.neurons.thresholds import in_single
 from lbi.quantization.to_floats import dequantize

@@ -24,7 +24,7 @@ from oracle_sweep import PER_CHILD, lava_outputs
 from support import random_chip, random_kernels
 
 from lbi import CsrMatrix, simulate
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.quantization.compaction import REASONS, Compaction, compaction
 from lbi.simulation.run import SaturationWarning
 

@@ -17,7 +17,7 @@ from lbi.chip.memory import SHARED, bits_on_cores, can_share, entries, projectio
 from lbi.chip.schema import read_profile
 from lbi.errors import InputError
 from lbi.network.convolution import Convolution
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.parts import Box, Run
 
 LOIHI1, LOIHI2 = load_profile("loihi1"), load_profile("loihi2")

@@ -19,7 +19,7 @@ from lbi.chip.profile import HardwareProfile, Quantity
 from lbi.chip.tiles import can_grow_to_fit, fewest_tiles, grid
 from lbi.errors import FitError
 from lbi.network.convolution import Convolution
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.parts import Box, Run
 
 LOIHI1 = load_profile("loihi1")

@@ -36,7 +36,7 @@ from lbi.costing.counts import PlacedNetwork
 from lbi.costing.estimation import estimate
 from lbi.costing.report.figures import comparison, headline
 from lbi.network.convolution import Convolution
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.parts import Box
 from lbi.quantization.compaction import compact
 from lbi.simulation.run import simulate

@@ -42,7 +42,7 @@ def test_the_fewest_and_the_most_of_a_kernel_by_hand():
 
     from lbi import FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
     from lbi.network.convolution import Convolution
-    from lbi.network.kernels import ConvolutionWeights
+    from lbi.network.convolution_weights import ConvolutionWeights
 
     kernel = np.array([[[[2, 0]]]], dtype=np.int16)
     weights = ConvolutionWeights(Convolution(kernel, (1, 1), (0, 0)), (1, 1, 3))

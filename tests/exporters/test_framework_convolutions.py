@@ -15,7 +15,7 @@ import lbi
 from lbi.cli.export import main as lbi_export
 from lbi.cli.run import main as lbi_run
 from lbi.importers import from_torch
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.simulation import oracle
 
 torch = pytest.importorskip("torch")

@@ -10,7 +10,7 @@ from support.networks import random_spikes
 
 from lbi import CsrMatrix, Network, Population, Projection, Readout
 from lbi.network.convolution import Convolution
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.neurons import CubaLif
 from lbi.simulation import oracle
 

@@ -16,7 +16,7 @@ from lbi import FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Re
 from lbi.errors import InputError
 from lbi.files.network_h5 import load
 from lbi.network.convolution import Convolution
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 
 
 @given(

@@ -15,7 +15,7 @@ from support.netx_files import CUBA, assert_equals_lava, dense, needs_lava, run_
 from lbi.errors import InputError
 from lbi.files.netx.reader import load
 from lbi.network.convolution import Convolution
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.pattern import n_weights
 from lbi.simulation.run import simulate
 

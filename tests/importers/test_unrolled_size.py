@@ -14,7 +14,7 @@ from torch import nn
 from lbi.errors import InputError
 from lbi.importers import from_torch, signal
 from lbi.importers.nir import load
-from lbi.network.kernels import MOST_SYNAPSES
+from lbi.network.convolution_weights import MOST_SYNAPSES
 from lbi.system import memory
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # snnTorch's own

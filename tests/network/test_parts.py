@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.random_kernels import convolution
 
 from lbi.network.convolution import Convolution
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.parts import Box, Run
 
 

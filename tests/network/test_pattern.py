@@ -17,7 +17,7 @@ from lbi.files import network_h5
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
 from lbi.network.convolution import Convolution
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.pattern import density, n_positions, ones, without
 from lbi.quantization.to_floats import dequantize
 from lbi.simulation.run import simulate

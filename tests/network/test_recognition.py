@@ -7,8 +7,8 @@ from hypothesis import given
 from support.random_convolutions import convolutions
 
 from lbi.network.convolution import Convolution, expand
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.csr import CsrMatrix
-from lbi.network.kernels import ConvolutionWeights
 from lbi.network.recognition import recognised
 
 

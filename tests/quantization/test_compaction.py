@@ -15,9 +15,9 @@ from lbi.cli.export import main as lbi_export
 from lbi.errors import InputError
 from lbi.files import network_h5
 from lbi.network.convolution import Convolution
+from lbi.network.convolution_weights import MOST_SYNAPSES, ConvolutionWeights
 from lbi.network.fixed import FixedPopulation, FixedProjection, SignMode, num_weight_bits
 from lbi.network.kept import Kept
-from lbi.network.kernels import MOST_SYNAPSES, ConvolutionWeights
 from lbi.network.neurons import FixedAtrLif, FixedCubaLif, FixedIntegrator, FixedLifRefractory
 from lbi.network.pattern import n_weights
 from lbi.network.restored import restored

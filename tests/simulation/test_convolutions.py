@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import random_kernels
 
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.simulation import columns, oracle
 from lbi.simulation.layout import plan, stored_bytes
 from lbi.simulation.records import KERNELS

@@ -6,7 +6,7 @@ import numpy as np
 
 from lbi import CsrMatrix, FixedCubaLif, FixedNetwork, FixedPopulation, FixedProjection, Readout, SignMode
 from lbi.network.convolution import Convolution
-from lbi.network.kernels import ConvolutionWeights
+from lbi.network.convolution_weights import ConvolutionWeights
 
 
 def make(seed: int, number: int) -> tuple[FixedNetwork, np.ndarray]:

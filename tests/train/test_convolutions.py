@@ -16,7 +16,7 @@ from lbi import datasets  # noqa: E402
 from lbi.cli import train as command  # noqa: E402
 from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.files.versions import MODEL  # noqa: E402
-from lbi.network.kernels import ConvolutionWeights  # noqa: E402
+from lbi.network.convolution_weights import ConvolutionWeights  # noqa: E402
 from lbi.simulation import oracle  # noqa: E402
 from lbi.train import ModelConfig, PopulationConfig, SpikingNetwork, network_of, save_model, untrusted_torch  # noqa: E402
 from lbi.train.extraction import blocks, matrix_of, pattern_of  # noqa: E402

@@ -14,7 +14,7 @@ from support.command import call  # noqa: E402
 import lbi  # noqa: E402
 from lbi.cli.export import main as lbi_export  # noqa: E402
 from lbi.cli.run import main as lbi_run  # noqa: E402
-from lbi.network.kernels import ConvolutionWeights  # noqa: E402
+from lbi.network.convolution_weights import ConvolutionWeights  # noqa: E402
 from lbi.simulation import oracle  # noqa: E402
 from lbi.train import SpikingNetwork, save_model  # noqa: E402
 from lbi.train.session.config import make_config  # noqa: E402

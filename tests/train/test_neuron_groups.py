@@ -20,7 +20,7 @@ from lbi.costing.budget import Budget, Limit, Use  # noqa: E402
 from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.train import L1, AdaBreg, LinBreg  # noqa: E402
 from lbi.train.layers.model import SpikingNetwork  # noqa: E402
-from lbi.train.optim.neuron_groups import Population, keep, set_prices  # noqa: E402
+from lbi.train.optim.neuron_groups import PopulationWeights, keep, set_prices  # noqa: E402
 from lbi.train.optim.priced import PricedL1  # noqa: E402
 from lbi.train.session.budget_control import BudgetController, as_network  # noqa: E402
 from lbi.train.session.config import make_config  # noqa: E402
@@ -70,8 +70,8 @@ def test_kept_neurons_are_those_of_plain_loops(seed, n_kept):
     weights = two_hidden(np.random.default_rng(seed))
     expected = loops(weights, n_kept)
     populations = [
-        Population((weights["in"], weights["rec0"]), (weights["between"], weights["rec0"])),
-        Population((weights["between"], weights["rec1"]), (weights["out"], weights["rec1"])),
+        PopulationWeights((weights["in"], weights["rec0"]), (weights["between"], weights["rec0"])),
+        PopulationWeights((weights["between"], weights["rec1"]), (weights["out"], weights["rec1"])),
     ]
     before = sum(int((population.strengths() > 0).sum()) for population in populations)
     n_dropped = keep(populations, n_kept, AdaBreg(list(weights.values())))
@@ -90,7 +90,7 @@ def test_dropped_neurons_do_not_move_on(make):
     optimizer = make(list(weights.values()))
     sum((weight * 3 + 1).square().sum() for weight in weights.values()).backward()
     optimizer.step()
-    population = Population((weights["in"], weights["rec0"]), (weights["between"], weights["rec0"]))
+    population = PopulationWeights((weights["in"], weights["rec0"]), (weights["between"], weights["rec0"]))
     keep([population], 2, optimizer)
     dropped = population.strengths() == 0
     assert int(dropped.sum()) == 4
@@ -149,8 +149,8 @@ def test_weights_of_neurons_with_few_cost_more_and_keep_their_values():
     sum((weight * 3 + 1).square().sum() for weight in weights.values()).backward()
     optimizer.step()
     populations = [
-        Population((weights["in"], weights["rec0"]), (weights["between"], weights["rec0"])),
-        Population((weights["between"], weights["rec1"]), (weights["out"], weights["rec1"])),
+        PopulationWeights((weights["in"], weights["rec0"]), (weights["between"], weights["rec0"])),
+        PopulationWeights((weights["between"], weights["rec1"]), (weights["out"], weights["rec1"])),
     ]
     values = {name: weight.detach().numpy().copy() for name, weight in weights.items()}
     prices = []

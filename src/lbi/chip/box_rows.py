@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from lbi.chip.memory import SHARED, entries, row_format, shared_bits
 from lbi.chip.profile import MemoryLayout
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.fixed import FixedProjection
-from lbi.network.kernels import ConvolutionWeights
 from lbi.network.parts import Box, Span
 from lbi.network.window import reach, synapses_under, taps_onto
 

@@ -32,10 +32,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lbi.chip.profile import BY_KERNELS, BY_ROWS, HardwareProfile, MemoryLayout
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.csr import Weights
 from lbi.network.fixed import FixedNetwork, FixedProjection, SignMode
 from lbi.network.graph import INPUT
-from lbi.network.kernels import ConvolutionWeights
 from lbi.network.parts import Part, Run
 from lbi.network.pattern import n_positions
 

@@ -21,9 +21,9 @@ from lbi.chip.memory import BY_ROWS, DENSE, SHARED, RowFormat, entries, row_form
 from lbi.chip.profile import HardwareProfile
 from lbi.chip.tiles import can_grow_to_fit, fewest_tiles
 from lbi.errors import Problems, Rule
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
-from lbi.network.kernels import ConvolutionWeights
 from lbi.network.parts import Box, MapShape, Part, Run
 
 RESOURCES = ("compartments", "synaptic_bits", "input_axons", "output_axons", "memory_bits")

@@ -19,11 +19,11 @@ from lbi.files.checksum import ATTRIBUTE, checksum
 from lbi.files.untrusted_hdf5 import numbers, open_tree, subgroup, text
 from lbi.files.versions import FIXED_NETWORK
 from lbi.network.convolution import Convolution
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, SignMode, check_fixed
 from lbi.network.graph import INPUT, Readout
 from lbi.network.kept import Kept
-from lbi.network.kernels import ConvolutionWeights
 from lbi.network.neurons import MODELS
 from lbi.network.pattern import GEOMETRY, as_attributes, from_geometry, most_places
 from lbi.system.atomic import atomic_write, new_hdf5

@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix, diags, identity
 from lbi.errors import InputError, Problems, Rule
 from lbi.limits import FREE_ELEMENTS
 from lbi.network.convolution import Convolution, expand
-from lbi.network.kernels import MOST_SYNAPSES, ConvolutionWeights
+from lbi.network.convolution_weights import MOST_SYNAPSES, ConvolutionWeights
 from lbi.system import memory
 
 DELAYED_BIAS = Rule("delayed-bias", "spikes only", "put the delay before the layer with the bias")

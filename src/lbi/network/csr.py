@@ -1,6 +1,6 @@
 """The interface of a projection's weights, and their usual form: canonical compressed sparse rows.
 
-The other form is ``lbi.network.kernels.ConvolutionWeights``, kernels whose values many synapses share.
+The other form is ``lbi.network.convolution_weights.ConvolutionWeights``, kernels whose values many synapses share.
 """
 
 from __future__ import annotations

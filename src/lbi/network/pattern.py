@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from lbi.errors import InputError, Problems, Rule
 from lbi.limits import FREE_ELEMENTS
 from lbi.network.convolution import Convolution, expand, find
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.csr import CsrMatrix, Weights
-from lbi.network.kernels import ConvolutionWeights
 
 PATTERN_SHAPE = Rule("pattern-shape", "{shape}, as the weights", "leave the pattern out, or build it again")
 PATTERN_HOLDS = Rule(

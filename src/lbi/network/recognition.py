@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.network.convolution import Convolution, Shape, find
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.csr import CsrMatrix, Weights
-from lbi.network.kernels import ConvolutionWeights
 
 
 def recognised(

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.kept import Kept
-from lbi.network.kernels import ConvolutionWeights
 
 
 def restored(fixed: FixedNetwork) -> FixedNetwork:

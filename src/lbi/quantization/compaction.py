@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, check_fixed
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS, IntFormat, NumberFormats
 from lbi.network.graph import INPUT
 from lbi.network.kept import Kept
-from lbi.network.kernels import ConvolutionWeights
 from lbi.network.neurons.parameters import BIAS
 from lbi.quantization.units import Masks, Units, in_kernels, units
 from lbi.simulation.bounds import bounds_given, fires_always, may_fire

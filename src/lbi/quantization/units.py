@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.fixed import FixedNetwork, FixedProjection
 from lbi.network.graph import INPUT
-from lbi.network.kernels import ConvolutionWeights
 
 Masks = Mapping[str, NDArray[np.bool_]]
 

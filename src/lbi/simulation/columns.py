@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems, Rule
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.fixed import FixedNetwork, FixedProjection
-from lbi.network.kernels import ConvolutionWeights
 from lbi.simulation.records import DENSE, KERNELS, MASKED, PADDING, SPARSE, WORD
 
 POPULATION_SIZE = Rule("population-size", f"fewer than {1 << 31}", "split the population")

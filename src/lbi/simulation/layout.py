@@ -22,7 +22,7 @@ FAN_IN = Rule("fan-in", f"fewer than {(1 << 31) // 256}", "split the projection"
 _UNITY = 1 << DECAY_BITS
 
 
-class Plan(NamedTuple):
+class SimulationPlan(NamedTuple):
     """The part shared by all runs of a network.
 
     Attributes:
@@ -40,10 +40,10 @@ class Plan(NamedTuple):
     idle: list[Any]
 
 
-_plans: dict[int, tuple[weakref.ref[FixedNetwork], Plan]] = {}
+_plans: dict[int, tuple[weakref.ref[FixedNetwork], SimulationPlan]] = {}
 
 
-def plan_of(fixed: FixedNetwork) -> Plan:
+def plan_of(fixed: FixedNetwork) -> SimulationPlan:
     """The plan of a network, made on first use and kept as long as the (immutable) network exists.
 
     Args:
@@ -59,7 +59,7 @@ def plan_of(fixed: FixedNetwork) -> Plan:
     return _plans[key][1]
 
 
-def plan(fixed: FixedNetwork) -> Plan:
+def plan(fixed: FixedNetwork) -> SimulationPlan:
     """The plan of a network; raises InputError if a sum could exceed the 32 bits of Lava's messages before its shift.
 
     Args:
@@ -74,7 +74,9 @@ def plan(fixed: FixedNetwork) -> Plan:
     _check_sums(projections)
     populations = tuple(fixed.population(name) for name in order)
     sources = tuple(number[projection.source] for projection in projections)
-    return Plan(populations, projections, sources, _layout(fixed, populations, projections, number), [])
+    return SimulationPlan(
+        populations, projections, sources, _layout(fixed, populations, projections, number), []
+    )
 
 
 def _layout(

@@ -19,7 +19,7 @@ from lbi.errors import InputError, LbiWarning, Problems, Rule
 from lbi.network.activity import Activity, PopulationActivity, ProjectionActivity
 from lbi.network.fixed import FixedNetwork, FixedPopulation, check_fixed
 from lbi.network.spikes import SPIKES_WIDTH, SpikeEvents, check_spikes
-from lbi.simulation.layout import Plan, is_compiled, plan_of
+from lbi.simulation.layout import SimulationPlan, is_compiled, plan_of
 from lbi.simulation.records import Inputs, Outputs
 from lbi.simulation.slow import run_slowly
 from lbi.system.cores import available_cores
@@ -149,7 +149,7 @@ def _inputs(spikes: ArrayLike | SpikeEvents, input_shape: tuple[int, ...]) -> tu
 
 
 def _run(
-    plan: Plan,
+    plan: SimulationPlan,
     inputs: Inputs,
     outputs: Outputs,
     n_threads: int | None,
@@ -188,12 +188,12 @@ def _run(
         pool.shutdown(cancel_futures=True)
 
 
-def _useful_threads(plan: Plan, n_steps: int) -> int:
+def _useful_threads(plan: SimulationPlan, n_steps: int) -> int:
     """Available cores, or fewer if updates of neurons alone would keep each busy for less than ``THREAD_NS``."""
     return max(1, min(available_cores(), int(n_steps * int(plan.layout.start[-1]) * UPDATE_NS / THREAD_NS)))
 
 
-def _outputs(plan: Plan, n_samples: int, n_steps: int, pairs: set[tuple[str, str]]) -> Outputs:
+def _outputs(plan: SimulationPlan, n_samples: int, n_steps: int, pairs: set[tuple[str, str]]) -> Outputs:
     n_populations, n_projections = len(plan.populations), len(plan.projections)
     where = np.full((n_populations, 6), -1, dtype=np.int64)
     sizes = [0, 0]  # of the flags, of the states
@@ -213,7 +213,9 @@ def _outputs(plan: Plan, n_samples: int, n_steps: int, pairs: set[tuple[str, str
     )
 
 
-def _activity(fixed: FixedNetwork, plan: Plan, outputs: Outputs, pairs: set[tuple[str, str]]) -> Activity:
+def _activity(
+    fixed: FixedNetwork, plan: SimulationPlan, outputs: Outputs, pairs: set[tuple[str, str]]
+) -> Activity:
     recorded: dict[tuple[str, str], NDArray[Any]] = {}
     populations: dict[str, PopulationActivity] = {}
     totals, where = outputs.saturated.sum(axis=1).tolist(), outputs.where.tolist()
@@ -241,7 +243,7 @@ def _activity(fixed: FixedNetwork, plan: Plan, outputs: Outputs, pairs: set[tupl
     )
 
 
-def _warn(plan: Plan, outputs: Outputs) -> None:
+def _warn(plan: SimulationPlan, outputs: Outputs) -> None:
     if not outputs.saturated.any():
         return
     found = []

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.network.convolution import Convolution, expand
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.csr import CsrMatrix, Weights
-from lbi.network.kernels import ConvolutionWeights
 from lbi.network.pattern import ones
 from lbi.train.layers.wiring import Shape, Wiring, as_image
 

@@ -15,10 +15,10 @@ from lbi.files.netx.group import Group
 from lbi.files.netx.neurons import Part, biases, parts
 from lbi.files.netx.weights import LONGEST_DELAY, Shifted, lava_reads, shift_left
 from lbi.network.convolution import Convolution
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.fixed import SignMode, num_weight_bits
 from lbi.network.graph import INPUT
-from lbi.network.kernels import ConvolutionWeights
 from lbi.network.pattern import ones, without
 
 FIRST = Rule("netx-layer", "input as layer 0 only", "export the network as one chain")

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from lbi.errors import Problems, Rule
 from lbi.network.convolution import Convolution, Shape, find, image, inexact_in_lava
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.csr import CsrMatrix, Weights
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection
 from lbi.network.graph import INPUT
-from lbi.network.kernels import ConvolutionWeights
 
 OTHER_TARGET = "use --target lava or loihi, which take any graph"
 

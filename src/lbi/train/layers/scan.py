@@ -59,7 +59,7 @@ class Kernels:
 
 
 @dataclass(frozen=True)
-class NeuronModel:
+class TrainableNeuron:
     """A neuron model in training: a row of ``lbi.train.neurons.NEURONS``.
 
     Attributes:
@@ -174,7 +174,7 @@ class TorchArithmetic:
 
 
 def scan(
-    model: NeuronModel,
+    model: TrainableNeuron,
     a: Tensor,
     recurrent: Tensor | None,
     neuron: Sequence[Tensor],
@@ -222,7 +222,7 @@ def scan(
 
 
 def scan_decays(
-    model: NeuronModel,
+    model: TrainableNeuron,
     a: Tensor,
     recurrent: Tensor | None,
     decays: Sequence[Tensor | float],
@@ -262,7 +262,7 @@ class FusedScan(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        model: NeuronModel,
+        model: TrainableNeuron,
         chip: bool,
         only_living: bool,
         surrogate: str,
@@ -353,7 +353,7 @@ class FusedScan(torch.autograd.Function):
 
 
 def parameter_gradients(
-    model: NeuronModel, needed: Sequence[bool], by_sample: Callable[[], Tensor]
+    model: TrainableNeuron, needed: Sequence[bool], by_sample: Callable[[], Tensor]
 ) -> list[Tensor | None]:
     """The gradients of a scan's parameters: those of decays and bias are sums over samples, levels have none.
 
@@ -391,14 +391,14 @@ def delayed(spikes: Tensor, delays: Tensor) -> Tensor:
     return spikes.gather(1, sent.clamp(min=0).expand_as(spikes)) * (sent >= 0)
 
 
-def _in_units(model: NeuronModel, parameters: Tensor) -> Tensor:
+def _in_units(model: TrainableNeuron, parameters: Tensor) -> Tensor:
     """Parameters as int64: factors kept per step in 4096ths, levels in mantissa units, bias in state units."""
     n_decays, n_levels = len(model.decays), len(model.levels)
     factors = [1 << DECAY_BITS] * n_decays + [1] * n_levels + [1 << ACTIVATION_SHIFT]
     return (parameters.double() * torch.tensor(factors, device=parameters.device)[:, None]).round().long()
 
 
-def check_chip(model: NeuronModel) -> None:
+def check_chip(model: TrainableNeuron) -> None:
     """Raise UsageError unless the model has kernels for the chip's integers.
 
     Args:
@@ -427,7 +427,7 @@ def _text(kind: tuple[Any, ...]) -> str:
     return f"{dtype} {shape} on {device}"
 
 
-def _check_neuron(model: NeuronModel, values: dict[str, Tensor], n: int) -> None:
+def _check_neuron(model: TrainableNeuron, values: dict[str, Tensor], n: int) -> None:
     """Raise UsageError naming every parameter of n neurons that has another size, or is out of range."""
     problems = Problems()
     for name, value in values.items():

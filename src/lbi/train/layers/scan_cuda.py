@@ -62,7 +62,7 @@ class CudaScan(torch.autograd.Function):
 
         Args:
             ctx: autograd's context.
-            model: the neuron model, a ``NeuronModel``.
+            model: the neuron model, a ``TrainableNeuron``.
             surrogate: name of the surrogate gradient.
             slope: its slope.
             delays: as in ``scan``.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lbi.network.neurons import MODELS
-from lbi.train.layers.scan import NeuronModel
+from lbi.train.layers.scan import TrainableNeuron
 from lbi.train.neurons.atrlif import ATRLIF, atrlif
 from lbi.train.neurons.cuba_lif import CUBA_LIF, cuba_lif
 from lbi.train.neurons.integrator import INTEGRATOR
@@ -18,11 +18,11 @@ COMPILED = {model.name: model for model in (CUBA_LIF, ATRLIF, INTEGRATOR)}
 """Model name → the model with its compiled kernels."""
 
 
-class _Models(Mapping[str, NeuronModel]):
+class _Models(Mapping[str, TrainableNeuron]):
     """All registered models, with compiled kernels if they exist."""
 
-    def __getitem__(self, name: str) -> NeuronModel:
-        return COMPILED.get(name) or NeuronModel(MODELS[name].floats)
+    def __getitem__(self, name: str) -> TrainableNeuron:
+        return COMPILED.get(name) or TrainableNeuron(MODELS[name].floats)
 
     def __iter__(self) -> Iterator[str]:
         return iter(MODELS)

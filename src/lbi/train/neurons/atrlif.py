@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lbi.network.neurons import AtrLif
-from lbi.train.layers.scan import Kernels, NeuronModel, scan_decays
+from lbi.train.layers.scan import Kernels, TrainableNeuron, scan_decays
 
 
 def atrlif(
@@ -63,4 +63,4 @@ def atrlif(
     return scan_decays(ATRLIF, a, recurrent, decays, (threshold, threshold_step), bias, surrogate, slope)
 
 
-ATRLIF = NeuronModel(AtrLif, Kernels(n_traces=4, cuda=True))
+ATRLIF = TrainableNeuron(AtrLif, Kernels(n_traces=4, cuda=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lbi.network.neurons import CubaLif
-from lbi.train.layers.scan import Kernels, NeuronModel, scan_decays
+from lbi.train.layers.scan import Kernels, TrainableNeuron, scan_decays
 
 
 def cuba_lif(
@@ -48,4 +48,4 @@ def cuba_lif(
     return scan_decays(CUBA_LIF, a, recurrent, decays, (threshold,), bias, surrogate, slope)
 
 
-CUBA_LIF = NeuronModel(CubaLif, Kernels(n_traces=2, cuda=True))
+CUBA_LIF = TrainableNeuron(CubaLif, Kernels(n_traces=2, cuda=True))

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from lbi.network.neurons import Integrator
-from lbi.train.layers.scan import Kernels, NeuronModel
+from lbi.train.layers.scan import Kernels, TrainableNeuron
 
-INTEGRATOR = NeuronModel(Integrator, Kernels(n_traces=2))
+INTEGRATOR = TrainableNeuron(Integrator, Kernels(n_traces=2))

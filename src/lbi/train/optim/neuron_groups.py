@@ -26,7 +26,7 @@ MOMENTS = ("exp_avg", "momentum_buffer")
 
 
 @dataclass(frozen=True, eq=False)
-class Population:
+class PopulationWeights:
     """The weights of a population's neurons.
 
     Attributes:
@@ -45,7 +45,7 @@ class Population:
 
 
 @torch.no_grad()
-def keep(populations: Iterable[Population], n: int, optimizer: torch.optim.Optimizer) -> int:
+def keep(populations: Iterable[PopulationWeights], n: int, optimizer: torch.optim.Optimizer) -> int:
     """Set all weights of all but the strongest neurons to 0, with their duals and momentum; ties go to the lower index.
 
     A population keeps one neuron at least.
@@ -83,7 +83,9 @@ HIGHEST_PRICE = 9.0
 
 
 @torch.no_grad()
-def set_prices(populations: Iterable[Population], optimizer: torch.optim.Optimizer, update: float) -> None:
+def set_prices(
+    populations: Iterable[PopulationWeights], optimizer: torch.optim.Optimizer, update: float
+) -> None:
     """Set the prices of all groups under a ``PricedL1`` by the present weights.
 
     The price of a neuron with n weights is 1 + update / n, at most ``HIGHEST_PRICE``. Weights keep their values; the dual of an

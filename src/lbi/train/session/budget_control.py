@@ -34,7 +34,7 @@ from lbi.network.graph import Network
 from lbi.train.layers.model import SpikingNetwork
 from lbi.train.model_pt import to_network
 from lbi.train.optim.density import DensityController
-from lbi.train.optim.neuron_groups import Population, keep, set_prices
+from lbi.train.optim.neuron_groups import PopulationWeights, keep, set_prices
 from lbi.train.session.averaging import Average
 from lbi.train.session.budget import measure
 
@@ -239,11 +239,11 @@ class BudgetController:
         self.density, self.history, self.update, self.price = density, history, update, price
 
 
-def hidden_groups(model: SpikingNetwork) -> list[Population]:
+def hidden_groups(model: SpikingNetwork) -> list[PopulationWeights]:
     """The weights of the hidden neurons of a network without convolutions, whose neurons share weights."""
     layers = model.populations()
     return [
-        Population(
+        PopulationWeights(
             tuple(w for w in (layer.weight, layer.recurrent) if w is not None),
             tuple(w for w in (after.weight, layer.recurrent) if w is not None),
         )

@@ -10,8 +10,8 @@ from support.random_convolutions import convolutions
 
 from lbi.errors import InputError
 from lbi.network.convolution import Convolution, expand
+from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.csr import CsrMatrix
-from lbi.network.kernels import ConvolutionWeights
 
 
 @given(convolutions(), st.data())
