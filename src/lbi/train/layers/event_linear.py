@@ -27,6 +27,9 @@ MIN_OUTPUTS = 8
 PRODUCT_COST, GRADIENT_COST = 12.0, 9.0
 """Time of one spike at one living weight, in times of one at a dense weight (which vectors add), in a product and a gradient."""
 
+FEWEST_ACROSS = 64
+"""Columns of dense rows from which their product over living weights pays: with fewer, turning the rows across vectors takes longer."""
+
 MOST_ROWS = 7168
 """Rows of a block of products and gradients of living weights: a target's numbers of a block fit the first-level cache."""
 
@@ -155,7 +158,9 @@ def living_product(listed: BySource, n_rows: int, living: Living) -> Tensor:
 
 
 def row_product(rows: Tensor, matrix: Tensor, living: Living | None) -> Tensor:
-    """``rows @ matrix`` for rows (n_rows, n_k) and a matrix (n_k, n), over its living entries if they are given."""
+    """``rows @ matrix`` for rows (n_rows, n_k) and a matrix (n_k, n), over its living entries if they are given and n_k is large."""
+    if rows.shape[1] < FEWEST_ACROSS:
+        living = None
     out = rows.new_empty(rows.shape[0], matrix.shape[1])
     n_values = int(out.numel() * rows.shape[1] * (0.1 if living is None else living.density / 4))
     factor = arrays(*as_factor(matrix.detach(), living))

@@ -16,7 +16,7 @@ from numba import njit
 from lbi.system.claims import claim
 from lbi.system.numba_cache import compiled
 from lbi.train.layers.bits import BITS, mask_of, n_bits, write_bits
-from lbi.train.layers.tiles import VECTOR, copy_vectors, sum_tile_2, sum_tile_4, transpose_tile
+from lbi.train.layers.tiles import SIDE, VECTOR, copy_vectors, sum_tile_2, sum_tile_4, transpose_tile
 
 STRIP = 64
 """Rows or columns that a thread claims at once."""
@@ -216,13 +216,13 @@ def panels_of(weight, panels, turns):
 @njit
 def transposed(x, low, high, first, last, out, out_at, out_row):
     """Write x[low:high, first:last] transposed: its column i from element out_at + i·out_row of ``out`` on."""
-    lanes, n, flat = VECTOR // x.itemsize, x.shape[1], out.reshape(-1)
-    for i in range(low, high, lanes):
-        whole = min(lanes, high - i)
+    side, n, flat = SIDE // x.itemsize, x.shape[1], out.reshape(-1)
+    for i in range(low, high, side):
+        whole = min(side, high - i)
         j = first
-        while whole == lanes and j + lanes <= last:
+        while whole == side and j + side <= last:
             transpose_tile(x, i * n + j, n, out, out_at + (j - first) * out_row + i - low, out_row)
-            j += lanes
+            j += side
         for m in range(j, last):
             for k in range(i, i + whole):
                 flat[out_at + (m - first) * out_row + k - low] = x[k, m]

@@ -18,6 +18,7 @@ from lbi.system.numba_cache import compiled
 from lbi.train.layers.tiles import (
     PANEL,
     ROWS,
+    SIDE,
     VECTOR,
     copy_panel,
     copy_rows,
@@ -72,12 +73,13 @@ def dense_rows(rows, first, last, panels, out, spare, edge):
 
 
 @njit
-def transpose(x, x_at, x_row, n_rows, n_columns, out, out_row, lanes):
-    """out[j, i] = x[i, j] for n_rows rows i of which ``lanes`` can be read, and columns j; out may be filled beyond them."""
-    for i in range(0, n_rows, lanes):
-        for j in range(0, n_columns - lanes + 1, lanes):
-            transpose_tile(x, x_at + i * x_row + j, x_row, out, j * out_row + i, out_row)
-    return n_columns // lanes * lanes
+def transpose(x, x_at, x_row, n_rows, n_columns, out, out_at, out_row):
+    """out[j, i] = x[i, j] for n_rows rows i and all columns j of whole square blocks, whose number is returned."""
+    side = SIDE // x.itemsize
+    for j in range(0, n_columns - side + 1, side):
+        for i in range(0, n_rows, side):
+            transpose_tile(x, x_at + i * x_row + j, x_row, out, out_at + j * out_row + i, out_row)
+    return n_columns // side * side
 
 
 @compiled(nogil=True)
@@ -107,20 +109,16 @@ def product(rows, panels, first_of, entries, values, out, turns):
 def living_rows(rows, first, last, first_of, entries, values, out, across, below):
     """``dense_rows`` over living entries, for up to two vectors of rows, which lie across the vectors' lanes."""
     n_k, n = rows.shape[1], out.shape[1]
-    lanes = lanes_of(rows)
-    strip = across.shape[1]
-    whole = (last - first) // lanes * lanes
-    done = transpose(rows, first * n_k, n_k, whole, n_k, across, strip, lanes) if whole else 0
+    side, strip = SIDE // rows.itemsize, across.shape[1]
+    whole = (last - first) // side * side
+    done = transpose(rows, first * n_k, n_k, whole, n_k, across, 0, strip) if whole else 0
     for i in range(last - first):
         for j in range(done if i < whole else 0, n_k):
             across[j, i] = rows[first + i, j]
     for j in range(n):
         living_tile_2(values, entries, first_of[j], first_of[j + 1], across, strip, below, j * strip)
-    done = 0
-    for j in range(0, n - lanes + 1, lanes):
-        for i in range(0, whole, lanes):
-            transpose_tile(below, j * strip + i, strip, out, (first + i) * n + j, n)
-        done = j + lanes
+    done = n // side * side
+    transpose(below, 0, strip, done, whole, out, first * n, n)
     for i in range(last - first):
         for j in range(done if i < whole else 0, n):
             out[first + i, j] = below[j, i]
@@ -150,10 +148,10 @@ def feed_back(n_rows, panels, first_of, entries, values, memory):
         dense_rows(given, 0, n_rows, panels, fed, spare, edge)
         return
     wide, lanes = across.shape
-    transpose(given, 0, wide, lanes, wide, across, lanes, lanes)
+    transpose(given, 0, wide, lanes, wide, across, 0, lanes)
     for j in range(first_of.size - 1):
         living_tile_1(values, entries, first_of[j], first_of[j + 1], across, lanes, below, j * lanes)
-    transpose(below, 0, lanes, wide, lanes, fed, wide, lanes)
+    transpose(below, 0, lanes, wide, lanes, fed, 0, wide)
 
 
 @njit

@@ -21,8 +21,8 @@ from numba.extending import intrinsic
 VECTOR = 64
 """Bytes of a vector."""
 
-ROWS, PANEL = (8, 128) if get_host_cpu_features().get("avx512f") else (4, 64)
-"""Rows of a dense tile and the bytes of each, two vectors: as many sums as fit the processor's registers."""
+ROWS, PANEL, SIDE = (8, 128, 64) if get_host_cpu_features().get("avx512f") else (4, 64, 32)
+"""Rows of a dense tile, the bytes of each (two vectors), and those of a row of a square block to transpose: they fit the registers."""
 
 INT, WORD = ir.IntType(64), ir.IntType(32)
 
@@ -229,13 +229,13 @@ sum_tile_4 = _sum_tile(4)
 
 @intrinsic
 def transpose_tile(typing_context, x, x_at, x_row, out, out_at, out_row):
-    """out[j, i] = x[i, j] for a square block of as many rows as a vector has lanes."""
+    """out[j, i] = x[i, j] for a square block with rows of SIDE bytes."""
     signature = types.void(x, types.int64, types.int64, out, types.int64, types.int64)
 
     def generate(context, builder, sig, args):
         x_data, out_data = (_data(context, builder, sig.args[i], args[i]) for i in (0, 3))
         _, x_at, x_row, _, out_at, out_row = args
-        vectors = Vectors(context, builder, sig.args[0].dtype)
+        vectors = Vectors(context, builder, sig.args[0].dtype, SIDE)
 
         def place(first, row, i):
             return builder.add(first, builder.mul(row, INT(i)))
