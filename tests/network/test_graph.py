@@ -119,3 +119,25 @@ def test_num_weight_bits_survive_lavas_truncation(data, mode, bits):
     assert num_weight_bits(data, mode) == bits
     cut = 8 - bits + (mode is SignMode.MIXED)  # lava-nc truncate_weights
     assert np.array_equal((np.abs(data) >> cut) << cut, np.abs(data))
+
+
+def test_a_network_prints_its_graph_instead_of_its_arrays():
+    first = np.array([[1.0, 0.0, -2.0], [0.0, 0.5, 0.0]])
+    network = Network(
+        (3,),
+        (Population("hidden", (2,), NEURON), Population("out", (1,), NEURON)),
+        (
+            Projection("p", "input", "hidden", CsrMatrix.from_dense(first)),
+            Projection("q", "hidden", "out", CsrMatrix.from_dense(np.ones((1, 2))), delay=np.array([0, 3])),
+        ),
+        Readout("out", "spike_count"),
+    )
+    assert repr(network).splitlines() == [
+        "Network(",
+        "  input (3,)",
+        "  hidden (2,) cuba_lif ← input (3 of 6 weights)",
+        "  out (1,) cuba_lif ← hidden (2 of 2 weights, delay up to 3)",
+        "  spike_count of out",
+        ")",
+    ]
+    assert repr(quantize(network, "loihi2")).startswith("FixedNetwork for loihi2(\n  input (3,)\n")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lbi.errors import InputError, Problems, Rule, UsageError
 from lbi.network.csr import Weights
 from lbi.network.fixedpoint import LAVA_FORMATS, IntFormat, NumberFormats
-from lbi.network.graph import INPUT, Network, Readout, check_graph, named
+from lbi.network.graph import INPUT, Network, Readout, check_graph, drawn, named
 from lbi.network.kept import Kept
 from lbi.network.neurons import FixedNeuron
 from lbi.network.values import read_only, same
@@ -177,6 +177,10 @@ class FixedNetwork:
     def __post_init__(self) -> None:
         check_graph(self)
         self._check_numbers()
+
+    def __repr__(self) -> str:
+        """Populations and projections with their sizes in place of the arrays."""
+        return drawn(f"FixedNetwork for {self.chip}", self)
 
     def _check_numbers(self) -> None:
         problems = Problems()

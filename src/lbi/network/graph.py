@@ -178,6 +178,10 @@ class Network:
     def __post_init__(self) -> None:
         check_graph(self)
 
+    def __repr__(self) -> str:
+        """Populations and projections with their sizes in place of the arrays."""
+        return drawn("Network", self)
+
     @property
     def n_in(self) -> int:
         """Number of input channels."""
@@ -233,6 +237,33 @@ class Network:
     def evaluation_order(self) -> tuple[str, ...]:
         """Population names in the order of evaluation within a timestep."""
         return tuple(population.name for population in self.populations)
+
+
+def drawn(title: str, network: Any) -> str:
+    """A Network or FixedNetwork in lines: every population in order of evaluation, and what projects to it.
+
+    Args:
+        title: of the first line.
+        network: the network.
+
+    Returns:
+        The text.
+    """
+    entering: dict[str, list[str]] = {}
+    for projection in network.projections:
+        active, total = n_weights(projection)
+        longest = int(np.max(projection.delay, initial=0))
+        delayed = f", delay {'up to ' * (np.ndim(projection.delay) > 0)}{longest}" if longest else ""
+        entering.setdefault(projection.target, []).append(
+            f"{projection.source} ({active:,} of {total:,} weights{delayed})"
+        )
+    lines = [
+        f"  {population.name} {population.shape} {population.neuron.model}"
+        + (f" ← {', '.join(entering[population.name])}" if population.name in entering else "")
+        for population in network.populations
+    ]
+    readout = f"  {network.readout.kind} of {network.readout.population}"
+    return "\n".join([f"{title}(", f"  {INPUT} {network.input_shape}", *lines, readout, ")"])
 
 
 def check_graph(network: Any) -> None:
