@@ -41,3 +41,53 @@ def test_an_empty_run_has_no_figures_per_step(shape):
         lbi.estimate(fixed, spikes=np.zeros((*shape, 12), np.uint8))
     with pytest.raises((InputError, UsageError)):
         lbi.estimate(fixed, lbi.simulate(fixed, np.zeros((*shape, 12), np.uint8)))
+
+
+@pytest.mark.parametrize("record", [(), ("spikes", "active")])
+def test_a_run_of_other_weights_is_refused(record):
+    rng = np.random.default_rng(5)
+    sparse = random_network(rng, (12, 9, 4))
+    dense = replace(
+        sparse,
+        projections=tuple(
+            replace(
+                p, weights=lbi.CsrMatrix.from_dense(rng.normal(0, 1, p.weights.shape)), pattern=None, delay=0
+            )
+            for p in sparse.projections
+        ),
+    )
+    spikes = random_spikes(rng, 3, 8, 12)
+    activity = lbi.simulate(lbi.quantize(dense), spikes, record=record)
+    with pytest.raises(UsageError, match=r"activity-network: activity, projection .*other weights"):
+        lbi.estimate(lbi.quantize(sparse), activity)
+
+
+@pytest.mark.parametrize("record", [(), ("spikes", "active")])
+def test_other_spikes_than_those_of_the_run_are_refused(record):
+    rng = np.random.default_rng(6)
+    fixed = lbi.quantize(random_network(rng, (12, 9, 4)))
+    spikes = random_spikes(rng, 3, 8, 12)
+    activity = lbi.simulate(fixed, spikes, record=record)
+    lbi.estimate(fixed, activity, spikes=spikes)
+    wrong = {
+        "activity-spikes": (spikes * 0, 1 - spikes),
+        "spikes-value": (spikes * 0.5, spikes.astype(np.int64) * 256, spikes * 3),
+        "spikes-shape": (spikes[:1],),
+        "spikes-rank": (np.ones((1, 1), np.uint8),),
+    }
+    for code, given in wrong.items():
+        for other in given:
+            with pytest.raises(InputError, match=code):
+                lbi.estimate(fixed, activity, spikes=other)
+
+
+def test_events_are_the_same_spikes_as_their_array():
+    rng = np.random.default_rng(7)
+    fixed = lbi.quantize(random_network(rng, (12, 9, 4)))
+    spikes = random_spikes(rng, 3, 8, 12)
+    events = lbi.SpikeEvents(*np.nonzero(spikes), spikes.shape)
+    assert np.array_equal(events.to_dense(), spikes)
+    one, other = lbi.estimate(fixed, spikes=spikes), lbi.estimate(fixed, spikes=events)
+    assert one.to_dict() == other.to_dict()
+    recorded = lbi.simulate(fixed, events, record=("spikes", "active"))
+    assert lbi.estimate(fixed, recorded, spikes=events).to_dict()["sparse"] == one.to_dict()["sparse"]

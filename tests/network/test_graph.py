@@ -141,3 +141,29 @@ def test_a_network_prints_its_graph_instead_of_its_arrays():
         ")",
     ]
     assert repr(quantize(network, "loihi2")).startswith("FixedNetwork for loihi2(\n  input (3,)\n")
+
+
+def test_a_network_without_populations_is_named():
+    with pytest.raises(InputError, match="no-population: network: no population; allowed: at least one"):
+        Network((4,), (), (), Readout("x"))
+
+
+@pytest.mark.parametrize("shape", [(-8, -8), (64.0,), (0,), ("4",), 4, None])
+def test_sizes_are_whole_numbers_of_at_least_1(shape):
+    one = random_network(np.random.default_rng(0))
+    with pytest.raises(InputError, match="input-shape: input: "):
+        replace(one, input_shape=shape)
+    first = replace(one.populations[0], shape=shape)
+    with pytest.raises(InputError, match="population-shape: population "):
+        replace(one, populations=(first, *one.populations[1:]))
+
+
+def test_a_latency_is_whole():
+    fixed = quantize(random_network(np.random.default_rng(0)))
+    with pytest.raises(InputError, match=r"latency: population .*: 1\.5"):
+        replace(fixed, populations=(replace(fixed.populations[0], latency=1.5), *fixed.populations[1:]))
+
+
+def test_a_readout_of_unknown_kind_gives_no_class():
+    with pytest.raises(InputError, match="readout-kind: readout: 'membran_max'"):
+        Readout("o", "membran_max").classify(np.zeros((2, 3, 4)))

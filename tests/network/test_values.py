@@ -13,6 +13,7 @@ from support.networks import random_network
 import lbi
 from lbi import CsrMatrix, CubaLif, Projection
 from lbi.errors import InputError, UsageError
+from lbi.network.neurons import LifRefractory
 from lbi.network.spikes import SpikeEvents
 from lbi.network.values import read_only
 
@@ -38,6 +39,43 @@ def test_an_array_that_nobody_can_write_is_taken_without_a_copy():
     view = np.arange(4.0)[1:]
     view.flags.writeable = False  # but its base can be written
     assert not np.shares_memory(read_only(view), view)
+
+
+def test_memory_of_a_tensor_is_copied():
+    torch = pytest.importorskip("torch")
+    bias = torch.zeros(3, dtype=torch.float64)
+    neuron = CubaLif(0.5, 0.25, 1.0, bias=bias)
+    bias += 1
+    assert not neuron.bias.any()
+
+
+FRACTIONS = (100.7, np.float32(0.5), np.nan, np.inf, 2**70, "4")
+
+
+@pytest.mark.parametrize("value", FRACTIONS)
+def test_no_integer_is_made_of_anything_else(value):
+    one = lbi.FixedCubaLif(du=409, dv=4095, vth=64, bias_mant=np.zeros(2, np.int32), bias_exp=0)
+    for name in ("du", "vth", "bias_exp"):
+        with pytest.raises(InputError, match=f"whole-numbers: {name}: "):
+            replace(one, **{name: value})
+    with pytest.raises(InputError, match=r"whole-numbers: bias_mant: 1 of 2 values|bias_mant: type "):
+        replace(one, bias_mant=[1, value])
+    with pytest.raises(InputError, match="whole-numbers: refractory_period: "):
+        LifRefractory(0.5, 0.25, 1.0, refractory_period=value)
+    for indices, indptr in (([0, value], [0, 2]), ([0, 1], [0, value])):
+        with pytest.raises(InputError, match="whole-numbers: ind"):
+            CsrMatrix(np.ones(2), np.array(indices), np.array(indptr), (1, 2))
+
+
+def test_indices_that_do_not_fit_are_not_wrapped():
+    with pytest.raises(InputError, match="whole-numbers: indices: 1 of 1 values, such as 4294967297"):
+        CsrMatrix(np.ones(1), np.array([2**32 + 1]), np.array([0, 1]), (1, 2))
+
+
+def test_whole_numbers_of_any_type_are_taken():
+    for dtype in (np.uint8, np.int16, np.uint64, np.float32, np.float64):
+        matrix = CsrMatrix(np.ones(2), np.array([0, 1], dtype), np.array([0, 2], dtype), (1, 2))
+        assert (matrix.indices.dtype, matrix.indptr.dtype) == (np.int32, np.int64)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -66,7 +104,7 @@ def test_a_population_that_is_not_there():
     network = random_network(np.random.default_rng(0))
     names = ", ".join(repr(p.name) for p in network.populations)
     for one in (network, lbi.quantize(network)):
-        with pytest.raises(UsageError, match=f"no-population: population: 'typo'; allowed: {names}"):
+        with pytest.raises(UsageError, match=f"unknown-population: population: 'typo'; allowed: {names}"):
             one.population("typo")
 
 

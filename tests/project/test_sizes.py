@@ -37,3 +37,17 @@ def test_a_function_fits_a_screen():
         if isinstance(node, functions) and (n_lines := lines_of_code(node)) > MOST_FUNCTION_LINES
     ]
     assert not long, f"functions of more than {MOST_FUNCTION_LINES} lines: name their parts"
+
+
+def test_a_module_gives_a_name_to_one_thing():
+    twice = []
+    for path, text in TEXTS.items():
+        names = [
+            target.id
+            for node in ast.parse(text).body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name) and target.id.isupper()
+        ]
+        twice += [f"{path}: {name}" for name in sorted({name for name in names if names.count(name) > 1})]
+    assert not twice, "constants assigned twice: the first value is lost"

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import cases
+from support.networks import random_network, random_spikes
 from support.one_layer import one_layer
 from support.random_fixed import networks, spikes_for
 
@@ -275,3 +276,12 @@ def test_a_plan_lives_as_long_as_its_network():
 def test_importing_the_simulator_does_not_import_numba():
     code = "import sys, lbi.simulation.run; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_the_oracle_records_the_same_names():
+    network = random_network(np.random.default_rng(0), (5, 4, 3))
+    spikes = random_spikes(np.random.default_rng(0), 2, 3, 5)
+    one, several = (oracle.simulate(network, spikes, record=names) for names in ("spikes", ("spikes",)))
+    assert one.recorded.keys() == several.recorded.keys() == {(p.name, "spikes") for p in network.populations}
+    with pytest.raises(InputError, match="record-variable: record: 'spike'; allowed: active, spikes, u, v"):
+        oracle.simulate(network, spikes, record="spike")

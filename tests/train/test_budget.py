@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -244,3 +245,15 @@ def test_a_budget_that_cannot_be_met_ends_with_6_and_a_model(tmp_path):
     assert (record["energy"]["met"], record["cores"]["met"]) == (False, True)
     assert record["energy"]["costs"] == "highest cost set"
     assert lbi.load(tmp_path / "model.pt").meta["training"]["budget"] == record
+
+
+def test_chip_precision_trains_for_chips_with_its_numbers(tmp_path):
+    options = {"precision": "chip", "budget": ("cores=1",)}
+    for chip in ("loihi1", "loihi2"):
+        make_config("digits", None, {**options, "chip": chip})
+    text = (files("lbi.hardware") / "loihi1.toml").read_text(encoding="utf-8")
+    narrow = tmp_path / "narrow.toml"
+    narrow.write_text(text.replace("max = 254, step = 2", "max = 240, step = 16"))
+    make_config("digits", None, {**options, "precision": "float", "chip": str(narrow)})
+    with pytest.raises(UsageError, match=r"option: precision: 'chip' with the chip .*narrow\.toml.*loihi2"):
+        make_config("digits", None, {**options, "chip": str(narrow)})

@@ -9,8 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from lbi.errors import UsageError  # noqa: E402
+from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.train import L1, AdaBreg, DensityController, LinBreg, ProxSGD, param_groups  # noqa: E402
+from lbi.train.layers.config import PopulationConfig  # noqa: E402
 from lbi.train.optim.regularizers import Regularizer  # noqa: E402
 
 
@@ -142,3 +143,12 @@ def test_the_state_of_another_networks_controller_is_refused():
     after = other.state_dict()
     assert after["steps"] == before["steps"]
     assert all(torch.equal(a, b) for a, b in zip(after["support"], before["support"], strict=True))
+
+
+def test_a_wrong_option_of_a_population_is_named():
+    with pytest.raises(
+        InputError, match=r"population-option: population 'h': 'recurent'; .*fix: recurrent\?"
+    ):
+        PopulationConfig("h", 10, (0.5,), (0.25,), (1.0,), recurent=True)
+    with pytest.raises(InputError, match=r"'threshold_decays'; .*fix: threshold_decay\?"):
+        PopulationConfig("h", 10, (), (0.25,), neuron="atrlif", threshold_decays=(0.1,))

@@ -268,3 +268,11 @@ def test_errors_name_every_field():
         match="regularizer-unknown: kind: 'Nuclear'; allowed: GroupL1, L1, PricedL1, SparseGroupL1",
     ):
         Regularizer.from_dict({"kind": "Nuclear", "lamda": 1.0})
+
+
+def test_a_kind_keeps_its_class():
+    with pytest.raises(
+        UsageError, match=r"regularizer-kind: class .*<locals>\.L1: that of lbi\.train\.optim"
+    ):
+        type("L1", (Regularizer,), {"__module__": __name__, "__qualname__": "f.<locals>.L1"})
+    assert type(Regularizer.named("L1", 0.1, {})) is L1

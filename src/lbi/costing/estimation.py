@@ -26,6 +26,7 @@ from lbi.chip.profile import HardwareProfile
 from lbi.costing.breakdown import Counter, to_breakdown
 from lbi.costing.counts import Batch, PlacedNetwork, dense_synops, split
 from lbi.costing.result import Estimate, ProjectionFigures
+from lbi.costing.totals import extremes
 from lbi.errors import FitError, InputError, Problem, Problems, Rule, UsageError
 from lbi.network.activity import Activity
 from lbi.network.fixed import FixedNetwork, FixedProjection, check_fixed
@@ -33,6 +34,7 @@ from lbi.network.graph import INPUT
 from lbi.network.parts import Run
 from lbi.network.pattern import n_positions
 from lbi.network.restored import restored, spread
+from lbi.network.spikes import SpikeEvents, check_spikes
 
 WORST_CASE = "worst case: no input data; every input and every neuron spikes in every timestep"
 
@@ -43,6 +45,9 @@ OTHER_RUN = Rule(
     "activity-network",
     "those of the network that is estimated",
     "simulate that very network, compacted or not",
+)
+OTHER_SPIKES = Rule(
+    "activity-spikes", "the run's own input", "pass the spikes that the activity was recorded with"
 )
 EMPTY = Rule(
     "no-activity", "at least one sample and one step", "pass some samples, or none for the worst case"
@@ -59,7 +64,7 @@ def estimate(
     activity: Activity | None = None,
     chip: str | Path | HardwareProfile | None = None,
     *,
-    spikes: ArrayLike | None = None,
+    spikes: ArrayLike | SpikeEvents | None = None,
     basis: str = "",
     on_activity: OnActivity | None = None,
 ) -> Estimate:
@@ -71,7 +76,7 @@ def estimate(
             ``spikes``, counts per core are exact; otherwise totals are exact, and messages and times per
             step are bounds from the counts per population.
         chip: name, TOML file or profile; None for the chip that the network was quantized for.
-        spikes: its input, (n_samples, n_steps, n_in); without ``activity``, the network is simulated
+        spikes: its input, (n_samples, n_steps, n_in) or events; without ``activity``, the network is simulated
             here, some samples at a time. Without either, the result is static figures and the worst case,
             as ``basis`` states.
         basis: description of the activity's origin, for reports.
@@ -82,7 +87,8 @@ def estimate(
 
     Raises:
         FitError: if the sparse network does not fit the chip.
-        InputError: for unusable spikes.
+        InputError: for unusable spikes, or others than those of the activity.
+        UsageError: for the activity of another network.
     """
     _check_arguments(fixed, activity)
     profile = chip if isinstance(chip, HardwareProfile) else load_profile(chip or fixed.chip)
@@ -140,6 +146,24 @@ def _check_arguments(fixed: Any, activity: object) -> None:
     )
     OTHER_RUN.check(problems, fits, "activity", "populations, projections or sizes of another network")
     problems.raise_as(UsageError)
+    for p in fixed.projections:
+        where = f"activity, projection {p.name!r}"
+        OTHER_RUN.check(problems, _reached(p, activity), where, "synaptic operations of other weights")
+    problems.raise_as(UsageError)
+
+
+def _reached(projection: FixedProjection, activity: Activity) -> bool:
+    """True if the spikes of a run reach as many of the projection's synapses as the run says."""
+    counts, source = activity.projections[projection.name], projection.source
+    spikes = activity.input_spikes if source == INPUT else activity.populations[source].spikes
+    fan_out = projection.weights.fan_out()
+    if not np.array_equal(counts.events, spikes) or int(spikes.max(initial=0)) > fan_out.size:
+        return False
+    recorded = activity.recorded.get((source, "spikes"))
+    if recorded is not None:
+        return np.array_equal(counts.synops, recorded @ fan_out)
+    least, most = extremes(fan_out, spikes)
+    return bool(np.all((least <= counts.synops) & (counts.synops <= most)))
 
 
 def _count_runs(run: _Run, counters: list[Counter], parts: Any, on_activity: OnActivity | None) -> None:
@@ -244,14 +268,13 @@ class _Run:
 
 
 def _runs(
-    fixed: FixedNetwork, activity: Activity | None, spikes: ArrayLike | None
+    fixed: FixedNetwork, activity: Activity | None, spikes: ArrayLike | SpikeEvents | None
 ) -> Any:  # Iterator[tuple[int, Activity, Batch | None]]
     """(first sample, activity, batch with every neuron's spikes or None) of each part of the run."""
     if activity is not None:
         batch = _batch(fixed, activity, spikes)
         yield 0, activity if batch is None else _with_input(activity, batch.spikes[INPUT]), batch
         return
-    from lbi.network.spikes import check_spikes
     from lbi.simulation.run import simulate
 
     inputs = check_spikes(spikes, fixed.input_shape)  # type: ignore[arg-type]
@@ -270,15 +293,21 @@ def _with_input(activity: Activity, spikes: NDArray[np.uint8]) -> Activity:
     return replace(activity, recorded={**activity.recorded, (INPUT, "spikes"): spikes})
 
 
-def _batch(fixed: FixedNetwork, activity: Activity, spikes: ArrayLike | None) -> Batch | None:
+def _batch(fixed: FixedNetwork, activity: Activity, spikes: ArrayLike | SpikeEvents | None) -> Batch | None:
     names = [population.name for population in fixed.populations]
     recorded = all((name, kind) in activity.recorded for name in names for kind in ("spikes", "active"))
-    if spikes is None or not recorded:
+    if spikes is None:
         return None
-    inputs = np.asarray(spikes, dtype=np.uint8)
-    if inputs.shape[:2] != (activity.n_samples, activity.n_steps) or inputs.shape[2:] != (fixed.n_in,):
+    inputs = check_spikes(spikes, fixed.input_shape)
+    if inputs.shape[:2] != (activity.n_samples, activity.n_steps):
         shape = (activity.n_samples, activity.n_steps, fixed.n_in)
         raise InputError(SPIKES_SHAPE.broken("spikes", inputs.shape, shape=shape))
+    per_step = inputs.sum(axis=2, dtype=np.int64)
+    n_other = int(np.count_nonzero(per_step != activity.input_spikes))
+    if n_other:
+        raise InputError(OTHER_SPIKES.broken("spikes", f"other numbers of spikes in {n_other} steps"))
+    if not recorded:
+        return None
     return Batch(
         {INPUT: inputs} | {name: activity.recorded[name, "spikes"] for name in names},
         {name: activity.recorded[name, "active"] for name in names},

@@ -77,7 +77,7 @@ def loads_by_population(
         at = network.fixed.latency(source.name)
         steps = slice(at, at + activity.n_steps)
         for event, counts in _per_neuron(source).items():
-            fewest, largest = _extremes(counts, events)
+            fewest, largest = extremes(counts, events)
             least[event] += int(fewest.sum())
             if event in CORE_EVENTS:
                 whole.cores[event][:, steps, 0] += largest
@@ -89,10 +89,18 @@ def loads_by_population(
     return TotalBounds(whole, busiest, parts, least, most, fetched, exact)
 
 
-def _extremes(
+def extremes(
     counts: NDArray[np.int64], events: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The least and the greatest sum of ``counts`` over as many different neurons as there are ``events``."""
+    """The least and the greatest sum of ``counts`` over as many different neurons as there are ``events``.
+
+    Args:
+        counts: (n_source,) one per neuron.
+        events: neurons that count, at most n_source; any shape.
+
+    Returns:
+        Two arrays of the shape of ``events``.
+    """
     ordered = np.sort(counts)
     fewest = np.concatenate([[0], np.cumsum(ordered)])
     most = np.concatenate([[0], np.cumsum(ordered[::-1])])
@@ -114,7 +122,7 @@ def _fetched(
     with_zeros = int(per_spike.sum()) > projection.weights.nnz  # kernels are read with their zeros
     if not with_zeros and not uncertain:
         return counts.synops, counts.synops, counts.synops
-    low, high = _extremes(per_spike, counts.events)
+    low, high = extremes(per_spike, counts.events)
     if not uncertain:
         low = np.maximum(low, counts.synops)
     expected = dense_synops(projection, activity)[0] if with_zeros else counts.synops

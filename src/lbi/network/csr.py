@@ -188,7 +188,7 @@ class CsrMatrix(Weights):
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", (int(self.shape[0]), int(self.shape[1])))
         for name, dtype in (("data", None), ("indices", np.int32), ("indptr", np.int64)):
-            object.__setattr__(self, name, read_only(getattr(self, name), dtype))
+            object.__setattr__(self, name, read_only(getattr(self, name), dtype, name))
         self._check()
 
     def _check(self) -> None:

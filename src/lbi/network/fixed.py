@@ -23,7 +23,7 @@ from lbi.network.values import read_only, same
 
 NO_FIXED = Rule("argument", "a FixedNetwork", "{call} makes one")
 
-LATENCY = Rule("latency", "at least 0", "count chip timesteps from the input")
+LATENCY = Rule("latency", "a whole number of at least 0", "count chip timesteps from the input")
 SCALE = Rule("scale", "a finite number above 0", "give mantissa units per float unit")
 WEIGHTS_DTYPE = Rule("weights-dtype", "integers", "quantize the network first: lbi.quantize")
 WEIGHTS_RANGE = Rule("weights-range", "{mode} {grid}", "round to the grid, or give another sign mode")
@@ -186,7 +186,8 @@ class FixedNetwork:
         problems = Problems()
         for population in self.populations:
             where = f"population {population.name!r}"
-            LATENCY.check(problems, population.latency >= 0, where, population.latency)
+            latency = population.latency
+            LATENCY.check(problems, isinstance(latency, int | np.integer) and latency >= 0, where, latency)
             scale = population.scale
             SCALE.check(problems, bool(np.isfinite(scale)) and scale > 0, where, f"{scale}")
             if population.kept is not None:

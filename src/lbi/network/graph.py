@@ -22,17 +22,16 @@ INPUT = "input"
 READOUTS = ("spike_count", "membrane_max", "membrane_mean", "membrane_last")
 """Ways to turn an output population's activity into a class; only integrators are read by membrane."""
 
-INPUT_SHAPE = Rule("input-shape", "at least one channel")
+INPUT_SHAPE = Rule("input-shape", "whole numbers of at least 1")
 NO_POPULATION = Rule("no-population", "at least one")
 NAME = Rule("name", "letters, digits, '_', '-', '.'")
 POPULATION_TAKEN = Rule("name-taken", "one each; 'input' is reserved")
 PROJECTION_TAKEN = Rule("name-taken", "one each")
-POPULATION_SHAPE = Rule("population-shape", "at least one neuron")
+POPULATION_SHAPE = Rule("population-shape", "whole numbers of at least 1")
 BIAS_SHAPE = Rule("bias-shape", "{shape}")
-UNKNOWN_POPULATION = Rule("unknown-population", "{names}")
+UNKNOWN_POPULATION = Rule("unknown-population", "{names}", "correct the name")
 INPUT_TARGET = Rule("input-target", "a population")
 WEIGHTS_SHAPE = Rule("weights-shape", "(n_target, n_source) = {expected}")
-NO_POPULATION = Rule("no-population", "{names}", "correct the name")
 DELAY_SHAPE = Rule("delay-shape", "one for all, or one per stored synapse: ({nnz},)")
 KERNEL_DELAY = Rule("delay-shape", "one for all synapses of a convolution", "use its to_csr()")
 DELAY_VALUE = Rule("delay-value", "whole timesteps of at least 0")
@@ -143,7 +142,12 @@ class Readout:
 
         Returns:
             The class with the highest score, the lowest index on ties.
+
+        Raises:
+            InputError: if ``kind`` is none of ``READOUTS``.
         """
+        if self.kind not in READOUTS:
+            raise InputError(READOUT_KIND.broken("readout", repr(self.kind)))
         if self.kind == "membrane_max":
             return output.max(axis=1).argmax(axis=1)
         if self.kind == "membrane_last":
@@ -276,12 +280,11 @@ def check_graph(network: Any) -> None:
         InputError: naming all inconsistencies.
     """
     problems = Problems()
-    INPUT_SHAPE.check(problems, network.n_in > 0, "input", network.input_shape)
+    valid = INPUT_SHAPE.check(problems, is_shape(network.input_shape), "input", network.input_shape)
     NO_POPULATION.check(problems, bool(network.populations), "network", "no population")
-    sizes = {INPUT: network.n_in}
+    sizes = {INPUT: network.n_in if valid else 0}
     for population in network.populations:
-        _check_population(population, sizes, problems)
-        sizes[population.name] = population.n
+        sizes[population.name] = _check_population(population, sizes, problems)
     seen: set[str] = set()
     for projection in network.projections:
         _check_projection(projection, sizes, seen, problems)
@@ -291,12 +294,14 @@ def check_graph(network: Any) -> None:
     problems.raise_as(InputError)
 
 
-def _check_population(population: Any, sizes: Mapping[str, int], problems: Problems) -> None:
+def _check_population(population: Any, sizes: Mapping[str, int], problems: Problems) -> int:
+    """Check one population; its number of neurons, or 0 if its shape is none."""
     name = population.name
     where = f"population {name!r}"
     NAME.check(problems, is_name(name), where, repr(name))
     POPULATION_TAKEN.check(problems, name not in sizes, where, "a second of that name")
-    POPULATION_SHAPE.check(problems, population.n > 0, where, population.shape)
+    if not POPULATION_SHAPE.check(problems, is_shape(population.shape), where, population.shape):
+        return 0
     for parameter in ("bias", "bias_mant"):
         value = getattr(population.neuron, parameter, None)
         if value is not None:
@@ -304,6 +309,7 @@ def _check_population(population: Any, sizes: Mapping[str, int], problems: Probl
             BIAS_SHAPE.check(
                 problems, value.shape == shape, f"{where}, {parameter}", value.shape, shape=shape
             )
+    return population.n
 
 
 def _check_projection(projection: Any, sizes: Mapping[str, int], seen: set[str], problems: Problems) -> None:
@@ -344,6 +350,20 @@ def _check_readout(network: Any, problems: Problems) -> None:
         READOUT_OF.check(problems, readout.of_membrane != neuron.spikes, "readout", found)
 
 
+def is_shape(shape: object) -> bool:
+    """True for a tuple or list of sizes, whole numbers of at least 1.
+
+    Args:
+        shape: any value.
+
+    Returns:
+        Whether it is a shape.
+    """
+    return isinstance(shape, tuple | list) and all(
+        isinstance(size, int | np.integer) and size >= 1 for size in shape
+    )
+
+
 def is_name(name: object) -> bool:
     """True for a name that is safe as an HDF5 group and as part of a file name.
 
@@ -377,5 +397,5 @@ def named(populations: Iterable[P], name: str) -> P:
     by_name = {population.name: population for population in populations}
     if name not in by_name:
         names = ", ".join(map(repr, by_name))
-        raise UsageError(NO_POPULATION.broken("population", repr(name), names=names))
+        raise UsageError(UNKNOWN_POPULATION.broken("population", repr(name), names=names))
     return by_name[name]

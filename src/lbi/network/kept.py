@@ -30,7 +30,7 @@ class Kept:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
-        object.__setattr__(self, "indices", read_only(self.indices, np.int32))
+        object.__setattr__(self, "indices", read_only(self.indices, np.int32, "indices"))
 
     @property
     def n(self) -> int:

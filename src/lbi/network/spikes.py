@@ -54,13 +54,13 @@ _PLACES = 1 << 62
 
 
 def check_spikes(
-    spikes: ArrayLike, input_shape: int | Sequence[int], where: str = "spikes"
+    spikes: ArrayLike | SpikeEvents, input_shape: int | Sequence[int], where: str = "spikes"
 ) -> NDArray[np.uint8]:
     """Spikes as a contiguous uint8 array of zeros and ones.
 
     Args:
         spikes: Numbers or bools, (n_samples, n_steps, n_in), or with the axes of the network's input, such as
-            (n_samples, n_steps, channels, height, width).
+            (n_samples, n_steps, channels, height, width); or a list of events.
         input_shape: Shape of the network's input; an int if only its number of channels is known.
         where: Names the spikes in errors.
 
@@ -73,7 +73,7 @@ def check_spikes(
     shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
     n_in = prod(shape)
     problems = Problems()
-    array = np.asarray(spikes)
+    array = spikes.to_dense() if isinstance(spikes, SpikeEvents) else np.asarray(spikes)
     if array.ndim == 2 + len(shape) > 3:
         found, sizes = f"shape {array.shape}", ", ".join(map(str, shape))
         fits = array.shape[2:] == shape
@@ -150,6 +150,12 @@ class SpikeEvents:
     def _rows(self) -> NDArray[np.int64]:
         """(n_events,) the number of each event's step, counted through all samples."""
         return self.sample.astype(np.int64) * self.shape[1] + self.step.astype(np.int64)
+
+    def to_dense(self) -> NDArray[np.uint8]:
+        """The same spikes as an array (n_samples, n_steps, n_in) of zeros and ones."""
+        dense = np.zeros(self.shape, dtype=np.uint8)
+        dense.reshape(-1, self.shape[2])[self._rows(), self.channel.astype(np.int64)] = 1
+        return dense
 
     def by_step(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The events sorted by sample and step, as rows of a sparse matrix.

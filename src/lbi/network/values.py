@@ -8,19 +8,65 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lbi.errors import InputError, Problems, Rule
 
-def read_only(values: Any, dtype: Any = None) -> NDArray[Any]:
+WHOLE = Rule("whole-numbers", "whole numbers from {low} to {high}", "round or scale them first")
+
+
+def is_whole(values: Any, dtype: Any, where: str, problems: Problems) -> bool:
+    """Note values that an integer type cannot hold unchanged: fractions, NaN, and numbers out of its range.
+
+    Args:
+        values: one number or an array of them.
+        dtype: the integer type.
+        where: names the values in the error.
+        problems: receives it.
+
+    Returns:
+        True if the type holds all of them.
+    """
+    array, limits = np.asarray(values), np.iinfo(dtype)
+    if array.dtype == dtype or not array.size:
+        return True
+    if array.dtype.kind not in "biuf":
+        found = f"type {array.dtype}" if array.ndim else repr(values)
+        return WHOLE.check(problems, False, where, found, low=limits.min, high=limits.max)
+    fits = (array >= limits.min) & (array <= limits.max)  # False for NaN
+    if array.dtype.kind == "f":
+        fits &= np.floor(array) == array
+    wrong = array[~fits]
+    found = (
+        f"{wrong.size} of {array.size} values, such as {wrong[0]}"
+        if array.ndim and wrong.size
+        else f"{array}"
+    )
+    return WHOLE.check(problems, not wrong.size, where, found, low=limits.min, high=limits.max)
+
+
+def read_only(values: Any, dtype: Any = None, where: str = "values") -> NDArray[Any]:
     """A contiguous read-only array of the values: they themselves where nobody can write them, else a copy.
 
     Args:
         values: numbers.
         dtype: type of the array; None for that of the values.
+        where: names the values in errors.
 
     Returns:
         The array.
+
+    Raises:
+        InputError: if an integer type cannot hold the values unchanged.
     """
+    if dtype is not None and np.dtype(dtype).kind in "iu":
+        problems = Problems()
+        is_whole(values, dtype, where, problems)
+        problems.raise_as(InputError)
     array = np.asarray(values, dtype=dtype, order="C")
-    if isinstance(values, np.ndarray) and np.may_share_memory(array, values) and _writeable(values):
+    if isinstance(values, np.ndarray):
+        shared = np.may_share_memory(array, values) and _writeable(values)
+    else:
+        shared = not array.flags.owndata  # of a tensor, for example
+    if shared:
         array = array.copy()
     array.flags.writeable = False
     return array

@@ -11,28 +11,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lbi.errors import InputError, Problems, Rule
 from lbi.network.activity import Activity, PopulationActivity, ProjectionActivity
 from lbi.network.fixed import FixedNetwork
 from lbi.network.fixedpoint import shift
 from lbi.network.graph import INPUT, Network
-from lbi.network.spikes import check_spikes
+from lbi.network.spikes import SpikeEvents, check_spikes
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+RECORDED = Rule("record-variable", "{allowed}")
 
-def simulate(network: Network | FixedNetwork, spikes: ArrayLike, record: Iterable[str] = ()) -> Activity:
+
+def simulate(
+    network: Network | FixedNetwork, spikes: ArrayLike | SpikeEvents, record: str | Iterable[str] = ()
+) -> Activity:
     """The activity of a network, in which every sample starts from rest.
 
     The equations are those of the neuron models (``lbi.network.neurons``); docs/architecture.md explains time.
 
     Args:
         network: a float or integer network.
-        spikes: (n_samples, n_steps, n_in), 0 and 1.
-        record: variables to record for all populations: "spikes", "active" and state variables of the neuron.
+        spikes: (n_samples, n_steps, n_in), 0 and 1, or events.
+        record: variables to record for all populations that have them: "spikes", "active" and state variables of the neuron.
 
     Returns:
         Outputs, counts and recorded variables.
+
+    Raises:
+        InputError: for unusable spikes, or variables that no population has.
     """
     spikes = check_spikes(spikes, network.input_shape)
     n_samples, n_steps, _ = spikes.shape
@@ -51,6 +59,12 @@ def simulate(network: Network | FixedNetwork, spikes: ArrayLike, record: Iterabl
     }
     for name, variable in variables:
         traces[name, variable] = np.zeros((n_samples, n_steps, sizes[name]), dtype=value)
+    known = sorted({variable for _, variable in traces})
+    wanted = (record,) if isinstance(record, str) else tuple(record)
+    problems = Problems()
+    for variable in wanted:
+        RECORDED.check(problems, variable in known, "record", repr(variable), allowed=", ".join(known))
+    problems.raise_as(InputError)
     traces[INPUT, "spikes"] = spikes
     parts: list[tuple[Any, Any]] = [(p, by_lag(network, p)) for p in network.projections]
 
@@ -71,7 +85,7 @@ def simulate(network: Network | FixedNetwork, spikes: ArrayLike, record: Iterabl
             traces[name, "spikes"][:, t] = neurons[name].step(state[name], a)
             for variable, values in state[name].items():
                 traces[name, variable][:, t] = values
-    return _activity(network, traces, tuple(record))
+    return _activity(network, traces, wanted)
 
 
 def _activity(

@@ -20,14 +20,13 @@ from lbi.network.activity import Activity, PopulationActivity, ProjectionActivit
 from lbi.network.fixed import FixedNetwork, FixedPopulation, check_fixed
 from lbi.network.spikes import SPIKES_WIDTH, SpikeEvents, check_spikes
 from lbi.simulation.layout import SimulationPlan, is_compiled, plan_of
+from lbi.simulation.oracle import RECORDED
 from lbi.simulation.records import Inputs, Outputs
 from lbi.simulation.slow import run_slowly
 from lbi.system.cores import available_cores
 
 N_THREADS = Rule("n-threads", "at least 1, or None")
-RECORDED_NAME = Rule("record-variable", "{allowed}")
 RECORDED_POPULATION = Rule("record-population", "{allowed}")
-RECORDED_VARIABLE = Rule("record-variable", "{allowed}")
 
 UPDATE_NS, THREAD_NS = 0.6, 200_000
 """Measured time in ns of one neuron's update, and the work that is worth a thread of its own."""
@@ -110,14 +109,14 @@ def _pairs(
         if isinstance(wanted, str):
             found = {(name, wanted) for name, variables in known.items() if wanted in variables}
             names = ", ".join(sorted({variable for variables in known.values() for variable in variables}))
-            RECORDED_NAME.check(problems, bool(found), "record", repr(wanted), allowed=names)
+            RECORDED.check(problems, bool(found), "record", repr(wanted), allowed=names)
         else:
             name, variable = wanted
             found = {(name, variable)} if variable in known.get(name, ()) else set()
             if RECORDED_POPULATION.check(
                 problems, name in known, "record", repr(name), allowed=", ".join(known)
             ):
-                RECORDED_VARIABLE.check(
+                RECORDED.check(
                     problems,
                     bool(found),
                     f"record, population {name!r}",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
-from lbi.network.values import read_only, same
+from lbi.network.values import is_whole, read_only, same
 
 if TYPE_CHECKING:
     from lbi.network.fixedpoint import NumberFormats
@@ -207,7 +207,8 @@ class FloatParameters(ABC):
         problems = Problems()
         for name in (*self.decays, *self.levels, *self.periods):
             value, number = getattr(self, name), int if name in self.periods else float
-            if ONE_NUMBER.check(problems, np.ndim(value) == 0, name, f"{np.size(value)} values"):
+            single = ONE_NUMBER.check(problems, np.ndim(value) == 0, name, f"{np.size(value)} values")
+            if single and (number is float or is_whole(value, np.int64, name, problems)):
                 object.__setattr__(self, name, number(value))
         problems.raise_as(InputError)
         if self.bias is not None:
@@ -321,11 +322,14 @@ class FixedParameters(ABC):
     def __post_init__(self) -> None:
         problems = Problems()
         for entry in self.integers:
-            value = getattr(self, entry.name)
-            if entry.name == "bias_mant":
-                object.__setattr__(self, entry.name, read_only(value, np.int32))
-            elif ONE_NUMBER.check(problems, np.ndim(value) == 0, entry.name, f"{np.size(value)} values"):
-                object.__setattr__(self, entry.name, int(value))
+            name, value = entry.name, getattr(self, entry.name)
+            if name == "bias_mant":
+                if is_whole(value, np.int32, name, problems):
+                    object.__setattr__(self, name, read_only(value, np.int32))
+            elif ONE_NUMBER.check(
+                problems, np.ndim(value) == 0, name, f"{np.size(value)} values"
+            ) and is_whole(value, np.int64, name, problems):
+                object.__setattr__(self, name, int(value))
         problems.raise_as(InputError)
         for entry in self.integers:
             values = np.asarray(getattr(self, entry.name))

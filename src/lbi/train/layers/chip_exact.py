@@ -18,12 +18,11 @@ from lbi.train.model_pt import network_of
 
 
 @torch.no_grad()
-def set_scales(model: SpikingNetwork, chip: str = CHIP) -> None:
+def set_scales(model: SpikingNetwork) -> None:
     """Set every population's scale to that of ``lbi.quantize`` for the current model; weights can then reach ±254.
 
     Args:
         model: the network, changed in place.
-        chip: the chip's name.
 
     Raises:
         InputError: naming everything that the chip cannot hold.
@@ -32,7 +31,7 @@ def set_scales(model: SpikingNetwork, chip: str = CHIP) -> None:
     for layer in model.populations():
         check_chip(layer.neuron)
     leave_chip(model)
-    fixed = quantize(network_of(model), chip)
+    fixed = quantize(network_of(model), CHIP)
     for layer in model.populations():
         scales = [fixed.population(name).scale for name in layer.config.parts]
         layer.scale.copy_(torch.tensor(scales, dtype=torch.float64, device=layer.scale.device))

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
+from difflib import get_close_matches
 from itertools import accumulate
 from typing import Any
 
@@ -37,6 +38,7 @@ READOUT_NEURON = Rule(
 )
 SURROGATE = Rule("unknown-surrogate", "{allowed}")
 SLOPE = Rule("slope", "above 0")
+OPTION = Rule("population-option", "fields and parameters of a neuron model", "{fix}")
 NEURON_MODEL = Rule("neuron-model", "{allowed}")
 RECURRENCE = Rule("recurrence", "neurons that spike, and no convolution")
 RECURRENT_DELAY = Rule("recurrent-delay", "0 to {longest} timesteps (none without recurrence)")
@@ -103,6 +105,12 @@ class PopulationConfig:
         own = dict(zip((entry.name for entry in dataclass_fields(self)), given, strict=False))
         for entry in dataclass_fields(self)[len(own) : -1]:
             own[entry.name] = more.pop(entry.name, entry.default)
+        problems = Problems()
+        for unknown in sorted(more.keys() - _options() - {"options"}):
+            near = get_close_matches(unknown, {*own, *_options()}, n=1)
+            fix = f"{near[0]}?" if near else "leave it out"
+            OPTION.check(problems, False, f"population {name!r}", repr(unknown), fix=fix)
+        problems.raise_as(InputError)
         own["options"] = {**more.pop("options", {}), **more}
         for key, value in own.items():
             object.__setattr__(self, key, value)
@@ -267,11 +275,16 @@ ALWAYS_WRITTEN = ("threshold_decay", "refractory_decay", "threshold_step")
 """Parameters that files hold for every model, without entries where it has none of them: version 1 of ``model.pt``."""
 
 
+def _options() -> set[str]:
+    """The parameters of all neuron models that are no fields of their own."""
+    return {name for model in NEURONS.values() for name in model.parameters} - set(SHARED)
+
+
 def _gathered(entry: Any) -> Any:
     """A population of a file with the parameters of its neuron model gathered under ``options``."""
     if not isinstance(entry, Mapping):
         return entry
-    known = {name for model in NEURONS.values() for name in model.parameters} - set(SHARED)
+    known = _options()
     options = {name: value for name, value in entry.items() if name in known and value not in ([], ())}
     return {**{name: value for name, value in entry.items() if name not in known}, "options": options}
 

@@ -63,6 +63,19 @@ def chip_bias(bias: Tensor, scale: Tensor, part: Tensor) -> Tensor:
     return scaled + (exact - scaled).detach()
 
 
+def trains_in(formats: NumberFormats) -> bool:
+    """Whether chip-exact training computes in a chip's numbers.
+
+    Args:
+        formats: of the chip.
+
+    Returns:
+        True if it does: weights of both signs, decays, thresholds and biases are those of ``CHIP``.
+    """
+    names = ("weight_mixed", "weight_exponent", "decay", "threshold", "bias_mantissa", "bias_exponent")
+    return all(getattr(formats, name) == getattr(chip_formats(), name) for name in names)
+
+
 @cache
 def chip_formats() -> NumberFormats:
     """The number formats of ``CHIP``."""

@@ -37,6 +37,9 @@ GROUPS = Rule(
     "name the dimension that a group spans",
 )
 
+KIND_TAKEN = Rule(
+    "regularizer-kind", "one class of each name: optimizers' states name it", "give the class another name"
+)
 UNKNOWN = Rule("regularizer-unknown", "{names}", "import the module that defines it before loading")
 FIELDS = Rule("regularizer-fields", "{names}", "save the state again with this version")
 OPTION = Rule("regularizer-option", "{names}", "see lbi.train.Regularizer and its subclasses")
@@ -69,6 +72,9 @@ class Regularizer(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        own = Regularizer.kinds.setdefault(cls.__name__, cls)
+        if (own.__module__, own.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise UsageError(KIND_TAKEN.broken(f"class {cls.__qualname__}", f"that of {own.__module__}"))
         Regularizer.kinds[cls.__name__] = cls
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lbi.costing.budget import Budget
 from lbi.errors import LbiError, Problems, Rule
+from lbi.train.layers.mantissas import CHIP, trains_in
 from lbi.train.optim.choices import OPTIMIZERS
 
 COST_OF_SPIKES = ("energy", "synops", "time")
@@ -32,6 +33,12 @@ SHARED = Rule(
     "leave it out; with --from a run that has it, set it to 1",
 )
 
+ON_CHIP = Rule(
+    "option",
+    'a chip with the numbers of {chip}, in which precision = "chip" trains',
+    "leave precision at float: lbi-export rounds to the chip's numbers",
+)
+
 
 def under_budget(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that a budget brings along, unless they are chosen.
@@ -54,9 +61,12 @@ def check_budget(config: Any, problems: Problems) -> None:
         problems: receives the problems.
     """
     try:
-        Budget.read(config.budget, config.chip)
+        budget = Budget.read(config.budget, config.chip)
     except LbiError as error:
         problems.take(error)
+    else:
+        same = budget is None or config.precision == "float" or trains_in(budget.profile.formats)
+        ON_CHIP.check(problems, same, "precision", f"'chip' with the chip {config.chip!r}", chip=CHIP)
     sparse = not config.budget or OPTIMIZERS[config.optimizer].sparse
     BUDGETED.check(problems, sparse, "budget", f"with {config.optimizer!r}")
     SETTLED.check(problems, not config.budget or config.settle > 0, "settle", "0 with a budget")
