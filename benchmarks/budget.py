@@ -64,7 +64,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=None, help="hidden neurons instead of the preset's")
     parser.add_argument(
-        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="options as of lbi-train --set"
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="options as in lbi-train --set"
     )
     parser.add_argument("--ways", nargs="*", default=["weights", "density", "rows", "columns", "64", "32"])
     options = parser.parse_args()

@@ -147,21 +147,21 @@ def compare(python: str, label: str, fixed: FixedNetwork, spikes: np.ndarray) ->
     recorded = {key: values for key, values in activity.recorded.items() if key[1] == "spikes"}
     n_steps = spikes.shape[1]
     for dense in (False, True):
-        bill = result.dense if dense else result.sparse
-        if not dense and set(bill.placement.formats.values()) != {"indexed"}:
+        costs = result.dense if dense else result.sparse
+        if not dense and set(costs.placement.formats.values()) != {"indexed"}:
             continue
-        theirs = run_sanafe(python, fixed, bill.placement, spikes[0], dense)
+        theirs = run_sanafe(python, fixed, costs.placement, spikes[0], dense)
         wrong = differing_spikes(fixed, theirs, recorded)
-        ours_j = bill.energy["sanafe"].high * n_steps * 1e-12
-        parts = bill.parts["sanafe"]
-        ours_ns = bill.time["sanafe"]
+        ours_j = costs.energy["sanafe"].high * n_steps * 1e-12
+        parts = costs.parts["sanafe"]
+        ours_ns = costs.time["sanafe"]
         theirs_ns = theirs["sim_time_s"] * 1e9 / n_steps
         total = theirs["energy_j"]["total"]
         lookups = round(theirs["totals"]["spikes"])
         synapse = parts["synapses"] * n_steps * 1e-12 / theirs["energy_j"]["synapse"]
         yield (
-            f"| {label} | {'dense' if dense else 'sparse'} | {bill.placement.n_cores} | {wrong} of "
-            f"{int(sum(values.sum() for values in recorded.values())):,} | {round(bill.synops_fetched * n_steps):,} / {lookups:,} | "
+            f"| {label} | {'dense' if dense else 'sparse'} | {costs.placement.n_cores} | {wrong} of "
+            f"{int(sum(values.sum() for values in recorded.values())):,} | {round(costs.synops_fetched * n_steps):,} / {lookups:,} | "
             f"{ours_j * 1e6:.3f} / {total * 1e6:.3f} µJ | **{ours_j / total - 1:+.2%}** | {synapse - 1:+.2%} | "
             f"{ours_ns.low:,.0f} – {ours_ns.high:,.0f} / {theirs_ns:,.0f} ns |"
         )

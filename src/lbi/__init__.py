@@ -2,7 +2,7 @@
 
 ``load`` a model or an export, ``quantize`` it for a chip, ``simulate`` it bit for bit as Lava computes it, and
 ``estimate`` what it costs, ``export`` it. ``import lbi`` loads none of this: each name is imported on first use, so that
-``lbi.train`` alone needs torch and the commands start fast.
+only training and the import of torch models need torch, and the commands start fast.
 """
 
 from __future__ import annotations

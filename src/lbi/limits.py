@@ -22,4 +22,4 @@ def most_elements(n_bytes: int) -> int:
 
 
 MOST_NEURONS = 1 << 22
-"""Neurons of an input or layer whose size a file states apart from its weights: four Loihi 2 chips."""
+"""Neurons of an input or layer whose size a file states apart from its weights."""

@@ -305,7 +305,7 @@ def _filled(projection: FixedProjection) -> FixedProjection:
     pattern, mode = projection.pattern, projection.sign_mode
     if pattern is None:
         return projection
-    step = 1 << (8 - projection.num_weight_bits + (1 if mode is SignMode.MIXED else 0))
+    step = 1 << mode.n_cut(projection.num_weight_bits)
     value = step if mode is SignMode.EXCITATORY else -step  # 256 is a mantissa below 0 only
     weights, _ = pattern.with_data(np.full(pattern.n_parameters, value, dtype=np.int16))
     return replace(projection, weights=weights, delay=projection.max_delay)

@@ -155,7 +155,7 @@ def _check_widths(layout: MemoryLayout, formats: NumberFormats, where: str, prob
     for mode in SignMode:
         grid = mode.chip_format(formats)
         bits = num_weight_bits(np.arange(grid.minimum, grid.maximum + 1, grid.step), mode)
-        step = 1 << (8 - widest + (1 if mode is SignMode.MIXED else 0)) if widest < bits else 1
+        step = 1 << mode.n_cut(widest) if widest < bits else 1
         ends = {
             SignMode.MIXED: (-256, 256 - step),
             SignMode.EXCITATORY: (0, 256 - step),

@@ -217,7 +217,7 @@ class PlacedNetwork:
             batch: a batch of samples.
 
         Returns:
-            Counts per core, projection and population.
+            Counts per core, and of the traffic between cores.
         """
         shape = (batch.shape[0], batch.n_chip_steps)
         loads = Loads(

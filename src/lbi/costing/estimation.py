@@ -239,32 +239,40 @@ class _Run:
     def figures(
         self, placement: Placement, dense_placement: Placement, fetched: dict[str, int]
     ) -> tuple[ProjectionFigures, ...]:
-        n = max(self.n_samples * self.n_steps, 1)
-        figures = []
-        for projection, trained in zip(self.fixed.projections, self.trained.projections, strict=True):
-            name, weights, host = projection.name, projection.weights, host_bytes(projection)
-            figures.append(
-                ProjectionFigures(
-                    name,
-                    weights.shape,
-                    weights.nnz,
-                    n_positions(trained),
-                    placement.bits[name],
-                    placement.bits[name].dense
-                    if trained is projection and projection.pattern is None
-                    else dense_placement.bits[name].dense
-                    if projection.pattern is None
-                    else dense_placement.bits[name].bits,
-                    host.csr,
-                    host_bytes(trained).dense,
-                    n,
-                    self.events[name],
-                    self.synops[name],
-                    self.synops_dense[name],
-                    fetched[name],
-                )
-            )
-        return tuple(figures)
+        return tuple(
+            self._figures_of(projection, trained, placement, dense_placement, fetched[projection.name])
+            for projection, trained in zip(self.fixed.projections, self.trained.projections, strict=True)
+        )
+
+    def _figures_of(
+        self,
+        projection: FixedProjection,
+        trained: FixedProjection,
+        placement: Placement,
+        dense_placement: Placement,
+        fetched: int,
+    ) -> ProjectionFigures:
+        name, host = projection.name, host_bytes(projection)
+        bits, dense_bits = placement.bits[name], dense_placement.bits[name]
+        if projection.pattern is not None:
+            dense = dense_bits.bits
+        else:
+            dense = (bits if trained is projection else dense_bits).dense
+        return ProjectionFigures(
+            name=name,
+            shape=projection.weights.shape,
+            nnz=projection.weights.nnz,
+            n_positions=n_positions(trained),
+            bits=bits,
+            dense_bits=dense,
+            csr_bytes=host.csr,
+            dense_bytes=host_bytes(trained).dense,
+            n=max(self.n_samples * self.n_steps, 1),
+            events=self.events[name],
+            synops=self.synops[name],
+            synops_dense=self.synops_dense[name],
+            synops_fetched=fetched,
+        )
 
 
 def _runs(

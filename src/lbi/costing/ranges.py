@@ -38,7 +38,7 @@ def ratio(over: Mapping[str, Range], under: Mapping[str, Range]) -> Range | None
     Ends of different names are never divided: the lowest figure of one network may be of another cost set than that of the other.
 
     Args:
-        over: ranges by name, as of cost sets.
+        over: ranges by name, such as those of cost sets.
         under: other ranges.
 
     Returns:

@@ -60,7 +60,7 @@ def savings(
         events: Event → count per timestep, of the whole network.
 
     Returns:
-        None where the chip has no price list, or nothing was counted.
+        The savings; none where the chip has no costs, or nothing was counted.
     """
     n_steps = max(neurons.n_steps, 1)
     found = []

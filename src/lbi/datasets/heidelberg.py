@@ -251,7 +251,7 @@ class _EventFile:
     def parts(self) -> Generator[NDArray[np.uint8], None, None]:
         """An empty part as soon as the file is open and ``labels`` are known, then the spikes.
 
-        Errors of who takes the parts do not pass through here, so they are not taken for errors of the file.
+        Errors of the caller do not pass through here, so they are not taken for errors of the file.
         """
         problems, length = Problems(), part_length(*self.shape)
         with open_tree(self.path, UNREADABLE.broken(str(self.path), "is not readable as HDF5")) as file:

@@ -49,6 +49,17 @@ class SignMode(IntEnum):
     EXCITATORY = 2
     INHIBITORY = 3
 
+    def n_cut(self, bits: int) -> int:
+        """Low bits that a mantissa of ``bits`` bits does not have; of mixed signs one bit is the sign.
+
+        Args:
+            bits: ``num_weight_bits``, 1 to 8.
+
+        Returns:
+            Bits, as lava-nc 0.10.0 counts them (``lava/utils/weightutils.py``, ``truncate_weights``).
+        """
+        return 8 - bits + (self is SignMode.MIXED)
+
     @property
     def lava_format(self) -> IntFormat:
         """The mantissas that Lava neither clips nor truncates; chips may store fewer."""
@@ -296,7 +307,7 @@ def _check_weights(projection: FixedProjection, problems: Problems) -> None:
         problems, n_off == 0, where, f"{n_off} mantissas off the grid", mode=mode.name, grid=mode.lava_format
     )
     if fits and in_range and num_weight_bits(data, mode) > bits:
-        step = 1 << (8 - bits + (1 if mode is SignMode.MIXED else 0))
+        step = 1 << mode.n_cut(bits)
         n_cut = int(np.count_nonzero(data % step))
         BITS_TOO_FEW.check(
             problems,

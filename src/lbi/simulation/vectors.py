@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from lbi.simulation.records import WORD
 
-I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 
 
 def has_vectors() -> bool:

@@ -61,7 +61,7 @@ def only_writer(output: Path) -> Iterator[None]:
     def free() -> None:
         if not file.closed:
             with suppress(OSError):
-                path.unlink()  # first: who waits for the lock finds that the file is gone
+                path.unlink()  # first: a process that waits for the lock then finds the file gone
             file.close()
 
     with on_exit(free):

@@ -1,6 +1,6 @@
 """Entry point of supervised children: runs a script by path, in an interpreter that may lack this package.
 
-    python child.py PREFIX PARENT_PID SCRIPT [ARGUMENT ...]
+    python supervised_child.py PREFIX PARENT_PID SCRIPT [ARGUMENT ...]
 
 Shared memory of the script gets names with PREFIX, so that it can be found and freed. The whole process group ends
 when the parent is gone. The script ends when a process started by it dies of an exception, for which Lava would wait

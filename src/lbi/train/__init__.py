@@ -1,4 +1,4 @@
-"""Sparse training with linearized Bregman iterations: the only part of lbi that imports torch."""
+"""Sparse training with linearized Bregman iterations: beside ``lbi.importers.torch`` the only part of lbi that imports torch."""
 
 from lbi.system.threads import bound_spinning
 

@@ -57,7 +57,7 @@ def write_report(
 
 
 def render(estimates: list[Estimate], names: list[str], uses: Sequence[Uses] = ()) -> str:
-    """The page's HTML; arguments as of ``write_report``."""
+    """The page's HTML; arguments as in ``write_report``."""
     require("jinja2", "report")
     require("matplotlib", "report")
     from jinja2 import Environment, StrictUndefined

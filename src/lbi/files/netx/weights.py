@@ -83,7 +83,7 @@ def lava_reads(weights: Integers, num_weight_bits: int) -> tuple[Integers, SignM
         mode = SignMode.MIXED
     sign = -1 if mode is SignMode.INHIBITORY else 1
     clipped = np.clip(sign * weights, -256 if mode is SignMode.MIXED else 0, 255)
-    cut = 8 - num_weight_bits + (1 if mode is SignMode.MIXED else 0)
+    cut = mode.n_cut(num_weight_bits)
     if cut < 0:  # in numpy a left shift by a negative count gives 0
         return np.zeros_like(weights), mode
     return sign * ((clipped >> cut) << cut), mode

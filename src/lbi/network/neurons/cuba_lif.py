@@ -104,7 +104,7 @@ class FixedCubaLif(FixedParameters):
     Attributes:
         du: unsigned 12-bit (0 to 4095; −1, what netx makes of a current without decay, runs in Lava
             only).
-        dv: unsigned 12-bit (0 to 4095).
+        dv: 0 to 4096 in Lava (4096 keeps nothing); 12 bits on the chips (0 to 4095).
         vth: unsigned 17-bit (0 to 131071).
         bias_mant: (n,) signed 13-bit (−4096 to 4095).
         bias_exp: unsigned 3-bit (0 to 7).

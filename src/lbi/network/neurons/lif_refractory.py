@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from lbi.network.fixedpoint import NumberFormats
 
 
-PERIOD = Rule("refractory_period-range", "1 to 63")
+LONGEST = 63
+"""Steps of the longest refractory period (nengo-loihi; brian2_loihi allows 64)."""
+
+PERIOD = Rule("refractory_period-range", f"1 to {LONGEST}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,9 @@ class LifRefractory(CubaLif):
 
     def _check(self, problems: Problems) -> None:
         super()._check(problems)
-        PERIOD.check(problems, 1 <= self.refractory_period <= 63, "refractory_period", self.refractory_period)
+        PERIOD.check(
+            problems, 1 <= self.refractory_period <= LONGEST, "refractory_period", self.refractory_period
+        )
 
     @staticmethod
     def advance(
@@ -104,7 +109,7 @@ class FixedLifRefractory(FixedParameters):
 
     Attributes:
         du: unsigned 12-bit (0 to 4095).
-        dv: unsigned 12-bit (0 to 4095).
+        dv: 0 to 4096 in Lava (4096 keeps nothing); 12 bits on the chips (0 to 4095).
         vth: unsigned 17-bit (0 to 131071).
         refractory_period: 1 to 63.
         bias_mant: (n,) signed 13-bit (−4096 to 4095).
@@ -124,7 +129,7 @@ class FixedLifRefractory(FixedParameters):
         IntField("du", 0, 4095, "decay", of="current_decay"),
         IntField("dv", 0, 4096, "decay", of="voltage_decay"),
         IntField("vth", 0, 131071, "threshold", of="threshold"),
-        IntField("refractory_period", 1, 63),
+        IntField("refractory_period", 1, LONGEST),
         *BIAS,
     )
 

@@ -25,7 +25,7 @@ STATE = Rule(
     "masks of {n} weight tensors of the network's shapes",
     "continue with the network and optimizer that were saved",
 )
-MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
+PER_WEIGHT = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 """Entries of an optimizer's state that belong to one weight each."""
 
 
@@ -113,7 +113,7 @@ class MaskControl(ABC):
 
     def forget(self, weight: Tensor, where: Tensor) -> None:
         """Set the optimizer's moments to 0 where ``where`` (bool, of the weight's shape) holds."""
-        for name in MOMENTS:
+        for name in PER_WEIGHT:
             moment = self.optimizer.state.get(weight, {}).get(name)
             if moment is not None:
                 moment.masked_fill_(where, 0.0)

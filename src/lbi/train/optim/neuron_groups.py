@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lbi.train.optim.priced import PricedL1
 
-MOMENTS = ("exp_avg", "momentum_buffer")
+MOMENTUM = ("exp_avg", "momentum_buffer")
 """Entries of an optimizer's state that would move a weight on after it was set to 0."""
 
 
@@ -120,5 +120,5 @@ def set_prices(
 def _tensors(weight: Tensor, optimizer: torch.optim.Optimizer) -> list[Any]:
     """A weight with its dual and momentum."""
     state = optimizer.state.get(weight, {})
-    own = [state.get(name) for name in ("dual", *MOMENTS)]
+    own = [state.get(name) for name in ("dual", *MOMENTUM)]
     return [weight, *(tensor for tensor in own if tensor is not None)]

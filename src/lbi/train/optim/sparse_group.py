@@ -25,7 +25,7 @@ class SparseGroupL1(GroupL1):
     (Simon, Friedman, Hastie, Tibshirani, J. Comput. Graph. Stat. 22(2), 2013, DOI 10.1080/10618600.2012.681250).
 
     Attributes:
-        over: as of ``GroupL1``: "rows" are a neuron's inputs, "columns" an axon's synapses, which the chip stores as a row.
+        over: as in ``GroupL1``: "rows" are a neuron's inputs, "columns" an axon's synapses, which the chip stores as a row.
         mix: share of λ that weighs single weights: 1 is ``L1``, 0 is ``GroupL1``.
     """
 

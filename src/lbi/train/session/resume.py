@@ -16,10 +16,10 @@ from lbi.train.layers.model import ModelConfig
 from lbi.train.model_pt import check_state
 from lbi.train.session.progress import LARGEST, Progress
 
-MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+ADAM_STATE = {"step", "exp_avg", "exp_avg_sq"}
 """Entries that Adam and AdaBreg keep per parameter, all or none."""
 
-KNOWN = MOMENTS | {"dual", "momentum_buffer"}
+KNOWN = ADAM_STATE | {"dual", "momentum_buffer"}
 
 OTHER_NETWORK = Rule("checkpoint", "{n_in} and {n_out}, the data set's")
 OTHER_GROUPS = Rule("checkpoint", "{n} groups and their state")
@@ -92,7 +92,7 @@ def check_optimizer(packed: Mapping[str, Any], optimizer: torch.optim.Optimizer)
         for key, state in states.items():
             where = f"--resume, optimizer, parameter {key!r}"
             fits = key in shapes and isinstance(state, Mapping) and set(state) <= KNOWN
-            fits = fits and set(state) & MOMENTS in (set(), MOMENTS)
+            fits = fits and set(state) & ADAM_STATE in (set(), ADAM_STATE)
             fits = fits and all(_is_state(name, value, shapes[key]) for name, value in state.items())
             OTHER_STATE.check(problems, fits, where, "another state", shape=shapes.get(key))
     problems.raise_as(InputError)

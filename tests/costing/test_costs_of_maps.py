@@ -1,6 +1,6 @@
-"""The bill of feature maps: expected counts, energies and memory written as arithmetic.
+"""The cost of feature maps: expected counts, energies and memory written as arithmetic.
 
-Neurons relay, as in test_bill_by_hand.py: they spike in the step in which their weights sum to at least 2. Constants of Davies 2018:
+Neurons relay, as in test_costs_by_hand.py: they spike in the step in which their weights sum to at least 2. Constants of Davies 2018:
 synapse 23.6 pJ and 3.5 ns, active update 81 pJ, inactive 52 pJ, message within a tile 1.7 pJ.
 """
 

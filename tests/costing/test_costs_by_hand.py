@@ -1,4 +1,4 @@
-"""The bill of small networks: expected counts, energies and times written as arithmetic.
+"""The cost of small networks: expected counts, energies and times written as arithmetic.
 
 Neurons relay: they spike in the step in which their weights sum to at least 2. Constants of Davies 2018: synapse 23.6 pJ and
 3.5 ns, active update 81 pJ and 8.4 ns, inactive 52 pJ and 5.3 ns, message within a tile 1.7 pJ, hop 3.0 (E-W) and 4.0 pJ (N-S).
