@@ -83,6 +83,19 @@ class Convolution(NamedTuple):
         ]
         return self.kernel.shape[0], size[0], size[1]
 
+    def sources(self, axis: int, outputs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Input positions under the taps of the kernel along one axis; those outside the input are padding.
+
+        Args:
+            axis: 0 for the height, 1 for the width.
+            outputs: (n,) output positions along the axis.
+
+        Returns:
+            (n, kernel size).
+        """
+        taps = np.arange(self.kernel.shape[2 + axis]) * self.dilation[axis]
+        return outputs[:, None] * self.stride[axis] + taps - self.padding[axis]
+
 
 def inexact_in_lava(convolution: Convolution, exponent: int = 0) -> str:
     """Why Lava's ``Conv`` would not give a convolution's sums; empty if it gives them.
@@ -146,10 +159,9 @@ def _geometry(
     """Every (kernel tap, output place, input place) of one channel that lies inside the input."""
     axes = []
     for k in range(2):
-        tap, out = np.meshgrid(np.arange(convolution.kernel.shape[2 + k]), np.arange(size[k]), indexing="ij")
-        source = out * convolution.stride[k] + tap * convolution.dilation[k] - convolution.padding[k]
-        inside = (source >= 0) & (source < shape[1 + k])
-        axes.append((tap[inside], out[inside], source[inside]))
+        source = convolution.sources(k, np.arange(size[k])).T
+        tap, out = np.nonzero((source >= 0) & (source < shape[1 + k]))
+        axes.append((tap, out, source[tap, out]))
     (tap_y, out_y, in_y), (tap_x, out_x, in_x) = axes
     taps = tap_y[:, None] * convolution.kernel.shape[3] + tap_x
     outs = out_y[:, None] * size[1] + out_x

@@ -203,10 +203,7 @@ class ConvolutionWeights(Weights):
 
     def _source(self, axis: int) -> NDArray[np.int64]:
         """(positions, kernel size) input position under each tap of each output position along one axis."""
-        convolution = self.convolution
-        out = np.arange(self.output_shape[1 + axis])[:, None] * convolution.stride[axis]
-        taps = np.arange(self.kernel.shape[2 + axis]) * convolution.dilation[axis]
-        return out + taps - convolution.padding[axis]
+        return self.convolution.sources(axis, np.arange(self.output_shape[1 + axis]))
 
     def _inside(self, axis: int) -> NDArray[np.bool_]:
         """(positions, kernel size) True where a tap lies inside the input."""

@@ -94,16 +94,15 @@ def reach(
     Returns:
         The first input under the kernel, and (inputs from there on, kernel size) True where a tap reaches an output.
     """
-    out = np.arange(*outputs)[:, None] * convolution.stride[axis]
-    taps = np.arange(convolution.kernel.shape[2 + axis])
-    source = out + taps * convolution.dilation[axis] - convolution.padding[axis]
+    source = convolution.sources(axis, np.arange(*outputs))
     inside = (source >= 0) & (source < input_shape[1 + axis])
+    n_taps = source.shape[1]
     if not inside.any():
-        return 0, np.zeros((0, taps.size), dtype=bool)
+        return 0, np.zeros((0, n_taps), dtype=bool)
     found = source[inside]
     first = int(found.min())
-    reached = np.zeros((int(found.max()) - first + 1, taps.size), dtype=bool)
-    reached[found - first, np.broadcast_to(taps, source.shape)[inside]] = True
+    reached = np.zeros((int(found.max()) - first + 1, n_taps), dtype=bool)
+    reached[found - first, np.nonzero(inside)[1]] = True
     return first, reached
 
 
