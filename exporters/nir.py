@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems, Rule, UsageError, require
-from lbi.network.convolution import image
+from lbi.network.convolution import image, without_groups
 from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import INPUT, Network, Population, Projection
@@ -360,21 +360,12 @@ def _conv_node(weights: ConvolutionWeights, bias: NDArray[np.float64] | None) ->
             return kind(kernel_size=np.array(kernel.shape[2:]), **steps)
     return nir.Conv2d(
         input_shape=weights.input_shape[1:],
-        weight=_without_groups(kernel, own.groups),
+        weight=without_groups(kernel, own.groups),
         dilation=np.array(own.dilation),
-        groups=1,
+        groups=1,  # NIR's type check takes the kernels of groups for fewer inputs
         bias=np.zeros(kernel.shape[0]) if bias is None else np.array(bias, np.float64),
         **steps,
     )
-
-
-def _without_groups(kernel: NDArray[Any], groups: int) -> NDArray[Any]:
-    """Kernels over all channels, zero outside of their groups: NIR's type check takes those of grouped ones for fewer inputs."""
-    n_out, per_group = kernel.shape[:2]
-    whole = np.zeros((n_out, per_group * groups, *kernel.shape[2:]), dtype=kernel.dtype)
-    channels = np.arange(n_out) // (n_out // groups) * per_group
-    whole[np.arange(n_out)[:, None], channels[:, None] + np.arange(per_group)] = kernel
-    return whole
 
 
 def _neuron(population: Population, dt: float, shape: tuple[int, ...]) -> Any:

@@ -97,6 +97,23 @@ class Convolution(NamedTuple):
         return outputs[:, None] * self.stride[axis] + taps - self.padding[axis]
 
 
+def without_groups(kernel: NDArray[Any], groups: int) -> NDArray[Any]:
+    """Kernels over all input channels, zero outside of their groups.
+
+    Args:
+        kernel: (n_out, n_in / groups, height, width).
+        groups: groups of channels.
+
+    Returns:
+        (n_out, n_in, height, width).
+    """
+    n_out, per_group = kernel.shape[:2]
+    whole = np.zeros((n_out, per_group * groups, *kernel.shape[2:]), dtype=kernel.dtype)
+    first = np.arange(n_out)[:, None] // (n_out // groups) * per_group
+    whole[np.arange(n_out)[:, None], first + np.arange(per_group)] = kernel
+    return whole
+
+
 def inexact_in_lava(convolution: Convolution, exponent: int = 0) -> str:
     """Why Lava's ``Conv`` would not give a convolution's sums; empty if it gives them.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.limits import FREE_ELEMENTS
-from lbi.network.convolution import Convolution, expand, find
+from lbi.network.convolution import Convolution, expand, find, without_groups
 from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.csr import CsrMatrix, Weights
 
@@ -189,8 +189,7 @@ def _without_steps(convolution: Convolution) -> Convolution:
     """The same convolution without groups and dilation: zeros of its kernel take their place."""
     down, across = convolution.dilation
     whole = np.zeros(_size_without_steps(convolution), dtype=convolution.kernel.dtype)
-    outs = np.arange(convolution.kernel.shape[0])[:, None]
-    whole[outs, convolution.channels(), ::down, ::across] = convolution.kernel
+    whole[:, :, ::down, ::across] = without_groups(convolution.kernel, convolution.groups)
     return Convolution(whole, convolution.stride, convolution.padding)
 
 
