@@ -146,6 +146,27 @@ def test_tables_hold_means_over_seeds_and_the_failures(tmp_path):
     assert json.loads(read[0]["config"]) == trials[0].config
 
 
+def test_energies_name_their_sources(tmp_path):
+    """Davies 2018 and SANA-FE are the origins of Loihi 1's prices; Loihi 2 has none."""
+    (trial,) = plan({})
+    named = "Davies 2018, Table 2 (published); SANA-FE fit (third-party)"
+    given = {**result(0.5, 10), "energy_nj": {"low": 1.0, "high": 2.0}, "chip": "loihi1"}
+    cases = [
+        ({**given, "energy_source": named}, f"dynamic, a range over {named}; lbi-estimate --sources lists all."),
+        (given, "of an earlier version, which noted no source; without the trials' result.json, the same command computes it again."),
+        ({**given, "chip": "loihi2", "energy_nj": None}, "none, as no energy per event is published."),
+    ]  # fmt: skip
+    for record, line in cases:
+        write_results(tmp_path, [row_of(trial, record)], "lbi-sweep …")
+        text = (tmp_path / "results.md").read_text(encoding="utf-8")
+        assert f"\nEnergy on {record['chip']}: {line}\n\n| optimizer |" in text
+    for chip, source in (("loihi1", named), ("loihi2", None)):
+        made = run_trial(
+            str(tmp_path / chip), ["--dataset", "digits", "--hidden", "4", "--epochs", "0"], chip
+        )
+        assert (made["energy_source"], made["energy_nj"] is None) == (source, source is None)
+
+
 def test_one_failure_does_not_end_a_sweep_and_only_the_rest_is_run_again(tmp_path, monkeypatch):
     pytest.importorskip("ray")
     from lbi.cli import sweep

@@ -425,6 +425,8 @@ class SweepTrial(TypedDict):
     """Dynamic energy, lowest cost set (nJ per inference)"""
     energy_nj_high: Amount | None
     """Dynamic energy, highest cost set (nJ per inference)"""
+    energy_source: str | None
+    """The cost sets of the energy, and how sure they are; null without energy, and in trials of earlier versions"""
     synaptic_memory_bits: Count | None
     """Synaptic memory on the chip (bits)"""
     n_cores: Count | None

@@ -64,6 +64,7 @@ def row_of(trial: Trial, result: Mapping[str, Any] | None) -> dict[str, Any]:
         "varied": dict(trial.varied),
         **{name: flat.get(name) for name in FIGURES},
         "budget": {use.name: use.to_dict() for use in read_uses(flat.get("budget"))} or None,
+        "energy_source": flat.get("energy_source"),
         "chip": flat.get("chip"),
         "version": flat.get("version"),
         "commit": flat.get("commit"),
@@ -174,7 +175,7 @@ def write_results(folder: Path, rows: Sequence[Mapping[str, Any]], command: str)
     for name, content in files.items():
         with atomic_write(folder / name) as new:
             new.write_text(content, encoding="utf-8")
-    return [*files, *_plots(folder, table)]
+    return [*files, *_plots(folder, table, rows)]
 
 
 def markdown(table: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], command: str) -> str:
@@ -197,6 +198,7 @@ def markdown(table: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any
         f"    {command}",
         "",
         f"{done} of {len(rows)} trials finished. SynOps and energy are per inference.",
+        *energy_lines(rows),
         "",
     ]
     lines += [_line(head), _line(["---"] * len(head))]
@@ -226,11 +228,38 @@ def markdown(table: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any
     return "\n".join(lines) + "\n"
 
 
+def energy_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the energies of finished trials come from, a line for each source.
+
+    Args:
+        rows: of trials.
+
+    Returns:
+        The lines; trials without energy are of a chip whose energy per event is not published.
+    """
+    done = [row for row in rows if row["status"] == "done"]
+    found = {(row["chip"], row["energy_nj_high"] is not None, row["energy_source"]): None for row in done}
+    lines = []
+    for chip, has_energy, source in found:
+        if not has_energy:
+            lines.append(f"Energy on {chip}: none, as no energy per event is published.")
+        elif source:
+            lines.append(
+                f"Energy on {chip}: dynamic, a range over {source}; lbi-estimate --sources lists all."
+            )
+        else:
+            lines.append(
+                f"Energy on {chip}: of an earlier version, which noted no source; without the trials' result.json, the same "
+                "command computes it again."
+            )
+    return lines
+
+
 def _line(cells: Sequence[Any]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _plots(folder: Path, table: Sequence[Mapping[str, Any]]) -> list[str]:
+def _plots(folder: Path, table: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     try:
         import matplotlib
 
@@ -259,7 +288,9 @@ def _plots(folder: Path, table: Sequence[Mapping[str, Any]]) -> list[str]:
             )
         front = sorted((shown[i][cost], 100 * shown[i]["accuracy_test"]) for i in pareto(shown, cost))
         axes.plot(*zip(*front, strict=True), color="black", lw=1, ls="--", label="Pareto front")
-        axes.set(xscale="log", xlabel=label, ylabel="test accuracy (%)")
+        sources = dict.fromkeys(row["energy_source"] for row in rows if row["energy_source"])
+        below = "\n".join(["", *map(str, sources)]) if cost == "energy_nj_high" else ""
+        axes.set(xscale="log", xlabel=label + below, ylabel="test accuracy (%)")
         axes.grid(alpha=0.3)
         axes.legend()
         name = f"accuracy_{cost.removesuffix('_nj_high')}.png"

@@ -58,6 +58,8 @@ class Figures:
     n_cores: Count
     epochs: Count
     seconds: Amount
+    energy_source: str | None = None
+    """The cost sets of the energy; results of earlier versions have none."""
 
 
 def run_trial(
@@ -108,7 +110,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     table = records.Table.of(Figures, records.Rules())
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        table.read({name: result[name] for name in table.hints})
+        table.read({name: result[name] for name in table.hints if name in result})
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return dict(result)
@@ -156,6 +158,7 @@ def _deployed(model: Any, config: Any, chip: str) -> dict[str, Any]:
     """Accuracy and cost of the integers on the test set, per inference."""
     import lbi
     from lbi import datasets
+    from lbi.costing.report.sources import energy_source
     from lbi.train import network_of
 
     dataset = datasets.load(config.dataset, config.data, **config.encoding)
@@ -172,6 +175,7 @@ def _deployed(model: Any, config: Any, chip: str) -> dict[str, Any]:
         "n_active_integer": sum(projection.weights.nnz for projection in fixed.projections),
         "synops": cost["synops_per_step"] * steps,
         "energy_nj": None if energy is None else {key: energy[key] * steps / 1000 for key in ("low", "high")},
+        "energy_source": energy_source(estimate.profile) or None,
         "synaptic_memory_bits": cost["synaptic_memory_bits"],
         "n_cores": cost["n_cores"],
         "chip": chip,

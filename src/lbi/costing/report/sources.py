@@ -24,22 +24,34 @@ def source_note(estimate: Estimate) -> str:
         A sentence; ``source_lines`` lists every number.
     """
     profile = estimate.profile
-
-    def sets(found: Iterable[CostSet | None], of: Callable[[CostSet], Mapping[str, Quantity]]) -> str:
-        priced = ((costs.label, of(costs)) for costs in found if costs is not None)
-        return "; ".join(f"{label} ({_sure(prices.values())})" for label, prices in priced if prices)
-
     static = "; ".join(f"{entry.power.source} ({entry.power.confidence})" for entry in profile.static)
     per_synop = [s.energy_per_synop for s in profile.scenarios if s.energy_per_synop is not None]
     parts = {
-        "energy": sets(profile.costs, lambda costs: costs.energy),
-        "time": sets(profile.costs, lambda costs: costs.time),
+        "energy": energy_source(profile),
+        "time": _sets(profile.costs, lambda costs: costs.time),
         "static energy": static,
-        "energy of what-ifs": sets((s.costs for s in profile.scenarios), lambda costs: costs.energy),
+        "energy of what-ifs": _sets((s.costs for s in profile.scenarios), lambda costs: costs.energy),
         "energy per synaptic operation": "; ".join(f"{q.source} ({q.confidence})" for q in per_synop),
     }
     shown = " · ".join(f"{what}: {text}" for what, text in parts.items() if text)
     return f"Sources: {shown}; every number and reference: --sources"
+
+
+def energy_source(profile: HardwareProfile) -> str:
+    """The cost sets behind a chip's energies, and how sure they are.
+
+    Args:
+        profile: the chip.
+
+    Returns:
+        Their labels; empty if no energy per event is published.
+    """
+    return _sets(profile.costs, lambda costs: costs.energy)
+
+
+def _sets(found: Iterable[CostSet | None], of: Callable[[CostSet], Mapping[str, Quantity]]) -> str:
+    priced = ((costs.label, of(costs)) for costs in found if costs is not None)
+    return "; ".join(f"{label} ({_sure(prices.values())})" for label, prices in priced if prices)
 
 
 def _sure(prices: Iterable[Quantity]) -> str:
