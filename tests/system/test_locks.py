@@ -89,5 +89,15 @@ def test_two_trainings_to_one_output_are_refused(tmp_path):
     with only_writer(tmp_path / "model.pt"):
         done = call(main, *arguments)
     assert (done.code, [line[:13] for line in done.errors]) == (3, ["error: in-use"])
+    with only_writer(tmp_path / "model.pt"), only_writer(tmp_path / "m.csv"):
+        missing = ("--dataset", tmp_path / "missing.npz")  # refused before any data is loaded
+        done = call(main, *arguments, "--metrics", tmp_path / "m.csv", *missing)
+    assert (done.code, [line.partition("; ")[0] for line in done.errors]) == (
+        3,
+        [
+            f"error: in-use: {tmp_path / name}: another process is writing it"
+            for name in ("model.pt", "m.csv")
+        ],
+    )
     assert call(main, *arguments).code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]

@@ -179,7 +179,8 @@ def main(
         outputs.check(flags["dataset"] or "", read, flags["resume"])
         config, begin = configure(flags)
         _check_density(flags, config)
-    record = _train(config, outputs, begin, show=not (as_json or quiet))
+    with outputs.only_writer():
+        record = _train(config, outputs, begin, show=not (as_json or quiet))
     if "model" not in record:  # another process of the same torchrun prints
         return
     if as_json:
@@ -260,7 +261,7 @@ def _assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _train(config: TrainConfig, outputs: Outputs, begin: dict[str, Any], *, show: bool) -> dict[str, Any]:
-    from lbi.train.session.run import complete, prepare
+    from lbi.train.session.run import finish, prepare
 
     with signals.on_interruption(lambda: NOT_BEGUN):
         trainer = prepare(config, outputs, **begin)
@@ -276,7 +277,7 @@ def _train(config: TrainConfig, outputs: Outputs, begin: dict[str, Any], *, show
             advance(1, "  ".join(figures))
 
         trainer.on_batch = on_batch
-        return complete(trainer, outputs)
+        return finish(trainer, outputs)
 
 
 def _print(record: dict[str, Any]) -> None:

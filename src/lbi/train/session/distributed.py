@@ -20,8 +20,17 @@ def start(device: torch.device) -> None:
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if "RANK" in os.environ and "MASTER_ADDR" in os.environ and not distributed.is_initialized():
+    if _launched() and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def _launched() -> bool:
+    return "RANK" in os.environ and "MASTER_ADDR" in os.environ
+
+
+def is_first() -> bool:
+    """True for the process that writes files; known before ``start``, too."""
+    return not _launched() or os.environ["RANK"] == "0"
 
 
 def stop() -> None:

@@ -6,14 +6,14 @@ import os
 import shlex
 import time
 import warnings
-from collections.abc import Iterable
-from contextlib import nullcontext, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lbi import datasets
-from lbi.errors import InputError, LbiWarning, Rule
+from lbi.errors import InputError, LbiWarning, Problems, Rule
 from lbi.system.allocator import keep_freed_memory, return_freed_memory
 from lbi.system.atomic import atomic_write, check_writable
 from lbi.system.locks import only_writer
@@ -62,6 +62,24 @@ class Outputs:
         paths = (self.checkpoint, self.model, self.metrics, self.tensorboard)
         given = (part for name, path in zip(names, paths, strict=True) if path for part in (name, str(path)))
         return shlex.join(["lbi-train", *given])
+
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """A block in which no other process trains to the same files; under ``torchrun`` the first process holds them.
+
+        Raises:
+            InputError: naming every file that another process writes.
+        """
+        files = [path for path in (self.model, self.metrics) if path is not None]
+        problems = Problems()
+        with ExitStack() as held:
+            for path in files if distributed.is_first() else ():
+                try:
+                    held.enter_context(only_writer(path))
+                except InputError as error:
+                    problems.take(error)
+            problems.raise_as(InputError)
+            yield
 
     def check(
         self, dataset: str, inputs: Iterable[Path] = (), resumed: Path | None = None, data: str | None = None
@@ -153,14 +171,23 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
         The record.
 
     Raises:
-        InputError: if another process is training to the same file.
+        InputError: if another process is training to the same files.
+    """
+    with outputs.only_writer():
+        return finish(trainer, outputs)
+
+
+def finish(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
+    """``complete``, for who holds ``outputs.only_writer()`` already, since before the data was loaded.
+
+    Args:
+        trainer: the run.
+        outputs: files to write.
+
+    Returns:
+        The record.
     """
     writes = distributed.rank() == 0
-    with only_writer(outputs.model) if writes else nullcontext():
-        return _complete(trainer, outputs, writes)
-
-
-def _complete(trainer: Trainer, outputs: Outputs, writes: bool) -> dict[str, Any]:
     started, last = time.perf_counter(), _LastEpoch(outputs, trainer.progress.epoch)
 
     def on_epoch(trainer: Trainer) -> None:
