@@ -19,6 +19,7 @@ from support import cases
 from support.command import call
 
 from lbi.cli.common import progress
+from lbi.cli.estimate import main as lbi_estimate
 from lbi.cli.run import main as lbi_run
 from lbi.deploy import backends
 from lbi.errors import LbiWarning, MissingPackageError, Problem
@@ -82,6 +83,10 @@ def test_samples_of_another_length_than_in_training_are_noted(recorded, export, 
         done = call(lbi_run, export[0], "--backend", "sim", "--spikes", tmp_path / "s.npz", "--json")
         expected = [] if n_steps == 7 else ["samples of 9 steps; it was trained on samples of 7"]
         assert done.json["notes"] == expected
+        costed = call(lbi_estimate, export[0], "--spikes", tmp_path / "s.npz", "--json").json["notes"]
+        assert [note for note in costed if "trained on" in note] == [f"Measured on {e}." for e in expected]
+    static = call(lbi_estimate, export[0], "--json").json["notes"]
+    assert not any("trained on" in note for note in static)
 
 
 def test_a_net_of_another_network_than_its_export_is_a_warning(tmp_path):

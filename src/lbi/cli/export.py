@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbi.cli.common import PATH, Command, common_options, console, emit_json
-from lbi.cli.inputs import reading_notes
+from lbi.costing.provenance import reading_notes
 from lbi.errors import FitError, InputError, LbiError, Problem, Problems, Rule, UsageError
 
 if TYPE_CHECKING:

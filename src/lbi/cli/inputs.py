@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from lbi.costing.provenance import trained_encoding
 from lbi.errors import InputError, Problems, Rule
 from lbi.system.paths import data_files
 
@@ -34,18 +35,6 @@ class Samples(NamedTuple):
     spikes: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
     what: str
-
-
-def trained_dataset(fixed: FixedNetwork) -> str | None:
-    """Name of the data set that the network was trained on, or None if unknown."""
-    name = _trained_encoding(fixed).get("name")
-    return name if isinstance(name, str) else None
-
-
-def _trained_encoding(fixed: FixedNetwork) -> dict[str, Any]:
-    """Name and encoding options of that data set, as recorded in the network's provenance."""
-    described = fixed.provenance.get("dataset")
-    return dict(described) if isinstance(described, Mapping) else {}
 
 
 def files_read(
@@ -100,7 +89,7 @@ def read_samples(
         from lbi.network.spikes import check_spikes
 
         assert dataset is not None
-        encoding = _trained_encoding(fixed)
+        encoding = trained_encoding(fixed)
         trained = encoding.pop("name", None)
         if trained != dataset:
             encoding = {}
@@ -114,37 +103,6 @@ def read_samples(
         labels = test.labels
         what = f"{dataset}, test set"
     return Samples(array[:n_samples], None if labels is None else labels[:n_samples], what)
-
-
-def reading_notes(fixed: FixedNetwork) -> list[str]:
-    """What the file that the network was read from leaves open.
-
-    Args:
-        fixed: the network; its ``provenance`` holds the notes.
-
-    Returns:
-        The notes, a line each.
-    """
-    notes = fixed.provenance.get("notes")
-    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list | tuple) else []
-
-
-def length_notes(fixed: FixedNetwork, n_steps: int) -> list[str]:
-    """What to know about samples of another length than in training.
-
-    Args:
-        fixed: the network.
-        n_steps: timesteps of each sample.
-
-    Returns:
-        A line; none for samples of that length, or if it is not known.
-    """
-    training = fixed.provenance.get("training")
-    known = training.get("n_steps") if isinstance(training, Mapping) else None
-    trained = known or _trained_encoding(fixed).get("n_steps")
-    if not isinstance(trained, int) or trained == n_steps:
-        return []
-    return [f"samples of {n_steps} steps; it was trained on samples of {trained}"]
 
 
 def check_labels(samples: Samples, fixed: FixedNetwork) -> None:

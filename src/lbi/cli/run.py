@@ -20,11 +20,9 @@ from lbi.cli.inputs import (
     ONE_INPUT,
     check_labels,
     files_read,
-    length_notes,
     read_samples,
-    reading_notes,
-    trained_dataset,
 )
+from lbi.costing.provenance import length_notes, reading_notes, trained_dataset
 from lbi.errors import Problem, Rule, UsageError, VerificationError
 
 if TYPE_CHECKING:

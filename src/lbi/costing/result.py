@@ -14,6 +14,7 @@ from lbi.chip.placement import Placement
 from lbi.chip.profile import HardwareProfile
 from lbi.costing.checkpoints import check_points
 from lbi.costing.cores import CoreLoad, TimeBound
+from lbi.costing.provenance import length_notes, reading_notes
 from lbi.costing.ranges import Range, hull
 from lbi.costing.ratios import ratios
 from lbi.costing.recorded_budget import recorded_budget
@@ -473,7 +474,8 @@ class Estimate:
                 f"every neuron is updated in each. A sample alone takes {self.n_steps + self.fixed.depth} on the chip, "
                 f"{self.fixed.depth} of them of pipeline, in which the next one can begin."
             )
-        return found
+        lengths = length_notes(self.fixed, self.n_steps) if self.measured else []
+        return [*reading_notes(self.fixed), *(f"Measured on {note}." for note in lengths), *found]
 
 
 def constants(profile: HardwareProfile) -> list[dict[str, Any]]:
