@@ -7,12 +7,17 @@ from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.handmade_networks import population, projection
 
+from lbi import FixedNetwork, Readout
 from lbi.chip.events import ENERGY, TIME
 from lbi.chip.load import load_profile, parse_profile, profile_names
+from lbi.chip.memory import projection_bits
+from lbi.chip.placement import place
 from lbi.chip.profile import CONFIDENCES, Limits, MemoryLayout, Mesh
-from lbi.errors import InputError, UsageError
+from lbi.errors import FitError, InputError, UsageError
 from lbi.network.fixedpoint import IntFormat, NumberFormats
 
 CHIPS = profile_names()
@@ -294,3 +299,83 @@ def test_a_what_if_layout_is_as_wide_as_the_weights():
     other = other.replace("[memory.loihi1]", "[memory.narrow]").replace(BITS_8, "value = [7]")
     found = problems(LOIHI1.replace("[costs.davies2018]", f"{other}[costs.davies2018]", 1))
     assert found == {"mine.toml, memory.narrow.weight_bits": "weight-bits"}
+
+
+INDEX_BITS = "value = [6, 7, 8, 9, 10, 11, 12]"
+SIZE = "compartments_per_core = { value = 1024"
+
+
+def test_an_index_too_narrow_for_a_core_is_refused_in_the_layout_in_use():
+    """1,024 = 2^10 neurons take 10 bits; 8 bits address 2^8 = 256, and 257 neurons take 9."""
+    narrow = changed(INDEX_BITS, "value = [6, 8]")
+    with pytest.raises(InputError) as caught:
+        parse_profile(narrow, "mine.toml")
+    assert [str(problem) for problem in caught.value.problems] == [
+        "index-bits: mine.toml, memory.loihi1.index_bits: up to 8 bits; allowed: 10 bits, which "
+        "limits.compartments_per_core (1,024) takes; fix: give a wider index, or compartments_per_core of at most 256"
+    ]
+    parse_profile(narrow.replace(SIZE, "compartments_per_core = { value = 256"), "mine.toml")
+    parse_profile(changed(INDEX_BITS, "value = [10]"), "mine.toml")
+    assert problems(narrow.replace(SIZE, "compartments_per_core = { value = 257")) == {
+        "mine.toml, memory.loihi1.index_bits": "index-bits"
+    }
+
+
+def test_a_what_if_layout_fills_a_core_with_what_its_index_addresses():
+    """600 targets by 6 bits: 9 cores of 64 and one of 24; a row of n synapses takes 16 n + 10 bits, in words of 64."""
+    other = LOIHI1[LOIHI1.index("[memory.loihi1]") : LOIHI1.index("[costs.davies2018]")]
+    other = other.replace("[memory.loihi1]", "[memory.short]").replace(INDEX_BITS, "value = [6]")
+    other = other.replace("dense_index = { value = 0", "dense_index = { value = 8").replace("shared =", "#")
+    profile = parse_profile(
+        LOIHI1.replace("[costs.davies2018]", f"{other}[costs.davies2018]", 1), "mine.toml"
+    )
+    found = projection_bits(
+        projection("input", "a", np.full((600, 3), 2)), {"input": 3, "a": 600}, profile, profile.memory[1]
+    )
+
+    def padded(bits):
+        return -(-bits // 64) * 64
+
+    bits = 8
+    assert found.indexed == 3 * (9 * padded(64 * (bits + 6) + 10) + padded(24 * (bits + 6) + 10))
+    assert found.dense == 3 * (9 * padded(64 * (bits + 8) + 10) + padded(24 * (bits + 8) + 10))
+
+
+def test_without_a_limit_of_neurons_a_core_holds_what_an_index_addresses():
+    text = changed(
+        SIZE + ', unit = "compartments", source = "D18 p.89 rule 1; NL block.py", confidence = "published" }',
+        'compartments_per_core = { unit = "compartments", source = "D18", confidence = "not published" }',
+    )
+    profile = parse_profile(text.replace(INDEX_BITS, "value = [6]"), "mine.toml")
+    sparse = np.zeros((65, 9), int)
+    sparse[:, 0] = 2
+    for n, fits in ((64, True), (65, False)):
+        network = FixedNetwork(
+            (9,), (population("a", n),), (projection("input", "a", sparse[:n]),), Readout("a"), "loihi1"
+        )
+        if fits:
+            assert place(network, profile).n_cores == 1
+            continue
+        with pytest.raises(
+            FitError,
+            match=r"index-bits: population 'a': 65 neurons on a core; allowed: 64, which an index of 6 bits addresses \(Loihi 1 synapse formats\); fix: state limits\.compartments_per_core or wider index_bits in the chip's file",
+        ):
+            place(network, profile)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "found"),
+    [
+        (
+            "barrier_low = { value = 113",
+            "barrier_low = { value = 466",
+            "costs.davies2018.time.barrier_low",
+            "466 ns",
+        ),
+        (INDEX_BITS, "value = [10.5]", "memory.loihi1.index_bits", "10.5"),
+        (INDEX_BITS, "value = [10, 65]", "memory.loihi1.index_bits", "65"),
+    ],
+)
+def test_widths_are_whole_and_a_range_begins_at_its_lower_end(old, new, where, found):
+    with pytest.raises(InputError, match=rf"impossible-value: mine\.toml, {where}: \S*{found}"):
+        parse_profile(changed(old, new), "mine.toml")

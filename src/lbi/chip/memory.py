@@ -181,7 +181,8 @@ def projection_bits(
 ) -> ProjectionBits:
     """Bits of a projection in each format if its target fills one core after the other.
 
-    The smallest format is chosen, indexed on a tie; dense only if its rows fit the input axons of a core.
+    A core takes no more neurons than the layout's index addresses. The smallest format is chosen, indexed on a tie;
+    dense only if its rows fit the input axons of a core.
 
     Args:
         projection: the projection.
@@ -193,11 +194,12 @@ def projection_bits(
         Bits of all formats, and the chosen one.
     """
     n_target, n_source = population_sizes[projection.target], projection.weights.shape[1]
-    per_core = profile.limits.compartments_per_core.limit or n_target
+    layout = layout or profile.layout
+    per_core = min(profile.limits.compartments_per_core.limit or n_target, 1 << layout.widest_index)
     parts = [Run(start, min(start + per_core, n_target)) for start in range(0, n_target, per_core)]
     axons = profile.limits.input_axons_per_core.limit
     can_be_dense = axons is None or n_source <= axons
-    found = bits_on_cores(projection, parts, layout or profile.layout, INDEXED)
+    found = bits_on_cores(projection, parts, layout, INDEXED)
     options = {INDEXED: found.indexed}
     if can_be_dense:
         options[DENSE] = found.dense

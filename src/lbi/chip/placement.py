@@ -28,6 +28,12 @@ from lbi.network.graph import INPUT
 
 CHIPS = Rule("chips", "{most} chips of {per_chip} cores", "train with a higher sparsity, or fewer neurons")
 
+INDEX = Rule(
+    "index-bits",
+    "{most:,}, which an index of {bits} bits addresses ({layout})",
+    "state limits.compartments_per_core or wider index_bits in the chip's file",
+)
+
 
 @dataclass(frozen=True, eq=False)
 class AxonTable:
@@ -131,6 +137,7 @@ def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False)
             partition, packed = even, other
     chunks, axons, uses, n_cores = packed.chunks, packed.axons, packed.uses, packed.n_cores
     _check_system(n_cores, profile, problems)
+    _check_index(partition, chunks, problems)
     problems.raise_as(FitError)
     between = _sum_blocks(packed.traffic, packed.core_of_chunk, n_cores)
     slots = arrange(between, slot_positions(profile, n_cores))
@@ -290,6 +297,21 @@ def _check_system(n_cores: int, profile: HardwareProfile, problems: Problems, le
     chips, most = -(-n_cores // per_chip), profile.limits.chips_per_system.limit
     found = f"{least}{n_cores} cores, that is {chips} chips"
     CHIPS.check(problems, most is None or chips <= most, "network", found, most=most, per_chip=per_chip)
+
+
+def _check_index(partition: Partition, chunks: tuple[Chunk, ...], problems: Problems) -> None:
+    """Note populations of which a core holds more neurons than an index addresses: only where no limit is known."""
+    layout, formats = partition.profile.layout, partition.formats
+    most: dict[str, int] = {}
+    for chunk in chunks:
+        most[chunk.population] = max(chunk.n, most.get(chunk.population, 0))
+    indexed = {p.target for p in partition.fixed.projections if formats[p.name] != DENSE}
+    bits, addressed = layout.widest_index, 1 << layout.widest_index
+    for name, n in most.items():
+        where, fits = f"population {name!r}", n <= addressed or name not in indexed
+        INDEX.check(
+            problems, fits, where, f"{n:,} neurons on a core", most=addressed, bits=bits, layout=layout.label
+        )
 
 
 def _merge_axons(

@@ -92,6 +92,12 @@ RISING = Annotated[
     Predicate(_rises),
     Takes("a rising list of numbers above 0"),
 ]
+WIDTHS = Annotated[
+    tuple[Annotated[int, Ge(1), Le(64)], ...],
+    MinLen(1),
+    Predicate(_rises),
+    Takes("a rising list of whole numbers from 1 to 64"),
+]
 NAMES = Annotated[tuple[str, ...], MinLen(1), Takes('a list of model names, or ["*"]')]
 
 BY_ROWS, BY_KERNELS = "rows", "kernels"
@@ -128,7 +134,7 @@ Axons = Annotated[Quantity, Measure(("axons",))]
 Tiles = Annotated[Quantity, Measure(("tiles",), COUNT, KNOWN)]
 KnownBits = Annotated[Quantity, Measure(("bits",), COUNT, KNOWN)]
 LayoutExtraBits = Annotated[Quantity, Measure(("bits",), COUNT_OR_NONE, KNOWN)]
-LayoutWidths = Annotated[Quantity, Measure(("bits",), RISING, KNOWN)]
+LayoutWidths = Annotated[Quantity, Measure(("bits",), WIDTHS, KNOWN)]
 Updates = Annotated[Quantity | None, Measure(("updates",), RISING, KNOWN)]
 
 
@@ -180,6 +186,11 @@ class MemoryLayout:
     dense_index: LayoutExtraBits
     delay: LayoutExtraBits
     shared: Annotated[Quantity | None, Measure(("forms",), SHARING)] = None
+
+    @property
+    def widest_index(self) -> int:
+        """Bits of the widest index; it addresses 2^bits neurons."""
+        return int(max(self.index_bits.numbers))
 
     @property
     def sharing(self) -> str | None:

@@ -101,6 +101,12 @@ NARROW = Rule(
     "{bits} bits, which formats.{name} ({grid}) takes",
     "state the grid that the layout stores: {name} = {{ min = {low}, max = {high}, step = {step}, … }}",
 )
+INDEX = Rule(
+    "index-bits",
+    "{bits} bits, which limits.compartments_per_core ({limit:,}) takes",
+    "give a wider index, or compartments_per_core of at most {most:,}",
+)
+BARRIERS = Rule("impossible-value", "at most barrier_high, {high:g} ns", "exchange the two, or correct one")
 _UNIT = Rule("wrong-unit", "{allowed}")
 _SOURCE = Rule("missing-source", "keys of [sources], each with a place, separated by ';'")
 _CONFIDENCE = Rule("confidence", "{allowed}")
@@ -145,6 +151,11 @@ def read_profile(text: str, where: str, profile_of: ProfileOf) -> HardwareProfil
     )
     for layout in profile.memory:
         _check_widths(layout, profile.formats, f"{where}, memory.{layout.name}.weight_bits", problems)
+    _check_index(profile, where, problems)
+    for costs in (costs for costs in profile.costs if costs.time):
+        low, high = (costs.time[name].number for name in ("barrier_low", "barrier_high"))
+        place = f"{where}, costs.{costs.name}.time.barrier_low"
+        BARRIERS.check(problems, low <= high, place, f"{low:g} ns", high=high)
     problems.raise_as(InputError)
     return profile
 
@@ -164,6 +175,14 @@ def _check_widths(layout: MemoryLayout, formats: NumberFormats, where: str, prob
         low, high = ends[mode]
         values = {"name": mode.format_name, "grid": grid, "low": low, "high": high, "step": step}
         NARROW.check(problems, bits <= widest, where, f"up to {widest} bits", bits=bits, **values)
+
+
+def _check_index(profile: HardwareProfile, where: str, problems: Problems) -> None:
+    """The index of the layout in use addresses a whole core; of the others, a core takes what the index addresses."""
+    limit, layout = profile.limits.compartments_per_core.limit, profile.layout
+    bits, widest = ((limit or 1) - 1).bit_length(), layout.widest_index
+    place, found = f"{where}, memory.{layout.name}.index_bits", f"up to {widest} bits"
+    INDEX.check(problems, bits <= widest, place, found, bits=bits, limit=limit or 1, most=1 << widest)
 
 
 class _Context:
