@@ -369,8 +369,8 @@ def test_without_a_limit_of_neurons_a_core_holds_what_an_index_addresses():
         (
             "barrier_low = { value = 113",
             "barrier_low = { value = 466",
-            "costs.davies2018.time.barrier_low",
-            "466 ns",
+            "costs.davies2018.time.barrier_high",
+            "465 ns",
         ),
         (INDEX_BITS, "value = [10.5]", "memory.loihi1.index_bits", "10.5"),
         (INDEX_BITS, "value = [10, 65]", "memory.loihi1.index_bits", "65"),

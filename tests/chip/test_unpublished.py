@@ -1,4 +1,7 @@
-"""A chip's number without a value: a limit is not checked, a price counts as 0, everything else is needed."""
+"""A chip's number without a value: a limit is not checked, a price counts as 0, everything else is needed.
+
+The upper barrier is needed where the lower one has a value: with 0 for it, a range of times would begin at its upper end.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ NOT_CHECKED = {
     "limits.delay_of_full_core",
 }
 NOT_COUNTED = re.compile(
-    r"costs\.\w+\.(energy|time)\.(spike|message_\w+|hop_\w+|barrier_\w+|step_floor)|memory\.\w+\.(block|shared)"
+    r"costs\.\w+\.(energy|time)\.(spike|message_\w+|hop_\w+|barrier_low|step_floor)|memory\.\w+\.(block|shared)"
 )
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
-import numpy as np
 from annotated_types import Interval, MinLen
 
+from lbi.chip.consistency import check_parts
 from lbi.chip.events import ENERGY, ESSENTIAL, TIME
 from lbi.chip.profile import (
     CONFIDENCES,
@@ -31,7 +31,6 @@ from lbi.chip.profile import (
     StaticPower,
 )
 from lbi.errors import InputError, LbiError, Problems, Rule
-from lbi.network.fixed import SignMode, num_weight_bits
 from lbi.network.fixedpoint import LAVA_FORMATS, IntFormat, NumberFormats
 from lbi.records import Fault, OneOf, Place, Reader, RecordError, Rules, Table, Takes, describe
 from lbi.system import toml
@@ -91,22 +90,6 @@ ONE_PRICE = Rule("scenario", "either costs or energy_per_synop")
 
 LAVAS = Rule("impossible-value", "part of {limit}: Lava and network.h5 hold no others")
 _VALUE = Rule("impossible-value", "{allowed}")
-MESH = Rule(
-    "mesh-too-small",
-    "columns · rows · cores_per_tile of at least {least}, limits.cores_per_chip",
-    "state a mesh that holds all cores, or fewer cores per chip",
-)
-NARROW = Rule(
-    "weight-bits",
-    "{bits} bits, which formats.{name} ({grid}) takes",
-    "state the grid that the layout stores: {name} = {{ min = {low}, max = {high}, step = {step}, … }}",
-)
-INDEX = Rule(
-    "index-bits",
-    "{bits} bits, which limits.compartments_per_core ({limit:,}) takes",
-    "give a wider index, or compartments_per_core of at most {most:,}",
-)
-BARRIERS = Rule("impossible-value", "at most barrier_high, {high:g} ns", "exchange the two, or correct one")
 _UNIT = Rule("wrong-unit", "{allowed}")
 _SOURCE = Rule("missing-source", "keys of [sources], each with a place, separated by ';'")
 _CONFIDENCE = Rule("confidence", "{allowed}")
@@ -144,45 +127,9 @@ def read_profile(text: str, where: str, profile_of: ProfileOf) -> HardwareProfil
         holds = not any(letter in ":;" or letter.isspace() for letter in key)
         SOURCE_KEY.check(problems, holds, f"{where}, sources", repr(key))
     profile = _profile(values, context)
-    n_cores, mesh = profile.limits.cores_per_chip, profile.mesh
-    n_places = int(mesh.columns.number * mesh.rows.number * mesh.cores_per_tile.number)
-    MESH.check(
-        problems, n_cores.number <= n_places, f"{where}, mesh", f"{n_places} cores", least=int(n_cores.number)
-    )
-    for layout in profile.memory:
-        _check_widths(layout, profile.formats, f"{where}, memory.{layout.name}.weight_bits", problems)
-    _check_index(profile, where, problems)
-    for costs in (costs for costs in profile.costs if costs.time):
-        low, high = (costs.time[name].number for name in ("barrier_low", "barrier_high"))
-        place = f"{where}, costs.{costs.name}.time.barrier_low"
-        BARRIERS.check(problems, low <= high, place, f"{low:g} ns", high=high)
+    check_parts(profile, where, problems)
     problems.raise_as(InputError)
     return profile
-
-
-def _check_widths(layout: MemoryLayout, formats: NumberFormats, where: str, problems: Problems) -> None:
-    """A layout's weights are wide enough for the chip's grids: what they would cut is in no figure."""
-    widest = int(max(layout.weight_bits.numbers))
-    for mode in SignMode:
-        grid = mode.chip_format(formats)
-        bits = num_weight_bits(np.arange(grid.minimum, grid.maximum + 1, grid.step), mode)
-        step = 1 << mode.n_cut(widest) if widest < bits else 1
-        ends = {
-            SignMode.MIXED: (-256, 256 - step),
-            SignMode.EXCITATORY: (0, 256 - step),
-            SignMode.INHIBITORY: (step - 256, 0),
-        }
-        low, high = ends[mode]
-        values = {"name": mode.format_name, "grid": grid, "low": low, "high": high, "step": step}
-        NARROW.check(problems, bits <= widest, where, f"up to {widest} bits", bits=bits, **values)
-
-
-def _check_index(profile: HardwareProfile, where: str, problems: Problems) -> None:
-    """The index of the layout in use addresses a whole core; of the others, a core takes what the index addresses."""
-    limit, layout = profile.limits.compartments_per_core.limit, profile.layout
-    bits, widest = ((limit or 1) - 1).bit_length(), layout.widest_index
-    place, found = f"{where}, memory.{layout.name}.index_bits", f"up to {widest} bits"
-    INDEX.check(problems, bits <= widest, place, found, bits=bits, limit=limit or 1, most=1 << widest)
 
 
 class _Context:
