@@ -188,7 +188,7 @@ def test_a_float_model_is_fine_tuned_in_the_chips_integers(optimizer, tmp_path, 
 def test_a_start_that_does_not_fit_is_refused(tmp_path, monkeypatch, rng):
     monkeypatch.chdir(tmp_path)
     assert call(command.main, "--set", 'encoding={"n_steps": 4}', "--hidden", "8", "--epochs", "0").code == 0
-    np.savez("own.npz", spikes=np.zeros((20, 4, 6), np.uint8), labels=np.arange(20) % 2)
+    np.savez("own.npz", spikes=np.ones((20, 4, 6), np.uint8), labels=np.arange(20) % 2)
     save_model(load_module("model.pt")[0], "bare.pt")
     for arguments, code, message in (
         (["--hidden", "9", "--neuron", "atrlif"], 2, "from-network: --from: with another hidden, neuron"),

@@ -279,7 +279,7 @@ def test_a_split_without_an_event_is_refused(shd):
 
 
 def test_test_classes_that_training_lacks_are_an_error_before_training(tmp_path):
-    spikes = np.zeros((6, 3, 4), np.uint8)
+    spikes = np.ones((6, 3, 4), np.uint8)
     np.savez(
         tmp_path / "own.npz",
         spikes=spikes,

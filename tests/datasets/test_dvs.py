@@ -236,3 +236,29 @@ def test_broken_recordings_and_lists_are_one_error(folders):
     fails("dvsgesture", "names of .aedat files")
     (place / "trials_to_train.txt").write_text("\n")
     fails("dvsgesture", "no recording of dvsgesture")
+
+
+@pytest.mark.parametrize("above", [packed.PACKED_ABOVE, 0])
+def test_recordings_without_events_are_refused_together_and_not_kept(above, folders, monkeypatch):
+    """A file of 0 bytes, as a full disk leaves it, was a sample without spikes."""
+    monkeypatch.setattr(packed, "PACKED_ABOVE", above)
+    place = folders / "NMNIST" / "Train"
+    names = [place / str(label) / "00000.bin" for label in range(5)]
+    for name in names:
+        name.write_bytes(b"")
+    events = folders / "DvsGesture" / "user01_led_labels.csv"
+    events.write_text(events.read_text().replace("11,100000,109000", "11,900000,909000"))
+    late = folders / "DvsGesture" / "user01_led.aedat"
+    expected = {
+        "nmnist": [
+            *(f"{name}: no event" for name in names[:3]),
+            f"{place}: 2 more recordings without events",
+        ],
+        "dvsgesture": [f"{late}: no event from 900000 to 909000 µs"],
+    }
+    for _ in range(2):
+        for name, found in expected.items():
+            with pytest.raises(InputError) as caught:
+                _ = datasets.load(name, folders).train
+            assert [f"{problem.where}: {problem.found}" for problem in caught.value.problems] == found
+            assert {problem.code for problem in caught.value.problems} == {"data-empty"}

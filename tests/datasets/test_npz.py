@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,40 @@ def test_npz_that_is_none(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(InputError, match="not readable"):
         datasets.load(str(tmp_path / "bad.npz"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"labels": np.array([0, 2] * 5)}, ["labels-unused: {}, labels: no sample of class 1; "]),
+        ({"labels": np.zeros(10, int)}, ["labels-value: {}, labels: one class, 0; "]),
+        ({"spikes": np.zeros((10, 2, 3))}, ["data-empty: {}, spikes: no spike in any training sample; "]),
+    ],
+)
+def test_data_from_which_nothing_can_be_learned_is_a_warning(changes, found, tmp_path):
+    path = tmp_path / "own.npz"
+    np.savez(path, **{"spikes": np.ones((10, 2, 3), np.uint8), "labels": np.array([0, 1] * 5), **changes})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        datasets.load(str(path))
+    texts = [str(warning.message) for warning in caught]
+    assert [text[: len(start.format(path))] for text, start in zip(texts, found, strict=True)] == [
+        start.format(path) for start in found
+    ]
+
+
+def test_faults_of_both_splits_are_reported_together(tmp_path):
+    """uint64 labels beyond int64 would wrap to classes below 0; NaN is neither 0 nor 1."""
+    path, spikes = tmp_path / "own.npz", np.ones((2, 3, 4))
+    wide = np.array([0, 2**63], np.uint64)
+    np.savez(
+        path, spikes=np.where(spikes, np.nan, 0), labels=wide, test_spikes=spikes * 2, test_labels=wide[:1]
+    )
+    with pytest.raises(InputError) as caught:
+        datasets.load(str(path))
+    assert [f"{problem.where}: {problem.found}" for problem in caught.value.problems] == [
+        f"{path}, spikes: 24 values beside 0 and 1",
+        f"{path}, labels: up to 9223372036854775808",
+        f"{path}, test_spikes: 24 values beside 0 and 1",
+        f"{path}, test_labels: uint64 (1,)",
+    ]

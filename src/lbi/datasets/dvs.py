@@ -28,6 +28,12 @@ GET = "get it from {origin}, unpack it, and give the folder with --data"
 NO_FOLDER = Rule("data-missing", "a folder with {files}", GET)
 NO_FILES = Rule("data-missing", "{files}", GET)
 LIST = Rule("data-broken", "{allowed}", "get it again")
+NO_EVENTS = Rule(
+    "data-empty", "at least one event", "it may be truncated: get it again, or take it out of the data set"
+)
+
+SHOWN = 3
+"""Recordings without events that are named; of the others, the number is."""
 
 NMNIST = "garrickorchard.com/datasets/n-mnist (or tonic.datasets.NMNIST)"
 GESTURE = "research.ibm.com/interactive/dvsgesture (DvsGesture.tar.gz)"
@@ -281,13 +287,22 @@ def _cached(
 def _frames(
     recordings: list[Recording], read: Callable[[Path], Events], binning: Binning
 ) -> Iterator[NDArray[np.uint8]]:
-    """The frames of one recording after another, each (1, n_steps, n_in)."""
+    """The frames of one recording after another, each (1, n_steps, n_in); those without events are refused at the end."""
     last: tuple[Path, Events] | None = None
+    problems, n_blank = Problems(), 0
     for file, _, start, stop in recordings:
         events = last[1] if last is not None and last[0] == file else read(file)
         last = file, events
         part = events if stop < 0 else events.between(start, stop)
+        n_blank += not part.t.size
+        if not part.t.size and n_blank <= SHOWN:
+            when = "" if stop < 0 else f" from {start} to {stop} µs"
+            problems.note(NO_EVENTS.broken(str(file), f"no event{when}"))
         yield frames(part, binning, str(file))[None]
+    if n_blank > SHOWN:
+        folder = str(recordings[0][0].parent.parent)
+        problems.note(NO_EVENTS.broken(folder, f"{n_blank - SHOWN} more recordings without events"))
+    problems.raise_as(InputError)
 
 
 def _key(recordings: list[Recording], binning: Binning) -> str:

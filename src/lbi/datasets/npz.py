@@ -7,11 +7,22 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lbi.datasets.base import SPIKES_VALUE, Dataset, SpikeData, check_options, read_as, stratified_split
+from lbi.datasets.base import (
+    SPIKES_VALUE,
+    Dataset,
+    DataWarning,
+    SpikeData,
+    check_options,
+    read_as,
+    stratified_split,
+)
+from lbi.datasets.packed import Spikes
 from lbi.errors import InputError, Problems, Rule
 from lbi.files.labels import check_shape
 from lbi.files.spikes_npz import rename
@@ -33,6 +44,14 @@ MANY = Rule(
     "classes numbered from 0: a network has an output for each number up to the largest",
     "number them with numpy.unique(labels, return_inverse=True)[1]",
 )
+
+SILENT = Rule("data-empty", "spikes to learn from", "check how they were encoded")
+UNUSED = Rule(
+    "labels-unused",
+    "samples of every class: the network has an output for each number up to the largest label",
+    "number them with numpy.unique(labels, return_inverse=True)[1]",
+)
+ONE_CLASS = Rule("labels-value", "two classes or more: any network is right on one", "check the labels")
 
 FEW_CLASSES, SPARE = 1000, 10
 """Outputs that any labels may ask for, and how many times their distinct values beyond."""
@@ -64,9 +83,17 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
     assert path is not None
     arrays = _read(path)
     problems = Problems()
-    train, shape = _samples(arrays, "", path)
-    if {"test_spikes", "test_labels"} & arrays.keys():
-        test, other = _samples(arrays, "test_", path)
+    prefixes = ["", *(["test_"] if {"test_spikes", "test_labels"} & arrays.keys() else [])]
+    read = []
+    for prefix in prefixes:
+        try:
+            read.append(_samples(arrays, prefix, path))
+        except InputError as error:
+            problems.take(error)
+    problems.raise_as(InputError)
+    train, shape = read[0]
+    if len(read) > 1:
+        test, other = read[1]
         SHAPES.check(problems, other == shape, f"{path}, test_spikes", other, shape=shape)
     else:
         kept, held_out = stratified_split(train.labels, test_share, np.random.default_rng(split_seed))
@@ -78,6 +105,7 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
     found = f"up to {labels.max()}, for {n_distinct} classes"
     MANY.check(problems, n_classes <= max(FEW_CLASSES, SPARE * n_distinct), f"{path}, labels", found)
     problems.raise_as(InputError)
+    _warn(path, train.spikes, labels)
     return Dataset(
         str(path),
         {"train": train, "test": test},
@@ -87,6 +115,18 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
         encoding={"test_share": test_share, "split_seed": split_seed},
         files=[path],
     )
+
+
+def _warn(path: Path, spikes: Spikes, labels: NDArray[np.int64]) -> None:
+    """Warn of samples from which nothing can be learned, and of classes that no sample has."""
+    found, unused = Problems(), np.setdiff1d(np.arange(labels.max() + 1), labels)
+    silent = spikes.size > 0 and not np.any(spikes)
+    SILENT.check(found, not silent, f"{path}, spikes", "no spike in any training sample")
+    shown = ", ".join(map(str, unused[:5])) + (", …" if unused.size > 5 else "")
+    UNUSED.check(found, not unused.size, f"{path}, labels", f"no sample of class {shown}")
+    ONE_CLASS.check(found, labels.max() > 0, f"{path}, labels", "one class, 0")
+    for problem in found:
+        warnings.warn(str(problem), DataWarning, stacklevel=2)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

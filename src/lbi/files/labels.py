@@ -16,6 +16,12 @@ RANGE = Rule(
     "number the classes from 0 (numpy.unique(labels, return_inverse=True)[1]), or leave labels out",
 )
 
+WIDE = Rule(
+    "labels-value",
+    "up to 2^63 − 1",
+    "number the classes from 0 (numpy.unique(labels, return_inverse=True)[1])",
+)
+
 USUAL = "give a label per sample; samples are the first axis of spikes, steps the second"
 
 
@@ -32,6 +38,8 @@ def check_shape(labels: NDArray[Any], spikes: NDArray[Any], where: str, problems
         Whether they are.
     """
     n_samples = spikes.shape[0] if spikes.ndim else 0
+    if labels.dtype == np.uint64 and labels.size:
+        WIDE.check(problems, int(labels.max()) < 1 << 63, where, f"up to {labels.max()}")
     return SHAPE.check(
         problems,
         labels.shape == (n_samples,) and labels.dtype.kind in "iu",
