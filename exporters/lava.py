@@ -12,7 +12,7 @@ from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from lbi.errors import Problems, Rule, require
-from lbi.files import checksum, network_h5
+from lbi.files import checksum, network_h5, script_files
 from lbi.network.convolution import inexact_in_lava
 from lbi.network.convolution_weights import ConvolutionWeights
 from lbi.network.fixed import FixedNetwork
@@ -41,6 +41,7 @@ _PLACE = "PROCESSES: dict[str, Any] = {}\n"
 _COPIED = (
     (lava_compat, "# Lava on newer Pythons, begin", "# Lava on newer Pythons, end."),
     (checksum, "# Checksum, begin", "# Checksum, end."),
+    (script_files, "# Files, begin", "# Files, end."),
 )
 """Modules, and the marks between which the script has their text in place of an import."""
 

@@ -11,7 +11,8 @@ all samples in Lava's fixed-point models. To use the network inside a larger Lav
     network = Network(path="network.h5")
     source.s_out.connect(network.inp); network.out.connect(sink.a_in)
 
-Spikes: ``.npz`` with ``spikes`` (n_samples, n_steps, n_in) of 0 and 1, and optional ``labels`` (n_samples,).
+Spikes: ``.npz`` with ``spikes`` (n_samples, n_steps, n_in) of 0 and 1, and optional ``labels`` (n_samples,); the
+channels may have the shape of the network's input.
 Output: ``spikes`` (n_samples, n_steps, n_out) uint8 (or ``membrane`` int32 for a membrane readout),
 ``predictions``, and ``labels`` if they were given.
 """
@@ -29,7 +30,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import h5py
 import numpy as np
 from scipy.sparse import csr_matrix
 
@@ -37,6 +37,10 @@ from scipy.sparse import csr_matrix
 from lbi.files.checksum import checksum
 
 # Checksum, end.
+# Files, begin: in an export, this part is the functions themselves.
+from lbi.files.script_files import at_least_one, open_network, output_path, read_spikes, write_npz
+
+# Files, end.
 # Lava on newer Pythons, begin: in an export, this part is the patches themselves.
 from lbi.system.lava_compat import install
 
@@ -93,7 +97,7 @@ STOP_SECONDS = 30
 
 def read(path: str | Path) -> SimpleNamespace:
     """The populations and projections of a ``network.h5``, as plain namespaces of numpy arrays."""
-    with h5py.File(path, "r") as file:
+    with open_network(path) as file:
         if file.attrs.get("format") != FORMAT or file.attrs.get("version") not in VERSIONS:
             raise SystemExit(f"{path}: not a {FORMAT} file of version {VERSIONS[0]} to {VERSIONS[-1]}")
         if file.attrs.get("sha256", "") not in ("", checksum(file)):
@@ -112,6 +116,7 @@ def read(path: str | Path) -> SimpleNamespace:
         readout = populations[file.attrs["readout_population"]]
         wired, projections = _that_reach(readout.name, projections)
         return SimpleNamespace(
+            input_shape=tuple(map(int, file.attrs["input_shape"])),
             n_in=int(np.prod(file.attrs["input_shape"])),
             has_input="input" in wired,
             readout=readout,
@@ -476,16 +481,11 @@ def main() -> None:
     parser.add_argument("network", nargs="?", default=beside, type=Path, help="network.h5 (default: beside)")
     parser.add_argument("--spikes", required=True, type=Path, help="input spikes (.npz)")
     parser.add_argument("-o", "--output", required=True, type=Path, help="output spikes (.npz)")
-    parser.add_argument("--samples", type=int, default=None, help="run the first N samples only")
+    parser.add_argument("--samples", type=at_least_one, default=None, help="run the first N samples only")
     parser.add_argument("--progress", type=Path, default=None, help="file for numbers of samples done")
     options = parser.parse_args()
-    with np.load(options.spikes, allow_pickle=False) as file:
-        spikes = file["spikes"][: options.samples]
-        labels = file["labels"][: options.samples] if "labels" in file else None
-    network = read(options.network)
-    n_in = network.n_in
-    if spikes.ndim != 3 or spikes.shape[2] != n_in or not np.isin(spikes, (0, 1)).all():
-        raise SystemExit(f"{options.spikes}: spikes {spikes.shape}; wanted 0 and 1, (samples, steps, {n_in})")
+    network, goal = read(options.network), output_path(options.output, options.network, options.spikes)
+    spikes, labels = read_spikes(options.spikes, network.input_shape, options.samples)
     output = run(options.network, spikes, options.progress)
     predictions = classify(output, network.readout_kind)
     kind = "spikes" if network.readout_kind == "spike_count" else "membrane"
@@ -493,7 +493,7 @@ def main() -> None:
     if labels is not None:
         arrays["labels"] = labels
         sys.stdout.write(f"accuracy {np.mean(predictions == labels):.4f} on {len(labels)} samples\n")
-    np.savez_compressed(options.output, **arrays)
+    write_npz(goal, arrays)
 
 
 if __name__ == "__main__":

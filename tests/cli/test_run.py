@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lbi.exporters import netx
+from lbi.exporters import lava, netx
 from support import cases
 from support.command import call
 
@@ -99,6 +99,21 @@ def test_a_net_of_another_network_than_its_export_is_a_warning(tmp_path):
     (tmp_path / "other.h5").replace(tmp_path / "network.h5")
     with pytest.warns(LbiWarning, match=r"netx-differs: .*network\.net: another network than network\.h5"):
         backends._warn_of_other_net(backends.open_export(tmp_path))
+
+
+def test_a_script_of_another_version_than_this_is_a_warning(tmp_path):
+    """It does not run, so that a stranger's export executes nothing: what is verified is not that script."""
+    network_h5.save(cases.make("feed_forward")[0], tmp_path / "network.h5")
+    script = tmp_path / "run_lava.py"
+    backends._warn_of_other_script(backends.open_export(tmp_path))
+    lava.write_script(script)
+    backends._warn_of_other_script(backends.open_export(tmp_path))
+    script.write_text(script.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+    with pytest.warns(
+        LbiWarning,
+        match=r"script-differs: .*run_lava\.py: another script; allowed: the script of this version",
+    ):
+        backends._warn_of_other_script(backends.open_export(tmp_path))
 
 
 def changed(fixed):

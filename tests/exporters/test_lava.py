@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +19,10 @@ import numpy as np
 import pytest
 from lbi.exporters import lava, netx
 from support import cases, chip_oracle, random_chip, random_kernels
+from support.handmade_networks import population, projection
 from support.networks import random_spikes
 
+from lbi import FixedNetwork, Readout
 from lbi.files import network_h5
 from lbi.files.netx import reader
 from lbi.simulation import oracle
@@ -27,6 +31,8 @@ from lbi.system.supervisor import run_script
 
 pytest.importorskip("lava.magma")
 pytestmark = pytest.mark.lava
+
+from lbi.exporters import run_lava  # noqa: E402
 
 EXPORTERS = Path(netx.__file__).parent
 RANDOM = {f"random_{number}": number for number in range(10)}
@@ -232,6 +238,93 @@ def test_script_runs_without_this_package(tmp_path):
         1,
         ["damaged, or edited without deleting its attribute sha256\n"],
     )
+
+
+def without_lava(folder, monkeypatch, *arguments):
+    """What ``run_lava.py`` ends with, and its output; Lava itself is not run: the network answers with its input."""
+    text = ""
+    with monkeypatch.context() as patch:
+        patch.setattr(run_lava, "run", lambda _path, spikes, _progress: spikes)
+        patch.setattr(sys, "argv", ["run_lava.py", str(folder / "network.h5"), *map(str, arguments)])
+        patch.setattr(sys, "stdout", io.StringIO())
+        try:
+            run_lava.main()
+        except SystemExit as end:
+            text = str(end)
+        return text, sys.stdout.getvalue()
+
+
+SPIKES = np.zeros((3, 2, 4), np.uint8)
+SPIKES[:, 0] = np.eye(4)[:3]
+
+BAD_FILES = [
+    ({"spikes": SPIKES, "labels": np.zeros((3, 1), int)}, "labels int64 (3, 1); wanted integers (3,)"),
+    ({"spikes": SPIKES, "labels": np.zeros(1, int)}, "labels int64 (1,); wanted integers (3,)"),
+    ({"spikes": SPIKES, "labels": np.zeros(3)}, "labels float64 (3,); wanted integers (3,)"),
+    ({"spikes": SPIKES[:0]}, "spikes uint8 (0, 2, 4); wanted 0 and 1, (samples, steps, 4)"),
+    ({"spikes": SPIKES[:, :, :3]}, "spikes uint8 (3, 2, 3); wanted 0 and 1, (samples, steps, 4)"),
+    ({"spikes": SPIKES * 2}, "spikes uint8 (3, 2, 4); wanted 0 and 1, (samples, steps, 4)"),
+    ({"x": SPIKES, "y": SPIKES}, "arrays x, y; wanted spikes and optional labels"),
+    ({}, "arrays none; wanted spikes and optional labels"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "message"), BAD_FILES)
+def test_the_script_refuses_files_that_it_would_misread(arrays, message, tmp_path, monkeypatch):
+    """Labels of another shape were broadcast: an accuracy of other pairs than samples and their labels."""
+    network_h5.save(one_layer(), tmp_path / "network.h5")
+    np.savez(tmp_path / "in.npz", **arrays)
+    options = ("--spikes", tmp_path / "in.npz", "-o", tmp_path / "out.npz")
+    assert without_lava(tmp_path, monkeypatch, *options) == (f"{tmp_path / 'in.npz'}: {message}", "")
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_the_script_ends_in_a_line_and_keeps_its_inputs(tmp_path, monkeypatch):
+    network_h5.save(one_layer(), tmp_path / "network.h5")
+    labels = np.array([0, 1, 3])
+    np.savez(tmp_path / "in.npz", spikes=SPIKES, labels=labels)
+    before, given = (tmp_path / "in.npz").read_bytes(), ("--spikes", tmp_path / "in.npz", "-o")
+    for output in (tmp_path / "in.npz", tmp_path / "in"):  # numpy adds .npz
+        found, _ = without_lava(tmp_path, monkeypatch, *given, output)
+        assert found == f"{tmp_path / 'in.npz'}: is an input; choose another output"
+    found, _ = without_lava(tmp_path, monkeypatch, *given, tmp_path / "no" / "out.npz")
+    assert found == f"{tmp_path / 'no' / 'out.npz'}: cannot be written; choose another output"
+    (tmp_path / "text.npz").write_text("none")
+    found, _ = without_lava(tmp_path, monkeypatch, "--spikes", tmp_path / "text.npz", "-o", tmp_path / "out")
+    assert found.startswith(f"{tmp_path / 'text.npz'}: not a readable .npz (")
+    np.save(tmp_path / "one.npy", SPIKES)
+    found, _ = without_lava(tmp_path, monkeypatch, "--spikes", tmp_path / "one.npy", "-o", tmp_path / "out")
+    assert found == f"{tmp_path / 'one.npy'}: one array; wanted an .npz with spikes and optional labels"
+    assert (tmp_path / "in.npz").read_bytes() == before
+    assert without_lava(tmp_path, monkeypatch, *given, tmp_path / "out") == (
+        "",
+        "accuracy 0.6667 on 3 samples\n",
+    )
+    with np.load(tmp_path / "out.npz") as out:
+        assert np.array_equal(out["labels"], labels)
+        assert np.array_equal(out["predictions"], [0, 1, 2])
+    found, _ = without_lava(tmp_path, monkeypatch, *given, tmp_path / "out.npz", "--samples", 1)
+    assert found == ""
+    with np.load(tmp_path / "out.npz") as out:
+        assert out["spikes"].shape == (1, 2, 4)
+    (tmp_path / "network.h5").write_bytes(b"none")
+    found, _ = without_lava(tmp_path, monkeypatch, *given, tmp_path / "out")
+    assert found.startswith(f"{tmp_path / 'network.h5'}: not readable as HDF5 (")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "in.npz", "network.h5", "one.npy", "out.npz", "text.npz"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "1.5"])
+def test_the_script_takes_a_number_of_samples_from_1(number):
+    with pytest.raises(ArgumentTypeError, match="is not a number of at least 1"):
+        run_lava.at_least_one(number)
+
+
+def one_layer():
+    """4 inputs, 4 relays."""
+    weights = projection("input", "a", 2 * np.eye(4))
+    return FixedNetwork((4,), (population("a", 4, latency=1),), (weights,), Readout("a"), "loihi1")
 
 
 @pytest.mark.parametrize("script", ["run_lava.py", "run_netx.py"])

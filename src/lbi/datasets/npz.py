@@ -120,7 +120,7 @@ def load_npz(path: Path | None, *, test_share: float = 0.2, split_seed: int = 0)
 def _warn(path: Path, spikes: Spikes, labels: NDArray[np.int64]) -> None:
     """Warn of samples from which nothing can be learned, and of classes that no sample has."""
     found, unused = Problems(), np.setdiff1d(np.arange(labels.max() + 1), labels)
-    silent = spikes.size > 0 and not np.any(spikes)
+    silent = min(spikes.shape) > 0 and not np.any(spikes)
     SILENT.check(found, not silent, f"{path}, spikes", "no spike in any training sample")
     shown = ", ".join(map(str, unused[:5])) + (", …" if unused.size > 5 else "")
     UNUSED.check(found, not unused.size, f"{path}, labels", f"no sample of class {shown}")

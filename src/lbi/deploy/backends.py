@@ -42,6 +42,11 @@ OTHER_NET = Rule(
     "the network of the export",
     "export the model again, or give the .net itself to run it alone",
 )
+OTHER_SCRIPT = Rule(
+    "script-differs",
+    "the script of this version, which is what runs here",
+    "export the model again with --force, or run the other itself: python {path} --spikes FILE.npz -o OUT.npz",
+)
 OUTPUT_SHAPE = Rule("output-shape", "{expected}", "report this")
 HAS_OUTPUT = Rule("no-output", fix="run again with --debug to see its output")
 
@@ -201,6 +206,7 @@ def _run_lava(export: Export, spikes: NDArray[np.uint8], options: RunOptions) ->
     from lbi.files import network_h5
 
     Problems(lava.check_network(export.fixed)).raise_as(InputError)
+    _warn_of_other_script(export)
 
     def prepare(folder: Path) -> Path:
         if export.network_file is not None:
@@ -247,6 +253,21 @@ def _warn_of_other_net(export: Export) -> None:
     if not same:
         found = f"another network than {export.network_file.name}"
         warnings.warn(str(OTHER_NET.broken(str(export.net_file), found)), LbiWarning, stacklevel=2)
+
+
+def _warn_of_other_script(export: Export) -> None:
+    """Warn if an export's ``run_lava.py`` is another one than this version's, which runs: a stranger's code never does."""
+    from lbi.exporters import lava
+
+    script = None if export.network_file is None else export.network_file.with_name(lava.SCRIPT)
+    if script is None or not script.is_file():
+        return
+    with scratch_folder() as folder:
+        lava.write_script(folder / lava.SCRIPT)
+        same = (folder / lava.SCRIPT).read_bytes() == script.read_bytes()
+    if not same:
+        problem = OTHER_SCRIPT.broken(str(script), "another script", path=script)
+        warnings.warn(str(problem), LbiWarning, stacklevel=2)
 
 
 def _has_input_neurons(path: Path) -> bool:
