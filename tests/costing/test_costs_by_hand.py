@@ -115,6 +115,18 @@ def test_neurons_that_never_fire_are_a_saving():
     assert (saving.share.low, saving.share.high) == pytest.approx((min(shares), max(shares)))
 
 
+@pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
+def test_a_saving_names_the_scenario_where_the_chip_has_no_energy_of_its_own(chip):
+    """Intel publishes none for Loihi 2: a share of it is one of a what-if."""
+    fixed, spikes = one_layer([[2], [2], [0]], [[0], [], [], []])
+    sparse = estimate(fixed, chip=chip, spikes=spikes).to_dict()["sparse"]
+    assert (sparse["energy_pj_per_step"] is None) == (chip == "loihi2")
+    named = " (what-if: Loihi-1-constant proxy (not a Loihi 2 figure))" if chip == "loihi2" else ""
+    assert sparse["savings"]
+    for saving in sparse["savings"]:
+        assert f"% of the dynamic energy{named} is " in saving["text"]
+
+
 def test_the_busiest_sources_are_counted():
     """20 inputs + 1 neuron a + none of out = 21 sources: the tenth is 3. Input 0 spikes 4 times, 1 twice, 2 once, a 4 times.
 

@@ -63,6 +63,8 @@ def savings(
         The savings; none where the chip has no costs, or nothing was counted.
     """
     n_steps = max(neurons.n_steps, 1)
+    labels = (label for label, _ in price_lists(profile).values())
+    what_if = "" if profile.has_energy else "; ".join(labels)
     found = []
     for kind, n, of, counts in (
         ("rare-neurons", *_rare_neurons(network, neurons)),
@@ -71,7 +73,7 @@ def savings(
     ):
         share = _share(profile, {event: count / n_steps for event, count in counts.items()}, events)
         if n and share is not None and share.high >= LEAST:
-            found.append(Saving(kind, n, of, share))
+            found.append(Saving(kind, n, of, share, what_if))
     return tuple(sorted(found, key=lambda saving: -saving.share.high))
 
 

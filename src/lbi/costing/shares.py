@@ -24,19 +24,22 @@ class Saving:
         n: neurons, sources or weights that cause it.
         of: of how many.
         share: its share of the dynamic energy per timestep (0 to 1), over the price lists.
+        what_if: the scenarios of the energy, where none of the chip is published; empty for the chip's own.
     """
 
     kind: str
     n: int
     of: int
     share: Range
+    what_if: str = ""
 
     @property
     def text(self) -> str:
         """The saving as a sentence."""
         low, high = f"{100 * self.share.low:.0f}", f"{100 * self.share.high:.0f}"
         percent = low if low == high else f"{low}–{high}"
-        return f"{percent} % of the dynamic energy is {TEXTS[self.kind].format(n=self.n, of=self.of)}"
+        energy = f"the dynamic energy ({self.what_if})" if self.what_if else "the dynamic energy"
+        return f"{percent} % of {energy} is {TEXTS[self.kind].format(n=self.n, of=self.of)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
