@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 from dataclasses import fields, replace
 
@@ -18,7 +19,8 @@ from support.command import call  # noqa: E402
 import lbi  # noqa: E402
 from lbi import datasets  # noqa: E402
 from lbi.cli import train as command  # noqa: E402
-from lbi.datasets import SpikeData  # noqa: E402
+from lbi.datasets import Dataset, SpikeData  # noqa: E402
+from lbi.datasets.packed import PackedSpikes  # noqa: E402
 from lbi.errors import InputError, UsageError  # noqa: E402
 from lbi.train import SpikingNetwork, network_of  # noqa: E402
 from lbi.train.layers.mantissas import mantissas  # noqa: E402
@@ -292,6 +294,32 @@ def test_a_checkpoint_of_another_network_is_refused(digits):
     checkpoint = Trainer(small(), digits).checkpoint()
     with pytest.raises(InputError, match="does not fit"):
         Trainer(small(hidden=(16,)), digits).restore(checkpoint)
+
+
+def test_a_checkpoint_of_other_samples_is_refused(tmp_path, monkeypatch):
+    """One spike moved by a step; the same samples as bits, and checkpoints of earlier versions, are continued."""
+    spikes, labels = np.zeros((10, 3, 5), np.uint8), np.arange(10) % 2
+    spikes[:, 0] = 1
+    path = tmp_path / "own.npz"
+
+    def data():
+        np.savez(path, spikes=spikes, labels=labels, test_spikes=spikes[:2], test_labels=labels[:2])
+        return datasets.load(str(path))
+
+    checkpoint = Trainer(small(hidden=(3,)), data()).checkpoint()
+    bits = np.packbits(spikes, axis=-1)
+    by_hand = repr(((10, 3, 5), 2)).encode() + labels.astype(np.int64).tobytes() + bits.tobytes()
+    assert checkpoint["data"] == hashlib.sha256(by_hand).hexdigest()
+    packed = {name: SpikeData(PackedSpikes(bits, 5), labels) for name in ("train", "test")}
+    large = Dataset(str(path), packed, n_classes=2, n_steps=3, input_shape=(5,))
+    Trainer(small(hidden=(3,)), large).restore(checkpoint)
+    spikes[7, :2, 4] = 0, 1
+    with pytest.raises(
+        InputError, match=r"checkpoint: --resume, data set \S*own\.npz: others; allowed: the training samples"
+    ):
+        Trainer(small(hidden=(3,)), data()).restore(checkpoint)
+    del checkpoint["data"]
+    Trainer(small(hidden=(3,)), data()).restore(checkpoint)
 
 
 def test_a_last_step_that_leaves_a_nan_is_an_error(digits):

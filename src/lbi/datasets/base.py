@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbi.datasets.encodings import VALUE_CODES
-from lbi.datasets.packed import PackedSpikes, Spikes
+from lbi.datasets.packed import PackedSpikes, Spikes, part_length
 from lbi.errors import InputError, LbiWarning, Problems, Rule, UsageError
 from lbi.files.labels import check_range
 
@@ -173,6 +175,19 @@ class Dataset:
     def validation(self) -> SpikeData | None:
         """The data set's own validation samples, if it defines any."""
         return self._split("validation") if "validation" in self._splits else None
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the samples that a network is trained on and chosen by, as bits or bytes in memory alike."""
+        digest = hashlib.sha256()
+        for data in (self.train, self.validation):
+            if data is None:
+                continue
+            digest.update(repr((data.spikes.shape, self.n_classes)).encode() + data.labels.tobytes())
+            length = part_length(*data.spikes.shape[1:])
+            for start in range(0, len(data), length):
+                digest.update(np.packbits(data.spikes[start : start + length], axis=-1).tobytes())
+        return digest.hexdigest()
 
     def _split(self, name: str) -> SpikeData:
         data = self._splits[name]

@@ -35,7 +35,7 @@ from lbi.train.session.distillation import Teacher, divergence
 from lbi.train.session.losses import activity_loss
 from lbi.train.session.progress import Progress
 from lbi.train.session.readout import predict, scores
-from lbi.train.session.resume import check_optimizer, checked_progress
+from lbi.train.session.resume import check_data, check_optimizer, checked_progress
 from lbi.train.session.schedule import learning_rate, settling_epoch
 from lbi.train.session.setup import make_budget, make_controller, make_optimizer
 
@@ -285,6 +285,7 @@ class Trainer:
         progress = self.progress
         state: dict[str, Any] = {
             "config": self.config.to_dict(),
+            "data": self.dataset.sha256,
             "network": self.model.config.to_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -312,8 +313,9 @@ class Trainer:
             checkpoint: content of a checkpoint.
 
         Raises:
-            InputError: for a checkpoint of another network or optimizer.
+            InputError: for a checkpoint of other data, or of another network or optimizer.
         """
+        check_data(checkpoint.get("data"), self.dataset)
         try:
             check_optimizer(checkpoint["optimizer"], self.optimizer)
             progress = checked_progress(checkpoint["progress"], self.model.config)

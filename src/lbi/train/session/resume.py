@@ -22,6 +22,11 @@ ADAM_STATE = {"step", "exp_avg", "exp_avg_sq"}
 KNOWN = ADAM_STATE | {"dual", "momentum_buffer"}
 
 OTHER_NETWORK = Rule("checkpoint", "{n_in} and {n_out}, the data set's")
+OTHER_DATA = Rule(
+    "checkpoint",
+    "the training samples that the run began with",
+    "restore them, name their place with --data, or go on with others from a trained model: --from MODEL",
+)
 OTHER_GROUPS = Rule("checkpoint", "{n} groups and their state")
 OTHER_OPTIONS = Rule("checkpoint", "{names}")
 OTHER_STATE = Rule("checkpoint", "finite numbers of shape {shape}")
@@ -58,6 +63,19 @@ def checked_network(checkpoint: Mapping[str, Any], dataset: Dataset) -> ModelCon
     problems.raise_as(InputError)
     check_state(config, checkpoint["model"], "--resume, model")
     return config
+
+
+def check_data(saved: Any, dataset: Dataset) -> None:
+    """Raise InputError unless the data set holds the samples that a run began with.
+
+    Args:
+        saved: their SHA-256; None in checkpoints of earlier versions, which are not compared.
+        dataset: the data set.
+    """
+    problems = Problems()
+    same = saved is None or (isinstance(saved, str) and saved == dataset.sha256)
+    OTHER_DATA.check(problems, same, f"--resume, data set {dataset.name}", "others")
+    problems.raise_as(InputError)
 
 
 def check_optimizer(packed: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
