@@ -89,6 +89,22 @@ def test_samples_of_another_length_than_in_training_are_noted(recorded, export, 
     assert not any("trained on" in note for note in static)
 
 
+@pytest.mark.parametrize("command", [lbi_run, lbi_estimate])
+def test_samples_without_any_spike_are_a_warning(command, export, tmp_path):
+    """A file that was encoded wrongly looks like a network that costs nothing."""
+    n_in = network_h5.load(export[0]).n_in
+    backend = ("--backend", "sim") if command is lbi_run else ()
+    for n_spikes in (0, 1):
+        spikes = np.zeros((2, 3, n_in), np.uint8)
+        spikes[1, 2, 0] = n_spikes
+        np.savez(tmp_path / "s.npz", spikes=spikes)
+        done = call(command, export[0], *backend, "--spikes", tmp_path / "s.npz", "--json")
+        silent = [line for line in done.errors if "spikes-silent" in line]
+        expected = "warning: spikes-silent: s.npz: no spike in 2 samples of 3 steps; allowed: some: all figures are those"
+        assert [line[: len(expected)] for line in silent] == ([] if n_spikes else [expected])
+        assert done.code == 0
+
+
 def test_a_net_of_another_network_than_its_export_is_a_warning(tmp_path):
     fixed, _ = cases.make("feed_forward")
     for name, network in (("network.h5", fixed), ("other.h5", changed(fixed))):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lbi.costing.provenance import trained_encoding
-from lbi.errors import InputError, Problems, Rule
+from lbi.errors import InputError, LbiWarning, Problems, Rule
 from lbi.system.paths import data_files
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 ONE_INPUT = Rule("options", "one of them")
 OTHER_DATASET = Rule(
     "spikes-width", "{n_in}, the network's input", "run it on {trained}, or on a file with --spikes"
+)
+
+SILENT = Rule(
+    "spikes-silent", "some: all figures are those of a network without input", "check how they were encoded"
 )
 
 
@@ -76,6 +81,9 @@ def read_samples(
     Returns:
         The samples.
 
+    Warns:
+        LbiWarning: if they hold no spike.
+
     Raises:
         InputError: if the samples do not match the network.
     """
@@ -102,7 +110,11 @@ def read_samples(
         array = check_spikes(test.spikes[:n_samples], fixed.n_in, f"data set {dataset}")
         labels = test.labels
         what = f"{dataset}, test set"
-    return Samples(array[:n_samples], None if labels is None else labels[:n_samples], what)
+    array = array[:n_samples]
+    if array.size and not array.any():
+        problem = SILENT.broken(what, f"no spike in {array.shape[0]:,} samples of {array.shape[1]:,} steps")
+        warnings.warn(str(problem), LbiWarning, stacklevel=2)
+    return Samples(array, None if labels is None else labels[:n_samples], what)
 
 
 def check_labels(samples: Samples, fixed: FixedNetwork) -> None:
