@@ -459,3 +459,18 @@ def test_an_output_never_replaces_an_input(tmp_path):
         assert done.code == 3
         assert re.search(message, done.errors[0])
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(("chip", "warned"), [("loihi1", False), ("loihi2", True), (None, False)])
+def test_a_network_trained_to_a_budget_on_another_chip_is_a_warning(chip, warned, tmp_path):
+    use = {"limit": 40.0, "used": 30.0, "unit": "nJ", "met": True, "costs": "davies2018"}
+    training = {"budget": {"energy": use}, "config": {"chip": "loihi1"}}
+    fixed = replace(cases.make("feed_forward")[0], chip="loihi1", provenance={"training": training})
+    network_h5.save(fixed, tmp_path / "n.h5")
+    option = () if chip is None else ("--chip", chip)
+    done = call(lbi_export, tmp_path / "n.h5", "--target", "csr", *option, "-o", tmp_path / "out")
+    assert done.code == 0
+    assert done.errors == warned * [
+        f"warning: budget-chip: {tmp_path / 'n.h5'}: trained to a budget (energy) on loihi1; allowed: the same chip: on loihi2 "
+        "nothing holds it to that budget; fix: --chip loihi1, or compare with lbi-estimate --budget"
+    ]

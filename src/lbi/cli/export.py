@@ -7,7 +7,9 @@ from lbi.system import signals
 if __name__ == "__main__":  # before the imports below take their time
     signals.install()
 
+import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +17,20 @@ import click
 
 from lbi.cli.common import PATH, Command, common_options, console, emit_json
 from lbi.costing.provenance import reading_notes
-from lbi.errors import FitError, InputError, LbiError, Problem, Problems, Rule, UsageError
+from lbi.costing.recorded_budget import read_uses
+from lbi.errors import FitError, InputError, LbiError, LbiWarning, Problem, Problems, Rule, UsageError
 
 if TYPE_CHECKING:
     from lbi.deploy.job import ExportJob
     from lbi.deploy.targets import Exporter
+    from lbi.network.fixed import FixedNetwork
+    from lbi.network.graph import Network
 
+OTHER_CHIP = Rule(
+    "budget-chip",
+    "the same chip: on {own} nothing holds it to that budget",
+    "--chip {chip}, or compare with lbi-estimate --budget",
+)
 SIZES = Rule("input-shape", "sizes such as 1,28,28")
 
 
@@ -137,6 +147,8 @@ def main(
     options = {"dt": read_dt, "writer": writer, "arch": arch, "input_shape": _sizes(input_shape)}
     network = targets.load(model, **{name: value for name, value in options.items() if value is not None})
     profile = chosen or load_profile(getattr(network, "chip", None) or "loihi2")
+    if exporter.TAKES == "fixed":
+        _warn_of_other_chip(network, chip or profile.name, model)
     job = ExportJob(network, profile, dt, compact=not no_compact)
     path = output or model.with_name(
         model.name.removesuffix(".net").removesuffix(model.suffix) + exporter.SUFFIX
@@ -168,6 +180,22 @@ def main(
             console().print(note, markup=False, soft_wrap=True)
     if reasons or violations:
         raise (InputError if reasons else FitError)(*reasons, *violations)
+
+
+def _warn_of_other_chip(network: Network | FixedNetwork, chip: str, model: Path) -> None:
+    """Warn of a network that was trained to a budget on another chip than it is exported for."""
+    training = getattr(network, "meta", getattr(network, "provenance", {})).get("training")
+    budget = read_uses(training.get("budget")) if isinstance(training, dict) else ()
+    config = training.get("config") if isinstance(training, dict) else None
+    trained = config.get("chip") if isinstance(config, dict) else None
+    if not (budget and isinstance(trained, str) and trained.isprintable()):
+        return
+    if os.path.realpath(trained) != os.path.realpath(chip):
+        names = ", ".join(use.name for use in budget)
+        problem = OTHER_CHIP.broken(
+            str(model), f"trained to a budget ({names}) on {trained}", chip=trained, own=chip
+        )
+        warnings.warn(str(problem), LbiWarning, stacklevel=2)
 
 
 def _notes(
