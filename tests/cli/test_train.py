@@ -371,3 +371,20 @@ def test_a_resumed_run_that_is_interrupted_at_once_keeps_its_checkpoint(tmp_path
         said == "interrupted: nothing of this run was kept; the checkpoint that it resumed from is unchanged"
     )
     assert (tmp_path / "my model.pt.ckpt").read_bytes() == before
+
+
+def test_wrong_options_of_every_kind_are_named_in_one_pass(tmp_path):
+    done = call(
+        command.main, "--density", "7", "--set", "nonsense=1", "--set", "lr=x", "--neuron", "nope", "--hidden", "8,x",
+        "--budget", "energy=3", "--budget", "foo=3", "--chip", "loihi1", "-o", tmp_path / "model.pt",
+    )  # fmt: skip
+    assert done.code == 2
+    assert [line.partition("; allowed")[0] for line in done.errors] == [
+        "error: option: density: 7.0",
+        "error: option-type: lr: 'x'",
+        "error: unknown-option: options: has 'nonsense', which this version does not know",
+        "error: option: hidden: 'x'",
+        "error: option: neuron: 'nope'",
+        "error: budget-unit: --budget energy=3: no unit",
+        "error: budget-name: --budget foo=3: 'foo'",
+    ]

@@ -20,8 +20,9 @@ from lbi.train import (  # noqa: E402
 )
 from lbi.train.neurons import COMPILED  # noqa: E402
 from lbi.train.optim.regularizers import Regularizer  # noqa: E402
-from lbi.train.session.config import default_options, make_config, option_hints, spiking  # noqa: E402
+from lbi.train.session.config import default_options, make_config, option_hints  # noqa: E402
 from lbi.train.session.loop import Trainer  # noqa: E402
+from lbi.train.session.single_options import spiking  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 

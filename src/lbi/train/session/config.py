@@ -32,6 +32,7 @@ from lbi.train.session.given import WRITTEN_IF_CHOSEN, of_today, parted, read_to
 from lbi.train.session.hidden import check as check_hidden
 from lbi.train.session.hidden import wirings
 from lbi.train.session.presets import FEW, PRESETS
+from lbi.train.session.single_options import check_given, check_neuron
 
 SCHEDULES = ("cosine", "settled", "constant")
 PRECISIONS = ("float", "chip")
@@ -59,7 +60,6 @@ OPTIONS = Place(
 )
 """Rules for wrong options."""
 
-NEURON = Rule("option", "{names}")
 CHIP_PRECISION = Rule(
     "option", "float: the chip's integers are trained by compiled kernels", "leave precision at float"
 )
@@ -278,10 +278,7 @@ class TrainConfig:
         problems.raise_as(UsageError)
 
     def _check_neuron(self, problems: Problems) -> None:
-        names = spiking()
-        if not NEURON.check(
-            problems, self.neuron in names, "neuron", repr(self.neuron), names=", ".join(names)
-        ):
+        if not check_neuron(self.neuron, problems):
             return
         table = records.Table(option_hints(), frozenset(), OPTIONS.rules)
         try:
@@ -433,6 +430,8 @@ def make_config(
             table.read(values)
         except records.RecordError as faults:
             place.note(faults, problems)
+    if problems:
+        check_given({**own, **options}, problems)
     problems.raise_as(UsageError)
     given = _gathered(given)
     presets = PRESETS.get(str(name), {})
@@ -456,15 +455,6 @@ def make_config(
     for whole, part in parts.items():
         chosen[whole] = {**chosen.get(whole, {}), **part}
     return TrainConfig(**chosen)
-
-
-def spiking() -> tuple[str, ...]:
-    """The neuron models that hidden populations can have.
-
-    Returns:
-        Names, in the order of the registry.
-    """
-    return tuple(name for name, model in NEURONS.items() if model.spikes)
 
 
 def default_options() -> dict[str, float]:
