@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
@@ -16,7 +17,9 @@ from support.handmade_networks import two_layer_network
 from lbi.chip.load import load_profile, parse_profile, profile_names
 from lbi.chip.profile import CostSet, HardwareProfile, Quantity
 from lbi.cli.estimate_table import show
+from lbi.costing.budget import Budget
 from lbi.costing.estimation import estimate
+from lbi.costing.recorded_budget import read_uses
 from lbi.costing.report.html import render
 from lbi.costing.result import Estimate
 from lbi.errors import InputError
@@ -207,3 +210,31 @@ def test_delays_that_take_compartments_are_noted(chip, delay, noted):
     ]
     assert bool(notes) == noted
     assert not notes or f"(here {delay})" in notes[0]
+
+
+LOIHI1_SETS = "Davies 2018, Table 2 (published); SANA-FE fit (third-party)"
+
+
+@pytest.mark.parametrize(
+    ("chip", "text", "source"),
+    [
+        ("loihi1", "energy=40nJ", LOIHI1_SETS),
+        ("loihi1", "energy=40nJ@sanafe", "SANA-FE fit (third-party)"),
+        ("loihi1", "time=5us", LOIHI1_SETS),
+        (
+            "loihi2",
+            "energy=40nJ@loihi1_constants",
+            "what-if: Loihi-1-constant proxy (not a Loihi 2 figure) (published)",
+        ),
+        ("loihi1", "cores=1", ""),
+    ],
+)
+def test_the_use_of_a_budget_names_what_prices_it(chip, text, source):
+    """Energies and times of a budget are printed by lbi-train and kept in the model, whoever reads it later."""
+    (use,) = Budget.of((text,), load_profile(chip)).uses(None)
+    recorded = use.recorded()
+    (back,) = read_uses({recorded.name: json.loads(json.dumps(recorded.to_dict()))})
+    assert back == recorded
+    assert back.source == source
+    assert back.sourced.endswith(f", NOT MET [{source}]" if source else ", NOT MET")
+    assert read_uses({recorded.name: {**recorded.to_dict(), "source": "\x1b[2J"}}) == ()

@@ -64,7 +64,7 @@ def show(
             out.print()
         _one(out, estimate, name)
         for use in own:
-            out.print(f"budget  {use}", markup=False, style="bold")
+            out.print(f"budget  {use.sourced}", markup=False, style="bold")
     if len(estimates) > 1:
         _comparison(out, estimates, names)
     for profile in profiles(estimates) if sources else ():

@@ -31,6 +31,8 @@ class BudgetUse(TypedDict):
     """Whether the use is within the limit"""
     costs: NotRequired[str]
     """Cost set or scenario that prices the energy; of energy only"""
+    source: NotRequired[str]
+    """Labels of what prices it, and how sure they are; of energy and time only"""
 
 
 class TrainRecord(TypedDict):

@@ -158,7 +158,7 @@ def _deployed(model: Any, config: Any, chip: str) -> dict[str, Any]:
     """Accuracy and cost of the integers on the test set, per inference."""
     import lbi
     from lbi import datasets
-    from lbi.costing.report.sources import energy_source
+    from lbi.costing.costs import price_source
     from lbi.train import network_of
 
     dataset = datasets.load(config.dataset, config.data, **config.encoding)
@@ -175,7 +175,7 @@ def _deployed(model: Any, config: Any, chip: str) -> dict[str, Any]:
         "n_active_integer": sum(projection.weights.nnz for projection in fixed.projections),
         "synops": cost["synops_per_step"] * steps,
         "energy_nj": None if energy is None else {key: energy[key] * steps / 1000 for key in ("low", "high")},
-        "energy_source": energy_source(estimate.profile) or None,
+        "energy_source": price_source(estimate.profile, "energy") or None,
         "synaptic_memory_bits": cost["synaptic_memory_bits"],
         "n_cores": cost["n_cores"],
         "chip": chip,

@@ -292,7 +292,7 @@ def _print(record: dict[str, Any]) -> None:
         f"  firing    {record['firing_rate']:.2%} of neurons per step"
     )
     for use in read_uses(record["budget"]):
-        console().print(f"  budget    {use}")
+        console().print(f"  budget    {use.sourced}", markup=False)
 
 
 def _check_budget(budget: Any) -> None:

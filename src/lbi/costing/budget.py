@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from lbi.chip.load import load_profile
 from lbi.chip.profile import HardwareProfile
+from lbi.costing.costs import price_source
 from lbi.costing.recorded_budget import RecordedUse
 from lbi.costing.result import CostBreakdown
 from lbi.errors import Problems, Rule, UsageError
@@ -51,12 +52,14 @@ class Limit:
         limit: in ``unit``.
         unit: as the user wrote it; empty for plain numbers.
         costs: cost set or scenario that prices the energy; empty for the highest of the chip's cost sets.
+        source: labels and confidences of what prices energy or time.
     """
 
     name: str
     limit: float
     unit: str
     costs: str = ""
+    source: str = ""
 
     def used(self, cost: CostBreakdown) -> float:
         """What a network uses, in ``unit``: averages per timestep of energy, time and SynOps, at the upper end of their range."""
@@ -131,7 +134,7 @@ class Use:
         limit = self.limit
         used = self.used if math.isfinite(self.used) else None
         costs = (limit.costs or "highest cost set") if limit.name == "energy" else ""
-        return RecordedUse(limit.name, limit.limit, used, limit.unit, self.met, costs)
+        return RecordedUse(limit.name, limit.limit, used, limit.unit, self.met, costs, limit.source)
 
     def __str__(self) -> str:
         return self.recorded().amounts
@@ -243,4 +246,7 @@ def _limit(text: str, profile: HardwareProfile, problems: Problems) -> Limit | N
         found = repr(costs) if costs else f"no cost set, and no energy of {profile.title} is published"
         known = costs in names or (not costs and bool(priced))
         holds &= COSTS.check(problems, known, where, found, names=", ".join(names))
-    return Limit(name, value, unit, costs) if holds else None
+    if not holds:
+        return None
+    source = price_source(profile, name, costs) if name in ("energy", "time") else ""
+    return Limit(name, value, unit, costs, source)

@@ -12,13 +12,13 @@ never less than the chip's ``step_floor``. T_low lets a core's synapses and neur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lbi.chip.events import NEURON_EVENTS, PARTS, SYNAPSE_EVENTS
-from lbi.chip.profile import CostSet, HardwareProfile
+from lbi.chip.profile import CostSet, HardwareProfile, Quantity
 from lbi.costing.counts import Loads
 
 
@@ -109,3 +109,41 @@ def price_lists(profile: HardwareProfile) -> dict[str, tuple[str, CostSet]]:
     """
     own = {costs.name: (costs.label, costs) for costs in profile.costs if costs.energy}
     return own or {s.name: (f"what-if: {s.label}", s.costs) for s in profile.scenarios if s.costs is not None}
+
+
+def price_source(profile: HardwareProfile, of: str, name: str = "") -> str:
+    """The cost sets behind a chip's energies or times, and how sure they are.
+
+    Args:
+        profile: the chip.
+        of: "energy" or "time".
+        name: the one cost set or scenario that prices the energy; empty for all cost sets of the chip.
+
+    Returns:
+        Their labels; empty if nothing of it is published.
+    """
+    own = {costs.name: (costs.label, getattr(costs, of).values()) for costs in profile.costs}
+    if not name:
+        return labelled(own.values())
+    priced = {
+        s.name: (f"what-if: {s.label}", [s.energy_per_synop] if s.costs is None else s.costs.energy.values())
+        for s in profile.scenarios
+    }
+    return labelled([{**priced, **own}[name]])
+
+
+def labelled(sets: Iterable[tuple[str, Iterable[Quantity | None]]]) -> str:
+    """Labels of sets of prices, each with the confidences of its prices.
+
+    Args:
+        sets: label and prices of each; sets without prices are left out.
+
+    Returns:
+        The text.
+    """
+    listed = ((label, [price for price in prices if price is not None]) for label, prices in sets)
+    return "; ".join(f"{label} ({_sure(prices)})" for label, prices in listed if prices)
+
+
+def _sure(prices: Iterable[Quantity]) -> str:
+    return ", ".join(dict.fromkeys(price.confidence for price in prices if price.known))

@@ -12,6 +12,9 @@ from lbi.network.fixed import FixedNetwork
 MOST_DIGITS = 15
 """Significant digits that every float64 keeps."""
 
+LONGEST_SOURCE = 1000
+"""Letters of a source that is read from a file."""
+
 
 @dataclass(frozen=True)
 class RecordedUse:
@@ -24,6 +27,7 @@ class RecordedUse:
         unit: empty for plain numbers.
         met: True if the use was within the limit.
         costs: the cost set of an energy; empty for others.
+        source: labels and confidences of what prices an energy or a time; empty for others, and in files of earlier versions.
     """
 
     name: str
@@ -32,11 +36,13 @@ class RecordedUse:
     unit: str
     met: bool
     costs: str = ""
+    source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, as ``lbi-train --json`` prints them."""
         record = {"limit": self.limit, "used": self.used, "unit": self.unit, "met": self.met}
-        return record | {"costs": self.costs} if self.costs else record
+        texts = {"costs": self.costs, "source": self.source}
+        return record | {name: text for name, text in texts.items() if text}
 
     @property
     def ratio(self) -> float:
@@ -67,6 +73,11 @@ class RecordedUse:
 
     def __str__(self) -> str:
         return f"{self.amounts}, {'met' if self.met else 'NOT MET'}"
+
+    @property
+    def sourced(self) -> str:
+        """Use and limit in words, with the source of their prices."""
+        return f"{self} [{self.source}]" if self.source else str(self)
 
 
 def recorded_budget(fixed: FixedNetwork) -> tuple[RecordedUse, ...]:
@@ -110,18 +121,23 @@ def _use(name: str, entry: Any) -> RecordedUse | None:
         return None
     limit: Any = entry.get("limit")
     used, unit = entry.get("used"), entry.get("unit", "")
-    costs, met = entry.get("costs", ""), entry.get("met")
+    costs, source, met = entry.get("costs", ""), entry.get("source", ""), entry.get("met")
     well_formed = (
         _is_amount(limit)
         and (used is None or _is_amount(used))
         and isinstance(unit, str)
         and isinstance(costs, str)
+        and isinstance(source, str)
         and isinstance(met, bool)
         and all(text.isprintable() and len(text) <= 60 for text in (name, unit, costs))
+        and source.isprintable()
+        and len(source) <= LONGEST_SOURCE
     )
     if not well_formed:
         return None
-    return RecordedUse(name, float(limit), None if used is None else float(used), unit, bool(met), costs)
+    return RecordedUse(
+        name, float(limit), None if used is None else float(used), unit, bool(met), costs, source
+    )
 
 
 def _digits(value: float, n: int) -> str:

@@ -352,7 +352,7 @@ def budget_note(estimate: Estimate) -> str:
     uses = recorded_budget(estimate.fixed)
     if not uses:
         return ""
-    return f"Trained to a budget (use on the training samples): {'; '.join(map(str, uses))}"
+    return f"Trained to a budget (use on the training samples): {'; '.join(use.sourced for use in uses)}"
 
 
 def static_note(estimate: Estimate) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from itertools import starmap
 
-from lbi.chip.profile import CostSet, HardwareProfile, Quantity
+from lbi.chip.profile import HardwareProfile
+from lbi.costing.costs import labelled, price_source
 from lbi.costing.result import Estimate
 
 PRICED = ("limits.", "mesh.", "memory.", "costs.", "static.", "scenarios.")
@@ -27,35 +28,16 @@ def source_note(estimate: Estimate) -> str:
     static = "; ".join(f"{entry.power.source} ({entry.power.confidence})" for entry in profile.static)
     per_synop = [s.energy_per_synop for s in profile.scenarios if s.energy_per_synop is not None]
     parts = {
-        "energy": energy_source(profile),
-        "time": _sets(profile.costs, lambda costs: costs.time),
+        "energy": price_source(profile, "energy"),
+        "time": price_source(profile, "time"),
         "static energy": static,
-        "energy of what-ifs": _sets((s.costs for s in profile.scenarios), lambda costs: costs.energy),
+        "energy of what-ifs": labelled(
+            (s.costs.label, s.costs.energy.values()) for s in profile.scenarios if s.costs
+        ),
         "energy per synaptic operation": "; ".join(f"{q.source} ({q.confidence})" for q in per_synop),
     }
     shown = " · ".join(f"{what}: {text}" for what, text in parts.items() if text)
     return f"Sources: {shown}; every number and reference: --sources"
-
-
-def energy_source(profile: HardwareProfile) -> str:
-    """The cost sets behind a chip's energies, and how sure they are.
-
-    Args:
-        profile: the chip.
-
-    Returns:
-        Their labels; empty if no energy per event is published.
-    """
-    return _sets(profile.costs, lambda costs: costs.energy)
-
-
-def _sets(found: Iterable[CostSet | None], of: Callable[[CostSet], Mapping[str, Quantity]]) -> str:
-    priced = ((costs.label, of(costs)) for costs in found if costs is not None)
-    return "; ".join(f"{label} ({_sure(prices.values())})" for label, prices in priced if prices)
-
-
-def _sure(prices: Iterable[Quantity]) -> str:
-    return ", ".join(dict.fromkeys(q.confidence for q in prices if q.value is not None))
 
 
 def source_lines(profile: HardwareProfile) -> list[str]:

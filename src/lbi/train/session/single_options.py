@@ -46,9 +46,9 @@ def check_given(given: Mapping[str, Any], problems: Problems) -> None:
     neuron, budget, chip = given.get("neuron"), given.get("budget"), given.get("chip")
     if isinstance(neuron, str):
         check_neuron(neuron, problems)
-    texts = isinstance(budget, list | tuple) and all(isinstance(text, str) for text in budget)
-    if texts and (chip is None or isinstance(chip, str)):
+    texts = tuple(budget) if isinstance(budget, list | tuple) else ()
+    if texts and all(isinstance(text, str) for text in (*texts, chip or "")):
         try:
-            Budget.read(tuple(budget), chip)
+            Budget.read(texts, chip)
         except LbiError as error:
             problems.take(error)
