@@ -103,7 +103,7 @@ def _reset(module: Any) -> None:
 
 
 def _integrates(module: Any) -> bool:
-    return type(module).__name__.startswith("ExpLeak")
+    return module.spike_fn is None
 
 
 def _neurons(time_axis: int) -> Neurons:

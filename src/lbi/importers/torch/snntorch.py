@@ -21,8 +21,8 @@ from lbi.importers.torch.layer import Layer, Neurons, Outputs, array
 RESETS = ("subtract", "zero", "none")
 """``reset_mechanism`` by number."""
 
-STATES = {"Leaky": ("mem",), "Synaptic": ("syn", "mem"), "RLeaky": ("mem",), "RSynaptic": ("syn", "mem")}
-"""Class → the states that it returns after its spikes."""
+CLASSES = ("Leaky", "Synaptic", "RLeaky", "RSynaptic")
+"""Supported classes; they return their spikes, and after them their states."""
 
 RESET_NAME = Rule("reset-mechanism", "{state!r}, as its state says", "build it as it was trained")
 NO_RESET = Rule(
@@ -107,7 +107,7 @@ def split(module: Any, result: Any) -> Outputs:
         The output and the states.
     """
     spikes, *rest = result if isinstance(result, tuple) else (result,)
-    states = {name: getattr(module, name) for name in STATES[type(module).__name__]}
+    states = {name: getattr(module, name) for name in _state_names(module)}
     states |= dict(zip(states, rest, strict=False))
     if _integrates(module):
         name = "spikes" if _reset_mechanism(module) == "none" else "silence"
@@ -115,8 +115,12 @@ def split(module: Any, result: Any) -> Outputs:
     return Outputs(spikes, states)
 
 
+def _state_names(module: Any) -> tuple[str, ...]:
+    return ("syn", "mem") if hasattr(module, "alpha") else ("mem",)
+
+
 def _reset(module: Any) -> None:
-    for name in ("spk", *STATES[type(module).__name__]):
+    for name in ("spk", *_state_names(module)):
         if hasattr(module, name):
             setattr(module, name, torch.zeros(0))
 
@@ -142,5 +146,5 @@ NEURONS = Neurons(
     instances=lambda module: type(module).instances,
 )
 
-MODULES = {"snntorch": dict.fromkeys(STATES, NEURONS)}
+MODULES = {"snntorch": dict.fromkeys(CLASSES, NEURONS)}
 """Module that users import from → class → its record."""

@@ -238,8 +238,7 @@ class Tracing(Widened):
             found = f"{kind}, which is called{at}, is no module of the model"
             return LOOSE.broken(self._where(module), found)
         if base:
-            exact = "brings a forward of its own" if "forward" in vars(module) else f"is not {base} itself"
-            found = f"{kind} {exact}: its {operation}{at} cannot be followed"
+            found = f"{kind} {registry.changes(module)}: its {operation}{at} cannot be followed"
             return UNKNOWN_MODULE.broken(
                 self._where(module), found, allowed=registry.known(), fix=f"use {base}"
             )
