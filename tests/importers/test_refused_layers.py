@@ -22,6 +22,8 @@ ALLOWED = {
     "Linear": (nn.Linear(32, 8), FLAT),
     "Conv1d": (nn.Conv1d(2, 3, 3), ROW),
     "Conv2d": (nn.Conv2d(2, 3, 3), IMAGE),
+    "ConvTranspose1d": (nn.ConvTranspose1d(2, 3, 3), ROW),
+    "ConvTranspose2d": (nn.ConvTranspose2d(2, 3, 3), IMAGE),
     "AvgPool1d": (nn.AvgPool1d(2), ROW),
     "AvgPool2d": (nn.AvgPool2d(2), IMAGE),
     "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d(2), IMAGE),
@@ -54,7 +56,7 @@ def test_a_layer_that_is_called_allowed_is_imported(name):
     ("layer", "shape", "fix"),
     [
         (nn.MaxPool2d(2), IMAGE, "pool with an average (torch.nn.AvgPool2d"),
-        (nn.ConvTranspose2d(2, 3, 3), IMAGE, "use Conv1d or Conv2d, without transposition"),
+        (nn.Conv3d(1, 2, 2), (1, 2, 4, 4), "use Conv1d or Conv2d, or their transposed forms"),
         (nn.GroupNorm(1, 2), IMAGE, "train with BatchNorm"),
         (nn.ReLU(), FLAT, "take the activation out"),
         (nn.Softmax(-1), FLAT, "replace it, and train again"),

@@ -286,18 +286,48 @@ class Signal:
             np.asarray(kernel, dtype=np.float64), pair(stride), pair(padding), pair(dilation), groups
         )
         convolution.check(self.shape)
-        channels, height, width = self.shape
-        n_synapses, problems = ConvolutionWeights(convolution, (channels, height, width)).nnz, Problems()
-        most = most_unrolled()
-        found = f"{n_synapses:,} synapses at its positions"
-        UNROLLED.check(problems, n_synapses <= most, "a convolution", found, most=most)
-        problems.raise_as(InputError)
+        _check_unrolled(convolution, self.shape)
         shape = convolution.output_shape(self.shape)
-        matrix = expand(convolution, self.shape).to_scipy()
-        biases = None if bias is None else np.repeat(np.asarray(bias, dtype=np.float64), shape[1] * shape[2])
-        whole = convolution._replace(kernel=np.ones(kernel.shape, dtype=np.int8))
-        pattern = None if np.all(convolution.kernel) else expand(whole, self.shape).to_scipy()
-        return self.linear(matrix, biases, shape, matrix if pattern is None else pattern)
+        matrix, pattern = _unrolled(convolution, self.shape)
+        return self.linear(matrix, _per_channel(bias, shape), shape, pattern)
+
+    def conv2d_transposed(
+        self,
+        kernel: NDArray[Any],
+        shape: Sequence[int],
+        bias: ArrayLike | None = None,
+        *,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Signal:
+        """The transposed convolution of (channels, height, width) as in torch, with kernel (channels, n_out / groups, h, w).
+
+        Its matrix is that of the convolution that goes from its output to its input, transposed.
+
+        Args:
+            kernel: (channels, n_out / groups, h, w).
+            shape: (n_out, height, width) of the result, which torch's ``output_padding`` decides.
+            bias: (n_out,), or None.
+            stride: one or two numbers.
+            padding: one or two numbers.
+            dilation: one or two numbers.
+            groups: number of groups of channels.
+
+        Returns:
+            The signal.
+        """
+        shape = tuple(int(size) for size in shape)
+        back = Convolution(
+            np.asarray(kernel, dtype=np.float64), pair(stride), pair(padding), pair(dilation), groups
+        )
+        back.check(shape)
+        _check_unrolled(back, shape)
+        reached = back.output_shape(shape)  # larger than the input where output_padding is not below the stride
+        inputs = np.arange(prod(reached)).reshape(reached)[:, : self.shape[1], : self.shape[2]].reshape(-1)
+        matrix, pattern = (csr_matrix(found[inputs].T) for found in _unrolled(back, shape))
+        return self.linear(matrix, _per_channel(bias, shape), shape, pattern)
 
     def pool2d(self, kernel: Any, stride: Any, padding: Any = 0, *, mean: bool = False) -> Signal:
         """The sum or mean over windows of each channel.
@@ -319,6 +349,35 @@ class Signal:
         value = 1.0 / (height * width) if mean else 1.0
         ones = np.full((self.shape[0], 1, height, width), value)
         return self.conv2d(ones, stride=stride, padding=padding, groups=self.shape[0])
+
+
+def _check_unrolled(convolution: Convolution, shape: tuple[int, ...]) -> None:
+    """Raise InputError for a convolution whose synapses would not fit the free memory."""
+    channels, height, width = shape
+    n_synapses, problems = ConvolutionWeights(convolution, (channels, height, width)).nnz, Problems()
+    most = most_unrolled()
+    UNROLLED.check(
+        problems,
+        n_synapses <= most,
+        "a convolution",
+        f"{n_synapses:,} synapses at its positions",
+        most=most,
+    )
+    problems.raise_as(InputError)
+
+
+def _unrolled(convolution: Convolution, shape: tuple[int, ...]) -> tuple[csr_matrix, csr_matrix]:
+    """The matrix of a convolution, and the places where it has weights, zeros among them."""
+    matrix = expand(convolution, shape).to_scipy()
+    if np.all(convolution.kernel):
+        return matrix, matrix
+    whole = convolution._replace(kernel=np.ones(convolution.kernel.shape, dtype=np.int8))
+    return matrix, expand(whole, shape).to_scipy()
+
+
+def _per_channel(bias: ArrayLike | None, shape: Sequence[int]) -> NDArray[np.float64] | None:
+    """A bias for each value of (channels, height, width)."""
+    return None if bias is None else np.repeat(np.asarray(bias, dtype=np.float64), shape[1] * shape[2])
 
 
 def wide(values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:

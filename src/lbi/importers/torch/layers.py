@@ -17,6 +17,8 @@ KNOWN = (
     "Linear",
     "Conv1d",
     "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "AvgPool1d",
     "AvgPool2d",
     "AdaptiveAvgPool2d",

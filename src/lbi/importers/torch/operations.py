@@ -165,10 +165,13 @@ def _moved(shadow: Shadow, func: Any, out: Any, args: tuple[Any, ...], kwargs: d
             return numbers.double()  # whole up to 2^53; some of torch's operations know floats only
         return value
 
-    if func._schema.name in ("aten::constant_pad_nd", "aten::masked_fill") and not isinstance(
-        args[2], Tensor
-    ):
-        args = (*args[:2], 0.0, *args[3:])
+    if kwargs.get("reduce") or (func._schema.name.startswith("aten::index_put") and args[3:4] == (True,)):
+        return None  # what is written is added to what was there
+    named = zip(func._schema.arguments, args, strict=False)
+    args = tuple(
+        0.0 if argument.name == "value" and not isinstance(value, Tensor) else value
+        for argument, value in named
+    )
     kwargs = {
         key: value for key, value in kwargs.items() if key not in ("dtype", "device", "layout", "pin_memory")
     }
@@ -298,31 +301,27 @@ def _convolution(
     shadow: Shadow, _func: Any, out: Tensor, args: tuple[Any, ...], _kwargs: dict[str, Any]
 ) -> Any:
     x, weight, bias, stride, padding, dilation, transposed, _, groups = args
-    if transposed or weight.dim() not in (3, 4) or is_tracked(shadow, weight) or is_tracked(shadow, bias):
+    if weight.dim() not in (3, 4) or is_tracked(shadow, weight) or is_tracked(shadow, bias):
         return None
     flat = weight.dim() == 3  # one dimension is two, of which the first has size 1
     kernel = (weight[:, :, None] if flat else weight).detach().double().numpy()
-    sizes = [([1, *size] if flat else list(size)) for size in (stride, dilation)]
-    padding = [0, *padding] if flat else list(padding)
-    shape = (x.shape[1], 1, x.shape[2]) if flat else tuple(x.shape[1:])
+    one = [1] if flat else []
+    options: dict[str, Any] = {
+        "stride": [*one, *stride],
+        "padding": [*([0] if flat else []), *padding],
+        "dilation": [*one, *dilation],
+        "groups": groups,
+    }
+    before, after = ((value.shape[1], *one, *value.shape[2:]) for value in (x, out))
     biases = None if bias is None else bias.detach().double().numpy()
-    key: tuple[Any, ...] = (
-        "convolution",
-        shape,
-        kernel.shape,
-        digest(kernel),
-        None if biases is None else digest(biases),
-    )
-    key += (str((sizes, padding, groups)),)
+    key: tuple[Any, ...] = ("convolution", transposed, before, after, kernel.shape, digest(kernel))
+    key += (None if biases is None else digest(biases), str(options))
 
     def make(signal: Signal) -> Signal:
-        options: dict[str, Any] = {
-            "stride": sizes[0],
-            "padding": padding,
-            "dilation": sizes[1],
-            "groups": groups,
-        }
-        return signal.reshaped(shape).conv2d(kernel, biases, **options)
+        signal = signal.reshaped(before)
+        if transposed:
+            return signal.conv2d_transposed(kernel, after, biases, **options)
+        return signal.conv2d(kernel, biases, **options)
 
     n_out = out.numel() // x.shape[0]
     return _numbers(by_rows(shadow, tracked(shadow, x, x.shape), x.shape[0], n_out, key, make), out.shape)

@@ -18,7 +18,7 @@ COUNT_OUTSIDE = (
 
 REMEDIES = {
     "max_pool": "pool with an average (torch.nn.AvgPool2d, torch.nn.functional.avg_pool2d), and train again",
-    "convolution": "use Conv1d or Conv2d, without transposition",
+    "convolution": "use Conv1d or Conv2d, or their transposed forms",
     "item": COUNT_OUTSIDE,
     "numpy": COUNT_OUTSIDE,
     "tolist": COUNT_OUTSIDE,
