@@ -93,6 +93,10 @@ MODELS = {
     "snnTorch, no leak": lambda: snntorch(beta=1.0),
     "snnTorch, recurrent": lambda: snntorch("RLeaky", linear_features=N_HIDDEN),
     "snnTorch, one-to-one recurrence": lambda: snntorch("RLeaky", all_to_all=False, V=-0.2),
+    "snnTorch Lapicque": lambda: snntorch("Lapicque"),
+    "snnTorch Lapicque, a circuit of its own": lambda: snntorch(
+        "Lapicque", beta=False, R=5.1, C=5e-3, time_step=1e-3, threshold=0.4
+    ),
     "spikingjelly LIFNode": lambda: spikingjelly("LIFNode", tau=2.0),
     "spikingjelly LIFNode, input undamped": lambda: spikingjelly("LIFNode", tau=3.0, decay_input=False),
     "spikingjelly ParametricLIFNode": lambda: spikingjelly("ParametricLIFNode", v_threshold=0.7),

@@ -25,7 +25,12 @@ ALWAYS = "always_on"
 MOST_PARTS = 16
 """Maximum number of populations into which a layer is split if its neurons differ in their decays."""
 
-THRESHOLD = Rule("threshold-range", "finite numbers above 0")
+THRESHOLD = Rule("threshold-range", "finite numbers above 0", "train with such a threshold")
+DECAY = Rule(
+    "decay-range",
+    "0 to 1 (lost per step): for a time constant τ and steps of dt that is dt/τ",
+    "take a smaller step, or larger time constants",
+)
 TOO_MANY_DECAYS = Rule(
     "mixed-decays",
     f"up to {MOST_PARTS} in a layer: neurons of one pair are a population on the chip",
@@ -107,6 +112,8 @@ class Builder:
         alpha, beta, thresholds, bias = (
             wide(values, signal.shape) for values in (current_decay, voltage_decay, threshold, voltage_bias)
         )
+        if not (self._decays(where, "of a current", alpha) & self._decays(where, "of a voltage", beta)):
+            return Signal.spikes(name, signal.shape)
         if subtracted is not None and TWO_STATES.check(
             self.problems,
             bool(np.all(alpha == 1.0)) and not np.any(bias) and not refractory_period,
@@ -149,6 +156,12 @@ class Builder:
                 parameters |= {"refractory_period": refractory_period}
             self._populations.append(Population(part, shape, self._neuron(parameters, where)))
         return Signal.spikes(name, signal.shape)
+
+    def _decays(self, where: str, what: str, decays: NDArray[Any]) -> bool:
+        """Whether all decays are fractions; a problem is noted otherwise."""
+        holds = bool(np.all((decays >= 0) & (decays <= 1)))
+        found = f"decays {what}, {decays.min(initial=np.inf):g} to {decays.max(initial=-np.inf):g}"
+        return DECAY.check(self.problems, holds, where, found)
 
     def _parts(self, name: str, alpha: NDArray[Any], beta: NDArray[Any], where: str) -> Parts:
         """The populations of a layer, one per pair of decays."""

@@ -328,7 +328,8 @@ class _Reader:
     def _add(self, builder: Builder, name: str, signal: Signal) -> None:
         node, writer = self.graph.nodes[name], self.writer
         where = f"{self.where}, node {name!r}"
-        alpha, beta, gain, drive = NEURONS[type(node).__name__](node, self.dt, writer)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a time constant of 0 is refused by its decay
+            alpha, beta, gain, drive = NEURONS[type(node).__name__](node, self.dt, writer)
         shape = np.shape(node.r)
         if np.prod(shape, dtype=int) == signal.n and len(shape) > 0:
             signal = signal.reshaped(shape)

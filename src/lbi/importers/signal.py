@@ -324,7 +324,9 @@ class Signal:
         )
         back.check(shape)
         _check_unrolled(back, shape)
-        reached = back.output_shape(shape)  # larger than the input where output_padding is not below the stride
+        reached = back.output_shape(
+            shape
+        )  # larger than the input where output_padding is not below the stride
         inputs = np.arange(prod(reached)).reshape(reached)[:, : self.shape[1], : self.shape[2]].reshape(-1)
         matrix, pattern = (csr_matrix(found[inputs].T) for found in _unrolled(back, shape))
         return self.linear(matrix, _per_channel(bias, shape), shape, pattern)

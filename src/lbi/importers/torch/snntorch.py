@@ -1,7 +1,8 @@
-"""snnTorch's neurons: Leaky, Synaptic and their recurrent forms RLeaky and RSynaptic. Source: snnTorch 1.0.0.
+"""snnTorch's neurons: Leaky, Synaptic, their recurrent forms RLeaky and RSynaptic, and Lapicque. Source: snnTorch 1.0.0.
 
     Leaky      mem ← β mem + input                       spike where mem > threshold
     Synaptic   syn ← α syn + input,  mem ← β mem + syn
+    Lapicque   mem ← (1 − Δt/RC) mem + Δt/C input
 
 ``Leaky`` resets mem before it adds the next input; with ``reset_delay=True`` all others lose the input of that step. A reset
 by subtraction takes the threshold from mem after that.
@@ -21,7 +22,7 @@ from lbi.importers.torch.layer import Layer, Neurons, Outputs, array
 RESETS = ("subtract", "zero", "none")
 """``reset_mechanism`` by number."""
 
-CLASSES = ("Leaky", "Synaptic", "RLeaky", "RSynaptic")
+CLASSES = ("Leaky", "Synaptic", "RLeaky", "RSynaptic", "Lapicque")
 """Supported classes; they return their spikes, and after them their states."""
 
 RESET_NAME = Rule("reset-mechanism", "{state!r}, as its state says", "build it as it was trained")
@@ -66,30 +67,30 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
     NO_RESET.check(problems, reset in RESETS, layer.where, f"reset_mechanism {reset!r}")
     INHIBITION.check(problems, not module.inhibition, layer.where, "lateral inhibition")
     STATE_QUANT.check(problems, not module.state_quant, layer.where, "quantized states")
-    integrates, recurrent, synaptic = (
-        _integrates(module),
-        hasattr(module, "recurrent"),
-        hasattr(module, "alpha"),
-    )
+    integrates, recurrent = _integrates(module), hasattr(module, "recurrent")
+    synaptic, circuit = hasattr(module, "alpha"), hasattr(module, "C")  # a circuit of R and C: Lapicque
+    delayed = bool(getattr(module, "reset_delay", True))
     subtracts = reset == "subtract" and not integrates
     RESET_DELAY.check(
         problems,
-        bool(module.reset_delay) or not (recurrent and synaptic),
+        delayed or not (recurrent and synaptic),
         layer.where,
         "RSynaptic with reset_delay=False",
     )
-    AT_ONCE.check(
-        problems, bool(module.reset_delay) or not subtracts, layer.where, "subtracts with reset_delay=False"
-    )
+    AT_ONCE.check(problems, delayed or not subtracts, layer.where, "subtracts with reset_delay=False")
     problems.raise_as(InputError)
     if recurrent:
         own = layer.own_spikes().scaled(array(module.graded_spikes_factor))
         signal = signal + layer.through(module.recurrent, own)
-    late = bool(module.reset_delay) and (synaptic or recurrent) and reset == "zero" and not integrates
+    beta = np.clip(array(module.beta), 0, 1)
+    if circuit:
+        beta = 1.0 - array(module.time_step) / (array(module.R) * array(module.C))
+        signal = signal.scaled(array(module.time_step) / array(module.C))
+    late = delayed and (synaptic or recurrent or circuit) and reset == "zero" and not integrates
     layer.neurons(
         signal,
         current_decay=1.0 - np.clip(array(module.alpha), 0, 1) if synaptic else 1.0,
-        voltage_decay=1.0 - np.clip(array(module.beta), 0, 1),
+        voltage_decay=1.0 - beta,
         threshold=np.inf if integrates else array(module.threshold),
         refractory_period=1 if late else 0,
         subtracted=array(module.threshold) if subtracts else None,
