@@ -54,6 +54,9 @@ class Layer:
         return Signal.spikes(self.name, self.shape).delayed(1)
 
 
+LAST = "last"
+"""Name of the state that is the voltage at the end of a call over all steps."""
+
 Reader = Callable[[Any, Signal, Layer], None]
 """Function of (module, input signal, layer) that adds the population; raises InputError."""
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lbi.errors import Problems, Rule
 from lbi.importers.signal import Signal, Term
+from lbi.importers.torch.layer import LAST
 from lbi.importers.torch.shadow import LOST, STATIC
 from lbi.importers.torch.snntorch import NO_RESET
 from lbi.importers.torch.tracing import STATE_OF, Group, Tracing
@@ -120,6 +121,7 @@ def _chosen(tracing: Tracing, found: list[tuple[Path, _Meaning]], problems: Prob
         SEVERAL.check(problems, False, "the model's output", f"holds spikes or voltages {held}")
         return None
     found = [entry for entry in found if entry[1].group is ends[0]]
+    found = [entry for entry in found if not entry[1].state] or found  # spikes that never come say nothing
     n_steps = max(len(group.inputs) for group in tracing.groups)
     for path, meaning in found:
         if sorted(meaning.steps) == list(range(n_steps)):
@@ -215,7 +217,10 @@ def _meaning(tracing: Tracing, numbers: Sequence[Any]) -> _Meaning | None:
     text, factor = sources.pop()
     name, _, state = text.partition(STATE_OF)
     group = next((group for group in tracing.groups if group.name == name), None)
-    return None if group is None else _Meaning(group, state, factor, tuple(steps))
+    if group is None:
+        return None
+    state = "" if group.integrates and state == LAST else state  # what is read of it, at its last step
+    return _Meaning(group, state, factor, tuple(steps))
 
 
 def _source(signal: Signal) -> tuple[str, float] | None:

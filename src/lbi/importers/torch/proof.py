@@ -369,10 +369,7 @@ def first_differences(
     Returns:
         The positions.
     """
-    if np.isinf(margin).all():  # voltages
-        off = np.abs(theirs - ours) > ROUNDING * max(1.0, float(np.abs(ours).max(initial=0)))
-    else:
-        off = theirs != ours
+    off = _far(theirs, ours) if np.isinf(margin).all() else theirs != ours  # voltages, or spikes
     for step in np.flatnonzero(off.any(axis=(0, 2))):
         for sample in np.flatnonzero(off[:, step].any(axis=1)):
             neurons = np.flatnonzero(off[sample, step])
@@ -398,7 +395,7 @@ def _compare_wiring(tracing: Tracing, theirs: Recorded, spikes: Tensor) -> None:
         for term in signal.terms:
             for step in range(term.delay, n_steps):
                 expected[:, step] += (term.matrix @ sources[term.source][:, step - term.delay].T).T
-        off = np.abs(found - expected) > ROUNDING * max(1.0, float(np.abs(found).max(initial=0)))
+        off = _far(expected, found)
         if off.any():
             step = int(np.flatnonzero(off.any(axis=(0, 2)))[0])
             neuron = int(np.flatnonzero(off[:, step].any(axis=0))[0])
@@ -444,7 +441,10 @@ def _compare_runs(tracing: Tracing, network: Network, theirs: Recorded, spikes: 
 
 
 def _far(theirs: NDArray[Any], ours: NDArray[Any]) -> NDArray[np.bool_]:
-    far: NDArray[np.bool_] = np.abs(theirs - ours) > ROUNDING * max(1.0, float(np.abs(ours).max(initial=0)))
+    """Where two arrays differ by more than rounding; NaN differs from all."""
+    far: NDArray[np.bool_] = ~(
+        np.abs(theirs - ours) <= ROUNDING * max(1.0, float(np.abs(ours).max(initial=0)))
+    )
     return far
 
 

@@ -14,6 +14,7 @@ from lbi.errors import InputError, Problems, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
 from lbi.importers.torch import output
+from lbi.importers.torch.copying import NOT_FINITE
 from lbi.importers.torch.layer import Layer
 from lbi.importers.torch.output import Output
 from lbi.importers.torch.snntorch import NO_RESET
@@ -76,6 +77,8 @@ def signal_of(group: Group, problems: Problems) -> Signal:
         The signal.
     """
     last = group.inputs[-1]
+    n_bad = sum(int(np.sum(~np.isfinite(v))) for v in (last.constant, *(t.matrix.data for t in last.terms)))
+    NOT_FINITE.check(problems, n_bad == 0, group.where, f"takes in {n_bad} NaN or infinite weights or biases")
     for step, signal in enumerate(group.inputs[:-1]):
         if signal is not last and not _same(signal, last, step):
             CHANGES.check(

@@ -47,6 +47,13 @@ AT_ONCE = Rule(
 )
 
 
+NOT_A_NUMBER = Rule(
+    "reset-mechanism",
+    "'none' with an infinite threshold: 'subtract' takes 0 times infinity from the voltage, which is NaN",
+    "build it with reset_mechanism='none'",
+)
+
+
 def read(module: Any, signal: Signal, layer: Layer) -> None:
     """Add the population of a snnTorch neuron.
 
@@ -67,6 +74,10 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
     NO_RESET.check(problems, reset in RESETS, layer.where, f"reset_mechanism {reset!r}")
     INHIBITION.check(problems, not module.inhibition, layer.where, "lateral inhibition")
     STATE_QUANT.check(problems, not module.state_quant, layer.where, "quantized states")
+    never = bool(np.any(np.isinf(array(module.threshold))))
+    NOT_A_NUMBER.check(
+        problems, not never or reset != "subtract", layer.where, "subtracts an infinite threshold"
+    )
     integrates, recurrent = _integrates(module), hasattr(module, "recurrent")
     synaptic, circuit = hasattr(module, "alpha"), hasattr(module, "C")  # a circuit of R and C: Lapicque
     delayed = bool(getattr(module, "reset_delay", True))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lbi.importers.signal import Signal
-from lbi.importers.torch.layer import Layer, Neurons, Outputs, check_rest, just_below
+from lbi.importers.torch.layer import LAST, Layer, Neurons, Outputs, array, check_rest, just_below
 
 
 def read(module: Any, signal: Signal, layer: Layer) -> None:
@@ -42,7 +42,7 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
         current_decay=1.0,
         voltage_decay=decay,
         threshold=just_below(module.v_threshold) - rest,
-        subtracted=(1.0 - decay) * float(module.v_threshold)
+        subtracted=(1.0 - decay) * array(module.v_threshold)
         if subtracts and not _integrates(module)
         else None,
     )
@@ -60,20 +60,28 @@ def split(module: Any, result: Any) -> Outputs:
     """
     voltage = getattr(module, "v_seq", None)
     voltage = module.v if voltage is None else voltage
+    last = {} if voltage is module.v else {LAST: module.v}
     if _integrates(module):
-        return Outputs(voltage, {"silence": result, **({} if voltage is module.v else {"last": module.v})})
-    return Outputs(result, {"v": voltage, **({} if voltage is module.v else {"last": module.v})})
+        return Outputs(voltage, {"silence": result, **last})
+    return Outputs(result, {"v": voltage, **last})
 
 
 def _integrates(module: Any) -> bool:
-    return bool(np.isinf(module.v_threshold))
+    return bool(np.all(np.isinf(array(module.v_threshold))))
+
+
+def _reset(module: Any) -> None:
+    """Reset the state; a neuron that is read by its voltage keeps that of all steps, even if the model takes the last one."""
+    module.reset()
+    if _integrates(module) and module.step_mode == "m":
+        module.store_v_seq = True
 
 
 NEURONS = Neurons(
     read,
     split,
     time_axis=lambda module: 0 if module.step_mode == "m" else None,
-    reset=lambda module: module.reset(),
+    reset=_reset,
     integrates=_integrates,
 )
 
