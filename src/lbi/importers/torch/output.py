@@ -26,6 +26,13 @@ READOUT = Rule(
     "the spikes of the last layer, or the voltages of one that never spikes; all of them, in their order, by step or summed, multiplied by one positive number or none",
     "return them, and do what follows outside of the model",
 )
+SUMS = Rule(
+    "readout",
+    "the spikes of the last layer, or the voltages of one that never spikes; all of them, in their order",
+    "return the spikes, and do what follows outside of the model; for weights behind the last spikes, let neurons without leak"
+    " and reset follow (snnTorch's Leaky(beta=1, reset_mechanism='none', output=True), spikingjelly's"
+    " IFNode(v_threshold=inf)), whose last voltage is the sum over the steps",
+)
 STEPS = Rule(
     "readout",
     "every step once, by step, summed or averaged; or of voltages the last step alone",
@@ -106,11 +113,37 @@ def read_at(tracing: Tracing, results: Sequence[Any], problems: Problems) -> Out
     if useless is not None:
         NO_RESET.check(problems, False, useless.where, "reset_mechanism 'none', whose spikes are the output")
     elif not lost and not tracing.problems:
-        what = "is no sequence of spikes"
+        rule, what = _unread(tracing, results)
         if found:
-            what = f"is {found[0][1].state!r}, a voltage of {found[0][1].group.where}, which spikes"
-        READOUT.check(problems, False, "the model's output", what)
+            rule, what = (
+                READOUT,
+                f"is {found[0][1].state!r}, a voltage of {found[0][1].group.where}, which spikes",
+            )
+        rule.check(problems, False, "the model's output", what)
     return None
+
+
+def _unread(tracing: Tracing, results: Sequence[Any]) -> tuple[Rule, str]:
+    """What the model's output is instead of spikes or voltages, with the rule that it breaks."""
+    numbers = [
+        known.reshape(-1).numpy()
+        for tensors in _by_path(results).values()
+        for tensor in tensors
+        if (known := tracing.shadow.of(tensor)) is not None
+    ]
+    nodes = np.unique(tracing.shadow.nodes(np.concatenate(numbers))) if numbers else []
+    terms = [term for node in nodes for term in tracing.shadow.node_at(int(node))[0].terms]
+    names = {term.source.partition(STATE_OF)[0] for term in terms}
+    layers = [group.where for group in tracing.groups if group.name in names]
+    if not terms:
+        n_steps = max(len(group.inputs) for group in tracing.groups)
+        return READOUT, f"holds nothing that depends on the input, in a run of {n_steps} steps"
+    if not layers:
+        return READOUT, "holds the input, and no layer's spikes"
+    return (
+        SUMS,
+        f"holds some of the spikes of {' and '.join(layers)}, in another order, or weighted sums of them",
+    )
 
 
 def _chosen(tracing: Tracing, found: list[tuple[Path, _Meaning]], problems: Problems) -> Output | None:

@@ -17,6 +17,7 @@ from lbi.importers.torch import output
 from lbi.importers.torch.copying import NOT_FINITE
 from lbi.importers.torch.layer import Layer
 from lbi.importers.torch.output import Output
+from lbi.importers.torch.remedies import RANDOM_FIX
 from lbi.importers.torch.snntorch import NO_RESET
 from lbi.importers.torch.tracing import STATE_OF, Group, NotThisWay, Tracing
 from lbi.network.graph import Network
@@ -66,12 +67,16 @@ def check_steps(tracing: Tracing, n_steps: int, *, static: bool) -> int:
     return taken[0]
 
 
-def signal_of(group: Group, problems: Problems) -> Signal:
+RANDOM = Rule("random-numbers", "none that a layer takes in", RANDOM_FIX)
+
+
+def signal_of(group: Group, problems: Problems, drawn: str = "") -> Signal:
     """The input of a group at every step: that of the last step, of which earlier ones lack spikes from before the start.
 
     Args:
         group: a population under construction.
         problems: receives what cannot be imported.
+        drawn: the operation of the model that draws random numbers, and its place; empty for none.
 
     Returns:
         The signal.
@@ -81,12 +86,9 @@ def signal_of(group: Group, problems: Problems) -> Signal:
     NOT_FINITE.check(problems, n_bad == 0, group.where, f"takes in {n_bad} NaN or infinite weights or biases")
     for step, signal in enumerate(group.inputs[:-1]):
         if signal is not last and not _same(signal, last, step):
-            CHANGES.check(
-                problems,
-                group.lost,
-                group.where,
-                f"step {step} takes in something else than step {len(group.inputs) - 1}",
-            )
+            found = f"step {step} takes in something else than step {len(group.inputs) - 1}"
+            rule, found = (RANDOM, f"{found}; {drawn} draws random numbers") if drawn else (CHANGES, found)
+            rule.check(problems, group.lost, group.where, found)
             break
     return last.reshaped(group.in_shape)
 
@@ -132,7 +134,7 @@ def network_of(
     """
     problems = Problems()
     builder = Builder(input_shape)
-    signals = {group.name: signal_of(group, problems) for group in tracing.groups}
+    signals = {group.name: signal_of(group, problems, tracing.drawn) for group in tracing.groups}
     for group in tracing.groups:
         signals[group.name] = _spikes_only(group, signals[group.name], tracing.groups, problems)
     read = output.read_at(tracing, outputs, problems)

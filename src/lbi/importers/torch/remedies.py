@@ -37,6 +37,11 @@ MAXIMUM_FIX = (
     " membrane_max; within a step, pool with an average"
 )
 CLASS_FIX = "return what it is taken of: the readout gives the class"
+ENCODER_FIX = "encode outside of the model, and give it the spikes"
+RANDOM_FIX = (
+    "leave random numbers out of the forward pass of evaluation: functional.dropout needs training=self.training, and an"
+    " encoding of the input goes out of the model"
+)
 OTHER_FIX = "do it before the first layer, behind the last one, or leave it out"
 
 
@@ -49,13 +54,18 @@ def remedy(operation: str) -> str:
     return next((fix for part, fix in REMEDIES.items() if part in operation), "")
 
 
-def elsewhere(operation: str) -> str:
+def elsewhere(operation: str, *, of_input: bool = False) -> str:
     """The fix for any other operation outside of layers: where its result could come from instead.
 
     Args:
         operation: name of an ATen operation.
+        of_input: whether it takes the input itself, as encodings do.
     """
-    if operation in ("gt", "ge", "lt", "le", "heaviside", "sign", "where"):
+    compares = operation in ("gt", "ge", "lt", "le", "heaviside", "sign", "where")
+    if of_input:
+        neuron = NEURON_FIX.format(allowed=registry.known())
+        return f"{ENCODER_FIX}; or {neuron}" if compares else ENCODER_FIX
+    if compares:
         return NEURON_FIX.format(allowed=registry.known())
     if operation == "argmax" or operation.endswith("softmax"):
         return CLASS_FIX

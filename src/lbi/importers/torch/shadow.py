@@ -134,6 +134,21 @@ class Shadow:
         """
         return self._nodes[index].signal, int(self._table[0, index])
 
+    def only_of(self, source: str, numbers: list[Tensor]) -> bool:
+        """Whether all numbers are elements of a source, each times a factor at most.
+
+        Args:
+            source: name of a population, or of the input.
+            numbers: numbers of elements, zeros among them.
+
+        Returns:
+            False also for lost elements.
+        """
+        used = np.unique(np.concatenate([self.nodes(found.unique().numpy()) for found in numbers]))
+        terms = [term for node in used if node for term in self.node_at(int(node))[0].terms]
+        alone = all(term.source == source and term.matrix.nnz <= term.matrix.shape[0] for term in terms)
+        return bool(terms) and alone
+
     def steps(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The step of every number; STATIC for constants.
 

@@ -33,9 +33,10 @@ from lbi.importers.torch.initial import (
 from lbi.importers.torch.layer import Outputs, feature_shape
 from lbi.importers.torch.leaving import Taken
 from lbi.importers.torch.operations import RULES, VALUE_FREE, tracked
-from lbi.importers.torch.remedies import LOOSE, elsewhere, remedy
+from lbi.importers.torch.remedies import ENCODER_FIX, LOOSE, elsewhere, remedy
 from lbi.importers.torch.running import Place, Site, Widened, place, run_model
 from lbi.importers.torch.shadow import LOST, STATIC, Node, Shadow
+from lbi.network.graph import INPUT
 
 SAME_NEURONS = Rule(
     "call",
@@ -118,6 +119,7 @@ class Tracing(Widened):
         self._reported: set[tuple[str, str]] = set()
         self._states: dict[int, Group] = {}
         self._writes = Writes()
+        self.drawn = ""
 
     # ---- operations ----
 
@@ -128,6 +130,8 @@ class Tracing(Widened):
             return func(*args, **kwargs)
         tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
         numbers = [found for tensor in tensors if (found := self.shadow.of(tensor)) is not None]
+        if not self.drawn and torch.Tag.nondeterministic_seeded in func.tags:
+            self.drawn = f"{func._schema.name.split('::')[1]} at {place().source or 'no line of the model'}"
         if func._schema.is_mutable:
             return self._mutate(func, args, kwargs, numbers)
         out = func(*args, **kwargs)
@@ -155,7 +159,7 @@ class Tracing(Widened):
             return  # a view
         found = self._numbers(func, outputs[0], args, kwargs, numbers) if outputs else None
         if found is None:
-            self._report(func)
+            self._report(func, of_input=self.shadow.only_of(INPUT, numbers))
             for output in outputs:
                 self.shadow.mark(output, torch.tensor(LOST))
         else:
@@ -209,13 +213,13 @@ class Tracing(Widened):
         """The model's attribute that holds a tensor; empty if none does."""
         return "" if self._initial is None else self._initial.where(value)
 
-    def _report(self, func: Any, held: str = "") -> None:
+    def _report(self, func: Any, held: str = "", *, of_input: bool = False) -> None:
         """Note an operation without a rule, once per place; ``held`` is the attribute that it changes."""
-        problem = self._problem(func._schema.name, held)
+        problem = self._problem(func._schema.name, held, of_input=of_input)
         if problem is not None:
             self.problems.note(problem)
 
-    def _problem(self, name: str, held: str = "") -> Problem | None:
+    def _problem(self, name: str, held: str = "", *, of_input: bool = False) -> Problem | None:
         """What is wrong with an operation without a rule; None where it was found before."""
         here = place()
         operation = name.rpartition("::")[2].replace("_local_scalar_dense", "item")
@@ -224,9 +228,9 @@ class Tracing(Widened):
         if key in self._reported:
             return None
         self._reported.add(key)
-        return self._refusal(here, operation, held or "spikes or currents")
+        return self._refusal(here, operation, held, of_input=of_input)
 
-    def _refusal(self, here: Place, operation: str, what: str) -> Problem:
+    def _refusal(self, here: Place, operation: str, held: str, *, of_input: bool) -> Problem:
         module = self._seen_by_users(here.module)
         fix = remedy(operation)
         kind = (
@@ -246,11 +250,14 @@ class Tracing(Widened):
             fix = fix if fix and _is_layer(module) else "replace it, and train again"
             found = f"{kind} cannot be taken over ({operation}{at})"
             allowed = f"torch.nn's {', '.join(layers.KNOWN)}" if _is_layer(module) else registry.known()
+            if type(module).__name__.endswith("Encoder"):
+                allowed, fix = "spikes as input", ENCODER_FIX
             return UNKNOWN_MODULE.broken(self._where(module), found, allowed=allowed, fix=fix)
         where = here.source or self._where(module)
         inside = f", in {self._where(module)}" if module is not None and here.source else ""
+        what = held or ("the input" if of_input else "spikes or currents")
         found = f"{operation} of {what} cannot be followed{inside}"
-        return UNTRACEABLE.broken(where, found, fix=fix or elsewhere(operation))
+        return UNTRACEABLE.broken(where, found, fix=fix or elsewhere(operation, of_input=of_input))
 
     def _seen_by_users(self, module: Any) -> Any:
         """The module, or the neuron of which it is a part: its surrogate gradient, or the RNN in snnTorch's neurons."""
