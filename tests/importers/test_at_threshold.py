@@ -79,3 +79,36 @@ def test_thresholds_that_are_exceeded_are_rounded_only(threshold, scale):
             assert threshold_to_fixed(value, scale, True) == round(value * scale)
     assert threshold_to_fixed(float(np.nextafter(1.0, 0)), 528.0, True) == 527
     assert threshold_to_fixed(float(np.nextafter(1.0, 0)), 528.0, False) == 528
+
+
+def above(x):
+    return (x > 0).to(x)
+
+
+def at(x):
+    return (x >= 0).to(x)
+
+
+def with_surrogate(kind: str, fires, rng) -> nn.Module:
+    """Neurons of a kind whose spikes are decided by a function of the user's own."""
+    if kind == "spikingjelly":
+        neuron = peers.package("spikingjelly.activation_based.neuron").IFNode
+        made = [neuron(surrogate_function=fires) for _ in "12"]
+    else:
+        leaky = peers.package("snntorch").Leaky
+        options = {"beta": 1.0, "reset_mechanism": "zero", "init_hidden": True}
+        made = [leaky(spike_grad=fires, **options) for _ in "12"]
+    return nn.Sequential(eighths(16, 12, rng), made[0], eighths(12, 8, rng), made[1])
+
+
+@pytest.mark.parametrize("fires", [above, at])
+@pytest.mark.parametrize("kind", ["spikingjelly", "snntorch"])
+def test_a_surrogate_of_ones_own_decides_at_the_threshold(kind, fires, rng):
+    model = with_surrogate(kind, fires, rng)
+    spikes = (rng.random((4, 60, 16)) < 0.4).astype(np.uint8)
+    network = from_torch(model, (16,))
+    with torch.no_grad():
+        theirs = torch.stack([model(step) for step in torch.from_numpy(spikes).float().unbind(1)], 1).numpy()
+    assert 0.02 < theirs.mean() < 0.95
+    assert np.array_equal(theirs, oracle.simulate(network, spikes).output)
+    assert np.array_equal(theirs, lbi.simulate(lbi.quantize(network, "loihi2"), spikes).output)

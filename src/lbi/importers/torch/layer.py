@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -125,6 +126,21 @@ def just_below(threshold: Any) -> NDArray[np.float64]:
     """
     values = array(threshold)
     return np.where(np.isinf(values), values, np.nextafter(values, 0.0))
+
+
+def exceeded(threshold: Any, surrogate: Any) -> NDArray[np.float64]:
+    """What a voltage must exceed, by the function that decides on spikes: the user's own may spike at the threshold or above.
+
+    Args:
+        threshold: numbers.
+        surrogate: function of voltage − threshold; above 0 means a spike.
+
+    Returns:
+        Numbers: the threshold, or the float64 just below it.
+    """
+    with torch.no_grad():
+        at_threshold = bool(torch.all(surrogate(torch.zeros(1)) > 0))
+    return just_below(threshold) if at_threshold else array(threshold)
 
 
 def array(values: Any) -> NDArray[np.float64]:

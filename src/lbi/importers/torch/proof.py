@@ -234,6 +234,7 @@ def _compare_longer(
     except NotThisWay:
         return
     _check_steps(tracing, theirs, n_steps)
+    _compare_wiring(tracing, theirs, spikes)
     _compare_runs(tracing, network, theirs, spikes)
 
 

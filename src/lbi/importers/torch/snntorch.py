@@ -17,7 +17,7 @@ import torch
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch.layer import Layer, Neurons, Outputs, array
+from lbi.importers.torch.layer import Layer, Neurons, Outputs, array, exceeded
 
 RESETS = ("subtract", "zero", "none")
 """``reset_mechanism`` by number."""
@@ -102,7 +102,7 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
         signal,
         current_decay=1.0 - np.clip(array(module.alpha), 0, 1) if synaptic else 1.0,
         voltage_decay=1.0 - beta,
-        threshold=np.inf if integrates else array(module.threshold),
+        threshold=np.inf if integrates else exceeded(module.threshold, module.spike_grad),
         refractory_period=1 if late else 0,
         subtracted=array(module.threshold) if subtracts else None,
     )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lbi.importers.signal import Signal
-from lbi.importers.torch.layer import LAST, Layer, Neurons, Outputs, array, check_rest, just_below
+from lbi.importers.torch.layer import LAST, Layer, Neurons, Outputs, array, check_rest, exceeded
 
 
 def read(module: Any, signal: Signal, layer: Layer) -> None:
@@ -41,7 +41,7 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
         signal,
         current_decay=1.0,
         voltage_decay=decay,
-        threshold=just_below(module.v_threshold) - rest,
+        threshold=exceeded(module.v_threshold, module.surrogate_function) - rest,
         subtracted=(1.0 - decay) * array(module.v_threshold)
         if subtracts and not _integrates(module)
         else None,
