@@ -131,7 +131,7 @@ def _unread(tracing: Tracing, results: Sequence[Any]) -> tuple[Rule, str]:
         for tensor in tensors
         if (known := tracing.shadow.of(tensor)) is not None
     ]
-    nodes = np.unique(tracing.shadow.nodes(np.concatenate(numbers))) if numbers else []
+    nodes = np.unique(tracing.shadow.nodes(np.concatenate([np.zeros(1, np.int64), *numbers])))
     terms = [term for node in nodes for term in tracing.shadow.node_at(int(node))[0].terms]
     names = {term.source.partition(STATE_OF)[0] for term in terms}
     layers = [group.where for group in tracing.groups if group.name in names]
