@@ -94,7 +94,7 @@ def notes(job: Job) -> list[str]:
         f"time step {dt:g} s; snnTorch reads 0.0001 s, spikingjelly and norse what from_nir is given as dt"
         " (by default 0.0001 and 0.001)"
     ]
-    biased = [p.name for p in network.populations if _leaks_to_bias(p)]
+    biased = [p.name for p in network.populations if _has_v_leak(p)]
     if biased:
         names = ", ".join(map(repr, biased))
         found.append(
@@ -149,7 +149,7 @@ def graph(network: Network, dt: float | None = None) -> Any:
             population.name, _neuron(population, step, build.shapes[population.name])
         )
     biased = {p.name: p.neuron.bias for p in network.populations if p.neuron.bias is not None}
-    for name in [population.name for population in network.populations if _leaks_to_bias(population)]:
+    for name in [population.name for population in network.populations if _has_v_leak(population)]:
         del biased[name]
     for projection in network.projections:
         build.projection(projection, biased)
@@ -184,7 +184,7 @@ def _step(network: Network, given: float | None) -> float:
     return step
 
 
-def _leaks_to_bias(population: Population) -> bool:
+def _has_v_leak(population: Population) -> bool:
     """True where the bias must be ``v_leak``: it drives a voltage whose current has a memory."""
     neuron = population.neuron
     return neuron.bias is not None and bool(np.any(neuron.bias)) and _current_decay(population) != 1.0
@@ -337,7 +337,7 @@ def maps(network: Network) -> set[str]:
 
 def _bias_by_channel(population: Population) -> bool:
     """True for a three-dimensional population without bias, or with one number per channel."""
-    if len(population.shape) != 3 or _leaks_to_bias(population):
+    if len(population.shape) != 3 or _has_v_leak(population):
         return False
     bias = population.neuron.bias
     if bias is None:
@@ -379,7 +379,7 @@ def _neuron(population: Population, dt: float, shape: tuple[int, ...]) -> Any:
     current_decay = _current_decay(population)
     slow = 1 / neuron.voltage_decay if neuron.voltage_decay else NO_LEAK
     fast = 1 / current_decay if current_decay else NO_LEAK
-    bias = neuron.bias if neuron.bias is not None and _leaks_to_bias(population) else np.zeros(n)
+    bias = neuron.bias if neuron.bias is not None and _has_v_leak(population) else np.zeros(n)
     values = {
         "tau": filled(dt * slow),
         "tau_mem": filled(dt * slow),

@@ -158,7 +158,7 @@ def test_a_network_without_convolutions_has_no_unrolled_line():
 
     fixed, spikes = two_layer_network()
     result = estimate(fixed, spikes=spikes)
-    assert not result.shares
+    assert not result.shares_convolutions
     assert result.sparse.unrolled_bits == result.sparse.placement.synaptic_bits
     assert all(line.key != "unrolled" for line in headline(result))
     assert comparison([result, result])[0][0] == "nonzero synapses"

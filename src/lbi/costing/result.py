@@ -18,7 +18,7 @@ from lbi.costing.provenance import length_notes, reading_notes
 from lbi.costing.ranges import Range, hull
 from lbi.costing.ratios import ratios
 from lbi.costing.recorded_budget import recorded_budget
-from lbi.costing.shares import Saving
+from lbi.costing.savings import Saving
 from lbi.errors import Problem
 from lbi.network.fixed import FixedNetwork
 from lbi.network.restored import restored
@@ -399,14 +399,14 @@ class Estimate:
         return found
 
     @property
-    def shares(self) -> bool:
+    def shares_convolutions(self) -> bool:
         """True if the chip stores what the synapses of a convolution share once, dense or sparse."""
         return SHARED in (*self.dense.placement.formats.values(), *self.sparse.placement.formats.values())
 
     def _sharing_notes(self) -> list[str]:
         """How the chip stores convolutions, and how sure that is."""
         rule = self.profile.layout.shared
-        if not self.shares or rule is None:
+        if not self.shares_convolutions or rule is None:
             return []
         return [
             f"Convolutions share their {self.profile.layout.sharing} on each core ({rule.confidence}: {rule.source}); "

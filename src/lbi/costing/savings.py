@@ -7,6 +7,7 @@ the others.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from lbi.chip.profile import HardwareProfile
 from lbi.costing.costs import energy, energy_parts, price_lists
 from lbi.costing.counts import Batch, PlacedNetwork
 from lbi.costing.ranges import Range
-from lbi.costing.shares import Saving
 
 RARELY = 0.001
 """Spikes per timestep below which a neuron counts as one that hardly fires."""
@@ -26,6 +26,51 @@ BUSY = 0.1
 
 LEAST = 0.01
 """Savings of a smaller share are not shown."""
+
+
+TEXTS = {
+    "rare-neurons": "updates of {n:,} of {of:,} neurons that fire in under 0.1 % of the timesteps: remove them",
+    "busy-sources": "synaptic operations of the {n:,} busiest of {of:,} sources: prune their weights, or let them fire less",
+    "stored-zeros": "reading {n:,} of {of:,} weights that are zero, in rows stored dense: prune further, until indices are smaller",
+}
+"""Kind of saving → what it is, and what would save it."""
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A share of the dynamic energy with one cause.
+
+    Attributes:
+        kind: key of ``TEXTS``.
+        n: neurons, sources or weights that cause it.
+        of: of how many.
+        share: its share of the dynamic energy per timestep (0 to 1), over the price lists.
+        what_if: the scenarios of the energy, where none of the chip is published; empty for the chip's own.
+    """
+
+    kind: str
+    n: int
+    of: int
+    share: Range
+    what_if: str = ""
+
+    @property
+    def text(self) -> str:
+        """The saving as a sentence."""
+        low, high = f"{100 * self.share.low:.0f}", f"{100 * self.share.high:.0f}"
+        percent = low if low == high else f"{low}–{high}"
+        energy = f"the dynamic energy ({self.what_if})" if self.what_if else "the dynamic energy"
+        return f"{percent} % of {energy} is {TEXTS[self.kind].format(n=self.n, of=self.of)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "kind": self.kind,
+            "n": self.n,
+            "of": self.of,
+            "share": self.share.to_dict(),
+            "text": self.text,
+        }
 
 
 class NeuronCounter:

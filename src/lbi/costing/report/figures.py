@@ -157,7 +157,7 @@ def _memory_lines(estimate: Estimate) -> list[Line]:
             bits,
         )
     ]
-    if estimate.shares:
+    if estimate.shares_convolutions:
         label = "  with convolutions unrolled"
         lines.append(_both(estimate, "unrolled", label, lambda side: float(side.unrolled_bits), bits))
     for name, layout in list(estimate.memory_layouts().items())[1:]:
@@ -379,7 +379,9 @@ def comparison(estimates: list[Estimate]) -> list[tuple[str, ...]]:
         ratios = (range_times(values[0], value) for value in values[1:])
         return (label, *(span(hull(value), write) for value in values), *ratios)
 
-    unrolled = " (convolutions unrolled)" if any(estimate.shares for estimate in estimates) else ""
+    unrolled = (
+        " (convolutions unrolled)" if any(estimate.shares_convolutions for estimate in estimates) else ""
+    )
     rows = [
         row(f"nonzero synapses{unrolled}", [float(estimate.n_nonzero) for estimate in estimates]),
         row("SynOps fetched", [side.synops_fetched for side in sides]),

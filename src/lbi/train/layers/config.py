@@ -124,7 +124,7 @@ class PopulationConfig:
         Returns:
             One entry per part; none if it is not given.
         """
-        return tuple(getattr(self, name)) if name in SHARED else tuple(self.options.get(name, ()))
+        return tuple(getattr(self, name)) if name in COMMON else tuple(self.options.get(name, ()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only; the options stand beside the other fields, under their own names."""
@@ -268,7 +268,7 @@ class ModelConfig:
         return records.parse(cls, fields, records.Place("config", IN_FILE), InputError)
 
 
-SHARED = ("current_decay", "voltage_decay", "threshold")
+COMMON = ("current_decay", "voltage_decay", "threshold")
 """Parameters of neuron models that are fields of their own in PopulationConfig."""
 
 ALWAYS_WRITTEN = ("threshold_decay", "refractory_decay", "threshold_step")
@@ -277,7 +277,7 @@ ALWAYS_WRITTEN = ("threshold_decay", "refractory_decay", "threshold_step")
 
 def _options() -> set[str]:
     """The parameters of all neuron models that are no fields of their own."""
-    return {name for model in NEURONS.values() for name in model.parameters} - set(SHARED)
+    return {name for model in NEURONS.values() for name in model.parameters} - set(COMMON)
 
 
 def _gathered(entry: Any) -> Any:
@@ -303,7 +303,7 @@ def _check_neuron(population: PopulationConfig, where: str, problems: Problems) 
         f"recurrent {population.neuron!r}",
     )
     own = model.parameters
-    names = dict.fromkeys((*SHARED, *own, *population.options))
+    names = dict.fromkeys((*COMMON, *own, *population.options))
     counts = {name: len(population.parameter(name)) for name in names}
     k = len(population.sizes)
     PARTS.check(

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from lbi.errors import Problems, Rule, UsageError
 from lbi.train.layers.config import (
     ALWAYS_WRITTEN,
+    COMMON,
     GRID,
-    SHARED,
     ModelConfig,
     PopulationConfig,
     decay_range,
@@ -24,8 +24,8 @@ from lbi.train.neurons import NEURONS
 
 __all__ = [
     "ALWAYS_WRITTEN",
+    "COMMON",
     "GRID",
-    "SHARED",
     "ModelConfig",
     "PopulationConfig",
     "PopulationLayer",

@@ -19,7 +19,7 @@ from lbi.errors import Problems, Rule, UsageError
 from lbi.network.fixedpoint import LAVA_FORMATS
 from lbi.network.graph import READOUTS
 from lbi.records import OneOf, Place, Rules, Takes
-from lbi.train.layers.model import ALWAYS_WRITTEN, GRID, SHARED, ModelConfig, PopulationConfig
+from lbi.train.layers.model import ALWAYS_WRITTEN, COMMON, GRID, ModelConfig, PopulationConfig
 from lbi.train.layers.surrogate import SURROGATES
 from lbi.train.layers.wiring import Wiring
 from lbi.train.neurons import NEURONS
@@ -323,7 +323,7 @@ class TrainConfig:
                 in_thresholds = key in model.levels
                 own[key] = tuple(value * level if in_thresholds else value for level in threshold)
             options = {key: value for key, value in own.items() if key in model.parameters}
-            shared = {key: options.pop(key, ()) for key in SHARED}
+            shared = {key: options.pop(key, ()) for key in COMMON}
             recurrent = self.recurrent and name != "output" and not wiring.channels
             return PopulationConfig(
                 name,
