@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -37,6 +38,7 @@ class Command(click.Command):
     """A click command that reports errors as one line per problem and ends with the matching exit code."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.debug = False  # set by main: tracebacks, and what libraries print
         kwargs.setdefault("epilog", EPILOG)
         kwargs.setdefault(
             "context_settings", {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -54,13 +56,15 @@ class Command(click.Command):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run, and turn any exception into lines on stderr and an exit code."""
         kwargs["standalone_mode"] = False
-        warnings.showwarning = _warn
-        warnings.simplefilter(
-            "always", LbiWarning
-        )  # output of the command, which PYTHONWARNINGS must not hide
+        given = args[0] if args else kwargs.get("args")
+        self.debug = "--debug" in (sys.argv[1:] if given is None else given)
         try:
-            result = super().main(*args, **kwargs)
-            sys.stdout.flush()
+            with warnings.catch_warnings():
+                warnings.showwarning = partial(_warn, debug=self.debug)
+                # Output of the command, which PYTHONWARNINGS must not hide:
+                warnings.simplefilter("always", LbiWarning)
+                result = super().main(*args, **kwargs)
+                sys.stdout.flush()
         except click.exceptions.Exit as stop:
             sys.exit(stop.exit_code)
         except (click.Abort, KeyboardInterrupt):
@@ -70,7 +74,7 @@ class Command(click.Command):
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the reader has closed the pipe
             sys.exit(1)
         except Exception as error:
-            if "--debug" in sys.argv:
+            if self.debug:
                 import traceback
 
                 traceback.print_exc()
@@ -98,6 +102,12 @@ class Command(click.Command):
             return UsageError.exit_code, unusable
         what = f"{type(error).__name__}: {_one_line(str(error))}"
         return 1, [f"internal: {what}; fix: run again with --debug and report it"]
+
+
+def debugging() -> bool:
+    """Whether the command that runs was called with ``--debug``."""
+    command = click.get_current_context().command
+    return isinstance(command, Command) and command.debug
 
 
 def _lacks_memory(error: Exception) -> bool:
@@ -128,10 +138,12 @@ def _warn(
     lineno: int,
     file: TextIO | None = None,
     line: str | None = None,
+    *,
+    debug: bool,
 ) -> None:
     """Show this package's warnings as one line each; library warnings only with --debug."""
     ours = category.__module__.split(".")[0] == "lbi"
-    if ours or "--debug" in sys.argv:
+    if ours or debug:
         click.echo(f"warning: {'' if ours else category.__name__ + ': '}{_one_line(str(message))}", err=True)
 
 

@@ -73,7 +73,7 @@ NOT_MET = Rule(
     "--budget",
     multiple=True,
     metavar="NAME=VALUE",
-    help="The most that an export may use, as of lbi-train: cores=1, memory=64KiB, and per timestep synops=1200, energy=40nJ, time=5us. Repeatable; exit code 6 if one is exceeded.",
+    help="The most that an export may use, as with lbi-train: cores=1, memory=64KiB, and per timestep synops=1200, energy=40nJ, time=5us. Repeatable; exit code 6 if one is exceeded.",
 )
 @click.option(
     "--trace",

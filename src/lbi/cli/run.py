@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lbi.cli.common import PATH, Command, common_options, console, emit_json, progress
+from lbi.cli.common import PATH, Command, common_options, console, debugging, emit_json, progress
 from lbi.cli.inputs import (
     ONE_INPUT,
     check_labels,
@@ -128,7 +128,7 @@ def main(
     check_labels(chosen, opened.fixed)
     data, labels, _ = chosen
     # With --verify one of the two backends is the simulator, which warns of saturation itself.
-    options = backends.RunOptions(timeout_s=timeout, echo="--debug" in sys.argv, watch=not verify)
+    options = backends.RunOptions(timeout_s=timeout, echo=debugging(), watch=not verify)
     show = not (as_json or quiet)
     started = time.perf_counter()
     result = _run(opened, data, backend, options, show)

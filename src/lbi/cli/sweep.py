@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from lbi.cli.common import PATH, Command, common_options, console, emit_json
+from lbi.cli.common import PATH, Command, common_options, console, debugging, emit_json
 from lbi.cli.sweep_plan import Trial, absolute, plan, swept_options
 from lbi.costing.recorded_budget import read_uses
 from lbi.errors import (
@@ -270,8 +270,8 @@ def _run(
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 leaves trials no time beside other work
     import ray
 
-    if "--debug" not in sys.argv:
-        logging.getLogger("ray").setLevel(logging.ERROR)  # advice to who runs a cluster
+    if not debugging():
+        logging.getLogger("ray").setLevel(logging.ERROR)  # its advice on running a cluster
     from lbi.cli.sweep_trial import run_trial
     from lbi.system.cores import whole_cores
 
