@@ -429,6 +429,8 @@ def test_spike_data_checks_itself():
     with pytest.raises(InputError, match="int64") as caught:
         SpikeData(np.zeros((2, 3), int), np.zeros(3))
     assert [problem.code for problem in caught.value.problems] == ["spikes-shape", "labels-shape"]
+    with pytest.raises(InputError, match=r"whole-numbers: labels: 1 of 2 values, such as 1\.7"):
+        SpikeData(np.zeros((2, 3, 4), np.uint8), [1.7, 0])
 
 
 @pytest.mark.parametrize("shape", [(6, 0, 5), (6, 4, 0)])

@@ -18,6 +18,7 @@ from lbi.datasets.encodings import VALUE_CODES
 from lbi.datasets.packed import PackedSpikes, Spikes, part_length
 from lbi.errors import InputError, LbiWarning, Problems, Rule, UsageError
 from lbi.files.labels import check_range
+from lbi.network.values import is_whole
 
 SPIKES_SHAPE = Rule(
     "spikes-shape",
@@ -64,8 +65,9 @@ class SpikeData:
     def __post_init__(self) -> None:
         if not isinstance(self.spikes, PackedSpikes):
             object.__setattr__(self, "spikes", np.asarray(self.spikes))
-        object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int64))
         problems = Problems()
+        whole = is_whole(self.labels, np.int64, "labels", problems)
+        object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int64 if whole else None))
         spikes, labels = self.spikes, self.labels
         SPIKES_SHAPE.check(
             problems,
@@ -73,9 +75,10 @@ class SpikeData:
             "spikes",
             f"{spikes.dtype} {spikes.shape}",
         )
-        if LABELS_SHAPE.check(
+        fits = LABELS_SHAPE.check(
             problems, labels.shape == spikes.shape[:1], "labels", labels.shape, shape=spikes.shape[:1]
-        ):
+        )
+        if fits and whole:
             n_below = int(np.count_nonzero(labels < 0))
             found = f"{n_below} of {labels.size} below 0, the least {labels.min(initial=0)}"
             LABELS_BELOW.check(problems, n_below == 0, "labels", found)
