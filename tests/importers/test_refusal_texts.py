@@ -137,3 +137,19 @@ def test_the_neurons_that_the_fix_names_add_up(rng):
     assert network.readout.kind == "membrane_last"
     assert theirs.std() > 0.1
     np.testing.assert_allclose(oracle.simulate(network, spikes).output[:, -1], theirs, rtol=0, atol=1e-3)
+
+
+class Second(Net):
+    """A model of two inputs."""
+
+    def forward(self, x, context):
+        return super().forward(x + context)
+
+
+def test_a_second_input_is_named():
+    text = refusal(Second())
+    assert text.startswith("model-fails: module 'Second': TypeError: unsupported operand type(s) for +: ")
+    assert (
+        "fix: context of forward got None, as states do before the first step: begin with zeros for None; "
+        in text
+    )

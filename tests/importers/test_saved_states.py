@@ -135,3 +135,51 @@ def test_weights_without_their_scale_are_refused(dtype, saved):
     torch.save(state, folder / "whole.pt")
     with pytest.raises(InputError, match=rf"state-type: .*2.weight: {dtype}; allowed: floats"):
         lbi.load(folder / "whole.pt", arch=f"{folder / 'arch.py'}:build")
+
+
+@pytest.mark.parametrize("entry", [None, "optimizer_state_dict"])
+def test_an_optimizers_state_is_no_models(entry, saved):
+    folder, model = saved
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 64)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    torch.save({entry: state, "epoch": 3} if entry else state, folder / "optimizer.pt")
+    with pytest.raises(InputError) as caught:
+        lbi.load(folder / "optimizer.pt", arch=f"{folder / 'arch.py'}:build")
+    found = f"no-state: {folder / 'optimizer.pt'}: holds the state of an optimizer, and no model's"
+    assert str(caught.value) == f"{found}; allowed: a state_dict; fix: torch.save(model.state_dict(), path)"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            "a Git LFS pointer.*git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html><html><body>404</body></html>", "a web page; .*download the file itself"),
+    ],
+)
+def test_texts_in_the_place_of_a_file_are_named(content, found, saved):
+    folder, _ = saved
+    (folder / "text.pt").write_bytes(content)
+    with pytest.raises(InputError, match=f"file-broken: .*: is {found}"):
+        lbi.load(folder / "text.pt", arch=f"{folder / 'arch.py'}:build")
+
+
+def test_the_state_of_an_exported_program(saved):
+    """The fix of the refusal, tried: what torch.export saved holds the state that --arch takes."""
+    folder, _ = saved
+    linear = nn.Sequential(nn.Linear(4, 3))
+    program, path = torch.export.export(linear, (torch.ones(1, 4),)), folder / "program.pt"
+    with path.open("wb") as file:
+        torch.export.save(program, file)
+    with pytest.raises(
+        InputError, match=r"model-exported: .*: is an archive of torch.export; .*fix: take its"
+    ) as caught:
+        lbi.load(path, arch=f"{folder / 'arch.py'}:build")
+    (problem,) = caught.value.problems
+    assert "torch.save(dict(torch.export.load(path).state_dict), 'state.pt')" in problem.remedy
+    state = dict(torch.export.load(path).state_dict)
+    assert all(torch.equal(state[name], value) for name, value in linear.state_dict().items())

@@ -71,6 +71,7 @@ CONVERSIONS = {
     ".safetensors": "if it holds a model's state: torch.save(safetensors.torch.load_file(path), 'state.pt')",
     ".npz": "if it holds a model's state: torch.save({k: torch.from_numpy(v) for k, v in numpy.load(path).items()},"
     " 'state.pt')",
+    ".pt2": "if it is an archive of torch.export: torch.save(dict(torch.export.load(path).state_dict), 'state.pt')",
     ".pkl": "save the model's state with torch.save(model.state_dict(), 'state.pt')",
 }
 """Suffix of files that other packages write → what makes a torch file of one."""

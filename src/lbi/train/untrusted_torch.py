@@ -48,6 +48,13 @@ UNFOLDS = Rule("file-unfolds", "at most {most}", "save it without compression")
 TORCHSCRIPT = Rule(
     "model-torchscript", "a {name} file", "save the model's state instead of scripting or tracing it"
 )
+EXPORTED = Rule(
+    "model-exported",
+    "a {name} file",
+    "take its state out of it: torch.save(dict(torch.export.load(path).state_dict), 'state.pt')",
+)
+POINTER = Rule("file-broken", "a {name} file", "fetch its content: git lfs pull")
+WEB_PAGE = Rule("file-broken", "a {name} file", "download the file itself")
 TENSOR_KIND = Rule("tensor-kind", "real or whole numbers, dense or sparse", "convert it before saving")
 TOO_MANY_NUMBERS = Rule(
     "tensor-size", "{allowed} in a file of {size} bytes", "save tensors that are not expanded"
@@ -189,8 +196,9 @@ def _load(path: Path, name: str) -> Any:
 
 
 def _refuse_archive(path: Path, name: str) -> None:
-    """Raise InputError for an archive of code, or of more than can be read safely."""
+    """Raise InputError for an archive of code, or of more than can be read safely, and for what stands for a file."""
     if not zipfile.is_zipfile(path):
+        _refuse_text(path, name)
         return
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -200,6 +208,20 @@ def _refuse_archive(path: Path, name: str) -> None:
     parts = {entry.filename.split("/", 1)[-1] for entry in entries}
     if "constants.pkl" in parts or any(part.startswith("code/") for part in parts):
         raise InputError(TORCHSCRIPT.broken(str(path), "is a TorchScript archive (compiled code)", name=name))
+    if "archive_format" in parts:
+        raise InputError(EXPORTED.broken(str(path), "is an archive of torch.export", name=name))
+
+
+def _refuse_text(path: Path, name: str) -> None:
+    """Raise InputError for the texts that downloads leave in the place of a file."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        raise InputError(
+            POINTER.broken(str(path), "is a Git LFS pointer, without the file's content", name=name)
+        )
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise InputError(WEB_PAGE.broken(str(path), "is a web page", name=name))
 
 
 def _check_sums(path: Path) -> None:

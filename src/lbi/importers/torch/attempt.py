@@ -14,7 +14,7 @@ from lbi.importers.torch import layers, reading
 from lbi.importers.torch.running import Place, Site, Sites, Widened, forget, place, session_of
 from lbi.importers.torch.shadow import STATIC
 from lbi.importers.torch.tracing import NotThisWay, Tracing, by_step
-from lbi.importers.torch.ways import Way, random_input
+from lbi.importers.torch.ways import Way, given_none, random_input
 from lbi.network.graph import INPUT
 
 TRACED_STEPS = (6, 32, 128, 512)
@@ -27,6 +27,10 @@ FAILS = Rule(
 )
 SHAPE_FIX = "check the input's shape and the model's layers"
 COMPLEX_FIX = "take real weights: currents and voltages of neurons are real numbers"
+NONE_FIX = (
+    "{names} of forward got None, as states do before the first step: begin with zeros for None; a second input is joined"
+    " to the first one, which alone carries spikes"
+)
 INDEX_FIX = "give a Linear one-hot spikes in place of indices into an Embedding"
 
 
@@ -175,6 +179,8 @@ def failed(model: nn.Module, error: Exception, shape: tuple[int, ...], tracing: 
     first = (str(error).strip().split("\n") or [""])[0]
     own = [] if here.module is None else list(here.module.parameters(recurse=False))
     fix = COMPLEX_FIX if any(value.is_complex() for value in own) else SHAPE_FIX
+    names = given_none(model) if "NoneType" in str(error) else []
+    fix = NONE_FIX.format(names=", ".join(names)) if names else fix
     fix = INDEX_FIX if isinstance(here.module, nn.Embedding) else fix
     problem = FAILS.broken(_named(model, here), f"{type(error).__name__}: {first}{at}", shape=shape, fix=fix)
     return NotThisWay(problem, _reached(tracing))

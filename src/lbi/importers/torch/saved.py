@@ -144,14 +144,24 @@ def _state(content: Any, where: str) -> dict[str, Tensor]:
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
         inner = [key for key, value in content.items() if isinstance(value, Mapping) and value]
+        if _is_optimizer(content) or (inner and all(_is_optimizer(content[key]) for key in inner)):
+            raise InputError(NOT_A_STATE.broken(where, "holds the state of an optimizer, and no model's"))
+        inner = [key for key in inner if not _is_optimizer(content[key])]
         found = "is empty" if not content else "holds no tensors by name"
         if inner:
             found = f"holds them elsewhere, perhaps under {inner[0]!r}"
-        fix = f"save that entry alone: torch.save(checkpoint[{inner[0]!r}], path)" if inner else ""
+        fix = (
+            f"save that entry alone: torch.save(checkpoint[{inner[0]!r}], path)" if inner else NOT_A_STATE.fix
+        )
         raise InputError(NO_TENSORS.broken(where, found, fix=fix))
     return {
         name: value if value.layout is torch.strided else value.to_dense() for name, value in state.items()
     }
+
+
+def _is_optimizer(content: Mapping[Any, Any]) -> bool:
+    """Whether it is what an optimizer's ``state_dict`` returns."""
+    return {"state", "param_groups"} <= content.keys()
 
 
 def _is_state(key: Any, value: Any) -> bool:

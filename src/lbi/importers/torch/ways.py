@@ -106,6 +106,16 @@ def _by_name_only(model: nn.Module) -> list[inspect.Parameter]:
     return [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
+def given_none(model: nn.Module) -> list[str]:
+    """Names of what a model's forward requires beside its input, which gets None, as a state before its first step.
+
+    Args:
+        model: any torch model.
+    """
+    required = [p for p in _others(model) if p.default is inspect.Parameter.empty]
+    return [p.name for p in required if p.name not in STEP_NAMES]
+
+
 def _others(model: nn.Module) -> list[inspect.Parameter]:
     """The positional parameters of a model's forward after its input."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
