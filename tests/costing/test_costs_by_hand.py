@@ -111,6 +111,10 @@ def test_neurons_that_never_fire_are_a_saving():
     assert sum(davies(result.to_dict()["sparse"]).values()) * 4 == pytest.approx(total)
     saving = next(s for s in result.sparse.savings if s.kind == "rare-neurons")
     assert (saving.n, saving.of) == (1, 4)
+    assert "1 of 4 neurons that did not fire in 4 timesteps: see in more samples" in saving.text
+    enough = estimate(fixed, spikes=np.tile(spikes, (250, 1, 1)))
+    saving = next(s for s in enough.sparse.savings if s.kind == "rare-neurons")
+    assert "1 of 4 neurons that fire in under 0.1 % of the timesteps: remove them" in saving.text
     shares = [4 * INACTIVE / total, 4 * 51.2 / (result.sparse.energy["sanafe"].high * 4)]
     assert (saving.share.low, saving.share.high) == pytest.approx((min(shares), max(shares)))
 

@@ -35,6 +35,9 @@ TEXTS = {
 }
 """Kind of saving → what it is, and what would save it."""
 
+SILENT = "updates of {n:,} of {of:,} neurons that did not fire in {n_steps:,} timesteps: see in more samples whether they can be removed"
+"""The text of rare neurons where a single spike is not rare: in a run of fewer than 1 / RARELY timesteps."""
+
 
 @dataclass(frozen=True)
 class Saving:
@@ -45,6 +48,7 @@ class Saving:
         n: neurons, sources or weights that cause it.
         of: of how many.
         share: its share of the dynamic energy per timestep (0 to 1), over the price lists.
+        n_steps: timesteps of all samples that were counted.
         what_if: the scenarios of the energy, where none of the chip is published; empty for the chip's own.
     """
 
@@ -52,6 +56,7 @@ class Saving:
     n: int
     of: int
     share: Range
+    n_steps: int
     what_if: str = ""
 
     @property
@@ -60,7 +65,9 @@ class Saving:
         low, high = f"{100 * self.share.low:.0f}", f"{100 * self.share.high:.0f}"
         percent = low if low == high else f"{low}–{high}"
         energy = f"the dynamic energy ({self.what_if})" if self.what_if else "the dynamic energy"
-        return f"{percent} % of {energy} is {TEXTS[self.kind].format(n=self.n, of=self.of)}"
+        few = self.kind == "rare-neurons" and self.n_steps * RARELY < 1
+        cause = (SILENT if few else TEXTS[self.kind]).format(n=self.n, of=self.of, n_steps=self.n_steps)
+        return f"{percent} % of {energy} is {cause}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -118,7 +125,7 @@ def savings(
     ):
         share = _share(profile, {event: count / n_steps for event, count in counts.items()}, events)
         if n and share is not None and share.high >= LEAST:
-            found.append(Saving(kind, n, of, share, what_if))
+            found.append(Saving(kind, n, of, share, n_steps, what_if))
     return tuple(sorted(found, key=lambda saving: -saving.share.high))
 
 
