@@ -67,6 +67,27 @@ def test_the_command_prints_json_and_writes_model_and_metrics(tmp_path, monkeypa
     assert oracle.simulate(network, spikes).output_spikes.shape == (40, 6, 10)
 
 
+def test_a_file_in_place_of_tensorboards_folder_is_named_before_the_data_is_read(tmp_path):
+    pytest.importorskip("tensorboard")
+    (tmp_path / "board").write_text("mine")
+    for board, model in (("board", "m.pt"), ("m.pt", "m.pt")):
+        where = str(tmp_path / board)
+        done = call(
+            command.main,
+            "--dataset",
+            "shd",
+            "--data",
+            tmp_path,
+            "-o",
+            tmp_path / model,
+            "--tensorboard",
+            where,
+        )
+        assert (done.code, len(done.errors)) == (3, 1)
+        assert done.errors[0].startswith(f"error: output: {where}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["board"]
+
+
 def test_tensorboard_gets_the_figures_of_the_csv_file(tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     monkeypatch.chdir(tmp_path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lbi import datasets
-from lbi.errors import InputError, LbiWarning, Problems, Rule
+from lbi.errors import InputError, LbiWarning, Problems, Rule, require
 from lbi.system.allocator import keep_freed_memory, return_freed_memory
 from lbi.system.atomic import atomic_write, check_writable
 from lbi.system.locks import only_writer
@@ -40,6 +40,7 @@ CHECKPOINT_EVERY_S = 20.0
 """Seconds of training that a killed run can lose; an interrupted one (Ctrl-C) loses the epoch that it is in."""
 
 EARLIER = Rule("earlier-checkpoint", fix="finish that run with lbi-train --resume {kept}, or delete the file")
+BOARD = Rule("output", "a folder", "give another --tensorboard")
 INCOMPLETE = Rule("checkpoint", "a complete checkpoint")
 
 
@@ -95,12 +96,24 @@ class Outputs:
         Raises:
             InputError: naming every file that is wrong.
         """
-        outputs = (path for path in (self.model, self.checkpoint, self.metrics) if path is not None)
+        outputs = [path for path in (self.model, self.checkpoint, self.metrics) if path is not None]
         read = [Path(dataset)] if dataset.endswith(".npz") else []
         read += [] if data is None else data_files(data)
         if resumed is not None and os.path.realpath(resumed) != os.path.realpath(self.checkpoint):
             read.append(resumed)
-        check_writable(*outputs, inputs=[*read, *inputs])
+        problems = Problems()
+        if self.tensorboard is not None:
+            require("tensorboard", "tensorboard")
+            board = Path(os.path.realpath(self.tensorboard))
+            found = (
+                "given for two outputs" if board in map(Path, map(os.path.realpath, outputs)) else "a file"
+            )
+            BOARD.check(problems, found == "a file" and not board.is_file(), str(self.tensorboard), found)
+        try:
+            check_writable(*outputs, inputs=[*read, *inputs])
+        except InputError as error:
+            problems.take(error)
+        problems.raise_as(InputError)
 
 
 def resume_config(checkpoint: dict[str, Any], options: dict[str, Any]) -> TrainConfig:
