@@ -47,7 +47,7 @@ class Problem:
             where: the outer place.
 
         Returns:
-            The problem.
+            A copy whose place begins with ``where``.
         """
         place = where if self.where in ("", where) else f"{where}, {self.where}"
         return replace(self, where=place)
@@ -75,7 +75,7 @@ class Rule:
             **values: what fills the ``{names}``.
 
         Returns:
-            The problem.
+            The problem with the rule's code, what it allows and its fix.
         """
         allowed, fix = self.allowed.format(**values), self.fix.format(**values)
         return Problem(self.code, where, str(found), allowed, fix)
@@ -91,7 +91,7 @@ class Rule:
             **values: what fills the ``{names}``.
 
         Returns:
-            ``holds``.
+            ``holds`` as a bool.
         """
         if not holds:
             problems.note(self.broken(where, found, **values))
@@ -201,6 +201,9 @@ class Problems:
 
         Args:
             error: the class of error to raise.
+
+        Raises:
+            LbiError: of class ``error``, with all problems noted.
         """
         if self._found:
             raise error(*self._found)

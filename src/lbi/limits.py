@@ -16,7 +16,7 @@ def most_elements(n_bytes: int) -> int:
         n_bytes: size of the file.
 
     Returns:
-        The number of elements.
+        FREE_ELEMENTS, and ELEMENTS_PER_BYTE for each byte.
     """
     return FREE_ELEMENTS + ELEMENTS_PER_BYTE * n_bytes
 

@@ -90,7 +90,7 @@ class Fault:
             *path: names from outside to inside.
 
         Returns:
-            The fault.
+            A copy with the longer path.
         """
         return Fault((*path, *self.path), self.problem)
 
@@ -127,7 +127,7 @@ class Table:
             partial: True if no field is required.
 
         Returns:
-            The table.
+            The table of the fields that the constructor takes.
         """
         hints = get_type_hints(kind, include_extras=True)
         own = [entry for entry in fields(kind) if entry.init]
@@ -323,7 +323,7 @@ def describe(hint: Any, *, kind: bool = True) -> str:
         kind: whether the type is named.
 
     Returns:
-        The description.
+        A noun phrase; without ``kind`` the bounds alone.
     """
     for entry in _metadata(hint):
         if isinstance(entry, Takes):
@@ -433,7 +433,7 @@ def parse(kind: type[Record], values: Any, place: Place, error: type[LbiError]) 
         error: type of the error.
 
     Returns:
-        The record.
+        The record, constructed from the checked values.
 
     Raises:
         LbiError: of type ``error``, naming all faults.
@@ -445,7 +445,7 @@ def parse(kind: type[Record], values: Any, place: Place, error: type[LbiError]) 
 
 
 def check(record: Any, place: Place, problems: Problems) -> bool:
-    """Note the faults of a record that was constructed directly; returns False if there are any.
+    """Note the faults of a record that was constructed directly.
 
     Args:
         record: a dataclass.
@@ -453,7 +453,7 @@ def check(record: Any, place: Place, problems: Problems) -> bool:
         problems: receives the faults.
 
     Returns:
-        True if there are none.
+        True if there are no faults.
     """
     values = {entry.name: getattr(record, entry.name) for entry in fields(record) if entry.init}
     before = len(list(problems))

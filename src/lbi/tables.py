@@ -73,7 +73,7 @@ def plain(table: Table) -> str:
         table: the table.
 
     Returns:
-        The text.
+        The text, without a line break at its end.
     """
     from io import StringIO
 

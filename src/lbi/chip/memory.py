@@ -71,7 +71,7 @@ class RowFormat:
             bits: bits of a synapse.
 
         Returns:
-            Bits of each row.
+            Bits of each row, of the shape of ``n``; 0 for rows without synapses.
         """
         n = np.asarray(n, dtype=np.int64)
         if self.block is None:
@@ -91,7 +91,7 @@ class RowFormat:
             n_targets: neurons on the core.
 
         Returns:
-            Bits of all rows.
+            Bits of all rows together, padding included.
         """
         return n_axons * int(self.row_bits(n_targets, self.bits_per_synapse + self.dense_index))
 
@@ -102,7 +102,7 @@ class RowFormat:
             n_targets: neurons on the core.
 
         Returns:
-            Bits of an index.
+            Bits of one index.
         """
         return next((width for width in self.index_bits if 1 << width >= n_targets), self.index_bits[-1])
 
@@ -117,7 +117,7 @@ class RowFormat:
             times: how many rows there are of each.
 
         Returns:
-            Bits of all rows.
+            Bits of all rows together, padding included.
         """
         bits = self.bits_per_synapse + self.index_width(n_targets)
         return int((self.row_bits(synapses_per_axon, bits) * times).sum())
@@ -158,7 +158,7 @@ def row_format(projection: FixedProjection, layout: MemoryLayout) -> RowFormat:
         layout: a memory layout of the chip.
 
     Returns:
-        The row format.
+        The format with the layout's sizes in bits and the projection's width of a weight.
     """
     widths = [int(width) for width in layout.weight_bits.numbers]
     weight = next((width for width in widths if width >= projection.num_weight_bits), widths[-1])
@@ -220,7 +220,7 @@ def bits_on_cores(
         chosen: the format it is stored in.
 
     Returns:
-        Bits of all formats.
+        Bits over all cores in each format; None for the shared format where it does not apply.
     """
     rows, n_source = row_format(projection, layout), projection.weights.shape[1]
     dense = indexed = shared = 0
@@ -233,14 +233,14 @@ def bits_on_cores(
 
 
 def can_share(projection: FixedProjection, layout: MemoryLayout) -> bool:
-    """True if a layout stores what the synapses of a projection share once.
+    """Test for a projection of which a layout stores once what its synapses share.
 
     Args:
         projection: the projection.
         layout: memory layout.
 
     Returns:
-        Whether it does.
+        True for a convolution in kernels on a layout with sharing.
     """
     return bool(layout.sharing) and isinstance(projection.weights, ConvolutionWeights)
 
@@ -254,7 +254,7 @@ def shared_bits(projection: FixedProjection, part: Part, layout: MemoryLayout) -
         layout: memory layout.
 
     Returns:
-        Bits of all rows.
+        Bits of all rows together, padding included.
     """
     weights, rows = projection.weights, row_format(projection, layout)
     assert isinstance(weights, ConvolutionWeights)
@@ -320,7 +320,7 @@ def sizes(fixed: FixedNetwork) -> dict[str, int]:
         fixed: the network.
 
     Returns:
-        The sizes.
+        ``"input"`` and every population → its number of channels or neurons.
     """
     return {INPUT: fixed.n_in} | {population.name: population.n for population in fixed.populations}
 
@@ -344,7 +344,7 @@ def host_bytes(projection: FixedProjection, value_bytes: int = 1, index_bytes: i
         index_bytes: bytes of an index.
 
     Returns:
-        Bytes of both forms.
+        Bytes as CSR and as a dense array.
     """
     weights = projection.weights
     csr = weights.nnz * (value_bytes + index_bytes) + (weights.shape[0] + 1) * index_bytes

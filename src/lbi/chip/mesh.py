@@ -18,7 +18,7 @@ def slot_positions(profile: HardwareProfile, n: int) -> NDArray[np.int64]:
         n: number of cores.
 
     Returns:
-        (n, 3) integers.
+        (n, 3) int64.
     """
     columns, rows, per_tile = (
         int(quantity.number)
@@ -58,7 +58,7 @@ def arrange(traffic: Any, positions: NDArray[np.int64], n_swaps: int = 1000) -> 
         n_swaps: maximum number of swaps per chip.
 
     Returns:
-        (n,) slot of each core.
+        (n,) the slot of each core, a permutation.
     """
     slots = np.arange(positions.shape[0])
     for chip in np.unique(positions[:, 0]):

@@ -69,7 +69,7 @@ def chunk_of_neurons(chunks: Sequence[Chunk], population: str, n: int) -> NDArra
         n: its number of neurons.
 
     Returns:
-        Indices of chunks.
+        (n,) indices into ``chunks``; −1 for neurons in none.
     """
     found = np.full(n, -1, dtype=np.int32)
     for index, chunk in enumerate(chunks):
@@ -196,7 +196,7 @@ class Partition:
             chunk: neurons of one population.
 
         Returns:
-            The rows.
+            Their bits, the sources with a row, and the synapses of each row.
         """
         key = (projection.name, chunk.part)
         found = self._kept.get(key) or self._trials.get(key)
@@ -234,7 +234,7 @@ class Partition:
             chunk: neurons of one population.
 
         Returns:
-            Indices of neurons.
+            Indices of neurons of ``source``, without repetition.
         """
         projections = self.incoming[chunk.population].get(source, ())
         return _union([self._rows(projection, chunk)[1] for projection in projections])
@@ -246,18 +246,18 @@ class Partition:
             chunk: neurons of one population.
 
         Returns:
-            The fraction.
+            The fraction; above 1 if the chunk does not fit.
         """
         return float((self.measure(chunk) / self.limits).max())
 
     def fits(self, chunk: Chunk) -> bool:
-        """True if the chunk fits a core.
+        """Test for a chunk that one core can hold.
 
         Args:
             chunk: neurons of one population.
 
         Returns:
-            Whether it does.
+            True if no resource of a core is exceeded.
         """
         if chunk.n > self._limits[_COMPARTMENTS] or not self._within_limits(self._use(chunk, at_least=True)):
             return False

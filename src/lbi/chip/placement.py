@@ -104,7 +104,7 @@ class Placement:
             population: the population's name.
 
         Returns:
-            Indices of cores.
+            (n,) indices of cores, from 0.
         """
         n = sum(chunk.n for chunk in self.chunks if chunk.population == population)
         return self.core_of_chunk[chunk_of_neurons(self.chunks, population, n)].astype(np.int32)
@@ -119,7 +119,7 @@ def place(fixed: FixedNetwork, profile: HardwareProfile, *, dense: bool = False)
         dense: the network is ``lbi.chip.memory.filled``: store every weight, full matrices as dense rows.
 
     Returns:
-        The placement.
+        The cores of all neurons, with formats, memory and use of each core.
 
     Raises:
         FitError: naming all limits that are exceeded, each with a fix.

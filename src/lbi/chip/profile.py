@@ -296,13 +296,13 @@ class HardwareProfile:
         return any(costs.energy for costs in self.costs)
 
     def supports(self, model: str) -> bool:
-        """True if the chip runs a neuron model.
+        """Test for a neuron model that the chip runs.
 
         Args:
             model: name of a neuron model.
 
         Returns:
-            Whether it does.
+            True if the profile lists the model, or every model ("*").
         """
         names = self.models.value if isinstance(self.models.value, tuple) else ()
         return "*" in names or model in names

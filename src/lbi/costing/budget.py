@@ -62,18 +62,41 @@ class Limit:
     source: str = ""
 
     def used(self, cost: CostBreakdown) -> float:
-        """What a network uses, in ``unit``: averages per timestep of energy, time and SynOps, at the upper end of their range."""
+        """What a network uses of the resource, in ``unit``.
+
+        Args:
+            cost: the network's cost on the chip.
+
+        Returns:
+            Cores, bits of memory, or the mean per timestep of SynOps, energy or time, in ``unit``; of energy
+            and time the upper end of their range. Infinite where no time is published.
+        """
         return self._used(cost) / UNITS[self.name][self.unit]
 
     def fill(self, cost: CostBreakdown) -> float | None:
-        """The largest share of any resource of the allowed cores that a placed network takes; None for other limits."""
+        """The largest share of any resource of the allowed cores that a placed network takes.
+
+        Args:
+            cost: the network's cost on the chip.
+
+        Returns:
+            The share, 1 for full cores; None for limits of other resources than cores.
+        """
         if self.name != "cores":
             return None
         shares = (share.sum() for share in cost.placement.utilization.values())
         return float(max(shares, default=0.0)) / self.limit
 
     def updates(self, cost: CostBreakdown) -> float | None:
-        """The share of the limit that all neuron updates take; None for other limits than energy, and if updates are free."""
+        """The share of an energy limit that all neuron updates take.
+
+        Args:
+            cost: the network's cost on the chip.
+
+        Returns:
+            The share, by the cost set with the highest total; None for other limits than energy, and if
+            updates are free.
+        """
         if self.name != "energy":
             return None
         names = [self.costs] if self.costs else list(cost.energy)
@@ -206,6 +229,9 @@ class Budget:
 
         Args:
             cost: what it costs on the chip; None if it does not fit, and then all are infinite.
+
+        Returns:
+            One use per limit, in the order of ``limits``.
         """
         if cost is None:
             return tuple(Use(limit, math.inf) for limit in self.limits)
@@ -216,7 +242,14 @@ class Budget:
 
 
 def worst(uses: tuple[Use, ...]) -> Use:
-    """The use that is closest to its limit, or furthest above it."""
+    """The use that is closest to its limit, or furthest above it.
+
+    Args:
+        uses: one per limit, at least one.
+
+    Returns:
+        The use with the largest ``ratio``; of equals the first.
+    """
     return max(uses, key=lambda use: use.ratio)
 
 

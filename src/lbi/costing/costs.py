@@ -32,7 +32,7 @@ def energy_parts(costs: CostSet, events: Mapping[str, float]) -> dict[str, float
         events: event → count.
 
     Returns:
-        Part → energy.
+        Part → energy in pJ.
     """
     counted = dict(events)
     from_input = events.get("message_from_input", 0)
@@ -54,7 +54,7 @@ def energy(costs: CostSet, events: Mapping[str, float]) -> float | None:
         events: event → count.
 
     Returns:
-        The sum of all parts.
+        The sum of all parts in pJ; None if the set has no energies.
     """
     return sum(energy_parts(costs, events).values()) if costs.energy else None
 
@@ -93,7 +93,7 @@ def static_pj(power_mw: float, time_ns: float) -> float:
         time_ns: time.
 
     Returns:
-        The energy.
+        The energy in pJ.
     """
     return power_mw * time_ns
 
@@ -105,7 +105,7 @@ def price_lists(profile: HardwareProfile) -> dict[str, tuple[str, CostSet]]:
         profile: the chip.
 
     Returns:
-        The cost sets.
+        Name → (label, cost set); empty if the chip has neither.
     """
     own = {costs.name: (costs.label, costs) for costs in profile.costs if costs.energy}
     return own or {s.name: (f"what-if: {s.label}", s.costs) for s in profile.scenarios if s.costs is not None}

@@ -53,6 +53,9 @@ def split(batch: Batch, n_cores: int) -> Iterator[Batch]:
     Args:
         batch: a batch of samples.
         n_cores: cores of the placement.
+
+    Yields:
+        Batches of whole samples, in order.
     """
     per_sample = (batch.n_chip_steps + batch.shape[1]) * n_cores * len(CORE_EVENTS) * 8
     n = max(1, int(200e6 // max(per_sample, 1)))
@@ -114,6 +117,9 @@ class Loads:
 
         Args:
             n_steps: timesteps of a sample's own time.
+
+        Returns:
+            The counts with ``n_steps`` chip steps per sample, the later ones added to the first.
         """
 
         def fold(values: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -25,7 +25,7 @@ def hull(ranges: Mapping[str, Range]) -> Range | None:
         ranges: ranges by name.
 
     Returns:
-        The range.
+        The range from the lowest to the highest end; None if there are none.
     """
     if not ranges:
         return None

@@ -27,7 +27,7 @@ def ratios(over: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
         under: another.
 
     Returns:
-        Key → ratio.
+        Key → ratio; None where a figure is missing or the divisor is 0.
     """
     result: dict[str, Any] = {}
     for key in RATIO_KEYS:

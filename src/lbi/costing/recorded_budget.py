@@ -112,6 +112,9 @@ def exceeded(uses: Iterable[RecordedUse]) -> list[RecordedUse]:
 
     Args:
         uses: all of them.
+
+    Returns:
+        The uses that are not met, by falling ratio of use to limit; empty if all are met.
     """
     return sorted((use for use in uses if not use.met), key=lambda use: use.ratio, reverse=True)
 

@@ -485,7 +485,7 @@ def constants(profile: HardwareProfile) -> list[dict[str, Any]]:
         profile: the chip.
 
     Returns:
-        One record per number.
+        One record per number, with its name, value, unit, source, confidence and note.
     """
     return [
         {

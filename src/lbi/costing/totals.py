@@ -60,7 +60,7 @@ def loads_by_population(
         uncertain: Projections whose synaptic operations in the run are those of the mean fan-out.
 
     Returns:
-        The bounds.
+        Counts per core and timestep, their least and most, and whether they are exact.
     """
     fetches = {p.name: _fetched(network, p, activity, p.name in uncertain) for p in network.fixed.projections}
     whole, parts = _sums(network, activity, fetches)

@@ -103,7 +103,7 @@ def open_export(path: str | Path) -> Export:
         path: the folder or file.
 
     Returns:
-        The export.
+        The network, with the paths of the files that backends read.
 
     Raises:
         InputError: for anything else, naming everything that is wrong with the file.
@@ -131,8 +131,8 @@ def run(export: Export, spikes: NDArray[np.uint8], backend: str, options: RunOpt
         options: time limit, echo and progress.
 
     Returns:
-        The same as ``Activity.output``, aligned to the input: (n_samples, n_steps, n_out), spikes as uint8 or, for a
-        membrane readout, voltages as int32.
+        The output as ``Activity.output``, aligned to the input: (n_samples, n_steps, n_out), spikes as uint8
+        or, for a membrane readout, voltages as int32.
 
     Raises:
         InputError: if the backend cannot hold the network.

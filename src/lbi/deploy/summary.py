@@ -27,7 +27,7 @@ def populations(fixed: FixedNetwork, compaction: Compaction) -> list[dict[str, A
         compaction: the compaction that made it.
 
     Returns:
-        The records.
+        One dictionary per population, in the network's order.
     """
     return [
         {
@@ -84,7 +84,14 @@ def projections(
 
 
 def removed_text(compaction: Compaction) -> str:
-    """What compaction removed, as a line for people that continues the title; empty if it removed nothing."""
+    """What compaction removed, as a line for people that continues the title.
+
+    Args:
+        compaction: the compaction.
+
+    Returns:
+        A line break and the line; empty if nothing was removed.
+    """
     parts = []
     for name, codes in compaction.reasons.items():
         counts = {reason: n for reason, n in compaction.removed(name).items() if n}
@@ -131,7 +138,7 @@ def as_text(title: str, records: list[dict[str, Any]], n_cores: int | None) -> s
         n_cores: cores of the placement; None without one.
 
     Returns:
-        The table.
+        The title, the table and a line with the totals, ending in a line break.
     """
     header = ("projection", "shape", "nnz", "density", "format", "bits", "exponent", "rounded to zero")
     rows = [
@@ -160,7 +167,7 @@ def float_text(network: Network | FixedNetwork) -> str:
         network: the network as loaded.
 
     Returns:
-        The table.
+        A title, the table and a line with the totals, ending in a line break.
     """
     layers: tuple[Projection | FixedProjection, ...] = network.projections
     trained: tuple[Projection | FixedProjection, ...] = layers

@@ -129,7 +129,7 @@ def exporter(name: str) -> Exporter:
         name: as in ``--target``.
 
     Returns:
-        The module.
+        The module, which has all parts of an exporter.
 
     Raises:
         UsageError: for an unknown name, and for a plug-in that cannot be loaded or lacks a part.

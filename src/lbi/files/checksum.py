@@ -22,7 +22,7 @@ def checksum(file: Any) -> str:
         file: an open ``h5py.File``.
 
     Returns:
-        64 hexadecimal digits.
+        The SHA-256 as 64 hexadecimal digits.
     """
     total = hashlib.sha256()
     _add(total, file, skip=ATTRIBUTE)

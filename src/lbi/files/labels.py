@@ -35,7 +35,7 @@ def check_shape(labels: NDArray[Any], spikes: NDArray[Any], where: str, problems
         problems: receives the faults.
 
     Returns:
-        Whether they are.
+        True if they are integers, one per sample.
     """
     n_samples = spikes.shape[0] if spikes.ndim else 0
     if labels.dtype == np.uint64 and labels.size:
@@ -74,7 +74,7 @@ def check_range(labels: NDArray[Any], n_outputs: int, where: str, problems: Prob
         problems: receives the faults.
 
     Returns:
-        Whether all labels have one.
+        True if every label is from 0 to ``n_outputs`` − 1.
     """
     outside = labels[(labels < 0) | (labels >= n_outputs)]
     values = np.unique(outside)

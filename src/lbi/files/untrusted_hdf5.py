@@ -62,14 +62,17 @@ def open_tree(path: Path, problem: Problem) -> Iterator[Any]:
 
 
 def numbers(group: Any, key: str) -> NDArray[Any]:
-    """The values of a data set of numbers or booleans; raises ValueError for anything else.
+    """The values of a data set of numbers or booleans.
 
     Args:
         group: an open group.
         key: name of the data set.
 
     Returns:
-        The array.
+        An array of the data set's own type and shape.
+
+    Raises:
+        ValueError: naming the key, for anything else.
     """
     values = _dataset(group, key)[()]
     if not isinstance(values, (np.ndarray, np.generic)) or values.dtype.kind not in "biuf":
@@ -84,20 +87,23 @@ def text(value: Any) -> str:
         value: what h5py returned.
 
     Returns:
-        The text.
+        The text; bytes that are not UTF-8 become U+FFFD.
     """
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def subgroup(group: Any, key: str) -> Any:
-    """A group inside a group; raises ValueError, naming the key, for anything else.
+    """A group inside a group.
 
     Args:
         group: an open group.
         key: name of the inner one.
 
     Returns:
-        The group.
+        The inner h5py group.
+
+    Raises:
+        ValueError: naming the key, if it is missing or not a group.
     """
     import h5py
 

@@ -59,7 +59,17 @@ def _svg(figure: Any) -> str:
 
 
 def synops_over_time(estimate: Estimate) -> str:
-    """SynOps fetched per chip timestep, dense and sparse, means over samples."""
+    """SynOps fetched per chip timestep, dense and sparse, means over samples.
+
+    Args:
+        estimate: the estimate, with its series over time.
+
+    Returns:
+        The picture as SVG text.
+
+    Raises:
+        MissingPackageError: if matplotlib is not installed.
+    """
     with _figure(9.2, 2.8) as figure:
         axes = figure.subplots()
         for side, color, label in _sides(estimate):
@@ -71,7 +81,18 @@ def synops_over_time(estimate: Estimate) -> str:
 
 
 def energy_over_time(estimate: Estimate, names: tuple[str, ...]) -> str:
-    """Dynamic energy per chip timestep in nJ, as the range between cost sets, dense and sparse."""
+    """Dynamic energy per chip timestep in nJ, as the range between cost sets, dense and sparse.
+
+    Args:
+        estimate: the estimate, with its series over time.
+        names: cost sets whose lowest and highest energy bound the range.
+
+    Returns:
+        The picture as SVG text.
+
+    Raises:
+        MissingPackageError: if matplotlib is not installed.
+    """
     with _figure(9.2, 2.8) as figure:
         axes = figure.subplots()
         for side, color, label in _priced_sides(estimate):
@@ -114,7 +135,17 @@ def _finish(axes: Any, label: str, *, log: bool) -> None:
 
 
 def energy_parts(estimate: Estimate) -> str:
-    """Parts of the dynamic energy per cost set, dense and sparse, as stacked bars in nJ."""
+    """Parts of the dynamic energy per cost set, dense and sparse, as stacked bars in nJ.
+
+    Args:
+        estimate: the estimate.
+
+    Returns:
+        The picture as SVG text.
+
+    Raises:
+        MissingPackageError: if matplotlib is not installed.
+    """
     rows = [
         (f"{kind}, {label.split(' (')[0]}", side.parts[name])
         for name, (label, _) in price_lists(estimate.profile).items()
@@ -135,7 +166,17 @@ def energy_parts(estimate: Estimate) -> str:
 
 
 def projection_bars(estimate: Estimate) -> str:
-    """SynOps fetched per timestep and synaptic memory of every projection, dense beside sparse."""
+    """SynOps fetched per timestep and synaptic memory of every projection, dense beside sparse.
+
+    Args:
+        estimate: the estimate.
+
+    Returns:
+        The picture as SVG text.
+
+    Raises:
+        MissingPackageError: if matplotlib is not installed.
+    """
     figures = estimate.projections
     with _figure(9.2, 0.55 * len(figures) + 1.2) as figure:
         panels = figure.subplots(1, 2, sharey=True)
@@ -197,7 +238,17 @@ def core_loads(estimate: Estimate) -> str:
 
 
 def core_map(estimate: Estimate) -> str:
-    """The chips' tiles and cores, each core coloured by its fullest resource; at most MAX_CHIPS chips."""
+    """The chips' tiles and cores, each core coloured by its fullest resource; at most MAX_CHIPS chips.
+
+    Args:
+        estimate: the estimate, of whose placement the sparse one is drawn.
+
+    Returns:
+        The picture as SVG text.
+
+    Raises:
+        MissingPackageError: if matplotlib is not installed.
+    """
     profile, placement = estimate.profile, estimate.sparse.placement
     columns, rows, per_tile, per_chip = (
         int(q.number)
@@ -251,7 +302,17 @@ def core_map(estimate: Estimate) -> str:
 
 
 def weight_picture(projection: FixedProjection) -> str:
-    """A projection's nonzero weights as a PNG data address, targets down, sources right; large ones averaged."""
+    """A projection's nonzero weights as a picture, targets down, sources right; large matrices are averaged.
+
+    Args:
+        projection: the projection, with weights (n_target, n_source).
+
+    Returns:
+        A ``data:image/png`` address with the picture in base64, at most MAX_PIXELS averaged squares a side.
+
+    Raises:
+        MissingPackageError: if matplotlib is not installed.
+    """
     weights = projection.weights.to_csr()
     n_rows, n_cols = weights.shape
     shape = (min(n_rows, MAX_PIXELS), min(n_cols, MAX_PIXELS))

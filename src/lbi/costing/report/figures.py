@@ -37,24 +37,52 @@ class Line:
 
 
 def count(value: float) -> str:
-    """A count as text: without decimals if it is whole or large, otherwise with two, or two digits if it is small."""
+    """A count as text: without decimals if it is whole or large, otherwise with two, or two digits if it is small.
+
+    Args:
+        value: the count, or a mean of counts.
+
+    Returns:
+        The text, with commas between thousands.
+    """
     if float(value).is_integer() or round(value, 2) >= 1000:
         return f"{value:,.0f}"
     return f"{value:,.2f}" if value >= 0.01 else f"{value:.2g}"
 
 
 def energy(pj: float) -> str:
-    """Energy as text in the fitting unit from pJ to J."""
+    """Energy as text in the fitting unit from pJ to J.
+
+    Args:
+        pj: energy in pJ.
+
+    Returns:
+        Up to three digits and the unit, such as "40.2 nJ".
+    """
     return _scaled(pj, ("pJ", "nJ", "µJ", "mJ", "J"))
 
 
 def duration(ns: float) -> str:
-    """Time as text in the fitting unit from ns to s."""
+    """Time as text in the fitting unit from ns to s.
+
+    Args:
+        ns: time in ns.
+
+    Returns:
+        Up to three digits and the unit, such as "5.13 µs".
+    """
     return _scaled(ns, ("ns", "µs", "ms", "s"))
 
 
 def bits(value: float) -> str:
-    """Bits as text, with the same in KiB, MiB or GiB."""
+    """Bits as text, with the same in KiB, MiB or GiB.
+
+    Args:
+        value: number of bits.
+
+    Returns:
+        The text, such as "16,384 (2.0 KiB)".
+    """
     size, units = value / 8192, ["KiB", "MiB", "GiB"]
     while round(size, 1) >= 1024 and len(units) > 1:
         size, _ = size / 1024, units.pop(0)
@@ -69,7 +97,16 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
 
 
 def span(value: Range | None, write: Write, absent: str = "not published") -> str:
-    """``low – high``, one figure where they agree, ``absent`` for None."""
+    """A range as text.
+
+    Args:
+        value: the range; None if there is none.
+        write: formats one end with its unit.
+        absent: text for None.
+
+    Returns:
+        ``low – high``; one figure where both ends read the same; ``absent`` for None.
+    """
     if value is None:
         return absent
     low, high = write(value.low), write(value.high)
@@ -77,12 +114,28 @@ def span(value: Range | None, write: Write, absent: str = "not published") -> st
 
 
 def times(a: float | None, b: float | None) -> str:
-    """``a / b`` as "4.80 ×"."""
+    """``a / b`` as "4.80 ×".
+
+    Args:
+        a: the figure to be divided; None if unknown.
+        b: the figure to divide by; None if unknown.
+
+    Returns:
+        The text; empty if either is unknown or ``b`` is 0.
+    """
     return "" if not b or a is None else f"{_ratio(a / b)} ×"
 
 
 def range_times(a: Mapping[str, Range], b: Mapping[str, Range]) -> str:
-    """Ratio of two figures within each cost set, from the least to the greatest."""
+    """Ratio of two figures within each cost set, from the least to the greatest.
+
+    Args:
+        a: cost set → figure to be divided.
+        b: cost set → figure to divide by, in the same unit.
+
+    Returns:
+        The ratio or its range with "×"; empty if there is none.
+    """
     found = ratio(a, b)
     if found is None:
         return ""
@@ -97,7 +150,14 @@ def _ratio(value: float) -> str:
 
 
 def headline(estimate: Estimate) -> list[Line]:
-    """Dense beside sparse, per timestep of a sample."""
+    """Dense beside sparse, per timestep of a sample.
+
+    Args:
+        estimate: the estimate.
+
+    Returns:
+        The lines of activity, of memory and of cost, in this order.
+    """
     return [*_activity_lines(estimate), *_memory_lines(estimate), *_cost_lines(estimate)]
 
 
@@ -232,7 +292,15 @@ def _energy_line(
 
 
 def projection_lines(estimate: Estimate) -> list[tuple[str, ...]]:
-    """Per projection: name, shape, nonzero, density, format, bits, bits dense, SynOps fetched, nonzero and dense."""
+    """The table of projections, one row of texts each.
+
+    Args:
+        estimate: the estimate.
+
+    Returns:
+        Per projection: name, shape, nonzero weights, density, format, bits, bits dense, then SynOps fetched,
+        nonzero and dense.
+    """
     return [
         (
             p.name,
@@ -251,7 +319,14 @@ def projection_lines(estimate: Estimate) -> list[tuple[str, ...]]:
 
 
 def where_it_goes(estimate: Estimate) -> list[str]:
-    """Shares of the sparse network's dynamic energy, one line per price list: where the remaining cost is."""
+    """Shares of the sparse network's dynamic energy, one line per price list: where the remaining cost is.
+
+    Args:
+        estimate: the estimate.
+
+    Returns:
+        One sentence per price list, with the share of each part in %; without those whose total is 0.
+    """
     lines = []
     for name, (label, _) in price_lists(estimate.profile).items():
         parts = estimate.sparse.parts[name]
@@ -369,7 +444,15 @@ def static_note(estimate: Estimate) -> str:
 
 
 def comparison(estimates: list[Estimate]) -> list[tuple[str, ...]]:
-    """Label, each export's figure in its cheaper formats, then the first over each other."""
+    """The table of several exports, one row of texts per figure.
+
+    Args:
+        estimates: the exports' estimates, of which the first is compared with the others.
+
+    Returns:
+        Per figure: its label, each export's value in its cheaper formats, then the ratio of the first to each
+        other.
+    """
     sides = [estimate.sparse for estimate in estimates]
 
     def row(label: str, values: list[float], write: Write = count) -> tuple[str, ...]:

@@ -57,7 +57,19 @@ def write_report(
 
 
 def render(estimates: list[Estimate], names: list[str], uses: Sequence[Uses] = ()) -> str:
-    """The page's HTML; arguments as in ``write_report``."""
+    """The report as HTML.
+
+    Args:
+        estimates: the estimates, one section each.
+        names: their names.
+        uses: for each, what it uses of the limits that were asked for; empty without limits.
+
+    Returns:
+        The text of a self-contained page.
+
+    Raises:
+        MissingPackageError: if jinja2 or matplotlib is not installed.
+    """
     require("jinja2", "report")
     require("matplotlib", "report")
     from jinja2 import Environment, StrictUndefined

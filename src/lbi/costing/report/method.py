@@ -6,7 +6,14 @@ from lbi.costing.result import Estimate
 
 
 def measured_how(estimate: Estimate) -> list[str]:
-    """The steps by which the figures were obtained, as sentences."""
+    """The steps by which the figures were obtained, as sentences.
+
+    Args:
+        estimate: the estimate.
+
+    Returns:
+        One or more sentences per step, in order.
+    """
     profile = estimate.profile
     steps = [
         "The network was run in integers in the bit-exact simulator, which records all spikes and active neurons."

@@ -44,7 +44,14 @@ class TraceWriter:
     @classmethod
     @contextmanager
     def open(cls, path: Path | None) -> Iterator[TraceWriter | None]:
-        """A writer to ``path``, which appears when everything is written; None for no trace."""
+        """A writer to a new file, which appears when everything is written.
+
+        Args:
+            path: the CSV file; None for no trace.
+
+        Yields:
+            The writer, its header written; None without a path.
+        """
         if path is None:
             yield None
             return
@@ -54,7 +61,14 @@ class TraceWriter:
             yield cls(writer)
 
     def add(self, network: str, fixed: FixedNetwork, start: int, activity: Activity) -> None:
-        """All lines of a run whose first sample is number ``start``."""
+        """Write the lines of a run.
+
+        Args:
+            network: the network's name, as in the first column.
+            fixed: the network.
+            start: number of the run's first sample.
+            activity: counts of the run, per sample and timestep.
+        """
         if network not in self._trained:
             self._trained[network] = restored(fixed)
         kept = {p.name: p.kept for p in fixed.populations}
@@ -99,5 +113,9 @@ class TraceWriter:
                     )
 
     def row(self, *values: Any) -> None:
-        """Write one line."""
+        """Write one line.
+
+        Args:
+            *values: the values of ``COLUMNS``, in their order; empty texts where a column does not apply.
+        """
         self.writer.writerow(values)

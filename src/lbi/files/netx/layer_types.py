@@ -134,7 +134,16 @@ class Chain:
 
 
 def read_input(chain: Chain, index: int, layer: Group) -> None:
-    """Read ``input``: the network's input shape and, if it has neurons, a separate layer."""
+    """Read ``input``: the network's input shape and, if it has neurons, a separate layer.
+
+    Args:
+        chain: the layers before; receives the layer and its problems.
+        index: number of the layer in the file, from 0.
+        layer: the layer's group.
+
+    Raises:
+        InputError: naming a key that netx reads, if it is missing or holds other values than netx reads.
+    """
     if not FIRST.check(chain.problems, index == 0, layer.where, "an input layer"):
         return
     shape = chain.shape = chain.input_shape = layer.shape()
@@ -174,12 +183,25 @@ def _spikes_as_picture(chain: Chain, layer: Group, name: str, n: int) -> None:
 
 
 def read_flatten(chain: Chain, _index: int, _layer: Group) -> None:
-    """Read ``flatten``: the next layer is dense."""
+    """Read ``flatten``: the next layer is dense.
+
+    Args:
+        chain: the layers before; its ``flat`` is set.
+    """
     chain.flat = True
 
 
 def read_dense(chain: Chain, index: int, layer: Group) -> None:
-    """Read ``dense`` and ``dense_rec``: a matrix from the layer before, and with ``_rec`` one from the layer itself."""
+    """Read ``dense`` and ``dense_rec``: a matrix from the layer before, and with ``_rec`` one from the layer itself.
+
+    Args:
+        chain: the layers before; receives neurons, synapses and problems.
+        index: number of the layer in the file, from 0.
+        layer: the layer's group.
+
+    Raises:
+        InputError: naming a key that netx reads, if it is missing or holds other values than netx reads.
+    """
     problems, where = chain.problems, layer.where
     recurrent = layer.text("type") == "dense_rec"
     name, n = f"layer{index}", prod(layer.shape())
@@ -257,7 +279,16 @@ def _delays(layer: Group, shape: tuple[int, int], problems: Problems) -> NDArray
 
 
 def read_conv(chain: Chain, index: int, layer: Group) -> None:
-    """Read ``conv`` and ``pool``: a convolution of the layer before; a pool has one kernel for all channels."""
+    """Read ``conv`` and ``pool``: a convolution of the layer before; a pool has one kernel for all channels.
+
+    Args:
+        chain: the layers before; receives neurons, synapses and problems.
+        index: number of the layer in the file, from 0.
+        layer: the layer's group.
+
+    Raises:
+        InputError: naming a key that netx reads, if it is missing or holds other values than netx reads.
+    """
     problems, where = chain.problems, layer.where
     shape = layer.shape()
     before, chain.shape = chain.shape or (), shape

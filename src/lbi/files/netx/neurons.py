@@ -58,6 +58,10 @@ def biases(layer: Group, shape: int | tuple[int, ...], problems: Problems) -> ND
         layer: the layer.
         shape: number of neurons of a dense layer; (channels, height, width) of another.
         problems: receives all problems.
+
+    Returns:
+        (n,) mantissas at netx's exponent; zeros if the file has none, or of a shape that is noted as a
+        problem.
     """
     n = shape if isinstance(shape, int) else prod(shape)
     if "bias" not in layer:
@@ -79,7 +83,10 @@ def parts(layer: Group, mantissas: NDArray[np.int64], problems: Problems) -> lis
     Args:
         layer: the layer.
         mantissas: (n,) biases at netx's exponent.
-        problems: receives all problems; if there are any, None is returned.
+        problems: receives all problems.
+
+    Returns:
+        (indices (n_part,), neuron) of each kind; None if a problem was noted.
     """
     values = _values(layer, mantissas.size, problems)
     exponents = _exponents(mantissas)

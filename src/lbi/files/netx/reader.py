@@ -80,7 +80,7 @@ def load(
             time without reset.
 
     Returns:
-        The network.
+        The network in chip integers; a layer whose neurons differ is several populations.
 
     Raises:
         InputError: naming all reasons why netx could not run the file, or would not run it as it was trained.
