@@ -22,7 +22,14 @@ OUTPUT = Rule("convolution", f"an output of 1 to {MOST_NEURONS} neurons")
 
 
 def image(shape: Shape) -> Shape:
-    """A shape of two sizes as (1, height, width), an image of one channel; any other as it is."""
+    """A shape as that of an image.
+
+    Args:
+        shape: sizes of an input or a layer.
+
+    Returns:
+        (1, height, width), one channel, for two sizes; any other shape as it is.
+    """
     return (1, *shape) if len(shape) == 2 else shape
 
 
@@ -124,7 +131,7 @@ def inexact_in_lava(convolution: Convolution, exponent: int = 0) -> str:
         exponent: at least 0: its weights are shifted left by it.
 
     Returns:
-        The reason.
+        A clause that states the reason; empty if there is none.
     """
     reach = [
         step * (size - 1) + 1

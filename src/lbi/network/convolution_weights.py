@@ -267,7 +267,7 @@ class ConvolutionWeights(Weights):
             box: a box of the target's neurons.
 
         Returns:
-            The window.
+            The window, which counts synapses into the box.
         """
         return Window(self.convolution, self.input_shape, self.cumulated, box)
 
@@ -318,7 +318,7 @@ class ConvolutionWeights(Weights):
             ins: (n_in,) input channels.
 
         Returns:
-            The weights.
+            New weights of the same shape; kernels between other channels are 0.
         """
         chosen = outs[:, None] & ins[self.convolution.channels()]
         kernel = np.where(chosen[:, :, None, None], self.kernel, 0).astype(self.kernel.dtype)
@@ -332,7 +332,7 @@ class ConvolutionWeights(Weights):
             ins: (n_in,) input channels; with groups, those of the same groups.
 
         Returns:
-            The weights.
+            New weights with the chosen channels only.
         """
         groups, kernel = self.convolution.groups, self.kernel[outs]
         if groups == 1:
@@ -343,25 +343,25 @@ class ConvolutionWeights(Weights):
         return ConvolutionWeights(self.convolution._replace(kernel=kernel, groups=groups), shape)
 
     def fits(self, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-        """True if source and target have these shapes, (channels, height, width).
+        """Test for weights between a source and a target of given shapes, (channels, height, width).
 
         Args:
             before: shape of the source.
             after: shape of the target.
 
         Returns:
-            Whether they have.
+            True if both shapes are those of the weights.
         """
         return self.input_shape == before and self.output_shape == after
 
     def has_geometry_of(self, other: ConvolutionWeights) -> bool:
-        """True for the same shapes, stride, padding, dilation and groups: only the kernels' values may differ.
+        """Test for weights of which only the kernels' values may differ.
 
         Args:
             other: the other weights.
 
         Returns:
-            Whether it is so.
+            True for the same shapes, stride, padding, dilation and groups.
         """
         steps = self.convolution[1:] == other.convolution[1:]
         return steps and self.input_shape == other.input_shape and self.kernel.shape == other.kernel.shape

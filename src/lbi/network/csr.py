@@ -102,7 +102,7 @@ class Weights(ABC):
             targets: (n_target,) bools.
 
         Returns:
-            The sources.
+            (n_source,) bools.
         """
         return self.sum_columns(np.ones(self.n_parameters), targets) > 0
 
@@ -329,7 +329,7 @@ class CsrMatrix(Weights):
             dense: (n_rows, n_cols).
 
         Returns:
-            The matrix.
+            The matrix, with values of the array's type.
 
         Raises:
             InputError: for another rank, and for NaN or infinite values.

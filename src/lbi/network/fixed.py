@@ -244,7 +244,7 @@ class FixedNetwork:
             name: the name.
 
         Returns:
-            The population.
+            The population's record.
 
         Raises:
             UsageError: if there is none.
@@ -258,7 +258,7 @@ class FixedNetwork:
             name: a population or ``"input"``.
 
         Returns:
-            Chip timesteps.
+            The latency in chip timesteps.
         """
         return 0 if name == INPUT else self.population(name).latency
 
@@ -269,7 +269,7 @@ class FixedNetwork:
             projection: one of the network's.
 
         Returns:
-            The steps.
+            The lag in timesteps, of shape () or (nnz,).
         """
         offset = 1 + self.latency(projection.source) - self.latency(projection.target)
         return np.asarray(projection.delay, dtype=np.int64) + offset
@@ -332,7 +332,7 @@ def num_weight_bits(data: NDArray[Any], sign_mode: SignMode) -> int:
         sign_mode: signs that they may have.
 
     Returns:
-        The number of bits.
+        The number of bits, 1 to 8.
     """
     if data.size == 0:
         return 1
@@ -343,10 +343,13 @@ def num_weight_bits(data: NDArray[Any], sign_mode: SignMode) -> int:
 
 
 def check_fixed(network: object) -> None:
-    """Raise UsageError for anything but a FixedNetwork, with the call that makes one of it.
+    """Check that an argument is a FixedNetwork; the error names the call that makes one of it.
 
     Args:
         network: the argument of a public function.
+
+    Raises:
+        UsageError: for anything else.
     """
     if not isinstance(network, FixedNetwork):
         call = "lbi.quantize or lbi.load"

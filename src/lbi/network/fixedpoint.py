@@ -48,7 +48,7 @@ def wrap24(x: ArrayLike) -> NDArray[np.int32]:
         x: integers.
 
     Returns:
-        Signed 24-bit, or 2^23.
+        int32 of the shape of ``x``: signed 24-bit integers, or 2^23.
     """
     x = np.asarray(x, dtype=np.int32)
     wrapped = np.where(x > STATE_LIMIT, x - 2 * STATE_LIMIT, x)
@@ -62,7 +62,7 @@ def clip24(x: ArrayLike) -> NDArray[np.int32]:
         x: integers.
 
     Returns:
-        Signed 24-bit.
+        int32 of the shape of ``x``: signed 24-bit integers.
     """
     return np.clip(np.asarray(x, dtype=np.int64), -STATE_LIMIT + 1, STATE_LIMIT - 1).astype(np.int32)
 
@@ -77,7 +77,7 @@ def shift(x: ArrayLike, exponent: int) -> NDArray[np.int32]:
         exponent: bits to the left; negative: to the right.
 
     Returns:
-        Signed 32-bit.
+        int32 of the shape of ``x``.
     """
     wide = np.asarray(x, dtype=np.int64)
     shifted = wide << exponent if exponent > 0 else wide >> -exponent
@@ -99,7 +99,7 @@ class IntFormat:
             x: numbers.
 
         Returns:
-            Values of the format.
+            Values of the format, of the shape of ``x``.
         """
         on_grid = np.rint(np.asarray(x, dtype=np.float64) / self.step) * self.step
         return np.clip(on_grid, self.minimum, self.maximum).astype(np.int64)
@@ -111,19 +111,19 @@ class IntFormat:
             x: integers.
 
         Returns:
-            One boolean per number.
+            One boolean per number, of the shape of ``x``.
         """
         x = np.asarray(x)
         return (x >= self.minimum) & (x <= self.maximum) & (x % self.step == 0)
 
     def within(self, other: IntFormat) -> bool:
-        """True if every value of this format is one of the other.
+        """Test for a format that another contains.
 
         Args:
             other: another format.
 
         Returns:
-            Whether it is.
+            True if every value of this format is one of the other.
         """
         inside = other.minimum <= self.minimum and self.maximum <= other.maximum
         return inside and all(value % other.step == 0 for value in (self.minimum, self.step))

@@ -124,7 +124,7 @@ class Readout:
             population: the population.
 
         Returns:
-            The readout.
+            A readout of that population.
         """
         kind = "spike_count" if population.neuron.spikes else "membrane_mean"
         return cls(population.name, kind)
@@ -208,7 +208,7 @@ class Network:
             name: the name.
 
         Returns:
-            The population.
+            The population's record.
 
         Raises:
             UsageError: if there is none.
@@ -216,13 +216,15 @@ class Network:
         return named(self.populations, name)
 
     def is_forward(self, projection: Projection) -> bool:
-        """True if the source is evaluated before the target in a timestep; if not, its spikes arrive a step later.
+        """Test for a projection whose source is evaluated before its target in a timestep.
+
+        Spikes of all others arrive a step later.
 
         Args:
             projection: one of the network's.
 
         Returns:
-            Whether it is.
+            True from the input, and from a population earlier in the network's order.
         """
         order = {population.name: i for i, population in enumerate(self.populations)}
         return projection.source == INPUT or order[projection.source] < order[projection.target]
@@ -234,7 +236,7 @@ class Network:
             projection: one of the network's.
 
         Returns:
-            The steps.
+            The lag in timesteps, of shape () or (nnz,).
         """
         return np.asarray(projection.delay, dtype=np.int64) + (0 if self.is_forward(projection) else 1)
 
@@ -251,7 +253,7 @@ def drawn(title: str, network: Any) -> str:
         network: the network.
 
     Returns:
-        The text.
+        The text, one line per population, without a line break at its end.
     """
     entering: dict[str, list[str]] = {}
     for projection in network.projections:
@@ -351,13 +353,13 @@ def _check_readout(network: Any, problems: Problems) -> None:
 
 
 def is_shape(shape: object) -> bool:
-    """True for a tuple or list of sizes, whole numbers of at least 1.
+    """Test for a tuple or list of sizes.
 
     Args:
         shape: any value.
 
     Returns:
-        Whether it is a shape.
+        True if all are whole numbers of at least 1.
     """
     return isinstance(shape, tuple | list) and all(
         isinstance(size, int | np.integer) and size >= 1 for size in shape
@@ -365,13 +367,13 @@ def is_shape(shape: object) -> bool:
 
 
 def is_name(name: object) -> bool:
-    """True for a name that is safe as an HDF5 group and as part of a file name.
+    """Test for a name that is safe as an HDF5 group and as part of a file name.
 
     Args:
         name: any text.
 
     Returns:
-        Whether it is safe.
+        True for 1 to 128 letters, digits, "_", "-" and ".", not of dots alone.
     """
     return (
         isinstance(name, str)
@@ -389,7 +391,7 @@ def named(populations: Iterable[P], name: str) -> P:
         name: the name.
 
     Returns:
-        The record.
+        One of ``populations``.
 
     Raises:
         UsageError: if there is none.

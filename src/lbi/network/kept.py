@@ -38,7 +38,14 @@ class Kept:
         return prod(self.shape)
 
     def check(self, n: int, where: str, problems: Problems) -> None:
-        """Note a record that cannot be that of a population of ``n`` neurons."""
+        """Note a record that cannot be that of a population of ``n`` neurons.
+
+        Args:
+            n: neurons that the population has now.
+            where: the population, for errors.
+            problems: receives a problem for sizes that are impossible, and for indices that are not ``n``
+                ascending ones of the neurons trained.
+        """
         sizes = bool(self.shape) and min(self.shape) >= 1 and self.n <= MOST_NEURONS
         if KEPT_SHAPE.check(problems, sizes, where, self.shape):
             indices = self.indices

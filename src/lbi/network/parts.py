@@ -47,7 +47,7 @@ class Part(ABC):
             shape: (channels, height, width) of the population.
 
         Returns:
-            Boxes without overlap.
+            Boxes that together cover the neurons, without overlap.
         """
 
 

@@ -56,7 +56,7 @@ def n_positions(projection: Patterned) -> int:
         projection: the projection.
 
     Returns:
-        The number.
+        The positions of the pattern; without one, those of the whole matrix.
     """
     return projection.weights.size if projection.pattern is None else projection.pattern.nnz
 
@@ -68,7 +68,7 @@ def n_weights(projection: Patterned) -> tuple[int, int]:
         projection: the projection.
 
     Returns:
-        Both numbers.
+        (nonzero, all).
     """
     weights, pattern = projection.weights, projection.pattern
     if isinstance(weights, ConvolutionWeights) and isinstance(pattern, ConvolutionWeights):
@@ -83,7 +83,7 @@ def density(projection: Patterned) -> float:
         projection: the projection.
 
     Returns:
-        A fraction.
+        A fraction, 0 to 1.
     """
     n_active, n = n_weights(projection)
     return n_active / n if n else 0.0
@@ -114,7 +114,7 @@ def without(pattern: Weights | None, other: Weights) -> Weights:
         other: the other weights; where they are kernels, the pattern has the same geometry.
 
     Returns:
-        The positions.
+        Ones at those positions, in kernels where both are, else as CSR.
     """
     if isinstance(pattern, ConvolutionWeights) and isinstance(other, ConvolutionWeights):
         kernel = ((pattern.kernel != 0) & (other.kernel == 0)).astype(np.int8)
@@ -207,7 +207,7 @@ def most_places(n_stored: int) -> int:
         n_stored: number of stored weights.
 
     Returns:
-        The number.
+        FREE_ELEMENTS, and 1024 for each stored weight.
     """
     return FREE_ELEMENTS + 1024 * n_stored
 

@@ -15,9 +15,15 @@ from lbi.network.kept import Kept
 
 
 def restored(fixed: FixedNetwork) -> FixedNetwork:
-    """The network in the shapes as trained, for comparisons with the dense network; itself if nothing was removed.
+    """The network in the shapes as trained, for comparisons with the dense network.
 
     Removed neurons have neither synapses nor a bias: what theirs were is not kept.
+
+    Args:
+        fixed: the network.
+
+    Returns:
+        The network with all neurons that were trained; the same object if nothing was removed.
     """
     kept = {p.name: p.kept for p in fixed.populations if p.kept is not None}
     if not kept:
@@ -30,7 +36,15 @@ def restored(fixed: FixedNetwork) -> FixedNetwork:
 
 
 def spread(values: NDArray[Any], kept: Kept | None) -> NDArray[Any]:
-    """Values per neuron (..., n) in the numbering as trained, (..., n_trained), 0 for neurons that were removed."""
+    """Values per neuron (..., n) in the numbering as trained, (..., n_trained), 0 for neurons that were removed.
+
+    Args:
+        values: (..., n), values of the neurons that were kept.
+        kept: which neurons were kept; None for all.
+
+    Returns:
+        (..., n_trained) of the same type.
+    """
     if kept is None:
         return values
     whole = np.zeros((*values.shape[:-1], kept.n), dtype=values.dtype)

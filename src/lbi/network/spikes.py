@@ -65,7 +65,7 @@ def check_spikes(
         where: Names the spikes in errors.
 
     Returns:
-        The same spikes, (n_samples, n_steps, n_in) uint8.
+        The spikes, (n_samples, n_steps, n_in) uint8, C-contiguous.
 
     Raises:
         InputError: The rank, the width, the type or values are wrong; all that is wrong is named.

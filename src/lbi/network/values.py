@@ -52,7 +52,7 @@ def read_only(values: Any, dtype: Any = None, where: str = "values") -> NDArray[
         where: names the values in errors.
 
     Returns:
-        The array.
+        The values as an array that cannot be written.
 
     Raises:
         InputError: if an integer type cannot hold the values unchanged.
@@ -87,6 +87,9 @@ def same(one: Any, other: Any) -> bool:
     Args:
         one: a record.
         other: another of the same class.
+
+    Returns:
+        True if all fields are equal; NaNs are unequal to each other.
     """
     return all(_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
 

@@ -114,7 +114,7 @@ def taps_onto(cumulated: NDArray[np.int64], channels: Span) -> NDArray[np.int64]
         channels: output channels.
 
     Returns:
-        Numbers of weights.
+        (n_in, height, width) int64.
     """
     groups, per_group = cumulated.shape[0], cumulated.shape[1] - 1
     first, last = (np.clip(end - np.arange(groups) * per_group, 0, per_group) for end in channels)

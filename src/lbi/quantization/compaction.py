@@ -58,7 +58,14 @@ class Compaction:
         return sum(int(np.count_nonzero(codes)) for codes in self.reasons.values())
 
     def removed(self, population: str) -> dict[str, int]:
-        """Reason → number of neurons removed from a population for it."""
+        """Reason → number of neurons removed from a population for it.
+
+        Args:
+            population: Its name.
+
+        Returns:
+            A number for each of ``REASONS``; 0 for those that removed nothing.
+        """
         codes = self.reasons[population]
         return {reason: int(np.count_nonzero(codes == i)) for i, reason in enumerate(REASONS, start=1)}
 

@@ -304,7 +304,7 @@ def sign_mode_of(weights: NDArray[np.float64]) -> SignMode:
         weights: weights of a projection.
 
     Returns:
-        The sign mode.
+        EXCITATORY (also without weights), INHIBITORY or MIXED.
     """
     if weights.size and weights.min() < 0 < weights.max():
         return SignMode.MIXED

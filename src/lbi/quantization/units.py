@@ -44,7 +44,7 @@ class Units:
             chosen: population → (n,) bools.
 
         Returns:
-            The same for whole units.
+            Population → (n,) bools, True for all neurons of a unit or for none.
         """
         found = {name: self._units(name, mask) for name, mask in chosen.items()}
         while True:
@@ -90,7 +90,7 @@ def units(fixed: FixedNetwork) -> Units:
         fixed: the network.
 
     Returns:
-        Its units.
+        Which populations stay whole, the neurons of a unit of each, and the groups of convolutions.
     """
     whole = {fixed.readout.population}
     sizes: dict[str, int] = {}
@@ -118,7 +118,7 @@ def in_kernels(projection: FixedProjection) -> ConvolutionWeights | None:
         projection: the projection.
 
     Returns:
-        The weights.
+        The weights; None for any other projection.
     """
     weights, pattern = projection.weights, projection.pattern
     if isinstance(weights, ConvolutionWeights) and isinstance(pattern, ConvolutionWeights):

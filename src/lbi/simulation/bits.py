@@ -18,7 +18,16 @@ from lbi.system.numba_cache import inlined
 
 @intrinsic
 def mask64(context: Any, array: Any, at: Any) -> Any:
-    """64 elements of a C-contiguous array, counted over all axes, as a uint64: bit i is set if element ``at`` + i is not zero."""
+    """The mask of 64 elements of an array, counted over all axes, for compiled code.
+
+    Args:
+        context: numba's typing context.
+        array: C-contiguous, of integers or floats.
+        at: the first element.
+
+    Returns:
+        Signature and builder of a uint64: bit i is set if element ``at`` + i is not zero.
+    """
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         source = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -34,7 +43,15 @@ def mask64(context: Any, array: Any, at: Any) -> Any:
 
 @intrinsic
 def lowest_bit(context: Any, mask: Any) -> Any:
-    """The position of the lowest set bit of a nonzero uint64."""
+    """The position of the lowest set bit of a nonzero uint64.
+
+    Args:
+        context: numba's typing context.
+        mask: a uint64 that is not 0.
+
+    Returns:
+        Signature and builder of a uint64.
+    """
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.IntType(1)(1))
@@ -44,9 +61,15 @@ def lowest_bit(context: Any, mask: Any) -> Any:
 
 @inlined
 def nonzeros(flags: Any, n: int, found: Any) -> int:
-    """Write the indices of nonzero values among the first ``n`` of ``flags`` (uint8) to ``found``; returns their number.
+    """Write the indices of nonzero values to an array.
 
-    ``found`` holds 16 more than that number.
+    Args:
+        flags: uint8.
+        n: number of flags, from the first, to look at.
+        found: receives the indices, rising; has 16 places more than there are indices.
+
+    Returns:
+        The number of indices.
     """
     count = 0
     whole = n - n % 64

@@ -103,7 +103,15 @@ def may_fire(fixed: FixedNetwork) -> dict[str, NDArray[np.bool_]]:
 
 
 def fires_always(population: FixedPopulation, bound: StateBound) -> NDArray[np.bool_]:
-    """(n,) True for neurons that spike in every timestep, for every input within the bound."""
+    """The neurons that spike in every timestep, for every input within the bound.
+
+    Args:
+        population: the population.
+        bound: lowest and highest current and voltage of its neurons.
+
+    Returns:
+        (n,) True for those that do; all False for models that do not tell their threshold and reset.
+    """
     leaks = population.neuron.leaks()
     never = np.zeros(population.n, dtype=np.bool_)
     if (

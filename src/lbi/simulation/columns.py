@@ -82,7 +82,15 @@ def stored_columns(fixed: FixedNetwork, projections: tuple[FixedProjection, ...]
 
 
 def chosen_formats(fixed: FixedNetwork, projections: tuple[FixedProjection, ...]) -> list[int]:
-    """The fastest format of each projection, of equals the smallest; smaller ones if the network would exceed its memory limit."""
+    """The fastest format of each projection, of equals the smallest; smaller ones if the network would exceed its memory limit.
+
+    Args:
+        fixed: The network.
+        projections: Its projections, in the order of the result.
+
+    Returns:
+        DENSE, MASKED, SPARSE or KERNELS for each projection.
+    """
     options = [_options(fixed, projection) for projection in projections]
     chosen = [min(each) for each in options]
     limit = BYTES_PER_SYNAPSE * sum(projection.weights.nnz for projection in projections)

@@ -50,7 +50,16 @@ def stored_kernels(weights: ConvolutionWeights) -> tuple[NDArray[np.intp], NDArr
 
 @inlined
 def add_kernels(goal: Any, words: Any, weights: Any, factor: Any, sources: Any, count: int) -> None:
-    """Add the synapses of spiking sources to ``goal``, an int32 sum per target."""
+    """Add the synapses of spiking sources to the sums of their targets.
+
+    Args:
+        goal: (n_target,) int32 sums.
+        words: those of ``stored_kernels``.
+        weights: (n_parameters,) mantissas without shared low zero bits.
+        factor: int32 that each weight is multiplied by.
+        sources: the sources that spike.
+        count: their number.
+    """
     height, width = np.int64(words[0]), np.int64(words[1])
     out_height, out_width = np.int64(words[2]), np.int64(words[3])
     taps_down, taps_across = np.int64(words[4]), np.int64(words[5])

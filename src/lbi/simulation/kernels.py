@@ -81,7 +81,14 @@ class Scratch(NamedTuple):
 
 
 def scratch_for(layout: Layout) -> Scratch:
-    """New working memory for ``run``."""
+    """New working memory for ``run``.
+
+    Args:
+        layout: the network in flat arrays.
+
+    Returns:
+        Arrays of zeros, for one thread.
+    """
     n = int(layout.start[-1])
     sums = np.where(layout.shift < 0, layout.n[layout.target] * layout.n_lags, 0)
     return Scratch(

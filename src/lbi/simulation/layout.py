@@ -50,7 +50,7 @@ def plan_of(fixed: FixedNetwork) -> SimulationPlan:
         fixed: the network.
 
     Returns:
-        The plan.
+        The plan; the same object in every call.
     """
     key = id(fixed)
     if key not in _plans or _plans[key][0]() is not fixed:
@@ -60,13 +60,16 @@ def plan_of(fixed: FixedNetwork) -> SimulationPlan:
 
 
 def plan(fixed: FixedNetwork) -> SimulationPlan:
-    """The plan of a network; raises InputError if a sum could exceed the 32 bits of Lava's messages before its shift.
+    """The plan of a network for the simulator.
 
     Args:
         fixed: the network.
 
     Returns:
-        The plan.
+        The populations in order of evaluation, the projections, and both in flat arrays.
+
+    Raises:
+        InputError: if a sum could exceed the 32 bits of Lava's messages before its shift.
     """
     order = fixed.evaluation_order()
     number = {INPUT: 0} | {name: p + 1 for p, name in enumerate(order)}
@@ -144,7 +147,7 @@ def stored_bytes(layout: Layout) -> int:
         layout: the network in flat arrays.
 
     Returns:
-        The number of bytes.
+        The number of bytes of all arrays together.
     """
     stored = (
         layout.weights1,

@@ -2,6 +2,7 @@
 
 One function per format (``lbi.simulation.columns``). Dense rows, and masked ones with AVX-512, are added 64 targets at a time in
 narrow lanes (``lbi.simulation.vectors``); LLVM's own code does the rest.
+Arguments are those that ``lbi.simulation.kernels`` lists, and ``room`` is (3, 130) int64 of working memory.
 """
 
 # numba types this code; mypy reports its casts and intrinsics as errors:

@@ -36,7 +36,13 @@ def transpose(
 
 @compiled(nogil=True)
 def write_masks(pointers: Any, indices: Any, words: Any) -> None:
-    """Set one bit of ``words`` (n_source, n_words) for each target index of each source."""
+    """Set one bit of a mask for each target of each source.
+
+    Args:
+        pointers: (n_source + 1,) where the targets of each source begin.
+        indices: (nnz,) targets by source.
+        words: (n_source, n_words) uint64 masks, 0 before; bit t % 64 of word t // 64 stands for target t.
+    """
     for source in range(pointers.size - 1):
         for k in range(pointers[source], pointers[source + 1]):
             target = np.uint64(indices[k])

@@ -33,7 +33,14 @@ def has_vectors() -> bool:
 
 @intrinsic
 def with_vectors(context: Any) -> Any:
-    """``has_vectors()`` as a constant: machine code is made for one of two branches only."""
+    """``has_vectors()`` as a constant: machine code is made for one of two branches only.
+
+    Args:
+        context: numba's typing context.
+
+    Returns:
+        Signature and builder of a bool.
+    """
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return I1(has_vectors())
@@ -42,27 +49,67 @@ def with_vectors(context: Any) -> Any:
 
 
 def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
-    """A call of an LLVM intrinsic."""
+    """A call of an LLVM intrinsic.
+
+    Args:
+        builder: LLVM's instruction builder.
+        name: name of the intrinsic.
+        result: type of the result.
+        arguments: LLVM values.
+
+    Returns:
+        The result, an LLVM value.
+    """
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
 def shuffled(builder: Any, first: Any, second: Any, lanes: Sequence[int]) -> Any:
-    """The vector of the given lanes of two vectors."""
+    """The vector of the given lanes of two vectors.
+
+    Args:
+        builder: LLVM's instruction builder.
+        first: a vector.
+        second: another of the same type.
+        lanes: numbers of lanes, those of ``second`` counted on from those of ``first``.
+
+    Returns:
+        A vector of as many lanes as are listed.
+    """
     indices = ir.Constant(ir.VectorType(I32, len(lanes)), [I32(lane) for lane in lanes])
     return builder.shuffle_vector(first, second, indices)
 
 
 def vector_at(builder: Any, array: Any, index: Any, kind: Any) -> Any:
-    """A pointer to a vector that begins at an array's element."""
+    """A pointer to a vector that begins at an array's element.
+
+    Args:
+        builder: LLVM's instruction builder.
+        array: a pointer to its first element.
+        index: number of the element, an int64 value.
+        kind: type of the vector.
+
+    Returns:
+        A pointer to ``kind``.
+    """
     return builder.bitcast(builder.gep(array, [index]), kind.as_pointer())
 
 
 @intrinsic
 def write_set_bits(context: Any, mask: Any, begin: Any, found: Any, count: Any) -> Any:
-    """Write ``begin`` plus the position of each set bit to ``found[count:]`` (int32); returns the new count.
+    """Write numbers of set bits to an array.
 
     Up to 15 places behind the last are overwritten.
+
+    Args:
+        context: numba's typing context.
+        mask: uint64.
+        begin: number of the mask's lowest bit.
+        found: int32, receives ``begin`` plus the position of each set bit, rising, from ``count`` on.
+        count: numbers in ``found`` before.
+
+    Returns:
+        Signature and builder of the new count, an int64.
     """
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -92,7 +139,15 @@ def write_set_bits(context: Any, mask: Any, begin: Any, found: Any, count: Any) 
 
 @intrinsic
 def kept_apart(context: Any, value: Any) -> Any:
-    """The same int64, hidden from the optimizer: a sum through it is not turned into slow vector gathers."""
+    """The same integer, hidden from the optimizer: a sum through it is not turned into slow vector gathers.
+
+    Args:
+        context: numba's typing context.
+        value: a uint64.
+
+    Returns:
+        Signature and builder of a uint64.
+    """
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.asm(ir.FunctionType(I64, [I64]), "", "=r,0", list(arguments), False)
@@ -120,7 +175,15 @@ class Tile:
             builder.store(self.sum_type(None), total)
 
     def loaded(self, weights: Any, at: Any) -> list[Any]:
-        """The vectors of a dense row's weights from ``at``."""
+        """The vectors of a dense row's weights.
+
+        Args:
+            weights: pointer to the weights of all rows.
+            at: place of the row's first weight in the tile.
+
+        Returns:
+            One vector for each part of the tile.
+        """
         places = [self.builder.add(at, I64(part * self.lanes)) for part in range(self.parts)]
         return [
             self.builder.load(vector_at(self.builder, weights, place, self.narrow), align=1)
@@ -128,7 +191,16 @@ class Tile:
         ]
 
     def expanded(self, weights: Any, at: Any, words: list[Any]) -> tuple[list[Any], Any]:
-        """The vectors of a masked row's weights in their lanes, and where the next word's weights begin."""
+        """The vectors of a masked row's weights in their lanes.
+
+        Args:
+            weights: pointer to the weights of all rows.
+            at: place of the first word's first weight.
+            words: masks of the tile's targets, 64 each.
+
+        Returns:
+            One vector for each part of the tile, and the place of the next word's first weight.
+        """
         builder, vectors = self.builder, []
         name = f"llvm.x86.avx512.mask.expand.v{self.lanes}i{self.weight.width}"
         for part in range(self.parts):
@@ -144,7 +216,12 @@ class Tile:
         return vectors, at
 
     def add_pair(self, first: list[Any], second: list[Any]) -> None:
-        """Add two rows: their lanes side by side, times ones, neighbours summed."""
+        """Add two rows: their lanes side by side, times ones, neighbours summed.
+
+        Args:
+            first: vectors of a row.
+            second: vectors of another row.
+        """
         builder = self.builder
         each = 128 // self.weight.width  # lanes in 128 bits, within which the processor interleaves
         name = "llvm.x86.avx512.pmaddubs.w.512" if self.weight.width == 8 else "llvm.x86.avx512.pmaddw.d.512"
@@ -163,7 +240,12 @@ class Tile:
                 builder.store(builder.add(builder.load(total), more), total)
 
     def add_to(self, goal: Any, factor: Any) -> None:
-        """Add the sums times ``factor``, a power of two, to int32 in the order of the targets."""
+        """Add the sums times a factor to int32 in the order of the targets.
+
+        Args:
+            goal: pointer to the sum of the tile's first target.
+            factor: an int32 value, a power of two.
+        """
         builder = self.builder
         each, half = 64 // self.weight.width, self.lanes // 2
         many = ir.VectorType(I32, half)
@@ -201,20 +283,38 @@ class PlainTile:
             builder.store(self.sum_type(None), total)
 
     def loaded(self, weights: Any, at: Any) -> list[Any]:
-        """The vectors of a dense row's weights from ``at``, in wide lanes."""
+        """The vectors of a dense row's weights, in wide lanes.
+
+        Args:
+            weights: pointer to the weights of all rows.
+            at: place of the row's first weight in the tile.
+
+        Returns:
+            One vector for each part of the tile.
+        """
         builder = self.builder
         places = [builder.add(at, I64(part * self.lanes)) for part in range(self.parts)]
         vectors = [vector_at(builder, weights, place, self.narrow) for place in places]
         return [builder.sext(builder.load(vector, align=1), self.sum_type) for vector in vectors]
 
     def add_pair(self, first: list[Any], second: list[Any]) -> None:
-        """Add two rows."""
+        """Add two rows.
+
+        Args:
+            first: vectors of a row.
+            second: vectors of another row.
+        """
         builder = self.builder
         for total, one, other in zip(self.sums, first, second, strict=True):
             builder.store(builder.add(builder.add(builder.load(total), one), other), total)
 
     def add_to(self, goal: Any, factor: Any) -> None:
-        """Add the sums times ``factor`` to int32 in the order of the targets."""
+        """Add the sums times a factor to int32 in the order of the targets.
+
+        Args:
+            goal: pointer to the sum of the tile's first target.
+            factor: an int32 value.
+        """
         builder, many = self.builder, ir.VectorType(I32, self.lanes)
         undefined = many(ir.Undefined)
         factors = shuffled(

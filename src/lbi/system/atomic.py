@@ -130,7 +130,14 @@ def scratch_folder() -> Iterator[Path]:
 
 @contextmanager
 def new_hdf5(path: Path) -> Iterator[Any]:
-    """A new HDF5 file with the same bytes for the same content, built in memory: HDF5 crashes on a full disk."""
+    """A new HDF5 file with the same bytes for the same content, built in memory: HDF5 crashes on a full disk.
+
+    Args:
+        path: the file, which is written when the block ends.
+
+    Yields:
+        The open h5py file.
+    """
     import h5py
 
     with h5py.File(
@@ -143,7 +150,11 @@ def new_hdf5(path: Path) -> Iterator[Any]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder; errors are ignored."""
+    """Remove a file or folder; errors are ignored.
+
+    Args:
+        path: file, link or folder, which may be missing; of a link, the link itself is removed.
+    """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

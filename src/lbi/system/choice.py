@@ -16,7 +16,17 @@ from numba.extending import intrinsic
 
 @intrinsic
 def chosen(typing_context, condition, first, second):
-    """``first`` if a boolean condition holds, otherwise ``second``, a number of the same type; both are evaluated."""
+    """``first`` if a boolean condition holds, otherwise ``second``, a number of the same type; both are evaluated.
+
+    Args:
+        typing_context: numba's.
+        condition: a boolean.
+        first: the number if the condition holds.
+        second: the number if not.
+
+    Returns:
+        The signature and the function that writes the code; None for arguments of other types.
+    """
     if not isinstance(first, types.Number) or first != second:
         return None
 
@@ -31,6 +41,15 @@ def written(typing_context, flag, number, held):
     """``number`` where ``flag``, an unsigned integer, is 1, and ``held``, what memory holds, where it is 0.
 
     Mixed bit by bit: a select of what memory holds would become a masked store again.
+
+    Args:
+        typing_context: numba's.
+        flag: 0 or 1.
+        number: a float.
+        held: a float of the same type.
+
+    Returns:
+        The signature and the function that writes the code; None for arguments of other types.
     """
     if not isinstance(number, types.Float) or number != held or flag not in types.unsigned_domain:
         return None

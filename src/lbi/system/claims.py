@@ -26,5 +26,12 @@ def _fetch_add(typing_context, counter):
 
 @njit(inline="always")
 def claim(turns):
-    """The number of the next piece of work, 0, 1, 2, …; ``turns`` is a shared (1,) int64 array of 0 at the start."""
+    """The number of the next piece of work, counted from 0.
+
+    Args:
+        turns: (1,) int64, shared by all threads; 0 at the start.
+
+    Returns:
+        The number, which no other thread gets.
+    """
     return _fetch_add(turns)

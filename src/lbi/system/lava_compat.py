@@ -96,7 +96,16 @@ class PatchingFinder:
     """An entry of ``sys.meta_path`` that finds Lava's patched modules where Python would, and changes their loader."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """The module's spec, or None for all other modules (the next finder is asked then)."""
+        """The spec of a module that needs a patch, with a loader that applies it.
+
+        Args:
+            name: full name of the module.
+            path: search path of the package that holds it; None for top-level modules.
+            target: module that is being reloaded; None otherwise.
+
+        Returns:
+            The spec; None for all other modules, which the next finder is asked for.
+        """
         needed = any(patch.module == name and patch.is_needed() for patch in PATCHES)
         spec = PathFinder.find_spec(name, path, target) if needed else None
         if spec is None or type(spec.loader) is not SourceFileLoader:
@@ -115,7 +124,11 @@ def install() -> None:
 
 
 def main() -> None:
-    """Run the script that the command line names as ``__main__``, with the patches installed."""
+    """Run the script that the command line names as ``__main__``, with the patches installed.
+
+    Raises:
+        SystemExit: if the command line names no script, or one that is missing.
+    """
     import os
     import runpy
 

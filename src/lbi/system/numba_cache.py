@@ -87,7 +87,7 @@ def compiled(name: str = "", /, **options: Any) -> Callable[[Callable[..., Any]]
         **options: of ``numba.njit``.
 
     Returns:
-        The decorator.
+        A decorator that gives a numba dispatcher.
     """
 
     def compile_when_called(function: Callable[..., Any]) -> Any:

@@ -42,7 +42,7 @@ def not_a_file(path: str | Path) -> str:
 
 
 def is_empty(path: Path) -> bool:
-    """Whether a file has no content, as one that is left of a full disk or an interrupted copy.
+    """Test for a file without content, as a full disk or an interrupted copy leaves it.
 
     Args:
         path: the file.

@@ -32,6 +32,9 @@ def on_exit(clean_up: Callable[[], None]) -> Iterator[None]:
     """A block after which ``clean_up`` is called: at its end, after an exception, and on a handled signal.
 
     A signal that arrives while ``clean_up`` runs calls it again from the start, so it must bear repetition.
+
+    Args:
+        clean_up: called without arguments.
     """
     _cleanups.append(clean_up)
     try:

@@ -43,7 +43,11 @@ def main() -> None:
 
 
 def patch_lava(path: str) -> None:
-    """Install the patches of the file beside this one; the interpreter may lack the package that holds it."""
+    """Install the patches of the file beside this one; the interpreter may lack the package that holds it.
+
+    Args:
+        path: the file ``lava_compat.py``.
+    """
     import importlib.util
 
     spec: Any = importlib.util.spec_from_file_location("lava_compat", path)
@@ -54,7 +58,11 @@ def patch_lava(path: str) -> None:
 
 
 def report_failures(report: int) -> None:
-    """Make every process started from here print its exception, which Lava would swallow, and write to ``report``."""
+    """Make every process started from here print its exception, which Lava would swallow, and write to ``report``.
+
+    Args:
+        report: file descriptor of a pipe, open for writing, that takes one byte per failure.
+    """
     import traceback
     from multiprocessing.process import BaseProcess
 
@@ -77,6 +85,11 @@ def watch(parent: int, prefix: str, failures: int) -> None:
     """End this process group when ``parent`` no longer is the parent, and this process after a failure.
 
     A process in a separate session then frees the shared memory, when the group is dead.
+
+    Args:
+        parent: process id of the parent.
+        prefix: start of the names of the shared memory blocks to free.
+        failures: file descriptor of a pipe, open for reading, in which a byte stands for a failure.
     """
     import select
     import signal
@@ -96,7 +109,14 @@ def watch(parent: int, prefix: str, failures: int) -> None:
 
 
 def free_shared_memory(prefix: str) -> int:
-    """Unlink all shared memory blocks of that prefix and return their number."""
+    """Unlink all shared memory blocks of a prefix.
+
+    Args:
+        prefix: start of the blocks' names in ``/dev/shm``.
+
+    Returns:
+        Number of blocks found; 0 where there is no ``/dev/shm``.
+    """
     if not os.path.isdir("/dev/shm"):
         return 0
     names = [name for name in os.listdir("/dev/shm") if name.startswith(prefix)]

@@ -102,7 +102,7 @@ class Arithmetic(Protocol):
             threshold: a number, or one per neuron.
 
         Returns:
-            Zeros and ones.
+            Zeros and ones, of the shape of x.
         """
 
     def at_least(self, x: Any, threshold: Any) -> Any:
@@ -113,7 +113,7 @@ class Arithmetic(Protocol):
             threshold: a number, or one per neuron.
 
         Returns:
-            Zeros and ones.
+            Zeros and ones, of the shape of x.
         """
 
     def constant(self, x: Any) -> Any:
@@ -123,7 +123,7 @@ class Arithmetic(Protocol):
             x: an array or tensor.
 
         Returns:
-            The values.
+            The values of x, in the same shape.
         """
 
     def never(self, x: Any) -> Any:
@@ -133,7 +133,7 @@ class Arithmetic(Protocol):
             x: an array or tensor.
 
         Returns:
-            Zeros.
+            Zeros, of the shape of x.
         """
 
     def where(self, condition: Any, x: Any, y: Any) -> Any:
@@ -145,7 +145,7 @@ class Arithmetic(Protocol):
             y: an array or tensor.
 
         Returns:
-            The values.
+            The chosen values, in the shape to which all three broadcast.
         """  # noqa: D403
 
 
@@ -491,6 +491,6 @@ def bias_to_float(bias: NDArray[np.int32], scale: float) -> NDArray[np.float64] 
         scale: mantissa units per float unit.
 
     Returns:
-        (n,) float units.
+        (n,) float units; None if all biases are 0.
     """
     return bias / (scale * (1 << ACTIVATION_SHIFT)) if np.any(bias) else None
