@@ -105,7 +105,16 @@ def matrix_of(wiring: Wiring, weight: NDArray[Any], source: Shape) -> Any:
 
 
 def pattern_of(wiring: Wiring, shape: Shape, source: Shape) -> Any | None:
-    """The places where a layer has weights, as int8 ones like ``matrix_of``; None if it has them everywhere."""
+    """The places where a layer has weights.
+
+    Args:
+        wiring: The layer's.
+        shape: Shape of its weights, ``wiring.weight_shape``.
+        source: Shape of the layer before.
+
+    Returns:
+        A scipy CSR matrix (n, n_source) of int8 ones; None if it has weights everywhere.
+    """
     if wiring.is_plain:
         return None
     pattern = matrix_of(wiring, np.ones(shape, dtype=np.int8), source).astype(np.int8)

@@ -77,7 +77,7 @@ def load_model(path: str | Path) -> Network:
         path: the file.
 
     Returns:
-        The network.
+        The network in float units.
 
     Raises:
         InputError: naming everything that is wrong: a missing, truncated or foreign file, NaN, wrong shapes.
@@ -114,7 +114,7 @@ def network_of(model: SpikingNetwork, meta: Mapping[str, Any] | None = None) -> 
         meta: plain JSON values: ``dataset`` (name and encoding), ``training`` (summary).
 
     Returns:
-        The network.
+        The network in float units.
     """
     return to_network(model.config, model.state_dict(), dict(meta or {}))
 
@@ -160,7 +160,7 @@ def fold(state: Mapping[str, Any]) -> dict[str, Any]:
         state: a ``state_dict``, of any torch model.
 
     Returns:
-        The state.
+        A new mapping; tensors that need no change are shared with ``state``.
     """
     folded = {
         str(key): value.to_dense()
@@ -241,7 +241,7 @@ def to_network(config: ModelConfig, state: Mapping[str, Tensor], meta: dict[str,
         meta: plain JSON values for ``Network.meta``.
 
     Returns:
-        The network.
+        The network in float units.
     """
     populations: list[Population] = []
     projections: list[Projection] = []

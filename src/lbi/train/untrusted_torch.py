@@ -100,7 +100,7 @@ def pack(content: dict[str, Any]) -> bytes:
         content: plain types and tensors.
 
     Returns:
-        The same bytes for the same content.
+        The bytes, which are the same for the same content.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -116,7 +116,7 @@ def read(path: str | Path, expected: tuple[str, int], oldest: int = 1) -> dict[s
         oldest: the first version that is read.
 
     Returns:
-        The content.
+        The dictionary, of plain types and tensors.
 
     Raises:
         InputError: for a file that is missing, truncated, of another kind, or newer.
@@ -149,7 +149,7 @@ def load_plain(path: str | Path) -> Any:
         path: the file.
 
     Returns:
-        The content.
+        The object that was saved.
 
     Raises:
         InputError: for anything else.

@@ -17,7 +17,15 @@ BITS = 64
 
 @intrinsic
 def n_bits(typing_context, mask):
-    """Number of set bits."""
+    """Number of set bits.
+
+    Args:
+        typing_context: numba's.
+        mask: a uint64.
+
+    Returns:
+        Signature and builder of a uint64.
+    """
 
     def generate(context, builder, sig, args):
         return builder.ctpop(args[0])
@@ -27,7 +35,16 @@ def n_bits(typing_context, mask):
 
 @njit(inline="always")
 def mask_of(x, at, n):
-    """The mask of elements ``at`` to ``at`` + min(n, 64) − 1 of a C-contiguous array, counted over all its axes."""
+    """The mask of up to 64 elements of an array, counted over all its axes.
+
+    Args:
+        x: C-contiguous.
+        at: the first element.
+        n: number of elements; more than 64 count as 64.
+
+    Returns:
+        uint64: bit i is set if element ``at`` + i is not 0.
+    """
     if n >= BITS:
         return mask64(x, at)
     mask, flat = np.uint64(0), x.reshape(-1)
@@ -38,7 +55,17 @@ def mask_of(x, at, n):
 
 @njit(inline="always")
 def write_bits(mask, first, found, count):
-    """Write ``first`` + the position of each set bit, ascending, to ``found`` from ``count`` on; returns the new count."""
+    """Write numbers of set bits to an array.
+
+    Args:
+        mask: uint64.
+        first: number of the mask's lowest bit.
+        found: int32, receives ``first`` plus the position of each set bit, rising, from ``count`` on.
+        count: numbers in ``found`` before.
+
+    Returns:
+        The new count.
+    """
     while mask != 0:
         found[count] = np.int32(first + np.int64(lowest_bit(mask)))
         count += 1

@@ -254,13 +254,16 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ModelConfig:
-        """The inverse of ``to_dict``; raises InputError for fields that are missing, unknown or of a wrong type.
+        """The inverse of ``to_dict``.
 
         Args:
             fields: plain types.
 
         Returns:
-            The configuration.
+            A checked configuration.
+
+        Raises:
+            InputError: for fields that are missing, unknown or of a wrong type.
         """
         entries = fields.get("populations")
         if isinstance(entries, list | tuple):
@@ -336,7 +339,7 @@ def decay_range(name: str) -> tuple[int, int]:
         name: a decay of a model.
 
     Returns:
-        Both ends.
+        (smallest, largest).
     """
     decay, less = chip_formats().decay, int(name == "current_decay")  # Lava's du is one less than the decay
     return decay.minimum + less, decay.maximum + less

@@ -100,7 +100,16 @@ class _EventLinear(torch.autograd.Function):
 
 
 def pack(rows: Tensor, n_out: int, living: Living | None = None) -> Events | None:
-    """The events of rows (n_rows, n_in), or None if a dense product with n_out columns is faster."""
+    """The events of rows of 0 and 1, unless a dense product with them is faster.
+
+    Args:
+        rows: (n_rows, n_in) on a CPU.
+        n_out: columns of the product.
+        living: the living weights, whose density lowers the cost of an event; None to count with all weights.
+
+    Returns:
+        The events; None if a dense product is faster.
+    """
     if n_out < MIN_OUTPUTS:
         return None
     kernels = load_kernels()
@@ -119,12 +128,29 @@ def pack(rows: Tensor, n_out: int, living: Living | None = None) -> Events | Non
 
 
 def few(living: Living | None, cost: float) -> Living | None:
-    """The living weights if adding them one by one, at ``cost`` times that of a dense weight, is faster than adding all."""
+    """The living weights if adding them one by one, at ``cost`` times that of a dense weight, is faster than adding all.
+
+    Args:
+        living: the living weights, or None.
+        cost: time of one living weight, in times of a dense one.
+
+    Returns:
+        ``living``, or None if adding all is at least as fast.
+    """
     return None if living is None or cost * living.density >= 1 else living
 
 
 def by_source(events: Events, n_in: int) -> BySource:
-    """The events of rows (n_rows, n_in) by source, in blocks of at most MOST_ROWS rows."""
+    """The events of rows (n_rows, n_in) by source, in blocks of at most MOST_ROWS rows.
+
+    Args:
+        events: set columns of each row.
+        n_in: number of sources.
+
+    Returns:
+        Starts (n_blocks, n_in + 1) int64, rows within their block (n_events,) uint16, and the rows of a
+        block.
+    """
     n_rows = events[0].shape[0] - 1
     n_block = -(-n_rows // -(-n_rows // MOST_ROWS)) if n_rows else 1
     starts = np.empty((-(-n_rows // n_block), n_in + 1), np.int64)
@@ -134,7 +160,16 @@ def by_source(events: Events, n_in: int) -> BySource:
 
 
 def product(dense: Tensor | None, events: Events | None, weight: Tensor) -> Tensor:
-    """``rows @ weight.T`` (n_rows, n_out), from events or from dense rows (n_rows, n_in)."""
+    """``rows @ weight.T`` (n_rows, n_out), from events or from dense rows (n_rows, n_in).
+
+    Args:
+        dense: (n_rows, n_in) rows on a CPU, used without events; None with them.
+        events: set columns of each row; None to use the dense rows.
+        weight: (n_out, n_in).
+
+    Returns:
+        (n_rows, n_out) of the weight's type.
+    """
     if events is None:
         assert dense is not None
         return row_product(dense, weight.T, None)
@@ -148,7 +183,16 @@ def product(dense: Tensor | None, events: Events | None, weight: Tensor) -> Tens
 
 
 def living_product(listed: BySource, n_rows: int, living: Living) -> Tensor:
-    """``product`` over living weights: the same bits."""
+    """``product`` over living weights: the same bits.
+
+    Args:
+        listed: the events by source.
+        n_rows: number of rows.
+        living: the living weights of a matrix (n_out, n_in).
+
+    Returns:
+        (n_rows, n_out) of the matrix's type.
+    """
     n_out = living.matrix.shape[0]
     out = living.matrix.new_empty(n_rows, n_out)
     kernel = load_kernels("layers.living_kernels").living_product
@@ -158,7 +202,16 @@ def living_product(listed: BySource, n_rows: int, living: Living) -> Tensor:
 
 
 def row_product(rows: Tensor, matrix: Tensor, living: Living | None) -> Tensor:
-    """``rows @ matrix`` for rows (n_rows, n_k) and a matrix (n_k, n), over its living entries if they are given and n_k is large."""
+    """``rows @ matrix``, over the matrix's living entries if they are given and n_k is large.
+
+    Args:
+        rows: (n_rows, n_k), dense, on a CPU.
+        matrix: (n_k, n).
+        living: the matrix's living entries, those of a layer's weights; None to add all.
+
+    Returns:
+        (n_rows, n) of the rows' type.
+    """
     if rows.shape[1] < FEWEST_ACROSS:
         living = None
     out = rows.new_empty(rows.shape[0], matrix.shape[1])
@@ -198,11 +251,20 @@ def gradient(
     n_steps: int = 0,
     listed: BySource | None = None,
 ) -> Tensor:
-    """``grad.T @ rows`` (n_out, n_in) from events or from dense rows, 0 for all but ``living`` weights if they are given.
+    """The gradient of weights, ``grad.T @ rows``, from events or from dense rows.
 
-    ``listed`` are the events by source if they are at hand.
-    With ``n_steps`` > 0 samples have that many rows each, and every event is paired with the gradient of the row after its own;
-    events in the last row of a sample count for nothing.
+    Args:
+        dense: (n_rows, n_in) rows on a CPU, used without events; None with them.
+        events: set columns of each row; None to use the dense rows.
+        grad: (n_rows, n_out) gradient of the product.
+        n_in: number of sources.
+        living: the living weights, the only ones with a gradient other than 0; None for all.
+        n_steps: rows per sample if every event is paired with the gradient of the row after its own, and
+            events in a sample's last row count for nothing; 0 to pair it with that of its own.
+        listed: the events by source if they are at hand; None to sort them where needed.
+
+    Returns:
+        (n_out, n_in) of the gradient's type.
     """
     n_out = grad.shape[1]
     if events is None:

@@ -50,7 +50,14 @@ def count_events(x, masks, counts, turns):
 
 @compiled(nogil=True)
 def fill_events(masks, indptr, indices, turns):
-    """Columns of the nonzeros of every row, ascending, at indices[indptr[r]:indptr[r + 1]]."""
+    """The columns of the nonzeros of every row, rising.
+
+    Args:
+        masks: (n_rows, n_masks) uint64 of ``count_events``.
+        indptr: (n_rows + 1,) row pointers of the events.
+        indices: columns of the events, written.
+        turns: counter of ``claim``.
+    """
     n_rows = masks.shape[0]
     first = claim(turns) * STRIP
     while first < n_rows:
@@ -63,7 +70,20 @@ def fill_events(masks, indptr, indices, turns):
 
 @njit(inline="always")
 def add_rows(x, x_at, x_row, indices, start, stop, out, out_at, add, width):
-    """A sum tile for rows of ``width`` elements: two or four vectors."""
+    """A sum tile for rows of two or four vectors: out = Σ x[indices[k]] over start ≤ k < stop.
+
+    Args:
+        x: the rows.
+        x_at: element at which row 0 begins.
+        x_row: elements from row to row.
+        indices: int32 numbers of rows.
+        start: the first place in ``indices``.
+        stop: the place behind the last.
+        out: receives the sum.
+        out_at: element at which the sum begins.
+        add: 0 to overwrite, 1 to add to what ``out`` holds.
+        width: elements of a row.
+    """
     if width * x.itemsize == 4 * VECTOR:
         sum_tile_4(x, x_at, x_row, indices, start, stop, out, out_at, add)
     else:
@@ -185,7 +205,14 @@ def event_weight_gradient(starts, rows, grad, n_steps, grad_w_t, width, turns):
 
 @compiled(nogil=True)
 def by_target(by_source, weight, out, turns):
-    """The transpose ``out`` (n_out, n_in) of by_source (n_in, ≥ n_out), with 0 where ``weight`` is 0 unless that has shape (0, 0)."""
+    """Weights, or their gradient, by target: the transpose of what is sorted by source.
+
+    Args:
+        by_source: (n_in, n_out or more).
+        weight: (n_out, n_in), where ``out`` is 0 if these are; (0, 0) for no such places.
+        out: (n_out, n_in), written.
+        turns: counter of ``claim``.
+    """
     n_out, n_in = out.shape
     masked = weight.shape[0] > 0
     first = claim(turns) * STRIP
@@ -201,7 +228,13 @@ def by_target(by_source, weight, out, turns):
 
 @compiled(nogil=True)
 def panels_of(weight, panels, turns):
-    """``weight`` (n_out, n_in) by source in strips of columns (n_strips, n_in, width), the last one padded with 0."""
+    """Weights by source in strips of columns, the last one padded with 0.
+
+    Args:
+        weight: (n_out, n_in).
+        panels: (n_strips, n_in, width), written.
+        turns: counter of ``claim``.
+    """
     n_out, n_in = weight.shape
     n_strips, _, width = panels.shape
     s = claim(turns)
@@ -215,7 +248,18 @@ def panels_of(weight, panels, turns):
 
 @njit
 def transposed(x, low, high, first, last, out, out_at, out_row):
-    """Write x[low:high, first:last] transposed: its column i from element out_at + i·out_row of ``out`` on."""
+    """Write a part of a matrix transposed, x[low:high, first:last].
+
+    Args:
+        x: the matrix.
+        low: the first row.
+        high: the row behind the last.
+        first: the first column.
+        last: the column behind the last.
+        out: receives the part.
+        out_at: element at which its first column begins.
+        out_row: elements from one column to the next.
+    """
     side, n, flat = SIDE // x.itemsize, x.shape[1], out.reshape(-1)
     for i in range(low, high, side):
         whole = min(side, high - i)
@@ -230,7 +274,14 @@ def transposed(x, low, high, first, last, out, out_at, out_row):
 
 @compiled(nogil=True)
 def delay_spikes(spikes, delays, out, turns):
-    """The spikes (n_samples, n_steps, n) of each neuron ``delays`` (n,) steps later, and 0 in the steps before; threads claim samples."""
+    """The spikes of each neuron some steps later, and 0 in the steps before; threads claim samples.
+
+    Args:
+        spikes: (n_samples, n_steps, n).
+        delays: (n,) steps.
+        out: (n_samples, n_steps, n), written.
+        turns: counter of ``claim``.
+    """
     n_samples, n_steps, n = spikes.shape
     zero = out.dtype.type(0)
     b = claim(turns)

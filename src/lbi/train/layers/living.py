@@ -50,7 +50,14 @@ class Living:
 
 
 def living_of(weight: Tensor) -> Living | None:
-    """The living weights of a matrix (n_out, n_in) on a CPU, or None if it is small or most of them are living."""
+    """The living weights of a matrix on a CPU.
+
+    Args:
+        weight: (n_out, n_in).
+
+    Returns:
+        The living weights; None if the matrix is small or most of its weights are living.
+    """
     if weight.numel() < WORTHWHILE:
         return None
     matrix = weight.detach().contiguous()
@@ -62,7 +69,16 @@ def living_of(weight: Tensor) -> Living | None:
 
 
 def as_factor(matrix: Tensor, living: Living | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A matrix (n_k, n) as ``lbi.train.layers.products`` takes it: in strips, or by its living entries if they are given."""
+    """A matrix as ``lbi.train.layers.products`` takes it: in strips, or by its living entries.
+
+    Args:
+        matrix: (n_k, n).
+        living: its living entries, those of the weights (n_out, n_in) = (n_k, n); None for strips.
+
+    Returns:
+        The strips (n_strips, n_k, width); then, of each column, the start of its entries (n + 1,) int64,
+        their rows int32, and their values. What is not used is empty.
+    """
     if living is None:
         none = torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int32), matrix.new_empty(0)
         return panels(matrix, load_kernels("layers.tiles").PANEL // matrix.element_size()), *none
@@ -70,7 +86,15 @@ def as_factor(matrix: Tensor, living: Living | None) -> tuple[Tensor, Tensor, Te
 
 
 def panels(matrix: Tensor, width: int) -> Tensor:
-    """A matrix (n_k, n) as (n_strips, n_k, width): strips of columns, the last one filled up with 0."""
+    """A matrix in strips of columns, the last one filled up with 0.
+
+    Args:
+        matrix: (n_k, n).
+        width: columns of a strip.
+
+    Returns:
+        (n_strips, n_k, width).
+    """
     n_k, n = matrix.shape
     whole, n_strips = n // width, -(-n // width)
     strips = matrix.new_zeros(n_strips, n_k, width)

@@ -26,7 +26,14 @@ TARGETS = 64
 
 @compiled(nogil=True)
 def mark_living(weight, masks, totals, turns):
-    """Masks (n_masks, n_out) uint64 of the weights that are not 0, for 64 sources each, and totals (n_masks,): their number."""
+    """Masks of the weights that are not 0, and their number.
+
+    Args:
+        weight: (n_out, n_in).
+        masks: (n_masks, n_out) uint64, for 64 sources each, written.
+        totals: (n_masks,) int64, set bits of each row of masks, written.
+        turns: counter of ``claim``.
+    """
     n_out, n_in = weight.shape
     w = claim(turns)
     while w < totals.size:
@@ -41,7 +48,17 @@ def mark_living(weight, masks, totals, turns):
 
 @compiled(nogil=True)
 def list_living(weight, masks, totals, indptr, targets, values, turns):
-    """The living weights of ``weight`` (n_out, n_in) by source, from ``mark_living``; indptr[0] is 0 already."""
+    """The living weights by source.
+
+    Args:
+        weight: (n_out, n_in).
+        masks: those of ``mark_living``.
+        totals: those of ``mark_living``.
+        indptr: (n_in + 1,) int64, where the weights of each source start, written; indptr[0] is 0 already.
+        targets: int32 target of each weight, rising for each source, written.
+        values: the weights, written.
+        turns: counter of ``claim``.
+    """
     n_out, n_in = weight.shape
     found = np.empty(BITS, np.int32)
     w = claim(turns)
@@ -69,7 +86,15 @@ def list_living(weight, masks, totals, indptr, targets, values, turns):
 
 @njit(inline="always")
 def next_living(mask, w):
-    """The source of the lowest set bit of a mask, and the mask without it."""
+    """The next source of a mask.
+
+    Args:
+        mask: uint64, not 0.
+        w: number of the mask.
+
+    Returns:
+        The source of the lowest set bit, and the mask without it.
+    """
     return w * BITS + np.int64(lowest_bit(mask)), mask & (mask - np.uint64(1))
 
 

@@ -26,7 +26,7 @@ def mantissas(weight: Tensor, scale: Tensor) -> Tensor:
         scale: (n_out,) mantissa units per float unit.
 
     Returns:
-        Integers as floats.
+        (n_out, …) whole numbers of the weight's type.
     """
     scale = scale.reshape(-1, *[1] * (weight.ndim - 1))
     scaled = weight * scale.to(weight.dtype)
@@ -64,13 +64,13 @@ def chip_bias(bias: Tensor, scale: Tensor, part: Tensor) -> Tensor:
 
 
 def trains_in(formats: NumberFormats) -> bool:
-    """Whether chip-exact training computes in a chip's numbers.
+    """Test for number formats in which chip-exact training computes.
 
     Args:
         formats: of the chip.
 
     Returns:
-        True if it does: weights of both signs, decays, thresholds and biases are those of ``CHIP``.
+        True if weights of both signs, decays, thresholds and biases are those of ``CHIP``.
     """
     names = ("weight_mixed", "weight_exponent", "decay", "threshold", "bias_mantissa", "bias_exponent")
     return all(getattr(formats, name) == getattr(chip_formats(), name) for name in names)

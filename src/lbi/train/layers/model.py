@@ -100,7 +100,7 @@ class PopulationLayer(nn.Module):
             dtype: type of the result.
 
         Returns:
-            The factors.
+            (n,) factors 1 − decay.
         """
         units = getattr(self, name)
         on_grid = units + (on_grid_units(units.detach(), name) - units.detach())
@@ -140,7 +140,16 @@ class PopulationLayer(nn.Module):
         return scan(self.neuron, a, recurrent, neuron, surrogate, slope, chip=True, delays=self.delays)
 
     def arriving(self, spikes: Tensor, weight: Tensor, *, only_living: bool = False) -> Tensor:
-        """The synaptic input from spikes of the source, both (n_samples, n_steps, …)."""
+        """The synaptic input from spikes of the source.
+
+        Args:
+            spikes: (n_samples, n_steps, n_source).
+            weight: the layer's weights.
+            only_living: give weights that are 0 no gradient (0).
+
+        Returns:
+            (n_samples, n_steps, n).
+        """
         return self.config.wiring.arriving(spikes, weight, self.source, only_living=only_living)
 
     @property
@@ -164,7 +173,7 @@ def on_grid_units(units: Tensor, name: str) -> Tensor:
         name: which decay they are.
 
     Returns:
-        Whole units.
+        Whole numbers, of the type of ``units``.
     """
     return units.round().clamp(*decay_range(name))
 
@@ -197,7 +206,7 @@ class SpikingNetwork(nn.Module):
             config: the configuration.
 
         Returns:
-            The shapes.
+            One entry per tensor.
         """
         shapes: dict[str, tuple[int, ...]] = {}
         for population, source in zip(config.populations, config.shapes, strict=False):

@@ -46,16 +46,36 @@ def n_threads(n_useful: int) -> int:
 
 
 def load_kernels(module: str = "layers.kernels") -> Any:
-    """A module of compiled kernels, below ``lbi.train``."""
+    """A module of compiled kernels.
+
+    Args:
+        module: its name below ``lbi.train``.
+
+    Returns:
+        The imported module.
+    """
     return import_module(f"lbi.train.{module}")
 
 
 def run(kernel: Callable[..., object], n_values: int, *arguments: Any) -> None:
-    """Call a kernel on as many threads as ``n_values`` keep busy; its last argument is the counter of ``claim``."""
+    """Call a kernel on as many threads as its work keeps busy.
+
+    Args:
+        kernel: a compiled function that takes ``arguments`` and the counter of ``lbi.system.claims``.
+        n_values: values that the kernel processes, a measure of its time.
+        *arguments: arrays and numbers.
+    """
     turns = np.zeros(1, np.int64)
     threads.share(lambda: kernel(*arguments, turns), n_threads(n_values // VALUES_PER_THREAD))
 
 
 def arrays(*tensors: Tensor) -> list[np.ndarray]:
-    """The tensors as numpy arrays that share their memory."""
+    """The tensors as numpy arrays that share their memory.
+
+    Args:
+        *tensors: tensors on the CPU; gradients are left behind.
+
+    Returns:
+        One array per tensor.
+    """
     return [tensor.detach().numpy() for tensor in tensors]

@@ -34,13 +34,29 @@ DEPTH, OUTPUTS, SOURCES = 128, 64, 128
 
 @njit(inline="always")
 def lanes_of(x):
-    """Elements of a vector of the type of ``x``."""
+    """Elements of a vector.
+
+    Args:
+        x: an array of the elements' type.
+
+    Returns:
+        Their number.
+    """
     return VECTOR // x.itemsize
 
 
 @njit
 def lined_up(n_rows, n_columns, like):
-    """Working memory (n_rows, n_columns) of 0 that starts at a line of the cache, so that no vector lies across two of them."""
+    """Working memory that starts at a line of the cache, so that no vector lies across two of them.
+
+    Args:
+        n_rows: number of rows.
+        n_columns: number of columns.
+        like: an array of the same type.
+
+    Returns:
+        (n_rows, n_columns) zeros.
+    """
     lanes, n = lanes_of(like), n_rows * n_columns
     memory = np.zeros(n + lanes, like.dtype)
     first = -memory.ctypes.data // like.itemsize % lanes
@@ -49,7 +65,17 @@ def lined_up(n_rows, n_columns, like):
 
 @njit
 def dense_rows(rows, first, last, panels, out, spare, edge):
-    """out[first:last] = rows[first:last] @ the matrix in ``panels``; spare (ROWS, n_k), edge (ROWS, one strip): working memory."""
+    """The product of some rows with the matrix in ``panels``.
+
+    Args:
+        rows: (n_rows, n_k).
+        first: the first row.
+        last: the row behind the last.
+        panels: (n_strips, n_k, width) the matrix in strips; (0, 0, 0) if it is given by its living entries.
+        out: (n_rows, n), rows ``first`` to ``last`` − 1 of which are written.
+        spare: (ROWS, n_k) working memory.
+        edge: (ROWS, width of a strip) working memory.
+    """
     n_panels, n_k, width = panels.shape
     n = out.shape[1]
     for r in range(first, last, ROWS):
@@ -74,7 +100,21 @@ def dense_rows(rows, first, last, panels, out, spare, edge):
 
 @njit
 def transpose(x, x_at, x_row, n_rows, n_columns, out, out_at, out_row):
-    """out[j, i] = x[i, j] for n_rows rows i and all columns j of whole square blocks, whose number is returned."""
+    """out[j, i] = x[i, j] for whole square blocks.
+
+    Args:
+        x: the matrix, in an array.
+        x_at: element at which it begins.
+        x_row: elements from row to row.
+        n_rows: rows i, a multiple of a block's.
+        n_columns: columns j, of which those of whole blocks are done.
+        out: receives the transpose.
+        out_at: element at which it begins.
+        out_row: elements from row to row.
+
+    Returns:
+        The number of columns done.
+    """
     side = SIDE // x.itemsize
     for j in range(0, n_columns - side + 1, side):
         for i in range(0, n_rows, side):
@@ -84,7 +124,17 @@ def transpose(x, x_at, x_row, n_rows, n_columns, out, out_at, out_row):
 
 @compiled(nogil=True)
 def product(rows, panels, first_of, entries, values, out, turns):
-    """The product ``out`` (n_rows, n) = rows (n_rows, n_k) @ the matrix."""
+    """The product of rows with the matrix.
+
+    Args:
+        rows: (n_rows, n_k).
+        panels: (n_strips, n_k, width) the matrix in strips; (0, 0, 0) if it is given by its living entries.
+        first_of: (n + 1,) where the entries of each column start.
+        entries: row of each living entry.
+        values: the living entries.
+        out: (n_rows, n), written.
+        turns: counter of ``claim``.
+    """
     n_rows, n_k = rows.shape
     lanes = lanes_of(rows)
     dense = panels.shape[0] > 0
@@ -107,7 +157,19 @@ def product(rows, panels, first_of, entries, values, out, turns):
 
 @njit
 def living_rows(rows, first, last, first_of, entries, values, out, across, below):
-    """``dense_rows`` over living entries, for up to two vectors of rows, which lie across the vectors' lanes."""
+    """``dense_rows`` over living entries, for up to two vectors of rows, which lie across the vectors' lanes.
+
+    Args:
+        rows: (n_rows, n_k).
+        first: the first row.
+        last: the row behind the last.
+        first_of: (n + 1,) where the entries of each column start.
+        entries: row of each living entry.
+        values: the living entries.
+        out: (n_rows, n), rows ``first`` to ``last`` − 1 of which are written.
+        across: (n_k, two vectors) working memory.
+        below: (n or more, two vectors) working memory.
+    """
     n_k, n = rows.shape[1], out.shape[1]
     side, strip = SIDE // rows.itemsize, across.shape[1]
     whole = (last - first) // side * side
@@ -126,7 +188,16 @@ def living_rows(rows, first, last, first_of, entries, values, out, across, below
 
 @njit
 def feedback_memory(like, n, dense):
-    """Working memory of ``feed_back`` for n neurons: the gradient given and the one fed back first, both (lanes, ·)."""
+    """Working memory of ``feed_back``.
+
+    Args:
+        like: an array of the same type.
+        n: number of neurons.
+        dense: True for a matrix in panels.
+
+    Returns:
+        The gradient given and the one fed back, both (lanes, n or more), then four arrays for products.
+    """
     lanes = lanes_of(like)
     wide = (n + lanes - 1) // lanes * lanes
     n_across = 0 if dense else wide
@@ -142,7 +213,16 @@ def feedback_memory(like, n, dense):
 
 @njit
 def feed_back(n_rows, panels, first_of, entries, values, memory):
-    """The gradient fed back to n_rows samples, at most one vector of them: the one given @ the matrix, both in ``memory``."""
+    """The gradient fed back to samples: the one given @ the matrix, both in ``memory``.
+
+    Args:
+        n_rows: number of samples, at most the lanes of a vector.
+        panels: (n_strips, n_k, width) the matrix in strips; (0, 0, 0) if it is given by its living entries.
+        first_of: (n + 1,) where the entries of each column start.
+        entries: row of each living entry.
+        values: the living entries.
+        memory: that of ``feedback_memory``.
+    """
     given, fed, spare, edge, across, below = memory
     if panels.shape[0] > 0:
         dense_rows(given, 0, n_rows, panels, fed, spare, edge)
@@ -156,7 +236,16 @@ def feed_back(n_rows, panels, first_of, entries, values, memory):
 
 @njit
 def pack_left(x, low, n_k, first, n_columns, out):
-    """``pack`` in strips of ROWS columns."""
+    """``pack_right`` in strips of ROWS columns.
+
+    Args:
+        x: a matrix.
+        low: the first row.
+        n_k: number of rows, at most DEPTH.
+        first: the first column.
+        n_columns: number of columns.
+        out: (n_strips, DEPTH, ROWS), written.
+    """
     n = x.shape[1]
     for c in range((n_columns + ROWS - 1) // ROWS):
         start = first + c * ROWS
@@ -170,7 +259,17 @@ def pack_left(x, low, n_k, first, n_columns, out):
 
 @njit
 def pack_right(x, low, n_k, first, n_columns, out, width):
-    """out[c, k, :] = x[low + k, first + c·width :][:width] for n_k rows, the last strip filled up with 0."""
+    """Strips of columns of a part of a matrix, the last one filled up with 0.
+
+    Args:
+        x: a matrix.
+        low: the first row.
+        n_k: number of rows, at most DEPTH.
+        first: the first column.
+        n_columns: number of columns.
+        out: (n_strips, DEPTH, width), written: out[c, k, :] = x[low + k, first + c·width :][:width].
+        width: columns of a strip.
+    """
     n = x.shape[1]
     for c in range((n_columns + width - 1) // width):
         start = first + c * width
@@ -184,7 +283,14 @@ def pack_right(x, low, n_k, first, n_columns, out, width):
 
 @compiled(nogil=True)
 def weight_gradient(grad, x, out, turns):
-    """The gradient ``out`` (n_out, n_in) = gradᵀ @ x for grad (n_rows, n_out) and x (n_rows, n_in); in blocks."""
+    """The gradient gradᵀ @ x of weights, in blocks.
+
+    Args:
+        grad: (n_rows, n_out).
+        x: (n_rows, n_in).
+        out: (n_out, n_in), written.
+        turns: counter of ``claim``.
+    """
     n_rows, n_out = grad.shape
     n_in = x.shape[1]
     width = PANEL // x.itemsize

@@ -48,6 +48,12 @@ class Kernels:
     kept per step for each decay, levels, bias; ``traces`` (n_traces, n_samples, n_steps, n) and ``grads``
     (n_decays + 1, n_samples, n). The last argument of each is the counter of ``lbi.system.claims``.
 
+    ``a`` is the synaptic input, ``grad_s``, ``grad_v`` and ``grad_a`` are gradients of spikes, voltages and
+    input, all (n_samples, n_steps, n); ``grad_v`` is empty if voltages have none. ``w_rec_t`` (n, n) are
+    recurrent weights by source, (0, 0) without recurrence; backward they are given as
+    ``lbi.train.layers.products`` describes. ``delays``, ``slope`` and ``kind`` are those of ``arrivals`` and
+    ``surrogate`` in ``lbi.train.neurons.arithmetic``.
+
     Attributes:
         n_traces: Arrays (n_samples, n_steps, n) that a forward pass writes: spikes, voltages before reset, …
         cuda: Whether there are kernels ``<model>_cuda.py``, which are used for float32 on a GPU once ``lbi.train.gpu``
@@ -153,23 +159,62 @@ class TorchArithmetic:
         self.slope = slope
 
     def above(self, x: Tensor, threshold: Tensor) -> Tensor:
-        """1 where x > threshold, else 0."""
+        """1 where x > threshold, else 0.
+
+        Args:
+            x: (n_samples, n).
+            threshold: (n,).
+
+        Returns:
+            (n_samples, n) of the type of x, with the surrogate derivative.
+        """
         return Spike.apply(x, threshold, self.surrogate, self.slope)
 
     def at_least(self, x: Tensor, threshold: Tensor) -> Tensor:
-        """1 where x ≥ threshold, else 0."""
+        """1 where x ≥ threshold, else 0.
+
+        Args:
+            x: (n_samples, n).
+            threshold: (n,).
+
+        Returns:
+            (n_samples, n) of the type of x, with the surrogate derivative.
+        """
         return Spike.apply(x, threshold, self.surrogate, self.slope, True)
 
     def constant(self, x: Tensor) -> Tensor:
-        """The same values, through which no gradient passes."""
+        """The same values, through which no gradient passes.
+
+        Args:
+            x: any shape.
+
+        Returns:
+            A tensor that shares the memory of x.
+        """
         return x.detach()
 
     def never(self, x: Tensor) -> Tensor:
-        """0 everywhere."""
+        """0 everywhere.
+
+        Args:
+            x: any shape.
+
+        Returns:
+            Zeros of the shape and type of x.
+        """
         return torch.zeros_like(x)
 
     def where(self, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """``torch.where``."""
+        """The elements of x where a condition holds, those of y elsewhere (``torch.where``).
+
+        Args:
+            condition: bool.
+            x: elements where the condition holds.
+            y: elements elsewhere.
+
+        Returns:
+            A tensor of the shape to which all three broadcast.
+        """
         return torch.where(condition, x, y)
 
 
@@ -363,7 +408,7 @@ def parameter_gradients(
         by_sample: finds those of decays and bias, (n_decays + 1, n_samples, n); called only if one is needed.
 
     Returns:
-        One per parameter.
+        One (n,) gradient per parameter; None where there is none.
     """
     grads: list[Tensor | None] = [None] * model.n_parameters
     trained = [*range(len(model.decays)), model.n_parameters - 1]
@@ -399,10 +444,13 @@ def _in_units(model: TrainableNeuron, parameters: Tensor) -> Tensor:
 
 
 def check_chip(model: TrainableNeuron) -> None:
-    """Raise UsageError unless the model has kernels for the chip's integers.
+    """Check that a model has kernels for the chip's integers.
 
     Args:
         model: the neuron model.
+
+    Raises:
+        UsageError: if it has none.
     """
     if model.kernels is None:
         raise UsageError(NO_CHIP.broken("neuron", repr(model.name)))

@@ -44,7 +44,9 @@ class CudaScan(torch.autograd.Function):
     The module holds ``N_STATES``, and for ``neuron`` (n_parameters, n) as in ``lbi.train.layers.scan.Kernels``: ``forward``
     writes all traces (n_samples, n_steps, n) from the input a; ``backward`` writes ``grad_a``; ``parameter_gradients`` writes
     the gradients of decays and bias, (n_decays + 1, n_samples, n). Between two steps, states and their gradients are in
-    memory, (n_samples, n) each.
+    memory, (n_samples, n) each. ``w_by_source`` and ``recurrent_weights`` (n, n) are by source and by target,
+    ``with_v`` says whether voltages have a gradient; ``lbi.train.neurons.arithmetic_cuda`` describes the
+    other arguments.
     """
 
     @staticmethod

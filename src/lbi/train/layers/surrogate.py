@@ -30,7 +30,7 @@ def derivative(v: Tensor, threshold: Tensor | float, surrogate: str, slope: floa
         slope: its slope.
 
     Returns:
-        The derivative.
+        ds/dv, of the shape and type of v.
     """
     x = slope * (v - threshold) / threshold
     if surrogate == "fast_sigmoid":

@@ -50,23 +50,54 @@ class Vectors:
         )
 
     def load(self, data: Any, at: Any) -> Any:
-        """The vector from element ``at`` on."""
+        """The vector of consecutive elements.
+
+        Args:
+            data: pointer to an array's first element.
+            at: the first element.
+
+        Returns:
+            An LLVM vector.
+        """
         place = self.builder.bitcast(self.builder.gep(data, [at]), self.type.as_pointer())
         return self.builder.load(place, align=self.bytes)
 
     def store(self, vector: Any, data: Any, at: Any) -> None:
-        """Store a vector from element ``at`` on."""
+        """Store a vector to consecutive elements.
+
+        Args:
+            vector: an LLVM vector.
+            data: pointer to an array's first element.
+            at: the first element.
+        """
         place = self.builder.bitcast(self.builder.gep(data, [at]), self.type.as_pointer())
         self.builder.store(vector, place, align=self.bytes)
 
     def spread(self, data: Any, at: Any) -> Any:
-        """A vector of element ``at`` in every lane."""
+        """A vector of one element in every lane.
+
+        Args:
+            data: pointer to an array's first element.
+            at: the element.
+
+        Returns:
+            An LLVM vector.
+        """
         value, nothing = self.builder.load(self.builder.gep(data, [at])), ir.Constant(self.type, ir.Undefined)
         first = self.builder.insert_element(nothing, value, WORD(0))
         return self.builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(WORD, self.lanes), None))
 
     def plus_product(self, total: Any, x: Any, y: Any) -> Any:
-        """The sum total + x·y."""
+        """The sum total + x·y.
+
+        Args:
+            total: a vector.
+            x: a vector.
+            y: a vector.
+
+        Returns:
+            The sum, rounded once where products and sums are fused.
+        """
         return self.builder.call(self._add, [x, y, total])
 
     def zero(self) -> Any:
@@ -74,14 +105,28 @@ class Vectors:
         return ir.Constant(self.type, None)
 
     def sums(self, n: int) -> list[Any]:
-        """``n`` sums, 0 at the start, which the optimizer keeps in registers."""
+        """Sums, 0 at the start, which the optimizer keeps in registers.
+
+        Args:
+            n: number of sums.
+
+        Returns:
+            A pointer to each.
+        """
         places = [cgutils.alloca_once(self.builder, self.type) for _ in range(n)]
         for place in places:
             self.builder.store(self.zero(), place)
         return places
 
     def transposed(self, rows: list[Any]) -> list[Any]:
-        """``lanes`` vectors as the columns of these ones: log2(lanes) perfect shuffles."""
+        """A square block transposed: log2(lanes) perfect shuffles.
+
+        Args:
+            rows: as many vectors as a vector has lanes.
+
+        Returns:
+            Its columns as vectors.
+        """
         n = self.lanes
         for _ in range(n.bit_length() - 1):
             halves = zip(rows[: n // 2], rows[n // 2 :], strict=True)
@@ -103,7 +148,23 @@ def _data(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 def dense_tile(typing_context, a, a_at, a_row, a_k, b, b_at, b_k, c, c_at, c_row, n_k, add):
     """c[r, :] = Σ_k a[r, k]·b[k, :] for ROWS rows r of PANEL bytes, added to c if ``add`` is not 0.
 
-    Element (r, k) of a is at ``a_at + r·a_row + k·a_k``, row k of b at ``b_at + k·b_k``, row r of c at ``c_at + r·c_row``.
+    Args:
+        typing_context: numba's.
+        a: array with element (r, k) of the left factor at ``a_at + r·a_row + k·a_k``.
+        a_at: its element (0, 0).
+        a_row: elements from row to row.
+        a_k: elements from k to k + 1.
+        b: array with row k of the right factor at ``b_at + k·b_k``.
+        b_at: its row 0.
+        b_k: elements from row to row.
+        c: array with row r of the product at ``c_at + r·c_row``.
+        c_at: its row 0.
+        c_row: elements from row to row.
+        n_k: terms of each sum.
+        add: 0 to overwrite c.
+
+    Returns:
+        Signature and builder.
     """
     signature = types.void(a, *[types.int64] * 3, b, *[types.int64] * 2, c, *[types.int64] * 4)
 
@@ -229,7 +290,20 @@ sum_tile_4 = _sum_tile(4)
 
 @intrinsic
 def transpose_tile(typing_context, x, x_at, x_row, out, out_at, out_row):
-    """out[j, i] = x[i, j] for a square block with rows of SIDE bytes."""
+    """out[j, i] = x[i, j] for a square block with rows of SIDE bytes.
+
+    Args:
+        typing_context: numba's.
+        x: array with the block.
+        x_at: the block's first element.
+        x_row: elements from row to row.
+        out: array that receives the transpose.
+        out_at: its first element.
+        out_row: elements from row to row.
+
+    Returns:
+        Signature and builder.
+    """
     signature = types.void(x, types.int64, types.int64, out, types.int64, types.int64)
 
     def generate(context, builder, sig, args):
@@ -301,7 +375,19 @@ def _one(builder: Any, indices: Any, k: Any) -> Any:
 
 @intrinsic
 def gather_sum(typing_context, x, x_at, indices, start, stop):
-    """Σ_k x[x_at + indices[k]] for start ≤ k < stop, in 8 partial sums; ``indices`` are uint16."""
+    """Σ_k x[x_at + indices[k]] for start ≤ k < stop, in 8 partial sums.
+
+    Args:
+        typing_context: numba's.
+        x: floats.
+        x_at: element that index 0 names.
+        indices: uint16.
+        start: the first k.
+        stop: the k behind the last.
+
+    Returns:
+        Signature and builder of the sum.
+    """
     signature = x.dtype(x, types.int64, indices, types.int64, types.int64)
 
     def generate(context, builder, sig, args):
@@ -332,7 +418,20 @@ def gather_sum(typing_context, x, x_at, indices, start, stop):
 
 @intrinsic
 def scatter_add(typing_context, value, indices, start, stop, out, out_at):
-    """out[out_at + indices[k]] += value for start ≤ k < stop; ``indices`` are uint16, all different."""
+    """out[out_at + indices[k]] += value for start ≤ k < stop.
+
+    Args:
+        typing_context: numba's.
+        value: a float.
+        indices: uint16, all different.
+        start: the first k.
+        stop: the k behind the last.
+        out: floats.
+        out_at: element that index 0 names.
+
+    Returns:
+        Signature and builder.
+    """
     signature = types.void(value, indices, types.int64, types.int64, out, types.int64)
 
     def generate(context, builder, sig, args):

@@ -60,27 +60,61 @@ class Wiring:
         return not self.channels and self.pool == 1
 
     def pooled(self, source: Shape) -> Shape:
-        """The shape of a source after pooling."""
+        """The shape of a source after pooling.
+
+        Args:
+            source: Shape of the source.
+
+        Returns:
+            (channels, height, width); the source's own shape without convolution and pooling.
+        """
         if self.is_plain:
             return source
         channels, height, width = as_image(source)
         return channels, height // self.pool, width // self.pool
 
     def shape(self, source: Shape, n: int) -> Shape:
-        """The shape of a layer of ``n`` neurons behind a source of that shape: (channels, height, width), or (n,)."""
+        """The shape of a layer.
+
+        Args:
+            source: Shape of the source.
+            n: Neurons of the layer, of a layer without convolution.
+
+        Returns:
+            (channels, height, width) of a convolution; otherwise (n,).
+        """
         if not self.channels:
             return (n,)
         _, height, width = self.pooled(source)
         return self.channels, *(-(-size // self.stride) for size in (height, width))
 
     def weight_shape(self, source: Shape, n: int) -> Shape:
-        """The shape of the weights: kernels (channels, channels of the source, kernel, kernel), or a matrix."""
+        """The shape of a layer's weights.
+
+        Args:
+            source: Shape of the source.
+            n: Neurons of the layer, of a layer without convolution.
+
+        Returns:
+            Kernels (channels, channels of the source, kernel, kernel); without convolution (n, n_source after
+            pooling).
+        """
         if not self.channels:
             return n, prod(self.pooled(source))
         return self.channels, self.pooled(source)[0], self.kernel, self.kernel
 
     def check(self, source: Shape, n: int, where: str, problems: Problems) -> bool:
-        """Note what is wrong with this connection of ``n`` neurons to a source; False if anything is."""
+        """Check this connection of a layer to a source.
+
+        Args:
+            source: Shape of the source.
+            n: Neurons of the layer.
+            where: The layer, for errors.
+            problems: Receives what is wrong with the connection.
+
+        Returns:
+            True if nothing is wrong.
+        """
         numbers = (
             min(self.kernel, self.stride, self.pool) >= 1 and self.channels >= 0 and self.kernel % 2 == 1
         )
@@ -100,7 +134,18 @@ class Wiring:
         return not self.channels or N_NEURONS.check(problems, n == wanted, where, f"{n} neurons", n=wanted)
 
     def arriving(self, spikes: Tensor, weight: Tensor, source: Shape, *, only_living: bool = False) -> Tensor:
-        """The synaptic input (n_samples, n_steps, n) of spikes (n_samples, n_steps, n_source) of any type."""
+        """The synaptic input of spikes.
+
+        Args:
+            spikes: (n_samples, n_steps, n_source) of any type.
+            weight: Weights of ``weight_shape``.
+            source: Shape of the source.
+            only_living: Give weights that are 0 no gradient (0); of weights without convolution and pooling
+                only.
+
+        Returns:
+            (n_samples, n_steps, n) of the weight's type.
+        """
         if self.is_plain:
             return event_linear(spikes, weight, only_living=only_living)
         frames = spikes.reshape(-1, *as_image(source)).to(weight.dtype)
@@ -142,6 +187,13 @@ ALL_TO_ALL = Wiring()
 
 
 def as_image(shape: Shape) -> tuple[int, int, int]:
-    """A shape as (channels, height, width): a shape of two sizes has one channel."""
+    """A shape as that of an image.
+
+    Args:
+        shape: Two sizes, of an image of one channel, or three.
+
+    Returns:
+        (channels, height, width).
+    """
     channels, height, width = shape if len(shape) == 3 else (1, *shape)
     return channels, height, width

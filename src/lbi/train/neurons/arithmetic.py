@@ -32,7 +32,7 @@ def surrogate(v, threshold, slope, kind, zero, one):
         one: 1 in the type of v.
 
     Returns:
-        Ds/dv.
+        ds/dv, of the type of v.
     """
     x = slope * (v - threshold) / threshold
     if kind == 0:
@@ -46,7 +46,16 @@ def surrogate(v, threshold, slope, kind, zero, one):
 
 @njit(error_model="numpy")
 def through_spikes(v, threshold, slope, kind, given, out):
-    """The gradient through the spikes of all neurons (n,), into ``out``: given · surrogate(v, threshold)."""
+    """The gradient through the spikes of all neurons: given · surrogate(v, threshold).
+
+    Args:
+        v: (n,) what is compared with the threshold.
+        threshold: (n,).
+        slope: the surrogate's slope.
+        kind: number of the surrogate, see ``surrogate``.
+        given: (n,) gradient of the spikes.
+        out: (n,), receives the gradient of v.
+    """
     zero, one = out.dtype.type(0), out.dtype.type(1)
     if kind == 0:
         for i in range(v.size):
@@ -68,7 +77,7 @@ def decayed(state, keep):
         keep: 4096ths kept per step.
 
     Returns:
-        An integer.
+        The integer that is left of the state.
     """
     product = state * keep
     return product >> 12 if product >= 0 else -((-product) >> 12)
@@ -84,7 +93,7 @@ def current(u, keep, a):
         a: synaptic input, in mantissa units.
 
     Returns:
-        The current.
+        The new current, a signed 24-bit integer.
     """
     value = decayed(u, keep) + (np.int64(a) << 6)
     if value > LIMIT:
@@ -104,7 +113,7 @@ def voltage(v, keep, step):
         step: what is added, in state units.
 
     Returns:
-        The voltage.
+        The new voltage, a signed 24-bit integer.
     """
     return min(max(decayed(v, keep) + step, 1 - LIMIT), LIMIT - 1)
 

@@ -10,9 +10,20 @@ import triton.language as tl
 def list_arrivals(  # type: ignore[no-untyped-def]
     spikes, row, t, n, lags, found, lagging: tl.constexpr, wide: tl.constexpr
 ):
-    """Write the neurons of a sample whose spikes arrive at step t, in order, to ``found``; returns how many.
+    """Write the neurons of a sample whose spikes arrive at a step, in order.
 
-    spikes + row: where those of step t − 1 begin; lags: (n,) steps that spikes take beyond one; wide: a power of 2, n or more.
+    Args:
+        spikes: those of all samples and steps, of which ``spikes + row`` are those of step t − 1.
+        row: see ``spikes``.
+        t: the step.
+        n: number of neurons.
+        lags: (n,) steps that spikes take beyond one.
+        found: (n,), receives the neurons.
+        lagging: False if all lags are 0.
+        wide: a power of 2, n or more.
+
+    Returns:
+        The number of neurons.
     """
     k = tl.arange(0, wide)
     there, at = (k < n) & (k * 0 + t > 0), spikes + row + k
@@ -27,7 +38,20 @@ def list_arrivals(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def sum_rows(matrix, found, count, columns, n, group: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The sum of ``count`` rows of a matrix (n, n), listed in ``found``, in some columns (block,)."""
+    """The sum of some rows of a matrix, in some columns.
+
+    Args:
+        matrix: (n, n).
+        found: numbers of the rows.
+        count: number of rows.
+        columns: (block,) numbers of columns.
+        n: size of the matrix.
+        group: rows read at once.
+        block: number of columns.
+
+    Returns:
+        (block,); 0 for columns beyond n.
+    """
     total = tl.full((block,), 0.0, matrix.dtype.element_ty)
     for first in range(0, count, group):
         e = first + tl.arange(0, group)
@@ -54,9 +78,23 @@ def feed_back(  # type: ignore[no-untyped-def]
     block: tl.constexpr,
     chunk: tl.constexpr,
 ):
-    """Write grad_a @ weights (n, n) to ``fed`` for this program's samples and the ``steps`` steps after t.
+    """Write grad_a @ weights to ``fed`` for this program's samples and the ``steps`` steps after t.
 
-    grad_a and fed: (n_samples, n_steps, n). All of it is float32 (or float64).
+    All of it is float32 (or float64).
+
+    Args:
+        grad_a: (n_samples, n_steps, n) gradient of the synaptic input.
+        weights: (n, n), rows post-synaptic.
+        fed: (n_samples, n_steps, n), written.
+        t: the step.
+        n_samples: number of samples.
+        n_steps: number of steps.
+        n: number of neurons.
+        samples: samples of a program.
+        steps: steps at once.
+        blocks: number of blocks of neurons.
+        block: neurons of a block.
+        chunk: neurons summed over at once.
     """
     row = tl.arange(0, samples * steps)[:, None]
     b, arrival = tl.program_id(0) * samples + row // steps, t + 1 + row % steps
@@ -74,9 +112,20 @@ def feed_back(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def fed_to(fed, at, inside, lags, columns, n, steps_left, lagging: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The gradient that spikes get through recurrence: what is in ``fed`` for the step at which each arrives, if there is one.
+    """The gradient that spikes get through recurrence, at the step at which each arrives.
 
-    fed + at: the entries of the spikes' own step; columns: their neurons; steps_left: steps after this one.
+    Args:
+        fed: as ``feed_back`` writes it.
+        at: the entries of the spikes' own step.
+        inside: True for entries that exist.
+        lags: (n,) steps that spikes take beyond one.
+        columns: the entries' neurons.
+        n: number of neurons.
+        steps_left: steps after this one.
+        lagging: False if all lags are 0.
+
+    Returns:
+        One gradient per entry, 0 for spikes that do not arrive.
     """
     after = 1 + columns * 0
     if lagging:
@@ -86,7 +135,17 @@ def fed_to(fed, at, inside, lags, columns, n, steps_left, lagging: tl.constexpr)
 
 @triton.jit
 def surrogate(v, threshold, slope, kind: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The surrogate derivative ds/dv; ``kind`` is its place in ``lbi.train.layers.surrogate.SURROGATES``."""
+    """The surrogate derivative ds/dv.
+
+    Args:
+        v: what is compared with the threshold.
+        threshold: the threshold.
+        slope: the surrogate's slope.
+        kind: its place in ``lbi.train.layers.surrogate.SURROGATES``.
+
+    Returns:
+        One derivative per voltage.
+    """
     x = slope * (v - threshold) / threshold
     if kind == 0:
         h = 1.0 / ((1.0 + tl.abs(x)) * (1.0 + tl.abs(x)))

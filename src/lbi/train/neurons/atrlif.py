@@ -54,7 +54,7 @@ def atrlif(
         slope: its slope.
 
     Returns:
-        The spikes.
+        (n_samples, n_steps, n) zeros and ones, of the type of ``a``.
 
     Raises:
         UsageError: naming all unsuitable arguments.

@@ -1,4 +1,4 @@
-"""The adaptive neuron over all steps, compiled for a CPU; ``lbi.train.layers.scan.TrainableNeuron`` describes the functions.
+"""The adaptive neuron over all steps, compiled for a CPU; ``lbi.train.layers.scan.Kernels`` describes the functions.
 
 Arrays and threads as in ``cuba_lif_kernels``. ``neuron`` holds the factors kept per step of current, voltage, threshold and
 refractoriness, then threshold, threshold_step and bias. ``traces`` holds spikes, v, w = v − r* − θ* (compared with

@@ -39,7 +39,7 @@ def cuba_lif(
         slope: its slope.
 
     Returns:
-        The spikes.
+        (n_samples, n_steps, n) zeros and ones, of the type of ``a``.
 
     Raises:
         UsageError: naming all unsuitable arguments.

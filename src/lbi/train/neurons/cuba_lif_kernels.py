@@ -1,4 +1,4 @@
-"""CUBA-LIF over all steps, compiled for a CPU; ``lbi.train.layers.scan.TrainableNeuron`` describes the functions.
+"""CUBA-LIF over all steps, compiled for a CPU; ``lbi.train.layers.scan.Kernels`` describes the functions.
 
 Arrays are (sample, time, neuron), C-contiguous; states stay in registers and first-level cache. Samples are
 distributed over threads, so the order of every sum is independent of their number. ``float32`` and ``float64``; no

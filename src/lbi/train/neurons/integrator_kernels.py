@@ -1,4 +1,4 @@
-"""The leaky integrator over all steps, compiled for a CPU; ``lbi.train.layers.scan.TrainableNeuron`` describes the functions.
+"""The leaky integrator over all steps, compiled for a CPU; ``lbi.train.layers.scan.Kernels`` describes the functions.
 
 Arrays and threads as in ``cuba_lif_kernels``; there is no recurrence. ``neuron`` holds alpha, beta (kept per step)
 and bias; ``traces`` spikes (all 0) and voltages.

@@ -44,7 +44,7 @@ class Choice:
             config: A TrainConfig.
 
         Returns:
-            A new optimizer.
+            A new optimizer with the options that this choice takes.
         """
         return self.make(groups, **{name: getattr(config, name) for name in self.options})
 

@@ -256,7 +256,14 @@ _KERNELS = {"adabreg": _adam, "linbreg": _sgd}
 
 
 def fusable(tensors: Sequence[Tensor]) -> bool:
-    """True if the kernels can process a parameter's tensors: contiguous, on the CPU, of one float type and size."""
+    """Test for tensors that the kernels can process.
+
+    Args:
+        tensors: those of one parameter's step, at least one.
+
+    Returns:
+        True if they are contiguous, on the CPU, and of one float type and size.
+    """
     dtype, n = tensors[0].dtype, tensors[0].numel()
     return dtype in _TYPES and all(
         t.dtype is dtype and t.is_cpu and t.is_contiguous() and t.numel() == n for t in tensors
@@ -267,7 +274,15 @@ Geometry = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 
 
 def geometry(params: Sequence[Tensor]) -> Geometry:
-    """Chunks, their first elements, sizes and the number of threads that they keep busy: everything except the addresses."""
+    """The division of parameters into chunks: everything except the addresses.
+
+    Args:
+        params: the parameters.
+
+    Returns:
+        The parameter of each chunk (n_chunks,), its first element (n_chunks,), the sizes of the parameters
+        (n_params,), and the number of threads that they keep busy.
+    """
     sizes = np.array([p.numel() for p in params], np.int64)
     counts = -(-sizes // _CHUNK)
     chunks = np.repeat(np.arange(len(sizes)), counts)

@@ -93,13 +93,13 @@ _KERNELS = {"adabreg": _adam, "linbreg": _sgd}
 
 
 def fusable(tensors: Sequence[Tensor]) -> bool:
-    """True if the kernels can process a parameter's tensors: contiguous float32 of one size on one GPU.
+    """Test for tensors that the kernels can process.
 
     Args:
         tensors: a parameter and the tensors of its step.
 
     Returns:
-        Whether they can.
+        True if they are contiguous float32 of one size on one GPU.
     """
     device, n = tensors[0].device, tensors[0].numel()
     return all(

@@ -70,7 +70,11 @@ class MaskControl(ABC):
     default_distribution = "erdos_renyi"
 
     def begin(self, generator: torch.Generator) -> None:
-        """Prepare new weights for the method; a method that starts dense leaves them as they are."""
+        """Prepare new weights for the method; a method that starts dense leaves them as they are.
+
+        Args:
+            generator: source of the method's random choices.
+        """
         return
 
     def adopt(self) -> None:
@@ -112,14 +116,26 @@ class MaskControl(ABC):
             weight.mul_(mask)
 
     def forget(self, weight: Tensor, where: Tensor) -> None:
-        """Set the optimizer's moments to 0 where ``where`` (bool, of the weight's shape) holds."""
+        """Set the optimizer's moments of some weights to 0.
+
+        Args:
+            weight: the weight tensor.
+            where: bool, of the weight's shape: the weights to forget.
+        """
         for name in PER_WEIGHT:
             moment = self.optimizer.state.get(weight, {}).get(name)
             if moment is not None:
                 moment.masked_fill_(where, 0.0)
 
     def random(self, purpose: int) -> torch.Generator:
-        """A generator that depends on the run's seed and step alone, so that resumed and parallel runs agree."""
+        """A generator that depends on the run's seed and step alone, so that resumed and parallel runs agree.
+
+        Args:
+            purpose: number that separates uses within one step.
+
+        Returns:
+            A new generator on the CPU.
+        """
         seed = np.random.SeedSequence([self.options.seed, purpose, self.steps]).generate_state(1, np.uint64)[
             0
         ]
@@ -132,6 +148,9 @@ class MaskControl(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state.
 
+        Args:
+            state: what ``state_dict`` gave.
+
         Raises:
             UsageError: if it is that of another network.
         """
@@ -140,12 +159,27 @@ class MaskControl(ABC):
 
 
 def packed(masks: list[Tensor]) -> list[Tensor]:
-    """Masks (bool, any shape) as uint8, eight entries a byte."""
+    """Masks (bool, any shape) as uint8, eight entries a byte.
+
+    Args:
+        masks: bool, any shape.
+
+    Returns:
+        One tensor (n_bytes,) per mask; unused bits of the last byte are 0.
+    """
     return [torch.from_numpy(np.packbits(mask.cpu().numpy())) for mask in masks]
 
 
 def unpacked(found: list[Tensor], weights: list[Tensor], name: str) -> list[Tensor]:
     """The masks that ``packed`` gave, of the weights' shapes and on their devices.
+
+    Args:
+        found: packed masks.
+        weights: the weight tensors that they belong to.
+        name: what they are called in errors.
+
+    Returns:
+        One bool tensor per weight.
 
     Raises:
         UsageError: if they are those of other weights.
@@ -163,7 +197,12 @@ def unpacked(found: list[Tensor], weights: list[Tensor], name: str) -> list[Tens
 
 
 def begin_sparse(control: MaskControl, generator: torch.Generator) -> None:
-    """Draw masks of the control's densities and thin the weights out, scaled so that inputs keep their variance."""
+    """Draw masks of the control's densities and thin the weights out, scaled so that inputs keep their variance.
+
+    Args:
+        control: receives the masks; its weights change in place.
+        generator: source of the random choices, on the CPU.
+    """
     with torch.no_grad():
         for i, (weight, density) in enumerate(zip(control.weights, control.densities, strict=True)):
             n_kept = math.floor(density * weight.numel())
@@ -181,6 +220,9 @@ def largest(scores: Tensor, n: int, among: Tensor | None = None) -> Tensor:
         scores: any shape.
         n: how many, at most as many as allowed.
         among: entries that are allowed; None for all.
+
+    Returns:
+        The mask, on the device of the scores.
     """
     flat = scores.reshape(-1)
     if among is not None:

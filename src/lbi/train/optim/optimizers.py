@@ -219,10 +219,13 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
         self._held = {p: support.contiguous() for p, support in supports.items()}
 
     def holds(self, param: Tensor) -> bool:
-        """Whether the last step left a parameter outside its support as it was.
+        """Test for a parameter of which the last step left everything outside its support as it was.
 
         Args:
             param: a parameter.
+
+        Returns:
+            True if it did; False also before the first step.
         """
         return self._plan is not None and self._plan.holds(param)
 

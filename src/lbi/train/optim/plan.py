@@ -88,7 +88,7 @@ class Plan:
             states: the optimizer's state.
 
         Returns:
-            Whether the plan still holds.
+            True if the plan still holds; its gradients are then the current ones.
         """
         if self._signature != [_signature(group) for group in groups]:
             return False
@@ -100,7 +100,14 @@ class Plan:
         return gradients is not None
 
     def holds(self, p: Tensor) -> bool:
-        """Whether a step changes this parameter where it is held to only."""
+        """Test for a parameter that a step changes in a part of its elements only.
+
+        Args:
+            p: a parameter.
+
+        Returns:
+            True if a step changes only the elements that its slot's ``held`` marks.
+        """
         held = [
             member for part in self._parts if part.holds for member in part.slots if member.held is not None
         ]

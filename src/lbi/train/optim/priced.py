@@ -48,6 +48,9 @@ class PricedL1(Regularizer):
         Args:
             rows: see the attributes.
             columns: see the attributes.
+
+        Returns:
+            A new regularizer.
         """
         return replace(self, rows=tuple(rows), columns=tuple(columns))
 
@@ -56,6 +59,9 @@ class PricedL1(Regularizer):
 
         Args:
             x: weights.
+
+        Returns:
+            (n_rows, 1), (1, n_columns) or (n_rows, n_columns) of the type of x; 1.0 without prices.
         """
         return _costs(self.rows, self.columns, x.dtype, x.device)
 

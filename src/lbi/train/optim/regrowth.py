@@ -93,6 +93,9 @@ def rigl_share(step: int, end: float, alpha: float) -> float:
         step: t.
         end: T_end, in steps.
         alpha: α, in [0, 1).
+
+    Returns:
+        The fraction, in [0, 1).
     """
     return 0.0 if step >= end else alpha / 2 * (1 + math.cos(math.pi * step / end))
 

@@ -97,7 +97,7 @@ class Regularizer(ABC):
             x: weights.
 
         Returns:
-            J(x).
+            J(x), 0-d.
         """
 
     @abstractmethod
@@ -109,7 +109,7 @@ class Regularizer(ABC):
             delta: step δ > 0.
 
         Returns:
-            The minimizer.
+            A new tensor of the shape of x.
         """
 
     @abstractmethod
@@ -135,7 +135,7 @@ class Regularizer(ABC):
             v: duals.
 
         Returns:
-            The λ of each entry.
+            A λ per entry, of the shape of v.
         """
 
     def shrinkage(self, delta: float) -> tuple[float, float] | None:
@@ -145,7 +145,7 @@ class Regularizer(ABC):
             delta: step δ > 0.
 
         Returns:
-            Both numbers, or None.
+            (threshold, scale); None if the prox acts otherwise.
         """
         return None
 
@@ -156,7 +156,7 @@ class Regularizer(ABC):
             lamda: weight λ ≥ 0.
 
         Returns:
-            The regularizer.
+            A copy with that λ.
         """
         return replace(self, lamda=lamda)
 
@@ -172,7 +172,7 @@ class Regularizer(ABC):
             fields: plain types: ``kind`` and the fields of that class.
 
         Returns:
-            The regularizer.
+            An equal regularizer to the one that was written.
 
         Raises:
             UsageError: for an unknown kind or field.
@@ -205,7 +205,7 @@ class Regularizer(ABC):
             options: Its other fields.
 
         Returns:
-            A new regularizer.
+            A new regularizer of that class.
 
         Raises:
             UsageError: If there is no such regularizer, field or value.
@@ -243,7 +243,7 @@ def soft_threshold(x: Tensor, threshold: float | Tensor) -> Tensor:
         threshold: a number, or one per entry.
 
     Returns:
-        Same shape as x.
+        A new tensor of the shape of x.
     """
     return x - x.clamp(-threshold, threshold)  # type: ignore[arg-type]  # its stub knows pairs of one type only
 

@@ -39,7 +39,11 @@ class Slot:
         return [1, *(i for i, key in enumerate(self.keys[:-1], 2) if key is None)]
 
     def put_for_gradient(self, tensor: Tensor) -> None:
-        """Put a tensor where the gradient stands: the gradient of a step, or θ between steps, so that memory can be freed."""
+        """Put a tensor where the gradient stands: the gradient of a step, or θ between steps, so that memory can be freed.
+
+        Args:
+            tensor: of the parameter's shape.
+        """
         for i in self.gradient_places():
             self.tensors[i] = tensor
 
@@ -55,7 +59,7 @@ def slot(group: Group, state: State, p: Tensor, own: tuple[str, ...], held: Tens
         held: see ``Slot``.
 
     Returns:
-        The slot.
+        The record with the tensors of the parameter's step.
     """
     assert p.grad is not None
     if group["reg"] is None or "delta" not in group:
@@ -91,7 +95,15 @@ class Watch:
         self._form = _form(self._params, [slot.tensors[1] for slot in slots])
 
     def gradients(self, params: list[Tensor], states: Mapping[Tensor, State]) -> list[Tensor] | None:
-        """The gradients of the parameters; None if anything that the plan relies on has changed."""
+        """The gradients of the parameters, if nothing that the plan relies on has changed.
+
+        Args:
+            params: the parameters that a step is to change.
+            states: parameter → its entries in the optimizer's state.
+
+        Returns:
+            One gradient per parameter; None if a new plan is needed.
+        """
         if len(params) != len(self._params) or not all(map(is_, params, self._params)):
             return None
         grads = [p.grad for p in params]

@@ -65,6 +65,9 @@ class Average:
     def load(self, saved: Mapping[str, Tensor]) -> None:
         """Continue from saved values.
 
+        Args:
+            saved: name → tensor, as in ``values``.
+
         Raises:
             InputError: naming every tensor that is missing, of another shape, or not finite.
         """

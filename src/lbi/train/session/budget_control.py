@@ -152,6 +152,9 @@ class BudgetController:
             epoch: epochs done.
             n: hidden neurons of the network.
             n_out: neurons of its output.
+
+        Returns:
+            A number from 1 to ``n``; ``n`` as long as no share of an update is known.
         """
         if self.update is None:
             return n
@@ -178,7 +181,15 @@ class BudgetController:
         return float(now * (aim / max(ratio, 1e-3)) ** (1 / self._exponent()))
 
     def finish(self, model: SpikingNetwork, controller: DensityController) -> tuple[Use, ...]:
-        """Certify the trained network; trim it if it is over its budget and half of its weights suffice."""
+        """Certify the trained network; trim it if it is over its budget and half of its weights suffice.
+
+        Args:
+            model: the trained network, which is trimmed in place.
+            controller: sets the density of its weights.
+
+        Returns:
+            One use per limit of the network as it is left, whether or not it meets the budget.
+        """
         uses = self.certify(model)
         if worst(uses).met:
             return uses
@@ -200,7 +211,14 @@ class BudgetController:
         return self.certify(model) if best is None else best[1]
 
     def certify(self, model: SpikingNetwork) -> tuple[Use, ...]:
-        """What the network uses, on the samples of the certificate."""
+        """What the network uses, on the samples of the certificate.
+
+        Args:
+            model: the network.
+
+        Returns:
+            One use per limit.
+        """
         return measure(self.budget, as_network(model), self._certificate)
 
     def _exponent(self) -> float:
@@ -220,7 +238,14 @@ class BudgetController:
         return {**state, **{name: figure for name, figure in found.items() if figure is not None}}
 
     def load_state_dict(self, state: Any) -> None:
-        """Continue from a saved state; raises InputError for anything else."""
+        """Continue from a saved state.
+
+        Args:
+            state: what ``state_dict`` gave.
+
+        Raises:
+            InputError: for anything else.
+        """
         try:
             density = float(state["density"])
             history = [(float(one), float(other)) for one, other in state["history"]]
@@ -240,7 +265,14 @@ class BudgetController:
 
 
 def hidden_groups(model: SpikingNetwork) -> list[PopulationWeights]:
-    """The weights of the hidden neurons of a network without convolutions, whose neurons share weights."""
+    """The weights of the hidden neurons of a network without convolutions, in which neurons share weights.
+
+    Args:
+        model: the network.
+
+    Returns:
+        One record per hidden layer: weights onto its neurons, then weights from them.
+    """
     layers = model.populations()
     return [
         PopulationWeights(
@@ -253,6 +285,13 @@ def hidden_groups(model: SpikingNetwork) -> list[PopulationWeights]:
 
 @torch.no_grad()
 def as_network(model: SpikingNetwork) -> Network:
-    """The float network as it stands, on the CPU."""
+    """The float network as it stands, on the CPU.
+
+    Args:
+        model: the network, on any device.
+
+    Returns:
+        The float network.
+    """
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     return to_network(model.config, state, {})

@@ -297,7 +297,7 @@ class TrainConfig:
             n_classes: number of outputs.
 
         Returns:
-            The configuration.
+            The configuration, of the hidden populations in order and the output.
         """
 
         def layer(
@@ -388,7 +388,7 @@ def response_norm(current_decay: float, voltage_decay: float) -> float:
         voltage_decay: fraction lost per step.
 
     Returns:
-        The norm.
+        The norm, above 0.
     """
     alpha, beta = 1 - current_decay, 1 - voltage_decay
     # The closed form of the sum for h[k] = Σ_i alpha^i·beta^(k−i).
@@ -401,8 +401,6 @@ def make_config(
 ) -> TrainConfig:
     """Defaults of the data set and optimizer, then ``saved``, then the file's values, then ``options``.
 
-    Raises InputError for an unreadable file, UsageError for unknown or wrong values.
-
     Args:
         dataset: name of the data set; None for the one named in the other values.
         file: a TOML file, or None.
@@ -410,7 +408,11 @@ def make_config(
         saved: field → value of an earlier run.
 
     Returns:
-        The configuration.
+        The checked options.
+
+    Raises:
+        InputError: for a file that cannot be read.
+        UsageError: for unknown or wrong values.
     """
     own = read_toml(file) if file else {}
     options, parts = parted(options)

@@ -46,6 +46,15 @@ class Teacher:
     def read(cls, path: Path, dataset: Dataset, config: TrainConfig, device: torch.device) -> Teacher:
         """The teacher in a ``model.pt``.
 
+        Args:
+            path: the file.
+            dataset: the data set that the network is to be trained with.
+            config: options of the run, whose ``gain`` is used if the file states none.
+            device: where the teacher is to run.
+
+        Returns:
+            The teacher, without gradients.
+
         Raises:
             InputError: for any other file, or a network with other inputs or classes than the data set.
         """
@@ -57,16 +66,39 @@ class Teacher:
 
     @torch.no_grad()
     def scores(self, spikes: Tensor) -> Tensor:
-        """Its scores (n_samples, n_classes) times its gain for input ``spikes`` (n_samples, n_steps, n_in)."""
+        """The teacher's scores times its gain.
+
+        Args:
+            spikes: (n_samples, n_steps, n_in) input on the teacher's device.
+
+        Returns:
+            (n_samples, n_classes).
+        """
         return self.gain * scores(self.model, self.model(spikes))
 
     def check_same(self, saved: Any) -> None:
-        """Raise InputError unless ``saved`` is the SHA-256 of this teacher's file."""
+        """Check that a run continues with the teacher it had.
+
+        Args:
+            saved: SHA-256 of the teacher's file, as saved.
+
+        Raises:
+            InputError: if this teacher's file has another.
+        """
         if saved != self.sha256:
             raise InputError(OTHER_TEACHER.broken("--resume, teacher", "another file", sha256=saved))
 
 
 def divergence(own: Tensor, taught: Tensor, temperature: float) -> Tensor:
-    """T²·Σ over samples of KL(softmax(taught/T) ‖ softmax(own/T)), both (n_samples, n_classes)."""
+    """The distillation loss T²·Σ over samples of KL(softmax(taught/T) ‖ softmax(own/T)).
+
+    Args:
+        own: (n_samples, n_classes) scores of the network in training.
+        taught: (n_samples, n_classes) scores of the teacher.
+        temperature: T, above 0.
+
+    Returns:
+        A scalar, differentiable in ``own``.
+    """
     logs = log_softmax(own / temperature, 1), log_softmax(taught / temperature, 1)
     return temperature**2 * kl_div(*logs, reduction="sum", log_target=True)

@@ -56,7 +56,7 @@ def share(n: int) -> slice:
         n: samples of the batch.
 
     Returns:
-        The slice.
+        The slice; those of all processes together cover the batch once.
     """
     return slice(rank() * n // n_processes(), (rank() + 1) * n // n_processes())
 

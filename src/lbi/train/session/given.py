@@ -47,10 +47,16 @@ GONE = Rule(
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """The values of a TOML file; raises InputError for one that cannot be read.
+    """The values of a TOML file.
 
     Args:
         file: its path.
+
+    Returns:
+        Name → value.
+
+    Raises:
+        InputError: if it cannot be read or is not TOML.
     """
     return toml.parse(toml.read_text(file, UNREADABLE), str(file))
 
@@ -62,6 +68,9 @@ def of_today(given: Mapping[str, Any], where: str, problems: Problems) -> dict[s
         given: option → value.
         where: the file or run that gives them.
         problems: receives the problems.
+
+    Returns:
+        The options that there still are, in the same order.
     """
     for name, neutral in REMOVED.items():
         GONE.check(

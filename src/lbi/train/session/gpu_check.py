@@ -58,7 +58,7 @@ def enable(device: torch.device) -> bool:
         device: the GPU.
 
     Returns:
-        Whether they are allowed.
+        True if the kernels may be used.
     """
     gpu.allow(False)
     found = "triton is not installed" if find_spec("triton") is None else _remembered(device)
@@ -109,7 +109,7 @@ def key_of(device: torch.device) -> str:
         device: the GPU.
 
     Returns:
-        64 hexadecimal digits.
+        The SHA-256 as 64 hexadecimal digits.
     """
     parts: list[str] = [platform.node(), torch.__version__, str(torch.version.cuda)]
     if device.type == "cuda":

@@ -29,13 +29,25 @@ _TOKEN = re.compile(
 
 
 def parse(text: str) -> list[int | str]:
-    """The layers of ``--hidden``: whole numbers as integers, anything else as it is written."""
+    """The layers of ``--hidden``: whole numbers as integers, anything else as it is written.
+
+    Args:
+        text: layers separated by commas.
+
+    Returns:
+        One entry per layer; not checked.
+    """
     parts = [part.strip() for part in text.split(",")]
     return [int(part) if part.isdecimal() and len(part) < 10 else part for part in parts]
 
 
 def check(hidden: Any, problems: Problems) -> None:
-    """Note every layer that is none; a value that is no sequence is noted elsewhere."""
+    """Check the layers of ``hidden``; a value that is not a sequence is noted elsewhere.
+
+    Args:
+        hidden: as in ``parse``.
+        problems: receives a problem for each entry that does not describe a layer.
+    """
     for layer in hidden if isinstance(hidden, tuple | list) else ():
         token = _TOKEN.fullmatch(str(layer)) if type(layer) in (int, str) else None
         numbers = (

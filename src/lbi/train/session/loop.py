@@ -347,7 +347,11 @@ def split(dataset: Dataset, config: TrainConfig) -> tuple[SpikeData, SpikeData |
         config: the options.
 
     Returns:
-        Both sets.
+        Training samples, and validation samples or None if the options ask for none.
+
+    Raises:
+        UsageError: if there is nothing for ``patience`` to validate on, or one of the two parts would be
+            empty.
     """
     if config.validation == 0:
         if config.patience and dataset.validation is None:
@@ -370,7 +374,7 @@ def evaluate(model: SpikingNetwork, data: SpikeData) -> float:
         data: samples with labels.
 
     Returns:
-        The accuracy.
+        The fraction of samples with the right class; 0 without samples.
     """
     n_right, device = 0, next(model.parameters()).device
     for start in range(0, len(data), EVALUATION_BATCH):

@@ -20,7 +20,7 @@ def scores(model: SpikingNetwork, run: Run) -> Tensor:
         run: spikes and voltages of each population, each (n_samples, n_steps, n).
 
     Returns:
-        The scores.
+        (n_samples, n_out), differentiable in the spikes or voltages.
     """
     spikes, voltages = run[-1]
     if model.config.readout == "spike_count":
@@ -43,7 +43,7 @@ def predict(model: SpikingNetwork, run: Run) -> Tensor:
         run: spikes and voltages of each population, each (n_samples, n_steps, n).
 
     Returns:
-        The classes.
+        (n_samples,) int64.
     """
     spikes, voltages = run[-1]
     if model.config.readout == "spike_count":
@@ -62,7 +62,7 @@ def classify(scores: Tensor) -> Tensor:
         scores: (n_samples, n_out).
 
     Returns:
-        The classes.
+        (n_samples,) int64.
     """
     best = scores.max(dim=1, keepdim=True).values
     return (scores == best).to(torch.uint8).argmax(dim=1)

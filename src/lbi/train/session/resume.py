@@ -44,7 +44,7 @@ def checked_network(checkpoint: Mapping[str, Any], dataset: Dataset) -> ModelCon
         dataset: the data set.
 
     Returns:
-        The configuration.
+        The network's configuration.
 
     Raises:
         InputError: unless its tensors match that network, and its input and classes match ``dataset``.

@@ -12,6 +12,9 @@ def settling_epoch(config: TrainConfig) -> int:
 
     Args:
         config: the run's options, of which ``settle`` and ``epochs`` matter.
+
+    Returns:
+        An epoch, counted from 0.
     """
     if config.settle == 0:
         return config.epochs
@@ -26,6 +29,9 @@ def learning_rate(config: TrainConfig, n_batches: int, step: int) -> float:
             weights changes and falls to 0 along a cosine from ``settling_epoch`` on; "constant" does not fall.
         n_batches: optimizer steps per epoch.
         step: steps done before.
+
+    Returns:
+        The rate, from 0 to ``config.lr``.
     """
     if config.schedule == "constant":
         return config.lr

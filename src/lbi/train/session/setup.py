@@ -86,7 +86,7 @@ def make_budget(config: TrainConfig, spikes: Spikes) -> BudgetController | None:
         spikes: The training samples, (n_samples, n_steps, n_in).
 
     Returns:
-        A new control.
+        A new control; None without a budget.
     """
     budget = Budget.read(config.budget, config.chip)
     if budget is None:

@@ -55,13 +55,16 @@ class Start:
 
     @classmethod
     def read(cls, path: Path) -> Start:
-        """The start from a ``model.pt``; raises InputError for any other file.
+        """The start from a ``model.pt``.
 
         Args:
             path: the file.
 
         Returns:
-            The start.
+            The network with its description.
+
+        Raises:
+            InputError: for any other file.
         """
         return cls(path, *load_module(path))
 
