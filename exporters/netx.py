@@ -60,7 +60,7 @@ def check(job: Job) -> list[Problem]:
         job: the network, its chip and options.
 
     Returns:
-        The problems.
+        One problem per reason.
     """
     return check_network(job.fixed)
 
@@ -85,7 +85,7 @@ def check_network(network: FixedNetwork) -> list[Problem]:
         network: the network.
 
     Returns:
-        The problems.
+        One problem per reason.
     """
     problems = Problems()
     for layer in chain(network, problems):

@@ -86,7 +86,7 @@ def notes(job: Job) -> list[str]:
         job: the network, its chip and options.
 
     Returns:
-        The lines.
+        One line each, for people.
     """
     network = _floats(job)
     dt = _step(network, job.dt)
@@ -134,7 +134,7 @@ def graph(network: Network, dt: float | None = None) -> Any:
         dt: seconds per step; None for the network's own (``meta["nir"]["dt"]``) or ``DT``.
 
     Returns:
-        The graph.
+        The graph, with readout and ``meta`` as JSON in its metadata.
 
     Raises:
         UsageError: for a time step that is not above 0.
@@ -310,7 +310,7 @@ def maps(network: Network) -> set[str]:
         network: the network.
 
     Returns:
-        The populations' names.
+        Names of populations.
     """
     into = {p.name: [q for q in network.projections if q.target == p.name] for p in network.populations}
     found = {

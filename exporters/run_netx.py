@@ -46,7 +46,7 @@ def run(path: Path, spikes: Any, sparse: bool = False, progress: Path | None = N
         progress: file to which numbers of completed samples are appended; None for no report.
 
     Returns:
-        Spikes or voltages.
+        (n_samples, n_steps, n_out), spikes as uint8 or voltages as int32.
     """
     # Not at the top: Lava imports all files beside a process to search for models, and this takes seconds.
     from lava.lib.dl.netx.hdf5 import Network
@@ -86,13 +86,13 @@ def run(path: Path, spikes: Any, sparse: bool = False, progress: Path | None = N
 
 
 def integrates(network: Any) -> bool:
-    """True if the last layer has netx's threshold for layers without neurons, which no voltage exceeds.
+    """Test for a network whose output is read by voltage.
 
     Args:
         network: netx's network.
 
     Returns:
-        Whether its output is read by voltage.
+        True if the last layer has netx's threshold for layers without neurons, which no voltage exceeds.
     """
     return int(network.layers[-1].neuron.vth.init) >= 1 << 17
 
