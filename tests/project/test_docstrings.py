@@ -1,4 +1,4 @@
-"""Public functions name every parameter, and what they return, in sections that tools can parse."""
+"""Public functions name every parameter, what they return and what they raise, in sections that tools can parse."""
 
 from __future__ import annotations
 
@@ -6,75 +6,109 @@ import ast
 import inspect
 import re
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 import lbi
 
-MODULES = (
-    "lbi.chip.load",
-    "lbi.chip.memory",
-    "lbi.chip.placement",
-    "lbi.chip.rules",
-    "lbi.costing.costs",
-    "lbi.costing.estimation",
-    "lbi.datasets",
-    "lbi.datasets.cached",
-    "lbi.datasets.digits",
-    "lbi.datasets.encodings",
-    "lbi.datasets.heidelberg",
-    "lbi.datasets.mnist",
-    "lbi.datasets.npz",
-    "lbi.datasets.packed",
-    "lbi.deploy.backends",
-    "lbi.deploy.targets",
-    "lbi.errors",
-    "lbi.exporters.lava",
-    "lbi.exporters.netx",
-    "lbi.exporters.nir",
-    "lbi.files.netx.reader",
-    "lbi.files.network_h5",
-    "lbi.files.spikes_npz",
-    "lbi.importers",
-    "lbi.importers.nir",
-    "lbi.importers.signal",
-    "lbi.network.csr",
-    "lbi.network.fixedpoint",
-    "lbi.network.graph",
-    "lbi.network.neurons",
-    "lbi.network.neurons.parameters",
-    "lbi.quantization.to_floats",
-    "lbi.quantization.to_integers",
-    "lbi.records",
-    "lbi.simulation.oracle",
-    "lbi.simulation.run",
-)
-WITH_TORCH = (
-    "lbi.importers.torch.model",
-    "lbi.importers.torch.saved",
-    "lbi.train",
-    "lbi.train.model_pt",
-    "lbi.train.optim.regularizers",
-    "lbi.train.session.config",
-    "lbi.train.session.loop",
-    "lbi.train.session.readout",
-    "lbi.train.session.run",
-    "lbi.train.session.start",
-)
+ROOT = Path(__file__).parents[2]
 
 
-def public(holder, names, prefix):
-    """(qualified name, function) of all public functions, and of the methods that a class defines first."""
+def modules_below(folder, package):
+    """The names of all modules of a package, without scripts that run when they are imported."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        parts = [part for part in path.relative_to(ROOT / folder).with_suffix("").parts if part != "__init__"]
+        if parts[-1:] != ["__main__"]:
+            yield ".".join([package, *parts])
+
+
+MODULES = [*modules_below("src/lbi", "lbi"), *modules_below("exporters", "lbi.exporters")]
+OPTIONAL = ("lava", "torch", "triton")
+"""Packages without which the modules that import them are left out."""
+
+COMPILED = {
+    "lbi.simulation.kernels": "its docstring lists the arguments that its functions share",
+    "lbi.simulation.rows": "the arguments are those of lbi.simulation.kernels",
+    "lbi.train.neurons.atrlif_cuda": "lbi.train.layers.scan_cuda.CudaScan describes them for every model",
+    "lbi.train.neurons.atrlif_kernels": "lbi.train.layers.scan.Kernels describes them for every model",
+    "lbi.train.neurons.cuba_lif_cuda": "lbi.train.layers.scan_cuda.CudaScan describes them for every model",
+    "lbi.train.neurons.cuba_lif_kernels": "lbi.train.layers.scan.Kernels describes them for every model",
+    "lbi.train.neurons.integrator_kernels": "lbi.train.layers.scan.Kernels describes them for every model",
+}
+"""Modules whose compiled functions (not the others) share a description, and where it is."""
+
+UNFINISHED: dict[str, tuple[str, ...]] = {
+    "lbi.cli.common": ("common_options", "emit_json", "console", "progress"),
+    "lbi.cli.inputs": ("trained_dataset", "check_labels"),
+    "lbi.cli.json_schema": ("schema",),
+    "lbi.cli.train": ("configure",),
+    "lbi.datasets.base": ("check_options",),
+    "lbi.datasets.dvs": ("load_nmnist", "load_dvsgesture", "load_cifar10dvs"),
+    "lbi.exporters.run_lava": (
+        "read",
+        "exact_in_conv",
+        "unrolled",
+        "named",
+        "term",
+        "neuron",
+        "synapse",
+        "clearing_steps",
+        "run",
+        "run_once",
+        "run_samples",
+        "classify",
+        "stop",
+    ),
+    "lbi.importers.signal": ("Signal.linear", "Signal.conv2d", "Signal.pool2d", "wide", "pair"),
+    "lbi.importers.torch.copying": ("copy_to_run", "prepares", "tensors_in"),
+    "lbi.importers.torch.initial": ("Writes.to",),
+    "lbi.importers.torch.operations": ("affine", "is_tracked", "tracked"),
+    "lbi.importers.torch.proof": (
+        "Recording.call",
+        "record",
+        "prove",
+        "longer",
+        "Drive.compare",
+        "simulated",
+    ),
+    "lbi.importers.torch.reading": ("check_steps", "same_signal"),
+    "lbi.importers.torch.remedies": ("remedy", "elsewhere"),
+    "lbi.importers.torch.running": ("session_of", "run_model"),
+    "lbi.importers.torch.shadow": ("digest",),
+    "lbi.importers.torch.slayer": ("from_slayer", "from_blocks"),
+    "lbi.importers.torch.tracing": ("Tracing.call", "Tracing.through", "by_step", "layer_name"),
+    "lbi.importers.torch.ways": ("random_input",),
+    "lbi.train.session.run": ("read_checkpoint",),
+}
+"""Functions that still lack something, by module: to be documented, and never to grow."""
+
+
+def uncompiled(value):
+    """The Python function in a numba dispatcher, a numba intrinsic or a Triton kernel; any other value as it is."""
+    value = getattr(value, "py_func", value)  # numba.njit
+    value = value.fn if type(value).__name__ == "JITFunction" else value  # triton.jit
+    return inspect.unwrap(value) if callable(value) else value
+
+
+def public(holder, names, prefix, compiled=True):
+    """(qualified name, function) of all public functions, and of the methods that a class defines first.
+
+    Functions that a factory or a lambda made have no docstring, but a comment beside their name.
+    """
     for name in names:
         value = getattr(holder, name)
         if inspect.isclass(value):
             for method, entry in vars(value).items():
                 function = getattr(entry, "__func__", entry)  # of a static or class method
                 inherited = any(hasattr(base, method) for base in value.__mro__[1:])
-                if inspect.isfunction(function) and not method.startswith("_") and not inherited:
+                named = inspect.isfunction(function) and function.__name__ == method
+                if named and not method.startswith("_") and not inherited:
                     yield f"{prefix}.{name}.{method}", function
-        elif inspect.isfunction(value):
-            yield f"{prefix}.{name}", value
+        elif compiled or inspect.isfunction(value):
+            function = uncompiled(value)
+            if inspect.isfunction(function) and function.__name__ == name:
+                yield f"{prefix}.{name}", function
 
 
 def functions_of(name):
@@ -82,22 +116,20 @@ def functions_of(name):
     names = getattr(module, "__all__", None) or [
         key
         for key, value in vars(module).items()
-        if not key.startswith("_") and getattr(value, "__module__", None) == name
+        if not key.startswith("_") and getattr(uncompiled(value), "__module__", None) == name
     ]
-    return public(module, names, name)
+    return public(module, names, name, compiled=name not in COMPILED)
 
 
-def returns_a_value(function) -> bool:
-    """True if the function has a ``return`` with a value, outside functions inside it."""
+def statements(function):
+    """All nodes of a function's body, outside functions and classes inside it."""
     (node,) = ast.parse(inspect.cleandoc("\n" + inspect.getsource(function))).body
     left = list(node.body)
     while left:
         part = left.pop()
-        if isinstance(part, ast.Return) and part.value is not None:
-            return True
+        yield part
         if not isinstance(part, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
             left += ast.iter_child_nodes(part)
-    return False
 
 
 def faults(name, function):
@@ -116,17 +148,36 @@ def faults(name, function):
     found = [f"{name}: Args lacks {', '.join(missing)}"] if missing else []
     unknown = [entry for entry in named if entry not in parameters]
     found += [f"{name}: Args names {', '.join(unknown)}, which it does not take"] if unknown else []
-    if returns_a_value(function) and not re.search(r"^(Returns|Yields):\n    \S", documented, re.M):
+    parts = list(statements(function))
+    given = (ast.Return, ast.Yield, ast.YieldFrom)
+    result = re.search(r"^(?:Returns|Yields):\n    (\S.*)", documented, re.M)
+    if result is None and any(isinstance(part, given) and part.value is not None for part in parts):
         found.append(f"{name}: no Returns")
+    if result is not None and re.fullmatch(r"Whether (it|they)( \w+){1,2}\.", result[1]):
+        found.append(f"{name}: Returns says nothing: {result[1]}")
+    raises = any(isinstance(part, ast.Raise) and isinstance(part.exc, ast.Call) for part in parts)
+    if raises and not re.search(r"^Raises:\n    \S", documented, re.M):
+        found.append(f"{name}: no Raises")
     return found
 
 
-@pytest.mark.parametrize("module", ["lbi", *MODULES, *WITH_TORCH])
+@pytest.mark.parametrize("module", MODULES)
 def test_sections_name_every_parameter_and_the_result(module):
-    if module in WITH_TORCH:
-        pytest.importorskip("torch")
-    functions = public(lbi, lbi.__all__, "lbi") if module == "lbi" else functions_of(module)
-    assert [fault for name, function in functions for fault in faults(name, function)] == []
+    try:
+        functions = list(public(lbi, lbi.__all__, "lbi") if module == "lbi" else functions_of(module))
+    except ModuleNotFoundError as missing:
+        if str(missing.name).partition(".")[0] not in OPTIONAL:
+            raise
+        pytest.skip(f"without {missing.name}")
+    left = {f"{module}.{name}" for name in UNFINISHED.get(module, ())}
+    lacking = {name: faults(name, function) for name, function in functions}
+    assert [fault for name, found in lacking.items() if name not in left for fault in found] == []
+    done = sorted(name for name in left if not lacking.get(name))
+    assert not done, "documented, or gone: take them from UNFINISHED"
+
+
+def test_the_lists_name_modules():
+    assert {*COMPILED, *UNFINISHED} <= {*MODULES}
 
 
 def test_a_missing_section_is_found():
@@ -137,10 +188,34 @@ def test_a_missing_section_is_found():
             x: a number.
             z: another.
         """
+        if x is None:
+            raise ValueError("x")
         return x + y
+
+    def generator(x):
+        """Count.
+
+        Args:
+            x: a number.
+        """
+        yield from range(x)
+
+    def test(x):
+        """Test for something.
+
+        Args:
+            x: a number.
+
+        Returns:
+            Whether it is so.
+        """
+        return bool(x)
 
     assert faults("f", function) == [
         "f: Args lacks y",
         "f: Args names z, which it does not take",
         "f: no Returns",
+        "f: no Raises",
     ]
+    assert faults("f", generator) == ["f: no Returns"]
+    assert faults("f", test) == ["f: Returns says nothing: Whether it is so."]
