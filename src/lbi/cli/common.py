@@ -152,7 +152,14 @@ def _one_line(text: str) -> str:
 
 
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: add ``--json``, ``--quiet``, ``--debug``, ``--version``; pass on ``as_json`` and ``quiet``."""
+    """Decorator: add ``--json``, ``--quiet``, ``--debug``, ``--version``; pass on ``as_json`` and ``quiet``.
+
+    Args:
+        function: the function of a command.
+
+    Returns:
+        The function with these options.
+    """
     function = click.version_option(__version__, prog_name="lbi", message="%(prog)s %(version)s")(function)
     function = click.option(
         "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
@@ -164,7 +171,11 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def emit_json(record: dict[str, Any]) -> None:
-    """Print one JSON object on stdout; NaN and infinity raise ValueError, since JSON has neither."""
+    """Print one JSON object on stdout.
+
+    Args:
+        record: plain values, arrays and paths; NaN and infinity raise ValueError, since JSON has neither.
+    """
     ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
     click.echo(json.dumps(record, indent=2, ensure_ascii=ascii_only, allow_nan=False, default=_plain))
 
@@ -178,7 +189,15 @@ def _plain(value: Any) -> Any:
 
 
 def console(*, quiet: bool = False, stderr: bool = False) -> Console:
-    """A rich console that honours NO_COLOR and prints plain text when the stream is not a terminal."""
+    """A rich console that honours NO_COLOR and prints plain text when the stream is not a terminal.
+
+    Args:
+        quiet: print nothing.
+        stderr: print on stderr instead of stdout.
+
+    Returns:
+        The console.
+    """
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -188,7 +207,16 @@ def console(*, quiet: bool = False, stderr: bool = False) -> Console:
 
 @contextmanager
 def progress(description: str, total: int, *, show: bool) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr, shown on terminals only; yields ``advance(n=1, note="")``. Logged lines are shown anywhere."""
+    """A progress bar on stderr, shown on terminals only. Logged lines are shown anywhere.
+
+    Args:
+        description: text before the bar.
+        total: steps of the whole.
+        show: False to show neither bar nor lines.
+
+    Yields:
+        ``advance(n=1, note="")``, to be called after n more steps, with a text behind the bar.
+    """
     if not (show and sys.stderr.isatty()):
         with _logged_lines(show):
             yield lambda n=1, note="": None

@@ -118,7 +118,15 @@ def read_samples(
 
 
 def check_labels(samples: Samples, fixed: FixedNetwork) -> None:
-    """Raise InputError for labels without a matching output: they have no accuracy."""
+    """Check that every label has an output: the others have no accuracy.
+
+    Args:
+        samples: with labels or without.
+        fixed: the network.
+
+    Raises:
+        InputError: naming the labels out of range.
+    """
     from lbi.files.labels import check_range
 
     problems = Problems()

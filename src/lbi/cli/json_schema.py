@@ -8,7 +8,14 @@ from lbi.cli.json_records import RECORDS
 
 
 def schema(command: str) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of what a command prints with ``--json``."""
+    """The JSON Schema (2020-12) of what a command prints with ``--json``.
+
+    Args:
+        command: its name without ``lbi-``.
+
+    Returns:
+        The schema.
+    """
     from pydantic import TypeAdapter
 
     for kind in _records(RECORDS[command]):

@@ -219,7 +219,18 @@ def _check_density(flags: dict[str, Any], config: TrainConfig) -> None:
 
 
 def configure(flags: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
-    """The configuration, and the ``start`` or ``checkpoint`` argument of ``prepare`` if there is one."""
+    """The configuration of a run.
+
+    Args:
+        flags: option of the command → value.
+
+    Returns:
+        The configuration, and the ``start`` or ``checkpoint`` argument of ``prepare`` if there is one.
+
+    Raises:
+        UsageError: for options that do not go together, and everything that is wrong with them.
+        InputError: for a model or checkpoint that cannot be read.
+    """
     from lbi.errors import UsageError
     from lbi.train.session.config import make_config
     from lbi.train.session.hidden import parse

@@ -257,7 +257,14 @@ def stratified_split(
 
 
 def check_options(**checks: tuple[Any, bool, str]) -> None:
-    """Raise UsageError for every option whose (value, holds, allowed) does not hold."""
+    """Check options.
+
+    Args:
+        **checks: option → (value, whether it is allowed, what is allowed).
+
+    Raises:
+        UsageError: naming every option that is not allowed.
+    """
     problems = Problems()
     for option, (value, holds, allowed) in checks.items():
         OPTION.check(problems, holds, option, repr(value), allowed=allowed)

@@ -73,6 +73,9 @@ def load_nmnist(
         pool: pixels of a row and of a column that become one place.
         least: events in a place and step from which it spikes.
         n_train: number of training samples, evenly spaced over the files; 0 for all 60,000.
+
+    Returns:
+        The data set, which reads its files on first use.
     """
     binning = Binning(34, n_steps, step_ms, pool, least)
     check_options(**binning.checks(), n_train=_count(n_train))
@@ -105,6 +108,9 @@ def load_dvsgesture(
         step_ms: milliseconds per timestep.
         pool: pixels of a row and of a column that become one place.
         least: events in a place and step from which it spikes.
+
+    Returns:
+        The data set, which reads its files on first use.
     """
     binning = Binning(128, n_steps, step_ms, pool, least)
     check_options(**binning.checks())
@@ -143,6 +149,9 @@ def load_cifar10dvs(
         least: events in a place and step from which it spikes.
         test_share: share of every class that becomes the test set.
         split_seed: seed of the split.
+
+    Returns:
+        The data set, which reads its files on first use.
     """
     binning = Binning(128, n_steps, step_ms, pool, least)
     share = isinstance(test_share, int | float) and 0 < test_share < 1

@@ -15,14 +15,34 @@ import numpy as np
 
 
 def at_least_one(text: str) -> int:
-    """A count from 1, of an option; raises argparse's error for any other text."""
+    """A count from 1, of an option.
+
+    Args:
+        text: as typed.
+
+    Returns:
+        The count.
+
+    Raises:
+        ArgumentTypeError: for any other text.
+    """
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
 
 
 def open_network(path: str | Path) -> Any:
-    """The HDF5 file of a network, opened; ends the program if it cannot be read."""
+    """The HDF5 file of a network, opened for reading.
+
+    Args:
+        path: a ``network.h5``.
+
+    Returns:
+        The ``h5py.File``.
+
+    Raises:
+        SystemExit: if it cannot be read.
+    """
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -30,7 +50,19 @@ def open_network(path: str | Path) -> Any:
 
 
 def read_spikes(path: Path, input_shape: tuple[int, ...], n_samples: int | None) -> tuple[Any, Any]:
-    """Spikes (n_samples, n_steps, n_in) and labels or None, of the first samples; ends the program if they are wrong."""
+    """The first samples of a file of spikes.
+
+    Args:
+        path: the ``.npz`` file.
+        input_shape: of the network.
+        n_samples: how many samples; None for all.
+
+    Returns:
+        Spikes (n_samples, n_steps, n_in) of 0 and 1, and labels (n_samples,) or None.
+
+    Raises:
+        SystemExit: for a file that cannot be read, and arrays of another shape, type or value.
+    """
     try:
         file = np.load(path, allow_pickle=False)
         arrays = {name: file[name] for name in ("spikes", "labels") if name in file.files}
@@ -54,7 +86,18 @@ def read_spikes(path: Path, input_shape: tuple[int, ...], n_samples: int | None)
 
 
 def output_path(path: Path, *inputs: Path) -> Path:
-    """The ``.npz`` to write; ends the program if it is an input, or its folder takes no file."""
+    """The ``.npz`` file to write.
+
+    Args:
+        path: as asked for, with or without the ending.
+        *inputs: files that must stay as they are.
+
+    Returns:
+        The file.
+
+    Raises:
+        SystemExit: if it is an input, or its folder takes no file.
+    """
     goal = path if path.name.endswith(".npz") else path.with_name(path.name + ".npz")
     if os.path.realpath(goal) in {os.path.realpath(other) for other in inputs}:
         raise SystemExit(f"{goal}: is an input; choose another output")
@@ -64,7 +107,15 @@ def output_path(path: Path, *inputs: Path) -> Path:
 
 
 def write_npz(path: Path, arrays: dict[str, Any]) -> None:
-    """Write the arrays to a temporary name, then rename it: an earlier file is replaced by a whole one or not at all."""
+    """Write the arrays to a temporary name, then rename it: an earlier file is replaced by a whole one or not at all.
+
+    Args:
+        path: the file.
+        arrays: name → array.
+
+    Raises:
+        SystemExit: if it cannot be written.
+    """
     goal = Path(os.path.realpath(path))
     new = goal.with_name(f".{goal.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:

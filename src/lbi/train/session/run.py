@@ -330,13 +330,16 @@ def _checkpoint(trainer: Trainer) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint; raises InputError if the file is missing, broken or foreign.
+    """The content of a checkpoint.
 
     Args:
         path: the file.
 
     Returns:
         Its content.
+
+    Raises:
+        InputError: if the file is missing, broken or foreign.
     """
     content = untrusted_torch.read(path, CHECKPOINT)
     missing = [

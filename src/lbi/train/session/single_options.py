@@ -30,7 +30,7 @@ def check_neuron(neuron: str, problems: Problems) -> bool:
         problems: receives the problem.
 
     Returns:
-        Whether they can.
+        True if there is such a model, whose neurons spike.
     """
     return NEURON.check(problems, neuron in spiking(), "neuron", repr(neuron), names=", ".join(spiking()))
 
