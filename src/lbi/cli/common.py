@@ -105,9 +105,9 @@ class Command(click.Command):
 
 
 def debugging() -> bool:
-    """Whether the command that runs was called with ``--debug``."""
-    command = click.get_current_context().command
-    return isinstance(command, Command) and command.debug
+    """Whether the command that runs was called with ``--debug``; False outside of a command."""
+    context = click.get_current_context(silent=True)
+    return context is not None and isinstance(context.command, Command) and context.command.debug
 
 
 def _lacks_memory(error: Exception) -> bool:
