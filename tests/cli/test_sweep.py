@@ -342,6 +342,7 @@ def test_rays_advice_is_not_shown(monkeypatch, caplog):
         logging.getLogger("ray.any").error("error")
         raise RuntimeError("no cluster")
 
+    monkeypatch.setattr(logging.getLogger("ray"), "propagate", True)  # Ray sets it to False when it is loaded
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(BackendError, match="no cluster"):
         list(sweep._run([None], Path(), "loihi1", None, 1, {}))
