@@ -5,7 +5,7 @@ The readers (``snntorch``, ``norse``, …) and the tracer that calls them do not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,3 +167,33 @@ def feature_shape(shape: Sequence[int]) -> tuple[int, ...]:
         The sizes after the first.
     """
     return tuple(shape[1:]) if len(shape) > 1 else tuple(shape)
+
+
+def by_step(value: Tensor, axis: int | None) -> Iterator[Tensor]:
+    """The input or output of a call per step, each (1, …).
+
+    Args:
+        value: what the call takes in or returns.
+        axis: the neurons' axis of time (``Neurons.time_axis``).
+
+    Returns:
+        The steps in order.
+    """
+    if axis is None:
+        yield value
+    elif axis == -1:
+        yield from value.split(1)
+    elif axis == 2:
+        yield from value.unbind(-1)
+    else:
+        yield from value.unbind(axis)
+
+
+def layer_name(path: str) -> str:
+    """A population's name from a module's path.
+
+    Args:
+        path: the path in the model; empty for the model itself.
+    """
+    clean = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in path) or "neurons"
+    return f"layer{clean}" if clean[0].isdigit() else f"{clean}_" if clean == "input" else clean

@@ -17,9 +17,9 @@ from torch import Tensor
 from lbi.errors import Problems, Rule
 from lbi.importers.signal import Signal, Term
 from lbi.importers.torch.layer import LAST
-from lbi.importers.torch.shadow import LOST, STATIC
+from lbi.importers.torch.shadow import LOST, STATE_OF, STATIC
 from lbi.importers.torch.snntorch import NO_RESET
-from lbi.importers.torch.tracing import STATE_OF, Group, Tracing
+from lbi.importers.torch.tracing import Group, Tracing
 
 READOUT = Rule(
     "readout",

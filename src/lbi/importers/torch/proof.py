@@ -22,10 +22,10 @@ from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
 from lbi.importers.torch import returned
 from lbi.importers.torch.attempt import failed
-from lbi.importers.torch.layer import Layer, array
+from lbi.importers.torch.layer import Layer, array, by_step
 from lbi.importers.torch.output import Output
 from lbi.importers.torch.running import Site, Sites, Widened, forget, session_of
-from lbi.importers.torch.tracing import Group, NotThisWay, Tracing, by_step
+from lbi.importers.torch.tracing import Group, NotThisWay, Tracing
 from lbi.importers.torch.ways import Way, random_input
 from lbi.network.graph import INPUT, Network
 from lbi.simulation import oracle

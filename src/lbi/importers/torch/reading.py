@@ -18,8 +18,9 @@ from lbi.importers.torch.copying import NOT_FINITE
 from lbi.importers.torch.layer import Layer
 from lbi.importers.torch.output import Output
 from lbi.importers.torch.remedies import RANDOM_FIX
+from lbi.importers.torch.shadow import STATE_OF
 from lbi.importers.torch.snntorch import NO_RESET
-from lbi.importers.torch.tracing import STATE_OF, Group, NotThisWay, Tracing
+from lbi.importers.torch.tracing import Group, NotThisWay, Tracing
 from lbi.network.graph import Network
 
 ONE_CALL_PER_STEP = Rule("call", "one call per step, with its state", "{fix}")

@@ -22,6 +22,9 @@ from lbi.importers.signal import Signal, merged
 STATIC = -1
 """Step number of an input that is constant over time."""
 
+STATE_OF = "|"
+"""Separator of layer and state in the name of a source that is not spikes."""
+
 LOST = 1
 """Number of elements produced by an operation without a rule, which has been reported."""
 

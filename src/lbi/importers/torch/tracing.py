@@ -30,12 +30,12 @@ from lbi.importers.torch.initial import (
     InitialState,
     Writes,
 )
-from lbi.importers.torch.layer import Outputs, feature_shape
+from lbi.importers.torch.layer import Outputs, by_step, feature_shape, layer_name
 from lbi.importers.torch.leaving import Taken
 from lbi.importers.torch.operations import RULES, VALUE_FREE, tracked
 from lbi.importers.torch.remedies import ENCODER_FIX, LOOSE, elsewhere, remedy
 from lbi.importers.torch.running import Place, Site, Widened, place, run_model
-from lbi.importers.torch.shadow import LOST, STATIC, Node, Shadow
+from lbi.importers.torch.shadow import LOST, STATE_OF, STATIC, Node, Shadow
 from lbi.network.graph import INPUT
 
 SAME_NEURONS = Rule(
@@ -44,9 +44,6 @@ SAME_NEURONS = Rule(
     "go through the steps in order, each once, and keep all samples apart",
 )
 TENSOR = Rule("call", "a tensor")
-
-STATE_OF = "|"
-"""Separator of layer and state in the name of a source that is not spikes."""
 
 UNKNOWN_MODULE = Rule("unknown-module", "{allowed}", "{fix}")
 UNTRACEABLE = Rule(
@@ -461,24 +458,6 @@ class Tracing(Widened):
         found = tracked(self.shadow, out, out.shape)
         node = self.shadow.read(found.numbers, found.values)
         return node.signal.reshaped(feature_shape(out.shape))
-
-
-def by_step(value: Tensor, axis: int | None) -> Iterator[Tensor]:
-    """The input or output of a call per step, each (1, …)."""
-    if axis is None:
-        yield value
-    elif axis == -1:
-        yield from value.split(1)
-    elif axis == 2:
-        yield from value.unbind(-1)
-    else:
-        yield from value.unbind(axis)
-
-
-def layer_name(path: str) -> str:
-    """A population's name from a module's path."""
-    clean = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in path) or "neurons"
-    return f"layer{clean}" if clean[0].isdigit() else f"{clean}_" if clean == "input" else clean
 
 
 def _current(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, list[Tensor]]:
