@@ -27,6 +27,8 @@ ALLOWED = {
     "AvgPool1d": (nn.AvgPool1d(2), ROW),
     "AvgPool2d": (nn.AvgPool2d(2), IMAGE),
     "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d(2), IMAGE),
+    "MaxPool1d of spikes": (nn.MaxPool1d(2), ROW),
+    "MaxPool2d of spikes": (nn.MaxPool2d(2), IMAGE),
     "LPPool2d(1, …)": (nn.LPPool2d(1, 2), IMAGE),
     "BatchNorm1d": (nn.BatchNorm1d(32), FLAT),
     "BatchNorm2d": (nn.BatchNorm2d(2), IMAGE),
@@ -55,7 +57,12 @@ def test_a_layer_that_is_called_allowed_is_imported(name):
 @pytest.mark.parametrize(
     ("layer", "shape", "fix"),
     [
-        (nn.MaxPool2d(2), IMAGE, "pool with an average (torch.nn.AvgPool2d"),
+        (
+            nn.Sequential(nn.Conv2d(2, 2, 1), nn.MaxPool2d(2)),
+            IMAGE,
+            "pool with an average (torch.nn.AvgPool2d",
+        ),
+        (nn.MaxPool3d(2), (1, 2, 4, 4), "pool with MaxPool1d or MaxPool2d"),
         (nn.Conv3d(1, 2, 2), (1, 2, 4, 4), "use Conv1d or Conv2d, or their transposed forms"),
         (nn.GroupNorm(1, 2), IMAGE, "train with BatchNorm"),
         (nn.ReLU(), FLAT, "take the activation out"),

@@ -22,6 +22,8 @@ KNOWN = (
     "AvgPool1d",
     "AvgPool2d",
     "AdaptiveAvgPool2d",
+    "MaxPool1d of spikes",
+    "MaxPool2d of spikes",
     "LPPool2d(1, …)",
     "BatchNorm1d",
     "BatchNorm2d",

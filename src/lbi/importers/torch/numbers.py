@@ -67,6 +67,11 @@ def _alike(one: Trace, other: Trace) -> bool:
             return False
         if not all(map(same_signal, mine.inputs, theirs.inputs)):
             return False
+    pools = [[(pool.name, pool.signal) for pool in trace.shadow.pools] for trace in (first, second)]
+    if [name for name, _ in pools[0]] != [name for name, _ in pools[1]]:
+        return False
+    if not all(same_signal(mine, theirs) for (_, mine), (_, theirs) in zip(*pools, strict=True)):
+        return False
     reads, reads_again = read_at(first, results, Problems()), read_at(second, others, Problems())
     if reads is None or reads_again is None:
         return reads is reads_again

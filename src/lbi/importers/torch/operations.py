@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, identity, kron
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from lbi.importers.signal import Signal
 from lbi.importers.torch.shadow import STATIC, Node, Shadow, digest
@@ -155,6 +156,8 @@ def _numbers(found: NDArray[np.int64], shape: Any) -> Tensor:
 
 def _moved(shadow: Shadow, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Apply the operation to the numbers of its tensors; elements that it fills in are constant."""
+    if any(is_tracked(shadow, v) and not v.is_floating_point() for v in tree_leaves((args, kwargs))):
+        return None  # places that depend on spikes
 
     def swapped(value: Any) -> Any:
         if isinstance(value, list | tuple):
@@ -347,8 +350,34 @@ def _batch_norm(shadow: Shadow, func: Any, out: Any, args: tuple[Any, ...], _kwa
 def _planar(shadow: Shadow, func: Any, out: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A linear operation on each channel's plane: its matrix is what it makes of single pixels."""
     x = args[0]
-    height, width = x.shape[-2:]
-    n_planes, n_pixels, n_out = x[..., 0, 0].numel(), height * width, out.shape[-1] * out.shape[-2]
+    n_planes, n_out = x[..., 0, 0].numel(), out.shape[-1] * out.shape[-2]
+    n_rows = x.shape[0] if x.dim() == 4 else 1
+    key, pattern = plane_matrix(shadow, func, args, kwargs)
+
+    def make(signal: Signal) -> Signal:
+        matrix = csr_matrix(kron(identity(n_planes // n_rows), pattern))
+        return signal.linear(matrix, pattern=matrix)
+
+    n = n_planes // n_rows * n_out
+    return _numbers(by_rows(shadow, tracked(shadow, x, x.shape), n_rows, n, key, make), out.shape)
+
+
+def plane_matrix(
+    shadow: Shadow, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], csr_matrix]:
+    """What an operation makes of each single pixel of a plane, with a key for it.
+
+    Args:
+        shadow: keeps the matrix.
+        func: an operation on (…, height, width); of several results the first one counts.
+        args: its arguments.
+        kwargs: its keyword arguments.
+
+    Returns:
+        The key, and the matrix (n_out, height · width).
+    """
+    height, width = args[0].shape[-2:]
+    n_pixels = height * width
 
     def matrix_of_plane() -> csr_matrix:
         parts = []
@@ -357,21 +386,14 @@ def _planar(shadow: Shadow, func: Any, out: Tensor, args: tuple[Any, ...], kwarg
             pixels = torch.zeros(n, n_pixels, dtype=torch.float64)
             pixels[torch.arange(n), first + torch.arange(n)] = 1.0
             seen = func(pixels.reshape(n, 1, height, width), *args[1:], **kwargs)
-            parts.append(csr_matrix(seen.reshape(n, n_out).numpy()))
+            seen = seen[0] if isinstance(seen, tuple) else seen
+            parts.append(csr_matrix(seen.reshape(n, -1).numpy()))
         from scipy.sparse import vstack
 
         return csr_matrix(vstack(parts).T)
 
     key = ("planar", str(func), str(args[1:]), str(kwargs), height, width)
-    n_rows = x.shape[0] if x.dim() == 4 else 1
-    pattern = shadow.keep((*key, "matrix"), matrix_of_plane)
-
-    def make(signal: Signal) -> Signal:
-        matrix = csr_matrix(kron(identity(n_planes // n_rows), pattern))
-        return signal.linear(matrix, pattern=matrix)
-
-    n = n_planes // n_rows * n_out
-    return _numbers(by_rows(shadow, tracked(shadow, x, x.shape), n_rows, n, key, make), out.shape)
+    return key, shadow.keep((*key, "matrix"), matrix_of_plane)
 
 
 MOVES = [
@@ -464,4 +486,4 @@ RULES: dict[str, Rule] = {
 }
 """ATen's name (without the underscore of the in-place form) → rule."""
 
-__all__ = ["RULES", "VALUE_FREE", "Tracked", "affine", "is_tracked", "tracked"]
+__all__ = ["RULES", "VALUE_FREE", "Tracked", "affine", "is_tracked", "plane_matrix", "tracked"]

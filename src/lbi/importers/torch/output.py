@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lbi.errors import Problems, Rule
 from lbi.importers.signal import Signal, Term
+from lbi.importers.torch import pooling
 from lbi.importers.torch.layer import LAST
 from lbi.importers.torch.shadow import LOST, STATE_OF, STATIC
 from lbi.importers.torch.snntorch import NO_RESET
@@ -135,9 +136,12 @@ def _unread(tracing: Tracing, results: Sequence[Any]) -> tuple[Rule, str]:
     terms = [term for node in nodes for term in tracing.shadow.node_at(int(node))[0].terms]
     names = {term.source.partition(STATE_OF)[0] for term in terms}
     layers = [group.where for group in tracing.groups if group.name in names]
+    pools = [pool.where for pool in tracing.shadow.pools if pool.name in names]
     if not terms:
         n_steps = max(len(group.inputs) for group in tracing.groups)
         return READOUT, f"holds nothing that depends on the input, in a run of {n_steps} steps"
+    if pools:
+        return READOUT, f"holds what {' and '.join(pools)} pools of spikes"
     if not layers:
         return READOUT, "holds the input, and no layer's spikes"
     return (
@@ -194,8 +198,8 @@ def _sources(tracing: Tracing, group: Group) -> set[int]:
     found: set[int] = set()
     ahead = [group]
     while ahead:
-        for term in ahead.pop().inputs[-1].terms:
-            source = by_name.get(term.source.partition(STATE_OF)[0])
+        for name in pooling.sources([ahead.pop().inputs[-1]], tracing.shadow.pools):
+            source = by_name.get(name.partition(STATE_OF)[0])
             if source is not None and source.number not in found:
                 found.add(source.number)
                 ahead.append(source)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
-from lbi.importers.torch import returned
+from lbi.importers.torch import pooling, returned
 from lbi.importers.torch.attempt import failed
 from lbi.importers.torch.layer import Layer, array, by_step
 from lbi.importers.torch.output import Output
@@ -390,12 +390,11 @@ def _compare_wiring(tracing: Tracing, theirs: Recorded, spikes: Tensor) -> None:
         if group.name == name
     }
     sources[INPUT] = spikes.reshape(n_samples, n_steps, -1).numpy()
+    for pool in tracing.shadow.pools:
+        sources[pool.name] = pooling.spikes_of(pool, sources)
     for group in tracing.groups:
         signal, found = group.inputs[-1], theirs.currents[group.name]
-        expected = np.zeros_like(found) + signal.constant
-        for term in signal.terms:
-            for step in range(term.delay, n_steps):
-                expected[:, step] += (term.matrix @ sources[term.source][:, step - term.delay].T).T
+        expected = pooling.arriving(signal, sources)
         off = _far(expected, found)
         if off.any():
             step = int(np.flatnonzero(off.any(axis=(0, 2)))[0])

@@ -13,12 +13,12 @@ from scipy.sparse import csr_matrix
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
-from lbi.importers.torch import output
+from lbi.importers.torch import output, pooling
 from lbi.importers.torch.copying import NOT_FINITE
 from lbi.importers.torch.layer import Layer
 from lbi.importers.torch.output import Output
 from lbi.importers.torch.remedies import RANDOM_FIX
-from lbi.importers.torch.shadow import STATE_OF
+from lbi.importers.torch.shadow import STATE_OF, Pool
 from lbi.importers.torch.snntorch import NO_RESET
 from lbi.importers.torch.tracing import Group, NotThisWay, Tracing
 from lbi.network.graph import Network
@@ -139,10 +139,13 @@ def network_of(
     for group in tracing.groups:
         signals[group.name] = _spikes_only(group, signals[group.name], tracing.groups, problems)
     read = output.read_at(tracing, outputs, problems)
-    for group in tracing.groups:
-        layer = Layer(builder, group.where, group.name, group.shape, tracing.through)
+    for entry in pooling.in_order(tracing.groups, list(signals.values()), tracing.shadow.pools):
+        if isinstance(entry, Pool):
+            pooling.add(entry, builder, problems)
+            continue
+        layer = Layer(builder, entry.where, entry.name, entry.shape, tracing.through)
         try:
-            group.site.neurons.read(group.site.module, signals[group.name], layer)
+            entry.site.neurons.read(entry.site.module, signals[entry.name], layer)
         except InputError as error:
             problems.take(error)
     Problems([*tracing.problems, *problems, *builder.problems]).raise_as(InputError)
@@ -160,10 +163,9 @@ def _spikes_only(group: Group, signal: Signal, groups: Sequence[Group], problems
         source = next((other for other in groups if other.name == name), None)
         if state and source is not None and source.integrates:
             NO_RESET.check(problems, False, source.where, "reset_mechanism 'none', whose spikes flow on")
-        elif state and source is not None:
-            VOLTAGE_FLOWS.check(
-                problems, False, group.where, f"takes in {state!r}, a state of {source.where}"
-            )
+        elif state:
+            where = f"the maximum {name!r}" if source is None else source.where
+            VOLTAGE_FLOWS.check(problems, False, group.where, f"takes in {state!r}, a state of {where}")
         else:
             terms.append(term)
     return Signal(signal.shape, tuple(terms), signal.constant)

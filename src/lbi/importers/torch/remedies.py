@@ -17,7 +17,11 @@ COUNT_OUTSIDE = (
 )
 
 REMEDIES = {
-    "max_pool": "pool with an average (torch.nn.AvgPool2d, torch.nn.functional.avg_pool2d), and train again",
+    "max_pool3d": "pool with MaxPool1d or MaxPool2d",
+    "max_pool": (
+        "pool spikes of 0 and 1, directly behind the neurons and before anything is added to them or multiplied by them; or"
+        " pool with an average (torch.nn.AvgPool2d, torch.nn.functional.avg_pool2d), and train again"
+    ),
     "convolution": "use Conv1d or Conv2d, or their transposed forms",
     "item": COUNT_OUTSIDE,
     "numpy": COUNT_OUTSIDE,

@@ -8,7 +8,7 @@ elements (cat, stack, indexing) are applied to the shadows, so only arithmetic n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +36,32 @@ class Node(NamedTuple):
     step: int
 
 
-class Shadow:
-    """Shadow memory with the nodes that its numbers represent."""
+class Pool(NamedTuple):
+    """A population that an operation adds: each neuron fires where any of its inputs spikes in the same step.
 
-    def __init__(self) -> None:
+    Attributes:
+        where: its place in the model, for messages.
+        signal: the spikes that each neuron takes in, all with weight 1.
+    """
+
+    name: str
+    where: str
+    signal: Signal
+
+
+class Shadow:
+    """Shadow memory with the nodes that its numbers represent.
+
+    Args:
+        paths: id of a module → its path in the model, after which the populations that operations add are named.
+
+    Attributes:
+        pools: populations that operations add, in the order in which they are found.
+    """
+
+    def __init__(self, paths: Mapping[int, str] | None = None) -> None:
+        self.paths = paths or {}
+        self.pools: list[Pool] = []
         self._memory: dict[int, tuple[Any, Tensor, int]] = {}
         self._nodes: list[Node] = [Node(Signal.nothing((1,)), STATIC)] * 2  # for constants and lost elements
         self._table = np.zeros((2, 1024), dtype=np.int64)  # of every node: its first number, its step

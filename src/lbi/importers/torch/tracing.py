@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten
 
 from lbi.errors import Problem, Problems, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch import layers, registry
+from lbi.importers.torch import layers, operations, pooling, registry
 from lbi.importers.torch.initial import (
     CHANGED_IN_PLACE,
     FORGETS,
@@ -32,7 +32,7 @@ from lbi.importers.torch.initial import (
 )
 from lbi.importers.torch.layer import Outputs, by_step, feature_shape, layer_name
 from lbi.importers.torch.leaving import Taken
-from lbi.importers.torch.operations import RULES, VALUE_FREE, tracked
+from lbi.importers.torch.operations import VALUE_FREE, tracked
 from lbi.importers.torch.remedies import ENCODER_FIX, LOOSE, elsewhere, remedy
 from lbi.importers.torch.running import Place, Site, Widened, place, run_model
 from lbi.importers.torch.shadow import LOST, STATE_OF, STATIC, Node, Shadow
@@ -45,10 +45,13 @@ SAME_NEURONS = Rule(
 )
 TENSOR = Rule("call", "a tensor")
 
+RULES = operations.RULES | pooling.RULES
+
 UNKNOWN_MODULE = Rule("unknown-module", "{allowed}", "{fix}")
 UNTRACEABLE = Rule(
     "untraceable",
-    "sums, products with constants, convolutions, average pooling, BatchNorm in evaluation, reshaping and indexing",
+    "sums, products with constants, convolutions, average pooling, maximum pooling of spikes, BatchNorm in evaluation,"
+    " reshaping and indexing",
     "{fix}",
 )
 KEEP_VALUES = {"detach", "requires_grad", "set", "squeeze", "unsqueeze", "t", "transpose", "as_strided"}
@@ -105,13 +108,13 @@ class Tracing(Widened):
     ) -> None:
         super().__init__(widen=widen)
         self.taken = Taken(substitutes)
-        self.shadow = Shadow()
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        self.shadow = Shadow(self._paths)
         self.problems = Problems()
         self.groups: list[Group] = []
         self.calls: dict[str, list[int]] = {}
         self._model = model
         self._initial = initial
-        self._paths = {id(module): path for path, module in model.named_modules()}
         self._paused = False
         self._reported: set[tuple[str, str]] = set()
         self._states: dict[int, Group] = {}
@@ -160,12 +163,11 @@ class Tracing(Widened):
             for output in outputs:
                 self.shadow.mark(output, torch.tensor(LOST))
         else:
-            self.shadow.mark(outputs[0], found)
+            for output, own in zip(outputs, found if isinstance(found, tuple) else (found,), strict=False):
+                self.shadow.mark(output, own)
 
-    def _numbers(
-        self, func: Any, out: Tensor, args: Any, kwargs: Any, numbers: list[Tensor]
-    ) -> Tensor | None:
-        """The numbers of the output by the operation's rule; None without a rule."""
+    def _numbers(self, func: Any, out: Tensor, args: Any, kwargs: Any, numbers: list[Tensor]) -> Any:
+        """The numbers of the output, or a tuple of those of all, by the operation's rule; None without a rule."""
         if any(bool((found == LOST).any()) for found in numbers):
             return torch.full(out.shape, LOST)
         name = func._schema.name
@@ -220,6 +222,7 @@ class Tracing(Widened):
         """What is wrong with an operation without a rule; None where it was found before."""
         here = place()
         operation = name.rpartition("::")[2].replace("_local_scalar_dense", "item")
+        operation = operation.replace("_with_indices", "")
         library = here.of_library or registry.derived_from(here.module)
         key = ("", self._path(here.module)) if library else (here.source, operation)
         if key in self._reported:
@@ -457,6 +460,9 @@ class Tracing(Widened):
         out = run_model(module, value)
         found = tracked(self.shadow, out, out.shape)
         node = self.shadow.read(found.numbers, found.values)
+        if pooling.sources([node.signal], self.shadow.pools) != {term.source for term in node.signal.terms}:
+            text = "the maximum of a layer's own spikes cannot be followed"
+            self.problems.note(UNTRACEABLE.broken(self._where(module), text, fix=remedy("max_pool")))
         return node.signal.reshaped(feature_shape(out.shape))
 
 
