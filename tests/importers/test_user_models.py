@@ -55,6 +55,7 @@ CASES = {
     "sinabs recurrent": Case("sinabs", "sinabs_nets", "recurrent", (20,), "batch first", gain=3.0),
     "slayer dense": Case("lava.lib.dl.slayer", "slayer_nets", "dense", (24,), "time last", late=3),
     "slayer recurrent": Case("lava.lib.dl.slayer", "slayer_nets", "recurrent", (24,), "time last", late=2),
+    "spikingjelly maxima": Case("spikingjelly", "spikingjelly_nets", "maxima", (1, 6, 6), gain=4.0),
 }
 
 

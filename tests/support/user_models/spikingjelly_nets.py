@@ -1,4 +1,4 @@
-"""spikingjelly: a convolution stepped by hand; residual spikes in multi-step mode."""
+"""spikingjelly: a convolution stepped by hand; residual spikes and maxima of spikes in multi-step mode."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - as users write it
@@ -44,9 +44,31 @@ class ResidualNet(nn.Module):
         return self.sn3(self.fc3(x))
 
 
+class MaximaNet(nn.Module):
+    """Takes (steps, samples, 1, 6, 6); pools spikes by their maximum, as spikingjelly's tutorials do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Sequential(
+            layer.Conv2d(1, 3, 3, padding=1, bias=False),
+            layer.BatchNorm2d(3),
+            neuron.IFNode(),
+            layer.MaxPool2d(2, 2),
+        )
+        self.fc = nn.Sequential(layer.Flatten(), layer.Linear(27, 5, bias=False), neuron.IFNode())
+        functional.set_step_mode(self, "m")
+
+    def forward(self, x):
+        return self.fc(self.conv(x))
+
+
 def conv():
     return ConvNet()
 
 
 def residual():
     return ResidualNet()
+
+
+def maxima():
+    return MaximaNet()
