@@ -71,7 +71,7 @@ UNFINISHED: dict[str, tuple[str, ...]] = {
     "lbi.importers.torch.running": ("session_of", "run_model"),
     "lbi.importers.torch.shadow": ("digest",),
     "lbi.importers.torch.slayer": ("from_slayer", "from_blocks"),
-    "lbi.importers.torch.tracing": ("Tracing.call", "Tracing.through", "by_step", "layer_name"),
+    "lbi.importers.torch.tracing": ("Tracing.call", "Tracing.through"),
     "lbi.importers.torch.ways": ("random_input", "given_none"),
 }
 """Functions that still lack something, by module: to be documented, and never to grow."""

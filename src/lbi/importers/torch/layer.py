@@ -176,7 +176,7 @@ def by_step(value: Tensor, axis: int | None) -> Iterator[Tensor]:
         value: what the call takes in or returns.
         axis: the neurons' axis of time (``Neurons.time_axis``).
 
-    Returns:
+    Yields:
         The steps in order.
     """
     if axis is None:
@@ -194,6 +194,9 @@ def layer_name(path: str) -> str:
 
     Args:
         path: the path in the model; empty for the model itself.
+
+    Returns:
+        The name, of letters, digits, ``_``, ``-`` and ``.``.
     """
     clean = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in path) or "neurons"
     return f"layer{clean}" if clean[0].isdigit() else f"{clean}_" if clean == "input" else clean

@@ -39,7 +39,18 @@ WINDOW = Rule(
 
 
 def max_pool(shadow: Shadow, func: Any, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Rule for the maximum over windows: numbers of the maxima and of their indices; None unless it pools spikes."""
+    """The rule for the maximum over windows.
+
+    Args:
+        shadow: the numbers of all elements.
+        func: the operation.
+        out: what it returned, maxima and their indices.
+        args: its arguments.
+        kwargs: its keyword arguments.
+
+    Returns:
+        Numbers of the maxima and of their indices; None unless spikes are pooled.
+    """
     x = args[0]
     if "indices" in kwargs or any(is_tracked(shadow, value) for value in args[1:]):
         return None
