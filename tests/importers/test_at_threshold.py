@@ -98,7 +98,7 @@ def with_surrogate(kind: str, fires, rng) -> nn.Module:
         leaky = peers.package("snntorch").Leaky
         options = {"beta": 1.0, "reset_mechanism": "zero", "init_hidden": True}
         made = [leaky(spike_grad=fires, **options) for _ in "12"]
-    return nn.Sequential(eighths(16, 12, rng), made[0], eighths(12, 8, rng), made[1])
+    return nn.Sequential(eighths(16, 12, rng), made[0], eighths(12, 8, rng), made[1]).eval()
 
 
 @pytest.mark.parametrize("fires", [above, at])

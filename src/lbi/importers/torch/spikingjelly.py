@@ -41,11 +41,17 @@ def read(module: Any, signal: Signal, layer: Layer) -> None:
         signal,
         current_decay=1.0,
         voltage_decay=decay,
-        threshold=exceeded(module.v_threshold, module.surrogate_function) - rest,
+        threshold=exceeded(module.v_threshold, _fires(module)) - rest,
         subtracted=(1.0 - decay) * array(module.v_threshold)
         if subtracts and not _integrates(module)
         else None,
     )
+
+
+def _fires(module: Any) -> Any:
+    """What decides on spikes in evaluation: in version 0.0.0.0.14 IFNode and LIFNode ask no surrogate."""
+    of_its_own = any(name.startswith("jit_eval_") for name in dir(type(module)))
+    return (lambda over: over >= 0) if of_its_own else module.surrogate_function
 
 
 def split(module: Any, result: Any) -> Outputs:
