@@ -346,4 +346,6 @@ def test_rays_advice_is_not_shown(monkeypatch, caplog):
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(BackendError, match="no cluster"):
         list(sweep._run([None], Path(), "loihi1", None, 1, {}))
-    assert {record.message for record in caplog.records} == {"error"}  # once, or once per logger that propagates
+    assert {record.message for record in caplog.records} == {
+        "error"
+    }  # once, or once per logger that propagates
