@@ -18,7 +18,7 @@ from lbi.datasets.encodings import VALUE_CODES
 from lbi.datasets.packed import PackedSpikes, Spikes, part_length
 from lbi.errors import InputError, LbiWarning, Problems, Rule, UsageError
 from lbi.files.labels import check_range
-from lbi.network.values import is_whole
+from lbi.network.values import check_whole
 
 SPIKES_SHAPE = Rule(
     "spikes-shape",
@@ -66,7 +66,7 @@ class SpikeData:
         if not isinstance(self.spikes, PackedSpikes):
             object.__setattr__(self, "spikes", np.asarray(self.spikes))
         problems = Problems()
-        whole = is_whole(self.labels, np.int64, "labels", problems)
+        whole = check_whole(self.labels, np.int64, "labels", problems)
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int64 if whole else None))
         spikes, labels = self.spikes, self.labels
         SPIKES_SHAPE.check(

@@ -13,7 +13,7 @@ from lbi.errors import InputError, Problems, Rule
 WHOLE = Rule("whole-numbers", "whole numbers from {low} to {high}", "round or scale them first")
 
 
-def is_whole(values: Any, dtype: Any, where: str, problems: Problems) -> bool:
+def check_whole(values: Any, dtype: Any, where: str, problems: Problems) -> bool:
     """Note values that an integer type cannot hold unchanged: fractions, NaN, and numbers out of its range.
 
     Args:
@@ -59,7 +59,7 @@ def read_only(values: Any, dtype: Any = None, where: str = "values") -> NDArray[
     """
     if dtype is not None and np.dtype(dtype).kind in "iu":
         problems = Problems()
-        is_whole(values, dtype, where, problems)
+        check_whole(values, dtype, where, problems)
         problems.raise_as(InputError)
     array = np.asarray(values, dtype=dtype, order="C")
     if isinstance(values, np.ndarray):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.network.fixedpoint import ACTIVATION_SHIFT, DECAY_BITS
-from lbi.network.values import is_whole, read_only, same
+from lbi.network.values import check_whole, read_only, same
 
 if TYPE_CHECKING:
     from lbi.network.fixedpoint import NumberFormats
@@ -208,7 +208,7 @@ class FloatParameters(ABC):
         for name in (*self.decays, *self.levels, *self.periods):
             value, number = getattr(self, name), int if name in self.periods else float
             single = ONE_NUMBER.check(problems, np.ndim(value) == 0, name, f"{np.size(value)} values")
-            if single and (number is float or is_whole(value, np.int64, name, problems)):
+            if single and (number is float or check_whole(value, np.int64, name, problems)):
                 object.__setattr__(self, name, number(value))
         problems.raise_as(InputError)
         if self.bias is not None:
@@ -324,11 +324,11 @@ class FixedParameters(ABC):
         for entry in self.integers:
             name, value = entry.name, getattr(self, entry.name)
             if name == "bias_mant":
-                if is_whole(value, np.int32, name, problems):
+                if check_whole(value, np.int32, name, problems):
                     object.__setattr__(self, name, read_only(value, np.int32))
             elif ONE_NUMBER.check(
                 problems, np.ndim(value) == 0, name, f"{np.size(value)} values"
-            ) and is_whole(value, np.int64, name, problems):
+            ) and check_whole(value, np.int64, name, problems):
                 object.__setattr__(self, name, int(value))
         problems.raise_as(InputError)
         for entry in self.integers:

@@ -104,11 +104,9 @@ class Outputs:
         problems = Problems()
         if self.tensorboard is not None:
             require("tensorboard", "tensorboard")
-            board = Path(os.path.realpath(self.tensorboard))
-            found = (
-                "given for two outputs" if board in map(Path, map(os.path.realpath, outputs)) else "a file"
-            )
-            BOARD.check(problems, found == "a file" and not board.is_file(), str(self.tensorboard), found)
+            where, board = str(self.tensorboard), os.path.realpath(self.tensorboard)
+            BOARD.check(problems, board not in map(os.path.realpath, outputs), where, "given for two outputs")
+            BOARD.check(problems, not os.path.isfile(board), where, "a file")
         try:
             check_writable(*outputs, inputs=[*read, *inputs])
         except InputError as error:
