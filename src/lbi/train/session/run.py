@@ -189,7 +189,7 @@ def complete(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
 
 
 def finish(trainer: Trainer, outputs: Outputs) -> dict[str, Any]:
-    """``complete``, for who holds ``outputs.only_writer()`` already, since before the data was loaded.
+    """``complete``, for a caller that has held ``outputs.only_writer()`` since before the data was loaded.
 
     Args:
         trainer: the run.
