@@ -280,4 +280,5 @@ class SpikingNetwork(nn.Module):
 
     def n_active(self) -> int:
         """Number of synapses that are not exactly 0."""
-        return sum(int(torch.count_nonzero(weight)) for weight in self.weights().values())
+        counts = [torch.count_nonzero(weight) for weight in self.weights().values()]
+        return int(torch.stack(counts).sum())  # read at once: a GPU would have to wait for each

@@ -261,8 +261,9 @@ def scan(
         return FusedScan.apply(model, chip, only_living, surrogate, slope, delays, a, recurrent, *neuron)
     has_cuda = model.kernels is not None and model.kernels.cuda
     if has_cuda and a.is_cuda and a.dtype is torch.float32 and gpu.allowed():
-        fused = import_module("lbi.train.layers.scan_cuda").CudaScan
-        return fused.apply(model, surrogate, slope, delays, a, recurrent, *neuron)
+        cuda = import_module("lbi.train.layers.scan_cuda")
+        if recurrent is None or a.shape[2] <= cuda.LARGEST:
+            return cuda.CudaScan.apply(model, surrogate, slope, delays, a, recurrent, *neuron)
     return model.reference(a, recurrent, neuron, surrogate, slope, delays)
 
 

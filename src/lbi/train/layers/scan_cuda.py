@@ -22,17 +22,26 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from lbi.train.layers.scan import delayed, parameter_gradients
 from lbi.train.layers.surrogate import SURROGATES
 
+LARGEST = 4096
+"""Most neurons of a population whose spikes arrive in the next step: a program holds the states of all of them."""
+
 _BLOCK = 256
-"""Neurons that a program computes at a time."""
+"""Most neurons that a program computes at a time, but for those whose spikes arrive in the next step."""
 
 _GROUP = 16
 """Rows of recurrent weights that are read at a time, of the neurons that spiked."""
 
-_STEPS = 16
-"""Most steps for which a program that feeds gradients back multiplies by the recurrent weights at once."""
+_STEPS, _TILE = 16, (4, 128)
+"""Most steps for which spikes and gradients are multiplied by the recurrent weights at once; samples and neurons of such a program."""
 
-_SAMPLES, _CHUNK = (4, 2), (64, 32)
-"""Its samples, which share what is read of the weights, and the rows read at a time: step by step, and for several steps."""
+_FED, _CHUNK = 4, (64, 32)
+"""Samples of a program that feeds gradients back step by step, and the rows of the weights read at a time: step by step, and for several steps."""
+
+_PRECISION = "tf32x3"
+"""Of products for several steps: three TensorFloat-32 products, which keep 22 bits of each weight."""
+
+_STAGES, _AHEAD = 4, 2048
+"""Steps, and numbers per array, that are on the way from memory while a program computes."""
 
 _found: Any = WeakTensorKeyDictionary()
 """Version of a tensor of delays → the shortest of them."""
@@ -41,12 +50,12 @@ _found: Any = WeakTensorKeyDictionary()
 class CudaScan(torch.autograd.Function):
     """``lbi.train.layers.scan.scan`` of a model with kernels ``lbi/train/neurons/<model>_cuda.py``.
 
-    The module holds ``N_STATES``, and for ``neuron`` (n_parameters, n) as in ``lbi.train.layers.scan.Kernels``: ``forward``
+    The module holds for ``neuron`` (n_parameters, n) as in ``lbi.train.layers.scan.Kernels``: ``forward``
     writes all traces (n_samples, n_steps, n) from the input a; ``backward`` writes ``grad_a``; ``parameter_gradients`` writes
-    the gradients of decays and bias, (n_decays + 1, n_samples, n). Between two steps, states and their gradients are in
-    memory, (n_samples, n) each. ``w_by_source`` and ``recurrent_weights`` (n, n) are by source and by target,
-    ``with_v`` says whether voltages have a gradient; ``lbi.train.neurons.arithmetic_cuda`` describes the
-    other arguments.
+    the gradients of decays and bias, (n_decays + 1, n_samples, n). States and their gradients stay in registers; loads of the
+    next steps (``stages``) are under way meanwhile. ``w_by_source`` and ``recurrent_weights`` (n, n) are by source and by
+    target, ``with_v`` says whether voltages have a gradient, and ``span`` is the number of steps between two looks at the
+    recurrent weights; ``lbi.train.neurons.arithmetic_cuda`` describes the other arguments.
     """
 
     @staticmethod
@@ -77,9 +86,9 @@ class CudaScan(torch.autograd.Function):
         """
         a, parameters = a.contiguous(), torch.stack(neuron)
         traces = a.new_empty(model.kernels.n_traces, *a.shape)
-        _forward(model, a, recurrent, delays, (parameters, *traces))
+        sent = _forward(model, a, recurrent, delays, (parameters, *traces))
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(recurrent, delays, parameters, traces)
+        ctx.save_for_backward(recurrent, delays, parameters, traces, sent)
         ctx.options = (model, SURROGATES.index(surrogate), float(slope))
         return traces[0], traces[1]
 
@@ -99,7 +108,7 @@ class CudaScan(torch.autograd.Function):
         model, kind, slope = ctx.options
         if grad_s is None and grad_v is None:
             return (None,) * (6 + model.n_parameters)
-        recurrent, delays, parameters, traces = ctx.saved_tensors
+        recurrent, delays, parameters, traces, sent = ctx.saved_tensors
         spikes = traces[0]
         n = spikes.shape[2]
         g_s = torch.zeros_like(spikes) if grad_s is None else grad_s.contiguous()
@@ -110,8 +119,11 @@ class CudaScan(torch.autograd.Function):
         _backward(model, (g_s, g_v), recurrent, delays, given, grad_a, slope, kind=kind, with_v=with_v)
         grad_recurrent = None
         if ctx.needs_input_grad[5]:
-            sent = spikes if delays is None else delayed(spikes, delays)
-            grad_recurrent = grad_a[:, 1:].reshape(-1, n).T @ sent[:, :-1].reshape(-1, n)
+            if sent is None:
+                before = spikes if delays is None else delayed(spikes, delays)
+                grad_recurrent = grad_a[:, 1:].reshape(-1, n).T @ before[:, :-1].reshape(-1, n)
+            else:
+                grad_recurrent = grad_a.reshape(-1, n).T @ sent.reshape(-1, n)
         find = partial(_parameter_gradients, model, g_v, grad_a, parameters, traces, with_v)
         grads = parameter_gradients(model, ctx.needs_input_grad[6:], find)
         return None, None, None, None, grad_a, grad_recurrent, *grads
@@ -123,32 +135,51 @@ def _kernels(model: Any) -> Any:
 
 def _forward(
     model: Any, a: Tensor, recurrent: Tensor | None, delays: Tensor | None, given: tuple[Tensor, ...]
-) -> None:
-    """All traces; a program for each sample, which adds up the weights of the neurons that spiked."""
+) -> Tensor | None:
+    """All traces; where every spike takes several steps to arrive, also the spikes that arrive in each step.
+
+    ``came`` (n_samples, steps, n) is the recurrent input of the steps that are computed at once.
+    """
     n_samples, n_steps, n = a.shape
-    kernels, block, n_blocks = _kernels(model), *_blocks(n)
-    by_source = a if recurrent is None else recurrent.T.contiguous()
-    found = a if recurrent is None else a.new_empty(n_samples, n, dtype=torch.int32)
-    lags = a if delays is None else delays
-    states = a.new_zeros(kernels.N_STATES, n_samples, n)
+    fed, kernels, steps = recurrent is not None, _kernels(model), _steps(delays)
+    samples, block = _TILE if steps > 1 else (1, _BLOCK)
+    block = _block(n, LARGEST if fed and steps == 1 else block)
+    wide = triton.next_power_of_2(n)
+    sent = torch.zeros_like(a) if steps > 1 else a
+    given = (
+        a,
+        sent,
+        a.new_empty(n_samples, steps, n) if steps > 1 else a,
+        a if recurrent is None else recurrent.T.contiguous(),
+        a if delays is None else delays,
+        a.new_empty(n_samples, wide, dtype=torch.int32) if fed and steps == 1 else a,
+        given[0],
+        a.new_empty(kernels.N_STATES, n_samples, n) if steps > 1 else a,
+        *given[1:],
+    )
     with _on(a):
-        kernels.forward[(n_samples, n_blocks if recurrent is None else 1)](
-            a,
-            by_source,
-            lags,
-            found,
-            *given,
-            *states,
-            n_steps,
-            n,
-            recurrent=recurrent is not None,
-            lagging=delays is not None,
-            blocks=1 if recurrent is None else n_blocks,
-            block=block,
-            group=_GROUP,
-            wide=triton.next_power_of_2(n),
-            num_warps=2,
-        )
+        for begin, end in _launches(n_steps, steps):
+            kernels.forward[(triton.cdiv(n_samples, samples), triton.cdiv(n, block))](
+                *given,
+                begin,
+                end,
+                n_samples,
+                n_steps,
+                n,
+                steps if fed else n_steps,
+                recurrent=fed,
+                lagging=delays is not None,
+                samples=samples,
+                steps=steps,
+                block=block,
+                width=min(block, _BLOCK),
+                chunk=_CHUNK[1] if steps > 1 else _GROUP,
+                wide=wide,
+                stages=_stages(samples * block) if steps > 1 or not fed else 1,
+                precision=_PRECISION,
+                num_warps=_warps(samples * block, 128 if steps == 1 else 64),
+            )
+    return sent if steps > 1 else None
 
 
 def _backward(
@@ -161,41 +192,68 @@ def _backward(
     slope: float,
     **constants: Any,
 ) -> None:
-    """The gradient of the input; with recurrence, a program for several samples, which multiplies by the weights.
+    """The gradient of the input.
 
     ``fed`` (n_samples, n_steps, n) is the gradient of the spikes that arrive in a step, whenever they were sent.
     """
     n_samples, n_steps, n = grad_a.shape
-    kernels, block, n_blocks = _kernels(model), *_blocks(n)
-    weights = grad_a if recurrent is None else recurrent.contiguous()
-    lags = grad_a if delays is None else delays
-    states = grad_a.new_zeros(kernels.N_STATES, n_samples, n)
-    steps = 1 if delays is None else min(_STEPS, _power_of_2(_shortest(delays) + 1))
-    samples = 1 if recurrent is None else _SAMPLES[steps > 1]
+    fed, kernels, steps = recurrent is not None, _kernels(model), _steps(delays)
+    samples, block = _TILE if steps > 1 else (_FED if fed else 1, _BLOCK)
+    block = _block(n, LARGEST if fed and steps == 1 else block)
+    given = (
+        *grads,
+        grad_a if recurrent is None else recurrent.contiguous(),
+        torch.empty_like(grad_a) if fed else grad_a,
+        grad_a if delays is None else delays,
+        given[0],
+        grad_a.new_empty(kernels.N_STATES, n_samples, n) if steps > 1 else grad_a,
+        *given[1:],
+        grad_a,
+    )
     with _on(grad_a):
-        kernels.backward[(triton.cdiv(n_samples, samples), n_blocks if recurrent is None else 1)](
-            *grads,
-            weights,
-            grad_a if recurrent is None else torch.empty_like(grad_a),
-            lags,
-            *given,
-            *states,
-            grad_a,
-            slope,
-            n_samples,
-            n_steps,
-            n,
-            **constants,
-            recurrent=recurrent is not None,
-            lagging=delays is not None,
-            blocks=1 if recurrent is None else n_blocks,
-            samples=samples,
-            steps=steps,
-            block=block,
-            chunk=_CHUNK[steps > 1],
-            num_warps=4 if recurrent is None else 8,
-            num_stages=2,
-        )
+        for begin, end in _launches(n_steps, steps):
+            kernels.backward[(triton.cdiv(n_samples, samples), triton.cdiv(n, block))](
+                *given,
+                slope,
+                begin,
+                end,
+                n_samples,
+                n_steps,
+                n,
+                steps if fed else n_steps,
+                **constants,
+                recurrent=fed,
+                lagging=delays is not None,
+                samples=samples,
+                steps=steps,
+                block=block,
+                width=min(block, _BLOCK),
+                chunk=_CHUNK[steps > 1],
+                stages=_stages(samples * block) if steps > 1 or not fed else 1,
+                precision=_PRECISION if steps > 1 else "ieee",
+                num_warps=_warps(samples * block, 64) if steps > 1 or not fed else 8,
+            )
+
+
+def _launches(n_steps: int, steps: int) -> list[tuple[int, int]]:
+    """The first step, and the one after the last, of each launch: of ``steps`` steps, or of all if that is one."""
+    length = n_steps if steps == 1 else steps
+    return [(begin, min(begin + length, n_steps)) for begin in range(0, n_steps, length)]
+
+
+def _warps(numbers: int, per_warp: int) -> int:
+    """Warps of a program, for so many neurons of all its samples."""
+    return max(1, min(8, numbers // per_warp))
+
+
+def _stages(numbers: int) -> int:
+    """Steps on the way from memory, for so many numbers of each array in a step."""
+    return max(1, min(_STAGES, _AHEAD // numbers))
+
+
+def _steps(delays: Tensor | None) -> int:
+    """Most steps, a power of 2, of which none sends spikes that arrive in another of them."""
+    return 1 if delays is None else _power_of_2(min(_STEPS, _shortest(delays) + 1))
 
 
 def _shortest(delays: Tensor) -> int:
@@ -211,10 +269,9 @@ def _power_of_2(most: int) -> int:
     return 1 << (most.bit_length() - 1)
 
 
-def _blocks(n: int) -> tuple[int, int]:
-    """Neurons of a block, and the number of blocks."""
-    block = min(_BLOCK, max(16, triton.next_power_of_2(n)))
-    return block, triton.cdiv(n, block)
+def _block(n: int, most: int) -> int:
+    """Neurons of a program: a power of 2, which holds all n if ``most`` allows it."""
+    return min(most, max(16, triton.next_power_of_2(n)))
 
 
 def _parameter_gradients(

@@ -8,13 +8,12 @@ import triton.language as tl
 
 @triton.jit
 def list_arrivals(  # type: ignore[no-untyped-def]
-    spikes, row, t, n, lags, found, lagging: tl.constexpr, wide: tl.constexpr
+    spikes, t, n, lags, found, lagging: tl.constexpr, wide: tl.constexpr
 ):
     """Write the neurons of a sample whose spikes arrive at a step, in order.
 
     Args:
-        spikes: those of all samples and steps, of which ``spikes + row`` are those of step t − 1.
-        row: see ``spikes``.
+        spikes: (n_steps, n), those of the sample.
         t: the step.
         n: number of neurons.
         lags: (n,) steps that spikes take beyond one.
@@ -26,131 +25,133 @@ def list_arrivals(  # type: ignore[no-untyped-def]
         The number of neurons.
     """
     k = tl.arange(0, wide)
-    there, at = (k < n) & (k * 0 + t > 0), spikes + row + k
+    there, sent = (k < n) & (k * 0 + t > 0), k * 0 + t - 1
     if lagging:
-        lag = tl.load(lags + k, there, 0)
-        there, at = there & (lag < t), at - lag * n
-    fired = (tl.load(at, there, 0.0) != 0).to(tl.int32)
+        sent -= tl.load(lags + k, there, 0).to(tl.int32)
+        there &= sent >= 0
+    fired = (tl.load(spikes + sent * n + k, there, 0.0) != 0).to(tl.int32)
     place = tl.cumsum(fired, 0)
     tl.store(found + place - 1, k, fired != 0)
     return tl.sum(fired, 0)
 
 
 @triton.jit
-def sum_rows(matrix, found, count, columns, n, group: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
+def sum_rows(  # type: ignore[no-untyped-def]
+    matrix, found, count, columns, n, group: tl.constexpr, samples: tl.constexpr, block: tl.constexpr
+):
     """The sum of some rows of a matrix, in some columns.
 
     Args:
         matrix: (n, n).
         found: numbers of the rows.
         count: number of rows.
-        columns: (block,) numbers of columns.
+        columns: (1, block) numbers of columns.
         n: size of the matrix.
         group: rows read at once.
+        samples: 1.
         block: number of columns.
 
     Returns:
-        (block,); 0 for columns beyond n.
+        (1, block); 0 for columns beyond n.
     """
-    total = tl.full((block,), 0.0, matrix.dtype.element_ty)
+    total = tl.full((samples, block), 0.0, matrix.dtype.element_ty)
     for first in range(0, count, group):
         e = first + tl.arange(0, group)
         k = tl.load(found + e, e < count, 0)
-        rows = tl.load(
-            matrix + k[:, None] * n + columns[None, :], (e < count)[:, None] & (columns < n)[None, :], 0.0
-        )
-        total += tl.sum(rows, 0)
+        rows = tl.load(matrix + k[:, None] * n + columns, (e < count)[:, None] & (columns < n), 0.0)
+        total += tl.sum(rows, 0)[None, :]
     return total
 
 
 @triton.jit
-def feed_back(  # type: ignore[no-untyped-def]
-    grad_a,
-    weights,
-    fed,
-    t,
+def multiply(  # type: ignore[no-untyped-def]
+    source,
+    matrix,
+    out,
+    first,
+    first_out,
     n_samples,
     n_steps,
+    n_steps_out,
     n,
     samples: tl.constexpr,
     steps: tl.constexpr,
-    blocks: tl.constexpr,
     block: tl.constexpr,
+    width: tl.constexpr,
     chunk: tl.constexpr,
+    precision: tl.constexpr,
 ):
-    """Write grad_a @ weights to ``fed`` for this program's samples and the ``steps`` steps after t.
-
-    All of it is float32 (or float64).
+    """Write ``source @ matrix`` for all samples of a program, its block of columns, and ``steps`` steps.
 
     Args:
-        grad_a: (n_samples, n_steps, n) gradient of the synaptic input.
-        weights: (n, n), rows post-synaptic.
-        fed: (n_samples, n_steps, n), written.
-        t: the step.
-        n_samples: number of samples.
-        n_steps: number of steps.
+        source: (samples, n_steps, n).
+        matrix: (n, n).
+        out: (samples, n_steps_out, n), written.
+        first: the first of the steps in ``source``.
+        first_out: the same step in ``out``.
+        n_samples: samples that exist.
+        n_steps: steps that exist.
+        n_steps_out: steps in ``out``.
         n: number of neurons.
         samples: samples of a program.
         steps: steps at once.
-        blocks: number of blocks of neurons.
-        block: neurons of a block.
+        block: columns of a program.
+        width: columns computed at once.
         chunk: neurons summed over at once.
+        precision: of the product, see ``lbi.train.layers.scan_cuda``.
     """
     row = tl.arange(0, samples * steps)[:, None]
-    b, arrival = tl.program_id(0) * samples + row // steps, t + 1 + row % steps
-    inside, at = (b < n_samples) & (arrival < n_steps), (b * n_steps + arrival).to(tl.int64) * n
-    for j in range(blocks):
-        i = j * block + tl.arange(0, block)[None, :]
-        total = tl.full((samples * steps, block), 0.0, grad_a.dtype.element_ty)
-        for first in range(0, n, chunk):
-            k = first + tl.arange(0, chunk)
-            x = tl.load(grad_a + at + k[None, :], inside & (k[None, :] < n), 0.0)
-            w = tl.load(weights + k[:, None] * n + i, (k[:, None] < n) & (i < n), 0.0)
-            total = tl.dot(x, w, total, input_precision="ieee", out_dtype=grad_a.dtype.element_ty)
-        tl.store(fed + at + i, total, inside & (i < n))
+    b, step = row // steps, row % steps
+    inside, at = (b < n_samples) & (first + step < n_steps), (b * n_steps + first + step) * n
+    for j in range(0, block, width):
+        i = tl.program_id(1) * block + j + tl.arange(0, width)[None, :]
+        total = tl.full((samples * steps, width), 0.0, out.dtype.element_ty)
+        for start in range(0, n, chunk):
+            k = start + tl.arange(0, chunk)
+            x = tl.load(source + at + k[None, :], inside & (k[None, :] < n), 0.0)
+            w = tl.load(matrix + k[:, None] * n + i, (k[:, None] < n) & (i < n), 0.0)
+            total = tl.dot(x, w, total, input_precision=precision, out_dtype=out.dtype.element_ty)
+        tl.store(out + (b * n_steps_out + first_out + step) * n + i, total, inside & (i < n))
 
 
 @triton.jit
-def fed_to(fed, at, inside, lags, columns, n, steps_left, lagging: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The gradient that spikes get through recurrence, at the step at which each arrives.
+def arrival_lag(lags, columns, n, lagging: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The steps after which a spike arrives.
 
     Args:
-        fed: as ``feed_back`` writes it.
-        at: the entries of the spikes' own step.
-        inside: True for entries that exist.
         lags: (n,) steps that spikes take beyond one.
-        columns: the entries' neurons.
+        columns: numbers of neurons.
         n: number of neurons.
-        steps_left: steps after this one.
         lagging: False if all lags are 0.
 
     Returns:
-        One gradient per entry, 0 for spikes that do not arrive.
+        One number of steps per neuron, 1 or more.
     """
     after = 1 + columns * 0
     if lagging:
-        after += tl.load(lags + columns, columns < n, 0)
-    return tl.load(fed + at + after * n, inside & (after <= steps_left), 0.0)
+        after += tl.load(lags + columns, columns < n, 0).to(tl.int32)
+    return after
 
 
 @triton.jit
-def surrogate(v, threshold, slope, kind: tl.constexpr):  # type: ignore[no-untyped-def]
+def surrogate(v, threshold, per_threshold, slope, kind: tl.constexpr):  # type: ignore[no-untyped-def]
     """The surrogate derivative ds/dv.
 
     Args:
         v: what is compared with the threshold.
         threshold: the threshold.
+        per_threshold: 1 / threshold.
         slope: the surrogate's slope.
         kind: its place in ``lbi.train.layers.surrogate.SURROGATES``.
 
     Returns:
         One derivative per voltage.
     """
-    x = slope * (v - threshold) / threshold
+    x = slope * (v - threshold) * per_threshold
     if kind == 0:
         h = 1.0 / ((1.0 + tl.abs(x)) * (1.0 + tl.abs(x)))
     elif kind == 1:
         h = 1.0 / (1.0 + x * x)
     else:
         h = tl.where(tl.abs(x) < 1.0, 1.0, 0.0)
-    return h / threshold
+    return h * per_threshold

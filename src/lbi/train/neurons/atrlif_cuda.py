@@ -11,75 +11,118 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lbi.train.neurons.arithmetic_cuda import fed_to, feed_back, list_arrivals, sum_rows, surrogate
+from lbi.train.neurons.arithmetic_cuda import arrival_lag, list_arrivals, multiply, sum_rows, surrogate
 
 N_STATES = 4
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["begin", "end"])
 def forward(
     a,
+    sent,
+    came,
     w_by_source,
     lags,
     found,
     neuron,
+    states,
     spikes,
     voltages,
     levels,
     excesses,
-    u_of,
-    v_of,
-    theta_of,
-    r_of,
+    begin,
+    end,
+    n_samples,
     n_steps,
     n,
+    span,
     recurrent: tl.constexpr,
     lagging: tl.constexpr,
-    blocks: tl.constexpr,
+    samples: tl.constexpr,
+    steps: tl.constexpr,
     block: tl.constexpr,
-    group: tl.constexpr,
+    width: tl.constexpr,
+    chunk: tl.constexpr,
     wide: tl.constexpr,
+    stages: tl.constexpr,
+    precision: tl.constexpr,
 ):
-    """All steps of a sample: of all neurons with recurrence, otherwise of one block of them."""
-    b = tl.program_id(0)
-    for t in range(n_steps):
-        row = (b * n_steps + t).to(tl.int64) * n
+    """Steps from ``begin`` to ``end`` of some samples and a block of neurons."""
+    first_sample = tl.program_id(0).to(tl.int64) * samples
+    origin, size = first_sample * n_steps * n, n_samples * n
+    states, n_samples = states + first_sample * n, n_samples - tl.program_id(0) * samples
+    a, sent, came = a + origin, sent + origin, came + first_sample * steps * n
+    spikes, voltages = spikes + origin, voltages + origin
+    levels, excesses = levels + origin, excesses + origin
+    b, i = tl.arange(0, samples)[:, None], tl.program_id(1) * block + tl.arange(0, block)[None, :]
+    inside, start, state = (b < n_samples) & (i < n), b * n_steps * n + i, b * n + i
+    alpha, beta = tl.load(neuron + i, i < n, 0.0), tl.load(neuron + n + i, i < n, 0.0)
+    keep_theta, keep_r = tl.load(neuron + 2 * n + i, i < n, 0.0), tl.load(neuron + 3 * n + i, i < n, 0.0)
+    threshold, step = tl.load(neuron + 4 * n + i, i < n, 1.0), tl.load(neuron + 5 * n + i, i < n, 0.0)
+    bias = tl.load(neuron + 6 * n + i, i < n, 0.0)
+    after = arrival_lag(lags, i, n, lagging)
+    zero = tl.full((samples, block), 0.0, a.dtype.element_ty)
+    known = inside & (i * 0 + begin > 0)
+    u = tl.load(states + state, known, 0.0)
+    v = tl.load(states + size + state, known, 0.0)
+    theta = tl.load(states + 2 * size + state, known, 0.0)
+    r = tl.load(states + 3 * size + state, known, 0.0)
+    for first in range(begin, end, span):
+        brought = zero
         if recurrent:
-            count = list_arrivals(spikes, row - n, t, n, lags, found + b * n, lagging, wide)
-            tl.debug_barrier()
-        for j in range(blocks):
-            i = (tl.program_id(1) + j) * block + tl.arange(0, block)
-            inside, state = i < n, b * n + i
-            alpha, beta = tl.load(neuron + i, inside, 0.0), tl.load(neuron + n + i, inside, 0.0)
-            keep_theta = tl.load(neuron + 2 * n + i, inside, 0.0)
-            keep_r = tl.load(neuron + 3 * n + i, inside, 0.0)
-            threshold, step = (
-                tl.load(neuron + 4 * n + i, inside, 1.0),
-                tl.load(neuron + 5 * n + i, inside, 0.0),
-            )
-            bias = tl.load(neuron + 6 * n + i, inside, 0.0)
-            arriving = tl.load(a + row + i, inside, 0.0)
-            if recurrent:
-                arriving += sum_rows(w_by_source, found + b * n, count, i, n, group, block)
-            u = alpha * tl.load(u_of + state, inside, 0.0) + arriving
-            v = beta * tl.load(v_of + state, inside, 0.0) + (u + bias)
-            excess = keep_theta * tl.load(theta_of + state, inside, 0.0)
-            refractory = keep_r * tl.load(r_of + state, inside, 0.0)
+            if steps == 1:
+                listed = found + first_sample * wide
+                count = list_arrivals(spikes, first, n, lags, listed, lagging, wide)
+                tl.debug_barrier()
+                brought = sum_rows(w_by_source, listed, count, i, n, chunk, samples, block)
+            else:
+                multiply(
+                    sent,
+                    w_by_source,
+                    came,
+                    first,
+                    0,
+                    n_samples,
+                    n_steps,
+                    steps,
+                    n,
+                    samples,
+                    steps,
+                    block,
+                    width,
+                    chunk,
+                    precision,
+                )
+                tl.debug_barrier()
+        for t in tl.range(first, tl.minimum(first + span, end), num_stages=stages):
+            at = start + t * n
+            arriving = tl.load(a + at, inside, 0.0) + brought
+            if recurrent:  # noqa: SIM102 - known when compiled; the other is not
+                if steps > 1:
+                    arriving += tl.load(came + (b * steps + t - first) * n + i, inside, 0.0)
+            u = alpha * u + arriving
+            v = beta * v + (u + bias)
+            excess, refractory = keep_theta * theta, keep_r * r
             w = v - refractory - excess
             fires = w >= threshold
-            tl.store(spikes + row + i, fires.to(v.dtype), inside)
-            tl.store(voltages + row + i, v, inside)
-            tl.store(levels + row + i, w, inside)
-            tl.store(excesses + row + i, excess, inside)
-            tl.store(u_of + state, u, inside)
-            tl.store(v_of + state, v, inside)
-            tl.store(theta_of + state, tl.where(fires, excess + step, excess), inside)
-            risen = refractory + 2.0 * (excess + threshold)
-            tl.store(r_of + state, tl.where(fires, risen, refractory), inside)
+            theta = tl.where(fires, excess + step, excess)
+            r = tl.where(fires, refractory + 2.0 * (excess + threshold), refractory)
+            tl.store(spikes + at, fires.to(v.dtype), inside)
+            tl.store(voltages + at, v, inside)
+            tl.store(levels + at, w, inside)
+            tl.store(excesses + at, excess, inside)
+            if recurrent:  # noqa: SIM102
+                if steps > 1:
+                    tl.store(sent + at + after * n, fires.to(v.dtype), inside & (t + after < n_steps))
         tl.debug_barrier()
+    going_on = inside & (i * 0 + end < n_steps)
+    tl.store(states + state, u, going_on)
+    tl.store(states + size + state, v, going_on)
+    tl.store(states + 2 * size + state, theta, going_on)
+    tl.store(states + 3 * size + state, r, going_on)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["begin", "end"])
 def backward(
     grad_s,
     grad_v,
@@ -87,75 +130,91 @@ def backward(
     fed,
     lags,
     neuron,
+    states,
     spikes,
     voltages,
     levels,
     excesses,
-    grad_u_of,
-    grad_v_of,
-    grad_theta_of,
-    grad_r_of,
     grad_a,
     slope,
+    begin,
+    end,
     n_samples,
     n_steps,
     n,
+    span,
     kind: tl.constexpr,
     with_v: tl.constexpr,
     recurrent: tl.constexpr,
     lagging: tl.constexpr,
-    blocks: tl.constexpr,
     samples: tl.constexpr,
     steps: tl.constexpr,
     block: tl.constexpr,
+    width: tl.constexpr,
     chunk: tl.constexpr,
+    stages: tl.constexpr,
+    precision: tl.constexpr,
 ):
     """The same from the last step to the first; ``lbi.train.neurons.atrlif`` says through which spikes gradients pass."""
-    b = tl.program_id(0) * samples + tl.arange(0, samples)[:, None]
-    for back in range(n_steps):
-        t = n_steps - 1 - back
-        row = (b * n_steps + t).to(tl.int64) * n
-        if recurrent:  # noqa: SIM102 - known when compiled; the other is not
-            if back % steps == 0:
-                feed_back(
-                    grad_a,
-                    recurrent_weights,
-                    fed,
-                    t,
-                    n_samples,
-                    n_steps,
-                    n,
-                    samples,
-                    steps,
-                    blocks,
-                    block,
-                    chunk,
-                )
-                tl.debug_barrier()
-        for j in range(blocks):
-            i = (tl.program_id(1) + j) * block + tl.arange(0, block)[None, :]
-            inside, state = (b < n_samples) & (i < n), b * n + i
-            alpha, beta = tl.load(neuron + i, i < n, 0.0), tl.load(neuron + n + i, i < n, 0.0)
-            keep_theta = tl.load(neuron + 2 * n + i, i < n, 0.0)
-            keep_r = tl.load(neuron + 3 * n + i, i < n, 0.0)
-            threshold, step = tl.load(neuron + 4 * n + i, i < n, 1.0), tl.load(neuron + 5 * n + i, i < n, 0.0)
-            g_theta = tl.load(grad_theta_of + state, inside, 0.0)
-            g_r = tl.load(grad_r_of + state, inside, 0.0)
-            g_s = tl.load(grad_s + row + i, inside, 0.0)
+    first_sample = tl.program_id(0).to(tl.int64) * samples
+    origin, size = first_sample * n_steps * n, n_samples * n
+    states, n_samples = states + first_sample * n, n_samples - tl.program_id(0) * samples
+    grad_s, grad_v = grad_s + origin, grad_v + origin
+    fed, grad_a = fed + origin, grad_a + origin
+    spikes, voltages = spikes + origin, voltages + origin
+    levels, excesses = levels + origin, excesses + origin
+    b, i = tl.arange(0, samples)[:, None], tl.program_id(1) * block + tl.arange(0, block)[None, :]
+    inside, start, state = (b < n_samples) & (i < n), b * n_steps * n + i, b * n + i
+    alpha, beta = tl.load(neuron + i, i < n, 0.0), tl.load(neuron + n + i, i < n, 0.0)
+    keep_theta, keep_r = tl.load(neuron + 2 * n + i, i < n, 0.0), tl.load(neuron + 3 * n + i, i < n, 0.0)
+    threshold, step = tl.load(neuron + 4 * n + i, i < n, 1.0), tl.load(neuron + 5 * n + i, i < n, 0.0)
+    per_threshold, after = 1.0 / threshold, arrival_lag(lags, i, n, lagging)
+    known = inside & (i * 0 + begin > 0)
+    g_u = tl.load(states + state, known, 0.0)
+    g_v = tl.load(states + size + state, known, 0.0)
+    g_theta = tl.load(states + 2 * size + state, known, 0.0)
+    g_r = tl.load(states + 3 * size + state, known, 0.0)
+    for first in range(begin, end, span):
+        if recurrent:
+            arriving = n_steps - first
+            multiply(
+                grad_a,
+                recurrent_weights,
+                fed,
+                arriving,
+                arriving,
+                n_samples,
+                n_steps,
+                n_steps,
+                n,
+                samples,
+                steps,
+                block,
+                width,
+                chunk,
+                precision,
+            )
+            tl.debug_barrier()
+        for back in tl.range(first, tl.minimum(first + span, end), num_stages=stages):
+            at = start + (n_steps - 1 - back) * n
+            g_s = tl.load(grad_s + at, inside, 0.0)
             if recurrent:
-                g_s += fed_to(fed, row + i, inside, lags, i, n, back, lagging)
-            w, s = tl.load(levels + row + i, inside, 0.0), tl.load(spikes + row + i, inside, 0.0)
-            g_w = (g_s + step * g_theta) * surrogate(w, threshold, slope, kind)
-            g_v = beta * tl.load(grad_v_of + state, inside, 0.0) + g_w
+                g_s += tl.load(fed + at + after * n, inside & (after <= back), 0.0)
+            w, s = tl.load(levels + at, inside, 0.0), tl.load(spikes + at, inside, 0.0)
+            g_w = (g_s + step * g_theta) * surrogate(w, threshold, per_threshold, slope, kind)
+            g_v = beta * g_v + g_w
             if with_v:
-                g_v += tl.load(grad_v + row + i, inside, 0.0)
-            g_u = g_v + alpha * tl.load(grad_u_of + state, inside, 0.0)
-            tl.store(grad_a + row + i, g_u, inside)
-            tl.store(grad_u_of + state, g_u, inside)
-            tl.store(grad_v_of + state, g_v, inside)
-            tl.store(grad_theta_of + state, keep_theta * (g_theta + 2.0 * s * g_r - g_w), inside)
-            tl.store(grad_r_of + state, keep_r * (g_r - g_w), inside)
+                g_v += tl.load(grad_v + at, inside, 0.0)
+            g_u = g_v + alpha * g_u
+            tl.store(grad_a + at, g_u, inside)
+            g_theta = keep_theta * (g_theta + 2.0 * s * g_r - g_w)
+            g_r = keep_r * (g_r - g_w)
         tl.debug_barrier()
+    going_on = inside & (i * 0 + end < n_steps)
+    tl.store(states + state, g_u, going_on)
+    tl.store(states + size + state, g_v, going_on)
+    tl.store(states + 2 * size + state, g_theta, going_on)
+    tl.store(states + 3 * size + state, g_r, going_on)
 
 
 @triton.jit

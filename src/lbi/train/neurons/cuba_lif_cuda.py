@@ -11,61 +11,105 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lbi.train.neurons.arithmetic_cuda import fed_to, feed_back, list_arrivals, sum_rows, surrogate
+from lbi.train.neurons.arithmetic_cuda import arrival_lag, list_arrivals, multiply, sum_rows, surrogate
 
 N_STATES = 2
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["begin", "end"])
 def forward(
     a,
+    sent,
+    came,
     w_by_source,
     lags,
     found,
     neuron,
+    states,
     spikes,
     voltages,
-    u_of,
-    v_of,
+    begin,
+    end,
+    n_samples,
     n_steps,
     n,
+    span,
     recurrent: tl.constexpr,
     lagging: tl.constexpr,
-    blocks: tl.constexpr,
+    samples: tl.constexpr,
+    steps: tl.constexpr,
     block: tl.constexpr,
-    group: tl.constexpr,
+    width: tl.constexpr,
+    chunk: tl.constexpr,
     wide: tl.constexpr,
+    stages: tl.constexpr,
+    precision: tl.constexpr,
 ):
-    """All steps of a sample: of all neurons with recurrence, otherwise of one block of them."""
-    b = tl.program_id(0)
-    for t in range(n_steps):
-        row = (b * n_steps + t).to(tl.int64) * n
+    """Steps from ``begin`` to ``end`` of some samples and a block of neurons."""
+    first_sample = tl.program_id(0).to(tl.int64) * samples
+    origin, size = first_sample * n_steps * n, n_samples * n
+    states, n_samples = states + first_sample * n, n_samples - tl.program_id(0) * samples
+    a, sent, came = a + origin, sent + origin, came + first_sample * steps * n
+    spikes, voltages = spikes + origin, voltages + origin
+    b, i = tl.arange(0, samples)[:, None], tl.program_id(1) * block + tl.arange(0, block)[None, :]
+    inside, start, state = (b < n_samples) & (i < n), b * n_steps * n + i, b * n + i
+    alpha, beta = tl.load(neuron + i, i < n, 0.0), tl.load(neuron + n + i, i < n, 0.0)
+    threshold = tl.load(neuron + 2 * n + i, i < n, 1.0)
+    bias = tl.load(neuron + 3 * n + i, i < n, 0.0)
+    after = arrival_lag(lags, i, n, lagging)
+    zero = tl.full((samples, block), 0.0, a.dtype.element_ty)
+    known = inside & (i * 0 + begin > 0)
+    u = tl.load(states + state, known, 0.0)
+    v = tl.load(states + size + state, known, 0.0)
+    for first in range(begin, end, span):
+        brought = zero
         if recurrent:
-            count = list_arrivals(spikes, row - n, t, n, lags, found + b * n, lagging, wide)
-            tl.debug_barrier()
-        for j in range(blocks):
-            i = (tl.program_id(1) + j) * block + tl.arange(0, block)
-            inside = i < n
-            alpha, beta = tl.load(neuron + i, inside, 0.0), tl.load(neuron + n + i, inside, 0.0)
-            threshold, bias = (
-                tl.load(neuron + 2 * n + i, inside, 1.0),
-                tl.load(neuron + 3 * n + i, inside, 0.0),
-            )
-            u, v = tl.load(u_of + b * n + i, inside, 0.0), tl.load(v_of + b * n + i, inside, 0.0)
-            arriving = tl.load(a + row + i, inside, 0.0)
-            if recurrent:
-                arriving += sum_rows(w_by_source, found + b * n, count, i, n, group, block)
+            if steps == 1:
+                listed = found + first_sample * wide
+                count = list_arrivals(spikes, first, n, lags, listed, lagging, wide)
+                tl.debug_barrier()
+                brought = sum_rows(w_by_source, listed, count, i, n, chunk, samples, block)
+            else:
+                multiply(
+                    sent,
+                    w_by_source,
+                    came,
+                    first,
+                    0,
+                    n_samples,
+                    n_steps,
+                    steps,
+                    n,
+                    samples,
+                    steps,
+                    block,
+                    width,
+                    chunk,
+                    precision,
+                )
+                tl.debug_barrier()
+        for t in tl.range(first, tl.minimum(first + span, end), num_stages=stages):
+            at = start + t * n
+            arriving = tl.load(a + at, inside, 0.0) + brought
+            if recurrent:  # noqa: SIM102 - known when compiled; the other is not
+                if steps > 1:
+                    arriving += tl.load(came + (b * steps + t - first) * n + i, inside, 0.0)
             u = alpha * u + arriving
             v = beta * v + (u + bias)
             fires = v > threshold
-            tl.store(voltages + row + i, v, inside)
-            tl.store(spikes + row + i, fires.to(v.dtype), inside)
-            tl.store(u_of + b * n + i, u, inside)
-            tl.store(v_of + b * n + i, tl.where(fires, 0.0, v), inside)
+            tl.store(voltages + at, v, inside)
+            tl.store(spikes + at, fires.to(v.dtype), inside)
+            v = tl.where(fires, 0.0, v)
+            if recurrent:  # noqa: SIM102
+                if steps > 1:
+                    tl.store(sent + at + after * n, fires.to(v.dtype), inside & (t + after < n_steps))
         tl.debug_barrier()
+    going_on = inside & (i * 0 + end < n_steps)
+    tl.store(states + state, u, going_on)
+    tl.store(states + size + state, v, going_on)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["begin", "end"])
 def backward(
     grad_s,
     grad_v,
@@ -73,65 +117,80 @@ def backward(
     fed,
     lags,
     neuron,
+    states,
     spikes,
     voltages,
-    grad_u_of,
-    grad_v_of,
     grad_a,
     slope,
+    begin,
+    end,
     n_samples,
     n_steps,
     n,
+    span,
     kind: tl.constexpr,
     with_v: tl.constexpr,
     recurrent: tl.constexpr,
     lagging: tl.constexpr,
-    blocks: tl.constexpr,
     samples: tl.constexpr,
     steps: tl.constexpr,
     block: tl.constexpr,
+    width: tl.constexpr,
     chunk: tl.constexpr,
+    stages: tl.constexpr,
+    precision: tl.constexpr,
 ):
     """The same from the last step to the first."""
-    b = tl.program_id(0) * samples + tl.arange(0, samples)[:, None]
-    for back in range(n_steps):
-        t = n_steps - 1 - back
-        row = (b * n_steps + t).to(tl.int64) * n
-        if recurrent:  # noqa: SIM102 - known when compiled; the other is not
-            if back % steps == 0:
-                feed_back(
-                    grad_a,
-                    recurrent_weights,
-                    fed,
-                    t,
-                    n_samples,
-                    n_steps,
-                    n,
-                    samples,
-                    steps,
-                    blocks,
-                    block,
-                    chunk,
-                )
-                tl.debug_barrier()
-        for j in range(blocks):
-            i = (tl.program_id(1) + j) * block + tl.arange(0, block)[None, :]
-            inside = (b < n_samples) & (i < n)
-            alpha, beta = tl.load(neuron + i, i < n, 0.0), tl.load(neuron + n + i, i < n, 0.0)
-            threshold = tl.load(neuron + 2 * n + i, i < n, 1.0)
-            g_u = tl.load(grad_u_of + b * n + i, inside, 0.0)
-            g_v = tl.load(grad_v_of + b * n + i, inside, 0.0)
-            v, g_s = tl.load(voltages + row + i, inside, 0.0), tl.load(grad_s + row + i, inside, 0.0)
+    first_sample = tl.program_id(0).to(tl.int64) * samples
+    origin, size = first_sample * n_steps * n, n_samples * n
+    states, n_samples = states + first_sample * n, n_samples - tl.program_id(0) * samples
+    grad_s, grad_v = grad_s + origin, grad_v + origin
+    fed, grad_a = fed + origin, grad_a + origin
+    spikes, voltages = spikes + origin, voltages + origin
+    b, i = tl.arange(0, samples)[:, None], tl.program_id(1) * block + tl.arange(0, block)[None, :]
+    inside, start, state = (b < n_samples) & (i < n), b * n_steps * n + i, b * n + i
+    alpha, beta = tl.load(neuron + i, i < n, 0.0), tl.load(neuron + n + i, i < n, 0.0)
+    threshold = tl.load(neuron + 2 * n + i, i < n, 1.0)
+    per_threshold, after = 1.0 / threshold, arrival_lag(lags, i, n, lagging)
+    known = inside & (i * 0 + begin > 0)
+    g_u = tl.load(states + state, known, 0.0)
+    g_v = tl.load(states + size + state, known, 0.0)
+    for first in range(begin, end, span):
+        if recurrent:
+            arriving = n_steps - first
+            multiply(
+                grad_a,
+                recurrent_weights,
+                fed,
+                arriving,
+                arriving,
+                n_samples,
+                n_steps,
+                n_steps,
+                n,
+                samples,
+                steps,
+                block,
+                width,
+                chunk,
+                precision,
+            )
+            tl.debug_barrier()
+        for back in tl.range(first, tl.minimum(first + span, end), num_stages=stages):
+            at = start + (n_steps - 1 - back) * n
+            v, g_s = tl.load(voltages + at, inside, 0.0), tl.load(grad_s + at, inside, 0.0)
             if recurrent:
-                g_s += fed_to(fed, row + i, inside, lags, i, n, back, lagging)
-            g_v = tl.where(v > threshold, 0.0, beta * g_v) + g_s * surrogate(v, threshold, slope, kind)
+                g_s += tl.load(fed + at + after * n, inside & (after <= back), 0.0)
+            h = surrogate(v, threshold, per_threshold, slope, kind)
+            g_v = tl.where(v > threshold, 0.0, beta * g_v) + g_s * h
             if with_v:
-                g_v += tl.load(grad_v + row + i, inside, 0.0)
+                g_v += tl.load(grad_v + at, inside, 0.0)
             g_u = g_v + alpha * g_u
-            tl.store(grad_a + row + i, g_u, inside)
-            tl.store(grad_u_of + b * n + i, g_u, inside)
-            tl.store(grad_v_of + b * n + i, g_v, inside)
+            tl.store(grad_a + at, g_u, inside)
         tl.debug_barrier()
+    going_on = inside & (i * 0 + end < n_steps)
+    tl.store(states + state, g_u, going_on)
+    tl.store(states + size + state, g_v, going_on)
 
 
 @triton.jit

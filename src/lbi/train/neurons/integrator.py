@@ -5,4 +5,4 @@ from __future__ import annotations
 from lbi.network.neurons import Integrator
 from lbi.train.layers.scan import Kernels, TrainableNeuron
 
-INTEGRATOR = TrainableNeuron(Integrator, Kernels(n_traces=2))
+INTEGRATOR = TrainableNeuron(Integrator, Kernels(n_traces=2, cuda=True))
