@@ -54,27 +54,14 @@ UNFINISHED: dict[str, tuple[str, ...]] = {
         "classify",
         "stop",
     ),
-    "lbi.importers.signal": ("Signal.linear", "Signal.conv2d", "Signal.pool2d", "wide", "pair"),
-    "lbi.importers.torch.copying": ("copy_to_run", "prepares", "tensors_in"),
-    "lbi.importers.torch.initial": ("Writes.to",),
-    "lbi.importers.torch.operations": ("affine", "is_tracked", "tracked"),
-    "lbi.importers.torch.proof": (
-        "Recording.call",
-        "record",
-        "prove",
-        "longer",
-        "Drive.compare",
-        "simulated",
-    ),
-    "lbi.importers.torch.reading": ("check_steps", "same_signal"),
-    "lbi.importers.torch.remedies": ("remedy", "elsewhere"),
-    "lbi.importers.torch.running": ("session_of", "run_model"),
-    "lbi.importers.torch.shadow": ("digest",),
-    "lbi.importers.torch.slayer": ("from_slayer", "from_blocks"),
-    "lbi.importers.torch.tracing": ("Tracing.call", "Tracing.through"),
-    "lbi.importers.torch.ways": ("random_input", "given_none"),
+    "lbi.importers.torch.operations": ("affine", "is_tracked"),
+    "lbi.importers.torch.proof": ("record",),
 }
-"""Functions that still lack something, by module: to be documented, and never to grow."""
+"""Functions that still lack something, by module: to be documented, and never to grow.
+
+Their files have no lines left under the limit of test_sizes.py. Until a file is split, prose describes them; run_lava.py
+stays one file, since users run it without this package.
+"""
 
 
 def uncompiled(value):

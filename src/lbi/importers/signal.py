@@ -36,7 +36,8 @@ SHAPE = Rule("shape-mismatch", "{allowed}", "check the model's shapes, and the i
 class Term(NamedTuple):
     """Spikes of ``source``, ``delay`` steps late, through ``matrix`` (n, n_source).
 
-    pattern: ones where the layers on the way have weights, zeros among them; None: everywhere
+    Attributes:
+        pattern: (n, n_source), ones where the layers on the way have weights, zeros among them; None for everywhere.
     """
 
     source: str
@@ -150,12 +151,15 @@ class Signal:
 
         Args:
             weights: (n_out, n) array or scipy sparse matrix.
-            bias: (n_out,), or None.
-            shape: shape of the result; None for (n_out,).
-            pattern: ones where the layer has weights; None for everywhere.
+            bias: n_out numbers in any shape, or None.
+            shape: shape of the result, with n_out values; None for (n_out,).
+            pattern: (n_out, n), ones where the layer has weights; None for everywhere.
 
         Returns:
-            The signal.
+            The signal behind the layer.
+
+        Raises:
+            InputError: unless ``weights`` is a matrix with a column per value of the signal, and ``bias`` has n_out numbers.
         """
         if np.ndim(weights) != 2:
             raise _mismatch("weights", ("n_out", self.n), np.shape(weights))
@@ -176,10 +180,13 @@ class Signal:
         """The element-wise product with a number or a broadcastable array.
 
         Args:
-            factors: numbers.
+            factors: a number, or an array that broadcasts to the signal's shape.
 
         Returns:
-            The signal.
+            The product, in the signal's shape.
+
+        Raises:
+            InputError: if ``factors`` does not broadcast to the signal's shape.
         """
         own = identity(self.n, format="csr")
         return self.linear(diags(wide(factors, self.shape)), shape=self.shape, pattern=own)
@@ -188,10 +195,13 @@ class Signal:
         """The element-wise sum with a number or a broadcastable array.
 
         Args:
-            constant: numbers.
+            constant: a number, or an array that broadcasts to the signal's shape.
 
         Returns:
-            The signal.
+            The sum, in the signal's shape.
+
+        Raises:
+            InputError: if ``constant`` does not broadcast to the signal's shape.
         """
         return Signal(self.shape, self.terms, self.constant + wide(constant, self.shape))
 
@@ -244,7 +254,7 @@ class Signal:
             The signal.
 
         Raises:
-            InputError: if the signal has a constant, which has no beginning.
+            InputError: if the signal has a constant, which has no beginning, or ``steps`` does not broadcast to its shape.
         """
         late = wide(steps, self.shape).astype(np.int64)
         if np.any(self.constant):
@@ -271,13 +281,17 @@ class Signal:
         Args:
             kernel: (n_out, channels / groups, h, w).
             bias: (n_out,), or None.
-            stride: one or two numbers.
-            padding: one or two numbers.
-            dilation: one or two numbers.
+            stride: (height, width), or one number for both.
+            padding: (height, width) of the zeros on either side, or one number for both.
+            dilation: (height, width), or one number for both.
             groups: number of groups of channels.
 
         Returns:
-            The signal.
+            The signal of shape (n_out, height, width).
+
+        Raises:
+            InputError: unless signal, kernel and bias have these shapes and the output 1 to ``MOST_NEURONS`` values; for a stride,
+                padding, dilation or number of groups out of range; for more synapses than ``most_unrolled()``.
         """
         fits = len(self.shape) == 3 and kernel.ndim == 4 and self.shape[0] == kernel.shape[1] * groups
         if not fits or groups < 1 or kernel.shape[0] % groups:
@@ -310,13 +324,16 @@ class Signal:
             kernel: (channels, n_out / groups, h, w).
             shape: (n_out, height, width) of the result, which torch's ``output_padding`` decides.
             bias: (n_out,), or None.
-            stride: one or two numbers.
-            padding: one or two numbers.
-            dilation: one or two numbers.
+            stride: (height, width), or one number for both.
+            padding: (height, width) of the zeros on either side, or one number for both.
+            dilation: (height, width), or one number for both.
             groups: number of groups of channels.
 
         Returns:
-            The signal.
+            The signal of shape ``shape``.
+
+        Raises:
+            InputError: for a signal or bias of another size, a stride, padding or dilation out of range, or too many synapses.
         """
         shape = tuple(int(size) for size in shape)
         back = Convolution(
@@ -335,13 +352,16 @@ class Signal:
         """The sum or mean over windows of each channel.
 
         Args:
-            kernel: one or two numbers.
-            stride: one or two numbers.
-            padding: one or two numbers.
-            mean: divide by the size of the window.
+            kernel: (height, width) of the window, or one number for both.
+            stride: (height, width), or one number for both.
+            padding: (height, width) of the zeros on either side, or one number for both.
+            mean: divide by the size of the window, padding included.
 
         Returns:
-            The signal.
+            The signal of shape (channels, height, width).
+
+        Raises:
+            InputError: unless the signal has three dimensions and the window 1 to ``FREE_ELEMENTS`` positions; and as ``conv2d``.
         """
         height, width = pair(kernel)
         if len(self.shape) != 3 or min(height, width) < 1 or height * width > FREE_ELEMENTS:
@@ -390,7 +410,10 @@ def wide(values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
         shape: the shape.
 
     Returns:
-        (n,) doubles.
+        (n,) float64 in C order of the shape, which may be a read-only view.
+
+    Raises:
+        InputError: if ``values`` does not broadcast to the shape.
     """
     array = np.asarray(values, dtype=np.float64)
     try:
@@ -406,7 +429,10 @@ def pair(value: Any) -> tuple[int, int]:
         value: one or two numbers.
 
     Returns:
-        Two numbers.
+        The two numbers as ints; a single one twice.
+
+    Raises:
+        InputError: for any other number of values.
     """
     values = np.asarray(value).reshape(-1)
     if values.size not in (1, 2):

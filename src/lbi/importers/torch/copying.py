@@ -81,14 +81,19 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def copy_to_run(model: nn.Module, *, widen: bool = True) -> nn.Module:
-    """The copy, in float64 if ``widen``. Raises InputError for uninitialized, scripted and uncopyable modules.
+    """A copy of a model to run: on the CPU, dense, in evaluation mode, without wrappers and without gradients.
 
     Args:
         model: the user's model, which is not changed.
-        widen: whether floats become float64.
+        widen: whether floats become float64; otherwise they keep their type.
 
     Returns:
-        The copy.
+        The copy, with the same state.
+
+    Raises:
+        InputError: for modules that torch has scripted, quantized or prepared for quantization, for BatchNorm without the
+            statistics of training, and for parameters and buffers without values or (except thresholds) with NaN or infinite
+            ones; for a wrapper with hooks; for a model that ``copy.deepcopy`` cannot copy.
     """
     memo: dict[int, Any] = {}
     parts: dict[int, nn.Module] = {}
@@ -158,6 +163,9 @@ def prepares(path: str) -> bool:
 
     Args:
         path: its path in the model.
+
+    Returns:
+        True if any part of the path begins with one of ``PREPARING``.
     """
     return any(part.startswith(PREPARING) for part in path.split("."))
 
@@ -166,8 +174,11 @@ def tensors_in(content: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
     """All tensors inside a value's dictionaries, lists, tuples and sets, at any depth.
 
     Args:
-        content: the value.
-        seen: identities of what is left out; those of the value's parts are added.
+        content: the value; a tensor counts as its own content.
+        seen: ids of objects to leave out, to which those of the value and its parts are added; None for none.
+
+    Yields:
+        The tensors, each object once.
     """
     seen = set() if seen is None else seen
     if id(content) in seen:

@@ -108,10 +108,13 @@ class Writes:
             self._last[int(storage._cdata)] = storage, f"{operation}{f' at {source}' if source else ''}"
 
     def to(self, value: Tensor) -> str:
-        """The last operation on a tensor, such as "mul_ at net.py:12"; empty if none changed it in place.
+        """The last operation that changed a tensor in place.
 
         Args:
             value: the tensor, or a view of it.
+
+        Returns:
+            Such as "mul_ at net.py:12"; empty if none was noted, or if the tensor is sparse.
         """
         place = int(value.untyped_storage()._cdata) if value.layout is strided else 0
         return self._last.get(place, (None, ""))[1]

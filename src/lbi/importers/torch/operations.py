@@ -1,8 +1,8 @@
 """Rules for the effect of torch operations on signals, by which the tracer follows arithmetic.
 
-Every rule is a function of (tracer, operation, its output, arguments, keyword arguments) that returns the numbers
-(see ``shadow``) of the output, or None for "not by me". Names are those of ATen, to which all torch layers and
-functions are lowered. Operations that only rearrange elements are applied to the numbers themselves.
+Every rule is a function of (shadow, operation, its output, arguments, keyword arguments). It returns the numbers of
+the output (see ``shadow``), or None if it cannot follow the operation. Names are those of ATen, to which all torch
+layers and functions are lowered. Operations that only rearrange elements are applied to the numbers themselves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,16 @@ class Tracked(NamedTuple):
 
 
 def tracked(shadow: Shadow, value: Any, shape: Any) -> Tracked:
-    """A tensor or number, broadcast to a shape."""
+    """A tensor or number, broadcast to a shape.
+
+    Args:
+        shadow: the numbers of all elements.
+        value: a tensor, or a number, which is constant.
+        shape: the shape, to which ``value`` broadcasts.
+
+    Returns:
+        Its numbers, 0 for constants, and its values in this run, (prod(shape),) each; both are copies.
+    """
     if not isinstance(value, Tensor):
         return Tracked(np.zeros(prod(shape), dtype=np.int64), np.full(prod(shape), float(value)))
     numbers = shadow.of(value)
@@ -45,7 +54,7 @@ def tracked(shadow: Shadow, value: Any, shape: Any) -> Tracked:
 
 
 def is_tracked(shadow: Shadow, value: Any) -> bool:
-    """True unless all elements are constant."""
+    """True for a tensor with any element that is not constant; False for numbers."""
     return isinstance(value, Tensor) and shadow.of(value) is not None
 
 
@@ -53,7 +62,7 @@ def is_tracked(shadow: Shadow, value: Any) -> bool:
 
 
 def affine(shadow: Shadow, x: Tracked, factors: NDArray[Any], constants: NDArray[Any]) -> NDArray[np.int64]:
-    """``x · factors + constants``, all of one size."""
+    """Numbers (n,) of ``x · factors + constants``, all of one size; 0 for constants of ``x``."""
     found = np.zeros_like(x.numbers)
     for at in _by_step(shadow.steps(x.numbers), x.numbers != 0):
         node = shadow.read(x.numbers[at], x.values[at])

@@ -1,9 +1,7 @@
 """Verification of an import: the model's own forward and the imported network on the same random spikes.
 
-Three things are compared, all in float64. *Runs*: the spikes of every population at every step. *Neurons*: each neuron
-module is driven with random currents, in case the model does not make it spike. *Wiring*: the currents into
-each module are those of the network's projections. The first difference is an InputError.
-
+Three things are compared, all in float64. *Runs*: the spikes of every population at every step. *Neurons*: the output of each
+neuron module for random currents, in case the model does not make it spike. *Wiring*: the currents into each module.
 Spikes must be equal. A voltage within ``ROUNDING`` of the threshold is no evidence: two orders of summing the same
 float64 numbers differ by some 2^-53 per term, 1e-11 of the sum for 100,000 terms; such a sample counts up to there.
 """
@@ -89,6 +87,9 @@ class Recording:
 
         Returns:
             What the module returns.
+
+        Raises:
+            InputError: if a driven module takes more steps than it has currents for.
         """
         group, axis = self._group(site), site.neurons.time_axis(site.module)
         first = args[0] if args else next(iter(kwargs.values()))
@@ -159,7 +160,7 @@ def record(
 ) -> Recorded:
     """Run the model on spikes (samples, steps, …) from rest, with random numbers of its own from a seed that is not the trace's.
 
-    Samples run one by one where a neuron takes steps and samples in one dimension: only then are they told apart.
+    Samples run one by one where a neuron takes steps and samples in one dimension. Raises NotThisWay if the model's code fails.
     """
     alone = way.one_by_one or any(site.neurons.time_axis(site.module) == -1 for site in places)
     parts = spikes.split(1) if alone else [spikes]
@@ -200,8 +201,17 @@ def prove(
 ) -> None:
     """Compare the model with the imported network.
 
+    Args:
+        model: the copy that was traced.
+        places: its neuron modules.
+        tracing: its trace.
+        way: its calling convention.
+        read: the network, and what the model's output holds; None in place of the latter for an output that is not read.
+        drive: the random currents, with the numbers of samples and steps to compare.
+
     Raises:
-        InputError: naming the first module, step and neuron that differ.
+        InputError: naming the first difference in steps, spikes, currents or output; or if every sample meets a threshold within rounding early on.
+        NotThisWay: if the model's own code fails on these samples and steps.
     """
     network, output = read
     rates = torch.tensor(RATES[: drive.n_samples])
@@ -223,11 +233,7 @@ def prove(
 def _compare_longer(
     model: nn.Module, places: Sites, tracing: Tracing, way: Way, network: Network, n_steps: int
 ) -> None:
-    """Compare one sample of many steps: what the model does late, a shorter run does not see.
-
-    Raises:
-        InputError: as ``prove``. A model that fails on so many steps, which its own code then says, is not compared.
-    """
+    """Compare one sample of many steps, where late effects show; a model whose own code fails on so many steps is not compared."""
     spikes = random_input(network.input_shape, torch.tensor([LONG_RATE]), n_steps, 2, way.static)
     try:
         theirs = record(model, places, tracing, way, spikes, seed=3)
@@ -248,10 +254,13 @@ def _check_steps(tracing: Tracing, theirs: Recorded, n_steps: int) -> None:
 
 
 def longer(network: Network) -> int:
-    """Steps of one more sample, which a network of any length is verified with; 0 where they are too many.
+    """Steps of one more, longer sample of the verification of a model that runs with any number of steps.
 
     Args:
         network: the imported network.
+
+    Returns:
+        ``LONG_STEPS``, or fewer for a large network; 0 where they would be no more than ``N_STEPS``.
     """
     steps = int(min(MOST_PRODUCTS / _products(network), LONG_STEPS))
     return steps if steps > N_STEPS else 0
@@ -319,10 +328,13 @@ class Drive:
         return unit / max(1.0, n_in**0.5 / 4) if group.in_shape != group.shape else unit
 
     def compare(self, theirs: Recorded) -> None:
-        """Raise InputError for the first module with another output for its currents.
+        """Compare the outputs of the driven modules with those of their equations.
 
         Args:
             theirs: recorded outputs of the modules.
+
+        Raises:
+            InputError: naming the first step and neuron that differ, of the first module with a difference.
         """
         for name, (ours, group) in self._expected.items():
             found = theirs.outputs[name] / _gain(group)
@@ -334,7 +346,16 @@ class Drive:
 def simulated(
     network: Network, builder: Builder | dict[str, Any], spikes: NDArray[np.uint8]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """Layer → spikes, or an integrator's voltages; and how far its voltages were from the threshold (relative)."""
+    """Spikes of the simulated network by layer, and relative distances of the voltages before reset from the threshold.
+
+    Args:
+        network: the network.
+        builder: the builder of its layers, or layer → population → its neurons in the layer.
+        spikes: (samples, steps, n_in), 0 and 1.
+
+    Returns:
+        Layer → spikes (samples, steps, n), or an integrator's voltages; layer → distances, of the same shape, infinite for integrators.
+    """
     parts = builder.parts if isinstance(builder, Builder) else builder
     recorded = oracle.simulate(network, spikes, record=("spikes", "u", "v")).recorded
     found, margins = {}, {}

@@ -38,7 +38,7 @@ NO_NEURONS = Rule("no-neurons", "known neurons: {known}", "add one, or use the f
 
 
 def check_steps(tracing: Tracing, n_steps: int, *, static: bool) -> int:
-    """The number of steps of all neurons. Raises NotThisWay if they differ from the steps of a sample.
+    """The number of steps that all neurons take in a trace.
 
     Args:
         tracing: the trace.
@@ -46,7 +46,11 @@ def check_steps(tracing: Tracing, n_steps: int, *, static: bool) -> int:
         static: whether the input is the same at every step.
 
     Returns:
-        The number of steps.
+        The number of steps, at least 2; ``n_steps`` if no neuron ran and the trace's problems say why.
+
+    Raises:
+        NotThisWay: if no known neuron ran, or if neurons take different numbers of steps, fewer than 2, or (unless ``static``)
+            more than the sample has.
     """
     taken = sorted({len(group.inputs) for group in tracing.groups})
     total = sum(len(group.inputs) for group in tracing.groups)
@@ -80,7 +84,7 @@ def signal_of(group: Group, problems: Problems, drawn: str = "") -> Signal:
         drawn: the operation of the model that draws random numbers, and its place; empty for none.
 
     Returns:
-        The signal.
+        The signal, in the shape of the group's input.
     """
     last = group.inputs[-1]
     n_bad = sum(int(np.sum(~np.isfinite(v))) for v in (last.constant, *(t.matrix.data for t in last.terms)))
@@ -100,6 +104,9 @@ def same_signal(signal: Signal, other: Signal) -> bool:
     Args:
         signal: a signal.
         other: another one.
+
+    Returns:
+        True if their shapes, their constants, and their matrices for every source and delay are equal.
     """
     return signal.shape == other.shape and _same(signal, other, math.inf)
 
@@ -122,7 +129,7 @@ def _equal(one: csr_matrix | None, two: csr_matrix | None) -> bool:
 def network_of(
     tracing: Tracing, outputs: Sequence[Any], input_shape: Sequence[int], meta: dict[str, Any]
 ) -> tuple[Network, Output | None]:
-    """The network, and what the model's output holds. Raises InputError with everything that cannot be imported.
+    """The network of a trace, and what the model's output holds.
 
     Args:
         tracing: the trace.
@@ -132,6 +139,9 @@ def network_of(
 
     Returns:
         The network, and the output; None if nothing is read.
+
+    Raises:
+        InputError: naming everything that cannot be imported.
     """
     problems = Problems()
     builder = Builder(input_shape)

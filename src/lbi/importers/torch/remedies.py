@@ -50,10 +50,13 @@ OTHER_FIX = "do it before the first layer, behind the last one, or leave it out"
 
 
 def remedy(operation: str) -> str:
-    """The fix for an operation by its name; empty if none is known.
+    """The fix for an operation by its name.
 
     Args:
-        operation: name of an ATen operation.
+        operation: name of an ATen operation, without ``aten::``, or of a method that takes a tensor's numbers.
+
+    Returns:
+        The first entry of ``REMEDIES`` whose key is part of the name; empty if there is none.
     """
     return next((fix for part, fix in REMEDIES.items() if part in operation), "")
 
@@ -62,8 +65,11 @@ def elsewhere(operation: str, *, of_input: bool = False) -> str:
     """The fix for any other operation outside of layers: where its result could come from instead.
 
     Args:
-        operation: name of an ATen operation.
+        operation: name of an ATen operation, without ``aten::``.
         of_input: whether it takes the input itself, as encodings do.
+
+    Returns:
+        The fix, never empty.
     """
     compares = operation in ("gt", "ge", "lt", "le", "heaviside", "sign", "where")
     if of_input:

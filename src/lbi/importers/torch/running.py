@@ -81,6 +81,9 @@ class Session(Protocol):
             site: the neuron module.
             args: positional arguments.
             kwargs: keyword arguments.
+
+        Returns:
+            The result that the module's call returns.
         """
 
 
@@ -140,7 +143,7 @@ class Widened(TorchDispatchMode):
             kwargs: keyword arguments.
 
         Returns:
-            Both kinds of arguments.
+            Both kinds of arguments; those given if ``widen`` is False.
         """
         if not self.widen:
             return args, kwargs
@@ -213,7 +216,17 @@ def _autocast_noted(mode: Widened) -> Iterator[None]:
 
 @contextmanager
 def session_of(places: Sequence[Site], session: Session, mode: Widened, seed: int = 0) -> Iterator[None]:
-    """Pass the calls of these modules to a session, within ``mode``; random numbers of the model are drawn from ``seed``."""
+    """A context in which the calls of neuron modules go to a session, and the model's operations run within a mode.
+
+    Inside it, gradients are off, warnings are ignored, compiled models run eagerly, and the default type of floats is
+    float64 if the mode widens. At the end all of this is restored, and so is torch's random number generator on the CPU.
+
+    Args:
+        places: the neuron modules, whose ``forward`` is replaced.
+        session: receives their calls.
+        mode: the mode; it also notes the types of autocast.
+        seed: seed of torch's random numbers.
+    """
     default, compiled = torch.get_default_dtype(), "torch._dynamo" in sys.modules
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the model's own
@@ -282,7 +295,16 @@ def forget(places: Sites, n_samples: int = 1) -> None:
 
 
 def run_model(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call the model's code; ``place`` searches the stack up to this frame."""
+    """Call the model's code; ``place`` searches the stack up to this frame.
+
+    Args:
+        function: the model, or one of its modules.
+        *args: positional arguments.
+        **kwargs: keyword arguments.
+
+    Returns:
+        What the function returns.
+    """
     return function(*args, **kwargs)
 
 

@@ -250,7 +250,14 @@ class Shadow:
 
 
 def digest(*arrays: NDArray[Any]) -> bytes:
-    """A key for the contents of arrays."""
+    """A key for the contents of arrays, equal for equal bytes; their shapes and types are not part of it.
+
+    Args:
+        *arrays: arrays of numbers.
+
+    Returns:
+        16 bytes: the BLAKE2b digest of all arrays' elements in C order.
+    """
     total = hashlib.blake2b(digest_size=16)
     for array in arrays:
         total.update(np.ascontiguousarray(array).data)

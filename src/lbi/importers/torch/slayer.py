@@ -97,14 +97,19 @@ def block_of(module: Any) -> Neurons | None:
 
 
 def from_slayer(model: nn.Module, input_shape: tuple[int, ...]) -> FixedNetwork:
-    """The integer network of a model of SLAYER blocks, traced and proven; raises as ``from_torch``.
+    """The integer network of a model of SLAYER blocks, traced and proven.
 
     Args:
-        model: the model.
-        input_shape: shape of one sample at one step.
+        model: the model, which is not changed.
+        input_shape: shape of one sample at one step, without batch and time.
 
     Returns:
-        The network.
+        The network, for ``loihi2``, with the blocks' own integers.
+
+    Raises:
+        InputError: as ``from_torch``: naming everything that cannot be imported exactly, or a neuron and step at which the
+            network and the model differ.
+        NotThisWay: if the model has been traced, but fails on several samples or on more steps.
     """
     way = next(way for way in WAYS if way.name == "all steps, time last")
     copy = copy_to_run(model, widen=False)  # SLAYER's dynamics are exact in float32
@@ -188,14 +193,21 @@ def _prove(model: nn.Module, tracing: Tracing, network: FixedNetwork) -> None:
 
 
 def from_blocks(blocks: Sequence[tuple[str, Any]], input_shape: Sequence[int]) -> FixedNetwork:
-    """The network of a chain of (path, block). Raises InputError naming all blocks that cannot be imported.
+    """The network of a chain of blocks.
+
+    A block's axonal delays become those of the synapses of the next one. Source: lava-dl 0.6.0, ``slayer/block/base.py``.
 
     Args:
         blocks: (path, block) pairs in order.
-        input_shape: shape of one sample at one step.
+        input_shape: shape of one sample at one step, without batch and time.
 
     Returns:
-        The network.
+        The network, for ``loihi2``: a population per block; spikes of the last one are counted.
+
+    Raises:
+        InputError: naming all blocks of another class, with complex weights, weights between the chip's integers, a normalized
+            current, graded spikes or decays per neuron, or with more or fewer inputs than the block before has neurons; if the
+            last block delays its output; if there is no block.
     """
     problems = Problems()
     populations: list[FixedPopulation] = []

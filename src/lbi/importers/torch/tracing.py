@@ -1,8 +1,7 @@
 """Tracing of a model: one run with one sample, in which the origin of every number is known.
 
-The run executes the model's own code: loops over time, hooks, masks, functional calls. The input of a neuron
-module at each step is a ``Signal``; equal signals at all steps form a projection. Operations without a rule are
-reported with their place in the source, and their results are not followed.
+The run executes the model's own code: loops over time, hooks, masks, functional calls. The input of a neuron module at each step is
+a ``Signal``; equal signals at all steps form a projection. Operations without a rule are reported with their place, and not followed.
 """
 
 from __future__ import annotations
@@ -72,8 +71,7 @@ class Group:
 
     Attributes:
         inputs: input at each step.
-        shape: shape of a sample's output in a step.
-        in_shape: shape of a sample's input in a step.
+        shape: shape of a sample's output in a step; ``in_shape`` is that of its input.
     """
 
     site: Site
@@ -275,7 +273,16 @@ class Tracing(Widened):
     # ---- neurons ----
 
     def call(self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run a neuron module's own forward, note its input, and mark its output as its spikes."""
+        """Run a neuron module's own forward, note its input, and mark its output as its spikes.
+
+        Args:
+            site: the neuron module.
+            args: positional arguments: one sample's input at its next steps (for any other, NotThisWay is raised), then states.
+            kwargs: keyword arguments.
+
+        Returns:
+            What the module returns.
+        """
         with self._pause():
             return self._call(site, args, kwargs)
 
@@ -454,7 +461,15 @@ class Tracing(Widened):
     # ---- parts of a model ----
 
     def through(self, module: Any, signal: Signal) -> Signal:
-        """The signal after a module, which is run on it, including hooks."""
+        """The signal after a module, which is run on it, including hooks.
+
+        Args:
+            module: a module inside a neuron, such as a recurrent ``Linear``.
+            signal: its input.
+
+        Returns:
+            The signal, in the shape of the module's output for one sample.
+        """
         value = torch.zeros((1, *signal.shape), dtype=torch.float64)
         self.shadow.mark(value, self.shadow.new(signal, 0).reshape(value.shape))
         out = run_model(module, value)

@@ -33,6 +33,7 @@ class Way(NamedTuple):
     """A calling convention.
 
     Attributes:
+        name: a short description that identifies it in ``WAYS``.
         call: function of (model, input (samples, steps, …)) that returns the outputs.
         static: True if one input is used for all steps.
         one_by_one: True if samples run separately.
@@ -111,6 +112,9 @@ def given_none(model: nn.Module) -> list[str]:
 
     Args:
         model: any torch model.
+
+    Returns:
+        The names of positional parameters after the first that have no default and are not a number of steps.
     """
     required = [p for p in _others(model) if p.default is inspect.Parameter.empty]
     return [p.name for p in required if p.name not in STEP_NAMES]
@@ -136,7 +140,18 @@ WAYS = (
 
 
 def random_input(shape: tuple[int, ...], rates: Tensor, n_steps: int, seed: int, static: bool) -> Tensor:
-    """Random spikes (samples, steps, …) float64 with one rate per sample, equal in all steps if ``static``."""
+    """Random spikes: independent draws with one rate per sample.
+
+    Args:
+        shape: shape of one sample at one step.
+        rates: (n_samples,) spikes per step and channel, 0 to 1.
+        n_steps: number of steps.
+        seed: seed of the random numbers.
+        static: whether all steps of a sample are equal.
+
+    Returns:
+        (n_samples, n_steps, …) float64, 0 and 1.
+    """
     generator = torch.Generator().manual_seed(seed)
     draws = torch.rand(
         (len(rates), 1 if static else n_steps, *shape), generator=generator, dtype=torch.float64
