@@ -327,11 +327,11 @@ def place(frame: FrameType | None = None, trace: Any = None) -> Place:
     """The current place in the model's code, or the one at which an error was raised (``trace``).
 
     Args:
-        frame: where the search of the stack ends.
-        trace: traceback of an error.
+        frame: the innermost frame of the search; None for the caller's, or for the frames of ``trace`` alone.
+        trace: traceback of an error, whose frames are searched first; None for no error.
 
     Returns:
-        File and line.
+        The innermost line of the user's own code, and the innermost module, up to the frame of ``run_model``.
     """
     frames: list[tuple[FrameType, int]] = []
     while trace is not None:

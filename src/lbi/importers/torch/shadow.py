@@ -167,7 +167,7 @@ class Shadow:
             numbers: numbers of elements, zeros among them.
 
         Returns:
-            False also for lost elements.
+            True if so; False also if all of them are constant or lost.
         """
         used = np.unique(np.concatenate([self.nodes(found.unique().numpy()) for found in numbers]))
         terms = [term for node in used if node for term in self.node_at(int(node))[0].terms]
@@ -239,7 +239,7 @@ class Shadow:
             weights: (n_out, n).
 
         Returns:
-            The matrix and its key.
+            The key and the matrix.
         """
         values = weights.to_dense() if weights.layout is not torch.strided else weights
         dense = values.detach().double().numpy()
