@@ -8,7 +8,9 @@ on an H200, for 256 neurons.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -28,20 +30,20 @@ LARGEST = 4096
 _BLOCK = 256
 """Most neurons that a program computes at a time, but for those whose spikes arrive in the next step."""
 
-_GROUP = 16
-"""Rows of recurrent weights that are read at a time, of the neurons that spiked."""
+_GROUP, _CHUNK = 16, 64
+"""Rows of recurrent weights that are read at a time where spikes arrive in the next step: forward, of neurons that spiked; backward."""
 
-_STEPS, _TILE = 16, (4, 128)
-"""Most steps for which spikes and gradients are multiplied by the recurrent weights at once; samples and neurons of such a program."""
+_FED = 4
+"""Samples of a program that feeds gradients back step by step, which share what is read of the weights."""
 
-_FED, _CHUNK = 4, (64, 32)
-"""Samples of a program that feeds gradients back step by step, and the rows of the weights read at a time: step by step, and for several steps."""
-
-_PRECISION = "tf32x3"
-"""Of products for several steps: three TensorFloat-32 products, which keep 22 bits of each weight."""
+_STEPS, _TILE, _WARPS = 32, 128, 2
+"""Where spikes take several steps to arrive: most steps of a launch, and neurons and warps of its programs."""
 
 _STAGES, _AHEAD = 4, 2048
 """Steps, and numbers per array, that are on the way from memory while a program computes."""
+
+_TF32 = -(1 << 13)
+"""Mask of the bits of a float32 that TensorFloat-32 keeps."""
 
 _found: Any = WeakTensorKeyDictionary()
 """Version of a tensor of delays → the shortest of them."""
@@ -116,14 +118,17 @@ class CudaScan(torch.autograd.Function):
         grad_a = torch.empty_like(spikes)
         with_v = grad_v is not None
         given = (parameters, *traces)
-        _backward(model, (g_s, g_v), recurrent, delays, given, grad_a, slope, kind=kind, with_v=with_v)
+        by_step = _backward(
+            model, (g_s, g_v), recurrent, delays, given, grad_a, slope, kind=kind, with_v=with_v
+        )
         grad_recurrent = None
         if ctx.needs_input_grad[5]:
-            if sent is None:
+            if by_step is None:
                 before = spikes if delays is None else delayed(spikes, delays)
                 grad_recurrent = grad_a[:, 1:].reshape(-1, n).T @ before[:, :-1].reshape(-1, n)
             else:
-                grad_recurrent = grad_a.reshape(-1, n).T @ sent.reshape(-1, n)
+                with _tf32():
+                    grad_recurrent = by_step.flatten(0, 1).T @ sent.flatten(0, 1)
         find = partial(_parameter_gradients, model, g_v, grad_a, parameters, traces, with_v)
         grads = parameter_gradients(model, ctx.needs_input_grad[6:], find)
         return None, None, None, None, grad_a, grad_recurrent, *grads
@@ -133,53 +138,83 @@ def _kernels(model: Any) -> Any:
     return import_module(f"lbi.train.neurons.{model.name}_cuda")
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """How steps are shared out over launches and programs.
+
+    Attributes:
+        grid: programs of a launch, over samples and neurons.
+        steps: steps of a launch.
+        span: steps between two looks at the recurrent weights.
+        constants: what the kernels are compiled for.
+    """
+
+    grid: tuple[int, int]
+    steps: int
+    span: int
+    constants: dict[str, Any]
+
+    @property
+    def blockwise(self) -> bool:
+        """Whether spikes take so long to arrive that a launch needs none of its own."""
+        return bool(self.constants["blockwise"])
+
+    def launches(self, n_steps: int) -> Iterator[tuple[int, int]]:
+        """The first step of each launch, and the one after its last."""
+        for begin in range(0, n_steps, self.steps):
+            yield begin, min(begin + self.steps, n_steps)
+
+
+def _plan(like: Tensor, recurrent: Tensor | None, delays: Tensor | None, sharing: int, warps: int) -> _Plan:
+    """The plan for arrays like ``like``; step by step, with so many samples and warps in a program."""
+    n_samples, n_steps, n = like.shape
+    at_once = 1 if delays is None else min(_STEPS, _shortest(delays) + 1)
+    blockwise = recurrent is not None and at_once > 1
+    stepwise = recurrent is not None and at_once == 1
+    samples, block = (
+        sharing if stepwise else 1,
+        _block(n, LARGEST if stepwise else _TILE if blockwise else _BLOCK),
+    )
+    constants = {
+        "stepwise": stepwise,
+        "blockwise": blockwise,
+        "lagging": delays is not None,
+        "samples": samples,
+        "block": block,
+        "width": min(block, _BLOCK),
+        "stages": 1 if stepwise else max(1, min(_STAGES, _AHEAD // block)),
+        "num_warps": max(warps, min(16, block // 256)) if stepwise else max(1, _WARPS * block // _TILE),
+    }
+    grid = (triton.cdiv(n_samples, samples), triton.cdiv(n, block))
+    return _Plan(grid, at_once if blockwise else n_steps, 1 if stepwise else n_steps, constants)
+
+
 def _forward(
     model: Any, a: Tensor, recurrent: Tensor | None, delays: Tensor | None, given: tuple[Tensor, ...]
 ) -> Tensor | None:
-    """All traces; where every spike takes several steps to arrive, also the spikes that arrive in each step.
+    """All traces; block by block also the spikes that arrive in each step, (n_steps, n_samples, n).
 
-    ``came`` (n_samples, steps, n) is the recurrent input of the steps that are computed at once.
+    ``came`` (steps, n_samples, 2 n) is the recurrent input of a launch's steps, in two parts that are added.
     """
     n_samples, n_steps, n = a.shape
-    fed, kernels, steps = recurrent is not None, _kernels(model), _steps(delays)
-    samples, block = _TILE if steps > 1 else (1, _BLOCK)
-    block = _block(n, LARGEST if fed and steps == 1 else block)
-    wide = triton.next_power_of_2(n)
-    sent = torch.zeros_like(a) if steps > 1 else a
-    given = (
-        a,
-        sent,
-        a.new_empty(n_samples, steps, n) if steps > 1 else a,
-        a if recurrent is None else recurrent.T.contiguous(),
-        a if delays is None else delays,
-        a.new_empty(n_samples, wide, dtype=torch.int32) if fed and steps == 1 else a,
-        given[0],
-        a.new_empty(kernels.N_STATES, n_samples, n) if steps > 1 else a,
-        *given[1:],
-    )
-    with _on(a):
-        for begin, end in _launches(n_steps, steps):
-            kernels.forward[(triton.cdiv(n_samples, samples), triton.cdiv(n, block))](
-                *given,
-                begin,
-                end,
-                n_samples,
-                n_steps,
-                n,
-                steps if fed else n_steps,
-                recurrent=fed,
-                lagging=delays is not None,
-                samples=samples,
-                steps=steps,
-                block=block,
-                width=min(block, _BLOCK),
-                chunk=_CHUNK[1] if steps > 1 else _GROUP,
-                wide=wide,
-                stages=_stages(samples * block) if steps > 1 or not fed else 1,
-                precision=_PRECISION,
-                num_warps=_warps(samples * block, 128 if steps == 1 else 64),
-            )
-    return sent if steps > 1 else None
+    plan, kernels = _plan(a, recurrent, delays, 1, 2), _kernels(model)
+    weights = a if recurrent is None else recurrent.T.contiguous()
+    sent, came, states, found, wide = a, a, a, a, triton.next_power_of_2(n)
+    if plan.blockwise:
+        sent, came = a.new_zeros(n_steps, n_samples, n), a.new_empty(plan.steps, n_samples, 2 * n)
+        weights, states = _split(weights), a.new_empty(kernels.N_STATES, n_samples, n)
+    elif recurrent is not None:
+        found = a.new_empty(n_samples, wide, dtype=torch.int32)
+    tensors = (a, sent, came, weights, a if delays is None else delays, found, given[0], states, *given[1:])
+    with _on(a), _tf32():
+        for begin, end in plan.launches(n_steps):
+            if begin:  # before, no spike has arrived
+                torch.mm(sent[begin:end].flatten(0, 1), weights, out=came[: end - begin].flatten(0, 1))
+            elif plan.blockwise:
+                came.zero_()
+            numbers = (begin, end, n_samples, n_steps, n, plan.span)
+            kernels.forward[plan.grid](*tensors, *numbers, chunk=_GROUP, wide=wide, **plan.constants)
+    return sent if plan.blockwise else None
 
 
 def _backward(
@@ -191,69 +226,37 @@ def _backward(
     grad_a: Tensor,
     slope: float,
     **constants: Any,
-) -> None:
-    """The gradient of the input.
+) -> Tensor | None:
+    """The gradient of the input; block by block also by step, (n_steps, n_samples, n).
 
-    ``fed`` (n_samples, n_steps, n) is the gradient of the spikes that arrive in a step, whenever they were sent.
+    ``fed`` is the gradient of the spikes that arrive in a step, whenever they were sent: block by block
+    (n_steps, n_samples, n), otherwise like ``grad_a``.
     """
     n_samples, n_steps, n = grad_a.shape
-    fed, kernels, steps = recurrent is not None, _kernels(model), _steps(delays)
-    samples, block = _TILE if steps > 1 else (_FED if fed else 1, _BLOCK)
-    block = _block(n, LARGEST if fed and steps == 1 else block)
-    given = (
-        *grads,
-        grad_a if recurrent is None else recurrent.contiguous(),
-        torch.empty_like(grad_a) if fed else grad_a,
-        grad_a if delays is None else delays,
-        given[0],
-        grad_a.new_empty(kernels.N_STATES, n_samples, n) if steps > 1 else grad_a,
-        *given[1:],
-        grad_a,
-    )
-    with _on(grad_a):
-        for begin, end in _launches(n_steps, steps):
-            kernels.backward[(triton.cdiv(n_samples, samples), triton.cdiv(n, block))](
-                *given,
-                slope,
-                begin,
-                end,
-                n_samples,
-                n_steps,
-                n,
-                steps if fed else n_steps,
-                **constants,
-                recurrent=fed,
-                lagging=delays is not None,
-                samples=samples,
-                steps=steps,
-                block=block,
-                width=min(block, _BLOCK),
-                chunk=_CHUNK[steps > 1],
-                stages=_stages(samples * block) if steps > 1 or not fed else 1,
-                precision=_PRECISION if steps > 1 else "ieee",
-                num_warps=_warps(samples * block, 64) if steps > 1 or not fed else 8,
-            )
+    plan, kernels = _plan(grad_a, recurrent, delays, _FED, 8), _kernels(model)
+    weights = grad_a if recurrent is None else recurrent.contiguous()
+    fed, states, by_step = grad_a, grad_a, grad_a
+    if plan.blockwise:
+        fed, by_step = (grad_a.new_empty(n_steps, n_samples, n) for _ in range(2))
+        states = grad_a.new_empty(kernels.N_STATES, n_samples, n)
+    elif recurrent is not None:
+        fed = torch.empty_like(grad_a)
+    lags = grad_a if delays is None else delays
+    tensors = (*grads, weights, fed, lags, given[0], states, *given[1:], grad_a, by_step)
+    with _on(grad_a), _tf32():
+        for begin, end in plan.launches(n_steps):
+            numbers = (slope, begin, end, n_samples, n_steps, n, plan.span)
+            kernels.backward[plan.grid](*tensors, *numbers, **constants, chunk=_CHUNK, **plan.constants)
+            if end < n_steps:
+                done = slice(n_steps - end, n_steps - begin)
+                torch.mm(by_step[done].flatten(0, 1), weights, out=fed[done].flatten(0, 1))
+    return by_step if plan.blockwise else None
 
 
-def _launches(n_steps: int, steps: int) -> list[tuple[int, int]]:
-    """The first step, and the one after the last, of each launch: of ``steps`` steps, or of all if that is one."""
-    length = n_steps if steps == 1 else steps
-    return [(begin, min(begin + length, n_steps)) for begin in range(0, n_steps, length)]
-
-
-def _warps(numbers: int, per_warp: int) -> int:
-    """Warps of a program, for so many neurons of all its samples."""
-    return max(1, min(8, numbers // per_warp))
-
-
-def _stages(numbers: int) -> int:
-    """Steps on the way from memory, for so many numbers of each array in a step."""
-    return max(1, min(_STAGES, _AHEAD // numbers))
-
-
-def _steps(delays: Tensor | None) -> int:
-    """Most steps, a power of 2, of which none sends spikes that arrive in another of them."""
-    return 1 if delays is None else _power_of_2(min(_STEPS, _shortest(delays) + 1))
+def _split(weights: Tensor) -> Tensor:
+    """Weights (n, n) as two TensorFloat-32 numbers each, side by side, which together keep 22 bits or more: (n, 2 n)."""
+    coarse = (weights.view(torch.int32) + (-_TF32 >> 1) & _TF32).view(torch.float32)
+    return torch.cat((coarse, weights - coarse), 1)
 
 
 def _shortest(delays: Tensor) -> int:
@@ -262,11 +265,6 @@ def _shortest(delays: Tensor) -> int:
     if found is None or found[0] != delays._version:
         found = _found[delays] = (delays._version, int(delays.min()))
     return found[1]
-
-
-def _power_of_2(most: int) -> int:
-    """The largest power of 2 that is not above ``most``."""
-    return 1 << (most.bit_length() - 1)
 
 
 def _block(n: int, most: int) -> int:
@@ -294,6 +292,18 @@ def _parameter_gradients(
             block=block,
         )
     return parts
+
+
+@contextmanager
+def _tf32() -> Iterator[None]:
+    """Let torch's products of float32 be of TensorFloat-32 numbers, as far as they are on a GPU."""
+    options = torch.backends.cuda.matmul
+    before = options.fp32_precision
+    options.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        options.fp32_precision = before
 
 
 def _on(like: Tensor) -> Any:

@@ -64,54 +64,45 @@ def sum_rows(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def multiply(  # type: ignore[no-untyped-def]
-    source,
-    matrix,
-    out,
-    first,
-    first_out,
+def feed_back(  # type: ignore[no-untyped-def]
+    grad_a,
+    weights,
+    fed,
+    t,
     n_samples,
     n_steps,
-    n_steps_out,
     n,
     samples: tl.constexpr,
-    steps: tl.constexpr,
     block: tl.constexpr,
     width: tl.constexpr,
     chunk: tl.constexpr,
-    precision: tl.constexpr,
 ):
-    """Write ``source @ matrix`` for all samples of a program, its block of columns, and ``steps`` steps.
+    """Write grad_a @ weights to ``fed`` for all samples of a program and the step after t, in float32.
 
     Args:
-        source: (samples, n_steps, n).
-        matrix: (n, n).
-        out: (samples, n_steps_out, n), written.
-        first: the first of the steps in ``source``.
-        first_out: the same step in ``out``.
+        grad_a: (samples, n_steps, n) gradient of the synaptic input.
+        weights: (n, n), rows post-synaptic.
+        fed: (samples, n_steps, n), written.
+        t: the step.
         n_samples: samples that exist.
-        n_steps: steps that exist.
-        n_steps_out: steps in ``out``.
+        n_steps: number of steps.
         n: number of neurons.
         samples: samples of a program.
-        steps: steps at once.
-        block: columns of a program.
-        width: columns computed at once.
+        block: neurons of a program: all.
+        width: neurons computed at once.
         chunk: neurons summed over at once.
-        precision: of the product, see ``lbi.train.layers.scan_cuda``.
     """
-    row = tl.arange(0, samples * steps)[:, None]
-    b, step = row // steps, row % steps
-    inside, at = (b < n_samples) & (first + step < n_steps), (b * n_steps + first + step) * n
+    b = tl.arange(0, samples)[:, None]
+    inside, at = (b < n_samples) & (b * 0 + t + 1 < n_steps), (b * n_steps + t + 1) * n
     for j in range(0, block, width):
-        i = tl.program_id(1) * block + j + tl.arange(0, width)[None, :]
-        total = tl.full((samples * steps, width), 0.0, out.dtype.element_ty)
-        for start in range(0, n, chunk):
-            k = start + tl.arange(0, chunk)
-            x = tl.load(source + at + k[None, :], inside & (k[None, :] < n), 0.0)
-            w = tl.load(matrix + k[:, None] * n + i, (k[:, None] < n) & (i < n), 0.0)
-            total = tl.dot(x, w, total, input_precision=precision, out_dtype=out.dtype.element_ty)
-        tl.store(out + (b * n_steps_out + first_out + step) * n + i, total, inside & (i < n))
+        i = j + tl.arange(0, width)[None, :]
+        total = tl.full((samples, width), 0.0, fed.dtype.element_ty)
+        for first in range(0, n, chunk):
+            k = first + tl.arange(0, chunk)
+            x = tl.load(grad_a + at + k[None, :], inside & (k[None, :] < n), 0.0)
+            w = tl.load(weights + k[:, None] * n + i, (k[:, None] < n) & (i < n), 0.0)
+            total = tl.dot(x, w, total, input_precision="ieee", out_dtype=fed.dtype.element_ty)
+        tl.store(fed + at + i, total, inside & (i < n))
 
 
 @triton.jit

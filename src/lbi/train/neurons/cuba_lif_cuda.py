@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lbi.train.neurons.arithmetic_cuda import arrival_lag, list_arrivals, multiply, sum_rows, surrogate
+from lbi.train.neurons.arithmetic_cuda import arrival_lag, feed_back, list_arrivals, sum_rows, surrogate
 
 N_STATES = 2
 
@@ -34,22 +34,22 @@ def forward(
     n_steps,
     n,
     span,
-    recurrent: tl.constexpr,
+    stepwise: tl.constexpr,
+    blockwise: tl.constexpr,
     lagging: tl.constexpr,
     samples: tl.constexpr,
-    steps: tl.constexpr,
     block: tl.constexpr,
     width: tl.constexpr,
     chunk: tl.constexpr,
     wide: tl.constexpr,
     stages: tl.constexpr,
-    precision: tl.constexpr,
 ):
     """Steps from ``begin`` to ``end`` of some samples and a block of neurons."""
     first_sample = tl.program_id(0).to(tl.int64) * samples
-    origin, size = first_sample * n_steps * n, n_samples * n
+    origin, size = first_sample * n_steps * n, n_samples * n + first_sample * 0
+    sent, came = sent + first_sample * n, came + first_sample * 2 * n
     states, n_samples = states + first_sample * n, n_samples - tl.program_id(0) * samples
-    a, sent, came = a + origin, sent + origin, came + first_sample * steps * n
+    a = a + origin
     spikes, voltages = spikes + origin, voltages + origin
     b, i = tl.arange(0, samples)[:, None], tl.program_id(1) * block + tl.arange(0, block)[None, :]
     inside, start, state = (b < n_samples) & (i < n), b * n_steps * n + i, b * n + i
@@ -63,46 +63,26 @@ def forward(
     v = tl.load(states + size + state, known, 0.0)
     for first in range(begin, end, span):
         brought = zero
-        if recurrent:
-            if steps == 1:
-                listed = found + first_sample * wide
-                count = list_arrivals(spikes, first, n, lags, listed, lagging, wide)
-                tl.debug_barrier()
-                brought = sum_rows(w_by_source, listed, count, i, n, chunk, samples, block)
-            else:
-                multiply(
-                    sent,
-                    w_by_source,
-                    came,
-                    first,
-                    0,
-                    n_samples,
-                    n_steps,
-                    steps,
-                    n,
-                    samples,
-                    steps,
-                    block,
-                    width,
-                    chunk,
-                    precision,
-                )
-                tl.debug_barrier()
+        if stepwise:
+            listed = found + first_sample * wide
+            count = list_arrivals(spikes, first, n, lags, listed, lagging, wide)
+            tl.debug_barrier()
+            brought = sum_rows(w_by_source, listed, count, i, n, chunk, samples, block)
         for t in tl.range(first, tl.minimum(first + span, end), num_stages=stages):
             at = start + t * n
             arriving = tl.load(a + at, inside, 0.0) + brought
-            if recurrent:  # noqa: SIM102 - known when compiled; the other is not
-                if steps > 1:
-                    arriving += tl.load(came + (b * steps + t - first) * n + i, inside, 0.0)
+            if blockwise:
+                row = came + (t - begin) * 2 * size + b * 2 * n + i
+                arriving += tl.load(row, inside, 0.0) + tl.load(row + n, inside, 0.0)
             u = alpha * u + arriving
             v = beta * v + (u + bias)
             fires = v > threshold
             tl.store(voltages + at, v, inside)
             tl.store(spikes + at, fires.to(v.dtype), inside)
             v = tl.where(fires, 0.0, v)
-            if recurrent:  # noqa: SIM102
-                if steps > 1:
-                    tl.store(sent + at + after * n, fires.to(v.dtype), inside & (t + after < n_steps))
+            if blockwise:
+                arrival = t + after
+                tl.store(sent + arrival * size + state, fires.to(v.dtype), inside & (arrival < n_steps))
         tl.debug_barrier()
     going_on = inside & (i * 0 + end < n_steps)
     tl.store(states + state, u, going_on)
@@ -121,6 +101,7 @@ def backward(
     spikes,
     voltages,
     grad_a,
+    grad_by_step,
     slope,
     begin,
     end,
@@ -130,22 +111,23 @@ def backward(
     span,
     kind: tl.constexpr,
     with_v: tl.constexpr,
-    recurrent: tl.constexpr,
+    stepwise: tl.constexpr,
+    blockwise: tl.constexpr,
     lagging: tl.constexpr,
     samples: tl.constexpr,
-    steps: tl.constexpr,
     block: tl.constexpr,
     width: tl.constexpr,
     chunk: tl.constexpr,
     stages: tl.constexpr,
-    precision: tl.constexpr,
 ):
     """The same from the last step to the first."""
     first_sample = tl.program_id(0).to(tl.int64) * samples
-    origin, size = first_sample * n_steps * n, n_samples * n
+    origin, size = first_sample * n_steps * n, n_samples * n + first_sample * 0
     states, n_samples = states + first_sample * n, n_samples - tl.program_id(0) * samples
     grad_s, grad_v = grad_s + origin, grad_v + origin
-    fed, grad_a = fed + origin, grad_a + origin
+    grad_a, grad_by_step = grad_a + origin, grad_by_step + first_sample * n
+    fed = fed + (first_sample * n if blockwise else origin)
+    step_size = size if blockwise else n
     spikes, voltages = spikes + origin, voltages + origin
     b, i = tl.arange(0, samples)[:, None], tl.program_id(1) * block + tl.arange(0, block)[None, :]
     inside, start, state = (b < n_samples) & (i < n), b * n_steps * n + i, b * n + i
@@ -156,37 +138,36 @@ def backward(
     g_u = tl.load(states + state, known, 0.0)
     g_v = tl.load(states + size + state, known, 0.0)
     for first in range(begin, end, span):
-        if recurrent:
-            arriving = n_steps - first
-            multiply(
+        if stepwise:
+            feed_back(
                 grad_a,
                 recurrent_weights,
                 fed,
-                arriving,
-                arriving,
+                n_steps - 1 - first,
                 n_samples,
-                n_steps,
                 n_steps,
                 n,
                 samples,
-                steps,
                 block,
                 width,
                 chunk,
-                precision,
             )
             tl.debug_barrier()
         for back in tl.range(first, tl.minimum(first + span, end), num_stages=stages):
-            at = start + (n_steps - 1 - back) * n
+            t = n_steps - 1 - back
+            at = start + t * n
             v, g_s = tl.load(voltages + at, inside, 0.0), tl.load(grad_s + at, inside, 0.0)
-            if recurrent:
-                g_s += tl.load(fed + at + after * n, inside & (after <= back), 0.0)
+            if stepwise or blockwise:
+                arrived = (t + after) * step_size + (state if blockwise else start)
+                g_s += tl.load(fed + arrived, inside & (after <= back), 0.0)
             h = surrogate(v, threshold, per_threshold, slope, kind)
             g_v = tl.where(v > threshold, 0.0, beta * g_v) + g_s * h
             if with_v:
                 g_v += tl.load(grad_v + at, inside, 0.0)
             g_u = g_v + alpha * g_u
             tl.store(grad_a + at, g_u, inside)
+            if blockwise:
+                tl.store(grad_by_step + t * size + state, g_u, inside)
         tl.debug_barrier()
     going_on = inside & (i * 0 + end < n_steps)
     tl.store(states + state, g_u, going_on)

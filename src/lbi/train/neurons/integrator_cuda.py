@@ -32,16 +32,15 @@ def forward(
     n_steps,
     n,
     span,
-    recurrent: tl.constexpr,
+    stepwise: tl.constexpr,
+    blockwise: tl.constexpr,
     lagging: tl.constexpr,
     samples: tl.constexpr,
-    steps: tl.constexpr,
     block: tl.constexpr,
     width: tl.constexpr,
     chunk: tl.constexpr,
     wide: tl.constexpr,
     stages: tl.constexpr,
-    precision: tl.constexpr,
 ):
     """All steps of a sample and a block of neurons."""
     i, origin = tl.program_id(1) * block + tl.arange(0, block), tl.program_id(0).to(tl.int64) * n_steps * n
@@ -70,6 +69,7 @@ def backward(
     spikes,
     voltages,
     grad_a,
+    grad_by_step,
     slope,
     begin,
     end,
@@ -79,15 +79,14 @@ def backward(
     span,
     kind: tl.constexpr,
     with_v: tl.constexpr,
-    recurrent: tl.constexpr,
+    stepwise: tl.constexpr,
+    blockwise: tl.constexpr,
     lagging: tl.constexpr,
     samples: tl.constexpr,
-    steps: tl.constexpr,
     block: tl.constexpr,
     width: tl.constexpr,
     chunk: tl.constexpr,
     stages: tl.constexpr,
-    precision: tl.constexpr,
 ):
     """The same from the last step to the first; gradients pass through voltages only."""
     i, origin = tl.program_id(1) * block + tl.arange(0, block), tl.program_id(0).to(tl.int64) * n_steps * n
