@@ -1,9 +1,10 @@
-"""``scan`` on CUDA: one Triton kernel forward and one backward for all steps, with or without recurrence.
+"""``scan`` on CUDA: Triton kernels for all steps, with or without recurrence.
 
-A kernel's program takes all steps of a sample, or of a few: without recurrence of a block of neurons, with recurrence of all of them, so
-that no other program's spikes are needed. Forward it adds up the recurrent weights of the neurons that spiked; backward it
-multiplies by all of them, for as many steps at once as every spike takes to arrive. The sizes were the fastest of those that were tried
-on an H200, for 256 neurons.
+Without recurrence, a program takes all steps of a sample and a block of neurons. With recurrence it takes all neurons of a sample, or of
+a few, so that no other program's spikes are needed: forward it adds up the weights of the neurons that spiked, backward
+it multiplies by all of them. Where every spike takes several steps to arrive, so many steps are one launch; between two launches,
+torch multiplies the spikes that arrive in the next one, or the gradients, by the weights, for all samples and steps at once, on the
+GPU's matrix units: of TensorFloat-32 numbers, which have 11 significant bits, two for each weight forward, one backward.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ _FED = 4
 _STEPS, _TILE, _WARPS = 32, 128, 2
 """Where spikes take several steps to arrive: most steps of a launch, and neurons and warps of its programs."""
 
-_STAGES, _AHEAD = 4, 2048
-"""Steps, and numbers per array, that are on the way from memory while a program computes."""
+_STAGES = 4
+"""Steps that are on the way from memory while a program computes."""
 
 _TF32 = -(1 << 13)
 """Mask of the bits of a float32 that TensorFloat-32 keeps."""
@@ -169,12 +170,10 @@ def _plan(like: Tensor, recurrent: Tensor | None, delays: Tensor | None, sharing
     """The plan for arrays like ``like``; step by step, with so many samples and warps in a program."""
     n_samples, n_steps, n = like.shape
     at_once = 1 if delays is None else min(_STEPS, _shortest(delays) + 1)
-    blockwise = recurrent is not None and at_once > 1
-    stepwise = recurrent is not None and at_once == 1
-    samples, block = (
-        sharing if stepwise else 1,
-        _block(n, LARGEST if stepwise else _TILE if blockwise else _BLOCK),
-    )
+    stepwise, blockwise = recurrent is not None and at_once == 1, recurrent is not None and at_once > 1
+    most = LARGEST if stepwise else _TILE if blockwise else _BLOCK
+    block = min(most, max(16, triton.next_power_of_2(n)))
+    samples = sharing if stepwise else 1
     constants = {
         "stepwise": stepwise,
         "blockwise": blockwise,
@@ -182,11 +181,12 @@ def _plan(like: Tensor, recurrent: Tensor | None, delays: Tensor | None, sharing
         "samples": samples,
         "block": block,
         "width": min(block, _BLOCK),
-        "stages": 1 if stepwise else max(1, min(_STAGES, _AHEAD // block)),
+        "stages": 1 if stepwise else _STAGES,
         "num_warps": max(warps, min(16, block // 256)) if stepwise else max(1, _WARPS * block // _TILE),
     }
     grid = (triton.cdiv(n_samples, samples), triton.cdiv(n, block))
-    return _Plan(grid, at_once if blockwise else n_steps, 1 if stepwise else n_steps, constants)
+    length = at_once if blockwise else max(1, n_steps)
+    return _Plan(grid, length, 1 if stepwise else length, constants)
 
 
 def _forward(
@@ -265,11 +265,6 @@ def _shortest(delays: Tensor) -> int:
     if found is None or found[0] != delays._version:
         found = _found[delays] = (delays._version, int(delays.min()))
     return found[1]
-
-
-def _block(n: int, most: int) -> int:
-    """Neurons of a program: a power of 2, which holds all n if ``most`` allows it."""
-    return min(most, max(16, triton.next_power_of_2(n)))
 
 
 def _parameter_gradients(

@@ -51,18 +51,20 @@ _PIXELS: dict[str, dict[str, Any]] = {
 }
 
 _LONG: dict[str, Any] = {
+    "hidden": (512,),
     "recurrent_delay": 62,
     "recurrent_delay_from": 15,
     "encoding": {"code": "thermometer"},
     "neuron": "atrlif",
     "current_decay": (0.6, 0.6, 0.6),
-    "voltage_decay": (0.1, 0.02, 0.005),
+    "voltage_decay": (0.5, 0.2, 0.05),
     "neuron_options": {"threshold_decay": 0.003, "threshold_step": 0.2},
-    "output_voltage_decay": 0.02,
+    "readout": "membrane_last",
+    "output_voltage_decay": 0.05,
     "slope": 16.0,
     "batch_size": 256,
     "clip": 100.0,
-    "epochs": 96,
+    "epochs": 52,
     "initial_density": 1.0,
 }
 """Of psmnist, beyond those of psdigits: memory over 784 steps."""
