@@ -27,6 +27,10 @@ FAILS = Rule(
     "{fix}",
 )
 SHAPE_FIX = "check the input's shape and the model's layers"
+BATCH_FIX = (
+    "let forward take any number of samples and steps: keep the batch's dimension, as x.reshape(len(x), …) does, and take"
+    " sizes from the input"
+)
 COMPLEX_FIX = "take real weights: currents and voltages of neurons are real numbers"
 NONE_FIX = (
     "{names} of forward got None, as states do before the first step: begin with zeros for None; a second input is joined"
@@ -163,7 +167,13 @@ def loops_over_samples(
     return n_taken[1] > n_taken[0]
 
 
-def failed(model: nn.Module, error: Exception, shape: tuple[int, ...], tracing: Tracing) -> NotThisWay:
+def failed(
+    model: nn.Module,
+    error: Exception,
+    shape: tuple[int, ...],
+    tracing: Tracing,
+    extent: tuple[int, ...] | None = None,
+) -> NotThisWay:
     """The problem for an exception of the model's code, with its place.
 
     Args:
@@ -171,6 +181,7 @@ def failed(model: nn.Module, error: Exception, shape: tuple[int, ...], tracing: 
         error: the exception.
         shape: shape of one sample at one step.
         tracing: the trace so far.
+        extent: numbers of samples and steps of a run that follows a complete trace; None for the trace itself.
 
     Returns:
         The refusal of this calling convention, to be raised from ``error``.
@@ -183,7 +194,14 @@ def failed(model: nn.Module, error: Exception, shape: tuple[int, ...], tracing: 
     names = given_none(model) if "NoneType" in str(error) else []
     fix = NONE_FIX.format(names=", ".join(names)) if names else fix
     fix = INDEX_FIX if isinstance(here.module, nn.Embedding) else fix
-    problem = FAILS.broken(_named(model, here), f"{type(error).__name__}: {first}{at}", shape=shape, fix=fix)
+    found = f"{type(error).__name__}: {first}{at}"
+    if extent is not None and fix == SHAPE_FIX:
+        n_steps = max(len(group.inputs) for group in tracing.groups)
+        found += (
+            f", with {extent[0]} sample{'s' * (extent[0] > 1)} of {extent[1]} steps; 1 of {n_steps} steps ran"
+        )
+        fix = BATCH_FIX
+    problem = FAILS.broken(_named(model, here), found, shape=shape, fix=fix)
     return NotThisWay(problem, _reached(tracing))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from lbi.errors import InputError, Rule
-from lbi.importers.torch import proof
+from lbi.importers.torch import proof, recording
 from lbi.importers.torch.running import Sites
 from lbi.importers.torch.tracing import NotThisWay, Tracing
 from lbi.importers.torch.ways import Way, random_input
@@ -55,9 +55,9 @@ def check(
     spikes = random_input(tuple(shape), torch.tensor(RATES), n_steps, 4, several.static)
     try:
         together, again = (
-            proof.record(model, places, tracing, several, spikes, seed=seed) for seed in (1, 2)
+            recording.record(model, places, tracing, several, spikes, seed=seed) for seed in (1, 2)
         )
-        apart = proof.record(model, places, tracing, alone, spikes)
+        apart = recording.record(model, places, tracing, alone, spikes)
     except (NotThisWay, InputError):
         return
     if _first_step(together, again) is not None:
@@ -70,7 +70,7 @@ def check(
         raise InputError(MIXED.broken(where, text, axis=AXES.get(several.name, "dimension 0 of its input")))
 
 
-def _first_step(one: proof.Recorded, other: proof.Recorded) -> tuple[int, str] | None:
+def _first_step(one: recording.Recorded, other: recording.Recorded) -> tuple[int, str] | None:
     """The first step at which currents differ by more than rounding, and the population that they enter."""
     firsts = []
     for order, (name, currents) in enumerate(one.currents.items()):

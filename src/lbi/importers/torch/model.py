@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lbi.errors import InputError, Rule, UsageError
-from lbi.importers.torch import mixing, notes, numbers, proof, reading, registry
+from lbi.importers.torch import mixing, notes, numbers, proof, reading, recording, registry
 from lbi.importers.torch.attempt import FAILS, TRACED_STEPS, loops_over_samples, traced
 from lbi.importers.torch.chain import chained
 from lbi.importers.torch.copying import copy_to_run, unwrapped
@@ -126,7 +126,7 @@ def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
     try:
         return _traced_and_proven(model, shape, way, TRACED_STEPS)
     except InputError as refusal:
-        late = {proof.NOT_AS_IT_RUNS.code, proof.STEP_COUNT.code}
+        late = {proof.NOT_AS_IT_RUNS.code, recording.STEP_COUNT.code}
         if not any(problem.code in late for problem in refusal.problems):
             raise
         try:
@@ -142,7 +142,7 @@ def _traced_and_proven(model: nn.Module, shape: tuple[int, ...], way: Way, lengt
         way = way._replace(one_by_one=True)  # a call's first axis holds the steps of all samples
     tracing, outputs, n_steps, free = traced(copy, places, shape, way, lengths=lengths)
     if lengths is not TRACED_STEPS and n_steps not in lengths:
-        raise InputError(proof.STEP_COUNT.broken("model", f"takes {n_steps} steps of longer inputs"))
+        raise InputError(recording.STEP_COUNT.broken("model", f"takes {n_steps} steps of longer inputs"))
     numbers.note_used(
         (tracing, outputs),
         lambda others: traced(copy, places, shape, way, substitutes=others, lengths=lengths)[:2],

@@ -21,7 +21,7 @@ from torch import nn
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch import numbers, proof
+from lbi.importers.torch import numbers, proof, recording
 from lbi.importers.torch.attempt import traced
 from lbi.importers.torch.copying import copy_to_run
 from lbi.importers.torch.layer import Layer, Neurons, Outputs
@@ -109,7 +109,6 @@ def from_slayer(model: nn.Module, input_shape: tuple[int, ...]) -> FixedNetwork:
     Raises:
         InputError: as ``from_torch``: naming everything that cannot be imported exactly, or a neuron and step at which the
             network and the model differ.
-        NotThisWay: if the model has been traced, but fails on several samples or on more steps.
     """
     way = next(way for way in WAYS if way.name == "all steps, time last")
     copy = copy_to_run(model, widen=False)  # SLAYER's dynamics are exact in float32
@@ -145,7 +144,12 @@ def from_slayer(model: nn.Module, input_shape: tuple[int, ...]) -> FixedNetwork:
             InputError
         )
     problems.raise_as(InputError)
-    _prove(copy, tracing, network)
+    try:
+        _prove(copy, tracing, network)
+    except (
+        NotThisWay
+    ) as refusal:  # the trace was complete: the model fails on several samples or on more steps
+        raise InputError(refusal.problem) from refusal
     return network
 
 
@@ -174,7 +178,9 @@ def _prove(model: nn.Module, tracing: Tracing, network: FixedNetwork) -> None:
         network.input_shape, torch.tensor(proof.RATES[:n_samples]), n_steps, 1, static=False
     )
     places = sites(model, block_of)
-    theirs = proof.record(model, places, tracing, way, spikes.float(), widen=False).outputs
+    found = recording.record(model, places, tracing, way, spikes.float(), widen=False)
+    proof.check_taken(tracing, found, n_steps)
+    theirs = found.outputs
     flat = spikes.reshape(n_samples, n_steps, -1).numpy().astype(np.uint8)
     recorded = oracle.simulate(network, flat, record=("spikes",)).recorded
     shift = 0
@@ -184,10 +190,10 @@ def _prove(model: nn.Module, tracing: Tracing, network: FixedNetwork) -> None:
         late = np.broadcast_to(_delay(block), (population.n,)) + shift
         for neuron in range(population.n):
             steps = n_steps - int(late[neuron])
-            found = theirs[group.name][:, late[neuron] :, neuron]
+            other = theirs[group.name][:, late[neuron] :, neuron]
             ours = recorded[population.name, "spikes"][:, :steps, neuron]
-            if np.any(found != ours):
-                sample, step = (int(index) for index in np.argwhere(found != ours)[0])
+            if np.any(other != ours):
+                sample, step = (int(index) for index in np.argwhere(other != ours)[0])
                 text = f"neuron {neuron} differs at step {step} of sample {sample}"
                 raise InputError(NOT_AS_IT_RUNS.broken(f"block {group.site.path!r}", text))
 
