@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from support import peers
 from support.pooled_models import IMAGE, drawn, in_turn, leaky, loop
 from torch import nn
@@ -11,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - as users write it
 from lbi.errors import InputError
 from lbi.importers import from_torch
 from lbi.importers.torch import pooling
+from lbi.network import Readout
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the frameworks' own
 
@@ -92,12 +94,25 @@ def test_places_of_the_maxima_are_refused():
     assert refused(counted).found == "takes in 'indices', a state of the maximum 'lif1_pooled'"
 
 
-def test_a_maximum_as_output_is_refused():
-    model = in_turn(nn.Conv2d(1, 3, 3), leaky(), nn.MaxPool2d(2))
-    with pytest.raises(InputError, match="holds what module '2' pools of spikes") as caught:
-        from_torch(model, IMAGE)
-    (problem,) = caught.value.problems
-    assert problem.remedy == "return them, and do what follows outside of the model"
+def test_a_maximum_as_output_is_added_up():
+    network = from_torch(in_turn(nn.Conv2d(1, 3, 3), leaky(), nn.MaxPool2d(2)), IMAGE)
+    assert [population.neuron.model for population in network.populations[-2:]] == ["cuba_lif", "integrator"]
+    assert network.readout == Readout("readout", "membrane_last")
+
+
+def test_a_maximum_of_some_steps_as_output_is_refused():
+    class Some(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.lif = nn.Conv2d(1, 3, 3), leaky()
+
+        def forward(self, x):
+            self.lif.reset_mem()
+            spikes = torch.stack([self.lif(self.conv(current)) for current in x])
+            return torch.stack([F.max_pool2d(step, 2) for step in spikes])[1:]
+
+    with pytest.raises(InputError, match="holds what the maximum of 'lif' pools of spikes"):
+        from_torch(drawn(Some()), IMAGE)
 
 
 def test_a_window_that_a_current_cannot_hold_is_refused():

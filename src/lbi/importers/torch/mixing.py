@@ -14,9 +14,11 @@ from torch import nn
 
 from lbi.errors import InputError, Rule
 from lbi.importers.torch import proof, recording
+from lbi.importers.torch.output import Output
 from lbi.importers.torch.running import Sites
 from lbi.importers.torch.tracing import NotThisWay, Tracing
 from lbi.importers.torch.ways import Way, random_input
+from lbi.importers.torch.weighted import Sums
 
 MIXED = Rule(
     "batch-mixed",
@@ -37,6 +39,7 @@ def check(
     ways: tuple[Way, Way],
     shape: Sequence[int],
     n_steps: int,
+    read: Output | Sums | None = None,
 ) -> None:
     """Compare runs of several samples together with runs of each alone.
 
@@ -47,9 +50,11 @@ def check(
         ways: calling conventions of samples together, and of one alone.
         shape: shape of one sample at one step.
         n_steps: steps to compare.
+        read: what the model's output holds; weighted sums are compared, too, in which neurons could take the place of samples.
 
     Raises:
-        InputError: naming the first module and step that differ. A model that fails, or is random, is none of this kind.
+        InputError: naming the first module and step that differ, or an output that holds something else. A model that fails, or is
+            random, is none of this kind.
     """
     several, alone = ways[0], ways[1]._replace(one_by_one=True)
     spikes = random_input(tuple(shape), torch.tensor(RATES), n_steps, 4, several.static)
@@ -68,6 +73,8 @@ def check(
         where = next(group.where for group in tracing.groups if group.name == name)
         text = f"takes in something else at step {step} when other samples are in the batch"
         raise InputError(MIXED.broken(where, text, axis=AXES.get(several.name, "dimension 0 of its input")))
+    if isinstance(read, Sums):
+        proof.compare_sums(tracing, read, together, spikes)
 
 
 def _first_step(one: recording.Recorded, other: recording.Recorded) -> tuple[int, str] | None:

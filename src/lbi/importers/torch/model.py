@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lbi.errors import InputError, Rule, UsageError
-from lbi.importers.torch import mixing, notes, numbers, proof, reading, recording, registry
+from lbi.importers.torch import mixing, notes, numbers, output, proof, reading, recording, registry
 from lbi.importers.torch.attempt import FAILS, TRACED_STEPS, loops_over_samples, traced
 from lbi.importers.torch.chain import chained
 from lbi.importers.torch.copying import copy_to_run, unwrapped
@@ -152,13 +152,16 @@ def _traced_and_proven(model: nn.Module, shape: tuple[int, ...], way: Way, lengt
     meta: dict[str, Any] = {"source": sorted(sources & {*registry.FRAMEWORKS, "torch"})}
     if said := notes.of(model, copy, tracing):
         meta["notes"] = said
+    again = None
+    if free and output.in_total(tracing, outputs):
+        again = traced(copy, places, shape, way, lengths=[n_steps + 1])[:2]
     with session_of(places, tracing, tracing):  # readers run modules inside neurons
-        network, output = reading.network_of(tracing, outputs, shape, meta)
+        network, read = reading.network_of(tracing, outputs, shape, meta, again)
         n_samples, steps = proof.extent(network, n_steps, free=free)
         drive = proof.Drive(tracing, n_samples, steps, proof.longer(network) if free else 0)
     for turn in dict.fromkeys((way, way._replace(one_by_one=True))):
         try:
-            proof.prove(copy, places, tracing, turn, (network, output), drive)
+            proof.prove(copy, places, tracing, turn, (network, read), drive)
         except (
             NotThisWay
         ) as refusal:  # several samples fail where a model holds one, in a buffer of shape (1, n)
@@ -172,6 +175,6 @@ def _traced_and_proven(model: nn.Module, shape: tuple[int, ...], way: Way, lengt
             raise
         else:
             if way.flat and not any(site.neurons.time_axis(site.module) == -1 for site in places):
-                mixing.check(copy, places, tracing, (WAYS[0], way), shape, steps)
+                mixing.check(copy, places, tracing, (WAYS[0], way), shape, steps, read)
             return network
     raise failure

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lbi.errors import InputError, Problems
-from lbi.importers.torch.output import read_at
+from lbi.importers.torch.output import read_at, same_output
 from lbi.importers.torch.reading import same_signal
 from lbi.importers.torch.tracing import NotThisWay, Tracing
 
@@ -75,7 +75,6 @@ def _alike(one: Trace, other: Trace) -> bool:
     reads, reads_again = read_at(first, results, Problems()), read_at(second, others, Problems())
     if reads is None or reads_again is None:
         return reads is reads_again
-    chosen = [
-        (read.group.name, read.path, read.factor, read.state, read.last) for read in (reads, reads_again)
-    ]
-    return chosen[0] == chosen[1] and list(map(str, first.problems)) == list(map(str, second.problems))
+    return same_output(reads, reads_again) and list(map(str, first.problems)) == list(
+        map(str, second.problems)
+    )

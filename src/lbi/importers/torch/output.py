@@ -2,6 +2,7 @@
 
 A model may return every step (stacked, as a list, or one per call), their sum or mean, or the last step alone. Each tensor, and
 each list or tuple of tensors, is one candidate; of a model that is called once per step, it is the tensors of all calls.
+Weighted sums of spikes, as of a last Linear, are ``weighted``.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from lbi.errors import Problems, Rule
 from lbi.importers.signal import Signal, Term
-from lbi.importers.torch import pooling
+from lbi.importers.torch import pooling, weighted
 from lbi.importers.torch.layer import LAST
 from lbi.importers.torch.shadow import LOST, STATE_OF, STATIC
 from lbi.importers.torch.snntorch import NO_RESET
 from lbi.importers.torch.tracing import Group, Tracing
+from lbi.importers.torch.weighted import LAST_STEP, Sums, same
 
 READOUT = Rule(
     "readout",
@@ -29,10 +31,10 @@ READOUT = Rule(
 )
 SUMS = Rule(
     "readout",
-    "the spikes of the last layer, or the voltages of one that never spikes; all of them, in their order",
-    "return the spikes, and do what follows outside of the model; for weights behind the last spikes, let neurons without leak"
-    " and reset follow (snnTorch's Leaky(beta=1, reset_mechanism='none', output=True), spikingjelly's"
-    " IFNode(v_threshold=inf)), whose last voltage is the sum over the steps",
+    "the spikes of the last layer, or the voltages of one that never spikes, or weighted sums of spikes with the same weights in"
+    " each step; by step, summed or averaged over all steps",
+    "return the spikes, and do what follows outside of the model; or apply the weights to the spikes of each step, and return"
+    " the sum of all steps",
 )
 STEPS = Rule(
     "readout",
@@ -73,8 +75,49 @@ class Output:
         Returns:
             The tensors, in order of the calls.
         """
-        found = [found for result in results for path, found in _candidates(result) if path == self.path]
-        return [tensor for tensors in found for tensor in tensors]
+        return _at(results, self.path)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a sample's output in a step."""
+        return self.group.shape
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the trace."""
+        return len(self.group.inputs)
+
+
+def in_total(tracing: Tracing, results: Sequence[Any]) -> bool:
+    """Whether the output is weighted sums over all steps, of which one trace does not tell a sum from a mean.
+
+    Args:
+        tracing: the trace.
+        results: what every call of the model returned.
+
+    Returns:
+        True if so.
+    """
+    read = read_at(tracing, results, Problems())
+    return isinstance(read, Sums) and read.form == weighted.TOTAL
+
+
+def same_output(one: Output | Sums, other: Output | Sums) -> bool:
+    """True if outputs of two traces hold the same.
+
+    Args:
+        one: the output of a trace.
+        other: that of another one.
+
+    Returns:
+        True for the same steps of the same population or sums, at the same path and times the same factor.
+    """
+    if isinstance(one, Sums) or isinstance(other, Sums):
+        if not (isinstance(one, Sums) and isinstance(other, Sums)):
+            return False
+        return (one.path, one.form) == (other.path, other.form) and same(one.signal, other.signal)
+    kinds = [(read.group.name, read.path, read.factor, read.state, read.last) for read in (one, other)]
+    return kinds[0] == kinds[1]
 
 
 class _Meaning(NamedTuple):
@@ -86,7 +129,13 @@ class _Meaning(NamedTuple):
     steps: tuple[int, ...]
 
 
-def read_at(tracing: Tracing, results: Sequence[Any], problems: Problems) -> Output | None:
+def _at(results: Sequence[Any], path: Path) -> list[Tensor]:
+    """The tensors at a path in the results of all calls."""
+    found = [found for result in results for at, found in _candidates(result) if at == path]
+    return [tensor for tensors in found for tensor in tensors]
+
+
+def read_at(tracing: Tracing, results: Sequence[Any], problems: Problems) -> Output | Sums | None:
     """What the model's output reads; a missing readout is noted in ``problems``.
 
     Args:
@@ -95,9 +144,10 @@ def read_at(tracing: Tracing, results: Sequence[Any], problems: Problems) -> Out
         problems: receives all problems.
 
     Returns:
-        The output; None if a problem was noted.
+        The output, or weighted sums behind the last spikes; None if a problem was noted.
     """
     found: list[tuple[Path, _Meaning]] = []
+    sums: list[Sums] = []
     lost = False
     for path, tensors in _by_path(results).items():
         numbers = [known for tensor in tensors if (known := tracing.shadow.of(tensor)) is not None]
@@ -106,8 +156,13 @@ def read_at(tracing: Tracing, results: Sequence[Any], problems: Problems) -> Out
             meaning = _meaning(tracing, [number.reshape(-1).numpy() for number in numbers])
             if meaning is not None:
                 found.append((path, meaning))
+            elif (own := weighted.found(tracing, path, tensors, _at)) is not None:
+                sums.append(own)
     spikes = [entry for entry in found if not entry[1].state and not entry[1].group.integrates]
     voltages = [entry for entry in found if entry[1].group.integrates and entry[1].state in ("", "silence")]
+    sums = _behind(tracing, sums, [meaning.group for _, meaning in (*spikes, *voltages)])
+    if sums:
+        return _chosen_sums(tracing, sums, [meaning.group for _, meaning in (*spikes, *voltages)], problems)
     if spikes or voltages:
         return _chosen(tracing, [*spikes, *voltages], problems)
     useless = next((meaning.group for _, meaning in found if meaning.group.integrates), None)
@@ -148,6 +203,39 @@ def _unread(tracing: Tracing, results: Sequence[Any]) -> tuple[Rule, str]:
         SUMS,
         f"holds some of the spikes of {' and '.join(layers)}, in another order, or weighted sums of them",
     )
+
+
+def _behind(tracing: Tracing, sums: list[Sums], groups: Sequence[Group]) -> list[Sums]:
+    """Those of the sums that are the model's end: of no rate of a single value, and of no layer that leads to one that is returned."""
+    before = {group.number: _sources(tracing, group) for group in groups}
+    found = []
+    for entry in sums:
+        sources = _numbers_of(tracing, entry.signal)
+        leads_on = any(sources <= before[number] - {number} for number in before)
+        if not groups or (entry.signal.n > 1 and not leads_on):
+            found.append(entry)
+    return found
+
+
+def _chosen_sums(
+    tracing: Tracing, sums: list[Sums], groups: Sequence[Group], problems: Problems
+) -> Sums | None:
+    """The sums behind all of the groups; by step rather than in total, and of these rather than of the last step alone."""
+    sums = sorted(sums, key=lambda entry: (entry.form == LAST_STEP, entry.form != weighted.EVERY))
+    chosen = sums[0]
+    reached = _numbers_of(tracing, chosen.signal)
+    beside = [group.where for group in groups if group.number not in reached]
+    if not all(weighted.proportional(chosen.signal, entry.signal) for entry in sums):
+        beside.append("other weighted sums")
+    held = " and ".join(["weighted sums of spikes", *beside])
+    return chosen if SEVERAL.check(problems, not beside, chosen.where, f"holds {held}") else None
+
+
+def _numbers_of(tracing: Tracing, signal: Signal) -> set[int]:
+    """Numbers of all groups whose spikes a signal holds, and of those that lead to them."""
+    names = pooling.sources([signal], tracing.shadow.pools)
+    own = [group for group in tracing.groups if group.name in names]
+    return {group.number for group in own}.union(*(_sources(tracing, group) for group in own))
 
 
 def _chosen(tracing: Tracing, found: list[tuple[Path, _Meaning]], problems: Problems) -> Output | None:

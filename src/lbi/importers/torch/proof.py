@@ -26,6 +26,7 @@ from lbi.importers.torch.recording import STEP_COUNT, Recorded, record
 from lbi.importers.torch.running import Sites
 from lbi.importers.torch.tracing import Group, NotThisWay, Tracing
 from lbi.importers.torch.ways import Way, random_input
+from lbi.importers.torch.weighted import Sums
 from lbi.network.graph import INPUT, Network
 from lbi.simulation import oracle
 
@@ -61,7 +62,7 @@ def prove(
     places: Sites,
     tracing: Tracing,
     way: Way,
-    read: tuple[Network, Output | None],
+    read: tuple[Network, Output | Sums | None],
     drive: Drive,
 ) -> None:
     """Compare the model with the imported network.
@@ -78,7 +79,7 @@ def prove(
         InputError: naming the first difference in steps, spikes, currents or output; or if every sample meets a threshold within rounding early on.
         NotThisWay: if the model's own code fails on these samples and steps, or runs other neurons or samples than in the trace.
     """
-    network, output = read
+    network = read[0]
     rates = torch.tensor(RATES[: drive.n_samples])
     spikes = random_input(network.input_shape, rates, drive.n_steps, 1, way.static)
     theirs = record(model, places, tracing, way, spikes, drive.currents)
@@ -86,20 +87,57 @@ def prove(
     drive.compare(theirs)
     _compare_wiring(tracing, theirs, spikes)
     theirs = record(model, places, tracing, way, spikes, seed=2)
+    _compare_all(tracing, read, theirs, spikes)
+    if drive.longer:
+        _compare_longer(model, places, tracing, way, read, drive.longer)
+
+
+def _compare_all(
+    tracing: Tracing, read: tuple[Network, Output | Sums | None], theirs: Recorded, spikes: Tensor
+) -> None:
+    """Compare populations and output of a run."""
+    network, output = read
+    if isinstance(output, Sums):
+        added = compare_sums(tracing, output, theirs, spikes)
+        _compare_runs(tracing, network, theirs, spikes, (output, added.cumsum(axis=1)))
+        return
     _compare_runs(tracing, network, theirs, spikes)
     if output is not None and not output.state:  # a state is the zeros of neurons that never spike
         returned.compare(
             output, theirs.outputs[output.group.name] / _gain(output.group), theirs.results, ROUNDING
         )
-    if drive.longer:
-        _compare_longer(model, places, tracing, way, network, drive.longer)
+
+
+def compare_sums(tracing: Tracing, sums: Sums, theirs: Recorded, spikes: Tensor) -> NDArray[Any]:
+    """Compare weighted sums that a model returns with those of its spikes.
+
+    Args:
+        tracing: the trace.
+        sums: what the output holds.
+        theirs: what was recorded of the model.
+        spikes: its input, (samples, steps, …).
+
+    Returns:
+        What each step adds, (samples, steps, n).
+
+    Raises:
+        InputError: as ``returned.compare``.
+    """
+    added = pooling.arriving(sums.signal, _sources(tracing, theirs, spikes))
+    returned.compare(sums, added, theirs.results, ROUNDING)
+    return added
 
 
 def _compare_longer(
-    model: nn.Module, places: Sites, tracing: Tracing, way: Way, network: Network, n_steps: int
+    model: nn.Module,
+    places: Sites,
+    tracing: Tracing,
+    way: Way,
+    read: tuple[Network, Output | Sums | None],
+    n_steps: int,
 ) -> None:
     """Compare one sample of many steps, where late effects show; a model whose own code fails on so many steps is not compared."""
-    spikes = random_input(network.input_shape, torch.tensor([LONG_RATE]), n_steps, 2, way.static)
+    spikes = random_input(read[0].input_shape, torch.tensor([LONG_RATE]), n_steps, 2, way.static)
     try:
         theirs = record(model, places, tracing, way, spikes, seed=3)
     except NotThisWay as refusal:
@@ -108,7 +146,10 @@ def _compare_longer(
         return
     check_taken(tracing, theirs, n_steps)
     _compare_wiring(tracing, theirs, spikes)
-    _compare_runs(tracing, network, theirs, spikes)
+    if isinstance(read[1], Sums):
+        _compare_all(tracing, read, theirs, spikes)
+    else:
+        _compare_runs(tracing, read[0], theirs, spikes)
 
 
 def check_taken(tracing: Tracing, theirs: Recorded, n_steps: int) -> None:
@@ -279,16 +320,7 @@ def first_differences(
 
 def _compare_wiring(tracing: Tracing, theirs: Recorded, spikes: Tensor) -> None:
     """Raise InputError for the first module whose current differs from that of its projections."""
-    n_samples, n_steps = spikes.shape[:2]
-    sources = {
-        name: value / _gain(group)
-        for name, value in theirs.outputs.items()
-        for group in tracing.groups
-        if group.name == name
-    }
-    sources[INPUT] = spikes.reshape(n_samples, n_steps, -1).numpy()
-    for pool in tracing.shadow.pools:
-        sources[pool.name] = pooling.spikes_of(pool, sources)
+    sources = _sources(tracing, theirs, spikes)
     for group in tracing.groups:
         signal, found = group.inputs[-1], theirs.currents[group.name]
         expected = pooling.arriving(signal, sources)
@@ -300,14 +332,33 @@ def _compare_wiring(tracing: Tracing, theirs: Recorded, spikes: Tensor) -> None:
             raise InputError(NOT_AS_IT_RUNS.broken(group.where, text))
 
 
-def _compare_runs(tracing: Tracing, network: Network, theirs: Recorded, spikes: Tensor) -> None:
-    """Raise InputError for the first step, layer and neuron at which the runs differ."""
+def _sources(tracing: Tracing, theirs: Recorded, spikes: Tensor) -> dict[str, NDArray[Any]]:
+    """Name → spikes (samples, steps, n) of the input, of all modules and of what pools them, in a recorded run."""
+    sources = {group.name: theirs.outputs[group.name] / _gain(group) for group in tracing.groups}
+    sources[INPUT] = spikes.reshape(*spikes.shape[:2], -1).numpy()
+    for pool in tracing.shadow.pools:
+        sources[pool.name] = pooling.spikes_of(pool, sources)
+    return sources
+
+
+def _compare_runs(
+    tracing: Tracing,
+    network: Network,
+    theirs: Recorded,
+    spikes: Tensor,
+    sums: tuple[Sums, NDArray[Any]] | None = None,
+) -> None:
+    """Raise InputError for the first step, layer and neuron at which the runs differ; ``sums`` are to be the readout's voltages."""
     n_samples, n_steps = spikes.shape[:2]
     flat = spikes.reshape(n_samples, n_steps, -1).numpy().astype(np.uint8)
     layers = _layers(tracing, network)
+    found = {group.name: theirs.outputs[group.name] / _gain(group) for group in tracing.groups}
+    groups: dict[str, Group | Sums] = {group.name: group for group in tracing.groups}
+    if sums is not None:
+        entry, values = sums
+        layers[entry.name] = {entry.name: np.arange(entry.signal.n)}
+        found[entry.name], groups[entry.name] = values, entry
     ours, margins = simulated(network, layers, flat)
-    groups = {group.name: group for group in tracing.groups}
-    found = {name: theirs.outputs[name] / _gain(group) for name, group in groups.items()}
     valid = np.full(n_samples, n_steps)
     while True:
         firsts = []
@@ -365,7 +416,7 @@ def _gain(group: Group) -> Any:
 
 
 def _difference(
-    group: Group, theirs: NDArray[Any], ours: NDArray[Any], place: tuple[int, int, int], how: str
+    group: Group | Sums, theirs: NDArray[Any], ours: NDArray[Any], place: tuple[int, int, int], how: str
 ) -> InputError:
     sample, step, neuron = place
     n = int(np.count_nonzero(_far(theirs, ours)))

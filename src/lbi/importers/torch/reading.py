@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
-from lbi.importers.torch import output, pooling
+from lbi.importers.torch import output, pooling, weighted
 from lbi.importers.torch.copying import NOT_FINITE
 from lbi.importers.torch.layer import Layer
 from lbi.importers.torch.output import Output
@@ -21,6 +21,7 @@ from lbi.importers.torch.remedies import RANDOM_FIX
 from lbi.importers.torch.shadow import STATE_OF, Pool
 from lbi.importers.torch.snntorch import NO_RESET
 from lbi.importers.torch.tracing import Group, NotThisWay, Tracing
+from lbi.importers.torch.weighted import Sums
 from lbi.network.graph import Network
 
 ONE_CALL_PER_STEP = Rule("call", "one call per step, with its state", "{fix}")
@@ -127,8 +128,12 @@ def _equal(one: csr_matrix | None, two: csr_matrix | None) -> bool:
 
 
 def network_of(
-    tracing: Tracing, outputs: Sequence[Any], input_shape: Sequence[int], meta: dict[str, Any]
-) -> tuple[Network, Output | None]:
+    tracing: Tracing,
+    outputs: Sequence[Any],
+    input_shape: Sequence[int],
+    meta: dict[str, Any],
+    again: tuple[Tracing, list[Any]] | None = None,
+) -> tuple[Network, Output | Sums | None]:
     """The network of a trace, and what the model's output holds.
 
     Args:
@@ -136,6 +141,7 @@ def network_of(
         outputs: the model's outputs.
         input_shape: shape of one sample at one step.
         meta: plain JSON values for ``Network.meta``.
+        again: a trace of one step more and its outputs; None if the model has its own number of steps, or if these steps say all.
 
     Returns:
         The network, and the output; None if nothing is read.
@@ -149,7 +155,10 @@ def network_of(
     for group in tracing.groups:
         signals[group.name] = _spikes_only(group, signals[group.name], tracing.groups, problems)
     read = output.read_at(tracing, outputs, problems)
-    for entry in pooling.in_order(tracing.groups, list(signals.values()), tracing.shadow.pools):
+    if isinstance(read, Sums):
+        read = _settled(read, tracing, again, problems)
+    added = [read.signal] if isinstance(read, Sums) else []
+    for entry in pooling.in_order(tracing.groups, [*signals.values(), *added], tracing.shadow.pools):
         if isinstance(entry, Pool):
             pooling.add(entry, builder, problems)
             continue
@@ -158,11 +167,31 @@ def network_of(
             entry.site.neurons.read(entry.site.module, signals[entry.name], layer)
         except InputError as error:
             problems.take(error)
+    name = None if read is None else read.name if isinstance(read, Sums) else read.group.name
+    if isinstance(read, Sums):  # the sum over the steps, in a voltage that keeps all
+        builder.neurons(
+            read.where, read.name, read.signal, current_decay=1.0, voltage_decay=0.0, threshold=math.inf
+        )
+        meta = {**meta, "notes": [*meta.get("notes", ()), read.note]}
     Problems([*tracing.problems, *problems, *builder.problems]).raise_as(InputError)
-    network = builder.network(read.group.name if read else None, meta)
-    if read is not None and network.readout.of_membrane and read.last:
+    network = builder.network(name, meta)
+    if read is not None and network.readout.of_membrane and (isinstance(read, Sums) or read.last):
         network = replace(network, readout=replace(network.readout, kind="membrane_last"))
     return network, read
+
+
+def _settled(
+    sums: Sums, tracing: Tracing, again: tuple[Tracing, list[Any]] | None, problems: Problems
+) -> Sums | None:
+    """The weighted sums that the output holds, for any number of steps, with a name that is free; None if a problem was noted."""
+    read = None if again is None else output.read_at(*again, Problems())
+    other = read if isinstance(read, Sums) and read.path == sums.path else None
+    taken = {group.name for group in tracing.groups} | {pool.name for pool in tracing.shadow.pools}
+    name, number = sums.name, 1
+    while name in taken:
+        number += 1
+        name = f"{sums.name}_{number}"
+    return weighted.settled(replace(sums, name=name), other, problems)
 
 
 def _spikes_only(group: Group, signal: Signal, groups: Sequence[Group], problems: Problems) -> Signal:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lbi.errors import InputError, Rule
 from lbi.importers.torch.output import STEPS, Output
+from lbi.importers.torch.weighted import Sums
 
 ORDER = Rule(
     "readout",
@@ -22,8 +23,8 @@ ORDER = Rule(
 )
 
 
-def compare(output: Output, values: NDArray[Any], results: Sequence[Any], rounding: float) -> None:
-    """Compare the output with the spikes or voltages of its population.
+def compare(output: Output | Sums, values: NDArray[Any], results: Sequence[Any], rounding: float) -> None:
+    """Compare the output with the spikes or voltages of its population, or with the weighted sums that it adds up.
 
     Args:
         output: what the model returns.
@@ -37,7 +38,7 @@ def compare(output: Output, values: NDArray[Any], results: Sequence[Any], roundi
     n_steps = values.shape[1]
     factors = {
         output.factor,
-        output.factor * len(output.group.inputs) / n_steps,
+        output.factor * output.n_steps / n_steps,
     }  # a mean's factor is 1 / steps
     tensors = [tensor.double() for tensor in output.tensors(results)]
     if output.last:
@@ -45,12 +46,13 @@ def compare(output: Output, values: NDArray[Any], results: Sequence[Any], roundi
     size = max(1.0, float(np.abs(values).sum()))
     total, found = float(values.sum()), float(sum(tensor.sum() for tensor in tensors))
     if all(abs(found - total * factor) > rounding * factor * size for factor in factors):
-        text = f"sums to {found:g} where its spikes or voltages sum to {total * output.factor:g}, over {n_steps} steps"
+        held = "weighted sums" if isinstance(output, Sums) else "spikes or voltages"
+        text = f"sums to {found:g} where its {held} sum to {total * output.factor:g}, over {n_steps} steps"
         raise InputError(STEPS.broken("the model's output", text))
     if len({tensor.shape for tensor in tensors}) != 1:
         return
     whole = (tensors[0] if len(tensors) == 1 else torch.stack(tensors)).numpy()
-    axes = {"samples": values.shape[:1], "steps": values.shape[1:2], "neurons": output.group.shape}
+    axes = {"samples": values.shape[:1], "steps": values.shape[1:2], "neurons": output.shape}
     given = values.reshape([size for sizes in axes.values() for size in sizes])
     if whole.size == values.size:
         pass

@@ -30,6 +30,7 @@ from lbi.importers.torch.reading import signal_of
 from lbi.importers.torch.running import sites
 from lbi.importers.torch.tracing import NotThisWay, Tracing
 from lbi.importers.torch.ways import WAYS, random_input
+from lbi.importers.torch.weighted import Sums
 from lbi.network.csr import CsrMatrix
 from lbi.network.fixed import FixedNetwork, FixedPopulation, FixedProjection, num_weight_bits
 from lbi.network.graph import INPUT, Readout
@@ -133,7 +134,9 @@ def from_slayer(model: nn.Module, input_shape: tuple[int, ...]) -> FixedNetwork:
     )
     _check_chain(tracing, problems)
     read = read_at(tracing, outputs, problems)
-    if read is not None and read.group is not tracing.groups[-1]:
+    if isinstance(read, Sums):
+        READOUT.check(problems, False, read.where, "holds weighted sums of spikes")
+    elif read is not None and read.group is not tracing.groups[-1]:
         found = f"is that of {read.group.where}, which is not the last"
         READOUT.check(problems, False, "the model's output", found)
     try:
