@@ -184,3 +184,30 @@ def test_state_that_is_left_of_training_is_named(kind, name):
     if kind is not Norse:
         model.reset()
         from_torch(model, (N_IN,))
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(float("nan"), r"NaN in 2 of [0-9]+ values"), (float("inf"), "infinite in 2 of")]
+)
+def test_a_state_that_is_no_number_is_named(value, found):
+    model = Net().eval()
+    with torch.no_grad():
+        model(torch.ones(1, N_IN))
+        model.mem1 = model.mem1.clone()  # snnTorch's own buffer has the same memory
+        model.mem1[0, :2] = value
+    with pytest.raises(
+        InputError,
+        match=rf"state-changed: .*state that is {found}.*attribute 'mem1' of .*reset the model .*train it again",
+    ):
+        from_torch(model, (N_IN,))
+
+
+def test_a_buffer_that_is_no_number_may_be_a_state():
+    model = Buffers().eval()
+    with torch.no_grad():
+        model(torch.ones(1, N_IN))
+        model.mem1[0, :2] = float("nan")
+    with pytest.raises(
+        InputError, match=r"not-finite: .*mem1: 2 NaN .*fix: if it is the state of neurons, .*reset the model"
+    ):
+        from_torch(model, (N_IN,))

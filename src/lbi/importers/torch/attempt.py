@@ -11,10 +11,11 @@ from torch import nn
 from lbi.errors import InputError, Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import layers, reading
+from lbi.importers.torch.group import NotThisWay
 from lbi.importers.torch.layer import by_step
 from lbi.importers.torch.running import Place, Site, Sites, Widened, forget, place, session_of
 from lbi.importers.torch.shadow import STATIC
-from lbi.importers.torch.tracing import NotThisWay, Tracing
+from lbi.importers.torch.tracing import Tracing
 from lbi.importers.torch.ways import Way, given_none, random_input
 from lbi.network.graph import INPUT
 

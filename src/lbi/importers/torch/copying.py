@@ -23,6 +23,12 @@ NO_VALUES = Rule(
 )
 UNINITIALIZED = Rule("no-values", "tensors with values", "run the model once on a sample, then import it")
 NOT_FINITE = Rule("not-finite", "finite numbers", "train it again")
+NOT_FINITE_BUFFER = Rule(
+    "not-finite",
+    "finite numbers",
+    "if it is the state of neurons, left over from a run: reset the model before the import, or set it to zeros; if not, train"
+    " it again",
+)
 NOT_COPIED = Rule(
     "model-copy",
     "a model that copy.deepcopy can copy",
@@ -154,7 +160,9 @@ def _check(model: nn.Module) -> None:
             if real and value.is_floating_point() and "thr" not in key:  # an infinite threshold means "never"
                 dense = value.detach().to_dense() if value.layout is not torch.strided else value.detach()
                 n_bad = int((~torch.isfinite(dense)).sum())
-                NOT_FINITE.check(problems, n_bad == 0, f"{where}, {key}", f"{n_bad} NaN or infinite values")
+                state = key in part._buffers and not file.startswith("torch.")
+                rule = NOT_FINITE_BUFFER if state else NOT_FINITE
+                rule.check(problems, n_bad == 0, f"{where}, {key}", f"{n_bad} NaN or infinite values")
     problems.raise_as(InputError)
 
 

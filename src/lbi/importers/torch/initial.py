@@ -40,12 +40,32 @@ LEFT_OVER = Rule(
     "the state at rest, as at the start of a sample",
     "reset the model before the import: set that attribute to zeros or None",
 )
+NOT_A_STATE = Rule(
+    "state-changed",
+    "the state at rest, as at the start of a sample",
+    "reset the model before the import: set that attribute to zeros or None; if the next run of the model makes it so again,"
+    " train it again",
+)
 
 FORGETS = Rule(
     "state-dropped",
     "the state that its last call returned, or None at the start of a sample",
     "pass it on: output, state = {name}(x, state)",
 )
+
+
+def not_finite(state: Tensor) -> str:
+    """What is wrong with the values of a state that is left over.
+
+    Args:
+        state: the state.
+
+    Returns:
+        Such as "starts from a state that is NaN in 3 of 8 values"; empty for finite values.
+    """
+    counts = {"NaN": int(state.isnan().sum()), "infinite": int(state.isinf().sum())}
+    kinds = [f"{kind} in {n} of {state.numel()} values" for kind, n in counts.items() if n]
+    return f"starts from a state that is {' and '.join(kinds)}" if kinds else ""
 
 
 class InitialState:

@@ -14,9 +14,10 @@ from torch import nn
 
 from lbi.errors import InputError, Rule
 from lbi.importers.torch import proof, recording
+from lbi.importers.torch.group import NotThisWay
 from lbi.importers.torch.output import Output
 from lbi.importers.torch.running import Sites
-from lbi.importers.torch.tracing import NotThisWay, Tracing
+from lbi.importers.torch.tracing import Tracing
 from lbi.importers.torch.ways import Way, random_input
 from lbi.importers.torch.weighted import Sums
 

@@ -19,8 +19,8 @@ from lbi.importers.torch import mixing, notes, numbers, output, proof, reading, 
 from lbi.importers.torch.attempt import FAILS, TRACED_STEPS, loops_over_samples, traced
 from lbi.importers.torch.chain import chained
 from lbi.importers.torch.copying import copy_to_run, unwrapped
+from lbi.importers.torch.group import NotThisWay
 from lbi.importers.torch.running import session_of, sites
-from lbi.importers.torch.tracing import NotThisWay
 from lbi.importers.torch.ways import WAYS, Way
 from lbi.network.graph import Network
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from lbi.errors import InputError, Problems
+from lbi.importers.torch.group import NotThisWay
 from lbi.importers.torch.output import read_at, same_output
 from lbi.importers.torch.reading import same_signal
-from lbi.importers.torch.tracing import NotThisWay, Tracing
+from lbi.importers.torch.tracing import Tracing
 
 CONSTANTS = (*map(float, range(9)), -1e6, 1e6, math.nan)
 """Numbers in place of all that are taken: small counts, and what counts and rates do not reach in either direction."""

@@ -18,10 +18,11 @@ from torch import Tensor
 from lbi.errors import Problems, Rule
 from lbi.importers.signal import Signal, Term
 from lbi.importers.torch import pooling, weighted
+from lbi.importers.torch.group import Group
 from lbi.importers.torch.layer import LAST
 from lbi.importers.torch.shadow import LOST, STATE_OF, STATIC
 from lbi.importers.torch.snntorch import NO_RESET
-from lbi.importers.torch.tracing import Group, Tracing
+from lbi.importers.torch.tracing import Tracing
 from lbi.importers.torch.weighted import LAST_STEP, Sums, same
 
 READOUT = Rule(
@@ -169,6 +170,9 @@ def read_at(tracing: Tracing, results: Sequence[Any], problems: Problems) -> Out
     if useless is not None:
         NO_RESET.check(problems, False, useless.where, "reset_mechanism 'none', whose spikes are the output")
     elif not lost and not tracing.problems:
+        if tracing.over_time is not None:
+            problems.note(tracing.over_time)
+            return None
         rule, what = _unread(tracing, results)
         if found:
             rule, what = (

@@ -20,11 +20,12 @@ from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
 from lbi.importers.torch import pooling, returned
 from lbi.importers.torch.attempt import FAILS
+from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.layer import Layer, array
 from lbi.importers.torch.output import Output
 from lbi.importers.torch.recording import STEP_COUNT, Recorded, record
 from lbi.importers.torch.running import Sites
-from lbi.importers.torch.tracing import Group, NotThisWay, Tracing
+from lbi.importers.torch.tracing import Tracing
 from lbi.importers.torch.ways import Way, random_input
 from lbi.importers.torch.weighted import Sums
 from lbi.network.graph import INPUT, Network

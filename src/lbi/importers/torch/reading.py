@@ -15,12 +15,13 @@ from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
 from lbi.importers.torch import output, pooling, weighted
 from lbi.importers.torch.copying import NOT_FINITE
+from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.layer import Layer
 from lbi.importers.torch.output import Output
 from lbi.importers.torch.remedies import RANDOM_FIX
 from lbi.importers.torch.shadow import STATE_OF, Pool
 from lbi.importers.torch.snntorch import NO_RESET
-from lbi.importers.torch.tracing import Group, NotThisWay, Tracing
+from lbi.importers.torch.tracing import Tracing
 from lbi.importers.torch.weighted import Sums
 from lbi.network.graph import Network
 

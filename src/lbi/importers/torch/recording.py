@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from lbi.errors import InputError, Rule
 from lbi.importers.torch.attempt import failed
+from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.layer import by_step
 from lbi.importers.torch.running import Site, Sites, Widened, forget, session_of
-from lbi.importers.torch.tracing import SAME_NEURONS, Group, NotThisWay, Tracing
+from lbi.importers.torch.tracing import SAME_NEURONS, Tracing
 from lbi.importers.torch.ways import Way
 
 STEP_COUNT = Rule(

@@ -24,11 +24,12 @@ from lbi.importers.signal import Signal
 from lbi.importers.torch import numbers, proof, recording
 from lbi.importers.torch.attempt import traced
 from lbi.importers.torch.copying import copy_to_run
+from lbi.importers.torch.group import NotThisWay
 from lbi.importers.torch.layer import Layer, Neurons, Outputs
 from lbi.importers.torch.output import READOUT, read_at
 from lbi.importers.torch.reading import signal_of
 from lbi.importers.torch.running import sites
-from lbi.importers.torch.tracing import NotThisWay, Tracing
+from lbi.importers.torch.tracing import Tracing
 from lbi.importers.torch.ways import WAYS, random_input
 from lbi.importers.torch.weighted import Sums
 from lbi.network.csr import CsrMatrix

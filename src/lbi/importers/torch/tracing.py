@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,18 @@ from torch.utils._pytree import tree_flatten
 
 from lbi.errors import Problem, Problems, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch import layers, operations, pooling, registry
+from lbi.importers.torch import layers, operations, over_time, pooling, registry
+from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.initial import (
     CHANGED_IN_PLACE,
     FORGETS,
     LEFT_OVER,
+    NOT_A_STATE,
     OF_A_BATCH,
     STATE_CHANGED,
     InitialState,
     Writes,
+    not_finite,
 )
 from lbi.importers.torch.layer import Outputs, by_step, feature_shape, layer_name
 from lbi.importers.torch.leaving import Taken
@@ -57,42 +60,6 @@ KEEP_VALUES = {"detach", "requires_grad", "set", "squeeze", "unsqueeze", "t", "t
 """Operations in place, without their underscore, that leave every number where it is in memory."""
 
 
-class NotThisWay(Exception):  # noqa: N818 - no error of the model, but of this way to call it
-    """The calling convention is not that of the model."""
-
-    def __init__(self, problem: Problem, progress: int = 0) -> None:
-        super().__init__(str(problem))
-        self.problem, self.progress = problem, progress
-
-
-@dataclass
-class Group:
-    """A population under construction: the sequence of states of a neuron module.
-
-    Attributes:
-        inputs: input at each step.
-        shape: shape of a sample's output in a step; ``in_shape`` is that of its input.
-    """
-
-    site: Site
-    name: str
-    number: int
-    shape: tuple[int, ...] = ()
-    in_shape: tuple[int, ...] = ()
-    inputs: list[Signal] = field(default_factory=list)
-    lost: bool = False
-
-    @property
-    def integrates(self) -> bool:
-        """True if it is read by its voltage."""
-        return self.site.neurons.integrates(self.site.module)
-
-    @property
-    def where(self) -> str:
-        """The neuron module's place in the model, for messages."""
-        return self.site.where
-
-
 class Tracing(Widened):
     """Session that traces; also the mode in which the model's operations run."""
 
@@ -118,6 +85,7 @@ class Tracing(Widened):
         self._states: dict[int, Group] = {}
         self._writes = Writes()
         self.drawn = ""
+        self.over_time: Problem | None = None
 
     # ---- operations ----
 
@@ -169,6 +137,9 @@ class Tracing(Widened):
         if any(bool((found == LOST).any()) for found in numbers):
             return torch.full(out.shape, LOST)
         name = func._schema.name
+        if self.over_time is None and name in over_time.WINDOWS:
+            where = self._where(place().module)
+            self.over_time = over_time.problem_of(self.shadow, name, args, where)
         rule = RULES.get(name) or (RULES.get(name[:-1]) if name.endswith("_") else None)
         return None if rule is None else rule(self.shadow, func, out, args, kwargs)
 
@@ -325,6 +296,8 @@ class Tracing(Widened):
             group.lost = True
         if node.step > step:
             self._check_state(group, node.step)
+            if self.over_time is not None:
+                raise NotThisWay(self.over_time, self._progress())
             self._not_this_way(group.site, f"takes in at step {step} what comes at step {node.step}")
         signal, late = node.signal, 0 if node.step == STATIC else step - node.step
         if late:
@@ -433,6 +406,8 @@ class Tracing(Widened):
             f"at {source}" if source else "",
         ]
         left = LEFT_OVER if held and self.shadow.of(state) is None else STATE_CHANGED
+        if left is LEFT_OVER and (bad := not_finite(state)):
+            parts[0], left = bad, NOT_A_STATE
         rule = CHANGED_IN_PLACE if written else left
         if state.dim() > 1 and len(state) > 1:
             parts[0], rule = f"is handed the state of {len(state)} samples", OF_A_BATCH
@@ -445,10 +420,10 @@ class Tracing(Widened):
         return group
 
     def _not_this_way(self, site: Site, found: str) -> None:
-        raise NotThisWay(
-            SAME_NEURONS.broken(site.where, found),
-            sum(len(group.inputs) for group in self.groups),
-        )
+        raise NotThisWay(SAME_NEURONS.broken(site.where, found), self._progress())
+
+    def _progress(self) -> int:
+        return sum(len(group.inputs) for group in self.groups)
 
     @contextmanager
     def _pause(self) -> Iterator[None]:
