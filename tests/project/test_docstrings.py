@@ -34,6 +34,7 @@ COMPILED = {
     "lbi.train.neurons.atrlif_kernels": "lbi.train.layers.scan.Kernels describes them for every model",
     "lbi.train.neurons.cuba_lif_cuda": "lbi.train.layers.scan_cuda.CudaScan describes them for every model",
     "lbi.train.neurons.cuba_lif_kernels": "lbi.train.layers.scan.Kernels describes them for every model",
+    "lbi.train.neurons.integrator_cuda": "lbi.train.layers.scan_cuda.CudaScan describes them for every model",
     "lbi.train.neurons.integrator_kernels": "lbi.train.layers.scan.Kernels describes them for every model",
 }
 """Modules whose compiled functions (not the others) share a description, and where it is."""

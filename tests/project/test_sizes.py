@@ -18,7 +18,7 @@ def lines_of_code(function) -> int:
     """Lines of a function without its docstring, and of a GPU kernel without its many parameters."""
     documented = ast.get_docstring(function) is not None
     docstring = function.body[0].end_lineno - function.body[0].lineno + 1 if documented else 0
-    kernel = any(ast.unparse(decorator) == "triton.jit" for decorator in function.decorator_list)
+    kernel = any(ast.unparse(decorator).startswith("triton.jit") for decorator in function.decorator_list)
     first = function.body[0].lineno if kernel else function.lineno
     return function.end_lineno - first + 1 - docstring
 
