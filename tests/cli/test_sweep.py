@@ -272,6 +272,12 @@ def test_a_killed_trial_continues_from_what_it_left_with_equal_results(tmp_path)
         (["--sed", "1", "-o", "new"], 2, "--sed"),
         (["--dataset", "shd", "-o", "new"], 3, "data-missing"),
         (["--chip", "loihi9", "-o", "new"], 2, "loihi9"),
+        (["--neuron", "atrlif", "-o", "new"], 2, "neuron-model: neuron: model 'atrlif'; allowed: cuba_lif"),
+        (
+            ["--readout", "membrane_last", "-o", "new"],
+            2,
+            "neuron-model: readout 'membrane_last': model 'integrator'",
+        ),
         (["--address", "127.0.0.1:1", "-o", "new"], 5, "cluster-unreachable: --address 127.0.0.1:1"),
     ],
 )

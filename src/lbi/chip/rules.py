@@ -42,11 +42,21 @@ def neuron_models(fixed: FixedNetwork, profile: HardwareProfile, problems: Probl
         problems: receives the violations.
     """
     for population in fixed.populations:
-        model = population.neuron.model
-        allowed = ", ".join(map(str, profile.models.value or ()))  # type: ignore[arg-type]
-        where = f"population {population.name!r}"
-        holds = profile.supports(model)
-        MODEL.check(problems, holds, where, f"model {model!r}", models=allowed, chip=profile.title)
+        runs_model(population.neuron.model, f"population {population.name!r}", profile, problems)
+
+
+def runs_model(model: str, where: str, profile: HardwareProfile, problems: Problems) -> None:
+    """The chip runs a neuron model.
+
+    Args:
+        model: the model's name.
+        where: what has it.
+        profile: the chip.
+        problems: receives the violation.
+    """
+    allowed = ", ".join(map(str, profile.models.value or ()))  # type: ignore[arg-type]
+    holds = profile.supports(model)
+    MODEL.check(problems, holds, where, f"model {model!r}", models=allowed, chip=profile.title)
 
 
 def neuron_numbers(fixed: FixedNetwork, profile: HardwareProfile, problems: Problems) -> None:

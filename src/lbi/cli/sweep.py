@@ -138,6 +138,8 @@ main.params[:0] = swept_options()
 def _plan(given: dict[str, Any], chip: str) -> list[Trial]:
     """The trials; raises for all that is wrong in the options and the chip together."""
     from lbi.chip.load import load_profile
+    from lbi.cli.sweep_plan import configured
+    from lbi.train.session.budget_options import check_models
 
     problems: dict[Problem, None] = {}
     kind: type[LbiError] = UsageError
@@ -147,10 +149,15 @@ def _plan(given: dict[str, Any], chip: str) -> list[Trial]:
     except UsageError as error:
         problems |= dict.fromkeys(error.problems)
     try:
-        load_profile(chip)
+        profile = load_profile(chip)
     except (InputError, UsageError) as error:
         kind = UsageError if problems else type(error)
         problems |= dict.fromkeys(error.problems)
+    else:
+        unable = Problems()
+        for trial in trials:
+            check_models(configured(trial.arguments)[0], profile, unable)
+        problems |= dict.fromkeys(unable)
     Problems(problems).raise_as(kind)
     return trials
 

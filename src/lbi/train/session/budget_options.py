@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lbi.chip.profile import HardwareProfile
+from lbi.chip.rules import runs_model
 from lbi.costing.budget import Budget
 from lbi.errors import LbiError, Problems, Rule
+from lbi.network.neurons import MODELS
 from lbi.train.layers.mantissas import CHIP, trains_in
 from lbi.train.optim.choices import OPTIMIZERS
 
@@ -67,6 +70,8 @@ def check_budget(config: Any, problems: Problems) -> None:
     else:
         same = budget is None or config.precision == "float" or trains_in(budget.profile.formats)
         ON_CHIP.check(problems, same, "precision", f"'chip' with the chip {config.chip!r}", chip=CHIP)
+        if budget is not None and config.neuron in MODELS:
+            check_models(config, budget.profile, problems)
     sparse = not config.budget or OPTIMIZERS[config.optimizer].sparse
     BUDGETED.check(problems, sparse, "budget", f"with {config.optimizer!r}")
     SETTLED.check(problems, not config.budget or config.settle > 0, "settle", "0 with a budget")
@@ -75,6 +80,18 @@ def check_budget(config: Any, problems: Problems) -> None:
     priced = counted and config.regularizer == "L1"
     PRICED.check(problems, priced or config.price_updates == 0, "price_updates", config.price_updates)
     SHARED.check(problems, counted or config.update_share == 1, "update_share", config.update_share)
+
+
+def check_models(config: Any, profile: HardwareProfile, problems: Problems) -> None:
+    """Note neuron models that a chip does not run.
+
+    Args:
+        config: the ``TrainConfig``.
+        profile: the chip.
+        problems: receives the problems.
+    """
+    runs_model(config.neuron, "neuron", profile, problems)
+    runs_model(config.output_neuron, f"readout {config.readout!r}", profile, problems)
 
 
 def _names(budget: Any) -> set[str]:

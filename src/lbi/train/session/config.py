@@ -352,9 +352,13 @@ class TrainConfig:
             for i, (n, wiring) in enumerate(populations, start=1)
         ]
         decays = (self.output_current_decay,), (self.output_voltage_decay,)
-        neuron = "cuba_lif" if self.readout == "spike_count" else "integrator"
-        output = layer("output", n_classes, neuron, *decays, Wiring(pool=pool))
+        output = layer("output", n_classes, self.output_neuron, *decays, Wiring(pool=pool))
         return ModelConfig(input_shape, (*hidden, output), self.readout, self.surrogate, self.slope)
+
+    @property
+    def output_neuron(self) -> str:
+        """The output's neuron model: one that spikes if spikes are counted."""
+        return "cuba_lif" if self.readout == "spike_count" else "integrator"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only; options of the neuron model stand beside the others, under their own names."""
