@@ -61,6 +61,16 @@ def test_a_wrong_budget_is_named(text, chip, code):
         Budget.read((text,), chip)
 
 
+def test_neuron_models_that_the_chip_does_not_run_are_refused_before_training():
+    with pytest.raises(UsageError) as raised:
+        options("energy=40nJ", neuron="atrlif", readout="membrane_last")
+    assert [(problem.code, problem.where) for problem in raised.value.problems] == [
+        ("neuron-model", "neuron"),
+        ("neuron-model", "readout 'membrane_last'"),
+    ]
+    options("cores=1", chip="loihi2", neuron="atrlif", readout="membrane_last")
+
+
 def test_all_that_is_wrong_is_named_at_once():
     with pytest.raises(UsageError) as raised:
         Budget.read(("energy=40", "cores=1", "cores=2", "x=1"), "loihi1")
