@@ -149,7 +149,7 @@ def test_the_cuda_kernels_take_neurons_weights_and_steps_block_by_block(
     model, shortest, cuda_scan, monkeypatch
 ):
     scans = sys.modules["lbi.train.layers.scan_cuda"]
-    for name, size in (("_BLOCK", 16), ("_CHUNK", (16, 16)), ("_GROUP", 2)):
+    for name, size in (("_BLOCK", 16), ("_TILE", 16), ("_STEPS", 3), ("_CHUNK", 16), ("_GROUP", 2)):
         monkeypatch.setattr(scans, name, size)
     n = 37 if shortest == 2 else 21  # three blocks, or two: the kernels are interpreted
     a, w, neuron = random_scan(model, 5, True, n=n)

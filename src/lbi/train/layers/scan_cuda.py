@@ -255,7 +255,8 @@ def _backward(
 
 def _split(weights: Tensor) -> Tensor:
     """Weights (n, n) as two TensorFloat-32 numbers each, side by side, which together keep 22 bits or more: (n, 2 n)."""
-    coarse = (weights.view(torch.int32) + (-_TF32 >> 1) & _TF32).view(torch.float32)
+    bits = weights.float().view(torch.int32) + (-_TF32 >> 1) & _TF32
+    coarse = bits.view(torch.float32).to(weights.dtype)
     return torch.cat((coarse, weights - coarse), 1)
 
 
