@@ -53,12 +53,17 @@ _found: Any = WeakTensorKeyDictionary()
 class CudaScan(torch.autograd.Function):
     """``lbi.train.layers.scan.scan`` of a model with kernels ``lbi/train/neurons/<model>_cuda.py``.
 
-    The module holds for ``neuron`` (n_parameters, n) as in ``lbi.train.layers.scan.Kernels``: ``forward``
+    The module holds ``N_STATES``, and for ``neuron`` (n_parameters, n) as in ``lbi.train.layers.scan.Kernels``: ``forward``
     writes all traces (n_samples, n_steps, n) from the input a; ``backward`` writes ``grad_a``; ``parameter_gradients`` writes
-    the gradients of decays and bias, (n_decays + 1, n_samples, n). States and their gradients stay in registers; loads of the
-    next steps (``stages``) are under way meanwhile. ``w_by_source`` and ``recurrent_weights`` (n, n) are by source and by
-    target, ``with_v`` says whether voltages have a gradient, and ``span`` is the number of steps between two looks at the
-    recurrent weights; ``lbi.train.neurons.arithmetic_cuda`` describes the other arguments.
+    the gradients of decays and bias, (n_decays + 1, n_samples, n). ``w_by_source`` and ``recurrent_weights`` (n, n) are by
+    source and by target; ``with_v`` says whether voltages have a gradient.
+
+    A launch computes the steps from ``begin`` to ``end``, backward counted from the last; states and their gradients are in
+    registers, between two launches in ``states`` (N_STATES, n_samples, n). Loads of ``stages`` steps are under way meanwhile.
+    ``stepwise``: spikes arrive in the next step, and every ``span`` steps (each) a program looks at the recurrent weights,
+    forward by way of ``found``, the neurons that spiked. ``blockwise``: ``came`` holds the recurrent input of a launch, and spikes
+    are written to ``sent`` (n_steps, n_samples, n) where they arrive; backward ``fed`` and ``grad_by_step`` are of this shape.
+    ``lbi.train.neurons.arithmetic_cuda`` describes the other arguments.
     """
 
     @staticmethod
