@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import diags, identity
+from scipy.sparse import csr_matrix, diags, identity
 
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.signal import Signal, Term, union, wide
@@ -236,7 +236,7 @@ class Builder:
             The network.
         """
         populations = list(self._populations)
-        if any(np.any(signal.constant) for signal in self._signals.values()):
+        if any(np.any(signal.constant) or self._begins(signal) for signal in self._signals.values()):
             populations.insert(0, Population(ALWAYS, (1,), CubaLif(1.0, 0.5, 0.5, np.ones(1))))
         order = {INPUT: -1} | {population.name: i for i, population in enumerate(populations)}
         shapes = {INPUT: self.input_shape} | {population.name: population.shape for population in populations}
@@ -251,6 +251,10 @@ class Builder:
         readout = Readout.of(next(population for population in populations if population.name == first))
         return Network(self.input_shape, tuple(populations), tuple(projections), readout, dict(meta or {}))
 
+    def _begins(self, signal: Signal) -> bool:
+        """Whether a signal has a constant that begins after the first step."""
+        return ALWAYS not in self.parts and any(term.source == ALWAYS for term in signal.terms)
+
     def _into(self, target: str, signal: Signal, order: Mapping[str, int]) -> list[Projection]:
         """The projections into a population."""
         found: dict[str, list[Term]] = {}
@@ -259,13 +263,13 @@ class Builder:
             for source, columns in parts.items():
                 part = term if len(parts) == 1 else term.picked(columns=columns)
                 found.setdefault(source, []).append(part._replace(source=source))
+        always = found.pop(ALWAYS, []) if self._begins(signal) else []
+        if np.any(signal.constant):
+            always.append(Term(ALWAYS, csr_matrix(signal.constant[:, None]), 0))
         projections = []
         for source in sorted(found, key=order.__getitem__):
             projections += _projections(source, target, found[source], order[source] >= order[target])
-        if np.any(signal.constant):
-            weights = CsrMatrix.from_dense(signal.constant[:, None])
-            projections.append(Projection(f"{ALWAYS}_to_{target}", ALWAYS, target, weights))
-        return projections
+        return [*projections, *(_projections(ALWAYS, target, always, False) if always else ())]
 
 
 def _reset(name: str, subtracted: NDArray[np.float64]) -> Projection:

@@ -12,8 +12,9 @@ from lbi.errors import InputError, Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import layers, reading
 from lbi.importers.torch.group import NotThisWay
+from lbi.importers.torch.handwritten import Handwritten, Listening
 from lbi.importers.torch.layer import by_step
-from lbi.importers.torch.running import Place, Site, Sites, Widened, forget, place, session_of
+from lbi.importers.torch.running import Place, Site, Sites, forget, place, session_of
 from lbi.importers.torch.shadow import STATIC
 from lbi.importers.torch.tracing import Tracing
 from lbi.importers.torch.ways import Way, given_none, random_input
@@ -21,6 +22,10 @@ from lbi.network.graph import INPUT
 
 TRACED_STEPS = (6, 32, 128, 512)
 """Numbers of steps of a trace; the larger ones are for models that require more steps."""
+
+STEPS_BEHIND_LATE_STATES = 16
+"""Steps of a trace in which the spikes of a layer reach the next one two steps later, as in SpyTorch; what the currents keep
+grows with every step."""
 
 FAILS = Rule(
     "model-fails",
@@ -68,29 +73,14 @@ def traced(
         NotThisWay: if the model fails, or if its neurons do not take one sample's steps.
     """
     for n_steps in lengths:
-        tracing = Tracing(model, places.initial, widen=widen, substitutes=substitutes)
-        x = _sample(shape, n_steps, way, widen)
-        for step in range(n_steps):
-            spikes = tracing.shadow.keep("input", lambda: Signal.spikes(INPUT, shape))
-            tracing.shadow.mark(
-                x[:, step],
-                tracing.shadow.new(spikes, STATIC if way.static else step).reshape(x[:, step].shape),
-            )
-        forget(places)
         try:
-            with session_of(places, tracing, tracing), layers.followed(model):
-                outputs = way.call(model, x)
-                taken = reading.check_steps(tracing, n_steps, static=way.static)
-        except NotThisWay:
-            raise
-        except IndexError as error:
+            tracing, outputs, n_steps = _long_enough(
+                model, places, shape, way, n_steps, widen=widen, substitutes=substitutes
+            )
+            taken = reading.check_steps(tracing, n_steps, static=way.static)
+        except _TooShort as short:
             if n_steps == lengths[-1] or way.static:
-                raise failed(model, error, shape, tracing) from error
-        except InputError as error:  # of the rule for an operation
-            where = place(trace=error.__traceback__)
-            raise NotThisWay(error.problems[0].inside(_named(model, where)), _reached(tracing)) from error
-        except Exception as error:  # the model's code may raise any exception
-            raise failed(model, error, shape, tracing) from error
+                raise short.failure from short.__cause__
         else:
             free = taken == n_steps and _follows(
                 model, places, _sample(shape, n_steps + 1, way, widen), way, tracing
@@ -99,16 +89,88 @@ def traced(
     raise AssertionError("the last number of steps returns or raises")
 
 
+def _long_enough(
+    model: nn.Module, places: Sites, shape: tuple[int, ...], way: Way, n_steps: int, **options: Any
+) -> tuple[Tracing, list[Any], int]:
+    """One trace, or one of more steps where hand-written neurons pass on their state late; and its steps."""
+    tracing, outputs = _run(model, places, shape, way, n_steps, **options)
+    if n_steps < STEPS_BEHIND_LATE_STATES and any(p.before for p in tracing.written.populations):
+        try:
+            later = _run(model, places, shape, way, STEPS_BEHIND_LATE_STATES, **options)
+        except (NotThisWay, _TooShort):
+            return tracing, outputs, n_steps  # it has its own number of steps
+        return *later, STEPS_BEHIND_LATE_STATES
+    return tracing, outputs, n_steps
+
+
+class _TooShort(Exception):  # noqa: N818 - no error where a longer input follows
+    """A model indexes a step that its input does not have."""
+
+    def __init__(self, failure: NotThisWay) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+def _run(
+    model: nn.Module,
+    places: Sites,
+    shape: tuple[int, ...],
+    way: Way,
+    n_steps: int,
+    *,
+    widen: bool,
+    substitutes: Iterator[float] | None,
+    known: Handwritten | None = None,
+) -> tuple[Tracing, list[Any]]:
+    """One trace, and the model's outputs; a second one with what the first one knows of hand-written neurons."""
+    tracing = Tracing(model, places.initial, widen=widen, substitutes=substitutes, known=known)
+    tracing.written.static = way.static
+    x = _sample(shape, n_steps, way, widen)
+    for step in range(n_steps):
+        spikes = tracing.shadow.keep("input", lambda: Signal.spikes(INPUT, shape))
+        tracing.shadow.mark(
+            x[:, step],
+            tracing.shadow.new(spikes, STATIC if way.static else step).reshape(x[:, step].shape),
+        )
+    forget(places)
+    try:
+        with session_of(places, tracing, tracing), layers.followed(model):
+            outputs = way.call(model, x)
+    except NotThisWay:
+        raise
+    except IndexError as error:
+        raise _TooShort(failed(model, error, shape, tracing)) from error
+    except InputError as error:  # of the rule for an operation
+        where = place(trace=error.__traceback__)
+        raise NotThisWay(error.problems[0].inside(_named(model, where)), _reached(tracing)) from error
+    except Exception as error:  # the model's code may raise any exception
+        raise failed(model, error, shape, tracing) from error
+    if known is None and tracing.written.populations:
+        options: Any = {"widen": widen, "substitutes": substitutes, "known": tracing.written}
+        return _run(model, places, shape, way, n_steps, **options)
+    return tracing, outputs
+
+
 def _sample(shape: tuple[int, ...], n_steps: int, way: Way, widen: bool) -> torch.Tensor:
     x = random_input(shape, torch.tensor([0.5]), n_steps, 0, way.static)
     return x if widen else x.float()
 
 
 class _Counting:
-    """Session that counts the steps of all calls of neuron modules."""
+    """Session that counts the steps of all calls of neuron modules, and of all hand-written neurons."""
 
     def __init__(self) -> None:
         self.n_steps = 0
+
+    def heard(self, number: int, value: torch.Tensor, spikes: torch.Tensor) -> None:
+        """Count a step of hand-written neurons.
+
+        Args:
+            number: of their population.
+            value: what is compared with their threshold.
+            spikes: their spikes.
+        """
+        self.n_steps += 1
 
     def call(self, site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the module's own forward.
@@ -132,7 +194,7 @@ def _follows(model: nn.Module, places: Sites, x: torch.Tensor, way: Way, tracing
     counting = _Counting()
     forget(places)
     try:
-        with session_of(places, counting, Widened(widen=tracing.widen)):
+        with session_of(places, counting, Listening(tracing.written, counting.heard, widen=tracing.widen)):
             way.call(model, x)
     except Exception:  # the model's code may raise any exception for a number of steps that is not its own
         return False
@@ -140,7 +202,7 @@ def _follows(model: nn.Module, places: Sites, x: torch.Tensor, way: Way, tracing
 
 
 def loops_over_samples(
-    model: nn.Module, places: Sites, shape: tuple[int, ...], way: Way, *, widen: bool = True
+    model: nn.Module, places: Sites, shape: tuple[int, ...], way: Way, tracing: Tracing
 ) -> bool:
     """Whether the neurons take more steps of several samples than of one: the loop is meant to be over time.
 
@@ -149,7 +211,7 @@ def loops_over_samples(
         places: its neuron modules.
         shape: shape of one sample at one step.
         way: the calling convention.
-        widen: whether the copy computes in float64.
+        tracing: the trace of one sample.
 
     Returns:
         True for such a loop; False also for a model that fails on several samples.
@@ -160,8 +222,10 @@ def loops_over_samples(
         x = random_input(shape, torch.full((n_samples,), 0.5), TRACED_STEPS[0], 0, way.static)
         forget(places)
         try:
-            with session_of(places, counting, Widened(widen=widen)):
-                way.call(model, x if widen else x.float())
+            with session_of(
+                places, counting, Listening(tracing.written, counting.heard, widen=tracing.widen)
+            ):
+                way.call(model, x if tracing.widen else x.float())
         except Exception:  # the model's code may raise any exception
             return False
         n_taken.append(counting.n_steps)

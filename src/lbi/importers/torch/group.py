@@ -35,6 +35,11 @@ class Group:
     lost: bool = False
 
     @property
+    def called(self) -> bool:
+        """True if it is a module's; False if the model's own code computes it."""
+        return self.site.called
+
+    @property
     def integrates(self) -> bool:
         """True if it is read by its voltage."""
         return self.site.neurons.integrates(self.site.module)

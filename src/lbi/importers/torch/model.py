@@ -35,6 +35,12 @@ IN_ORDER = Rule(
     "call", "one call per step, or every step of a sample once, in order", "loop over the steps as they come"
 )
 
+LATE_STEPS = TRACED_STEPS[-2:]
+"""Numbers of steps of a second trace, for models that keep spikes for longer than the first one takes."""
+
+HANDWRITTEN_STEPS = (32,)
+"""The same where all neurons are hand-written: what their currents keep is an expression that grows with every step."""
+
 WRAP = "wrap them: torch.nn.Sequential(*modules)"
 BUILD = "build the model, load its state, and pass it: model.load_state_dict(torch.load(path))"
 
@@ -130,7 +136,7 @@ def _read(model: nn.Module, shape: tuple[int, ...], way: Way) -> Network:
         if not any(problem.code in late for problem in refusal.problems):
             raise
         try:
-            return _traced_and_proven(model, shape, way, TRACED_STEPS[-2:])
+            return _traced_and_proven(model, shape, way, LATE_STEPS if sites(model) else HANDWRITTEN_STEPS)
         except (InputError, NotThisWay):
             raise refusal from None
 
@@ -165,7 +171,7 @@ def _traced_and_proven(model: nn.Module, shape: tuple[int, ...], way: Way, lengt
         except (
             NotThisWay
         ) as refusal:  # several samples fail where a model holds one, in a buffer of shape (1, n)
-            if not turn.one_by_one and loops_over_samples(copy, places, shape, way, widen=tracing.widen):
+            if not turn.one_by_one and loops_over_samples(copy, places, shape, way, tracing):
                 found = "loops over the first axis of its input, and not over all steps in their order"
                 raise InputError(IN_ORDER.broken("model", found)) from refusal
             failure = InputError(refusal.problem)  # the trace was complete: it is the model's convention

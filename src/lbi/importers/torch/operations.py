@@ -64,11 +64,14 @@ def is_tracked(shadow: Shadow, value: Any) -> bool:
 def affine(shadow: Shadow, x: Tracked, factors: NDArray[Any], constants: NDArray[Any]) -> NDArray[np.int64]:
     """Numbers (n,) of ``x · factors + constants``, all of one size; 0 for constants of ``x``."""
     found = np.zeros_like(x.numbers)
+    if not factors.any():
+        return found
     for at in _by_step(shadow.steps(x.numbers), x.numbers != 0):
         node = shadow.read(x.numbers[at], x.values[at])
         key = ("affine", id(node.signal), digest(factors[at], constants[at]))
         signal = shadow.keep(key, partial(_affine, node.signal, factors[at], constants[at]))
         found[at] = shadow.new(signal, node.step).numpy()
+    shadow.note_made(found, x.numbers, factors, constants)
     return found
 
 
@@ -83,6 +86,10 @@ def added(shadow: Shadow, a: Tracked, b: Tracked, alpha: float) -> NDArray[np.in
         key = ("added", id(one.signal), id(two.signal), late, alpha)
         signal = shadow.keep(key, partial(_sum, one, two, late, alpha))
         found[at] = shadow.new(signal, step).numpy()
+    if not b.numbers.any():
+        shadow.note_made(found, a.numbers, np.ones(found.size), alpha * b.values)
+    elif not a.numbers.any():
+        shadow.note_made(found, b.numbers, np.full(found.size, alpha), a.values)
     return found
 
 
@@ -217,8 +224,6 @@ def _multiply(shadow: Shadow, func: Any, out: Tensor, args: tuple[Any, ...], kwa
         return None  # a product of two signals, or a quotient by one
     factors = tracked(shadow, b, out.shape).values
     factors = 1.0 / factors if name == "aten::div" else factors
-    if func._schema.name == "aten::mul_" and not factors.any():
-        return torch.zeros(out.shape, dtype=torch.int64)  # a state set to zeros
     return _numbers(affine(shadow, tracked(shadow, a, out.shape), factors, np.zeros(out.numel())), out.shape)
 
 

@@ -216,6 +216,8 @@ class Drive:
         self._margins: dict[str, NDArray[Any]] = {}
         rng = np.random.default_rng(0)
         for group in tracing.groups:
+            if not group.called:
+                continue
             n = int(np.prod(group.in_shape))
             gains = rng.uniform(0.2, 1.6, group.in_shape) * self._unit(tracing, group)
             network, layer = self._alone(tracing, group, gains)
@@ -323,6 +325,8 @@ def _compare_wiring(tracing: Tracing, theirs: Recorded, spikes: Tensor) -> None:
     """Raise InputError for the first module whose current differs from that of its projections."""
     sources = _sources(tracing, theirs, spikes)
     for group in tracing.groups:
+        if not group.called:
+            continue
         signal, found = group.inputs[-1], theirs.currents[group.name]
         expected = pooling.arriving(signal, sources)
         off = _far(expected, found)

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
-from lbi.importers.torch import output, pooling, weighted
+from lbi.importers.torch import equations, output, pooling, weighted
 from lbi.importers.torch.copying import NOT_FINITE
 from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.layer import Layer
@@ -152,6 +152,7 @@ def network_of(
     """
     problems = Problems()
     builder = Builder(input_shape)
+    written = equations.settled(tracing.written, problems)
     signals = {group.name: signal_of(group, problems, tracing.drawn) for group in tracing.groups}
     for group in tracing.groups:
         signals[group.name] = _spikes_only(group, signals[group.name], tracing.groups, problems)
@@ -165,7 +166,8 @@ def network_of(
             continue
         layer = Layer(builder, entry.where, entry.name, entry.shape, tracing.through)
         try:
-            entry.site.neurons.read(entry.site.module, signals[entry.name], layer)
+            read_neurons = entry.site.neurons.read if entry.called else written[entry.name].read
+            read_neurons(entry.site.module, signals[entry.name], layer)
         except InputError as error:
             problems.take(error)
     name = None if read is None else read.name if isinstance(read, Sums) else read.group.name

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from lbi.errors import InputError, Rule
 from lbi.importers.torch.attempt import failed
 from lbi.importers.torch.group import Group, NotThisWay
+from lbi.importers.torch.handwritten import Listening
 from lbi.importers.torch.layer import by_step
-from lbi.importers.torch.running import Site, Sites, Widened, forget, session_of
+from lbi.importers.torch.running import Site, Sites, forget, session_of
 from lbi.importers.torch.tracing import SAME_NEURONS, Tracing
 from lbi.importers.torch.ways import Way
 
@@ -82,6 +83,18 @@ class Recording:
         main = site.neurons.split(site.module, result).main
         self._outputs[group.name] += self._by_sample(group, "returns", main, axis, group.shape)
         return result
+
+    def heard(self, number: int, value: Tensor, spikes: Tensor) -> None:
+        """Note a step of hand-written neurons.
+
+        Args:
+            number: of their population.
+            value: what is compared with their threshold, in place of a current.
+            spikes: their spikes.
+        """
+        group = self._tracing.groups[number]
+        self._currents[group.name] += self._by_sample(group, "compares", value, None, group.shape)
+        self._outputs[group.name] += self._by_sample(group, "returns", spikes, None, group.shape)
 
     def _by_sample(
         self, group: Group, how: str, value: Tensor, axis: int | None, shape: tuple[int, ...]
@@ -176,7 +189,8 @@ def record(
         }
         recording = Recording(tracing, len(part), given)
         forget(places, len(part))
-        with session_of(places, recording, Widened(widen=widen), seed):
+        listening = Listening(tracing.written, recording.heard, widen=widen)
+        with session_of(places, recording, listening, seed):
             results = _called(model, way, part, tracing)
         found.append(recording.found(results))
     for group in tracing.groups:

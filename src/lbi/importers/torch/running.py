@@ -52,10 +52,30 @@ class Site:
     neurons: Neurons
     forward: Callable[..., Any]
 
+    called = True
+
     @property
     def where(self) -> str:
         """Its place, for errors."""
         return f"module {self.path or type(self.module).__name__!r}"
+
+
+@dataclass(frozen=True)
+class Written(Site):
+    """The place of neurons that the model's own code computes: no module of theirs is called.
+
+    Attributes:
+        source: file:line of the comparison with their threshold.
+    """
+
+    source: str = ""
+
+    called = False
+
+    @property
+    def where(self) -> str:
+        """Its place, for errors."""
+        return f"the neurons at {self.source}"
 
 
 class Sites(list[Site]):
@@ -351,6 +371,21 @@ def place(frame: FrameType | None = None, trace: Any = None) -> Place:
         if not source and _package(at.f_globals.get("__name__", "")) not in LIBRARIES:
             source = f"{at.f_code.co_filename}:{line}"
     return Place(source, module, inner in LIBRARIES)
+
+
+def calls() -> tuple[tuple[str, int, int], ...]:
+    """The places in the user's own code that lead here, the innermost first, up to the frame of ``run_model``.
+
+    Returns:
+        File, line and instruction of each.
+    """
+    found = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not run_model.__code__:
+        if _package(frame.f_globals.get("__name__", "")) not in LIBRARIES:
+            found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(found)
 
 
 def _package(name: str) -> str:

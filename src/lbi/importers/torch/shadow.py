@@ -68,6 +68,7 @@ class Shadow:
         self._table[:, :2] = [[0, LOST], [STATIC, STATIC]]
         self._end = LOST + 1
         self._kept: dict[Hashable, Any] = {}
+        self._made_of: dict[int, tuple[int, NDArray[Any], NDArray[Any]]] = {}
 
     def new(self, signal: Signal, step: int) -> Tensor:
         """Numbers for the elements of a signal at a step, (n,).
@@ -217,6 +218,78 @@ class Shadow:
         key: tuple[Any, ...] = ("read", numbers.size, digest(constants))
         key += tuple((id(signal), digest(at, rows), late) for signal, at, rows, late in parts)
         return Node(self.keep(key, lambda: _gathered(numbers.size, constants, parts)), step)
+
+    def whole(self, numbers: NDArray[np.int64]) -> int | None:
+        """The node of which these are all elements in their order; None if there is none.
+
+        Args:
+            numbers: numbers of elements.
+
+        Returns:
+            Its index.
+        """
+        if not numbers.size or int(numbers[0]) <= LOST:
+            return None
+        index = int(self.nodes(numbers[:1])[0])
+        first, n = int(self._table[0, index]), self._nodes[index].signal.n
+        return index if numbers.size == n and np.array_equal(numbers, np.arange(first, first + n)) else None
+
+    def note_made(
+        self,
+        numbers: NDArray[np.int64],
+        of: NDArray[np.int64],
+        factors: NDArray[Any],
+        constants: NDArray[Any],
+    ) -> None:
+        """Note that elements are others times factors, plus constants, if both are all of a node.
+
+        Args:
+            numbers: numbers of the new elements.
+            of: numbers of the others.
+            factors: one per element.
+            constants: one per element.
+        """
+        index, base = self.whole(numbers), self.whole(of)
+        if index is not None and base is not None and index != base:
+            self._made_of[index] = base, factors, constants
+
+    def origin(self, index: int) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+        """The node of which a node is a multiple plus a constant, and which is none of any other.
+
+        Args:
+            index: index of a node.
+
+        Returns:
+            The index of the first one, with the factors and constants that lead from it to the given one, (n,) each.
+        """
+        n = self._nodes[index].signal.n
+        factor, constant = np.ones(n), np.zeros(n)
+        while index in self._made_of:
+            index, by, added = self._made_of[index]
+            factor, constant = factor * by, factor * added + constant
+        return index, factor, constant
+
+    def made_of(self, index: int) -> int | None:
+        """The node of which a node is directly a multiple plus a constant.
+
+        Args:
+            index: index of a node.
+
+        Returns:
+            The index; None if there is none.
+        """
+        return self._made_of[index][0] if index in self._made_of else None
+
+    def rename(self, index: int, signal: Signal, step: int) -> None:
+        """Express a node, and what is made of it from now on, by another signal.
+
+        Args:
+            index: index of the node.
+            signal: as many values.
+            step: their step.
+        """
+        self._nodes[index] = Node(signal, step)
+        self._table[1, index] = step
 
     def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """The value cached for a key, or a new one, so that equal steps share their signals.

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten
 
 from lbi.errors import Problem, Problems, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch import layers, operations, over_time, pooling, registry
+from lbi.importers.torch import handwritten, layers, operations, over_time, pooling, registry
 from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.initial import (
     CHANGED_IN_PLACE,
@@ -70,6 +70,7 @@ class Tracing(Widened):
         *,
         widen: bool = True,
         substitutes: Iterator[float] | None = None,
+        known: handwritten.Handwritten | None = None,
     ) -> None:
         super().__init__(widen=widen)
         self.taken = Taken(substitutes)
@@ -77,6 +78,7 @@ class Tracing(Widened):
         self.shadow = Shadow(self._paths)
         self.problems = Problems()
         self.groups: list[Group] = []
+        self.written = handwritten.Handwritten(self.shadow, self.groups, known)
         self.calls: dict[str, list[int]] = {}
         self._model = model
         self._initial = initial
@@ -105,6 +107,8 @@ class Tracing(Widened):
             return self.taken.number(self._problem(func._schema.name), out)
         if numbers:
             self._follow(func, out, args, kwargs, tensors, numbers)
+        elif func._schema.name in handwritten.THRESHOLDS:
+            self.written.constant(func, out, args)
         return out
 
     def watched(self) -> AbstractContextManager[None]:
@@ -140,8 +144,11 @@ class Tracing(Widened):
         if self.over_time is None and name in over_time.WINDOWS:
             where = self._where(place().module)
             self.over_time = over_time.problem_of(self.shadow, name, args, where)
+        if name in handwritten.THRESHOLDS:
+            return self.written.compared(func, out, args)
         rule = RULES.get(name) or (RULES.get(name[:-1]) if name.endswith("_") else None)
-        return None if rule is None else rule(self.shadow, func, out, args, kwargs)
+        found = None if rule is None else rule(self.shadow, func, out, args, kwargs)
+        return self.written.gates.rule(func, out, args) if found is None else found
 
     def _mutate(self, func: Any, args: Any, kwargs: Any, numbers: list[Tensor]) -> Any:
         """Follow an operation that changes its first argument, or the one that is named ``out``."""

@@ -1,0 +1,383 @@
+"""Equations of hand-written neurons, read from the expressions of their voltages at every step.
+
+With v the voltage that is compared and s the spikes, these are read:
+
+    v[t] = β · (v[t−1] − v[t−1] s[t−1]) + J[t]     a reset to 0 after a spike
+    v[t] = (β · v[t−1] + J[t]) · (1 − s[t−1])       a reset to 0 that loses the input of its step
+    v[t] = β · v[t−1] + J[t] − ϑ · s[t−1]           a reset by subtraction, or none (ϑ = 0)
+
+J are the currents: sums of spikes, with a memory of their own (J[t] = α · J[t−1] + input) or without. Voltages may be measured from
+any rest. A reset to another value than rest, after which nothing is lost, is a synapse from each neuron to itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, diags
+
+from lbi.errors import InputError, Problems, Rule
+from lbi.importers.builder import ALWAYS
+from lbi.importers.signal import Signal, Term
+from lbi.importers.torch import memory
+from lbi.importers.torch.handwritten import Handwritten
+from lbi.importers.torch.initial import LEFT_OVER
+from lbi.importers.torch.layer import Layer, just_below
+from lbi.importers.torch.written import GATED, RESET, VOLTAGE, Population, state_of
+from lbi.network.graph import INPUT
+
+CLOSE = 1e-12
+"""Relative difference of numbers that differ by rounding only."""
+
+FORMS = (
+    "a voltage that keeps a part of itself and takes in currents, compared with a constant threshold, and reset to 0 or by"
+    " subtraction where it spikes"
+)
+FORM = Rule("neuron-equations", FORMS, "{fix}")
+WRITE_FIX = "write it so, or use a framework's neuron (docs/importers.md lists them)"
+
+
+class _Other(Exception):  # noqa: N818 - becomes a problem
+    """The expressions are of no neuron that is known."""
+
+    def __init__(self, found: str, fix: str = WRITE_FIX) -> None:
+        super().__init__(found)
+        self.found, self.fix = found, fix
+
+
+@dataclass(frozen=True)
+class Equations:
+    """A hand-written population's neuron.
+
+    Attributes:
+        current_decay: what its currents lose per step, (n,).
+        voltage_decay: what its voltage loses per step, (n,).
+        threshold: what the voltage must exceed, (n,).
+        voltage_bias: added to the voltage in every step, (n,).
+        refractory_period: 1 if the reset loses the input of its step.
+        subtracted: what a spike takes from the voltage of the next step, (n,); None for a reset to 0.
+    """
+
+    current_decay: NDArray[np.float64]
+    voltage_decay: NDArray[np.float64]
+    threshold: NDArray[np.float64]
+    voltage_bias: NDArray[np.float64]
+    refractory_period: int
+    subtracted: NDArray[np.float64] | None
+
+    def read(self, _module: Any, signal: Signal, layer: Layer) -> None:
+        """Add the population.
+
+        Args:
+            signal: its input.
+            layer: receives the population.
+        """
+        shaped = {
+            name: np.asarray(getattr(self, name)).reshape(signal.shape)
+            for name in ("current_decay", "voltage_decay", "threshold", "voltage_bias")
+        }
+        layer.neurons(signal, **shaped, refractory_period=self.refractory_period, subtracted=self.subtracted)
+
+
+def settled(written: Handwritten, problems: Problems) -> dict[str, Equations]:
+    """The equations of all hand-written populations, whose inputs become their currents at every step.
+
+    Args:
+        written: the populations of a trace.
+        problems: receives those of other neurons.
+
+    Returns:
+        Population → its equations.
+    """
+    found = {}
+    for population in written.populations:
+        group = population.group
+        neutral = np.ones(population.voltages[-1].n)
+        found[group.name] = Equations(neutral, neutral, neutral, 0 * neutral, 0, None)
+        try:
+            voltages, refractory = _ungated(population, written)
+            voltages = [_anchored(voltage, step, written) for step, voltage in enumerate(voltages)]
+            found[group.name], currents = _equations(population, voltages, refractory=refractory)
+            currents = [_anchored(current, -step, written) for step, current in enumerate(currents)]
+            group.inputs[:] = [*(_as_last(current, currents[-1]) for current in currents[:-1]), currents[-1]]
+        except _Other as other:
+            FORM.check(problems, False, group.where, other.found, fix=other.fix)
+            group.lost = True
+    return found
+
+
+def _anchored(signal: Signal, steps: int, written: Handwritten) -> Signal:
+    """A signal with an input that is the same in all steps taken from some steps before, or from after."""
+    if not written.static:
+        return signal
+    terms = tuple(
+        term._replace(delay=term.delay + steps) if term.source == INPUT else term for term in signal.terms
+    )
+    return Signal(signal.shape, terms, signal.constant)
+
+
+def _equations(
+    population: Population, voltages: list[Signal], *, refractory: bool
+) -> tuple[Equations, list[Signal]]:
+    """The equations of a population, and its currents at every step.
+
+    What an input that never changes adds up to is taken as its spikes of the first step, like what a current keeps of spikes.
+    """
+    name, n = population.group.name, voltages[-1].n
+    threshold = population.thresholds[-1]
+    same = all(np.allclose(other, threshold, rtol=CLOSE, atol=0) for other in population.thresholds)
+    if population.moves or not same:
+        raise _Other("are compared with another threshold in each step")
+    split = [_split(voltage, name) for voltage in voltages]
+    rests = [rest for _, _, rest in split]
+    resets = any(reset is not None for _, reset, _ in split)
+    beta = _kept(split, rests, n, refractory)
+    currents = []
+    for step, (voltage, reset, rest) in enumerate(split):
+        if reset is not None and not _alike(reset, -beta):
+            raise _Other("lose another part of the voltage to a reset than they keep")
+        if voltage is not None:
+            if not _alike(voltage, beta):
+                raise _Other("keep another part of their voltage in some steps")
+            currents.append(rest)
+        else:
+            currents.append(_less(rest, rests[step - 1], beta) if step and beta.any() else rest)
+    currents, rest_value, bias = _from_rest(currents, beta, population.before)
+    if rest_value.any():
+        _check_rest(name, beta, rest_value, currents[-1], resets=resets)
+        own = Term(name, csr_matrix(diags(-beta * rest_value)), 1, csr_matrix(diags(np.ones(n))))
+        if resets:
+            currents = [
+                _clean(_plus(current, own) if step else current) for step, current in enumerate(currents)
+            ]
+        threshold = threshold - rest_value
+    return _assembled(
+        population, (beta, threshold, bias), currents, hard=resets or not beta.any(), refractory=refractory
+    )
+
+
+def _assembled(
+    population: Population,
+    numbers: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    currents: list[Signal],
+    *,
+    hard: bool,
+    refractory: bool,
+) -> tuple[Equations, list[Signal]]:
+    """The equations, with the memory of the currents taken out of these."""
+    (beta, threshold, bias), n = numbers, currents[-1].n
+    constant = [current.constant for current in currents]
+    steady = all(_alike(other, constant[-1]) for other in constant)
+    keeps = memory.factors([Signal(c.shape, c.terms, np.zeros(n)) for c in currents] if steady else currents)
+    if keeps is None:
+        raise _Other("take in currents with a memory that is no single exponential")
+    voltage_bias = np.zeros(n)
+    if keeps.any():
+        if steady:
+            voltage_bias = constant[-1]
+            currents = [Signal(c.shape, c.terms, np.zeros(n)) for c in currents]
+        currents = memory.undone(currents, keeps)
+    currents = _begun(currents)
+    if not population.strict:
+        threshold = just_below(threshold)
+    subtracted = None
+    if not hard and not refractory:
+        currents, subtracted = _subtracted(population.group.name, currents)
+    equations = Equations(
+        1.0 - keeps, 1.0 - beta, threshold, voltage_bias + bias, 1 if refractory else 0, subtracted
+    )
+    return equations, currents
+
+
+def _begun(currents: list[Signal]) -> list[Signal]:
+    """Currents with a constant that begins after the first step, as behind a state that is passed on late, as spikes of a neuron."""
+    constants = np.stack([current.constant for current in currents])
+    last = constants[-1]
+    starts = (constants == 0).argmin(axis=0)  # the first step that is not 0
+    steps = np.arange(len(currents))[:, None]
+    if not np.any(starts[last != 0]) or not _alike(constants, np.where(steps >= starts, last, 0.0)):
+        return currents
+    found = []
+    for step, current in enumerate(currents):
+        terms = list(current.terms)
+        for delay in np.unique(starts[last != 0]):
+            weights = csr_matrix(np.where(starts == delay, last, 0.0)[:, None])
+            terms += [Term(ALWAYS, weights, int(delay))] if delay <= step else []
+        found.append(Signal(current.shape, tuple(terms), 0 * last))
+    return found
+
+
+def _as_last(signal: Signal, last: Signal) -> Signal:
+    """A step's currents with the last step's numbers where they differ by rounding only."""
+    same = {(term.source, term.delay): term for term in last.terms}
+    terms = []
+    for term in signal.terms:
+        other = same.get((term.source, term.delay))
+        alike = other is not None and _close(term.matrix, other.matrix)
+        terms.append(other if other is not None and alike else term)
+    constant = last.constant if _alike(signal.constant, last.constant) else signal.constant
+    return Signal(signal.shape, tuple(terms), constant)
+
+
+def _ungated(population: Population, written: Handwritten) -> tuple[list[Signal], bool]:
+    """The voltages without what their resets lose, if these lose the whole input of a step; and whether they do."""
+    name, found, refractory = population.group.name, [], False
+    prefix = state_of(name, GATED)
+    for step, voltage in enumerate(population.voltages):
+        gated = [term for term in voltage.terms if term.source.startswith(prefix)]
+        others = tuple(term for term in voltage.terms if not term.source.startswith(prefix))
+        if not gated:
+            found.append(voltage)
+            continue
+        rest = Signal(voltage.shape, others, voltage.constant)
+        node, at = population.gated[gated[0].source]
+        whole = written.seen(node, step)
+        if (
+            len(gated) > 1
+            or not _alike(_diagonal(gated[0]), -np.ones(rest.n))
+            or at != step - 1
+            or not _same(whole, rest)
+        ):
+            raise _Other("multiply something else than their voltage by their spikes")
+        refractory = True
+        found.append(rest)
+    return found, refractory
+
+
+def _split(voltage: Signal, name: str) -> tuple[NDArray[Any] | None, NDArray[Any] | None, Signal]:
+    """The factors of the voltage before and of what a reset takes from it, each None if absent, and the rest."""
+    found: dict[str, NDArray[Any]] = {}
+    rest = []
+    for term in voltage.terms:
+        state = next((s for s in (VOLTAGE, RESET) if term.source == state_of(name, s)), None)
+        if state is None:
+            rest.append(term)
+            continue
+        if term.delay != 1 or state in found:
+            raise _Other("take in a voltage of more than one step before")
+        found[state] = _diagonal(term)
+    return found.get(VOLTAGE), found.get(RESET), Signal(voltage.shape, tuple(rest), voltage.constant)
+
+
+def _kept(
+    split: Sequence[tuple[NDArray[Any] | None, NDArray[Any] | None, Signal]],
+    rests: Sequence[Signal],
+    n: int,
+    refractory: bool,
+) -> NDArray[np.float64]:
+    """What the voltage keeps of itself per step, (n,)."""
+    voltage, reset, _ = split[-1]
+    if voltage is not None:
+        return voltage
+    if reset is not None:
+        return -reset
+    if refractory:
+        return np.zeros(n)
+    found = memory.factors(rests)
+    if found is None:
+        raise _Other("keep a memory that is no single exponential, without a reset")
+    return found
+
+
+def _from_rest(
+    currents: list[Signal], beta: NDArray[Any], before: int
+) -> tuple[list[Signal], NDArray[np.float64], NDArray[np.float64]]:
+    """Currents of voltages that are measured from rest, this rest, and biases that are none (of the currents, all are left)."""
+    n = currents[-1].n
+    first, last = currents[before if before < len(currents) else 0].constant, currents[-1].constant
+    rest = np.zeros(n)
+    constants = [current.constant for current in currents]
+    varied = ~np.isclose(first, last, rtol=CLOSE, atol=CLOSE * max(1.0, float(np.abs(last).max(initial=0))))
+    if varied.any() and all(_alike(c, last) for c in constants[before + 1 :]):
+        rest[varied] = ((first - last)[varied] / beta[varied]) if np.all(beta[varied]) else 0.0
+    if not rest.any():
+        return currents, rest, np.zeros(n)
+    moved = []
+    for step, current in enumerate(currents):
+        constant = current.constant - rest + (beta * rest if step > before else 0.0)
+        constant[np.abs(constant) <= CLOSE * np.abs(rest)] = 0.0
+        moved.append(Signal(current.shape, current.terms, constant))
+    return moved, rest, np.zeros(n)
+
+
+def _check_rest(name: str, beta: NDArray[Any], rest: NDArray[Any], current: Signal, *, resets: bool) -> None:
+    """Refuse a start that is a state left over: neither one number for all neurons nor what they are reset to."""
+    own = next((t.matrix for t in current.terms if t.source == name and t.delay == 1), None)
+    back = np.zeros(rest.size) if own is None else own.diagonal()
+    if not _alike(rest, np.full_like(rest, rest[0])) or (resets and not _alike(back, beta * rest)):
+        raise _Other(
+            f"start from voltages of {rest.min():g} to {rest.max():g}, which are not where they are reset to",
+            LEFT_OVER.fix,
+        )
+
+
+def _subtracted(name: str, currents: list[Signal]) -> tuple[list[Signal], NDArray[np.float64]]:
+    """Currents without what a reset by subtraction takes, and this; zeros where a neuron's own spikes are synapses like others."""
+    own = next((t for t in currents[-1].terms if t.source == name and t.delay == 1), None)
+    others = [t for t in currents[-1].terms if t.source == name and t.delay != 1]
+    n = currents[-1].n
+    if own is None or others or not _is_diagonal(own.matrix):
+        return currents, np.zeros(n)
+    taken = [Signal(c.shape, tuple(t for t in c.terms if t.source != name), c.constant) for c in currents]
+    return taken, -own.matrix.diagonal()
+
+
+def _less(signal: Signal, before: Signal, factors: NDArray[Any]) -> Signal:
+    """A signal without factors times that of the step before."""
+    kept = before.scaled(-factors.reshape(before.shape))
+    terms = tuple(term._replace(delay=term.delay + 1) for term in kept.terms)
+    return _clean(signal + Signal(kept.shape, terms, kept.constant))
+
+
+def _plus(signal: Signal, term: Term) -> Signal:
+    return signal + Signal(signal.shape, (term,), np.zeros(signal.n))
+
+
+def _clean(signal: Signal) -> Signal:
+    """A signal without what is rounding of its largest weight."""
+    largest = max((float(abs(t.matrix).max()) for t in signal.terms if t.matrix.nnz), default=0.0)
+    terms = []
+    for term in signal.terms:
+        matrix = term.matrix.copy()
+        matrix.data[np.abs(matrix.data) <= CLOSE * largest] = 0.0
+        matrix.eliminate_zeros()
+        if matrix.nnz:
+            terms.append(term._replace(matrix=matrix))
+    return Signal(signal.shape, tuple(terms), signal.constant)
+
+
+def _diagonal(term: Term) -> NDArray[np.float64]:
+    """The factors of a state, if every neuron takes in its own."""
+    if not _is_diagonal(term.matrix):
+        raise _Other("take in the voltage of other neurons")
+    found: NDArray[np.float64] = term.matrix.diagonal()
+    return found
+
+
+def _is_diagonal(matrix: csr_matrix) -> bool:
+    rows, columns = matrix.nonzero()
+    return bool(matrix.shape[0] == matrix.shape[1] and np.all(rows == columns))
+
+
+def _close(one: csr_matrix, other: csr_matrix) -> bool:
+    largest = float(abs(other).max()) if other.nnz else 0.0
+    return one is other or float(abs(one - other).max()) <= CLOSE * largest
+
+
+def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return bool(np.allclose(one, other, rtol=CLOSE, atol=CLOSE))
+
+
+def _same(one: Signal, other: Signal) -> bool:
+    """True if two signals differ by rounding only."""
+    sums = _clean(one + other.scaled(-np.ones(other.shape)))
+    scale = max((float(abs(t.matrix).max()) for t in one.terms if t.matrix.nnz), default=1.0)
+    small = all(float(abs(t.matrix).max()) <= CLOSE * scale for t in sums.terms)
+    return small and _alike(sums.constant, np.zeros(one.n))
+
+
+__all__ = ["Equations", "InputError", "settled"]

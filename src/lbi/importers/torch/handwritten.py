@@ -1,0 +1,361 @@
+"""Neurons written in plain torch operations: the trace's rules for comparisons with a threshold and for resets.
+
+A comparison of something traced with a constant is a population's spikes: what is compared (up to a factor and a constant) is its
+voltage. From then on the trace calls this voltage a state of the population, so that the next step's voltage is an expression in it,
+in what its resets take from it, in spikes and in currents; ``equations`` reads the neuron from these expressions.
+
+Spikes are found by their place in the code, the calls that lead to it and the state that is compared. A trace is run a second time with
+what the first one found: the comparisons of a state that is still constant (such as zeros before the first input) belong to it, too.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lbi.importers.signal import Signal
+from lbi.importers.torch import registry
+from lbi.importers.torch.gates import Gates, affinely, decided
+from lbi.importers.torch.group import Group
+from lbi.importers.torch.layer import Neurons, feature_shape, layer_name
+from lbi.importers.torch.operations import Tracked, is_tracked, tracked
+from lbi.importers.torch.running import Widened, Written, calls, place
+from lbi.importers.torch.shadow import STATE_OF, STATIC, Node, Shadow
+from lbi.importers.torch.written import VOLTAGE, Population, Units, own, state_of
+from lbi.network.graph import INPUT
+
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "aten::gt": operator.gt,
+    "aten::ge": operator.ge,
+    "aten::lt": operator.lt,
+    "aten::le": operator.le,
+    "aten::eq": operator.eq,
+    "aten::ne": operator.ne,
+}
+"""ATen's name → the comparison; ``heaviside`` and ``sign`` are one of the first two."""
+
+FLIPPED = {"aten::gt": "aten::lt", "aten::lt": "aten::gt", "aten::ge": "aten::le", "aten::le": "aten::ge"}
+HEAVISIDE, SIGN = "aten::heaviside", "aten::sign"
+THRESHOLDS = {*COMPARISONS, HEAVISIDE, SIGN}
+"""Operations that tell which side of a threshold a number is on."""
+
+Key = tuple[Any, ...]
+"""A place in the code: the lines of the user's code that lead to it, and the innermost module's path."""
+
+
+NEURONS = Neurons(
+    read=lambda module, signal, layer: None,
+    split=lambda module, result: result,
+    time_axis=lambda module: None,
+    reset=lambda module: None,
+)
+
+
+class Handwritten:
+    """The hand-written populations of a trace.
+
+    Args:
+        shadow: the numbers of the trace.
+        groups: its populations, to which new ones are added.
+        known: those of a trace before this one; None for the first.
+
+    Attributes:
+        populations: in order of their first step.
+        gates: the rules for what their spikes do to voltages.
+        static: whether the model takes in one input for all steps.
+        pattern: place in the code → the populations whose spikes the comparisons there are, in order; None for other comparisons.
+    """
+
+    def __init__(self, shadow: Shadow, groups: list[Group], known: Handwritten | None = None) -> None:
+        self.shadow = shadow
+        self.populations: list[Population] = []
+        self.pattern: dict[Key, list[int | None]] = {}
+        self.static = False
+        self._groups = groups
+        self._by_place: dict[Key, list[Population]] = {}
+        self._known = {} if known is None else known._by_place
+        self.gates = Gates(shadow)
+
+    def compared(self, func: Any, out: Tensor, args: tuple[Any, ...]) -> Any:
+        """The rule for a comparison.
+
+        Args:
+            func: the operation.
+            out: what it returned.
+            args: its arguments.
+
+        Returns:
+            Numbers of the output; None unless it is spikes, or a function of spikes.
+        """
+        if func._schema.name == SIGN:  # 1 above 0, and -1 elsewhere: at 0 itself, spikes are not told apart
+            found = self._compared("aten::gt", out, args[0], 0.0)
+            numbers = None if found is None else found.reshape(-1).numpy()
+            twos = np.full(out.numel(), 2.0)
+            return None if numbers is None else affinely(self.shadow, numbers, twos, 1.0 - twos, out)
+        return self._compared(func._schema.name, out, *args[:2])
+
+    def _compared(self, name: str, out: Tensor, a: Any, b: Any) -> Any:
+        if is_tracked(self.shadow, b):
+            if is_tracked(self.shadow, a) or name == HEAVISIDE:
+                return None
+            name, a, b = FLIPPED.get(name, name), b, a
+        if not isinstance(a, Tensor) or a.numel() != out.numel():
+            return None
+        limit = tracked(self.shadow, b, out.shape).values
+        if name == HEAVISIDE:
+            if np.any(limit != limit[:1]) or limit[0] not in (0.0, 1.0):
+                return None
+            name, limit = "aten::ge" if limit[0] else "aten::gt", np.zeros(a.numel())
+        value = tracked(self.shadow, a, a.shape)
+        key = self.key(out)
+        gate = None if key in self._known else self.gates.of_numbers(value.numbers)
+        if gate is not None:
+            return decided(self.shadow, gate, COMPARISONS[name], limit, out)
+        if name in ("aten::eq", "aten::ne"):
+            return None
+        again = self._again(value, name, limit)
+        if again is not None:
+            self.pattern.setdefault(key, []).append(None)
+            return again.reshape(out.shape)
+        here = place()
+        if here.of_library or registry.derived_from(here.module):
+            return None
+        return self._spiking(key, name, value, limit, out)
+
+    def constant(self, func: Any, out: Tensor, args: tuple[Any, ...]) -> None:
+        """Note a comparison of constants: a population's, where an earlier trace found one at this place.
+
+        Args:
+            func: the operation.
+            out: what it returned.
+            args: its arguments.
+        """
+        key = self.key(out)
+        known = self._known.get(key)
+        if known is None or not isinstance(args[0], Tensor) or args[0].numel() != out.numel():
+            return
+        found = self.compared(func, out, args)
+        if found is not None:
+            self.shadow.mark(out, found)
+
+    def key(self, out: Tensor) -> Key:
+        """The place of the comparison that runs.
+
+        Args:
+            out: what it returned.
+
+        Returns:
+            The place, with the shape of a sample's output.
+        """
+        here = place()
+        return (*calls(), self.shadow.paths.get(id(here.module), ""), feature_shape(out.shape))
+
+    def _again(self, value: Tracked, name: str, limit: NDArray[Any]) -> Tensor | None:
+        """The spikes of a population whose voltage of some step is compared once more with its threshold."""
+        index = self.shadow.whole(value.numbers)
+        if index is None:
+            return None
+        root, factor, constant = self.shadow.origin(index)
+        for population in self.populations:
+            for step, (other, scale, shift) in population.roots.items():
+                if other != root:
+                    continue
+                with np.errstate(all="ignore"):
+                    threshold = ((limit - constant) / factor - shift) / scale
+                alike = np.allclose(threshold, population.thresholds[step], rtol=1e-12, atol=0.0)
+                rising = bool(np.all(factor * scale > 0)) and name in ("aten::gt", "aten::ge")
+                if alike and rising and (name == "aten::gt") == population.strict:
+                    return self._new_spikes(population, step)
+        return None
+
+    def _spiking(
+        self, key: Key, name: str, value: Tracked, limit: NDArray[Any], out: Tensor
+    ) -> Tensor | None:
+        """A population's spikes of its next step."""
+        steps = np.unique(self.shadow.steps(value.numbers[value.numbers != 0]))
+        if np.unique(steps[steps != STATIC]).size > 1 or not value.numbers.size:
+            return None  # several steps at once
+        index = self.shadow.whole(value.numbers)
+        node = self.shadow.read(value.numbers, value.values)
+        root, factor, constant = (
+            (None, np.ones(node.signal.n), np.zeros(node.signal.n))
+            if index is None
+            else self.shadow.origin(index)
+        )
+        population = self._population(key, node, Units(factor, constant), name, out)
+        group, step = population.group, len(population.voltages)
+        side = _side(name, population.units)
+        if node.step > step or side is None or side != (population.strict, population.inverted):
+            return None
+        signal = self.seen(node, step).reshaped((node.signal.n,))
+        units, population.latest = population.units, Units(factor, constant)
+        voltage = signal.plus(-units.constant).scaled(1.0 / units.factor).reshaped(group.shape)
+        population.voltages.append(voltage)
+        population.thresholds.append((limit - units.constant) / units.factor)
+        group.inputs.append(voltage)
+        population.before += not value.numbers.any() and population.before == step
+        scale, shift = units.factor / factor, (units.constant - constant) / factor  # of the root
+        if root is not None:
+            population.roots[step] = root, scale, shift
+            if any(own(term.source, group.name) for term in voltage.terms):
+                self._rename(population, index, step)
+                population.moves |= not (np.allclose(scale, 1.0) and np.allclose(shift, 0.0))
+        self.pattern.setdefault(key, []).append(group.number)
+        found = self._new_spikes(population, step)
+        if population.inverted:
+            ones = np.ones(found.numel())
+            found = affinely(self.shadow, found.numpy(), -ones, ones, out)
+        return found.reshape(out.shape)
+
+    def seen(self, node: Node, step: int) -> Signal:
+        """A node's signal as it is at a later step; an input for all steps is the same.
+
+        Args:
+            node: the node.
+            step: the step.
+
+        Returns:
+            The signal.
+        """
+        steps = 0 if node.step == STATIC else step - node.step
+        if not steps:
+            return node.signal
+        terms = tuple(
+            term if self.static and term.source == INPUT else term._replace(delay=term.delay + steps)
+            for term in node.signal.terms
+        )
+        return Signal(node.signal.shape, terms, node.signal.constant)
+
+    def _new_spikes(self, population: Population, step: int) -> Tensor:
+        group = population.group
+        signal = self.shadow.keep(
+            ("spikes", group.number, ""), lambda: Signal.spikes(group.name, group.shape)
+        )
+        found = self.shadow.new(signal, step)
+        self.gates.spikes[int(self.shadow.nodes(found[:1].numpy())[0])] = population, step
+        return found
+
+    def _rename(self, population: Population, index: int | None, step: int) -> None:
+        """Call the voltage a state, in every node on the way from it to what is compared."""
+        group = population.group
+        state = self.shadow.keep(
+            ("state", group.number), lambda: Signal.spikes(state_of(group.name, VOLTAGE), group.shape)
+        )
+        _, scale, shift = population.roots[step]
+        while index is not None:
+            _, factor, constant = self.shadow.origin(index)
+            signal = state.reshaped((state.n,)).scaled(factor * scale).plus(factor * shift + constant)
+            following = self.shadow.made_of(index)
+            self.shadow.rename(index, signal, step)
+            index = following
+
+    def _population(self, key: Key, node: Node, units: Units, name: str, out: Tensor) -> Population:
+        """The population of a comparison: that of its state, or the one at this place whose next step this is."""
+        here, known = self._by_place.setdefault(key, []), self._known.get(key, [])
+        shape = feature_shape(out.shape)
+        sources = {term.source for term in node.signal.terms}
+        for population in here:
+            if any(source.startswith(f"{population.group.name}{STATE_OF}") for source in sources):
+                return population
+        if not sources and len(here) < len(known):
+            return self._new(key, units, name, shape)
+        if not sources and known:
+            return min(here, key=lambda population: len(population.voltages))
+        for population in here:
+            taken, alike = len(population.voltages), population.group.shape == shape
+            if alike and taken and (node.step == STATIC or taken == node.step + population.before):
+                return population
+        return self._new(key, units, name, shape)
+
+    def _new(self, key: Key, units: Units, name: str, shape: tuple[int, ...]) -> Population:
+        """A new population, in the units in which an earlier trace had it."""
+        here, known = self._by_place[key], self._known.get(key, [])
+        source, module = place().source, place().module
+        path = self.shadow.paths.get(id(module), "")
+        if len(here) < len(known):
+            units = known[len(here)].latest or units
+        strict, inverted = _side(name, units) or (True, False)
+        own_name = self._name(path)
+        site = Written(own_name, None, NEURONS, _no_call, source)
+        group = Group(site, own_name, len(self._groups), shape, shape)
+        population = Population(group, units, strict, inverted)
+        self._groups.append(group)
+        self.populations.append(population)
+        here.append(population)
+        return population
+
+    def _name(self, path: str) -> str:
+        """A name that no other population has: after the module, where it is not the whole model."""
+        first = layer_name(path) if path else "neurons"
+        taken = {group.name for group in self._groups}
+        taken |= {layer_name(other) for other in self.shadow.paths.values() if other and other != path}
+        name, number = first, 1
+        while name in taken:
+            number += 1
+            name = f"{first}_{number}"
+        return name
+
+    def inverted(self, number: int) -> bool:
+        """Whether a comparison is true without a spike.
+
+        Args:
+            number: of the population.
+
+        Returns:
+            True if so.
+        """
+        return next(p.inverted for p in self.populations if p.group.number == number)
+
+
+def _side(name: str, units: Units) -> tuple[bool, bool] | None:
+    """Whether a spike is above the threshold only, and whether the comparison is true without one; None for neurons of both kinds."""
+    rising = bool(np.all(units.factor > 0))
+    if not rising and not np.all(units.factor < 0):
+        return None
+    inverted = (name in ("aten::lt", "aten::le")) == rising
+    return (name in ("aten::gt", "aten::lt")) != inverted, inverted
+
+
+def _no_call(*args: Any, **kwargs: Any) -> Any:
+    raise AssertionError("a hand-written population is no module")
+
+
+class Listening(Widened):
+    """Mode that passes on the spikes of hand-written populations of a trace.
+
+    Args:
+        written: the populations.
+        receive: function of (number of a population, what is compared with its threshold, its spikes).
+        widen: as in ``Widened``.
+    """
+
+    def __init__(
+        self, written: Handwritten, receive: Callable[[int, Tensor, Tensor], None], *, widen: bool = True
+    ) -> None:
+        super().__init__(widen=widen)
+        self._written, self._receive = written, receive
+        self._counts: dict[Key, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation of the model."""
+        out = super().__torch_dispatch__(func, types, args, kwargs)
+        name = func._schema.name
+        if self._written.pattern and name in THRESHOLDS:
+            key = self._written.key(out)
+            pattern = self._written.pattern.get(key)
+            if pattern:
+                count = self._counts[key] = self._counts.get(key, -1) + 1
+                number = pattern[count % len(pattern)]
+                if number is not None:
+                    value = next(
+                        arg for arg in args if isinstance(arg, Tensor) and arg.numel() == out.numel()
+                    )
+                    reached = (out > 0).double()
+                    inverted = self._written.inverted(number)
+                    self._receive(number, value, 1.0 - reached if inverted else reached)
+        return out

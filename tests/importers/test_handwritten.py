@@ -1,0 +1,301 @@
+"""Neurons written in plain torch: the imported network has the spikes of the model's own forward, or the import says what it cannot be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from support import handwritten_models as models
+from support import peers
+from support.handwritten_models import N_HIDDEN, N_IN, N_OUT, Step, of
+from torch import nn
+
+import lbi
+from lbi.errors import InputError
+from lbi.importers import from_torch
+from lbi.simulation import oracle
+
+SAMPLES, STEPS = 4, 60
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    """The models' own runs in the float type of the import, so that no spike is a matter of rounding."""
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def spikes(n_in=N_IN, steps=STEPS, seed=0):
+    return (np.random.default_rng(seed).random((SAMPLES, steps, n_in)) < 0.3).astype(np.uint8)
+
+
+def run(network, x):
+    recorded = oracle.simulate(network, x, record=("spikes",)).recorded
+    return recorded[network.readout.population, "spikes"].astype(float)
+
+
+def returned(name, model, x):
+    torch.set_default_dtype(torch.float64)
+    with torch.no_grad():
+        return models.spikes_of(name, model.double(), torch.from_numpy(x).double()).numpy()
+
+
+@pytest.mark.parametrize("name", models.FORMS)
+def test_a_network_has_the_spikes_of_the_model(name):
+    model, x = models.FORMS[name](), spikes()
+    if name in models.STATIC:
+        x = np.repeat(x[:, :1], STEPS, axis=1)
+    network = from_torch(model, (N_IN,))
+    ours, theirs = run(network, x), returned(name, model, x)
+    if theirs.ndim == 2:
+        ours = ours.mean(axis=1)
+    assert 0.0 < theirs.mean() < 0.95 * theirs.max()
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_convolutions_pooling_and_batch_norm_between_them():
+    model = models.Convolutional()
+    network = from_torch(model, model.shape)
+    x = spikes(36).reshape(SAMPLES, STEPS, *model.shape)
+    torch.set_default_dtype(torch.float64)
+    with torch.no_grad():
+        theirs = model.double()(torch.from_numpy(x).double().transpose(0, 1)).numpy()
+    assert theirs.any()
+    np.testing.assert_array_equal(run(network, x).sum(axis=1), theirs)
+
+
+def test_its_integers_run_and_a_reset_that_loses_nothing_fits_loihi_1():
+    network = from_torch(of(models.reset_by_product), (N_IN,))
+    fixed = lbi.quantize(network, "loihi1")
+    assert lbi.simulate(fixed, spikes()).recorded is not None
+    assert [type(p.neuron).__name__ for p in network.populations] == ["CubaLif", "CubaLif"]
+
+
+def test_names_are_those_of_modules_or_numbers():
+    assert [p.name for p in from_torch(of(models.reset_by_product), (N_IN,)).populations] == ["lif1", "lif2"]
+    names = [p.name for p in from_torch(models.Listed(), (N_IN,)).populations]
+    assert names == ["neurons", "neurons_2", "neurons_3"]
+
+
+def test_the_equations_are_those_of_the_code():
+    network = from_torch(of(models.synaptic, 2), (N_IN,))
+    neuron = network.population("lif1").neuron
+    assert neuron.voltage_decay == pytest.approx(0.1, abs=1e-12)
+    assert neuron.current_decay == pytest.approx(0.2, abs=1e-12)
+    assert neuron.threshold == 2.0
+    refractory = from_torch(models.SpyTorch(recurrent=False), (N_IN,)).populations[0].neuron
+    assert (refractory.refractory_period, refractory.threshold) == (1, 1.0)
+
+
+class Mixed(nn.Module):
+    """A framework's neurons behind hand-written ones, with a connection around both and feedback of the step before."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.fc2 = models.linear(N_IN, N_HIDDEN), models.linear(N_HIDDEN, N_OUT)
+        self.skip, self.back = models.linear(N_IN, N_OUT, 1.0), models.linear(N_OUT, N_HIDDEN, 0.5)
+        self.lif1 = models.Stateful(models.reset_by_product)
+        self.lif2 = peers.package("snntorch").Leaky(beta=0.8, reset_mechanism="zero")
+
+    def forward(self, x):
+        self.lif1.reset()
+        mem, found = self.lif2.init_leaky(), []
+        spk = torch.zeros(x.shape[1], N_OUT)
+        for step in x:
+            hidden = self.lif1(self.fc1(step) + self.back(spk))
+            spk, mem = self.lif2(self.fc2(hidden) + self.skip(step), mem)
+            found.append(spk)
+        return torch.stack(found)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_beside_a_frameworks_neurons():
+    model, x = Mixed(), spikes()
+    network = from_torch(model, (N_IN,))
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(x).float().transpose(0, 1)).transpose(0, 1).numpy()
+    assert theirs.any()
+    np.testing.assert_array_equal(run(network, x), theirs)
+
+
+# ---- what no neuron of the chip does -------------------------------------------------------------------------------
+
+
+def adaptive(x, mem, extra, kept):
+    extra = 0.9 * extra + kept
+    mem = 0.9 * mem + x
+    fired = Step.apply(mem - (1.0 + 0.5 * extra))
+    return fired, mem * (1 - fired), extra, fired
+
+
+def clamped(x, mem):
+    mem = (0.9 * mem + x).clamp(min=0)
+    fired = Step.apply(mem - 1.0)
+    return fired, mem * (1 - fired)
+
+
+def partly_reset(x, mem):
+    mem = 0.9 * mem + x
+    fired = Step.apply(mem - 1.0)
+    return fired, mem * (1 - 0.5 * fired)
+
+
+def two_thresholds(x, mem):
+    mem = 0.9 * mem + x
+    return Step.apply(mem - 1.0), mem * (1 - (mem > 1.5).to(x.dtype))
+
+
+def ternary(x, mem):
+    mem = 0.9 * mem + x
+    fired = Step.apply(mem - 1.0) - Step.apply(-mem - 1.0)
+    return fired, mem * (1 - fired.abs())
+
+
+def current_reset(x, syn, mem):
+    syn = 0.8 * syn + x
+    mem = 0.9 * mem + syn
+    fired = Step.apply(mem - 1.0)
+    return fired, syn * (1 - fired), mem * (1 - fired)
+
+
+def subtracted_behind_a_current(x, syn, mem):
+    syn = 0.8 * syn + x
+    mem = 0.9 * mem + syn
+    fired = Step.apply(mem - 1.0)
+    return fired, syn, mem - fired
+
+
+def noisy(x, mem):
+    mem = 0.9 * mem + x + 0.1 * torch.randn_like(x)
+    fired = Step.apply(mem - 1.0)
+    return fired, mem * (1 - fired)
+
+
+def growing(x, mem):
+    mem = 1.1 * mem + x
+    fired = Step.apply(mem - 1.0)
+    return fired, mem * (1 - fired)
+
+
+def three_memories(x, a, b, mem):
+    a = 0.7 * a + x
+    b = 0.8 * b + a
+    mem = 0.9 * mem + 0.1 * b
+    fired = Step.apply(mem - 1.0)
+    return fired, a, b, mem * (1 - fired)
+
+
+def from_above(x, mem):
+    mem = 0.9 * mem + x
+    fired = Step.apply(mem + 1.0)
+    return fired, mem * (1 - fired)
+
+
+def winner(x, mem):
+    mem = 0.9 * mem + x
+    fired = Step.apply(mem - 1.0)
+    return fired, mem * (1 - fired.max(-1, keepdim=True)[0])
+
+
+def squashed(x, mem):
+    mem = torch.tanh(0.9 * mem + x)
+    fired = Step.apply(mem - 0.5)
+    return fired, mem * (1 - fired)
+
+
+def others_reset(x, mem):
+    mem = 0.9 * mem + x
+    fired = Step.apply(mem - 1.0)
+    return fired, mem * (1 - fired.flip(-1))
+
+
+REFUSED = {
+    adaptive: (2, True),
+    clamped: (1, False),
+    partly_reset: (1, False),
+    two_thresholds: (1, False),
+    ternary: (1, False),
+    current_reset: (2, False),
+    subtracted_behind_a_current: (2, False),
+    noisy: (1, False),
+    growing: (1, False),
+    three_memories: (3, False),
+    from_above: (1, False),
+    winner: (1, False),
+    squashed: (1, False),
+    others_reset: (1, False),
+}
+
+
+@pytest.mark.parametrize("update", REFUSED, ids=lambda update: update.__name__)
+def test_any_other_neuron_is_refused_with_its_place(update):
+    with pytest.raises(InputError) as refusal:
+        from_torch(of(update, *REFUSED[update]), (N_IN,))
+    problem = refusal.value.problems[0]
+    assert ".py:" in problem.where
+    assert problem.remedy
+
+
+def test_a_threshold_that_changes_is_refused():
+    class Falling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = models.linear(N_IN, N_OUT)
+
+        def forward(self, x):
+            mem, found = torch.zeros(x.shape[1], N_OUT), []
+            for t, step in enumerate(x):
+                mem = 0.9 * mem + self.fc(step)
+                fired = Step.apply(mem - 1.0 / (1.0 + t))
+                mem = mem * (1.0 - fired)
+                found.append(fired)
+            return torch.stack(found)
+
+    with pytest.raises(InputError, match="another threshold in each step"):
+        from_torch(Falling(), (N_IN,))
+
+
+def test_a_state_left_over_from_another_sample_is_refused():
+    class Kept(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.fc, self.mem = models.linear(N_IN, N_OUT), torch.full((1, N_OUT), 0.7)
+
+        def forward(self, x):
+            found = []
+            for step in x:
+                fired, self.mem = models.reset_by_product(self.fc(step), self.mem)
+                found.append(fired)
+            return torch.stack(found)
+
+    with pytest.raises(InputError):
+        from_torch(Kept(), (N_IN,))
+
+
+def test_the_voltage_of_neurons_that_spike_is_no_output():
+    class Voltages(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = models.linear(N_IN, N_OUT)
+
+        def forward(self, x):
+            mem, found = torch.zeros(x.shape[1], N_OUT), []
+            for step in x:
+                _, mem = models.reset_by_product(self.fc(step), mem)
+                found.append(mem)
+            return torch.stack(found)
+
+    with pytest.raises(InputError, match="readout"):
+        from_torch(Voltages(), (N_IN,))
+
+
+def test_samples_that_reset_each_other_are_refused():
+    def together(x, mem):
+        mem = 0.9 * mem + x
+        fired = Step.apply(mem - 1.0)
+        return fired, mem * (1 - fired) - 0.5 * mem.mean(0, keepdim=True)
+
+    with pytest.raises(InputError):
+        from_torch(of(together), (N_IN,))

@@ -1,0 +1,491 @@
+"""Spiking networks without any framework, as people write them in plain torch: one neuron in many forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+N_IN, N_HIDDEN, N_OUT = 12, 20, 5
+
+
+class Step(torch.autograd.Function):
+    """A step function with a surrogate gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad / (1 + x.abs()) ** 2
+
+
+class Assigned(torch.autograd.Function):
+    """The same, by an assignment to the places of a mask, as in SpyTorch."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        out = torch.zeros_like(x)
+        out[x > 0] = 1.0
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+class AtThreshold(torch.autograd.Function):
+    """Fires at the threshold, too."""
+
+    @staticmethod
+    def forward(ctx, x, threshold):
+        return x.ge(threshold).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, None
+
+
+def linear(n_in: int, n_out: int, gain: float = 3.0, bias: bool = True) -> nn.Linear:
+    layer = nn.Linear(n_in, n_out, bias=bias)
+    with torch.no_grad():
+        layer.weight.mul_(gain)
+    return layer
+
+
+class Stateful(nn.Module):
+    """A layer of neurons that keeps its state; ``update`` is one step of (x, state)."""
+
+    def __init__(self, update: Callable, n_states: int = 1, spikes_kept: bool = False):
+        super().__init__()
+        self.update, self.n_states, self.state = update, n_states + spikes_kept, None
+
+    def reset(self):
+        self.state = None
+
+    def forward(self, x):
+        state = self.state or tuple(torch.zeros_like(x) for _ in range(self.n_states))
+        spikes, *self.state = self.update(x, *state)
+        self.state = tuple(self.state)
+        return spikes
+
+
+class TwoLayers(nn.Module):
+    """Two layers of the neurons that ``make`` returns, run step by step over (steps, samples, n)."""
+
+    def __init__(self, make: Callable[[], nn.Module], gain: float = 3.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.fc2 = linear(N_IN, N_HIDDEN, gain), linear(N_HIDDEN, N_OUT, gain)
+        self.lif1, self.lif2 = make(), make()
+
+    def forward(self, x):
+        self.lif1.reset()
+        self.lif2.reset()
+        return torch.stack([self.lif2(self.fc2(self.lif1(self.fc1(step)))) for step in x])
+
+
+def of(update: Callable, n_states: int = 1, spikes_kept: bool = False, gain: float = 3.0) -> TwoLayers:
+    return TwoLayers(lambda: Stateful(update, n_states, spikes_kept), gain)
+
+
+def reset_by_product(x, mem):
+    mem = 0.9 * mem + x
+    spikes = Step.apply(mem - 1.0)
+    return spikes, mem * (1 - spikes)
+
+
+def reset_by_difference(x, mem):
+    mem = 0.9 * mem + x
+    spikes = Step.apply(mem - 1.0)
+    return spikes, mem - mem * spikes.detach()
+
+
+def reset_by_where(x, mem):
+    mem = 0.9 * mem + x
+    fired = mem > 1.0
+    return fired.to(x.dtype), torch.where(fired, torch.zeros_like(mem), mem)
+
+
+def reset_by_masked_fill(x, mem):
+    mem = 0.9 * mem + x
+    spikes = Assigned.apply(mem - 1.0)
+    return spikes, mem.masked_fill(spikes > 0.5, 0.0)
+
+
+def reset_by_assignment(x, mem):
+    mem = 0.9 * mem + x
+    spikes = Assigned.apply(mem - 1.0)
+    mem = mem.clone()
+    mem[spikes.bool()] = 0.0
+    return spikes, mem
+
+
+def reset_in_place(x, mem):
+    mem = mem.mul(0.9).add_(x)
+    spikes = (mem >= 1.0).to(x)
+    mem *= 1.0 - spikes
+    return spikes, mem
+
+
+def reset_before(x, mem, spikes):
+    mem = mem * 0.8 * (1.0 - spikes) + x
+    spikes = AtThreshold.apply(mem, 1.0)
+    return spikes, mem, spikes
+
+
+def reset_by_comparison_before(x, mem):
+    reset = (mem > 1.0).to(x.dtype)
+    mem = 0.9 * mem * (1 - reset) + x
+    return (mem > 1.0).to(x.dtype), mem
+
+
+def subtracted(x, mem):
+    mem = 0.9 * mem + x
+    spikes = Step.apply(mem - 1.0)
+    return spikes, mem - spikes * 1.0
+
+
+def subtracted_before(x, mem):
+    reset = Step.apply(mem - 1.5).detach()
+    mem = 0.9 * mem + x - reset * 1.5
+    return Step.apply(mem - 1.5), mem
+
+
+def subtracted_in_units(x, mem):
+    mem = 0.7 * mem + x
+    spikes = Step.apply(mem / 2.0 - 1.0)
+    return spikes, mem - 2.0 * spikes
+
+
+def integrate_and_fire(x, mem):
+    mem = mem + x
+    spikes = torch.heaviside(mem - 1.0, torch.zeros(1, dtype=x.dtype))
+    return spikes, torch.where(spikes == 1, 0.0, mem)
+
+
+def from_rest(x, v):
+    v = v + (-65.0 - v + 10.0 * x) / 8.0
+    spikes = (v >= -60.0).to(x.dtype)
+    return spikes, (1 - spikes) * v + spikes * -65.0
+
+
+def to_another_value(x, v):
+    v = v + (x - v) / 4.0
+    spikes = (v > 0.5).to(x.dtype)
+    return spikes, torch.where(spikes.bool(), -0.2, v)
+
+
+def averaging(x, mem):
+    mem = mem + (x - mem) / 2.0
+    spikes = Step.apply(mem - 0.5)
+    return spikes, mem * (1.0 - spikes)
+
+
+def synaptic(x, syn, mem):
+    syn = 0.8 * syn + x
+    mem = 0.9 * mem + syn
+    spikes = Step.apply(mem - 2.0)
+    return spikes, syn, mem * (1 - spikes)
+
+
+def synaptic_late(x, syn, mem):
+    spikes = Assigned.apply(mem - 1.0)
+    return spikes, 0.8 * syn + x, 0.9 * mem * (1.0 - spikes.detach()) + syn
+
+
+def synaptic_losing(x, syn, mem):
+    """SpyTorch: what comes in the step after a spike is lost to the voltage."""
+    spikes = Assigned.apply(mem - 1.0)
+    reset = spikes.detach()
+    return spikes, 0.8 * syn + x, (0.9 * mem + syn) * (1.0 - reset)
+
+
+def losing(x, mem, spikes):
+    mem = (0.9 * mem + x) * (1 - spikes)
+    spikes = Step.apply(mem - 1.0)
+    return spikes, mem, spikes
+
+
+def memoryless(x):
+    return ((x > 0.4).to(x.dtype),)
+
+
+def never_reset(x, mem):
+    mem = 0.6 * mem + x
+    return Step.apply(mem - 1.0), mem
+
+
+def below(x, mem):
+    mem = 0.9 * mem + x
+    quiet = 1.0 - mem >= 0
+    return (~quiet).to(x.dtype), mem * quiet
+
+
+class Stepped(nn.Module):
+    """Neurons with states at rest that are not zero."""
+
+    def __init__(self, update, rest):
+        super().__init__()
+        self.update, self.rest, self.v = update, rest, None
+
+    def reset(self):
+        self.v = None
+
+    def forward(self, x):
+        v = torch.full_like(x, self.rest) if self.v is None else self.v
+        spikes, self.v = self.update(x, v)
+        return spikes
+
+
+class Learned(nn.Module):
+    """Decays and thresholds of its own for each neuron, learned."""
+
+    def __init__(self, n: int = 4):
+        super().__init__()
+        self.decay = nn.Parameter(torch.linspace(-1.0, 3.0, n))
+        self.threshold = nn.Parameter(torch.linspace(0.5, 1.5, n))
+        self.mem = None
+
+    def reset(self):
+        self.mem = None
+
+    def forward(self, x):
+        repeats = x.shape[-1] // len(self.decay)
+        decay = torch.sigmoid(self.decay).repeat(repeats)
+        threshold = self.threshold.repeat(repeats)
+        mem = x if self.mem is None else decay * self.mem + x
+        spikes = Step.apply(mem - threshold)
+        self.mem = mem * (1 - spikes)
+        return spikes
+
+
+class LearnedLayers(nn.Module):
+    """A hidden layer of ``Learned`` neurons, and outputs of one decay."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.fc2 = linear(N_IN, N_HIDDEN), linear(N_HIDDEN, N_OUT)
+        self.lif1, self.lif2 = Learned(), Stateful(reset_by_product)
+
+    def forward(self, x):
+        self.lif1.reset()
+        self.lif2.reset()
+        return torch.stack([self.lif2(self.fc2(self.lif1(self.fc1(step)))) for step in x])
+
+
+def mem_update(layer, x, mem, spikes):
+    mem = mem * 0.5 * (1.0 - spikes) + layer(x)
+    return mem, Step.apply(mem - 0.5)
+
+
+class Inline(nn.Module):
+    """STBP's form: a function updates any layer, and the model holds voltages and spikes; rates are returned."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.fc2 = linear(N_IN, N_HIDDEN), linear(N_HIDDEN, N_OUT)
+
+    def forward(self, x):
+        n_samples = x.shape[1]
+        h1_mem = h1_spike = torch.zeros(n_samples, N_HIDDEN)
+        h2_mem = h2_spike = h2_sum = torch.zeros(n_samples, N_OUT)
+        for step in x:
+            h1_mem, h1_spike = mem_update(self.fc1, step, h1_mem, h1_spike)
+            h2_mem, h2_spike = mem_update(self.fc2, h1_spike, h2_mem, h2_spike)
+            h2_sum = h2_sum + h2_spike
+        return h2_sum / len(x)
+
+
+class LayerByLayer(nn.Module):
+    """Each layer runs all steps of (samples, steps, n) before the next one, as in TET."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.fc2 = linear(N_IN, N_HIDDEN), linear(N_HIDDEN, N_OUT)
+
+    def spikes(self, x):
+        mem, found = 0, []
+        for t in range(x.shape[1]):
+            mem = mem * 0.75 + x[:, t, ...]
+            spike = Step.apply(mem - 1.0)
+            mem = (1 - spike) * mem
+            found.append(spike)
+        return torch.stack(found, dim=1)
+
+    def forward(self, x):
+        return self.spikes(self.fc2(self.spikes(self.fc1(x))))
+
+
+class SpyTorch(nn.Module):
+    """The tutorial's network with a recurrent hidden layer, and spikes as output."""
+
+    def __init__(self, recurrent: bool = True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.w1 = nn.Parameter(torch.randn(N_IN, N_HIDDEN))
+        self.w2 = nn.Parameter(torch.randn(N_HIDDEN, N_OUT))
+        self.v1 = nn.Parameter(torch.randn(N_HIDDEN, N_HIDDEN) * 0.3) if recurrent else None
+
+    def layer(self, current, v=None):
+        shape = (current.shape[0], current.shape[2])
+        syn, mem, out, found = torch.zeros(shape), torch.zeros(shape), torch.zeros(shape), []
+        for t in range(current.shape[1]):
+            total = current[:, t] if v is None else current[:, t] + torch.einsum("ab,bc->ac", (out, v))
+            mthr = mem - 1.0
+            out = Assigned.apply(mthr)
+            reset = out.detach()
+            new_syn = 0.8 * syn + total
+            new_mem = (0.9 * mem + syn) * (1.0 - reset)
+            found.append(out)
+            mem, syn = new_mem, new_syn
+        return torch.stack(found, dim=1)
+
+    def forward(self, x):
+        hidden = self.layer(torch.einsum("abc,cd->abd", (x, self.w1)), self.v1)
+        return self.layer(torch.einsum("abc,cd->abd", (hidden, self.w2)))
+
+
+class Recurrent(nn.Module):
+    """Feedback of the spikes of the step before through a layer of their own."""
+
+    def __init__(self, update=reset_by_product):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.rec = linear(N_IN, N_OUT), linear(N_OUT, N_OUT, 1.0)
+        self.update = update
+
+    def forward(self, x):
+        spikes = mem = torch.zeros(x.shape[1], N_OUT)
+        found = []
+        for step in x:
+            spikes, mem = self.update(self.fc(step) + self.rec(spikes), mem)
+            found.append(spikes)
+        return torch.stack(found)
+
+
+class Listed(nn.Module):
+    """Layers of equal size in a list, in one loop: the same lines for all of them."""
+
+    def __init__(self, depth: int = 3):
+        super().__init__()
+        torch.manual_seed(0)
+        sizes = [N_IN] + [8] * depth
+        self.layers = nn.ModuleList([linear(a, b) for a, b in pairwise(sizes)])
+
+    def forward(self, x):
+        mems = [torch.zeros(x.shape[1], 8) for _ in self.layers]
+        found = []
+        for spikes in x:
+            for i, layer in enumerate(self.layers):
+                mems[i] = 0.85 * mems[i] + layer(spikes)
+                spikes = Step.apply(mems[i] - 1.0)
+                mems[i] = mems[i] * (1.0 - spikes)
+            found.append(spikes)
+        return torch.stack(found), torch.stack(mems[-1:])
+
+
+class Convolutional(nn.Module):
+    """Convolutions, pooling and batch norm between hand-written neurons."""
+
+    shape = (1, 6, 6)
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 4, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.fc = linear(4 * 9, N_OUT)
+        with torch.no_grad():
+            self.conv.weight.mul_(4)
+        self.lif1, self.lif2 = Stateful(reset_by_product), Stateful(subtracted)
+        self.eval()
+
+    def forward(self, x):
+        self.lif1.reset()
+        self.lif2.reset()
+        found = []
+        for step in x:
+            spikes = functional.max_pool2d(self.lif1(self.norm(self.conv(step))), 2)
+            found.append(self.lif2(self.fc(spikes.flatten(1))))
+        return torch.stack(found).sum(0)
+
+
+class Static(nn.Module):
+    """The same input in every step, a number of steps of its own."""
+
+    def __init__(self, update=reset_by_product, n_states: int = 1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.fc2 = linear(N_IN, N_HIDDEN), linear(N_HIDDEN, N_OUT)
+        self.lif1, self.lif2 = Stateful(update, n_states), Stateful(update, n_states)
+
+    def forward(self, x, num_steps=8):
+        self.lif1.reset()
+        self.lif2.reset()
+        return torch.stack([self.lif2(self.fc2(self.lif1(self.fc1(x)))) for _ in range(num_steps)])
+
+
+FORMS = {
+    **{
+        update.__name__: lambda update=update: of(update)
+        for update in (
+            reset_by_product,
+            reset_by_difference,
+            reset_by_where,
+            reset_by_masked_fill,
+            reset_by_assignment,
+            reset_in_place,
+            reset_by_comparison_before,
+            subtracted,
+            subtracted_before,
+            subtracted_in_units,
+            integrate_and_fire,
+            to_another_value,
+            averaging,
+            never_reset,
+            below,
+        )
+    },
+    "reset_before": lambda: of(reset_before, spikes_kept=True),
+    "losing": lambda: of(losing, spikes_kept=True),
+    "synaptic": lambda: of(synaptic, 2),
+    "synaptic_late": lambda: of(synaptic_late, 2),
+    "synaptic_losing": lambda: of(synaptic_losing, 2),
+    "memoryless": lambda: of(memoryless, 0),
+    "from_rest": lambda: TwoLayers(lambda: Stepped(from_rest, -65.0), 30.0),
+    "learned": LearnedLayers,
+    "inline": Inline,
+    "layer_by_layer": LayerByLayer,
+    "spytorch": lambda: SpyTorch(recurrent=False),
+    "spytorch_recurrent": SpyTorch,
+    "recurrent": Recurrent,
+    "recurrent_subtracted": lambda: Recurrent(subtracted),
+    "listed": Listed,
+    "static": Static,
+    "static_synaptic": lambda: Static(synaptic, 2),
+}
+"""Name → makes a model of input (steps, samples, N_IN), but for those of ``BATCH_FIRST`` and ``STATIC``."""
+
+BATCH_FIRST = ("layer_by_layer", "spytorch", "spytorch_recurrent")
+STATIC = ("static", "static_synaptic")
+
+
+def spikes_of(name: str, model: nn.Module, x: Tensor) -> Tensor:
+    """What a model returns for (samples, steps, N_IN), as (samples, steps, n) or a rate (samples, n)."""
+    if name in STATIC:
+        found = model(x[:, 0], num_steps=x.shape[1])
+    else:
+        found = model(x if name in BATCH_FIRST else x.transpose(0, 1))
+    found = found[0] if isinstance(found, tuple) else found
+    return found if name in BATCH_FIRST or found.dim() == 2 else found.transpose(0, 1)
