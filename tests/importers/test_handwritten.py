@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from support import handwritten_models as models
 from support import peers
+from support.command import call
 from support.handwritten_models import N_HIDDEN, N_IN, N_OUT, Step, of
 from torch import nn
 
 import lbi
+from lbi.cli.export import main as lbi_export
+from lbi.cli.run import main as lbi_run
 from lbi.errors import InputError
 from lbi.importers import from_torch
 from lbi.simulation import oracle
@@ -64,11 +70,28 @@ def test_convolutions_pooling_and_batch_norm_between_them():
     np.testing.assert_array_equal(run(network, x).sum(axis=1), theirs)
 
 
-def test_its_integers_run_and_a_reset_that_loses_nothing_fits_loihi_1():
-    network = from_torch(of(models.reset_by_product), (N_IN,))
-    fixed = lbi.quantize(network, "loihi1")
-    assert lbi.simulate(fixed, spikes()).recorded is not None
-    assert [type(p.neuron).__name__ for p in network.populations] == ["CubaLif", "CubaLif"]
+@pytest.mark.parametrize("update", [models.synaptic, models.subtracted], ids=lambda update: update.__name__)
+def test_its_export_runs_in_lava(tmp_path, update):
+    network = from_torch(of(update, 1 + (update is models.synaptic)), (N_IN,))
+    lbi.save(lbi.quantize(network, "loihi1"), tmp_path / "network.h5")
+    np.savez(tmp_path / "spikes.npz", spikes=spikes(steps=20)[:2])
+    options = ["--target", "loihi", "--chip", "loihi1", "-o", tmp_path / "net.loihi"]
+    done = call(lbi_export, tmp_path / "network.h5", *options)
+    assert (done.code, done.errors) == (0, [])
+    done = call(lbi_run, tmp_path / "net.loihi", "--spikes", tmp_path / "spikes.npz", "--verify", "--json")
+    assert (done.code, done.errors) == (0, [])
+
+
+def test_a_saved_state_and_the_file_of_the_model_are_exported(tmp_path, monkeypatch):
+    """The guide's own model, as its reader has it."""
+    guide = Path(__file__).parents[2] / "docs/howto/frameworks.md"
+    code = guide.read_text("utf-8").partition("## Without a framework")[2].partition("```python\n")[2]
+    (tmp_path / "net.py").write_text(f"import torch\n\n{code.partition('```')[0]}", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.save(importlib.import_module("net").Net().state_dict(), "state.pt")
+    done = call(lbi_export, "state.pt", "--arch", "net.py:Net", "--input-shape", "64", "--target", "loihi")
+    assert (done.code, done.errors) == (0, [])
 
 
 def test_names_are_those_of_modules_or_numbers():

@@ -356,6 +356,20 @@ class SpyTorch(nn.Module):
         return self.layer(torch.einsum("abc,cd->abd", (hidden, self.w2)))
 
 
+class DeepSpyTorch(SpyTorch):
+    """More layers, each of which is two steps later: the last one is silent for longer than a short trace."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = [N_IN, N_HIDDEN, 12, 8, N_OUT]
+        self.layers = nn.ParameterList([torch.randn(a, b) for a, b in pairwise(sizes)])
+
+    def forward(self, x):
+        for number, weights in enumerate(self.layers):
+            x = self.layer(torch.einsum("abc,cd->abd", (x, weights)), None if number else self.v1)
+        return x
+
+
 class Recurrent(nn.Module):
     """Feedback of the spikes of the step before through a layer of their own."""
 
@@ -469,6 +483,7 @@ FORMS = {
     "layer_by_layer": LayerByLayer,
     "spytorch": lambda: SpyTorch(recurrent=False),
     "spytorch_recurrent": SpyTorch,
+    "spytorch_deep": DeepSpyTorch,
     "recurrent": Recurrent,
     "recurrent_subtracted": lambda: Recurrent(subtracted),
     "listed": Listed,
@@ -477,7 +492,7 @@ FORMS = {
 }
 """Name → makes a model of input (steps, samples, N_IN), but for those of ``BATCH_FIRST`` and ``STATIC``."""
 
-BATCH_FIRST = ("layer_by_layer", "spytorch", "spytorch_recurrent")
+BATCH_FIRST = ("layer_by_layer", "spytorch", "spytorch_recurrent", "spytorch_deep")
 STATIC = ("static", "static_synaptic")
 
 

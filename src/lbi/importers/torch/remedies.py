@@ -35,7 +35,10 @@ REMEDIES = {
 }
 """Part of an operation's name → the fix."""
 
-NEURON_FIX = "use a neuron that is known ({allowed})"
+NEURON_FIX = (
+    "use a neuron that is known ({allowed}); or write one that compares one voltage of each neuron with one constant threshold, in"
+    " one of the forms of docs/importers.md"
+)
 MAXIMUM_FIX = (
     "if it is the maximum over the steps: return the voltages of all steps, and set the imported network's readout to"
     " membrane_max; within a step, pool with an average"
