@@ -103,6 +103,7 @@ def settled(written: Handwritten, problems: Problems) -> dict[str, Equations]:
             voltages = [_anchored(voltage, step, written) for step, voltage in enumerate(voltages)]
             found[group.name], currents = _equations(population, voltages, refractory=refractory)
             currents = [_anchored(current, -step, written) for step, current in enumerate(currents)]
+            population.scale = found[group.name].threshold
             group.inputs[:] = [*(_as_last(current, currents[-1]) for current in currents[:-1]), currents[-1]]
         except _Other as other:
             FORM.check(problems, False, group.where, other.found, fix=other.fix)

@@ -2,6 +2,7 @@
 
 Three things are compared, all in float64. *Runs*: the spikes of every population at every step. *Neurons*: the output of each
 neuron module for random currents, in case the model does not make it spike. *Wiring*: the currents into each module.
+Of neurons that the model's own code computes, the voltages are compared in place of the second and the third.
 Spikes must be equal. A voltage within ``ROUNDING`` of the threshold is no evidence: two orders of summing the same
 float64 numbers differ by some 2^-53 per term, 1e-11 of the sum for 100,000 terms; such a sample counts up to there.
 """
@@ -223,7 +224,7 @@ class Drive:
             network, layer = self._alone(tracing, group, gains)
             spikes = (rng.random((n_samples, n_steps, n)) < 0.4).astype(np.uint8)
             self.currents[group.name] = torch.from_numpy(spikes * gains.reshape(-1))
-            ours, margin = simulated(network, layer, spikes)
+            ours, margin, _ = simulated(network, layer, spikes)
             self._expected[group.name], self._margins[group.name] = (
                 (ours[group.name], group),
                 margin[group.name],
@@ -265,8 +266,8 @@ class Drive:
 
 def simulated(
     network: Network, builder: Builder | dict[str, Any], spikes: NDArray[np.uint8]
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """Spikes of the simulated network by layer, and relative distances of the voltages before reset from the threshold.
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Spikes of the simulated network by layer, and distances of the voltages before reset from the threshold.
 
     Args:
         network: the network.
@@ -274,15 +275,17 @@ def simulated(
         spikes: (samples, steps, n_in), 0 and 1.
 
     Returns:
-        Layer → spikes (samples, steps, n), or an integrator's voltages; layer → distances, of the same shape, infinite for integrators.
+        Layer → spikes (samples, steps, n), or an integrator's voltages; layer → distances relative to the largest voltage, of the
+        same shape, infinite for integrators; layer → signed ones, as multiples of the threshold.
     """
     parts = builder.parts if isinstance(builder, Builder) else builder
     recorded = oracle.simulate(network, spikes, record=("spikes", "u", "v")).recorded
-    found, margins = {}, {}
+    found, margins, distances = {}, {}, {}
     for layer, members in parts.items():
         n = sum(map(len, members.values()))
         found[layer] = np.empty((*spikes.shape[:2], n))
         margins[layer] = np.full((*spikes.shape[:2], n), np.inf)
+        distances[layer] = np.full((*spikes.shape[:2], n), np.inf)
         for part, chosen in members.items():
             neuron: Any = network.population(part).neuron
             threshold = getattr(neuron, "threshold", None)
@@ -295,7 +298,8 @@ def simulated(
                 )
                 scale = max(threshold, float(np.abs(reached).max(initial=0)))
                 margins[layer][..., chosen] = np.abs(reached - threshold) / scale
-    return found, margins
+                distances[layer][..., chosen] = (reached - threshold) / threshold
+    return found, margins, distances
 
 
 def first_differences(
@@ -363,7 +367,7 @@ def _compare_runs(
         entry, values = sums
         layers[entry.name] = {entry.name: np.arange(entry.signal.n)}
         found[entry.name], groups[entry.name] = values, entry
-    ours, margins = simulated(network, layers, flat)
+    ours, margins, distances = simulated(network, layers, flat)
     valid = np.full(n_samples, n_steps)
     while True:
         firsts = []
@@ -387,10 +391,34 @@ def _compare_runs(
                 place = (int(sample), step, int(neurons[far][0]))
                 raise _difference(groups[name], found[name], ours[name], place, "")
             valid[sample] = step
+    _compare_voltages(tracing, network, theirs, distances, valid)
     if not np.any(valid >= min(n_steps, FEWEST_STEPS)):
         raise InputError(
             NOT_ALIKE.broken("model", f"all samples meet a threshold exactly by step {valid.max()}")
         )
+
+
+def _compare_voltages(
+    tracing: Tracing,
+    network: Network,
+    theirs: Recorded,
+    distances: dict[str, NDArray[Any]],
+    valid: NDArray[np.intp],
+) -> None:
+    """Raise InputError for the first hand-written neurons whose voltages differ, ``valid`` steps of each sample, in case they never spike."""
+    layers = _layers(tracing, network)
+    for population in tracing.written.populations:
+        group = population.group
+        found, ours = population.distances(theirs.currents[group.name]), distances[group.name]
+        counted = np.broadcast_to((np.arange(ours.shape[1]) < valid[:, None])[..., None], ours.shape).copy()
+        first: Any = network.population(next(iter(layers[group.name]))).neuron
+        if getattr(first, "refractory_period", 0):  # it holds the voltage then
+            counted[:, 1:] &= theirs.outputs[group.name][:, :-1] == 0
+        off = _far(np.where(counted, found, 0.0), np.where(counted, ours, 0.0))
+        if off.any():
+            sample, step, neuron = (int(at[0]) for at in np.nonzero(off))
+            text = f"the voltage of neuron {neuron} differs at step {step} of sample {sample}"
+            raise InputError(NOT_AS_IT_RUNS.broken(group.where, text))
 
 
 def _far(theirs: NDArray[Any], ours: NDArray[Any]) -> NDArray[np.bool_]:

@@ -30,6 +30,7 @@ class Population:
     Attributes:
         group: its spikes and inputs.
         units: of its voltage.
+        scale: its threshold in the network, (n,); None until its equations are read.
         latest: those that the last step alone suggests, for the next trace.
         voltages: its voltage at every step, before it is called a state.
         thresholds: what it must exceed at every step, (n,) each.
@@ -52,6 +53,19 @@ class Population:
     moves: bool = False
     before: int = 0
     latest: Units | None = None
+    scale: NDArray[np.float64] | None = None
+
+    def distances(self, compared: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far values are from the threshold, as multiples of it.
+
+        Args:
+            compared: (…, n) what the model compares.
+
+        Returns:
+            The distances, above 0 where the neuron spikes.
+        """
+        voltages = (compared - self.units.constant) / self.units.factor
+        return (voltages - self.thresholds[-1]) / self.scale
 
 
 def state_of(name: str, state: str) -> str:
