@@ -489,11 +489,12 @@ FORMS = {
     "listed": Listed,
     "static": Static,
     "static_synaptic": lambda: Static(synaptic, 2),
+    "static_subtracted": lambda: Static(subtracted),
 }
 """Name → makes a model of input (steps, samples, N_IN), but for those of ``BATCH_FIRST`` and ``STATIC``."""
 
 BATCH_FIRST = ("layer_by_layer", "spytorch", "spytorch_recurrent", "spytorch_deep")
-STATIC = ("static", "static_synaptic")
+STATIC = ("static", "static_synaptic", "static_subtracted")
 
 
 def spikes_of(name: str, model: nn.Module, x: Tensor) -> Tensor:

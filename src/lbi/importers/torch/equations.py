@@ -27,7 +27,7 @@ from lbi.importers.torch import memory
 from lbi.importers.torch.handwritten import Handwritten
 from lbi.importers.torch.initial import LEFT_OVER
 from lbi.importers.torch.layer import Layer, just_below
-from lbi.importers.torch.written import GATED, RESET, VOLTAGE, Population, state_of
+from lbi.importers.torch.written import GATED, RESET, VOLTAGE, Population, is_diagonal, state_of
 from lbi.network.graph import INPUT
 
 CLOSE = 1e-12
@@ -321,7 +321,7 @@ def _subtracted(name: str, currents: list[Signal]) -> tuple[list[Signal], NDArra
     own = next((t for t in currents[-1].terms if t.source == name and t.delay == 1), None)
     others = [t for t in currents[-1].terms if t.source == name and t.delay != 1]
     n = currents[-1].n
-    if own is None or others or not _is_diagonal(own.matrix):
+    if own is None or others or not is_diagonal(own.matrix):
         return currents, np.zeros(n)
     taken = [Signal(c.shape, tuple(t for t in c.terms if t.source != name), c.constant) for c in currents]
     return taken, -own.matrix.diagonal()
@@ -353,15 +353,10 @@ def _clean(signal: Signal) -> Signal:
 
 def _diagonal(term: Term) -> NDArray[np.float64]:
     """The factors of a state, if every neuron takes in its own."""
-    if not _is_diagonal(term.matrix):
+    if not is_diagonal(term.matrix):
         raise _Other("take in the voltage of other neurons")
     found: NDArray[np.float64] = term.matrix.diagonal()
     return found
-
-
-def _is_diagonal(matrix: csr_matrix) -> bool:
-    rows, columns = matrix.nonzero()
-    return bool(matrix.shape[0] == matrix.shape[1] and np.all(rows == columns))
 
 
 def _close(one: csr_matrix, other: csr_matrix) -> bool:

@@ -26,7 +26,7 @@ from lbi.importers.torch.layer import Neurons, feature_shape, layer_name
 from lbi.importers.torch.operations import Tracked, is_tracked, tracked
 from lbi.importers.torch.running import Widened, Written, calls, place
 from lbi.importers.torch.shadow import STATE_OF, STATIC, Node, Shadow
-from lbi.importers.torch.written import VOLTAGE, Population, Units, own, state_of
+from lbi.importers.torch.written import VOLTAGE, Population, Units, is_diagonal, own, state_of
 from lbi.network.graph import INPUT
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -267,6 +267,9 @@ class Handwritten:
         if not sources and known:
             return min(here, key=lambda population: len(population.voltages))
         for population in here:
+            if self.static and _takes_from_itself(node.signal, population.group.name):
+                return population
+        for population in here:
             taken, alike = len(population.voltages), population.group.shape == shape
             if alike and taken and (node.step == STATIC or taken == node.step + population.before):
                 return population
@@ -310,6 +313,14 @@ class Handwritten:
             True if so.
         """
         return next(p.inverted for p in self.populations if p.group.number == number)
+
+
+def _takes_from_itself(signal: Signal, name: str) -> bool:
+    """Whether each neuron takes in its own spike, as with a reset by subtraction."""
+    return any(
+        term.source == name and term.matrix.shape[0] == term.matrix.shape[1] and is_diagonal(term.matrix)
+        for term in signal.terms
+    )
 
 
 def _side(name: str, units: Units) -> tuple[bool, bool] | None:

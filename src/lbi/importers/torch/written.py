@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from lbi.importers.signal import Signal
 from lbi.importers.torch.group import Group
@@ -92,3 +93,16 @@ def own(source: str, name: str) -> bool:
         True if so.
     """
     return source.partition(STATE_OF)[0] == name
+
+
+def is_diagonal(matrix: csr_matrix) -> bool:
+    """Whether each value takes in its own source alone.
+
+    Args:
+        matrix: (n, n_source).
+
+    Returns:
+        True if so.
+    """
+    rows, columns = matrix.nonzero()
+    return bool(matrix.shape[0] == matrix.shape[1] and np.all(rows == columns))
