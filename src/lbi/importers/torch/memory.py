@@ -30,6 +30,9 @@ EPS = 16 * float(np.finfo(np.float64).eps)
 ALIKE = 1e-11
 """Difference up to which factors are one."""
 
+DIGITS = 6
+"""Digits behind the point of a factor that stands in a model's code."""
+
 PRECISE = 1e-9
 """Error of a factor above which the one of the other values is taken, if that explains the value too."""
 
@@ -41,13 +44,14 @@ class _Tail(NamedTuple):
     errors: Array
 
 
-def factors(signals: Sequence[Signal]) -> Array | None:
+def factors(signals: Sequence[Signal], rounding: float = 0.0) -> Array | None:
     """The factor f of each value y whose memory is one leak: ``y[t] = f · y[t−1] + x[t]``, where x has finite memory.
 
     The last two steps confirm each factor, so that x may reach back as many steps as there are signals, less three.
 
     Args:
         signals: the value at every step from the first one on, all of one size; delays count back from its step.
+        rounding: error of all weights, relative to the largest one of their value; 0 for products, sums of which were not taken.
 
     Returns:
         (n,): 1 without a leak, 0 without memory, also below 0 or above 1 where the model multiplies by such a number. A value
@@ -55,7 +59,7 @@ def factors(signals: Sequence[Signal]) -> Array | None:
     """
     if len(signals) < 3:
         return None
-    tail = _tail(signals)
+    tail = _tail(signals, rounding)
     found, errors = _ratios(tail)
     known = _known(tail) & (errors <= PRECISE)
     found[known] = _joined(found[known])
@@ -63,7 +67,7 @@ def factors(signals: Sequence[Signal]) -> Array | None:
     return found if _explained(tail, found, np.zeros_like(found), 2) else None
 
 
-def pair_of_factors(signals: Sequence[Signal]) -> Array | None:
+def pair_of_factors(signals: Sequence[Signal], rounding: float = 0.0) -> Array | None:
     """The two factors a ≥ b of each value y behind two leaks: ``y[t] = (a + b) · y[t−1] − a · b · y[t−2] + x[t]``.
 
     Which of the two is the current's and which the voltage's makes no difference to a value without reset. The last three
@@ -71,6 +75,7 @@ def pair_of_factors(signals: Sequence[Signal]) -> Array | None:
 
     Args:
         signals: the value at every step from the first one on, all of one size; delays count back from its step.
+        rounding: error of all weights, relative to the largest one of their value; 0 for products, sums of which were not taken.
 
     Returns:
         (n, 2): the larger factor first; the second one is 0 for a value with one leak. A value of which nothing is known has
@@ -78,7 +83,7 @@ def pair_of_factors(signals: Sequence[Signal]) -> Array | None:
     """
     if len(signals) < 5:
         return None
-    tail = _tail(signals)
+    tail = _tail(signals, rounding)
     one, one_errors = _ratios(tail)
     single = _holds(tail, one, np.zeros_like(one), 2) & (one_errors <= PRECISE)
     p, q, errors = _recurrences(tail)
@@ -112,7 +117,7 @@ def undone(signals: Sequence[Signal], kept: Array) -> list[Signal]:
     """
     leak, found = csr_matrix(diags(kept)), list(signals[:1])
     for before, now in pairwise(signals):
-        largest = _largest(now)
+        largest = largest_weights(now)
         late = {(term.source, term.delay + 1): term for term in before.terms}
         terms = [_less(term, late.pop((term.source, term.delay), None), leak, largest) for term in now.terms]
         terms += [
@@ -135,8 +140,15 @@ def _less(term: Term, before: Term | None, leak: csr_matrix, largest: Array) -> 
     return term._replace(matrix=left, pattern=union(term.pattern, before.pattern)) if left.nnz else None
 
 
-def _largest(signal: Signal) -> Array:
-    """The largest weight of each value, (n,)."""
+def largest_weights(signal: Signal) -> Array:
+    """The largest absolute weight of each value of a signal.
+
+    Args:
+        signal: the signal.
+
+    Returns:
+        (n,), 0 for a value without weights.
+    """
     largest = np.zeros(signal.n)
     for term in signal.terms:
         if term.matrix.nnz:
@@ -147,9 +159,9 @@ def _largest(signal: Signal) -> Array:
 # ---- the tail ----------------------------------------------------------------------------------------------------
 
 
-def _tail(signals: Sequence[Signal]) -> _Tail:
+def _tail(signals: Sequence[Signal], rounding: float) -> _Tail:
     """What every signal gains over the one before, the first one over nothing."""
-    n = signals[0].n
+    n, blur = signals[0].n, rounding * largest_weights(signals[-1])
     values, errors = np.zeros((len(signals), n)), np.zeros((len(signals), n))
     vectors: dict[str, Array] = {}
     for step, now in enumerate(signals):
@@ -158,12 +170,13 @@ def _tail(signals: Sequence[Signal]) -> _Tail:
         later = {(term.source, term.delay): term.matrix for term in now.terms}
         for key in sorted(earlier.keys() | later.keys()):
             one, two = later.get(key), earlier.get(key)
-            if one is two:
+            if one is two or _equal(one, two):
                 continue
             if one is None or two is None:
                 only: csr_matrix = one if two is None else two
                 product = only @ _vector(vectors, key[0], only.shape[1])
                 values[step] += product if two is None else -product
+                errors[step] += blur * np.sqrt(only.shape[1])
                 continue
             vector = _vector(vectors, key[0], one.shape[1])
             gained = csr_matrix(one - two)
@@ -174,6 +187,15 @@ def _tail(signals: Sequence[Signal]) -> _Tail:
         values[step] += gain * _vector(vectors, "", 1)[0]
         errors[step] += np.where(gain, EPS * np.abs(before.constant), 0.0)
     return _Tail(values, errors)
+
+
+def _equal(one: csr_matrix | None, two: csr_matrix | None) -> bool:
+    """Whether two matrices store the same numbers at the same places."""
+    if one is None or two is None or one.nnz != two.nnz:
+        return False
+    return all(
+        np.array_equal(getattr(one, name), getattr(two, name)) for name in ("data", "indices", "indptr")
+    )
 
 
 def _vector(vectors: dict[str, Array], source: str, size: int) -> Array:
@@ -261,10 +283,11 @@ def _explained(tail: _Tail, p: Array, q: Array, n_steps: int) -> bool:
 
 
 def _joined(values: Array) -> Array:
-    """The numbers, of which those that differ by rounding are one."""
+    """The numbers, of which those that differ by rounding are one; numbers of few digits are as they were written."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     groups = np.cumsum(np.diff(ordered, prepend=ordered[:1]) > ALIKE)
     found = np.empty_like(values)
     found[order] = ordered[np.searchsorted(groups, groups)]
-    return found
+    short = found.round(DIGITS)
+    return np.where(np.abs(found - short) <= ALIKE, short, found)

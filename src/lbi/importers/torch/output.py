@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_matrix, identity
 from torch import Tensor
 
 from lbi.errors import Problems, Rule
-from lbi.importers.signal import Signal, Term
-from lbi.importers.torch import pooling, weighted
+from lbi.importers.signal import Signal
+from lbi.importers.torch import leaky, maxima, pooling, weighted
 from lbi.importers.torch.group import Group
 from lbi.importers.torch.layer import LAST
-from lbi.importers.torch.shadow import LOST, STATE_OF, STATIC
+from lbi.importers.torch.leaky import Voltages
+from lbi.importers.torch.shadow import LOST, STATE_OF, STATIC, Maximum
 from lbi.importers.torch.snntorch import NO_RESET
 from lbi.importers.torch.tracing import Tracing
+from lbi.importers.torch.voltages import single_source
 from lbi.importers.torch.weighted import LAST_STEP, Sums, same
 
 READOUT = Rule(
@@ -59,6 +60,7 @@ class Output:
         factor: what multiplies its values.
         state: "" for spikes, or for an integrator's voltages.
         last: True if only the last step is returned.
+        maximum: True if the maximum over the steps is returned.
     """
 
     group: Group
@@ -66,6 +68,9 @@ class Output:
     factor: float
     state: str
     last: bool
+    maximum: bool = False
+
+    n_before = 0
 
     def tensors(self, results: Sequence[Any]) -> list[Tensor]:
         """Its tensors in the results of all calls.
@@ -88,9 +93,14 @@ class Output:
         """Steps of the trace."""
         return len(self.group.inputs)
 
+    @property
+    def kind(self) -> str:
+        """The readout of voltages that gives the model's class."""
+        return "membrane_last" if self.last else "membrane_max" if self.maximum else "membrane_mean"
+
 
 def in_total(tracing: Tracing, results: Sequence[Any]) -> bool:
-    """Whether the output is weighted sums over all steps, of which one trace does not tell a sum from a mean.
+    """Whether the output is one value of all steps, of which one trace does not tell a sum from a mean, or its bias.
 
     Args:
         tracing: the trace.
@@ -100,7 +110,7 @@ def in_total(tracing: Tracing, results: Sequence[Any]) -> bool:
         True if so.
     """
     read = read_at(tracing, results, Problems())
-    return isinstance(read, Sums) and read.form == weighted.TOTAL
+    return isinstance(read, Sums) and read.form in (weighted.TOTAL, leaky.LAST)
 
 
 def same_output(one: Output | Sums, other: Output | Sums) -> bool:
@@ -117,17 +127,18 @@ def same_output(one: Output | Sums, other: Output | Sums) -> bool:
         if not (isinstance(one, Sums) and isinstance(other, Sums)):
             return False
         return (one.path, one.form) == (other.path, other.form) and same(one.signal, other.signal)
-    kinds = [(read.group.name, read.path, read.factor, read.state, read.last) for read in (one, other)]
+    kinds = [(r.group.name, r.path, r.factor, r.state, r.last, r.maximum) for r in (one, other)]
     return kinds[0] == kinds[1]
 
 
 class _Meaning(NamedTuple):
-    """The values that tensors hold: a state ("" for spikes) of a group, times a factor, of these steps."""
+    """The values that tensors hold: a state ("" for spikes) of a group, times a factor, of these steps, or their maximum."""
 
     group: Group
     state: str
     factor: float
     steps: tuple[int, ...]
+    maximum: Maximum | None = None
 
 
 def _at(results: Sequence[Any], path: Path) -> list[Tensor]:
@@ -153,19 +164,23 @@ def read_at(tracing: Tracing, results: Sequence[Any], problems: Problems) -> Out
     for path, tensors in _by_path(results).items():
         numbers = [known for tensor in tensors if (known := tracing.shadow.of(tensor)) is not None]
         lost = lost or any(bool((number == LOST).any()) for number in numbers)
-        if len(numbers) == len(tensors):
-            meaning = _meaning(tracing, [number.reshape(-1).numpy() for number in numbers])
-            if meaning is not None:
-                found.append((path, meaning))
-            elif (own := weighted.found(tracing, path, tensors, _at)) is not None:
-                sums.append(own)
+        whole = [number.reshape(-1).numpy() for number in numbers] if len(numbers) == len(tensors) else []
+        meaning = (_meaning(tracing, whole) or _maximum(tracing, whole)) if whole else None
+        if meaning is not None:
+            found.append((path, meaning))
+        elif whole and (own := weighted.found(tracing, path, tensors, _at)) is not None:
+            sums.append(own)
+        elif numbers and (voltages := leaky.found(tracing, path, tensors, _at)) is not None:
+            sums.append(voltages)
+    listed = {entry.path[:-1] for entry in sums if entry.path[-1:] == ("*",)}
+    sums = [entry for entry in sums if entry.path[-1:] == ("*",) or entry.path[:-1] not in listed]
     spikes = [entry for entry in found if not entry[1].state and not entry[1].group.integrates]
-    voltages = [entry for entry in found if entry[1].group.integrates and entry[1].state in ("", "silence")]
-    sums = _behind(tracing, sums, [meaning.group for _, meaning in (*spikes, *voltages)])
+    ends = [entry for entry in found if entry[1].group.integrates and entry[1].state in ("", "silence")]
+    sums = _behind(tracing, sums, [meaning.group for _, meaning in (*spikes, *ends)])
     if sums:
-        return _chosen_sums(tracing, sums, [meaning.group for _, meaning in (*spikes, *voltages)], problems)
-    if spikes or voltages:
-        return _chosen(tracing, [*spikes, *voltages], problems)
+        return _chosen_sums(tracing, sums, [meaning.group for _, meaning in (*spikes, *ends)], problems)
+    if spikes or ends:
+        return _chosen(tracing, [*spikes, *ends], problems)
     useless = next((meaning.group for _, meaning in found if meaning.group.integrates), None)
     if useless is not None:
         NO_RESET.check(problems, False, useless.where, "reset_mechanism 'none', whose spikes are the output")
@@ -196,6 +211,8 @@ def _unread(tracing: Tracing, results: Sequence[Any]) -> tuple[Rule, str]:
     names = {term.source.partition(STATE_OF)[0] for term in terms}
     layers = [group.where for group in tracing.groups if group.name in names]
     pools = [pool.where for pool in tracing.shadow.pools if pool.name in names]
+    if any(maximum.name in names for maximum in tracing.shadow.maxima):
+        return leaky.STEPS, "holds something else than the maximum over the steps"
     if not terms:
         n_steps = max(len(group.inputs) for group in tracing.groups)
         return READOUT, f"holds nothing that depends on the input, in a run of {n_steps} steps"
@@ -225,7 +242,7 @@ def _chosen_sums(
     tracing: Tracing, sums: list[Sums], groups: Sequence[Group], problems: Problems
 ) -> Sums | None:
     """The sums behind all of the groups; by step rather than in total, and of these rather than of the last step alone."""
-    sums = sorted(sums, key=lambda entry: (entry.form == LAST_STEP, entry.form != weighted.EVERY))
+    sums = sorted(sums, key=_rank)
     chosen = sums[0]
     reached = _numbers_of(tracing, chosen.signal)
     beside = [group.where for group in groups if group.number not in reached]
@@ -233,6 +250,12 @@ def _chosen_sums(
         beside.append("other weighted sums")
     held = " and ".join(["weighted sums of spikes", *beside])
     return chosen if SEVERAL.check(problems, not beside, chosen.where, f"holds {held}") else None
+
+
+def _rank(entry: Sums) -> tuple[int | bool, ...]:
+    """Order of what is read if several are returned: voltages behind more leaks, and what says more of the steps."""
+    n_leaks = entry.n_leaks if isinstance(entry, Voltages) else 0
+    return entry.form == LAST_STEP, -n_leaks, entry.form != leaky.MAXIMUM, entry.form != weighted.EVERY
 
 
 def _numbers_of(tracing: Tracing, signal: Signal) -> set[int]:
@@ -252,6 +275,12 @@ def _chosen(tracing: Tracing, found: list[tuple[Path, _Meaning]], problems: Prob
     found = [entry for entry in found if entry[1].group is ends[0]]
     found = [entry for entry in found if not entry[1].state] or found  # spikes that never come say nothing
     n_steps = max(len(group.inputs) for group in tracing.groups)
+    for path, meaning in found:
+        if meaning.maximum is not None:
+            first = not meaning.maximum.n_before
+            if not leaky.FIRST.check(problems, first, "the model's output", leaky.FROM_ZERO):
+                return None
+            return Output(meaning.group, path, meaning.factor, meaning.state, last=False, maximum=True)
     for path, meaning in found:
         if sorted(meaning.steps) == list(range(n_steps)):
             return Output(meaning.group, path, meaning.factor, meaning.state, last=False)
@@ -335,7 +364,7 @@ def _meaning(tracing: Tracing, numbers: Sequence[Any]) -> _Meaning | None:
             signal, first = tracing.shadow.node_at(int(node))
             if not np.array_equal(flat[nodes == node], first + np.arange(signal.n)):
                 return None
-            source = _source(signal)
+            source = single_source(signal)
             at = int(tracing.shadow.steps(np.array([first]))[0])
             if source is None or at == STATIC:
                 return None
@@ -352,22 +381,18 @@ def _meaning(tracing: Tracing, numbers: Sequence[Any]) -> _Meaning | None:
     return _Meaning(group, state, factor, tuple(steps))
 
 
-def _source(signal: Signal) -> tuple[str, float] | None:
-    """The one source that a signal holds in order, and the positive number that multiplies it; None for anything else."""
-    sources = {term.source for term in signal.terms}
-    if len(sources) != 1 or np.any(signal.constant):
+def _maximum(tracing: Tracing, numbers: Sequence[Any]) -> _Meaning | None:
+    """The maximum over the steps of the voltages of neurons that never spike."""
+    if len(numbers) != 1 or not numbers[0].size or numbers[0].min() <= LOST:
         return None
-    found = {factor and float(f"{factor:.12g}") for factor in map(_factor, signal.terms)}
-    factor = found.pop()
-    return None if found or factor is None else (next(iter(sources)), factor)
-
-
-def _factor(term: Term) -> float | None:
-    """The positive number f of a matrix f · 1; None for other matrices."""
-    n_out, n_in = term.matrix.shape
-    if n_out != n_in or not n_in:
+    node = tracing.shadow.read(numbers[0], np.zeros(numbers[0].size))
+    held = maxima.of(tracing.shadow, node.signal)
+    source = None if held is None else single_source(held[0].signals[-1])
+    if held is None or source is None:
         return None
-    diagonal = term.matrix.diagonal()
-    factor = float(diagonal[0])
-    off = term.matrix - csr_matrix(identity(n_in).multiply(diagonal))
-    return factor if factor > 0 and np.allclose(diagonal, factor, rtol=1e-12) and off.nnz == 0 else None
+    name, _, state = source[0].partition(STATE_OF)
+    group = next((group for group in tracing.groups if group.name == name and group.integrates), None)
+    if group is None or state not in ("", LAST):
+        return None
+    steps = tuple(range(len(held[0].signals)))
+    return _Meaning(group, "", held[1] * source[1], steps, held[0])

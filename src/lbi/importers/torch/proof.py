@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lbi.errors import InputError, Problems, Rule
-from lbi.importers.builder import Builder
+from lbi.importers.builder import ALWAYS, Builder
 from lbi.importers.signal import Signal
 from lbi.importers.torch import pooling, returned
 from lbi.importers.torch.attempt import FAILS
@@ -101,7 +101,7 @@ def _compare_all(
     network, output = read
     if isinstance(output, Sums):
         added = compare_sums(tracing, output, theirs, spikes)
-        _compare_runs(tracing, network, theirs, spikes, (output, added.cumsum(axis=1)))
+        _compare_runs(tracing, network, theirs, spikes, (output, output.voltages(added)))
         return
     _compare_runs(tracing, network, theirs, spikes)
     if output is not None and not output.state:  # a state is the zeros of neurons that never spike
@@ -126,7 +126,7 @@ def compare_sums(tracing: Tracing, sums: Sums, theirs: Recorded, spikes: Tensor)
         InputError: as ``returned.compare``.
     """
     added = pooling.arriving(sums.signal, _sources(tracing, theirs, spikes))
-    returned.compare(sums, added, theirs.results, ROUNDING)
+    returned.compare(sums, sums.values(added), theirs.results, ROUNDING)
     return added
 
 
@@ -148,7 +148,7 @@ def _compare_longer(
         return
     check_taken(tracing, theirs, n_steps)
     _compare_wiring(tracing, theirs, spikes)
-    if isinstance(read[1], Sums):
+    if isinstance(read[1], Sums) or (read[1] is not None and read[1].maximum):
         _compare_all(tracing, read, theirs, spikes)
     else:
         _compare_runs(tracing, read[0], theirs, spikes)
@@ -345,6 +345,7 @@ def _sources(tracing: Tracing, theirs: Recorded, spikes: Tensor) -> dict[str, ND
     """Name → spikes (samples, steps, n) of the input, of all modules and of what pools them, in a recorded run."""
     sources = {group.name: theirs.outputs[group.name] / _gain(group) for group in tracing.groups}
     sources[INPUT] = spikes.reshape(*spikes.shape[:2], -1).numpy()
+    sources.setdefault(ALWAYS, np.ones((*spikes.shape[:2], 1)))
     for pool in tracing.shadow.pools:
         sources[pool.name] = pooling.spikes_of(pool, sources)
     return sources

@@ -13,10 +13,11 @@ from scipy.sparse import csr_matrix
 from lbi.errors import InputError, Problems, Rule
 from lbi.importers.builder import Builder
 from lbi.importers.signal import Signal
-from lbi.importers.torch import equations, output, pooling, weighted
+from lbi.importers.torch import equations, leaky, output, pooling, weighted
 from lbi.importers.torch.copying import NOT_FINITE
 from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.layer import Layer
+from lbi.importers.torch.leaky import Voltages
 from lbi.importers.torch.output import Output
 from lbi.importers.torch.remedies import RANDOM_FIX
 from lbi.importers.torch.shadow import STATE_OF, Pool
@@ -171,15 +172,13 @@ def network_of(
         except InputError as error:
             problems.take(error)
     name = None if read is None else read.name if isinstance(read, Sums) else read.group.name
-    if isinstance(read, Sums):  # the sum over the steps, in a voltage that keeps all
-        builder.neurons(
-            read.where, read.name, read.signal, current_decay=1.0, voltage_decay=0.0, threshold=math.inf
-        )
+    if isinstance(read, Sums):  # a voltage that holds the sum over the steps, or that the model computes
+        builder.neurons(read.where, read.name, read.signal, threshold=math.inf, **read.neurons)
         meta = {**meta, "notes": [*meta.get("notes", ()), read.note]}
     Problems([*tracing.problems, *problems, *builder.problems]).raise_as(InputError)
     network = builder.network(name, meta)
-    if read is not None and network.readout.of_membrane and (isinstance(read, Sums) or read.last):
-        network = replace(network, readout=replace(network.readout, kind="membrane_last"))
+    if read is not None and network.readout.of_membrane:
+        network = replace(network, readout=replace(network.readout, kind=read.kind))
     return network, read
 
 
@@ -194,6 +193,8 @@ def _settled(
     while name in taken:
         number += 1
         name = f"{sums.name}_{number}"
+    if isinstance(sums, Voltages):
+        return leaky.settled(replace(sums, name=name), other, problems)
     return weighted.settled(replace(sums, name=name), other, problems)
 
 

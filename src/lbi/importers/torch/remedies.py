@@ -40,8 +40,8 @@ NEURON_FIX = (
     " one of the forms of docs/importers.md"
 )
 MAXIMUM_FIX = (
-    "if it is the maximum over the steps: return the voltages of all steps, and set the imported network's readout to"
-    " membrane_max; within a step, pool with an average"
+    "take a maximum over the steps of voltages alone, those of a neuron that never spikes or v = beta * v + fc(spikes); of the sums"
+    " of a Linear take the sum or the mean over the steps; within a step, pool with an average"
 )
 CLASS_FIX = "return what it is taken of: the readout gives the class"
 ENCODER_FIX = "encode outside of the model, and give it the spikes"

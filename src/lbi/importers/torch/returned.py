@@ -35,18 +35,21 @@ def compare(output: Output | Sums, values: NDArray[Any], results: Sequence[Any],
     Raises:
         InputError: unless it holds every step, or their sum or mean, or the last step, each value at its place.
     """
+    values = np.pad(values, ((0, 0), (output.n_before, 0), (0, 0)))
     n_steps = values.shape[1]
     factors = {
         output.factor,
-        output.factor * output.n_steps / n_steps,
+        output.factor * (output.n_steps + output.n_before) / n_steps,
     }  # a mean's factor is 1 / steps
     tensors = [tensor.double() for tensor in output.tensors(results)]
     if output.last:
         values = values[:, -1:]
+    if output.maximum:
+        values = values.max(axis=1, keepdims=True)
     size = max(1.0, float(np.abs(values).sum()))
     total, found = float(values.sum()), float(sum(tensor.sum() for tensor in tensors))
     if all(abs(found - total * factor) > rounding * factor * size for factor in factors):
-        held = "weighted sums" if isinstance(output, Sums) else "spikes or voltages"
+        held = output.what if isinstance(output, Sums) else "spikes or voltages"
         text = f"sums to {found:g} where its {held} sum to {total * output.factor:g}, over {n_steps} steps"
         raise InputError(STEPS.broken("the model's output", text))
     if len({tensor.shape for tensor in tensors}) != 1:

@@ -49,6 +49,19 @@ class Pool(NamedTuple):
     signal: Signal
 
 
+class Maximum(NamedTuple):
+    """A maximum over all steps, whose values are a source of its own.
+
+    Attributes:
+        signals: what the maximum is taken of, at every step.
+        n_before: zeros before the first step among them.
+    """
+
+    name: str
+    signals: tuple[Signal, ...]
+    n_before: int
+
+
 class Shadow:
     """Shadow memory with the nodes that its numbers represent.
 
@@ -57,11 +70,15 @@ class Shadow:
 
     Attributes:
         pools: populations that operations add, in the order in which they are found.
+        maxima: maxima over the steps, in the same order.
+        integrators: names of the populations whose output is their voltage.
     """
 
     def __init__(self, paths: Mapping[int, str] | None = None) -> None:
         self.paths = paths or {}
         self.pools: list[Pool] = []
+        self.maxima: list[Maximum] = []
+        self.integrators: set[str] = set()
         self._memory: dict[int, tuple[Any, Tensor, int]] = {}
         self._nodes: list[Node] = [Node(Signal.nothing((1,)), STATIC)] * 2  # for constants and lost elements
         self._table = np.zeros((2, 1024), dtype=np.int64)  # of every node: its first number, its step
@@ -69,6 +86,11 @@ class Shadow:
         self._end = LOST + 1
         self._kept: dict[Hashable, Any] = {}
         self._made_of: dict[int, tuple[int, NDArray[Any], NDArray[Any]]] = {}
+
+    @property
+    def last_step(self) -> int:
+        """The latest step so far."""
+        return int(self._table[1, : len(self._nodes)].max())
 
     def new(self, signal: Signal, step: int) -> Tensor:
         """Numbers for the elements of a signal at a step, (n,).

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten
 
 from lbi.errors import Problem, Problems, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch import handwritten, layers, operations, over_time, pooling, registry
+from lbi.importers.torch import handwritten, layers, maxima, operations, over_time, pooling, registry
 from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.initial import (
     CHANGED_IN_PLACE,
@@ -47,7 +47,7 @@ SAME_NEURONS = Rule(
 )
 TENSOR = Rule("call", "a tensor")
 
-RULES = operations.RULES | pooling.RULES
+RULES = operations.RULES | pooling.RULES | maxima.RULES
 
 UNKNOWN_MODULE = Rule("unknown-module", "{allowed}", "{fix}")
 UNTRACEABLE = Rule(
@@ -424,6 +424,8 @@ class Tracing(Widened):
         name = layer_name(site.path) + (f"_{number + 1}" if number else "")
         group = Group(site, name, len(self.groups))
         self.groups.append(group)
+        if group.integrates:
+            self.shadow.integrators.add(name)
         return group
 
     def _not_this_way(self, site: Site, found: str) -> None:

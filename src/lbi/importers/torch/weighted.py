@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from lbi.errors import Problems, Rule
+from lbi.importers.builder import ALWAYS
 from lbi.importers.signal import Signal
 from lbi.importers.torch.shadow import LOST, STATE_OF
 from lbi.importers.torch.tracing import Tracing
@@ -82,7 +84,11 @@ class Sums:
     where = "the model's output"
     state = ""
     last = False
+    maximum = False
+    n_before = 0
     integrates = True
+    kind = "membrane_last"
+    what = "weighted sums"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,10 +107,40 @@ class Sums:
         return self.tensors_of(results, self.path)
 
     @property
+    def neurons(self) -> dict[str, Any]:
+        """Parameters of the population."""
+        return {"current_decay": 1.0, "voltage_decay": 0.0}
+
+    def voltages(self, added: NDArray[Any]) -> NDArray[Any]:
+        """The voltages of the population.
+
+        Args:
+            added: (samples, steps, n), what arrives in each step.
+
+        Returns:
+            (samples, steps, n).
+        """
+        return added.cumsum(axis=1)
+
+    def values(self, added: NDArray[Any]) -> NDArray[Any]:
+        """What the output holds of each step.
+
+        Args:
+            added: (samples, steps, n), what arrives in each step.
+
+        Returns:
+            (samples, steps, n).
+        """
+        return added
+
+    @property
     def note(self) -> str:
         """What the user has to know of it."""
         added = ADDED_UP.format(what=NOTES[self.form], n=self.signal.n, name=self.name)
         return added + {EVERY: OTHER_CLASS, MEAN: SCALED}.get(self.form, "")
+
+
+Held = TypeVar("Held", bound=Sums)
 
 
 def found(
@@ -136,25 +172,35 @@ def found(
     signals = [tracing.shadow.read(flat[steps == step], values[steps == step]).signal for step in taken]
     if len(tensors) > 1 and not _one_step_each(tracing, numbers):
         return None  # such as the spikes of several layers in a tuple
-    last, spiking = signals[-1], {group.name for group in tracing.groups if not group.integrates}
-    sources = {term.source for term in last.terms}
-    pools = {pool.name for pool in tracing.shadow.pools}
-    if (
-        not sources - {INPUT}
-        or not sources <= spiking | pools | {INPUT}
-        or any(STATE_OF in s for s in sources)
-    ):
+    last = signals[-1]
+    if not of_spikes(tracing, last):
         return None
     made = Sums(last, path, tensors_of, EVERY, n_steps)
     if taken.tolist() == list(range(n_steps)):
         alike = all(term.delay == 0 for term in last.terms) and all(same(one, last) for one in signals)
-        return _shaped(made, tensors, n_steps) if alike else None
+        return shaped(made, tensors, n_steps) if alike else None
     if taken.tolist() != [n_steps - 1]:
         return None
     if all(term.delay == 0 for term in last.terms):
-        return _shaped(replace(made, form=LAST_STEP), tensors)
+        return shaped(replace(made, form=LAST_STEP), tensors)
     one = _of_a_step(last, n_steps)
-    return None if one is None else _shaped(replace(made, signal=one, form=TOTAL), tensors)
+    return None if one is None else shaped(replace(made, signal=one, form=TOTAL), tensors)
+
+
+def of_spikes(tracing: Tracing, signal: Signal) -> bool:
+    """Whether a signal consists of spikes, of neurons among them.
+
+    Args:
+        tracing: the trace.
+        signal: the signal.
+
+    Returns:
+        False for the input alone, and for voltages.
+    """
+    spiking = {group.name for group in tracing.groups if not group.integrates}
+    pools = {pool.name for pool in tracing.shadow.pools}
+    sources = {term.source for term in signal.terms} - {INPUT}
+    return bool(sources) and sources <= spiking | pools and not any(STATE_OF in name for name in sources)
 
 
 def _one_step_each(tracing: Tracing, numbers: Sequence[Tensor]) -> bool:
@@ -176,8 +222,17 @@ def _of_a_step(total: Signal, n_steps: int) -> Signal | None:
     return Signal(total.shape, tuple(terms), total.constant / n_steps)
 
 
-def _shaped(sums: Sums, tensors: Sequence[Tensor], n_steps: int = 1) -> Sums:
-    """The sums in the shape of a sample's step, as far as the tensors show it."""
+def shaped(sums: Held, tensors: Sequence[Tensor], n_steps: int = 1) -> Held:
+    """The sums in the shape of a sample's step, as far as the tensors show it.
+
+    Args:
+        sums: what tensors hold.
+        tensors: the tensors.
+        n_steps: how many steps one of them holds.
+
+    Returns:
+        The sums.
+    """
     shape, n = tensors[0].shape, sums.signal.n
     for dim, size in enumerate((*shape, 1)):
         rest = [other for at, other in enumerate(shape) if at != dim]
@@ -200,10 +255,11 @@ def same(one: Signal, other: Signal) -> bool:
     return _same_weights(one, other) and _same_constants(one, other)
 
 
-def _same_weights(one: Signal, other: Signal, factor: float = 1.0) -> bool:
-    """True if the weights of a signal times a factor are those of another one."""
+def _same_weights(one: Signal, other: Signal, factor: float = 1.0, lates: tuple[int, int] = (0, 0)) -> bool:
+    """True if the weights of a signal times a factor are those of another one, but for the steps that they are late."""
     first, second = (
-        {(term.source, term.delay): term.matrix for term in signal.terms} for signal in (one, other)
+        {(term.source, term.delay - late): term.matrix for term in signal.terms}
+        for signal, late in zip((one, other), lates, strict=True)
     )
     alike = one.n == other.n and first.keys() == second.keys()
     return alike and all(_close(first[key] * factor, second[key]) for key in first)
@@ -214,7 +270,7 @@ def _same_constants(one: Signal, other: Signal, factor: float = 1.0) -> bool:
 
 
 def proportional(one: Signal, other: Signal) -> bool:
-    """True if the weights of two signals are the same but for a positive factor.
+    """True if the weights of two signals are the same but for a positive factor and a delay.
 
     Args:
         one: a signal.
@@ -223,8 +279,13 @@ def proportional(one: Signal, other: Signal) -> bool:
     Returns:
         True for the same sources and weights in the same proportions.
     """
+    one, other = (
+        replace(signal, terms=tuple(term for term in signal.terms if term.source != ALWAYS))
+        for signal in (one, other)
+    )
     sizes = [sum(float(abs(term.matrix).sum()) for term in signal.terms) for signal in (one, other)]
-    return sizes[0] > 0 and _same_weights(one, other, sizes[1] / sizes[0])
+    first, second = (min((term.delay for term in signal.terms), default=0) for signal in (one, other))
+    return sizes[0] > 0 and _same_weights(one, other, sizes[1] / sizes[0], (first, second))
 
 
 def _close(one: csr_matrix, other: csr_matrix) -> bool:
