@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from lbi.importers.signal import Signal
 from lbi.importers.torch.operations import tracked
 from lbi.importers.torch.shadow import LOST, STATE_OF, Maximum, Shadow
@@ -26,7 +24,7 @@ def over_steps(shadow: Shadow, func: Any, out: Any, args: tuple[Any, ...], kwarg
     Args:
         shadow: the numbers of all elements, and the names of neurons that never spike.
         func: the operation, ``max`` or ``amax``.
-        out: what it returned, maxima alone or with their indices.
+        out: the maxima.
         args: its arguments.
         kwargs: its keyword arguments.
 
@@ -50,14 +48,11 @@ def over_steps(shadow: Shadow, func: Any, out: Any, args: tuple[Any, ...], kwarg
         return None
     maximum = Maximum(f"maximum_{len(shadow.maxima) + 1}", tuple(steps.signals), steps.n_before)
     shadow.maxima.append(maximum)
-    values = out if isinstance(out, torch.Tensor) else out[0]
     found = [
-        shadow.new(Signal.spikes(f"{maximum.name}{STATE_OF}{state}", (values.numel(),)), last).reshape(
-            values.shape
-        )
+        shadow.new(Signal.spikes(f"{maximum.name}{STATE_OF}{state}", (out.numel(),)), last).reshape(out.shape)
         for state in (OVER_STEPS, PLACES)
     ]
-    return found[0] if isinstance(out, torch.Tensor) else tuple(found)
+    return tuple(found[: len(func._schema.returns)])
 
 
 def of(shadow: Shadow, signal: Signal) -> tuple[Maximum, float] | None:

@@ -170,7 +170,7 @@ def _tail(signals: Sequence[Signal], rounding: float) -> _Tail:
         later = {(term.source, term.delay): term.matrix for term in now.terms}
         for key in sorted(earlier.keys() | later.keys()):
             one, two = later.get(key), earlier.get(key)
-            if one is two or _equal(one, two):
+            if one is two or stored_alike(one, two):
                 continue
             if one is None or two is None:
                 only: csr_matrix = one if two is None else two
@@ -189,8 +189,16 @@ def _tail(signals: Sequence[Signal], rounding: float) -> _Tail:
     return _Tail(values, errors)
 
 
-def _equal(one: csr_matrix | None, two: csr_matrix | None) -> bool:
-    """Whether two matrices store the same numbers at the same places."""
+def stored_alike(one: csr_matrix | None, two: csr_matrix | None) -> bool:
+    """Whether two matrices store the same numbers at the same places.
+
+    Args:
+        one: a matrix, or None for none.
+        two: another one.
+
+    Returns:
+        True if so; False also if one of them is None.
+    """
     if one is None or two is None or one.nnz != two.nnz:
         return False
     return all(

@@ -126,7 +126,10 @@ def same_output(one: Output | Sums, other: Output | Sums) -> bool:
     if isinstance(one, Sums) or isinstance(other, Sums):
         if not (isinstance(one, Sums) and isinstance(other, Sums)):
             return False
-        return (one.path, one.form) == (other.path, other.form) and same(one.signal, other.signal)
+        alike = (one.path, one.form) == (other.path, other.form) and same(one.signal, other.signal)
+        return alike and all(
+            np.array_equal(*pair) for pair in zip(one.neurons.values(), other.neurons.values(), strict=False)
+        )
     kinds = [(r.group.name, r.path, r.factor, r.state, r.last, r.maximum) for r in (one, other)]
     return kinds[0] == kinds[1]
 

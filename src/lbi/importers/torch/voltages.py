@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix, identity
 
 from lbi.importers.builder import ALWAYS
 from lbi.importers.signal import Signal, Term
-from lbi.importers.torch.memory import factors, largest_weights, pair_of_factors, undone
+from lbi.importers.torch.memory import factors, largest_weights, pair_of_factors, stored_alike, undone
 from lbi.importers.torch.shadow import LOST, STATIC, Shadow
 
 Array = NDArray[np.float64]
@@ -218,7 +218,7 @@ def alike(one: Signal, other: Signal, factor: float = 1.0) -> bool:
     largest = max(1e-300, float(largest_weights(other).max(initial=0)))
     for key in first.keys() | second.keys():
         a, b = first.get(key), second.get(key)
-        if a is b and factor == 1.0:
+        if factor == 1.0 and (a is b or stored_alike(a, b)):
             continue
         left: csr_matrix = b if a is None else a * factor if b is None else a * factor - b
         if left.nnz and float(abs(left).max()) > CLOSE * largest:
