@@ -4,6 +4,7 @@
 beta^k. The functions here take such a sequence of signals apart again: into the factors, and the input of each step.
 What a signal gains from one step to the next, its tail, is geometric: the terms with delay t, and how far constants have grown. Random
 vectors, one per source whatever the delay, make one number of it per value and step, whose ratios are the factor.
+Late steps show the slowest of several leaks alone; so the first few are taken of a long sequence (``windows``).
 """
 
 from __future__ import annotations
@@ -42,6 +43,18 @@ class _Tail(NamedTuple):
 
     values: Array
     errors: Array
+
+
+def windows(n_steps: int) -> list[int]:
+    """Numbers of first steps from which factors are to be found, until some explain all steps.
+
+    Args:
+        n_steps: steps of a sequence.
+
+    Returns:
+        6 and its doubles up to the number of steps, and that number.
+    """
+    return [*(6 * 2**i for i in range(20) if 6 * 2**i < n_steps), n_steps]
 
 
 def factors(signals: Sequence[Signal], rounding: float = 0.0) -> Array | None:
@@ -174,9 +187,9 @@ def _tail(signals: Sequence[Signal], rounding: float) -> _Tail:
                 continue
             if one is None or two is None:
                 only: csr_matrix = one if two is None else two
-                product = only @ _vector(vectors, key[0], only.shape[1])
-                values[step] += product if two is None else -product
-                errors[step] += blur * np.sqrt(only.shape[1])
+                vector = _vector(vectors, key[0], only.shape[1])
+                values[step] += only @ vector if two is None else -(only @ vector)
+                errors[step] += EPS / 4 * (abs(only) @ np.abs(vector)) + blur * np.sqrt(only.shape[1])
                 continue
             vector = _vector(vectors, key[0], one.shape[1])
             gained = csr_matrix(one - two)
@@ -261,7 +274,7 @@ def _recurrences(tail: _Tail) -> tuple[Array, Array, Array]:
         divisor = np.where(usable, area, 1.0)
         new_p, new_q = (e1 * e2 - e0 * e3) / divisor, (e1 * e1 - e2 * e0) / divisor
         scale = (1 + np.abs(new_p) + np.abs(new_q)) / np.abs(divisor)
-        error = np.where(usable, (blur / np.where(usable, size, 1.0) + ROUNDED / 1e3) * scale, np.inf)
+        error = np.where(usable, (blur / np.where(usable, size, 1.0) + EPS / 16) * scale, np.inf)
         new = usable & np.isinf(errors)
         with np.errstate(invalid="ignore"):
             apart = np.maximum(np.abs(new_p - p), np.abs(new_q - q))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,14 @@ from scipy.sparse import csr_matrix, identity
 
 from lbi.importers.builder import ALWAYS
 from lbi.importers.signal import Signal, Term
-from lbi.importers.torch.memory import factors, largest_weights, pair_of_factors, stored_alike, undone
+from lbi.importers.torch.memory import (
+    factors,
+    largest_weights,
+    pair_of_factors,
+    stored_alike,
+    undone,
+    windows,
+)
 from lbi.importers.torch.shadow import LOST, STATIC, Shadow
 
 Array = NDArray[np.float64]
@@ -156,19 +164,14 @@ def leaks_of_one(signal: Signal, n_steps: int) -> Iterator[tuple[Leak, bool]]:
     steps = [_until(signal, step, zeros) for step in range(n_steps)]
     gained = undone(steps[-2:], np.ones(signal.n))[-1]
     every = [_until(gained, step, zeros) for step in range(n_steps)]
-    single, double, summed, both = (
-        lambda: _one(factors(steps)),
-        lambda: pair_of_factors(steps),
-        lambda: _one(factors(every, OF_SUMS)),
-        lambda: pair_of_factors(every, OF_SUMS),
+    ways = (
+        (steps, False, 0.0, _one),
+        (every, True, OF_SUMS, _one),
+        (steps, False, 0.0, pair_of_factors),
+        (every, True, OF_SUMS, pair_of_factors),
     )
-    for of, total, kept_of in (
-        (steps, False, single),
-        (every, True, summed),
-        (steps, False, double),
-        (every, True, both),
-    ):
-        kept = kept_of()
+    for n, (of, total, rounding, find) in product(windows(n_steps), ways):
+        kept = find(of[:n], rounding)
         if kept is None or not kept.any():
             continue
         own = _without(of, kept)
@@ -242,21 +245,33 @@ def _until(signal: Signal, step: int, constant: Array) -> Signal:
     return Signal(signal.shape, tuple(term for term in signal.terms if term.delay <= step), constant)
 
 
-def _one(kept: Array | None) -> Array | None:
+def _one(signals: Sequence[Signal], rounding: float = 0.0) -> Array | None:
     """One factor for each value as a pair."""
+    kept = factors(signals, rounding)
     return None if kept is None else np.stack([kept, np.zeros_like(kept)], axis=1)
 
 
 def _kept(signals: Sequence[Signal]) -> Array | None:
-    """The factors of one or two leaks, (n, 2)."""
-    one = _one(factors(signals))
-    return pair_of_factors(signals) if one is None else one
+    """The factors of one or two leaks, (n, 2), that leave nothing of what arrived before the first steps."""
+    for n, find in product(windows(len(signals)), (_one, pair_of_factors)):
+        kept = find(signals[:n])
+        if kept is not None and all(term.delay < n for term in _without(signals, kept).terms):
+            return kept
+    return None
 
 
 def _without(signals: Sequence[Signal], kept: Array) -> Signal:
     """What arrives at the last step, of which the constant does not count."""
     last = [replace(signal, constant=np.zeros(signal.n)) for signal in signals[-3:]]
-    return undone(undone(last, kept[:, 0]), kept[:, 1])[-1]
+    left = undone(undone(last, kept[:, 0]), kept[:, 1])[-1]
+    limits, terms = CLOSE * largest_weights(left), []
+    for term in left.terms:
+        matrix = csr_matrix(term.matrix, copy=True)
+        matrix.data[np.abs(matrix.data) <= np.repeat(limits, np.diff(matrix.indptr))] = 0.0
+        matrix.eliminate_zeros()
+        if matrix.nnz:
+            terms.append(term._replace(matrix=matrix))
+    return replace(left, terms=tuple(terms))
 
 
 def _biases(constants: Array, kept: Array) -> tuple[Array, Array, int] | None:
