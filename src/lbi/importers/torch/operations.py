@@ -62,11 +62,9 @@ def is_tracked(shadow: Shadow, value: Any) -> bool:
 
 
 def affine(shadow: Shadow, x: Tracked, factors: NDArray[Any], constants: NDArray[Any]) -> NDArray[np.int64]:
-    """Numbers (n,) of ``x · factors + constants``, all of one size; 0 for constants of ``x``."""
+    """Numbers (n,) of ``x · factors + constants``, all of one size; 0 for constants of ``x``, and for all where factors are 0."""
     found = np.zeros_like(x.numbers)
-    if not factors.any():
-        return found
-    for at in _by_step(shadow.steps(x.numbers), x.numbers != 0):
+    for at in _by_step(shadow.steps(x.numbers), (x.numbers != 0) & factors.any()):
         node = shadow.read(x.numbers[at], x.values[at])
         key = ("affine", id(node.signal), digest(factors[at], constants[at]))
         signal = shadow.keep(key, partial(_affine, node.signal, factors[at], constants[at]))
@@ -86,10 +84,9 @@ def added(shadow: Shadow, a: Tracked, b: Tracked, alpha: float) -> NDArray[np.in
         key = ("added", id(one.signal), id(two.signal), late, alpha)
         signal = shadow.keep(key, partial(_sum, one, two, late, alpha))
         found[at] = shadow.new(signal, step).numpy()
-    if not b.numbers.any():
-        shadow.note_made(found, a.numbers, np.ones(found.size), alpha * b.values)
-    elif not a.numbers.any():
-        shadow.note_made(found, b.numbers, np.full(found.size, alpha), a.values)
+    for one, two, by, times in ((a, b, 1.0, alpha), (b, a, alpha, 1.0)):
+        if not two.numbers.any():
+            shadow.note_made(found, one.numbers, np.full(found.size, by), times * two.values)
     return found
 
 

@@ -31,7 +31,7 @@ class Population:
     Attributes:
         group: its spikes and inputs.
         units: of its voltage.
-        scale: its threshold in the network, (n,); None until its equations are read.
+        scale: its threshold in the network, (n,), once its equations are read.
         latest: those that the last step alone suggests, for the next trace.
         voltages: its voltage at every step, before it is called a state.
         thresholds: what it must exceed at every step, (n,) each.
@@ -54,7 +54,7 @@ class Population:
     moves: bool = False
     before: int = 0
     latest: Units | None = None
-    scale: NDArray[np.float64] | None = None
+    scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))
 
     def distances(self, compared: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far values are from the threshold, as multiples of it.
