@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from lbi.importers.signal import Signal, Term
-from lbi.importers.torch.memory import factors, pair_of_factors, undone
+from lbi.importers.torch.memory import factors, pair_of_factors, undone, windows
+from lbi.importers.torch.voltages import leak_of
 
 N_IN, STEPS = 7, 6
 BETAS = st.one_of(st.just(0.0), st.just(1.0), st.just(0.5), st.floats(0.002, 0.9999))
@@ -186,3 +187,13 @@ def test_too_few_steps_say_nothing(n_steps, rng):
     signals = signals_of(filtered(inputs_of(rng, 2, n_steps=n_steps), np.full(2, 0.9)))
     assert factors(signals) is None
     assert pair_of_factors(signals) is None
+
+
+def test_of_a_long_run_the_first_steps_show_both_leaks(rng):
+    a, b = np.full(2, 0.95), np.full(2, 0.19)
+    inputs = inputs_of(rng, 2, n_steps=50)
+    leak = leak_of(signals_of(filtered(filtered(inputs, b), a)))
+    np.testing.assert_allclose([leak.voltage, leak.current], [a, b], rtol=0, atol=1e-12)
+    check_inputs([leak.signal], inputs[:1])
+    assert windows(50) == [6, 12, 24, 48, 50]
+    assert windows(6) == [6]
