@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from support import handwritten_models as models
+from support import handwritten_neurons as neurons
 from support import peers
 from support.command import call
-from support.handwritten_models import N_HIDDEN, N_IN, N_OUT, Step, of
+from support.handwritten_models import N_HIDDEN, N_IN, N_OUT, of
+from support.handwritten_neurons import Step
 from torch import nn
 
 import lbi
@@ -70,9 +72,9 @@ def test_convolutions_pooling_and_batch_norm_between_them():
     np.testing.assert_array_equal(run(network, x).sum(axis=1), theirs)
 
 
-@pytest.mark.parametrize("update", [models.synaptic, models.subtracted], ids=lambda update: update.__name__)
+@pytest.mark.parametrize("update", [neurons.synaptic, neurons.subtracted], ids=lambda update: update.__name__)
 def test_its_export_runs_in_lava(tmp_path, update):
-    network = from_torch(of(update, 1 + (update is models.synaptic)), (N_IN,))
+    network = from_torch(of(update, 1 + (update is neurons.synaptic)), (N_IN,))
     lbi.save(lbi.quantize(network, "loihi1"), tmp_path / "network.h5")
     np.savez(tmp_path / "spikes.npz", spikes=spikes(steps=20)[:2])
     options = ["--target", "loihi", "--chip", "loihi1", "-o", tmp_path / "net.loihi"]
@@ -95,13 +97,13 @@ def test_a_saved_state_and_the_file_of_the_model_are_exported(tmp_path, monkeypa
 
 
 def test_names_are_those_of_modules_or_numbers():
-    assert [p.name for p in from_torch(of(models.reset_by_product), (N_IN,)).populations] == ["lif1", "lif2"]
+    assert [p.name for p in from_torch(of(neurons.reset_by_product), (N_IN,)).populations] == ["lif1", "lif2"]
     names = [p.name for p in from_torch(models.Listed(), (N_IN,)).populations]
     assert names == ["neurons", "neurons_2", "neurons_3"]
 
 
 def test_the_equations_are_those_of_the_code():
-    network = from_torch(of(models.synaptic, 2), (N_IN,))
+    network = from_torch(of(neurons.synaptic, 2), (N_IN,))
     neuron = network.population("lif1").neuron
     assert neuron.voltage_decay == pytest.approx(0.1, abs=1e-12)
     assert neuron.current_decay == pytest.approx(0.2, abs=1e-12)
@@ -118,7 +120,7 @@ class Mixed(nn.Module):
         torch.manual_seed(0)
         self.fc1, self.fc2 = models.linear(N_IN, N_HIDDEN), models.linear(N_HIDDEN, N_OUT)
         self.skip, self.back = models.linear(N_IN, N_OUT, 1.0), models.linear(N_OUT, N_HIDDEN, 0.5)
-        self.lif1 = models.Stateful(models.reset_by_product)
+        self.lif1 = models.Stateful(neurons.reset_by_product)
         self.lif2 = peers.package("snntorch").Leaky(beta=0.8, reset_mechanism="zero")
 
     def forward(self, x):
@@ -289,7 +291,7 @@ def test_a_state_left_over_from_another_sample_is_refused():
         def forward(self, x):
             found = []
             for step in x:
-                fired, self.mem = models.reset_by_product(self.fc(step), self.mem)
+                fired, self.mem = neurons.reset_by_product(self.fc(step), self.mem)
                 found.append(fired)
             return torch.stack(found)
 
@@ -306,7 +308,7 @@ def test_the_voltage_of_neurons_that_spike_is_no_output():
         def forward(self, x):
             mem, found = torch.zeros(x.shape[1], N_OUT), []
             for step in x:
-                _, mem = models.reset_by_product(self.fc(step), mem)
+                _, mem = neurons.reset_by_product(self.fc(step), mem)
                 found.append(mem)
             return torch.stack(found)
 

@@ -84,9 +84,9 @@ def added(shadow: Shadow, a: Tracked, b: Tracked, alpha: float) -> NDArray[np.in
         key = ("added", id(one.signal), id(two.signal), late, alpha)
         signal = shadow.keep(key, partial(_sum, one, two, late, alpha))
         found[at] = shadow.new(signal, step).numpy()
-    for one, two, by, times in ((a, b, 1.0, alpha), (b, a, alpha, 1.0)):
-        if not two.numbers.any():
-            shadow.note_made(found, one.numbers, np.full(found.size, by), times * two.values)
+    for x, constant, by, times in ((a, b, 1.0, alpha), (b, a, alpha, 1.0)):
+        if not constant.numbers.any():
+            shadow.note_made(found, x.numbers, np.full(found.size, by), times * constant.values)
     return found
 
 
