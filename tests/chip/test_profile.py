@@ -244,6 +244,17 @@ def test_a_users_own_file(tmp_path):
     assert load_profile(path).limits.compartments_per_core.limit == 512
 
 
+def test_no_profile_shares_what_can_be_changed_with_a_later_one():
+    """Chips that lend their costs are read once."""
+    first, second = load_profile("loihi2"), load_profile("loihi2")
+    lent = [scenario.costs for scenario in first.scenarios if scenario.costs]
+    assert [bool(costs.energy) for costs in lent] == [True] * len(lent) != []
+    first.sources.clear()
+    for costs in lent:
+        costs.energy.clear()
+    assert load_profile("loihi2") == second != first
+
+
 def test_unknown_chip_names_the_known_ones():
     with pytest.raises(UsageError, match=", ".join(CHIPS)):
         load_profile("loihi9")

@@ -6,6 +6,7 @@ One TOML file per chip lies in ``hardware/``; docs/hardware.md specifies it and 
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def load_profile(chip: str | Path) -> HardwareProfile:
     """
     name = str(chip)
     if name in profile_names():
-        text, where = (files("lbi.hardware") / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml"
+        text, where = _built_in(name), f"{name}.toml"
     elif name.endswith(".toml"):
         text, where = toml.read_text(name, UNREADABLE), name
     else:
@@ -73,4 +74,13 @@ def _lender(chip: str) -> HardwareProfile:
     names = profile_names()
     if chip not in names:
         raise UsageError(NOT_LENT.broken("", f"a cost set of {chip!r}", names=", ".join(names)))
-    return load_profile(chip)
+    return _parsed(_built_in(chip), f"{chip}.toml")
+
+
+def _built_in(chip: str) -> str:
+    """The text of a built-in chip's file."""
+    return (files("lbi.hardware") / f"{chip}.toml").read_text(encoding="utf-8")
+
+
+_parsed = cache(parse_profile)
+"""``parse_profile``, once per text. For profiles that are only read from: callers of ``load_profile`` get one of their own."""
