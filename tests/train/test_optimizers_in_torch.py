@@ -184,6 +184,7 @@ def main(path, end, steps):
                      "scheduler": scheduler.state_dict(), "step": step}
             torch.save(saved, path.with_suffix(".tmp"))
             os.replace(path.with_suffix(".tmp"), path)
+            assert __name__ != "__main__" or "torch._dynamo" not in sys.modules, "seconds of every start"
             print("saved", step, flush=True)
     torch.save(net.state_dict(), end)
     return first

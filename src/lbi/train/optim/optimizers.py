@@ -17,6 +17,7 @@ by torch's SGD or Adam, and keeps no dual.
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
@@ -119,7 +120,15 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
             OPTION_NAME.check(problems, not self._mistaken(name), where, repr(name), names=names)
         problems.raise_as(UsageError)
         self._check({**self.defaults, **param_group}, where)
-        super().add_param_group(param_group)
+        _of_torch("add_param_group")(self, param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients.
+
+        Args:
+            set_to_none: replace them with None, otherwise with zeros.
+        """
+        _of_torch("zero_grad")(self, set_to_none)
 
     def _mistaken(self, name: str) -> bool:
         """Whether the name is meant for an option, but is none; a group may hold what else its user wants."""
@@ -240,7 +249,7 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """The state as tensors and plain types, including regularizers: loadable with ``weights_only=True``."""
-        packed = super().state_dict()
+        packed: dict[str, Any] = _of_torch("state_dict")(self)
         packed["param_groups"] = [
             {**group, "reg": None if group["reg"] is None else group["reg"].to_dict()}
             for group in packed["param_groups"]
@@ -263,7 +272,7 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
                 group["reg"] = Regularizer.from_dict(group["reg"])
             self._check_state(group, saved, f"param_groups[{i}]")
             groups.append(group)
-        super().load_state_dict({**state_dict, "param_groups": groups})
+        _of_torch("load_state_dict")(self, {**state_dict, "param_groups": groups})
 
     def _check_state(self, group: dict[str, Any], saved: dict[str, Any], where: str) -> None:
         """Raise UsageError unless a saved group is this optimizer's, with options in range."""
@@ -272,6 +281,15 @@ class SparseOptimizer(torch.optim.Optimizer, ABC):
         STATE.check(problems, not lacking, where, f"no {', '.join(lacking)}", kind=type(self).__name__)
         problems.raise_as(UsageError)
         self._check(group, where)
+
+
+def _of_torch(name: str) -> Callable[..., Any]:
+    """A method of torch's ``Optimizer``, without its wrapper against ``torch.compile`` while nothing has loaded that.
+
+    The wrapper would load it: some 4 s of every start.
+    """
+    method: Callable[..., Any] = getattr(torch.optim.Optimizer, name)
+    return method if "torch._dynamo" in sys.modules else getattr(method, "__wrapped__", method)
 
 
 def _number(value: Any) -> float:
