@@ -65,10 +65,9 @@ def made(name: str):
         return cases.make(name)
     if name in RANDOM:
         return random_chip.make(1, RANDOM[name], random_chip.IN_LAVA)
-    import lava.lib.dl.netx
-
     net = WHEEL_NETS[name]
-    path = Path(lava.lib.dl.netx.__file__).parents[4] / "tests/lava/lib/dl/netx" / net.file
+    (package,) = find_spec("lava.lib.dl").submodule_search_locations  # importing its netx takes seconds
+    path = Path(package).parents[2] / "tests/lava/lib/dl/netx" / net.file
     if not path.exists():
         pytest.skip("the lava-dl wheel's nets are not installed")
     fixed = reader.load(path, n_layers=net.n_layers)
