@@ -222,7 +222,9 @@ def kernels(monkeypatch):
 def test_the_comparison_finds_a_wrong_kernel(kernels, monkeypatch):
     scan, fused = kernels
     monkeypatch.setattr(gpu_check, "SURROGATES", ("fast_sigmoid",))
-    monkeypatch.setattr(gpu_check, "SHAPE", (17, 6, 20))
+    # Two programs backward, of 4 samples each, and two launches: of the 16 steps that the longest delay allows, and the rest.
+    monkeypatch.setattr(gpu_check, "SHAPE", (5, 6, 20))
+    monkeypatch.setattr(gpu_check, "LONG", 20)
     assert gpu_check.compare(torch.device("cpu")) == ""
     forward = scan._forward
 
