@@ -36,7 +36,9 @@ WIRINGS = [(False, "none"), (True, "none"), (True, "some")]
 """Recurrent or not, and with which delays."""
 
 
-def random_scan(model, seed: int, recurrent: bool, dtype=torch.float64, n: int = N):
+def random_scan(
+    model, seed: int, recurrent: bool, dtype=torch.float64, n: int = N, n_samples: int = N_SAMPLES
+):
     """Input, recurrent weights, and the model's (n,) parameters: about a third of the steps fire."""
     g = torch.Generator().manual_seed(seed)
 
@@ -46,7 +48,7 @@ def random_scan(model, seed: int, recurrent: bool, dtype=torch.float64, n: int =
     def rand(*shape):
         return torch.rand(*shape, generator=g, dtype=torch.float64).to(dtype)
 
-    a = randn(N_SAMPLES, N_STEPS, n).requires_grad_()
+    a = randn(n_samples, N_STEPS, n).requires_grad_()
     w = (randn(n, n) * 0.5).requires_grad_() if recurrent else None
     kept = [rand(n).requires_grad_() for _ in model.decays]
     levels = [(0.5 if name == "threshold" else 0.0) + rand(n) for name in model.levels]
@@ -149,10 +151,17 @@ def test_the_cuda_kernels_take_neurons_weights_and_steps_block_by_block(
     model, shortest, cuda_scan, monkeypatch
 ):
     scans = sys.modules["lbi.train.layers.scan_cuda"]
-    for name, size in (("_BLOCK", 16), ("_TILE", 16), ("_STEPS", 3), ("_CHUNK", 16), ("_GROUP", 2)):
+    for name, size in (
+        ("_BLOCK", 16),
+        ("_TILE", 16),
+        ("_STEPS", 3),
+        ("_CHUNK", 16),
+        ("_GROUP", 2),
+        ("_FED", 2),
+    ):
         monkeypatch.setattr(scans, name, size)
     n = 37 if shortest == 2 else 21  # three blocks, or two: the kernels are interpreted
-    a, w, neuron = random_scan(model, 5, True, n=n)
+    a, w, neuron = random_scan(model, 5, True, n=n, n_samples=3)  # two programs of _FED, one of them not full
     lags = shortest + torch.arange(n) % 5
     results = []
     for run in (
