@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import tempfile
 import zipfile
@@ -374,6 +375,15 @@ def no_dataset(state):
     state["config"] = []
 
 
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """A folder with the checkpoints of some runs and the data set that they name, to copy from."""
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("checkpoints")
+    READERS["checkpoint"].seeds(folder)
+    return folder
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -390,10 +400,10 @@ def no_dataset(state):
         no_dataset,
     ],
 )
-def test_checkpoints_that_do_not_fit(change, tmp_path):
+def test_checkpoints_that_do_not_fit(change, checkpoints, tmp_path):
     torch = pytest.importorskip("torch")
-    path = READERS["checkpoint"].seeds(tmp_path)[2]
-    assert path.name == "adam.ckpt"
+    shutil.copytree(checkpoints, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "adam.ckpt"
     state = torch.load(path, weights_only=True)
     READERS["checkpoint"].read(path, np.random.default_rng(0))
     change(state)
