@@ -108,8 +108,49 @@ def test_the_equations_are_those_of_the_code():
     assert neuron.voltage_decay == pytest.approx(0.1, abs=1e-12)
     assert neuron.current_decay == pytest.approx(0.2, abs=1e-12)
     assert neuron.threshold == 2.0
+    note = network.meta["notes"][0]
+    assert note.startswith("population 'lif1' is what handwritten_neurons.py:")
+    assert "keeps 0.9 of itself per step, its currents 0.8; it spikes above 2 and is reset to 0 there" in note
     refractory = from_torch(models.SpyTorch(recurrent=False), (N_IN,)).populations[0].neuron
     assert (refractory.refractory_period, refractory.threshold) == (1, 1.0)
+
+
+class Tutorial(models.SpyTorch):
+    """SpyTorch's network in full: behind the recurrent layer a readout with the same currents, never reset."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.read = read
+
+    def forward(self, x):
+        hidden = torch.einsum("abc,cd->abd", (self.layer(x @ self.w1, self.v1), self.w2))
+        flt = out = torch.zeros(x.shape[0], N_OUT)
+        record = [out]
+        for t in range(x.shape[1]):
+            flt, out = 0.8 * flt + hidden[:, t], 0.9 * out + flt
+            record.append(out)
+        return self.read(torch.stack(record, dim=1))
+
+
+READS = {
+    "membrane_mean": (lambda record: record, lambda record: record[:, 1:], lambda v: v),
+    "membrane_max": (lambda record: record.max(dim=1)[0], lambda found: found, lambda v: v.max(axis=1)),
+    "membrane_last": (lambda record: record[:, -1], lambda found: found, lambda v: v[:, -1]),
+}
+"""Kind of the readout → what the model returns of its voltages from 0 on, and what of this and of the network's is the same."""
+
+
+@pytest.mark.parametrize("kind", READS)
+def test_the_tutorials_network_has_the_same_output(kind):
+    read, of_theirs, of_ours = READS[kind]
+    model, x = Tutorial(read), spikes()
+    network = from_torch(model, (N_IN,))
+    assert network.readout.kind == kind
+    torch.set_default_dtype(torch.float64)
+    with torch.no_grad():
+        theirs = of_theirs(model.double()(torch.from_numpy(x).double()).numpy())
+    voltages = oracle.simulate(network, x, record=("v",)).recorded[network.readout.population, "v"]
+    np.testing.assert_allclose(of_ours(voltages), theirs, rtol=1e-9, atol=1e-9)
 
 
 class Mixed(nn.Module):

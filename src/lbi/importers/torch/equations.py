@@ -12,8 +12,9 @@ any rest. A reset to another value than rest, after which nothing is lost, is a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,33 @@ class Equations:
             for name in ("current_decay", "voltage_decay", "threshold", "voltage_bias")
         }
         layer.neurons(signal, **shaped, refractory_period=self.refractory_period, subtracted=self.subtracted)
+
+    def __str__(self) -> str:
+        currents = (
+            f", its currents {_said(1.0 - self.current_decay)}" if np.any(self.current_decay != 1) else ""
+        )
+        reset = "is reset to 0 there" if self.subtracted is None else f"loses {_said(self.subtracted)} there"
+        reset += ", with the input of the next step" * self.refractory_period
+        return (
+            f"a voltage keeps {_said(1.0 - self.voltage_decay)} of itself per step{currents};"
+            f" it spikes above {_said(self.threshold)} and {reset}"
+        )
+
+
+def notes(written: Handwritten, found: Mapping[str, Equations]) -> list[str]:
+    """What the user has to know: which neurons were found in the code.
+
+    Args:
+        written: the populations of a trace.
+        found: population → its equations.
+
+    Returns:
+        A sentence for each.
+    """
+    return [
+        f"population {p.group.name!r} is what {Path(p.source).name} computes: {found[p.group.name]}"
+        for p in written.populations
+    ]
 
 
 def settled(written: Handwritten, problems: Problems) -> dict[str, Equations]:
@@ -357,6 +385,12 @@ def _diagonal(term: Term) -> NDArray[np.float64]:
         raise _Other("take in the voltage of other neurons")
     found: NDArray[np.float64] = term.matrix.diagonal()
     return found
+
+
+def _said(values: NDArray[np.float64]) -> str:
+    """A number of all neurons, or the range of them."""
+    low, high = (f"{float(end):.4g}" for end in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 def _close(one: csr_matrix, other: csr_matrix) -> bool:

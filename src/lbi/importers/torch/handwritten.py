@@ -286,7 +286,7 @@ class Handwritten:
         own_name = self._name(path)
         site = Written(own_name, None, NEURONS, _no_call, source)
         group = Group(site, own_name, len(self._groups), shape, shape)
-        population = Population(group, units, strict, inverted)
+        population = Population(group, source, units, strict, inverted)
         self._groups.append(group)
         self.populations.append(population)
         here.append(population)

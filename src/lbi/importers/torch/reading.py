@@ -175,6 +175,8 @@ def network_of(
     if isinstance(read, Sums):  # a voltage that holds the sum over the steps, or that the model computes
         builder.neurons(read.where, read.name, read.signal, threshold=math.inf, **read.neurons)
         meta = {**meta, "notes": [*meta.get("notes", ()), read.note]}
+    if written:
+        meta = {**meta, "notes": [*meta.get("notes", ()), *equations.notes(tracing.written, written)]}
     Problems([*tracing.problems, *problems, *builder.problems]).raise_as(InputError)
     network = builder.network(name, meta)
     if read is not None and network.readout.of_membrane:

@@ -30,6 +30,7 @@ class Population:
 
     Attributes:
         group: its spikes and inputs.
+        source: file:line of the comparison with its threshold.
         units: of its voltage.
         scale: its threshold in the network, (n,), once its equations are read.
         latest: those that the last step alone suggests, for the next trace.
@@ -44,6 +45,7 @@ class Population:
     """
 
     group: Group
+    source: str
     units: Units
     strict: bool
     inverted: bool
