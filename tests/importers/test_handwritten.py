@@ -322,6 +322,45 @@ def test_a_threshold_that_changes_is_refused():
         from_torch(Falling(), (N_IN,))
 
 
+@pytest.mark.parametrize("gain", [3.0, 0.01], ids=["spiking", "silent"])
+def test_a_reset_in_some_steps_is_refused_even_if_nothing_spikes(gain):
+    class Sometimes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = models.linear(N_IN, N_OUT, gain)
+
+        def forward(self, x):
+            mem, found = torch.zeros(x.shape[1], N_OUT), []
+            for t, step in enumerate(x):
+                mem = 0.9 * mem + self.fc(step)
+                fired = Step.apply(mem - 1.0)
+                mem = mem * (1.0 - fired) if t % 2 else mem
+                found.append(fired)
+            return torch.stack(found)
+
+    with pytest.raises(InputError, match="are reset in some steps only"):
+        from_torch(Sometimes(), (N_IN,))
+
+
+def test_a_rest_that_a_reset_does_not_lead_to_is_refused():
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = models.linear(N_IN, N_OUT)
+
+        def forward(self, x):
+            mem, found = torch.full((x.shape[1], N_OUT), 0.3), []
+            fired = torch.zeros_like(mem)
+            for step in x:
+                mem = (0.9 * mem + 0.03 + self.fc(step)) * (1.0 - fired)
+                fired = Step.apply(mem - 1.0)
+                found.append(fired)
+            return torch.stack(found)
+
+    with pytest.raises(InputError, match="not where they are reset to"):
+        from_torch(Shifted(), (N_IN,))
+
+
 def test_a_state_left_over_from_another_sample_is_refused():
     class Kept(nn.Module):
         def __init__(self):

@@ -172,12 +172,14 @@ def _equations(
         if voltage is not None:
             if not _alike(voltage, beta):
                 raise _Other("keep another part of their voltage in some steps")
+            if resets and reset is None:
+                raise _Other("are reset in some steps only")
             currents.append(rest)
         else:
             currents.append(_less(rest, rests[step - 1], beta) if step and beta.any() else rest)
     currents, rest_value, bias = _from_rest(currents, beta, population.before)
     if rest_value.any():
-        _check_rest(name, beta, rest_value, currents[-1], resets=resets)
+        _check_rest(name, beta, rest_value, currents[-1], resets=resets, refractory=refractory)
         own = Term(name, csr_matrix(diags(-beta * rest_value)), 1, csr_matrix(diags(np.ones(n))))
         if resets:
             currents = [
@@ -260,6 +262,8 @@ def _ungated(population: Population, written: Handwritten) -> tuple[list[Signal]
         gated = [term for term in voltage.terms if term.source.startswith(prefix)]
         others = tuple(term for term in voltage.terms if not term.source.startswith(prefix))
         if not gated:
+            if refractory:
+                raise _Other("lose their input after a spike in some steps only")
             found.append(voltage)
             continue
         rest = Signal(voltage.shape, others, voltage.constant)
@@ -333,11 +337,17 @@ def _from_rest(
     return moved, rest, np.zeros(n)
 
 
-def _check_rest(name: str, beta: NDArray[Any], rest: NDArray[Any], current: Signal, *, resets: bool) -> None:
+def _check_rest(
+    name: str, beta: NDArray[Any], rest: NDArray[Any], current: Signal, *, resets: bool, refractory: bool
+) -> None:
     """Refuse a start that is a state left over: neither one number for all neurons nor what they are reset to."""
     own = next((t.matrix for t in current.terms if t.source == name and t.delay == 1), None)
     back = np.zeros(rest.size) if own is None else own.diagonal()
-    if not _alike(rest, np.full_like(rest, rest[0])) or (resets and not _alike(back, beta * rest)):
+    if (
+        refractory
+        or not _alike(rest, np.full_like(rest, rest[0]))
+        or (resets and not _alike(back, beta * rest))
+    ):
         raise _Other(
             f"start from voltages of {rest.min():g} to {rest.max():g}, which are not where they are reset to",
             LEFT_OVER.fix,
