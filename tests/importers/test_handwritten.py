@@ -99,7 +99,7 @@ def test_a_saved_state_and_the_file_of_the_model_are_exported(tmp_path, monkeypa
 def test_names_are_those_of_modules_or_numbers():
     assert [p.name for p in from_torch(of(neurons.reset_by_product), (N_IN,)).populations] == ["lif1", "lif2"]
     names = [p.name for p in from_torch(models.Listed(), (N_IN,)).populations]
-    assert names == ["neurons", "neurons_2", "neurons_3"]
+    assert names == ["neurons", "neurons-2", "neurons-3"]
 
 
 def test_the_equations_are_those_of_the_code():
@@ -340,6 +340,89 @@ def test_a_reset_in_some_steps_is_refused_even_if_nothing_spikes(gain):
 
     with pytest.raises(InputError, match="are reset in some steps only"):
         from_torch(Sometimes(), (N_IN,))
+
+
+# ---- models in which nothing spikes on random input ------------------------------------------------------------------
+
+
+class Silent(nn.Module):
+    """Two layers, the first of which never spikes: what its spikes would do shows only where they are forced."""
+
+    def __init__(self, second, first=neurons.reset_by_product):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.fc2 = models.linear(N_IN, N_HIDDEN), models.linear(N_HIDDEN, N_OUT)
+        self.late = models.linear(N_HIDDEN, N_OUT, bias=False)
+        self.first, self.second = first, second
+        with torch.no_grad():
+            self.fc1.weight.abs_().neg_()
+            self.fc1.bias.zero_()
+
+    def forward(self, x):
+        mem, out, found, hidden = torch.zeros(x.shape[1], N_HIDDEN), torch.zeros(x.shape[1], N_OUT), [], []
+        for step in x:
+            fired, mem = self.first(self.fc1(step), mem)
+            hidden.append(fired)
+            fired, out = neurons.reset_by_product(self.second(self, hidden), out)
+            found.append(fired)
+        return torch.stack(found)
+
+
+def at_once(model, hidden):
+    return model.fc2(hidden[-1])
+
+
+def some_late(model, hidden):
+    late = model.late(hidden[-11]) if len(hidden) > 10 else 0.0
+    return model.fc2(hidden[-1]) + late
+
+
+def several(model, hidden):
+    spikes = hidden[-1].bool()
+    return model.fc2((spikes + spikes.roll(1, -1)).to(hidden[-1]))  # of truth values: or
+
+
+def averaged(model, hidden):
+    return model.fc2(hidden[-1] - hidden[-1].mean(0, keepdim=True))
+
+
+def added_to(x, mem):
+    mem = 0.9 * mem + x
+    fired = mem > 1.0
+    mem = mem.clone()
+    mem.index_put_((fired,), torch.tensor(-1.0, dtype=mem.dtype), accumulate=True)
+    return fired.to(x.dtype), mem
+
+
+def kicked(x, mem):
+    mem = x - 0.5 * mem
+    fired = Step.apply(mem - 1.0)
+    return fired, mem * fired
+
+
+@pytest.mark.parametrize("second", [several, averaged])
+def test_what_spikes_would_do_is_proven(second):
+    with pytest.raises(InputError):
+        from_torch(Silent(second), (N_IN,))
+
+
+@pytest.mark.parametrize("first", [added_to, kicked])
+def test_what_a_reset_would_do_is_proven(first):
+    with pytest.raises(InputError):
+        from_torch(Silent(at_once, first), (N_IN,))
+
+
+def test_spikes_that_would_come_late_are_delayed():
+    model, x = Silent(some_late), spikes()
+    network = from_torch(model, (N_IN,))
+    delays = {int(np.max(p.delay)) for p in network.projections if p.source == "neurons"}
+    assert max(delays) == 10
+    with torch.no_grad():  # now it spikes
+        model.fc1.weight.neg_()
+    network = from_torch(model, (N_IN,))
+    theirs = returned("", model, x)
+    assert theirs.any()
+    np.testing.assert_array_equal(run(network, x), theirs)
 
 
 def test_a_rest_that_a_reset_does_not_lead_to_is_refused():

@@ -12,8 +12,9 @@ from lbi.errors import InputError, Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import layers, reading
 from lbi.importers.torch.group import NotThisWay
-from lbi.importers.torch.handwritten import Handwritten, Listening
+from lbi.importers.torch.handwritten import Handwritten
 from lbi.importers.torch.layer import by_step
+from lbi.importers.torch.listening import Listening
 from lbi.importers.torch.running import Place, Site, Sites, forget, place, session_of
 from lbi.importers.torch.shadow import STATIC
 from lbi.importers.torch.tracing import Tracing
@@ -193,8 +194,9 @@ def _follows(model: nn.Module, places: Sites, x: torch.Tensor, way: Way, tracing
     """Whether the model takes the steps of a longer input, instead of a number of its own that equals the trace's."""
     counting = _Counting()
     forget(places)
+    listening = Listening(tracing.written, counting.heard, x.shape[1], widen=tracing.widen)
     try:
-        with session_of(places, counting, Listening(tracing.written, counting.heard, widen=tracing.widen)):
+        with session_of(places, counting, listening):
             way.call(model, x)
     except Exception:  # the model's code may raise any exception for a number of steps that is not its own
         return False
@@ -222,9 +224,8 @@ def loops_over_samples(
         x = random_input(shape, torch.full((n_samples,), 0.5), TRACED_STEPS[0], 0, way.static)
         forget(places)
         try:
-            with session_of(
-                places, counting, Listening(tracing.written, counting.heard, widen=tracing.widen)
-            ):
+            listening = Listening(tracing.written, counting.heard, x.shape[1], widen=tracing.widen)
+            with session_of(places, counting, listening):
                 way.call(model, x if tracing.widen else x.float())
         except Exception:  # the model's code may raise any exception
             return False

@@ -83,6 +83,29 @@ class Equations:
         }
         layer.neurons(signal, **shaped, refractory_period=self.refractory_period, subtracted=self.subtracted)
 
+    def voltages(self, currents: NDArray[np.float64], spikes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The voltages at which any spikes, also others than the neuron's own, leave the population.
+
+        Args:
+            currents: (samples, steps, n) its input.
+            spikes: the same of its spikes.
+
+        Returns:
+            (samples, steps, n) voltages before the reset, which other spikes do not follow.
+        """
+        found = np.empty_like(currents)
+        current, voltage, before = (np.zeros_like(currents[:, 0]) for _ in range(3))
+        for step in range(currents.shape[1]):
+            current = (1.0 - self.current_decay) * current + currents[:, step]
+            kept = voltage if self.subtracted is not None else voltage * (1.0 - before)
+            voltage = (1.0 - self.voltage_decay) * kept + current + self.voltage_bias
+            if self.refractory_period:
+                voltage = voltage * (1.0 - before)
+            if self.subtracted is not None:
+                voltage = voltage - self.subtracted * before
+            found[:, step], before = voltage, spikes[:, step]
+        return found
+
     def __str__(self) -> str:
         currents = (
             f", its currents {_said(1.0 - self.current_decay)}" if np.any(self.current_decay != 1) else ""
@@ -131,7 +154,7 @@ def settled(written: Handwritten, problems: Problems) -> dict[str, Equations]:
             voltages = [_anchored(voltage, step, written) for step, voltage in enumerate(voltages)]
             found[group.name], currents = _equations(population, voltages, refractory=refractory)
             currents = [_anchored(current, -step, written) for step, current in enumerate(currents)]
-            population.scale = found[group.name].threshold
+            population.equations = found[group.name]
             group.inputs[:] = [*(_as_last(current, currents[-1]) for current in currents[:-1]), currents[-1]]
         except _Other as other:
             FORM.check(problems, False, group.where, other.found, fix=other.fix)
@@ -293,6 +316,7 @@ def _split(voltage: Signal, name: str) -> tuple[NDArray[Any] | None, NDArray[Any
         if term.delay != 1 or state in found:
             raise _Other("take in a voltage of more than one step before")
         found[state] = _diagonal(term)
+    found = {state: factors for state, factors in found.items() if np.any(np.abs(factors) > CLOSE)}
     return found.get(VOLTAGE), found.get(RESET), Signal(voltage.shape, tuple(rest), voltage.constant)
 
 

@@ -21,6 +21,11 @@ from lbi.importers.torch.operations import Tracked, added, affine, is_tracked, t
 from lbi.importers.torch.shadow import Shadow
 from lbi.importers.torch.written import GATED, RESET, Population, state_of
 
+NARROW = (torch.bool, torch.uint8)
+"""Types in which a sum or a difference of spikes is not that of their values."""
+
+WRAPPING = ("aten::add", "aten::sub", "aten::rsub", "aten::neg")
+
 
 class Gate(NamedTuple):
     """Values that are ``factor`` times a population's spikes of a step, plus ``constant``."""
@@ -34,6 +39,19 @@ class Gate(NamedTuple):
     def inverse(self) -> Gate:
         """One minus these values."""
         return self._replace(factor=-self.factor, constant=1.0 - self.constant)
+
+
+def wraps(func: Any, out: Tensor) -> bool:
+    """Whether an operation wraps around, so that its result is no sum of values.
+
+    Args:
+        func: the operation.
+        out: what it returns.
+
+    Returns:
+        True for sums and differences of truth values and bytes.
+    """
+    return func._schema.name.rstrip("_") in WRAPPING and out.dtype in NARROW
 
 
 def decided(
@@ -196,13 +214,14 @@ class Gates:
 
     # ---- rules ----
 
-    def rule(self, func: Any, out: Tensor, args: tuple[Any, ...]) -> Any:
+    def rule(self, func: Any, out: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The rule for products with spikes, and for choices by them.
 
         Args:
             func: the operation.
             out: what it returned, or the tensor that it changes.
             args: its arguments.
+            kwargs: its keyword arguments.
 
         Returns:
             Numbers of the output; None for any other operation.
@@ -217,11 +236,13 @@ class Gates:
                 if gate is not None:
                     return self._shaped(self.times(gate, value, out.shape), out)
             return None
-        if name in ("aten::logical_not", "aten::bitwise_not"):
+        if name in ("aten::logical_not", "aten::bitwise_not") and out.dtype is torch.bool:
             gate = self.of(args[0], out.shape)
             return None if gate is None else decided(self.shadow, gate, operator.eq, 0.0, out)
-        if name == "aten::_to_copy":
-            return self._cast(out, args)
+        if name in ("aten::_to_copy", "aten::copy"):
+            return self._cast(out, args[1:2] if name == "aten::copy" else args)
+        if wraps(func, out):
+            return None if kwargs or len(args) < 2 else self._wrapped(func, out, args)
         if name == "aten::relu":
             gate = self.of(args[0], out.shape)
             return None if gate is None else decided(self.shadow, gate, np.maximum, 0.0, out)
@@ -229,7 +250,7 @@ class Gates:
             chosen = self.of(args[0], out.shape), args[1], args[2]
         elif name == "aten::masked_fill":
             chosen = self.of(args[1], out.shape), args[2], args[0]
-        elif name == "aten::index_put" and _is_mask(args):
+        elif name == "aten::index_put" and _is_mask(args) and args[3:4] != (True,):
             chosen = self.of(args[1][0], out.shape), args[2], args[0]
         else:
             return None
@@ -241,6 +262,20 @@ class Gates:
 
     def _shaped(self, found: Tracked, out: Tensor) -> Tensor:
         return torch.from_numpy(found.numbers).reshape(out.shape)
+
+    def _wrapped(self, func: Any, out: Tensor, args: tuple[Any, ...]) -> Any:
+        """Sums and differences of truth values and bytes, which wrap around: of one gate and a constant alone."""
+        at = next((i for i in range(2) if is_tracked(self.shadow, args[i])), 0)
+        gate = None if is_tracked(self.shadow, args[1 - at]) else self.of(args[at], out.shape)
+        if gate is None:
+            return None
+
+        def wrapped(values: NDArray[Any], _limit: Any) -> NDArray[Any]:
+            part = torch.from_numpy(values).to(args[at].dtype).reshape(out.shape)
+            result: Tensor = func(*(part if i == at else arg for i, arg in enumerate(args)))
+            return np.asarray(result.reshape(-1).double().numpy())
+
+        return decided(self.shadow, gate, wrapped, 0.0, out)
 
     def _cast(self, out: Tensor, args: tuple[Any, ...]) -> Any:
         """Spikes as whole numbers, or as truth values."""

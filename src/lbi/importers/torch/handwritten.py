@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lbi.errors import Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import registry
 from lbi.importers.torch.gates import Gates, affinely, decided
-from lbi.importers.torch.group import Group
+from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.layer import Neurons, feature_shape, layer_name
 from lbi.importers.torch.operations import Tracked, is_tracked, tracked
-from lbi.importers.torch.running import Widened, Written, calls, place
+from lbi.importers.torch.running import Written, calls, place
 from lbi.importers.torch.shadow import STATE_OF, STATIC, Node, Shadow
 from lbi.importers.torch.written import VOLTAGE, Population, Units, is_diagonal, own, state_of
 from lbi.network.graph import INPUT
@@ -40,9 +41,29 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 """ATen's name → the comparison; ``heaviside`` and ``sign`` are one of the first two."""
 
 FLIPPED = {"aten::gt": "aten::lt", "aten::lt": "aten::gt", "aten::ge": "aten::le", "aten::le": "aten::ge"}
+SEVERAL_STEPS = Rule(
+    "call",
+    "a comparison with the threshold in each step of a sample",
+    "loop over the steps, and compare the voltage of each of them",
+)
 HEAVISIDE, SIGN = "aten::heaviside", "aten::sign"
 THRESHOLDS = {*COMPARISONS, HEAVISIDE, SIGN}
 """Operations that tell which side of a threshold a number is on."""
+
+
+class Comparison(NamedTuple):
+    """A comparison of a trace: a population's next spikes, or once more those of ``back`` steps before its latest ones.
+
+    Attributes:
+        number: of the population.
+        back: None for its next spikes.
+        argument: which one of the comparison's is the voltage.
+    """
+
+    number: int
+    back: int | None
+    argument: int
+
 
 Key = tuple[Any, ...]
 """A place in the code: the lines of the user's code that lead to it, and the innermost module's path."""
@@ -68,13 +89,13 @@ class Handwritten:
         populations: in order of their first step.
         gates: the rules for what their spikes do to voltages.
         static: whether the model takes in one input for all steps.
-        pattern: place in the code → the populations whose spikes the comparisons there are, in order; None for other comparisons.
+        pattern: place in the code → what the comparisons there are, in order.
     """
 
     def __init__(self, shadow: Shadow, groups: list[Group], known: Handwritten | None = None) -> None:
         self.shadow = shadow
         self.populations: list[Population] = []
-        self.pattern: dict[Key, list[int | None]] = {}
+        self.pattern: dict[Key, list[Comparison]] = {}
         self.static = False
         self._groups = groups
         self._by_place: dict[Key, list[Population]] = {}
@@ -92,6 +113,9 @@ class Handwritten:
         Returns:
             Numbers of the output; None unless it is spikes, or a function of spikes.
         """
+        gate = self.gates.of(args[0], out.shape) if func._schema.name == SIGN else None
+        if gate is not None:
+            return decided(self.shadow, gate, lambda values, _: np.sign(values), 0.0, out)
         if func._schema.name == SIGN:  # 1 above 0, and -1 elsewhere: at 0 itself, spikes are not told apart
             found = self._compared("aten::gt", out, args[0], 0.0)
             numbers = None if found is None else found.reshape(-1).numpy()
@@ -100,10 +124,11 @@ class Handwritten:
         return self._compared(func._schema.name, out, *args[:2])
 
     def _compared(self, name: str, out: Tensor, a: Any, b: Any) -> Any:
+        argument = 0
         if is_tracked(self.shadow, b):
             if is_tracked(self.shadow, a) or name == HEAVISIDE:
                 return None
-            name, a, b = FLIPPED.get(name, name), b, a
+            name, a, b, argument = FLIPPED.get(name, name), b, a, 1
         if not isinstance(a, Tensor) or a.numel() != out.numel():
             return None
         limit = tracked(self.shadow, b, out.shape).values
@@ -120,12 +145,14 @@ class Handwritten:
             return None
         again = self._again(value, name, limit)
         if again is not None:
-            self.pattern.setdefault(key, []).append(None)
-            return again.reshape(out.shape)
+            population, step = again
+            back = len(population.voltages) - 1 - step
+            self.pattern.setdefault(key, []).append(Comparison(population.group.number, back, argument))
+            return self._new_spikes(population, step).reshape(out.shape)
         here = place()
         if here.of_library or registry.derived_from(here.module):
             return None
-        return self._spiking(key, name, value, limit, out)
+        return self._spiking((key, argument), name, value, limit, out)
 
     def constant(self, func: Any, out: Tensor, args: tuple[Any, ...]) -> None:
         """Note a comparison of constants: a population's, where an earlier trace found one at this place.
@@ -155,8 +182,8 @@ class Handwritten:
         here = place()
         return (*calls(), self.shadow.paths.get(id(here.module), ""), feature_shape(out.shape))
 
-    def _again(self, value: Tracked, name: str, limit: NDArray[Any]) -> Tensor | None:
-        """The spikes of a population whose voltage of some step is compared once more with its threshold."""
+    def _again(self, value: Tracked, name: str, limit: NDArray[Any]) -> tuple[Population, int] | None:
+        """The population whose voltage of some step is compared once more with its threshold, and the step."""
         index = self.shadow.whole(value.numbers)
         if index is None:
             return None
@@ -170,16 +197,18 @@ class Handwritten:
                 alike = np.allclose(threshold, population.thresholds[step], rtol=1e-12, atol=0.0)
                 rising = bool(np.all(factor * scale > 0)) and name in ("aten::gt", "aten::ge")
                 if alike and rising and (name == "aten::gt") == population.strict:
-                    return self._new_spikes(population, step)
+                    return population, step
         return None
 
     def _spiking(
-        self, key: Key, name: str, value: Tracked, limit: NDArray[Any], out: Tensor
+        self, at: tuple[Key, int], name: str, value: Tracked, limit: NDArray[Any], out: Tensor
     ) -> Tensor | None:
-        """A population's spikes of its next step."""
+        """A population's spikes of its next step, with the place of the comparison and which argument is the voltage."""
         steps = np.unique(self.shadow.steps(value.numbers[value.numbers != 0]))
         if np.unique(steps[steps != STATIC]).size > 1 or not value.numbers.size:
-            return None  # several steps at once
+            raise NotThisWay(
+                SEVERAL_STEPS.broken(f"the neurons at {place().source}", "compare several steps at once")
+            )
         index = self.shadow.whole(value.numbers)
         node = self.shadow.read(value.numbers, value.values)
         root, factor, constant = (
@@ -187,7 +216,7 @@ class Handwritten:
             if index is None
             else self.shadow.origin(index)
         )
-        population = self._population(key, node, Units(factor, constant), name, out)
+        population = self._population(at[0], node, Units(factor, constant), name, out)
         group, step = population.group, len(population.voltages)
         side = _side(name, population.units)
         if node.step > step or side is None or side != (population.strict, population.inverted):
@@ -205,7 +234,7 @@ class Handwritten:
             if any(own(term.source, group.name) for term in voltage.terms):
                 self._rename(population, index, step)
                 population.moves |= not (np.allclose(scale, 1.0) and np.allclose(shift, 0.0))
-        self.pattern.setdefault(key, []).append(group.number)
+        self.pattern.setdefault(at[0], []).append(Comparison(group.number, None, at[1]))
         found = self._new_spikes(population, step)
         if population.inverted:
             ones = np.ones(found.numel())
@@ -300,7 +329,7 @@ class Handwritten:
         name, number = first, 1
         while name in taken:
             number += 1
-            name = f"{first}_{number}"
+            name = f"{first}-{number}"  # parts of a population have a "_"
         return name
 
     def inverted(self, number: int) -> bool:
@@ -334,39 +363,3 @@ def _side(name: str, units: Units) -> tuple[bool, bool] | None:
 
 def _no_call(*args: Any, **kwargs: Any) -> Any:
     raise AssertionError("a hand-written population is no module")
-
-
-class Listening(Widened):
-    """Mode that passes on the spikes of hand-written populations of a trace.
-
-    Args:
-        written: the populations.
-        receive: function of (number of a population, what is compared with its threshold, its spikes).
-        widen: as in ``Widened``.
-    """
-
-    def __init__(
-        self, written: Handwritten, receive: Callable[[int, Tensor, Tensor], None], *, widen: bool = True
-    ) -> None:
-        super().__init__(widen=widen)
-        self._written, self._receive = written, receive
-        self._counts: dict[Key, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation of the model."""
-        out = super().__torch_dispatch__(func, types, args, kwargs)
-        name = func._schema.name
-        if self._written.pattern and name in THRESHOLDS:
-            key = self._written.key(out)
-            pattern = self._written.pattern.get(key)
-            if pattern:
-                count = self._counts[key] = self._counts.get(key, -1) + 1
-                number = pattern[count % len(pattern)]
-                if number is not None:
-                    value = next(
-                        arg for arg in args if isinstance(arg, Tensor) and arg.numel() == out.numel()
-                    )
-                    reached = (out > 0).double()
-                    inverted = self._written.inverted(number)
-                    self._receive(number, value, 1.0 - reached if inverted else reached)
-        return out

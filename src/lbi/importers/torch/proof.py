@@ -2,7 +2,8 @@
 
 Three things are compared, all in float64. *Runs*: the spikes of every population at every step. *Neurons*: the output of each
 neuron module for random currents, in case the model does not make it spike. *Wiring*: the currents into each module.
-Of neurons that the model's own code computes, the voltages are compared in place of the second and the third.
+Of neurons that the model's own code computes, the voltages are compared in place of the second and the third, also while
+random spikes take the place of all their own: what a silent model does with spikes shows only so.
 Spikes must be equal. A voltage within ``ROUNDING`` of the threshold is no evidence: two orders of summing the same
 float64 numbers differ by some 2^-53 per term, 1e-11 of the sum for 100,000 terms; such a sample counts up to there.
 """
@@ -84,10 +85,13 @@ def prove(
     network = read[0]
     rates = torch.tensor(RATES[: drive.n_samples])
     spikes = random_input(network.input_shape, rates, drive.n_steps, 1, way.static)
-    theirs = record(model, places, tracing, way, spikes, drive.currents)
+    theirs = record(model, places, tracing, way, spikes, drive.currents, forced=True)
     check_taken(tracing, theirs, drive.n_steps)
     drive.compare(theirs)
     _compare_wiring(tracing, theirs, spikes)
+    _compare_forced(tracing, theirs, spikes)
+    if tracing.written.populations and isinstance(read[1], Sums):
+        compare_sums(tracing, read[1], theirs, spikes)
     theirs = record(model, places, tracing, way, spikes, seed=2)
     _compare_all(tracing, read, theirs, spikes)
     if drive.longer:
@@ -397,6 +401,21 @@ def _compare_runs(
         raise InputError(
             NOT_ALIKE.broken("model", f"all samples meet a threshold exactly by step {valid.max()}")
         )
+
+
+def _compare_forced(tracing: Tracing, theirs: Recorded, spikes: Tensor) -> None:
+    """Raise InputError for the first hand-written neurons whose voltages are not what random spikes in place of all their own make them."""
+    sources = _sources(tracing, theirs, spikes)
+    for population in tracing.written.populations:
+        group, equations = population.group, population.equations
+        ours = equations.voltages(pooling.arriving(group.inputs[-1], sources), theirs.outputs[group.name])
+        found = population.distances(theirs.currents[group.name])
+        off = _far(found, ours / equations.threshold - 1.0)
+        if off.any():
+            step = int(np.flatnonzero(off.any(axis=(0, 2)))[0])
+            neuron = int(np.flatnonzero(off[:, step].any(axis=0))[0])
+            text = f"where all spike at random, the voltage of neuron {neuron} differs at step {step}"
+            raise InputError(NOT_AS_IT_RUNS.broken(group.where, text))
 
 
 def _compare_voltages(

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lbi.errors import InputError, Rule
 from lbi.importers.torch.attempt import failed
 from lbi.importers.torch.group import Group, NotThisWay
-from lbi.importers.torch.handwritten import Listening
 from lbi.importers.torch.layer import by_step
+from lbi.importers.torch.listening import Listening
 from lbi.importers.torch.running import Site, Sites, forget, session_of
 from lbi.importers.torch.tracing import SAME_NEURONS, Tracing
 from lbi.importers.torch.ways import Way
@@ -158,6 +158,7 @@ def record(
     *,
     widen: bool = True,
     seed: int = 1,
+    forced: bool = False,
 ) -> Recorded:
     """Run the model on spikes from rest, with random numbers of its own from a seed that is not the trace's.
 
@@ -172,6 +173,7 @@ def record(
         currents: group name → (samples, steps, n) that drives its module; None for the model's own.
         widen: whether the copy computes in float64.
         seed: seed of torch's random numbers.
+        forced: whether hand-written neurons spike at random.
 
     Returns:
         What was recorded.
@@ -189,7 +191,8 @@ def record(
         }
         recording = Recording(tracing, len(part), given)
         forget(places, len(part))
-        listening = Listening(tracing.written, recording.heard, widen=widen)
+        chance = number + 1 if forced else None
+        listening = Listening(tracing.written, recording.heard, part.shape[1], widen=widen, forced=chance)
         with session_of(places, recording, listening, seed):
             results = _called(model, way, part, tracing)
         found.append(recording.found(results))

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten
 
 from lbi.errors import Problem, Problems, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch import handwritten, layers, maxima, operations, over_time, pooling, registry
+from lbi.importers.torch import gates, handwritten, layers, maxima, operations, over_time, pooling, registry
 from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.initial import (
     CHANGED_IN_PLACE,
@@ -147,8 +147,9 @@ class Tracing(Widened):
         if name in handwritten.THRESHOLDS:
             return self.written.compared(func, out, args)
         rule = RULES.get(name) or (RULES.get(name[:-1]) if name.endswith("_") else None)
-        found = None if rule is None else rule(self.shadow, func, out, args, kwargs)
-        return self.written.gates.rule(func, out, args) if found is None else found
+        known = rule is not None and not gates.wraps(func, out)
+        found = rule(self.shadow, func, out, args, kwargs) if rule is not None and known else None
+        return self.written.gates.rule(func, out, args, kwargs) if found is None else found
 
     def _mutate(self, func: Any, args: Any, kwargs: Any, numbers: list[Tensor]) -> Any:
         """Follow an operation that changes its first argument, or the one that is named ``out``."""
@@ -168,6 +169,8 @@ class Tracing(Widened):
         if name == "aten::copy_":
             source = self.shadow.of(args[1]) if isinstance(args[1], Tensor) else None
             found: Tensor | None = torch.zeros_like(target, dtype=torch.int64) if source is None else source
+            if source is not None and not target.is_floating_point():
+                found = self.written.gates.rule(func, target, args, kwargs)
         elif name in ("aten::zero_", "aten::fill_") and not any(
             isinstance(value, Tensor) and self.shadow.of(value) is not None for value in args[1:]
         ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class Population:
         group: its spikes and inputs.
         source: file:line of the comparison with its threshold.
         units: of its voltage.
-        scale: its threshold in the network, (n,), once its equations are read.
+        equations: what its neurons do, once that is read (``equations.Equations``).
         latest: those that the last step alone suggests, for the next trace.
         voltages: its voltage at every step, before it is called a state.
         thresholds: what it must exceed at every step, (n,) each.
@@ -56,7 +56,7 @@ class Population:
     moves: bool = False
     before: int = 0
     latest: Units | None = None
-    scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))
+    equations: Any = None
 
     def distances(self, compared: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far values are from the threshold, as multiples of it.
@@ -68,7 +68,7 @@ class Population:
             The distances, above 0 where the neuron spikes.
         """
         voltages = (compared - self.units.constant) / self.units.factor
-        return (voltages - self.thresholds[-1]) / self.scale
+        return (voltages - self.thresholds[-1]) / self.equations.threshold
 
 
 def state_of(name: str, state: str) -> str:
