@@ -115,6 +115,11 @@ def subtracted_in_units(x, mem):
     return spikes, mem - 2.0 * spikes
 
 
+def subtracted_late(x, mem, current):
+    spikes = Step.apply(mem - 1.0)
+    return spikes, 0.9 * mem + current - spikes, x
+
+
 def integrate_and_fire(x, mem):
     mem = mem + x
     spikes = torch.heaviside(mem - 1.0, torch.zeros(1, dtype=x.dtype))

@@ -249,11 +249,8 @@ def _assembled(
 
 def _begun(currents: list[Signal]) -> list[Signal]:
     """Currents with a constant that begins after the first step, as behind a state that is passed on late, as spikes of a neuron."""
-    constants = np.stack([current.constant for current in currents])
-    last = constants[-1]
-    starts = (constants == 0).argmin(axis=0)  # the first step that is not 0
-    steps = np.arange(len(currents))[:, None]
-    if not np.any(starts[last != 0]) or not _alike(constants, np.where(steps >= starts, last, 0.0)):
+    starts, last = _starts(currents), currents[-1].constant
+    if starts is None:
         return currents
     found = []
     for step, current in enumerate(currents):
@@ -263,6 +260,15 @@ def _begun(currents: list[Signal]) -> list[Signal]:
             terms += [Term(ALWAYS, weights, int(delay))] if delay <= step else []
         found.append(Signal(current.shape, tuple(terms), 0 * last))
     return found
+
+
+def _starts(currents: Sequence[Signal]) -> NDArray[np.intp] | None:
+    """The step from which on each constant is the last step's, 0 before; None if they are others, or all begin at once."""
+    constants = np.stack([current.constant for current in currents])
+    starts = (constants == 0).argmin(axis=0)  # the first step that is not 0
+    steps = np.arange(len(currents))[:, None]
+    late = np.any(starts[constants[-1] != 0])
+    return starts if late and _alike(constants, np.where(steps >= starts, constants[-1], 0.0)) else None
 
 
 def _as_last(signal: Signal, last: Signal) -> Signal:
@@ -349,7 +355,7 @@ def _from_rest(
     rest = np.zeros(n)
     constants = [current.constant for current in currents]
     varied = ~np.isclose(first, last, rtol=CLOSE, atol=CLOSE * max(1.0, float(np.abs(last).max(initial=0))))
-    if varied.any() and all(_alike(c, last) for c in constants[before + 1 :]):
+    if _starts(currents) is None and varied.any() and all(_alike(c, last) for c in constants[before + 1 :]):
         rest[varied] = ((first - last)[varied] / beta[varied]) if np.all(beta[varied]) else 0.0
     if not rest.any():
         return currents, rest, np.zeros(n)

@@ -293,7 +293,8 @@ class Gates:
 def _is_voltage(gate: Gate, values: NDArray[Any]) -> bool:
     """Whether numbers are a voltage of the gate's neurons that is constant in its step, and not 0."""
     voltage = gate.population.voltages[gate.step]
-    return not voltage.terms and bool(values.any()) and np.array_equal(values, voltage.constant)
+    alike = np.allclose(values, voltage.constant, rtol=1e-12, atol=0.0)
+    return not voltage.terms and bool(values.any()) and alike
 
 
 def _is_mask(args: Sequence[Any]) -> bool:

@@ -211,11 +211,9 @@ class Handwritten:
             )
         index = self.shadow.whole(value.numbers)
         node = self.shadow.read(value.numbers, value.values)
-        root, factor, constant = (
-            (None, np.ones(node.signal.n), np.zeros(node.signal.n))
-            if index is None
-            else self.shadow.origin(index)
-        )
+        root, factor, constant = None, np.ones(node.signal.n), np.zeros(node.signal.n)
+        if index is not None and self.shadow.origin(index)[0] not in self.gates.spikes:
+            root, factor, constant = self.shadow.origin(index)
         population = self._population(at[0], node, Units(factor, constant), name, out)
         group, step = population.group, len(population.voltages)
         side = _side(name, population.units)
