@@ -21,7 +21,7 @@ N_IN, N_HIDDEN, N_OUT, SAMPLES, STEPS = 8, 6, 4, 3, 150
 @pytest.fixture(autouse=True)
 def _short_traces(monkeypatch):
     """The longer traces take 40 steps instead of 128: as many as the comparison of several samples."""
-    monkeypatch.setattr(model_module, "TRACED_STEPS", (6, 40, 40))
+    monkeypatch.setattr(model_module, "LATE_STEPS", (40,))
 
 
 class Traces(nn.Module):
