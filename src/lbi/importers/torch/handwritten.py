@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -206,6 +207,8 @@ class Handwritten:
         """A population's spikes of its next step, with the place of the comparison and which argument is the voltage."""
         steps = np.unique(self.shadow.steps(value.numbers[value.numbers != 0]))
         if np.unique(steps[steps != STATIC]).size > 1 or not value.numbers.size:
+            if self.shadow.only_of(INPUT, [torch.from_numpy(value.numbers)]):
+                return None  # an encoding
             raise NotThisWay(
                 SEVERAL_STEPS.broken(f"the neurons at {place().source}", "compare several steps at once")
             )
