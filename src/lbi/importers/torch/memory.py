@@ -3,7 +3,7 @@
 ``v = beta * v + fc(spikes)`` is unrolled by the tracer: at step t it is a sum of all spikes so far, those of k steps ago times
 beta^k. The functions here take such a sequence of signals apart again: into the factors, and the input of each step.
 What a signal gains from one step to the next, its tail, is geometric: the terms with delay t, and how far constants have grown. Random
-vectors, one per source whatever the delay, make one number of it per value and step, whose ratios are the factor.
+vectors, one per source for all delays, make one number of it per value and step, whose ratios are the factor.
 Late steps show the slowest of several leaks alone; so the first few are taken of a long sequence (``windows``).
 """
 
