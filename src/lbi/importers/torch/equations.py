@@ -13,7 +13,7 @@ any rest. A reset to another value than rest, after which nothing is lost, is a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 
-from lbi.errors import InputError, Problems, Rule
+from lbi.errors import Problems, Rule
 from lbi.importers.builder import ALWAYS
 from lbi.importers.signal import Signal, Term
 from lbi.importers.torch import memory
 from lbi.importers.torch.handwritten import Handwritten
 from lbi.importers.torch.initial import LEFT_OVER
 from lbi.importers.torch.layer import Layer, just_below
+from lbi.importers.torch.voltages import alike
+from lbi.importers.torch.weighted import close
 from lbi.importers.torch.written import GATED, RESET, VOLTAGE, Population, is_diagonal, state_of
 from lbi.network.graph import INPUT
 
@@ -199,51 +201,44 @@ def _equations(
                 raise _Other("are reset in some steps only")
             currents.append(rest)
         else:
-            currents.append(_less(rest, rests[step - 1], beta) if step and beta.any() else rest)
-    currents, rest_value, bias = _from_rest(currents, beta, population.before)
-    if rest_value.any():
-        _check_rest(name, beta, rest_value, currents[-1], resets=resets, refractory=refractory)
-        own = Term(name, csr_matrix(diags(-beta * rest_value)), 1, csr_matrix(diags(np.ones(n))))
+            currents.append(memory.undone([rests[step - 1], rest], beta)[1] if step and beta.any() else rest)
+    currents, at_rest = _from_rest(currents, beta, population.before)
+    if at_rest.any():
+        _check_rest(name, beta, at_rest, currents[-1], resets=resets, refractory=refractory)
+        own = Term(name, csr_matrix(diags(-beta * at_rest)), 1, csr_matrix(diags(np.ones(n))))
         if resets:
-            currents = [
-                _clean(_plus(current, own) if step else current) for step, current in enumerate(currents)
-            ]
-        threshold = threshold - rest_value
+            currents = [*currents[:1], *(_plus(current, own) for current in currents[1:])]
+        threshold = threshold - at_rest
     return _assembled(
-        population, (beta, threshold, bias), currents, hard=resets or not beta.any(), refractory=refractory
+        population, beta, threshold, currents, hard=resets or not beta.any(), refractory=refractory
     )
 
 
 def _assembled(
     population: Population,
-    numbers: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    beta: NDArray[np.float64],
+    threshold: NDArray[np.float64],
     currents: list[Signal],
     *,
     hard: bool,
     refractory: bool,
 ) -> tuple[Equations, list[Signal]]:
     """The equations, with the memory of the currents taken out of these."""
-    (beta, threshold, bias), n = numbers, currents[-1].n
-    constant = [current.constant for current in currents]
-    steady = all(_alike(other, constant[-1]) for other in constant)
-    keeps = memory.factors([Signal(c.shape, c.terms, np.zeros(n)) for c in currents] if steady else currents)
+    constant, bias = currents[-1].constant, np.zeros(currents[-1].n)
+    steady = all(_alike(current.constant, constant) for current in currents)
+    without = [replace(current, constant=bias) for current in currents] if steady else currents
+    keeps = memory.factors(without)
     if keeps is None:
         raise _Other("take in currents with a memory that is no single exponential")
-    voltage_bias = np.zeros(n)
-    if keeps.any():
-        if steady:
-            voltage_bias = constant[-1]
-            currents = [Signal(c.shape, c.terms, np.zeros(n)) for c in currents]
-        currents = memory.undone(currents, keeps)
+    if keeps.any():  # a constant that is the same from the first step on does not pass through the current
+        currents, bias = memory.undone(without, keeps), constant if steady else bias
     currents = _begun(currents)
     if not population.strict:
         threshold = just_below(threshold)
     subtracted = None
     if not hard and not refractory:
         currents, subtracted = _subtracted(population.group.name, currents)
-    equations = Equations(
-        1.0 - keeps, 1.0 - beta, threshold, voltage_bias + bias, 1 if refractory else 0, subtracted
-    )
+    equations = Equations(1.0 - keeps, 1.0 - beta, threshold, bias, 1 if refractory else 0, subtracted)
     return equations, currents
 
 
@@ -277,8 +272,7 @@ def _as_last(signal: Signal, last: Signal) -> Signal:
     terms = []
     for term in signal.terms:
         other = same.get((term.source, term.delay))
-        alike = other is not None and _close(term.matrix, other.matrix)
-        terms.append(other if other is not None and alike else term)
+        terms.append(other if other is not None and close(term.matrix, other.matrix) else term)
     constant = last.constant if _alike(signal.constant, last.constant) else signal.constant
     return Signal(signal.shape, tuple(terms), constant)
 
@@ -302,7 +296,7 @@ def _ungated(population: Population, written: Handwritten) -> tuple[list[Signal]
             len(gated) > 1
             or not _alike(_diagonal(gated[0]), -np.ones(rest.n))
             or at != step - 1
-            or not _same(whole, rest)
+            or not alike(whole, rest)
         ):
             raise _Other("multiply something else than their voltage by their spikes")
         refractory = True
@@ -348,23 +342,22 @@ def _kept(
 
 def _from_rest(
     currents: list[Signal], beta: NDArray[Any], before: int
-) -> tuple[list[Signal], NDArray[np.float64], NDArray[np.float64]]:
-    """Currents of voltages that are measured from rest, this rest, and biases that are none (of the currents, all are left)."""
-    n = currents[-1].n
+) -> tuple[list[Signal], NDArray[np.float64]]:
+    """Currents of voltages that are measured from rest, and this rest."""
     first, last = currents[before if before < len(currents) else 0].constant, currents[-1].constant
-    rest = np.zeros(n)
+    rest = np.zeros_like(last)
     constants = [current.constant for current in currents]
     varied = ~np.isclose(first, last, rtol=CLOSE, atol=CLOSE * max(1.0, float(np.abs(last).max(initial=0))))
     if _starts(currents) is None and varied.any() and all(_alike(c, last) for c in constants[before + 1 :]):
         rest[varied] = ((first - last)[varied] / beta[varied]) if np.all(beta[varied]) else 0.0
     if not rest.any():
-        return currents, rest, np.zeros(n)
+        return currents, rest
     moved = []
     for step, current in enumerate(currents):
         constant = current.constant - rest + (beta * rest if step > before else 0.0)
         constant[np.abs(constant) <= CLOSE * np.abs(rest)] = 0.0
-        moved.append(Signal(current.shape, current.terms, constant))
-    return moved, rest, np.zeros(n)
+        moved.append(replace(current, constant=constant))
+    return moved, rest
 
 
 def _check_rest(
@@ -395,28 +388,16 @@ def _subtracted(name: str, currents: list[Signal]) -> tuple[list[Signal], NDArra
     return taken, -own.matrix.diagonal()
 
 
-def _less(signal: Signal, before: Signal, factors: NDArray[Any]) -> Signal:
-    """A signal without factors times that of the step before."""
-    kept = before.scaled(-factors.reshape(before.shape))
-    terms = tuple(term._replace(delay=term.delay + 1) for term in kept.terms)
-    return _clean(signal + Signal(kept.shape, terms, kept.constant))
-
-
 def _plus(signal: Signal, term: Term) -> Signal:
-    return signal + Signal(signal.shape, (term,), np.zeros(signal.n))
-
-
-def _clean(signal: Signal) -> Signal:
-    """A signal without what is rounding of its largest weight."""
-    largest = max((float(abs(t.matrix).max()) for t in signal.terms if t.matrix.nnz), default=0.0)
-    terms = []
-    for term in signal.terms:
-        matrix = term.matrix.copy()
-        matrix.data[np.abs(matrix.data) <= CLOSE * largest] = 0.0
-        matrix.eliminate_zeros()
-        if matrix.nnz:
-            terms.append(term._replace(matrix=matrix))
-    return Signal(signal.shape, tuple(terms), signal.constant)
+    """The sum with what each neuron takes of its own, of which nothing is left where that is only rounding."""
+    largest = float(abs(term.matrix).max())
+    sums = signal + Signal(signal.shape, (term,), np.zeros(signal.n))
+    own = next(t for t in sums.terms if (t.source, t.delay) == (term.source, term.delay))
+    matrix = own.matrix.copy()
+    matrix.data[np.abs(matrix.data) <= CLOSE * largest] = 0.0
+    matrix.eliminate_zeros()
+    terms = (t if t is not own else own._replace(matrix=matrix) for t in sums.terms)
+    return Signal(signal.shape, tuple(t for t in terms if t.matrix.nnz), sums.constant)
 
 
 def _diagonal(term: Term) -> NDArray[np.float64]:
@@ -433,21 +414,5 @@ def _said(values: NDArray[np.float64]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _close(one: csr_matrix, other: csr_matrix) -> bool:
-    largest = float(abs(other).max()) if other.nnz else 0.0
-    return one is other or float(abs(one - other).max()) <= CLOSE * largest
-
-
 def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return bool(np.allclose(one, other, rtol=CLOSE, atol=CLOSE))
-
-
-def _same(one: Signal, other: Signal) -> bool:
-    """True if two signals differ by rounding only."""
-    sums = _clean(one + other.scaled(-np.ones(other.shape)))
-    scale = max((float(abs(t.matrix).max()) for t in one.terms if t.matrix.nnz), default=1.0)
-    small = all(float(abs(t.matrix).max()) <= CLOSE * scale for t in sums.terms)
-    return small and _alike(sums.constant, np.zeros(one.n))
-
-
-__all__ = ["Equations", "InputError", "settled"]

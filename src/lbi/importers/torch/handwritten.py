@@ -252,14 +252,7 @@ class Handwritten:
         Returns:
             The signal.
         """
-        steps = 0 if node.step == STATIC else step - node.step
-        if not steps:
-            return node.signal
-        terms = tuple(
-            term if self.static and term.source == INPUT else term._replace(delay=term.delay + steps)
-            for term in node.signal.terms
-        )
-        return Signal(node.signal.shape, terms, node.signal.constant)
+        return node.at(step, steady=INPUT if self.static else "")
 
     def _new_spikes(self, population: Population, step: int) -> Tensor:
         group = population.group

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from lbi.errors import Problems, Rule
 from lbi.importers.builder import READ_DECAYS
-from lbi.importers.signal import Signal
 from lbi.importers.torch import maxima, weighted
 from lbi.importers.torch.shadow import LOST
 from lbi.importers.torch.tracing import Tracing
@@ -124,16 +123,7 @@ class Voltages(Sums):
         """
         return self._leak.run(added)
 
-    def values(self, added: NDArray[Any]) -> NDArray[Any]:
-        """What the output holds of each step.
-
-        Args:
-            added: (samples, steps, n), what arrives in each step.
-
-        Returns:
-            (samples, steps, n).
-        """
-        return self._leak.run(added)
+    values = voltages
 
     @property
     def note(self) -> str:
@@ -184,11 +174,9 @@ def found(
             return None
         own = replace(_of(leak, path, tensors_of, MAXIMUM, n_steps), factor=factor, n_before=maximum.n_before)
         return weighted.shaped(own, tensors)
-    late = n_steps - 1 - node.step
-    if not weighted.of_spikes(tracing, node.signal) or not 0 <= late < n_steps:
+    if not weighted.of_spikes(tracing, node.signal) or not 0 <= node.step < n_steps:
         return None
-    terms = tuple(term._replace(delay=term.delay + late) for term in node.signal.terms)
-    one = Signal((node.signal.n,), terms, node.signal.constant)
+    one = node.at(n_steps - 1).reshaped((node.signal.n,))
     for leak, total in leaks_of_one(one, n_steps):
         return weighted.shaped(_of(leak, path, tensors_of, TOTAL if total else LAST, n_steps), tensors)
     return None

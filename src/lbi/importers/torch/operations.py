@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from lbi.importers.signal import Signal
-from lbi.importers.torch.shadow import STATIC, Node, Shadow, digest
+from lbi.importers.torch.shadow import Shadow, digest
 
 PROBED = 512
 """Number of pixels that one call probes to determine the matrix of a pooling."""
@@ -80,9 +80,8 @@ def added(shadow: Shadow, a: Tracked, b: Tracked, alpha: float) -> NDArray[np.in
     for at in _by_step(steps, (a.numbers != 0) | (b.numbers != 0)):
         step = int(steps[at[0]])
         one, two = (shadow.read(x.numbers[at], x.values[at]) for x in (a, b))
-        late = tuple(0 if node.step == STATIC else step - node.step for node in (one, two))
-        key = ("added", id(one.signal), id(two.signal), late, alpha)
-        signal = shadow.keep(key, partial(_sum, one, two, late, alpha))
+        key = ("added", id(one.signal), id(two.signal), one.late(step), two.late(step), alpha)
+        signal = shadow.keep(key, partial(_sum, one.at(step), two.at(step), alpha))
         found[at] = shadow.new(signal, step).numpy()
     for x, constant, by, times in ((a, b, 1.0, alpha), (b, a, alpha, 1.0)):
         if not constant.numbers.any():
@@ -115,15 +114,7 @@ def _affine(signal: Signal, factors: NDArray[Any], constants: NDArray[Any]) -> S
     return signal.plus(constants.reshape(signal.shape))
 
 
-def _sum(one: Node, two: Node, late: tuple[int, ...], alpha: float) -> Signal:
-    a, b = (
-        Signal(
-            node.signal.shape,
-            tuple(t._replace(delay=t.delay + steps) for t in node.signal.terms),
-            node.signal.constant,
-        )
-        for node, steps in zip((one, two), late, strict=True)
-    )
+def _sum(a: Signal, b: Signal, alpha: float) -> Signal:
     return a + (b if alpha == 1 else b.scaled(alpha))
 
 

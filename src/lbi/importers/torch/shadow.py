@@ -35,6 +35,33 @@ class Node(NamedTuple):
     signal: Signal
     step: int
 
+    def late(self, step: int) -> int:
+        """How many steps before a step it is; 0 if it is constant over time.
+
+        Args:
+            step: a step.
+
+        Returns:
+            The number of steps, below 0 for a step before it.
+        """
+        return 0 if self.step == STATIC else step - self.step
+
+    def at(self, step: int, steady: str = "") -> Signal:
+        """The same values as a signal at a later step, from which delays then count back.
+
+        Args:
+            step: the step.
+            steady: name of a source that is constant over time, whose delays stay; empty for none.
+
+        Returns:
+            The signal.
+        """
+        late = self.late(step)
+        if not late:
+            return self.signal
+        terms = (t if t.source == steady else t._replace(delay=t.delay + late) for t in self.signal.terms)
+        return Signal(self.signal.shape, tuple(terms), self.signal.constant)
+
 
 class Pool(NamedTuple):
     """A population that an operation adds: each neuron fires where any of its inputs spikes in the same step.
@@ -235,8 +262,7 @@ class Shadow:
         for index in used:
             if index:
                 part, at = self._nodes[index], np.flatnonzero(which == index)
-                late = 0 if part.step == STATIC else step - part.step
-                parts.append((part.signal, at, numbers[at] - self._table[0, index], late))
+                parts.append((part.signal, at, numbers[at] - self._table[0, index], part.late(step)))
         key: tuple[Any, ...] = ("read", numbers.size, digest(constants))
         key += tuple((id(signal), digest(at, rows), late) for signal, at, rows, late in parts)
         return Node(self.keep(key, lambda: _gathered(numbers.size, constants, parts)), step)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -309,16 +308,8 @@ class Tracing(Widened):
             if self.over_time is not None:
                 raise NotThisWay(self.over_time, self._progress())
             self._not_this_way(group.site, f"takes in at step {step} what comes at step {node.step}")
-        signal, late = node.signal, 0 if node.step == STATIC else step - node.step
-        if late:
-            key = ("late", id(signal), late)
-            signal = self.shadow.keep(
-                key,
-                lambda: replace(
-                    signal, terms=tuple(term._replace(delay=term.delay + late) for term in signal.terms)
-                ),
-            )
-        group.inputs.append(signal)
+        key = ("late", id(node.signal), node.late(step))
+        group.inputs.append(self.shadow.keep(key, lambda: node.at(step)))
 
     def _check_state(self, group: Group, step: int) -> None:
         """Raise NotThisWay if a module begins from rest at a later step, as it did at the step before."""

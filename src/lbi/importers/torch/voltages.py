@@ -25,7 +25,7 @@ from lbi.importers.torch.memory import (
     undone,
     windows,
 )
-from lbi.importers.torch.shadow import LOST, STATIC, Shadow
+from lbi.importers.torch.shadow import LOST, Shadow
 
 Array = NDArray[np.float64]
 Entry = tuple[NDArray[np.int64], Array]
@@ -116,11 +116,9 @@ def in_order(shadow: Shadow, found: Sequence[Entry], n_steps: int) -> Steps | No
         if not numbers.size or bool((numbers == LOST).any()):
             return None
         node, step = shadow.read(numbers, values), place - n_before
-        late = 0 if node.step == STATIC else step - node.step
-        if late < 0 or (step < 0 and (node.signal.terms or np.any(node.signal.constant))):
+        if node.late(step) < 0 or (step < 0 and (node.signal.terms or np.any(node.signal.constant))):
             return None
-        terms = tuple(term._replace(delay=term.delay + late) for term in node.signal.terms)
-        signals.append(Signal((numbers.size,), terms, node.signal.constant))
+        signals.append(node.at(step).reshaped((numbers.size,)))
     return Steps(signals[n_before:], n_before)
 
 

@@ -216,7 +216,7 @@ def _of_a_step(total: Signal, n_steps: int) -> Signal | None:
         by_delay = {term.delay: term for term in total.terms if term.source == source}
         if sorted(by_delay) != list(range(n_steps)):
             return None
-        if not all(_close(term.matrix, by_delay[0].matrix) for term in by_delay.values()):
+        if not all(close(term.matrix, by_delay[0].matrix) for term in by_delay.values()):
             return None
         terms.append(by_delay[0])
     return Signal(total.shape, tuple(terms), total.constant / n_steps)
@@ -262,7 +262,7 @@ def _same_weights(one: Signal, other: Signal, factor: float = 1.0, lates: tuple[
         for signal, late in zip((one, other), lates, strict=True)
     )
     alike = one.n == other.n and first.keys() == second.keys()
-    return alike and all(_close(first[key] * factor, second[key]) for key in first)
+    return alike and all(close(first[key] * factor, second[key]) for key in first)
 
 
 def _same_constants(one: Signal, other: Signal, factor: float = 1.0) -> bool:
@@ -288,7 +288,16 @@ def proportional(one: Signal, other: Signal) -> bool:
     return sizes[0] > 0 and _same_weights(one, other, sizes[1] / sizes[0], (first, second))
 
 
-def _close(one: csr_matrix, other: csr_matrix) -> bool:
+def close(one: csr_matrix, other: csr_matrix) -> bool:
+    """True if two matrices are the same, up to rounding.
+
+    Args:
+        one: a matrix.
+        other: another one.
+
+    Returns:
+        True if no weight differs by more than ``CLOSE`` of the largest one.
+    """
     if one.shape != other.shape:
         return False
     return one is other or float(abs(one - other).max()) <= CLOSE * float(abs(other).max())
