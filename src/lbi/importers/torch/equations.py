@@ -28,6 +28,7 @@ from lbi.importers.torch import memory
 from lbi.importers.torch.handwritten import Handwritten
 from lbi.importers.torch.initial import LEFT_OVER
 from lbi.importers.torch.layer import Layer, just_below
+from lbi.importers.torch.remedies import RANDOM_FIX
 from lbi.importers.torch.voltages import alike
 from lbi.importers.torch.weighted import close
 from lbi.importers.torch.written import GATED, RESET, VOLTAGE, Population, is_diagonal, state_of
@@ -136,12 +137,13 @@ def notes(written: Handwritten, found: Mapping[str, Equations]) -> list[str]:
     ]
 
 
-def settled(written: Handwritten, problems: Problems) -> dict[str, Equations]:
+def settled(written: Handwritten, problems: Problems, drawn: str = "") -> dict[str, Equations]:
     """The equations of all hand-written populations, whose inputs become their currents at every step.
 
     Args:
         written: the populations of a trace.
         problems: receives those of other neurons.
+        drawn: the operation of the model that draws random numbers, and its place; empty for none.
 
     Returns:
         Population → its equations.
@@ -159,8 +161,13 @@ def settled(written: Handwritten, problems: Problems) -> dict[str, Equations]:
             population.equations = found[group.name]
             group.inputs[:] = [*(_as_last(current, currents[-1]) for current in currents[:-1]), currents[-1]]
         except _Other as other:
-            FORM.check(problems, False, group.where, other.found, fix=other.fix)
-            group.lost = True
+            said, fix = (
+                (f"{other.found}; {drawn} draws random numbers", RANDOM_FIX)
+                if drawn
+                else (other.found, other.fix)
+            )
+            FORM.check(problems, False, group.where, said, fix=fix)
+            group.lost, group.inputs[-1] = True, Signal.nothing(group.shape)
     return found
 
 

@@ -49,7 +49,7 @@ def check_steps(tracing: Tracing, n_steps: int, *, static: bool) -> int:
         static: whether the input is the same at every step.
 
     Returns:
-        The number of steps, at least 2; ``n_steps`` if no neuron ran and the trace's problems say why.
+        The number of steps, at least 2; ``n_steps`` if no module of neurons ran and the trace has problems: what follows from these is none.
 
     Raises:
         NotThisWay: if no known neuron ran, or if neurons take different numbers of steps, fewer than 2, or (unless ``static``)
@@ -57,7 +57,7 @@ def check_steps(tracing: Tracing, n_steps: int, *, static: bool) -> int:
     """
     taken = sorted({len(group.inputs) for group in tracing.groups})
     total = sum(len(group.inputs) for group in tracing.groups)
-    if not tracing.groups and tracing.problems:
+    if tracing.problems and 0 not in taken and not any(group.called for group in tracing.groups):
         return n_steps
     if not taken:
         from lbi.importers.torch import registry
@@ -153,7 +153,7 @@ def network_of(
     """
     problems = Problems()
     builder = Builder(input_shape)
-    written = equations.settled(tracing.written, problems)
+    written = equations.settled(tracing.written, problems, tracing.drawn)
     signals = {group.name: signal_of(group, problems, tracing.drawn) for group in tracing.groups}
     for group in tracing.groups:
         signals[group.name] = _spikes_only(group, signals[group.name], tracing.groups, problems)
