@@ -7,6 +7,7 @@ import pytest
 import torch
 from support import peers
 from support.command import call
+from support.hidden_layer import HiddenLayer, InOneCall
 from torch import nn
 
 import lbi
@@ -24,43 +25,21 @@ FLOAT32 = 2.0**-24 * 30 * 20 * STEPS * 10
 """Voltages are sums of up to 20 weights and a bias, at most 30 a step, kept for up to 10 steps by each leak: rounded to 2^-24 each."""
 
 
-class Net(nn.Module):
-    """A layer of snnTorch's neurons; ``output`` makes the result: of the model and their spikes (steps, samples, n)."""
+class Net(HiddenLayer):
+    """Two layers, the outputs' weights without a mean, so that samples have many classes."""
 
-    def __init__(self, output):
-        super().__init__()
-        torch.manual_seed(0)
+    def layers(self):
         self.fc, self.head = nn.Linear(N_IN, N_HIDDEN), nn.Linear(N_HIDDEN, N_OUT)
         nn.init.normal_(self.fc.weight, 0.0, 1.0)  # as many classes as samples differ in
         nn.init.normal_(self.head.weight, 0.0, 1.0)
         with torch.no_grad():
             self.head.weight -= self.head.weight.mean(dim=1, keepdim=True)
             self.head.bias *= 0.2
-        self.leak, self.output = nn.Parameter(torch.tensor(1.2)), output
-        self.build()
-
-    def build(self):
-        self.lif = peers.package("snntorch").Leaky(beta=0.8, reset_mechanism="zero")
-
-    def spikes(self, x):
-        mem, found = self.lif.init_leaky(), []
-        for current in x:
-            spikes, mem = self.lif(self.fc(current), mem)
-            found.append(spikes)
-        return torch.stack(found)
-
-    def forward(self, x):
-        return self.output(self, self.spikes(x))
+        self.leak = nn.Parameter(torch.tensor(1.2))
 
 
-class Jelly(Net):
-    """spikingjelly's neurons, all steps in a call."""
-
-    def build(self):
-        self.lif = peers.package("spikingjelly.activation_based.neuron").LIFNode(tau=2.0, step_mode="m")
-
-    def spikes(self, x):
-        return self.lif(self.fc(x))
+class Jelly(InOneCall, Net):
+    """The same of spikingjelly."""
 
 
 def voltages(update, n_states=1, first=False):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from support import peers
 from support.command import call
+from support.hidden_layer import HiddenLayer, InOneCall
 from torch import nn
 
 import lbi
@@ -24,41 +25,21 @@ FLOAT32 = 30 * STEPS * 2.0**-24 * 20
 """STEPS sums of 20 weights and a bias, at most 30 in all, each rounded to 2^-24 of it: what float32 can differ by."""
 
 
-class Net(nn.Module):
-    """Two layers, of which ``output`` makes the result: of the model and the spikes (steps, samples, n) of the first one."""
+class Net(HiddenLayer):
+    """Two layers, the outputs' with a bias or without."""
 
     def __init__(self, output, bias=True):
-        super().__init__()
-        torch.manual_seed(0)
-        self.fc, self.head = peers.linear(N_IN, N_HIDDEN, 4.0), nn.Linear(N_HIDDEN, N_OUT, bias=bias)
+        self.bias = bias
+        super().__init__(output)
+
+    def layers(self):
+        self.fc, self.head = peers.linear(N_IN, N_HIDDEN, 4.0), nn.Linear(N_HIDDEN, N_OUT, bias=self.bias)
         nn.init.normal_(self.fc.weight, 0.0, 1.0)  # as many classes as samples differ in
         nn.init.normal_(self.head.weight, 0.0, 1.0)
-        self.output = output
-        self.build()
-
-    def build(self):
-        self.lif = peers.package("snntorch").Leaky(beta=0.8, reset_mechanism="zero")
-
-    def spikes(self, x):
-        mem, found = self.lif.init_leaky(), []
-        for current in x:
-            spikes, mem = self.lif(self.fc(current), mem)
-            found.append(spikes)
-        return torch.stack(found)
-
-    def forward(self, x):
-        return self.output(self, self.spikes(x))
 
 
-class Jelly(Net):
-    """spikingjelly's neurons, all steps in a call."""
-
-    def build(self):
-        neuron = peers.package("spikingjelly.activation_based.neuron")
-        self.lif = neuron.LIFNode(tau=2.0, step_mode="m")
-
-    def spikes(self, x):
-        return self.lif(self.fc(x))
+class Jelly(InOneCall, Net):
+    """The same of spikingjelly."""
 
 
 class Norse(Net):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,13 +66,13 @@ class Stateful(nn.Module):
 
 
 class TwoLayers(nn.Module):
-    """Two layers of the neurons that ``make`` returns, run step by step over (steps, samples, n)."""
+    """Two layers of the neurons that ``make`` and ``last`` return, run step by step over (steps, samples, n)."""
 
-    def __init__(self, make: Callable[[], nn.Module], gain: float = 3.0):
+    def __init__(self, make: Callable[[], nn.Module], gain: float = 3.0, last: Any = None):
         super().__init__()
         torch.manual_seed(0)
         self.fc1, self.fc2 = linear(N_IN, N_HIDDEN, gain), linear(N_HIDDEN, N_OUT, gain)
-        self.lif1, self.lif2 = make(), make()
+        self.lif1, self.lif2 = make(), (last or make)()
 
     def forward(self, x):
         self.lif1.reset()
@@ -119,21 +120,6 @@ class Learned(nn.Module):
         spikes = Step.apply(mem - threshold)
         self.mem = mem * (1 - spikes)
         return spikes
-
-
-class LearnedLayers(nn.Module):
-    """A hidden layer of ``Learned`` neurons, and outputs of one decay."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.fc1, self.fc2 = linear(N_IN, N_HIDDEN), linear(N_HIDDEN, N_OUT)
-        self.lif1, self.lif2 = Learned(), Stateful(reset_by_product)
-
-    def forward(self, x):
-        self.lif1.reset()
-        self.lif2.reset()
-        return torch.stack([self.lif2(self.fc2(self.lif1(self.fc1(step)))) for step in x])
 
 
 def mem_update(layer, x, mem, spikes):
@@ -333,7 +319,7 @@ FORMS = {
     "subtracted_late": lambda: of(subtracted_late, 2),
     "memoryless": lambda: of(memoryless, 0),
     "from_rest": lambda: TwoLayers(lambda: Stepped(from_rest, -65.0), 30.0),
-    "learned": LearnedLayers,
+    "learned": lambda: TwoLayers(Learned, last=lambda: Stateful(reset_by_product)),
     "inline": Inline,
     "layer_by_layer": LayerByLayer,
     "spytorch": lambda: SpyTorch(recurrent=False),
