@@ -146,8 +146,8 @@ class Tracing(Widened):
         if name in handwritten.THRESHOLDS:
             return self.written.compared(func, out, args)
         rule = RULES.get(name) or (RULES.get(name[:-1]) if name.endswith("_") else None)
-        known = rule is not None and not gates.wraps(func, out)
-        found = rule(self.shadow, func, out, args, kwargs) if rule is not None and known else None
+        rule = None if gates.wraps(func, out) else rule
+        found = None if rule is None else rule(self.shadow, func, out, args, kwargs)
         return self.written.gates.rule(func, out, args, kwargs) if found is None else found
 
     def _mutate(self, func: Any, args: Any, kwargs: Any, numbers: list[Tensor]) -> Any:
