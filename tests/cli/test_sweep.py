@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 from lbi.cli.sweep_plan import configured, parted, plan
-from lbi.cli.sweep_results import groups, pareto, row_of, write_results
+from lbi.cli.sweep_results import groups, pareto, row_of, write_plots, write_tables
 from lbi.cli.sweep_trial import run_trial
 from lbi.errors import BackendError, UsageError
 from lbi.train.session.run import Outputs, prepare, save_checkpoint
@@ -133,8 +133,8 @@ def test_tables_hold_means_over_seeds_and_the_failures(tmp_path):
     assert (adam["optimizer"], adam["n_seeds"], adam["accuracy_test"], adam["synops"]) == ("adam", 2, 0.6, 20)
     assert adam["accuracy_spread"] == pytest.approx(0.02**0.5)
     assert (adabreg["n_seeds"], adabreg["accuracy_spread"]) == (1, None)
-    files = write_results(tmp_path, rows, "lbi-sweep …")
-    assert files == ["results.csv", "results.md", "accuracy_density.png", "accuracy_synops.png"]
+    assert write_tables(tmp_path, rows, "lbi-sweep …") == ["results.csv", "results.md"]
+    assert write_plots(tmp_path, rows) == ["accuracy_density.png", "accuracy_synops.png"]
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "60.00% ± 14.14%" in text
     assert "3 of 4 trials" in text
@@ -157,7 +157,7 @@ def test_energies_name_their_sources(tmp_path):
         ({**given, "chip": "loihi2", "energy_nj": None}, "none, as no energy per event is published."),
     ]  # fmt: skip
     for record, line in cases:
-        write_results(tmp_path, [row_of(trial, record)], "lbi-sweep …")
+        write_tables(tmp_path, [row_of(trial, record)], "lbi-sweep …")
         text = (tmp_path / "results.md").read_text(encoding="utf-8")
         assert f"\nEnergy on {record['chip']}: {line}\n\n| optimizer |" in text
     for chip, source in (("loihi1", named), ("loihi2", None)):

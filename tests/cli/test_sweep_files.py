@@ -67,7 +67,7 @@ def in_this_process(trials, folder, chip, _address, _jobs, digests):
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sweep, "_run", in_this_process)
-    monkeypatch.setattr("lbi.cli.sweep_results._plots", lambda *_: [])
+    monkeypatch.setattr("lbi.cli.sweep_results.write_plots", lambda *_: [])
     monkeypatch.setattr("lbi.cli.sweep_trial.source", lambda: {"version": "0", "commit": None})
     write_spikes(tmp_path / "data.npz", 1)
     return tmp_path

@@ -99,7 +99,7 @@ def main(
     require("torch", "train")
     require("ray", "sweep")
     from lbi.cli.sweep_files import check_folder
-    from lbi.cli.sweep_results import missed, row_of, write_results
+    from lbi.cli.sweep_results import missed, row_of, write_plots, write_tables
     from lbi.cli.sweep_trial import read_result
 
     given = absolute(given)
@@ -118,9 +118,9 @@ def main(
             for name, result in _run(waiting, folder, chip, address, jobs, digests):
                 results[name] = result
                 redraw(name)
-                write_results(folder, [row_of(trial, results[trial.name]) for trial in trials], command)
+                write_tables(folder, [row_of(trial, results[trial.name]) for trial in trials], command)
         rows = [row_of(trial, results[trial.name]) for trial in trials]
-        files = write_results(folder, rows, command)
+        files = [*write_tables(folder, rows, command), *write_plots(folder, rows)]
     failed = [row for row in rows if row["status"] == "failed"]
     if as_json:
         record = {"output": str(output), "files": files, "n_trials": len(rows), "n_reused": n_reused}

@@ -152,8 +152,8 @@ def pareto(rows: Sequence[Mapping[str, Any]], cost: str) -> set[int]:
     }
 
 
-def write_results(folder: Path, rows: Sequence[Mapping[str, Any]], command: str) -> list[str]:
-    """Write ``results.csv``, ``results.md`` and, if matplotlib is installed, a plot per cost.
+def write_tables(folder: Path, rows: Sequence[Mapping[str, Any]], command: str) -> list[str]:
+    """Write ``results.csv`` and ``results.md``.
 
     Args:
         folder: the sweep's.
@@ -170,12 +170,11 @@ def write_results(folder: Path, rows: Sequence[Mapping[str, Any]], command: str)
     for row in rows:
         budget = json.dumps(row["budget"]) if row["budget"] else None
         writer.writerow({**row, "budget": budget, "config": json.dumps(row["config"], sort_keys=True)})
-    table = groups(rows)
-    files = {"results.csv": text.getvalue(), "results.md": markdown(table, rows, command)}
+    files = {"results.csv": text.getvalue(), "results.md": markdown(groups(rows), rows, command)}
     for name, content in files.items():
         with atomic_write(folder / name) as new:
             new.write_text(content, encoding="utf-8")
-    return [*files, *_plots(folder, table, rows)]
+    return list(files)
 
 
 def markdown(table: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], command: str) -> str:
@@ -259,7 +258,16 @@ def _line(cells: Sequence[Any]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _plots(folder: Path, table: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def write_plots(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write a plot per cost, of means over seeds, if matplotlib is installed.
+
+    Args:
+        folder: the sweep's.
+        rows: of all trials.
+
+    Returns:
+        Names of the files.
+    """
     try:
         import matplotlib
 
@@ -267,7 +275,7 @@ def _plots(folder: Path, table: Sequence[Mapping[str, Any]], rows: Sequence[Mapp
         from matplotlib import pyplot
     except ImportError:
         return []
-    made = []
+    table, made = groups(rows), []
     for cost, label in PLOTS:
         shown = [row for row in table if row[cost] is not None]
         if not shown:

@@ -102,7 +102,7 @@ def use_sweep(path: Path, rng: Rng) -> None:
         if plots:
             _sweep(path)
         else:
-            with patch("lbi.cli.sweep_results._plots", lambda *_: []):
+            with patch("lbi.cli.sweep_results.write_plots", lambda *_: []):
                 _sweep(path)
 
 
