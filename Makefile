@@ -19,6 +19,9 @@ TORCH ?=
 GPU_PINS := $(if $(shell nvidia-smi -L 2>/dev/null),requirements/gpu.txt requirements/triton.txt)
 TORCH_PINS := $(if $(TORCH),,requirements/torch.txt $(GPU_PINS))
 
+# Where it is set, as in many containers, every process compiles what it imports again: each command then takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test test-oldest lint docs lock schemas clean
 
 setup: $(READY)
