@@ -68,6 +68,19 @@ class Term(NamedTuple):
             reached = pattern @ self.pattern
         return self._replace(matrix=matrix @ self.matrix, pattern=_marked(reached))
 
+    def scaled(self, factors: NDArray[np.float64]) -> Term:
+        """The term with each target's weights times its factor; zeros among them stay in ``pattern``.
+
+        Args:
+            factors: (n,).
+
+        Returns:
+            The term.
+        """
+        found = self.matrix.copy()
+        found.data *= np.repeat(factors, np.diff(found.indptr))
+        return _without_zeros(self._replace(matrix=found))
+
     def picked(self, rows: Any = slice(None), columns: Any = slice(None)) -> Term:
         """The term of some targets and sources only.
 
@@ -188,8 +201,10 @@ class Signal:
         Raises:
             InputError: if ``factors`` does not broadcast to the signal's shape.
         """
-        own = identity(self.n, format="csr")
-        return self.linear(diags(wide(factors, self.shape)), shape=self.shape, pattern=own)
+        each = wide(factors, self.shape)
+        if np.all(each == 1):
+            return self
+        return Signal(self.shape, tuple(term.scaled(each) for term in self.terms), each * self.constant)
 
     def plus(self, constant: ArrayLike) -> Signal:
         """The element-wise sum with a number or a broadcastable array.
@@ -453,15 +468,19 @@ def merged(terms: tuple[Term, ...]) -> tuple[Term, ...]:
     for term in terms:
         key = (term.source, term.delay)
         before = sums.get(key)
-        if before is None:
-            sums[key] = term._replace(matrix=csr_matrix(term.matrix))
-        else:
-            sums[key] = term._replace(
-                matrix=before.matrix + term.matrix, pattern=union(before.pattern, term.pattern)
-            )
-    for term in sums.values():
-        term.matrix.eliminate_zeros()
-    return tuple(sums.values())
+        if before is not None:
+            pattern = union(before.pattern, term.pattern)
+            term = term._replace(matrix=before.matrix + term.matrix, pattern=pattern)
+        sums[key] = term
+    return tuple(_without_zeros(term) for term in sums.values())
+
+
+def _without_zeros(term: Term) -> Term:
+    if np.all(term.matrix.data):
+        return term
+    matrix = term.matrix.copy()
+    matrix.eliminate_zeros()
+    return term._replace(matrix=matrix)
 
 
 def union(one: csr_matrix | None, other: csr_matrix | None) -> csr_matrix | None:

@@ -91,6 +91,7 @@ class Handwritten:
         gates: the rules for what their spikes do to voltages.
         static: whether the model takes in one input for all steps.
         pattern: place in the code → what the comparisons there are, in order.
+        most_steps: steps after which a population cannot be one that takes in the steps of the sample; None for any number.
     """
 
     def __init__(self, shadow: Shadow, groups: list[Group], known: Handwritten | None = None) -> None:
@@ -98,9 +99,11 @@ class Handwritten:
         self.populations: list[Population] = []
         self.pattern: dict[Key, list[Comparison]] = {}
         self.static = False
+        self.most_steps: int | None = None
         self._groups = groups
         self._by_place: dict[Key, list[Population]] = {}
         self._known = {} if known is None else known._by_place
+        self._otherwise: set[Key] = set()
         self.gates = Gates(shadow)
 
     def compared(self, func: Any, out: Tensor, args: tuple[Any, ...]) -> Any:
@@ -141,6 +144,7 @@ class Handwritten:
         key = self.key(out)
         gate = None if key in self._known else self.gates.of_numbers(value.numbers)
         if gate is not None:
+            self._otherwise.add(key)
             return decided(self.shadow, gate, COMPARISONS[name], limit, out)
         if name in ("aten::eq", "aten::ne"):
             return None
@@ -165,11 +169,21 @@ class Handwritten:
         """
         key = self.key(out)
         known = self._known.get(key)
+        self._otherwise.add(key)
         if known is None or not isinstance(args[0], Tensor) or args[0].numel() != out.numel():
             return
         found = self.compared(func, out, args)
         if found is not None:
             self.shadow.mark(out, found)
+
+    @property
+    def begins_late(self) -> bool:
+        """Whether a trace that knows of these populations finds more of their steps, or has them in other units."""
+        return any(
+            key in self._otherwise
+            or not all(p.voltages and p.voltages[0].terms and _equal(p.units, p.latest) for p in found)
+            for key, found in self._by_place.items()
+        )
 
     def key(self, out: Tensor) -> Key:
         """The place of the comparison that runs.
@@ -219,6 +233,10 @@ class Handwritten:
             root, factor, constant = self.shadow.origin(index)
         population = self._population(at[0], node, Units(factor, constant), name, out)
         group, step = population.group, len(population.voltages)
+        if self.most_steps is not None and step >= self.most_steps:
+            raise NotThisWay(
+                SEVERAL_STEPS.broken(group.where, f"are compared {step} times and more in a sample")
+            )
         side = _side(name, population.units)
         if node.step > step or side is None or side != (population.strict, population.inverted):
             return None
@@ -344,6 +362,10 @@ def _takes_from_itself(signal: Signal, name: str) -> bool:
         term.source == name and term.matrix.shape[0] == term.matrix.shape[1] and is_diagonal(term.matrix)
         for term in signal.terms
     )
+
+
+def _equal(one: Units, other: Units | None) -> bool:
+    return other is not None and all(map(np.array_equal, one, other))
 
 
 def _side(name: str, units: Units) -> tuple[bool, bool] | None:

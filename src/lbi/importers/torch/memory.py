@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix
 
 from lbi.importers.signal import Signal, Term, union
 
@@ -128,13 +128,13 @@ def undone(signals: Sequence[Signal], kept: Array) -> list[Signal]:
     Returns:
         The input at every step; its delays count back from that step.
     """
-    leak, found = csr_matrix(diags(kept)), list(signals[:1])
+    found = list(signals[:1])
     for before, now in pairwise(signals):
         largest = largest_weights(now)
         late = {(term.source, term.delay + 1): term for term in before.terms}
-        terms = [_less(term, late.pop((term.source, term.delay), None), leak, largest) for term in now.terms]
+        terms = [_less(term, late.pop((term.source, term.delay), None), kept, largest) for term in now.terms]
         terms += [
-            _less(term._replace(delay=term.delay + 1, matrix=0.0 * term.matrix), term, leak, largest)
+            _less(term._replace(delay=term.delay + 1, matrix=0.0 * term.matrix), term, kept, largest)
             for term in late.values()
         ]
         constant = now.constant - kept * before.constant
@@ -143,11 +143,11 @@ def undone(signals: Sequence[Signal], kept: Array) -> list[Signal]:
     return found
 
 
-def _less(term: Term, before: Term | None, leak: csr_matrix, largest: Array) -> Term | None:
+def _less(term: Term, before: Term | None, kept: Array, largest: Array) -> Term | None:
     """A term without what is kept of the step before; None if nothing is left."""
     if before is None:
         return term
-    left = csr_matrix(term.matrix - leak @ before.matrix)
+    left = csr_matrix(term.matrix - before.scaled(kept).matrix)
     left.data[np.abs(left.data) <= ROUNDED * np.repeat(largest, np.diff(left.indptr))] = 0.0
     left.eliminate_zeros()
     return term._replace(matrix=left, pattern=union(term.pattern, before.pattern)) if left.nnz else None
@@ -164,8 +164,8 @@ def largest_weights(signal: Signal) -> Array:
     """
     largest = np.zeros(signal.n)
     for term in signal.terms:
-        if term.matrix.nnz:
-            largest = np.maximum(largest, abs(term.matrix).max(axis=1).toarray().reshape(-1))
+        rows = np.repeat(np.arange(signal.n), np.diff(term.matrix.indptr))
+        np.maximum.at(largest, rows, np.abs(term.matrix.data))
     return largest
 
 
