@@ -153,6 +153,7 @@ def _run(
     if known is None and tracing.written.begins_late:
         options: Any = {"widen": widen, "substitutes": substitutes, "known": tracing.written}
         return _run(model, places, shape, way, n_steps, **options)
+    tracing.settle(outputs)
     return tracing, outputs
 
 

@@ -146,7 +146,7 @@ class Shadow:
         Returns:
             The numbers.
         """
-        found = self._memory.get(_place(tensor))
+        found = self._memory.get(storage_of(tensor))
         if found is None:
             return None
         _, numbers, size = found
@@ -162,7 +162,7 @@ class Shadow:
             tensor: a tensor of the run.
             numbers: numbers of elements.
         """
-        place = _place(tensor)
+        place = storage_of(tensor)
         if place not in self._memory:
             if numbers is None or not place:
                 return
@@ -385,8 +385,15 @@ def digest(*arrays: NDArray[Any]) -> bytes:
     return total.digest()
 
 
-def _place(tensor: Tensor) -> int:
-    """The address of a tensor's storage; sparse tensors have none, and are constants here."""
+def storage_of(tensor: Tensor) -> int:
+    """The address of a tensor's storage.
+
+    Args:
+        tensor: a tensor.
+
+    Returns:
+        The address; 0 for sparse tensors, which have none and are constants here.
+    """
     return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else 0
 
 

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten
 from lbi.errors import Problem, Problems, Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import gates, handwritten, layers, maxima, operations, over_time, pooling, registry
+from lbi.importers.torch.estimators import Estimators
 from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.initial import (
     CHANGED_IN_PLACE,
@@ -36,7 +37,7 @@ from lbi.importers.torch.leaving import Taken
 from lbi.importers.torch.operations import VALUE_FREE, tracked
 from lbi.importers.torch.remedies import ENCODER_FIX, LOOSE, elsewhere, remedy
 from lbi.importers.torch.running import Place, Site, Widened, place, run_model
-from lbi.importers.torch.shadow import LOST, STATE_OF, STATIC, Node, Shadow
+from lbi.importers.torch.shadow import LOST, STATE_OF, STATIC, Node, Shadow, storage_of
 from lbi.network.graph import INPUT
 
 SAME_NEURONS = Rule(
@@ -77,6 +78,7 @@ class Tracing(Widened):
         self.shadow = Shadow(self._paths)
         self.problems = Problems()
         self.groups: list[Group] = []
+        self.estimators = Estimators(self.shadow)
         self.written = handwritten.Handwritten(self.shadow, self.groups, known)
         self.calls: dict[str, list[int]] = {}
         self._model = model
@@ -84,6 +86,7 @@ class Tracing(Widened):
         self._paused = False
         self._reported: set[tuple[str, str]] = set()
         self._states: dict[int, Group] = {}
+        self._lost_state = False
         self._writes = Writes()
         self.drawn = ""
         self.over_time: Problem | None = None
@@ -123,14 +126,15 @@ class Tracing(Widened):
         name = func._schema.name
         if name.split("::")[1] in VALUE_FREE:
             return
-        places = {_storage(tensor) for tensor in tensors}
-        if outputs and all(_storage(output) in places for output in outputs):
+        places = {storage_of(tensor) for tensor in tensors}
+        if outputs and all(storage_of(output) in places for output in outputs):
             return  # a view
         found = self._numbers(func, outputs[0], args, kwargs, numbers) if outputs else None
         if found is None:
-            self._report(func, of_input=self.shadow.only_of(INPUT, numbers))
+            problem = self._problem(name, of_input=self.shadow.only_of(INPUT, numbers))
             for output in outputs:
                 self.shadow.mark(output, torch.tensor(LOST))
+            self.estimators.lost(func, outputs[0] if len(outputs) == 1 else None, args, kwargs, problem)
         else:
             for output, own in zip(outputs, found if isinstance(found, tuple) else (found,), strict=False):
                 self.shadow.mark(output, own)
@@ -138,7 +142,7 @@ class Tracing(Widened):
     def _numbers(self, func: Any, out: Tensor, args: Any, kwargs: Any, numbers: list[Tensor]) -> Any:
         """The numbers of the output, or a tuple of those of all, by the operation's rule; None without a rule."""
         if any(bool((found == LOST).any()) for found in numbers):
-            return torch.full(out.shape, LOST)
+            return self.estimators.followed(func, out, args, kwargs)
         name = func._schema.name
         if self.over_time is None and name in over_time.WINDOWS:
             where = self._where(place().module)
@@ -161,6 +165,7 @@ class Tracing(Widened):
         self._writes.note(target, name.split("::")[1], place().source)
         if not numbers:
             return func(*args, **kwargs)
+        self.estimators.changed(target)
         if name in ("aten::native_batch_norm", "aten::_native_batch_norm_legit"):
             out = func(*args, **kwargs)
             self._follow(func, out, args, kwargs, [target], numbers)
@@ -189,6 +194,18 @@ class Tracing(Widened):
     def _held(self, value: Tensor) -> str:
         """The model's attribute that holds a tensor; empty if none does."""
         return "" if self._initial is None else self._initial.where(value)
+
+    def settle(self, outputs: Any) -> None:
+        """Note what is wrong with operations that were not followed, after the run.
+
+        Args:
+            outputs: what the model returned.
+        """
+        found = [self.shadow.of(value) for value in tree_flatten(outputs)[0] if isinstance(value, Tensor)]
+        returned = any(bool((numbers == LOST).any()) for numbers in found if numbers is not None)
+        reached = returned or self._lost_state or any(group.lost for group in self.groups)
+        for problem in self.estimators.problems(reached=reached):
+            self.problems.note(problem)
 
     def _report(self, func: Any, held: str = "", *, of_input: bool = False) -> None:
         """Note an operation without a rule, once per place; ``held`` is the attribute that it changes."""
@@ -379,6 +396,7 @@ class Tracing(Widened):
         numbers = self.shadow.of(state)
         assert numbers is not None
         if bool((numbers == LOST).any()):
+            self._lost_state = True
             return None
         node, first = self.shadow.node(int(numbers.reshape(-1)[0]))
         group = self._states.get(id(node.signal))
@@ -472,7 +490,3 @@ def _current(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
 def _is_layer(module: nn.Module) -> bool:
     """Whether a framework's module is a layer of torch.nn or derives from one; otherwise it stands for neurons."""
     return any(cls.__module__.startswith("torch.nn.") for cls in type(module).__mro__ if cls is not nn.Module)
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else 0
