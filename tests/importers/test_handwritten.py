@@ -62,8 +62,11 @@ def test_a_network_has_the_spikes_of_the_model(name):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
-def test_convolutions_pooling_and_batch_norm_between_them():
-    model = models.Convolutional()
+@pytest.mark.parametrize(
+    "update", [neurons.reset_by_product, neurons.subtracted], ids=lambda update: update.__name__
+)
+def test_convolutions_pooling_and_batch_norm_between_them(update):
+    model = models.Convolutional(update)
     network = from_torch(model, model.shape)
     x = spikes(36).reshape(SAMPLES, STEPS, *model.shape)
     torch.set_default_dtype(torch.float64)

@@ -15,6 +15,7 @@ from support.handwritten_neurons import (
     Step,
     averaging,
     below,
+    compared_before,
     from_rest,
     integrate_and_fire,
     losing,
@@ -254,7 +255,7 @@ class Convolutional(nn.Module):
 
     shape = (1, 6, 6)
 
-    def __init__(self):
+    def __init__(self, update=reset_by_product):
         super().__init__()
         torch.manual_seed(0)
         self.conv = nn.Conv2d(1, 4, 3, padding=1, bias=False)
@@ -262,7 +263,7 @@ class Convolutional(nn.Module):
         self.fc = linear(4 * 9, N_OUT)
         with torch.no_grad():
             self.conv.weight.mul_(4)
-        self.lif1, self.lif2 = Stateful(reset_by_product), Stateful(subtracted)
+        self.lif1, self.lif2 = Stateful(update), Stateful(subtracted)
         self.eval()
 
     def forward(self, x):
@@ -290,6 +291,25 @@ class Static(nn.Module):
         return torch.stack([self.lif2(self.fc2(self.lif1(self.fc1(x)))) for _ in range(num_steps)])
 
 
+class Repeated(Static):
+    """The same, repeated along the time that the layers take in at once; the first voltage is the first current itself."""
+
+    def neurons(self, currents):
+        mem, found = 0, []
+        for step in range(currents.shape[1]):
+            mem = mem * 0.5 + currents[:, step]
+            spikes = Step.apply(mem - 1.0)
+            mem = (1 - spikes) * mem
+            found.append(spikes)
+        return torch.stack(found, 1)
+
+    def forward(self, x, num_steps=8):
+        x = x.unsqueeze(1).repeat(1, num_steps, 1)
+        for fc in (self.fc1, self.fc2):
+            x = self.neurons(fc(x.flatten(0, 1)).unflatten(0, (len(x), num_steps)))
+        return x.transpose(0, 1)
+
+
 FORMS = {
     **{
         update.__name__: lambda update=update: of(update)
@@ -309,6 +329,7 @@ FORMS = {
             averaging,
             never_reset,
             below,
+            compared_before,
         )
     },
     "reset_before": lambda: of(reset_before, spikes_kept=True),
@@ -331,11 +352,13 @@ FORMS = {
     "static": Static,
     "static_synaptic": lambda: Static(synaptic, 2),
     "static_subtracted": lambda: Static(subtracted),
+    "static_compared_before": lambda: Static(compared_before),
+    "static_repeated": Repeated,
 }
 """Name → makes a model of input (steps, samples, N_IN), but for those of ``BATCH_FIRST`` and ``STATIC``."""
 
 BATCH_FIRST = ("layer_by_layer", "spytorch", "spytorch_recurrent", "spytorch_deep")
-STATIC = ("static", "static_synaptic", "static_subtracted")
+STATIC = ("static", "static_synaptic", "static_subtracted", "static_compared_before", "static_repeated")
 
 
 def spikes_of(name: str, model: nn.Module, x: Tensor) -> Tensor:

@@ -120,6 +120,13 @@ def subtracted_late(x, mem, current):
     return spikes, 0.9 * mem + current - spikes, x
 
 
+def compared_before(x, mem):
+    """The neurons of DIET-SNN: what comes in a step is compared in the next one."""
+    spikes = Step.apply(mem / 1.5 - 1.0)
+    reset = 1.5 * (mem / 1.5 - 1.0 > 0).to(x.dtype)
+    return spikes, 0.9 * mem + x - reset
+
+
 def integrate_and_fire(x, mem):
     mem = mem + x
     spikes = torch.heaviside(mem - 1.0, torch.zeros(1, dtype=x.dtype))

@@ -36,7 +36,7 @@ FAILS = Rule(
     "a model that runs on input of shape {shape} per sample and step",
     "{fix}",
 )
-SHAPE_FIX = "check the input's shape and the model's layers"
+SHAPE_FIX = "check the input's shape and the model's layers, and take the number of samples from the input"
 BATCH_FIX = (
     "let forward take any number of samples and steps: keep the batch's dimension, as x.reshape(len(x), …) does, and take"
     " sizes from the input"

@@ -80,11 +80,13 @@ class Equations:
             signal: its input.
             layer: receives the population.
         """
+        names = ("current_decay", "voltage_decay", "threshold", "voltage_bias", "subtracted")
+        given = {name: getattr(self, name) for name in names}
         shaped = {
-            name: np.asarray(getattr(self, name)).reshape(signal.shape)
-            for name in ("current_decay", "voltage_decay", "threshold", "voltage_bias")
+            name: None if values is None else np.asarray(values).reshape(signal.shape)
+            for name, values in given.items()
         }
-        layer.neurons(signal, **shaped, refractory_period=self.refractory_period, subtracted=self.subtracted)
+        layer.neurons(signal, **shaped, refractory_period=self.refractory_period)
 
     def voltages(self, currents: NDArray[np.float64], spikes: NDArray[np.float64]) -> NDArray[np.float64]:
         """The voltages at which any spikes, also others than the neuron's own, leave the population.
@@ -157,7 +159,8 @@ def settled(written: Handwritten, problems: Problems, drawn: str = "") -> dict[s
             voltages, refractory = _ungated(population, written)
             voltages = [_anchored(voltage, step, written) for step, voltage in enumerate(voltages)]
             found[group.name], currents = _equations(population, voltages, refractory=refractory)
-            currents = [_anchored(current, -step, written) for step, current in enumerate(currents)]
+            late = _first_of_input(currents) if written.static else 0
+            currents = [_anchored(current, late - step, written) for step, current in enumerate(currents)]
             population.equations = found[group.name]
             group.inputs[:] = [*(_as_last(current, currents[-1]) for current in currents[:-1]), currents[-1]]
         except _Other as other:
@@ -179,6 +182,11 @@ def _anchored(signal: Signal, steps: int, written: Handwritten) -> Signal:
         term._replace(delay=term.delay + steps) if term.source == INPUT else term for term in signal.terms
     )
     return Signal(signal.shape, terms, signal.constant)
+
+
+def _first_of_input(currents: Sequence[Signal]) -> int:
+    """The first step with input: a state that is passed on late takes in the step before, which is the same where all steps are."""
+    return next((step for step, c in enumerate(currents) if any(t.source == INPUT for t in c.terms)), 0)
 
 
 def _equations(

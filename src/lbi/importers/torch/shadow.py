@@ -113,6 +113,7 @@ class Shadow:
         self._end = LOST + 1
         self._kept: dict[Hashable, Any] = {}
         self._made_of: dict[int, tuple[int, NDArray[Any], NDArray[Any]]] = {}
+        self._parts: dict[bytes, int] = {}
 
     @property
     def last_step(self) -> int:
@@ -268,7 +269,7 @@ class Shadow:
         return Node(self.keep(key, lambda: _gathered(numbers.size, constants, parts)), step)
 
     def whole(self, numbers: NDArray[np.int64]) -> int | None:
-        """The node of which these are all elements in their order; None if there is none.
+        """The node of which these are all elements in their order, or which stands for these parts of others; None if there is none.
 
         Args:
             numbers: numbers of elements.
@@ -280,7 +281,9 @@ class Shadow:
             return None
         index = int(self.nodes(numbers[:1])[0])
         first, n = int(self._table[0, index]), self._nodes[index].signal.n
-        return index if numbers.size == n and np.array_equal(numbers, np.arange(first, first + n)) else None
+        if numbers.size == n and np.array_equal(numbers, np.arange(first, first + n)):
+            return index
+        return self._parts.get(digest(numbers)) if self._parts else None
 
     def note_made(
         self,
@@ -289,7 +292,9 @@ class Shadow:
         factors: NDArray[Any],
         constants: NDArray[Any],
     ) -> None:
-        """Note that elements are others times factors, plus constants, if both are all of a node.
+        """Note that elements, all of a node, are others of one step times factors, plus constants.
+
+        Others that are parts of nodes get one that stands for them.
 
         Args:
             numbers: numbers of the new elements.
@@ -298,6 +303,10 @@ class Shadow:
             constants: one per element.
         """
         index, base = self.whole(numbers), self.whole(of)
+        if index is not None and base is None and of.min() > LOST and np.ptp(self.steps(of)) == 0:
+            node = self.read(of, np.zeros(of.size))
+            self.new(node.signal, node.step)
+            base = self._parts[digest(of)] = len(self._nodes) - 1
         if index is not None and base is not None and index != base:
             self._made_of[index] = base, factors, constants
 
