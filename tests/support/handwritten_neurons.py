@@ -145,6 +145,19 @@ def to_another_value(x, v):
     return spikes, torch.where(spikes.bool(), -0.2, v)
 
 
+def interpolated(x, mem):
+    mem = torch.lerp(mem, x, 0.4)
+    spikes = Step.apply(mem - 0.5)
+    return spikes, torch.addcmul(mem, mem, spikes, value=-1)
+
+
+def interpolated_in_place(x, mem):
+    mem = mem.clone().lerp_(x, 0.4)
+    mem.addcdiv_(x, torch.full_like(x, 4.0), value=0.5)
+    spikes = Step.apply(mem - 0.5)
+    return spikes, mem.addcmul_(mem, spikes, value=-1)
+
+
 def averaging(x, mem):
     mem = mem + (x - mem) / 2.0
     spikes = Step.apply(mem - 0.5)

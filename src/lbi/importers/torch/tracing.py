@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten
 from lbi.errors import Problem, Problems, Rule
 from lbi.importers.signal import Signal
 from lbi.importers.torch import gates, handwritten, layers, maxima, operations, over_time, pooling, registry
+from lbi.importers.torch.composed import PARTS, by_parts
 from lbi.importers.torch.estimators import Estimators
 from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.initial import (
@@ -102,6 +103,9 @@ class Tracing(Widened):
         numbers = [found for tensor in tensors if (found := self.shadow.of(tensor)) is not None]
         if not self.drawn and torch.Tag.nondeterministic_seeded in func.tags:
             self.drawn = f"{func._schema.name.split('::')[1]} at {place().source or 'no line of the model'}"
+        if numbers and "out" not in kwargs and func._schema.name.rstrip("_") in PARTS:
+            with self:
+                return by_parts(func, args, kwargs)
         if func._schema.is_mutable:
             return self._mutate(func, args, kwargs, numbers)
         out = func(*args, **kwargs)
