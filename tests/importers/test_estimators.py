@@ -126,6 +126,13 @@ def test_a_smooth_function_that_does_not_cancel_is_refused_with_its_line(estimat
         from_torch(of(neuron(estimator, torch.sigmoid)), (N_IN,))
 
 
+def test_functions_that_exceed_what_a_sum_keeps_of_a_spike_are_refused():
+    with pytest.raises(
+        InputError, match=r"test_estimators\.py:\d+: exp of spikes or currents cannot be followed"
+    ):
+        from_torch(of(neuron(added_first, lambda u: torch.exp(1.5 * u))), (N_IN,))
+
+
 def test_a_smooth_function_that_cancels_somewhere_and_is_returned_elsewhere_is_refused():
     class Returning(torch.nn.Linear):
         def forward(self, x):

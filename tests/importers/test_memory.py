@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from lbi.importers.signal import Signal, Term
+from lbi.importers.signal import Signal
+from lbi.importers.terms import Term
 from lbi.importers.torch.memory import factors, pair_of_factors, undone, windows
 from lbi.importers.torch.voltages import leak_of
 

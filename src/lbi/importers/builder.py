@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix, diags, identity
 
 from lbi.errors import InputError, Problems, Rule
-from lbi.importers.signal import Signal, Term, union, wide
+from lbi.importers.signal import Signal, wide
+from lbi.importers.terms import Term, union
 from lbi.network.csr import CsrMatrix
 from lbi.network.graph import INPUT, Network, Population, Projection, Readout
 from lbi.network.neurons import CubaLif, Integrator, LifRefractory, Neuron

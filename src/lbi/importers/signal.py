@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix, diags, identity
 
 from lbi.errors import InputError, Problems, Rule
+from lbi.importers.terms import Term, marked, merged
 from lbi.limits import FREE_ELEMENTS
 from lbi.network.convolution import Convolution, expand
 from lbi.network.convolution_weights import MOST_SYNAPSES, ConvolutionWeights
@@ -31,68 +32,6 @@ UNROLLED = Rule(
     "use fewer channels or smaller kernels, or pool or stride before it",
 )
 SHAPE = Rule("shape-mismatch", "{allowed}", "check the model's shapes, and the input's")
-
-
-class Term(NamedTuple):
-    """Spikes of ``source``, ``delay`` steps late, through ``matrix`` (n, n_source).
-
-    Attributes:
-        pattern: (n, n_source), ones where the layers on the way have weights, zeros among them; None for everywhere.
-    """
-
-    source: str
-    matrix: csr_matrix
-    delay: int
-    pattern: csr_matrix | None = None
-
-    def through(self, matrix: csr_matrix, pattern: csr_matrix | None) -> Term:
-        """The term behind a layer with weights ``matrix`` at the places of ``pattern`` (None: everywhere).
-
-        Args:
-            matrix: (n_out, n) weights.
-            pattern: ones where the layer has weights; None for everywhere.
-
-        Returns:
-            The term.
-        """
-        n_source = self.matrix.shape[1]
-        if self.pattern is None:  # all places that the layer reaches from anywhere
-            reached = (
-                None if pattern is None else _outer(np.diff(pattern.indptr) > 0, np.ones(n_source, bool))
-            )
-        elif pattern is None:
-            reached = _outer(
-                np.ones(matrix.shape[0], bool), np.bincount(self.pattern.indices, minlength=n_source)
-            )
-        else:
-            reached = pattern @ self.pattern
-        return self._replace(matrix=matrix @ self.matrix, pattern=_marked(reached))
-
-    def scaled(self, factors: NDArray[np.float64]) -> Term:
-        """The term with each target's weights times its factor; zeros among them stay in ``pattern``.
-
-        Args:
-            factors: (n,).
-
-        Returns:
-            The term.
-        """
-        found = self.matrix.copy()
-        found.data *= np.repeat(factors, np.diff(found.indptr))
-        return _without_zeros(self._replace(matrix=found))
-
-    def picked(self, rows: Any = slice(None), columns: Any = slice(None)) -> Term:
-        """The term of some targets and sources only.
-
-        Args:
-            rows: indices of targets; None for all.
-            columns: indices of sources; None for all.
-
-        Returns:
-            The term.
-        """
-        pattern = None if self.pattern is None else _marked(self.pattern[rows][:, columns])
-        return self._replace(matrix=self.matrix[rows][:, columns], pattern=pattern)
 
 
 def most_unrolled() -> int:
@@ -134,7 +73,7 @@ class Signal:
         shape = tuple(int(size) for size in shape)
         n = prod(shape)
         own = identity(n, format="csr")
-        return cls(shape, (Term(source, own, 0, _marked(own)),), np.zeros(n))
+        return cls(shape, (Term(source, own, 0, marked(own)),), np.zeros(n))
 
     @classmethod
     def nothing(cls, shape: Sequence[int]) -> Signal:
@@ -177,7 +116,7 @@ class Signal:
         if np.ndim(weights) != 2:
             raise _mismatch("weights", ("n_out", self.n), np.shape(weights))
         matrix = csr_matrix(weights, dtype=np.float64)
-        pattern = _marked(pattern)
+        pattern = marked(pattern)
         if matrix.shape[1] != self.n:
             raise _mismatch("a linear layer", (matrix.shape[1],), self.shape)
         terms = merged(tuple(term.through(matrix, pattern) for term in self.terms))
@@ -453,66 +392,6 @@ def pair(value: Any) -> tuple[int, int]:
     if values.size not in (1, 2):
         raise _mismatch("a convolution's or window's sizes", (2,), values.shape)
     return int(values[0]), int(values[-1])
-
-
-def merged(terms: tuple[Term, ...]) -> tuple[Term, ...]:
-    """Terms merged to one per source and delay, without stored zeros and empty terms.
-
-    Args:
-        terms: terms onto the same targets.
-
-    Returns:
-        The terms.
-    """
-    sums: dict[tuple[str, int], Term] = {}
-    for term in terms:
-        key = (term.source, term.delay)
-        before = sums.get(key)
-        if before is not None:
-            pattern = union(before.pattern, term.pattern)
-            term = term._replace(matrix=before.matrix + term.matrix, pattern=pattern)
-        sums[key] = term
-    return tuple(_without_zeros(term) for term in sums.values())
-
-
-def _without_zeros(term: Term) -> Term:
-    if np.all(term.matrix.data):
-        return term
-    matrix = term.matrix.copy()
-    matrix.eliminate_zeros()
-    return term._replace(matrix=matrix)
-
-
-def union(one: csr_matrix | None, other: csr_matrix | None) -> csr_matrix | None:
-    """The places of either pattern.
-
-    Args:
-        one: a pattern; None for everywhere.
-        other: another of the same shape.
-
-    Returns:
-        The pattern; None for everywhere.
-    """
-    return None if one is None or other is None else _marked(one + other)
-
-
-def _marked(pattern: csr_matrix | None) -> csr_matrix | None:
-    """The places that a matrix stores, as bools, whose sums and products never cancel; None if they are all there are."""
-    if pattern is None or pattern.nnz == prod(pattern.shape):
-        return None
-    marked = csr_matrix(pattern)
-    return csr_matrix(
-        (np.ones(marked.nnz, dtype=np.bool_), marked.indices, marked.indptr), shape=marked.shape
-    )
-
-
-def _outer(rows: NDArray[Any], columns: NDArray[Any]) -> csr_matrix | None:
-    """Ones at all places of the chosen rows and columns; None if all are chosen."""
-    if np.all(rows) and np.all(columns):
-        return None
-    return csr_matrix(
-        csr_matrix(rows.astype(np.bool_)[:, None]) @ csr_matrix(columns.astype(np.bool_)[None, :])
-    )
 
 
 def _mismatch(where: str, expected: Sequence[Any], found: Sequence[Any]) -> InputError:

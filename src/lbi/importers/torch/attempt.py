@@ -28,9 +28,6 @@ STEPS_BEHIND_LATE_STATES = 16
 """Steps of a trace in which the spikes of a layer reach the next one two steps later, as in SpyTorch; what the currents keep
 grows with every step."""
 
-STEPS_TOO_MANY = 4
-"""Steps of hand-written neurons for each of the input after which a trace ends, as of a loop of its own in a call per step."""
-
 FAILS = Rule(
     "model-fails",
     "a model that runs on input of shape {shape} per sample and step",
@@ -129,7 +126,7 @@ def _run(
     """One trace, and the model's outputs; a second one with what the first one knows of hand-written neurons."""
     tracing = Tracing(model, places.initial, widen=widen, substitutes=substitutes, known=known)
     tracing.written.static = way.static
-    tracing.written.most_steps = None if way.static else STEPS_TOO_MANY * n_steps
+    tracing.written.n_steps = None if way.static else n_steps
     x = _sample(shape, n_steps, way, widen)
     for step in range(n_steps):
         spikes = tracing.shadow.keep("input", lambda: Signal.spikes(INPUT, shape))

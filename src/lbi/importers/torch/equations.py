@@ -23,7 +23,8 @@ from scipy.sparse import csr_matrix, diags
 
 from lbi.errors import Problems, Rule
 from lbi.importers.builder import ALWAYS
-from lbi.importers.signal import Signal, Term
+from lbi.importers.signal import Signal
+from lbi.importers.terms import Term
 from lbi.importers.torch import memory
 from lbi.importers.torch.handwritten import Handwritten
 from lbi.importers.torch.initial import LEFT_OVER

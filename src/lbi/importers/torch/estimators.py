@@ -19,6 +19,28 @@ from lbi.importers.torch.operations import Tracked, added, tracked
 from lbi.importers.torch.shadow import LOST, Shadow, digest, storage_of
 
 COPIES = {"aten::clone", "aten::_to_copy"}
+BOUNDED = {"sigmoid", "hardsigmoid", "tanh", "hardtanh", "atan", "erf", "clamp", "reciprocal", "div"}
+"""Functions after which a value is small again, whatever it is made of."""
+
+STEEP = {
+    "exp",
+    "exp2",
+    "expm1",
+    "pow",
+    "cosh",
+    "sinh",
+    "tan",
+    "sqrt",
+    "rsqrt",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "asin",
+    "acos",
+}
+"""Functions that are so large, or no number, that adding them and taking them away again may not give the same."""
+
 SUMS = {"aten::add": (1.0, 1.0), "aten::sub": (1.0, -1.0), "aten::rsub": (-1.0, 1.0)}
 """Operation → factors of its arguments; the one that is negated in a difference is multiplied by ``alpha`` too."""
 
@@ -37,6 +59,20 @@ class Sum(NamedTuple):
     layout: tuple[Any, Any]
 
 
+class _Lost(NamedTuple):
+    """Values of an operation that is not followed.
+
+    Attributes:
+        problems: what is wrong with it.
+        made_of: numbers of the lost values that it takes in.
+        steep: whether adding the values and taking them away again may change a number.
+    """
+
+    problems: list[Problem]
+    made_of: set[int]
+    steep: bool
+
+
 class Estimators:
     """The lost values of a trace.
 
@@ -46,11 +82,11 @@ class Estimators:
 
     def __init__(self, shadow: Shadow) -> None:
         self.shadow = shadow
-        self._problems: list[list[Problem]] = []
+        self._lost: list[_Lost] = []
         self._numbers: dict[Hashable, int] = {}
-        self._made_of: list[set[int]] = []
         self._sums: dict[int, Sum] = {}
         self._cancelled: set[int] = set()
+        self._used: set[int] = set()
 
     def lost(
         self, func: Any, out: Tensor | None, args: Any, kwargs: dict[str, Any], problem: Problem | None = None
@@ -64,16 +100,21 @@ class Estimators:
             kwargs: its keyword arguments.
             problem: what is wrong with it; None if that has been found before, or is another's fault.
         """
-        given = tree_flatten((args, kwargs))[0]
+        given, structure = tree_flatten((args, kwargs))
         names = [self._name(value) for value in given]
         known = None not in names and torch.Tag.nondeterministic_seeded not in func.tags
-        key = (func._schema.name, *names) if known else object()
-        number = self._numbers.setdefault(key, len(self._problems))
-        if number == len(self._problems):
-            found = [self._sums.get(storage_of(value)) for value in given if isinstance(value, Tensor)]
-            self._problems.append([])
-            self._made_of.append({other for part in found if part is not None for other in part.factors})
-        self._problems[number] += [] if problem is None else [problem]
+        number = self._numbers.setdefault(
+            (func, str(structure), *names) if known else object(), len(self._lost)
+        )
+        if number == len(self._lost):
+            within = [self._sums.get(storage_of(value)) for value in given if isinstance(value, Tensor)]
+            made_of = {other for found in within if found is not None for other in found.factors}
+            name = func._schema.name.removeprefix("aten::").rstrip("_")
+            steep = name in STEEP or (
+                name not in BOUNDED and any(self._lost[other].steep for other in made_of)
+            )
+            self._lost.append(_Lost([], made_of, steep))
+        self._lost[number].problems.extend([] if problem is None else [problem])
         if out is not None:
             nothing = Tracked(np.zeros(out.numel(), dtype=np.int64), np.zeros(out.numel()))
             self._keep(out, nothing, {number: 1.0})
@@ -90,17 +131,21 @@ class Estimators:
         Returns:
             Numbers of the output: what is left if the lost values cancel, LOST otherwise.
         """
-        name = func._schema.name
-        if name in COPIES and (found := self._sum(args[0])) is not None and out.is_floating_point():
-            self._keep(out, found.rest, found.factors)
-        elif name in SUMS and len(args) == 2 and (parts := [self._part(value, out) for value in args]):
-            total = self._total(parts, SUMS[name], float(kwargs.get("alpha", 1)))
-            if total is not None and not total.factors:
-                return torch.from_numpy(total.rest.numbers).reshape(out.shape)
-            if total is not None:
-                self._keep(out, total.rest, total.factors)
-        else:
+        name, found = func._schema.name, None
+        if "out" in kwargs:
+            self.lost(func, None, args, kwargs)
+            return torch.full(out.shape, LOST)
+        if name in COPIES and _holds(args[0].dtype, out.dtype):
+            found = self._sum(args[0])
+        elif name in SUMS and len(args) == 2 and out.is_floating_point():
+            one, two = (self._part(value, out) for value in args)
+            found = self._total(one, two, SUMS[name], float(kwargs.get("alpha", 1)))
+        if found is None:
             self.lost(func, out, args, kwargs)
+        elif found.factors:
+            self._keep(out, found.rest, found.factors)
+        else:
+            return torch.from_numpy(found.rest.numbers).reshape(out.shape)
         return torch.full(out.shape, LOST)
 
     def changed(self, tensor: Tensor) -> None:
@@ -109,7 +154,8 @@ class Estimators:
         Args:
             tensor: the tensor.
         """
-        self._sums.pop(storage_of(tensor), None)
+        found = self._sums.pop(storage_of(tensor), None)
+        self._used |= set() if found is None else found.factors.keys()
 
     def problems(self, *, reached: bool) -> list[Problem]:
         """What is wrong with operations that were not followed.
@@ -118,15 +164,14 @@ class Estimators:
             reached: whether lost values reached neurons or outputs.
 
         Returns:
-            The problems, without those of values that cancelled if no others reached anything.
+            The problems, without those of values that were used in sums in which they cancel, and nowhere else.
         """
-        excused = set() if reached else set(self._cancelled)
-        ahead = list(excused)
-        while ahead:
-            new = self._made_of[ahead.pop()] - excused
-            excused |= new
-            ahead += new
-        return [p for number, found in enumerate(self._problems) if number not in excused for p in found]
+        used = set(range(len(self._lost))) if reached else set(self._used)
+        needed = {number for number in self._cancelled if not self._lost[number].steep}
+        for number in reversed(range(len(self._lost))):  # what is made of others is later than these
+            used |= set() if number in needed else {number}
+            (used if number in used else needed).update(self._lost[number].made_of)
+        return [problem for number in sorted(used) for problem in self._lost[number].problems]
 
     def _keep(self, out: Tensor, rest: Tracked, factors: dict[int, float]) -> None:
         self._sums[storage_of(out)] = Sum(rest, factors, (out.shape, out.stride()))
@@ -140,6 +185,8 @@ class Estimators:
         """What two values have in common that are the same in every run; None for values that cannot be told."""
         if not isinstance(value, Tensor):
             return repr(value)
+        if value.layout is not torch.strided or value.is_complex():
+            return None
         found = self._sum(value)
         part = tracked(self.shadow, value, value.shape) if found is None else found.rest
         if np.any(part.numbers == LOST):
@@ -154,18 +201,22 @@ class Estimators:
             tuple((id(signal), int(step)) for (signal, _), step in zip(nodes, steps, strict=True)),
             digest(inverse, elements, constants),
             () if found is None else tuple(sorted(found.factors.items())),
-            tuple(value.shape),
+            (value.dtype, *value.shape),
         )
 
     def _part(self, value: Any, out: Tensor) -> Sum | None:
-        """An argument as a sum; None if parts of it are lost that have no name."""
+        """An argument as a sum; None if parts of it are lost that have no name, and for complex numbers."""
+        if isinstance(value, complex) or (isinstance(value, Tensor) and value.is_complex()):
+            return None
         if (found := self._sum(value)) is not None:
             return found if value.shape == out.shape else None
         part = tracked(self.shadow, value, out.shape)
         return None if np.any(part.numbers == LOST) else Sum(part, {}, ((), ()))
 
-    def _total(self, parts: list[Sum | None], signs: tuple[float, float], alpha: float) -> Sum | None:
-        one, two = parts
+    def _total(
+        self, one: Sum | None, two: Sum | None, signs: tuple[float, float], alpha: float
+    ) -> Sum | None:
+        """The sum of both, with their signs; ``alpha`` is the factor of what is added or taken away."""
         if one is None or two is None:
             return None
         by = (signs[0] * (alpha if signs[0] < 0 else 1.0), signs[1] * (alpha if signs[0] > 0 else 1.0))
@@ -182,3 +233,8 @@ class Estimators:
     def _times(self, value: Tracked, factor: float) -> Tracked:
         nothing = Tracked(np.zeros_like(value.numbers), np.zeros(value.numbers.size))
         return Tracked(added(self.shadow, nothing, value, factor), factor * value.values)
+
+
+def _holds(one: torch.dtype, other: torch.dtype) -> bool:
+    """Whether a floating-point type holds all numbers of another type."""
+    return other.is_floating_point and torch.promote_types(one, other) == other

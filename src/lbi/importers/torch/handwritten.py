@@ -47,6 +47,9 @@ SEVERAL_STEPS = Rule(
     "a comparison with the threshold in each step of a sample",
     "loop over the steps, and compare the voltage of each of them",
 )
+TOO_MANY = 4
+"""Steps of a population for each of the sample's after which a trace ends, as of a loop of its own in a call per step."""
+
 HEAVISIDE, SIGN = "aten::heaviside", "aten::sign"
 THRESHOLDS = {*COMPARISONS, HEAVISIDE, SIGN}
 """Operations that tell which side of a threshold a number is on."""
@@ -91,7 +94,7 @@ class Handwritten:
         gates: the rules for what their spikes do to voltages.
         static: whether the model takes in one input for all steps.
         pattern: place in the code → what the comparisons there are, in order.
-        most_steps: steps after which a population cannot be one that takes in the steps of the sample; None for any number.
+        n_steps: steps of the sample; None if populations may take any number.
     """
 
     def __init__(self, shadow: Shadow, groups: list[Group], known: Handwritten | None = None) -> None:
@@ -99,7 +102,7 @@ class Handwritten:
         self.populations: list[Population] = []
         self.pattern: dict[Key, list[Comparison]] = {}
         self.static = False
-        self.most_steps: int | None = None
+        self.n_steps: int | None = None
         self._groups = groups
         self._by_place: dict[Key, list[Population]] = {}
         self._known = {} if known is None else known._by_place
@@ -233,7 +236,7 @@ class Handwritten:
             root, factor, constant = self.shadow.origin(index)
         population = self._population(at[0], node, Units(factor, constant), name, out)
         group, step = population.group, len(population.voltages)
-        if self.most_steps is not None and step >= self.most_steps:
+        if self.n_steps is not None and step >= TOO_MANY * self.n_steps:
             raise NotThisWay(
                 SEVERAL_STEPS.broken(group.where, f"are compared {step} times and more in a sample")
             )

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from lbi.importers.signal import Signal, Term, union
+from lbi.importers.signal import Signal
+from lbi.importers.terms import Term, union
 
 Array = NDArray[np.float64]
 

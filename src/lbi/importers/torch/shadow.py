@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from lbi.importers.signal import Signal, merged
+from lbi.importers.signal import Signal
+from lbi.importers.terms import merged
 
 STATIC = -1
 """Step number of an input that is constant over time."""

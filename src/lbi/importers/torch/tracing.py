@@ -110,6 +110,7 @@ class Tracing(Widened):
             return self._mutate(func, args, kwargs, numbers)
         out = func(*args, **kwargs)
         if numbers and func._schema.name == "aten::_local_scalar_dense":
+            self._lost_state |= any(bool((found == LOST).any()) for found in numbers)
             return self.taken.number(self._problem(func._schema.name), out)
         if numbers:
             self._follow(func, out, args, kwargs, tensors, numbers)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, identity
 
 from lbi.importers.builder import ALWAYS
-from lbi.importers.signal import Signal, Term
+from lbi.importers.signal import Signal
+from lbi.importers.terms import Term
 from lbi.importers.torch.memory import (
     factors,
     largest_weights,
