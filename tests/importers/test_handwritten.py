@@ -475,3 +475,18 @@ def test_spikes_that_would_come_late_are_delayed():
     theirs = returned("", model, x)
     assert theirs.any()
     np.testing.assert_array_equal(run(network, x), theirs)
+
+
+def test_a_loop_of_its_own_in_each_step_is_refused_with_its_number_of_steps():
+    class SubSteps(nn.Linear):
+        def forward(self, x):
+            v, found = torch.zeros(x.shape[1], self.out_features, dtype=x.dtype), []
+            for step in x:
+                for _ in range(5):
+                    v = 0.9 * v + super().forward(step)
+                    found.append((v > 1.0).to(x.dtype))
+                    v = v * (1.0 - found[-1])
+            return torch.stack(found)
+
+    with pytest.raises(InputError, match="take 24 steps and more where the input has 6"):
+        from_torch(SubSteps(N_IN, N_OUT), (N_IN,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -20,9 +21,9 @@ class HiddenLayer(nn.Module):
         self.layers()
         self.build()
 
+    @abstractmethod
     def layers(self) -> None:
         """Set ``fc``, and what ``output`` uses."""
-        raise NotImplementedError
 
     def build(self) -> None:
         self.lif = peers.package("snntorch").Leaky(beta=0.8, reset_mechanism="zero")

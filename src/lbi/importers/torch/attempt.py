@@ -147,7 +147,7 @@ def _run(
         raise NotThisWay(error.problems[0].inside(_named(model, where)), _reached(tracing)) from error
     except Exception as error:  # the model's code may raise any exception
         raise failed(model, error, shape, tracing) from error
-    if known is None and tracing.written.begins_late:
+    if known is None and tracing.written.needs_another_trace:
         options: Any = {"widen": widen, "substitutes": substitutes, "known": tracing.written}
         return _run(model, places, shape, way, n_steps, **options)
     tracing.settle(outputs)

@@ -20,7 +20,7 @@ from lbi.importers.torch.shadow import LOST, Shadow, digest, storage_of
 
 COPIES = {"aten::clone", "aten::_to_copy"}
 BOUNDED = {"sigmoid", "hardsigmoid", "tanh", "hardtanh", "atan", "erf", "clamp", "reciprocal", "div"}
-"""Functions after which a value is small again, whatever it is made of."""
+"""Functions with small values for any argument."""
 
 STEEP = {
     "exp",
@@ -39,7 +39,7 @@ STEEP = {
     "asin",
     "acos",
 }
-"""Functions that are so large, or no number, that adding them and taking them away again may not give the same."""
+"""Functions whose values may be so large, or not a number, that adding and subtracting them changes a spike."""
 
 SUMS = {"aten::add": (1.0, 1.0), "aten::sub": (1.0, -1.0), "aten::rsub": (-1.0, 1.0)}
 """Operation → factors of its arguments; the one that is negated in a difference is multiplied by ``alpha`` too."""

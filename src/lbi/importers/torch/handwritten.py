@@ -106,7 +106,7 @@ class Handwritten:
         self._groups = groups
         self._by_place: dict[Key, list[Population]] = {}
         self._known = {} if known is None else known._by_place
-        self._otherwise: set[Key] = set()
+        self._passed_over: set[Key] = set()
         self.gates = Gates(shadow)
 
     def compared(self, func: Any, out: Tensor, args: tuple[Any, ...]) -> Any:
@@ -147,7 +147,7 @@ class Handwritten:
         key = self.key(out)
         gate = None if key in self._known else self.gates.of_numbers(value.numbers)
         if gate is not None:
-            self._otherwise.add(key)
+            self._passed_over.add(key)
             return decided(self.shadow, gate, COMPARISONS[name], limit, out)
         if name in ("aten::eq", "aten::ne"):
             return None
@@ -172,7 +172,7 @@ class Handwritten:
         """
         key = self.key(out)
         known = self._known.get(key)
-        self._otherwise.add(key)
+        self._passed_over.add(key)
         if known is None or not isinstance(args[0], Tensor) or args[0].numel() != out.numel():
             return
         found = self.compared(func, out, args)
@@ -180,10 +180,10 @@ class Handwritten:
             self.shadow.mark(out, found)
 
     @property
-    def begins_late(self) -> bool:
+    def needs_another_trace(self) -> bool:
         """Whether a trace that knows of these populations finds more of their steps, or has them in other units."""
         return any(
-            key in self._otherwise
+            key in self._passed_over
             or not all(p.voltages and p.voltages[0].terms and _equal(p.units, p.latest) for p in found)
             for key, found in self._by_place.items()
         )
@@ -237,9 +237,9 @@ class Handwritten:
         population = self._population(at[0], node, Units(factor, constant), name, out)
         group, step = population.group, len(population.voltages)
         if self.n_steps is not None and step >= TOO_MANY * self.n_steps:
-            raise NotThisWay(
-                SEVERAL_STEPS.broken(group.where, f"are compared {step} times and more in a sample")
-            )
+            taken = f"take {step} steps and more where the input has {self.n_steps}"
+            reached = sum(len(other.inputs) for other in self._groups)
+            raise NotThisWay(SEVERAL_STEPS.broken(group.where, taken), reached)
         side = _side(name, population.units)
         if node.step > step or side is None or side != (population.strict, population.inverted):
             return None
