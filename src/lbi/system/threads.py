@@ -81,18 +81,27 @@ class _Pool:
         if self._n_threads < n:
             with self._lock:
                 while self._n_threads < n:
-                    name = f"lbi-{self._n_threads + 1}"
-                    threading.Thread(target=self._serve, name=name, daemon=True).start()
                     self._n_threads += 1
+                    name = f"lbi-{self._n_threads}"
+                    threading.Thread(
+                        target=self._serve, name=name, args=(self._n_threads,), daemon=True
+                    ).start()
         for _ in range(n):
             self._offered.put(region)
 
-    def _serve(self) -> None:
+    def _serve(self, number: int) -> None:
+        _this.number = number
         while True:
             self._offered.get().enter()
 
 
+_this = threading.local()
 _pool = _Pool()
+
+
+def number() -> int:
+    """The number of the calling thread: from 1 on in the pool, 0 elsewhere."""
+    return getattr(_this, "number", 0)
 
 
 def _forget() -> None:

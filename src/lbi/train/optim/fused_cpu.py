@@ -1,7 +1,7 @@
 """Fused optimizer steps for CPUs (numba): one pass over the memory of all tensors of all groups.
 
-The kernels work on the tensors' memory in chunks that are distributed over threads. They do the operations of
-``steps`` with one IEEE rounding each (no fast-math, no contraction), so the result depends neither on the path nor
+The kernels work on the tensors' memory in chunks, of which each thread takes the same ones in every step. They do
+the operations of ``steps`` with one IEEE rounding each (no fast-math, no contraction), so the result depends neither on the path nor
 on the number of threads. AdaBreg reads g, m, s, v and writes m, s, v, θ: 36 bytes per float32 weight, since a
 cache line of θ is fetched before it is written; fused Adam moves 28. When the tensors exceed the caches, θ is
 written with non-temporal stores: 32 bytes, and it displaces nothing from the caches.
@@ -20,9 +20,9 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from lbi.system.choice import written
-from lbi.system.claims import claim
+from lbi.system.claims import claim_near, turns_of_shares
 from lbi.system.numba_cache import compiled
-from lbi.system.threads import share
+from lbi.system.threads import number, share
 from lbi.train.layers.numba_bridge import n_threads
 from lbi.train.optim.slot import DUAL, SHRINK
 
@@ -152,7 +152,7 @@ def _adam_held(theta, g, m, s, v, support, mode, scalars):  # type: ignore[no-un
 
 
 @compiled(nogil=True, error_model="numpy")
-def _adam(chunks, starts, sizes, addresses, supports, modes, scalars, turns):  # type: ignore[no-untyped-def]
+def _adam(chunks, starts, sizes, addresses, supports, modes, scalars, turns, own):  # type: ignore[no-untyped-def]
     """AdaBreg on the dual v, or Adam on θ itself, for every chunk.
 
     Args:
@@ -164,10 +164,11 @@ def _adam(chunks, starts, sizes, addresses, supports, modes, scalars, turns):  #
         supports: (n,) addresses of bytes, 0 where a number stays as it is; an address of 0 for all numbers. Not with PLAIN.
         scalars: (n, 12): δ, low, high, scale, lr·decay, β₁, 1−β₁, β₂, 1−β₂, ε, alpha, correction. _STREAM
             requires lr·decay = 0, no support, and θ and its chunks to start at a cache line.
-        turns: counter of ``claim``.
+        turns: counters of ``claim_near``.
+        own: number of the thread.
     """
-    chunk = claim(turns)
-    while chunk < len(chunks):
+    chunk = claim_near(turns, len(chunks), own)
+    while chunk >= 0:
         k = chunks[chunk]
         start, n = starts[chunk], min(_CHUNK, sizes[k] - starts[chunk])
         delta, low, high, scale, _, b1, c1, b2, c2, eps, alpha, correction = scalars[k]
@@ -192,7 +193,7 @@ def _adam(chunks, starts, sizes, addresses, supports, modes, scalars, turns):  #
             _adam_held(theta, g, m, s, v, support, modes[k], scalars[k])
         else:
             _adam_numbers(theta, g, m, s, v, modes[k], scalars[k])
-        chunk = claim(turns)
+        chunk = claim_near(turns, len(chunks), own)
 
 
 @njit(error_model="numpy")
@@ -230,14 +231,14 @@ def _sgd_held(theta, g, b, v, with_momentum, support, mode, scalars):  # type: i
 
 
 @compiled(nogil=True, error_model="numpy")
-def _sgd(chunks, starts, sizes, addresses, supports, modes, scalars, turns):  # type: ignore[no-untyped-def]
+def _sgd(chunks, starts, sizes, addresses, supports, modes, scalars, turns, own):  # type: ignore[no-untyped-def]
     """LinBreg on the dual v, or SGD on θ itself, for every chunk.
 
     As ``_adam``, with addresses (n, 4) of θ, g, the momentum's buffer b, v, and scalars (n, 7): δ, low,
     high, scale, lr·decay, lr, momentum. Where b is g, there is no momentum.
     """
-    chunk = claim(turns)
-    while chunk < len(chunks):
+    chunk = claim_near(turns, len(chunks), own)
+    while chunk >= 0:
         k = chunks[chunk]
         start, n = starts[chunk], min(_CHUNK, sizes[k] - starts[chunk])
         lr = scalars[k, 5]
@@ -249,7 +250,7 @@ def _sgd(chunks, starts, sizes, addresses, supports, modes, scalars, turns):  # 
             _sgd_held(theta, g, b, v, at[2] != at[1], support, modes[k], scalars[k])
         else:
             _sgd_numbers(theta, g, b, v, at[2] != at[1], modes[k], scalars[k])
-        chunk = claim(turns)
+        chunk = claim_near(turns, len(chunks), own)
 
 
 _KERNELS = {"adabreg": _adam, "linbreg": _sgd}
@@ -314,11 +315,11 @@ def run(
     """
     chunks, starts, sizes, n_useful = place
     numbers = scalars.astype(_TYPES[like.dtype])[which]
-    modes, turns = modes[which], np.zeros(1, np.int64)
+    modes, n = modes[which], n_threads(n_useful)
     supports = np.array([0 if support is None else support.data_ptr() for support in held], np.int64)
     if kind == "adabreg" and int(sizes.sum()) * addresses.shape[1] * numbers.itemsize > _CACHED:
         streamed = (modes == SHRINK) & (numbers[:, 4] == 0) & (addresses[:, 0] % _LINE == 0)
         modes[streamed & (supports == 0)] = _STREAM
     kernel = _KERNELS[kind]
-    parts = (chunks, starts, sizes, addresses, supports, modes, numbers, turns)
-    share(lambda: kernel(*parts), n_threads(n_useful))
+    parts = (chunks, starts, sizes, addresses, supports, modes, numbers, turns_of_shares(n))
+    share(lambda: kernel(*parts, number()), n)
