@@ -116,6 +116,8 @@ def norse(kind: str, **options: Any) -> Peer:
     threshold = torch.tensor(0.1)
     if kind == "LIFBoxCell":
         p = module.LIFBoxParameters(v_th=threshold)
+    elif kind == "IAFCell":
+        p = module.IAFParameters(v_th=torch.tensor(1.3), v_reset=torch.tensor(-0.2))
     else:
         p = package("norse.torch.functional.lif").LIFParameters(v_th=threshold, **options)
     return Peer(two_layers(lambda n: getattr(module, kind)(p), gain=1.5), run_norse)
@@ -236,6 +238,7 @@ PEERS: dict[str, Callable[[], Peer]] = {
     "norse LIFCell": lambda: norse("LIFCell"),
     "norse LIFBoxCell": lambda: norse("LIFBoxCell"),
     "norse LIFRecurrentCell": norse_recurrent,
+    "norse IAFCell": lambda: norse("IAFCell"),
     "spikingjelly LIFNode": lambda: spikingjelly("LIFNode", tau=3.0),
     "spikingjelly LIFNode, full input": lambda: spikingjelly("LIFNode", tau=3.0, decay_input=False),
     "spikingjelly ParametricLIFNode": lambda: spikingjelly("ParametricLIFNode", init_tau=2.5),

@@ -3,13 +3,15 @@
     LIF           i ← i + input,  v ← v + dt/τ_mem (v_leak − v + i),  then i ← i − dt/τ_syn i;  spike where v > v_th
     LIFBoxCell    v ← v + dt/τ_mem (v_leak − v + input)
     LI, LIBoxCell the same without a threshold
+    IAF           v ← v + input;  spike where v > v_th
 
-A spike sets v to ``v_reset``, and v starts at ``v_leak``: where they are equal, the voltage is measured from there.
+A spike sets v to ``v_reset``, and v starts at ``v_leak`` (an IAF's at ``v_reset``): where they are equal, the voltage is measured from there.
 The caller passes the state; ``Cell`` classes take one step, the others all steps, time first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,18 @@ def read_box(module: Any, signal: Signal, layer: Layer) -> None:
     )
 
 
+def read_iaf(module: Any, signal: Signal, layer: Layer) -> None:
+    """Add the population of an IAF, which has no leak: its voltage is measured from ``v_reset``.
+
+    Args:
+        module: the neuron module.
+        signal: its input.
+        layer: receives the population.
+    """
+    threshold = array(module.p.v_th) - array(module.p.v_reset)
+    layer.neurons(signal, current_decay=1.0, voltage_decay=0.0, threshold=threshold)
+
+
 def split(_module: Any, result: Any) -> Outputs:
     """(output, state): the output is spikes, or the voltage of an integrator.
 
@@ -92,9 +106,9 @@ def _input(module: Any, signal: Signal, layer: Layer) -> Signal:
     return forward + layer.own_spikes().linear(array(module.recurrent_weights))
 
 
-def _neurons(cell: bool, box: bool, integrates: bool) -> Neurons:
+def _neurons(cell: bool, integrates: bool, reader: Callable[[Any, Signal, Layer], None] = read) -> Neurons:
     return Neurons(
-        read_box if box else read,
+        reader,
         split,
         time_axis=lambda module: None if cell else 0,
         reset=lambda module: None,
@@ -104,14 +118,16 @@ def _neurons(cell: bool, box: bool, integrates: bool) -> Neurons:
 
 
 CLASSES = {
-    "LIFCell": _neurons(cell=True, box=False, integrates=False),
-    "LIF": _neurons(cell=False, box=False, integrates=False),
-    "LIFRecurrentCell": _neurons(cell=True, box=False, integrates=False),
-    "LIFRecurrent": _neurons(cell=False, box=False, integrates=False),
-    "LIFBoxCell": _neurons(cell=True, box=True, integrates=False),
-    "LICell": _neurons(cell=True, box=False, integrates=True),
-    "LI": _neurons(cell=False, box=False, integrates=True),
-    "LIBoxCell": _neurons(cell=True, box=True, integrates=True),
+    "LIFCell": _neurons(cell=True, integrates=False),
+    "LIF": _neurons(cell=False, integrates=False),
+    "LIFRecurrentCell": _neurons(cell=True, integrates=False),
+    "LIFRecurrent": _neurons(cell=False, integrates=False),
+    "LIFBoxCell": _neurons(cell=True, integrates=False, reader=read_box),
+    "IAFCell": _neurons(cell=True, integrates=False, reader=read_iaf),
+    "IAF": _neurons(cell=False, integrates=False, reader=read_iaf),
+    "LICell": _neurons(cell=True, integrates=True),
+    "LI": _neurons(cell=False, integrates=True),
+    "LIBoxCell": _neurons(cell=True, integrates=True, reader=read_box),
 }
 
 MODULES = {"norse.torch": CLASSES}
