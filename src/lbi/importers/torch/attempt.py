@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from lbi.importers.torch import layers, reading
 from lbi.importers.torch.group import NotThisWay
 from lbi.importers.torch.handwritten import Handwritten
 from lbi.importers.torch.layer import by_step
+from lbi.importers.torch.leaving import Substitutes
 from lbi.importers.torch.listening import Listening
 from lbi.importers.torch.running import Place, Site, Sites, forget, place, session_of
 from lbi.importers.torch.shadow import STATIC
@@ -53,7 +54,7 @@ def traced(
     way: Way,
     *,
     widen: bool = True,
-    substitutes: Iterator[float] | None = None,
+    substitutes: Substitutes | None = None,
     lengths: Sequence[int] = TRACED_STEPS,
 ) -> tuple[Tracing, list[Any], int, bool]:
     """A trace of the model, its outputs, the steps it took, and whether it takes as many as the input has.
@@ -120,7 +121,7 @@ def _run(
     n_steps: int,
     *,
     widen: bool,
-    substitutes: Iterator[float] | None,
+    substitutes: Substitutes | None,
     known: Handwritten | None = None,
 ) -> tuple[Tracing, list[Any]]:
     """One trace, and the model's outputs; a second one with what the first one knows of hand-written neurons."""
@@ -146,7 +147,11 @@ def _run(
         where = place(trace=error.__traceback__)
         raise NotThisWay(error.problems[0].inside(_named(model, where)), _reached(tracing)) from error
     except Exception as error:  # the model's code may raise any exception
+        if substitutes is not None:
+            substitutes.fail(error)
         raise failed(model, error, shape, tracing) from error
+    if known is None:
+        tracing.written.note_statistics(tracing.shadow.all_of(outputs))
     if known is None and tracing.written.needs_another_trace:
         options: Any = {"widen": widen, "substitutes": substitutes, "known": tracing.written}
         return _run(model, places, shape, way, n_steps, **options)

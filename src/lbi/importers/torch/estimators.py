@@ -86,7 +86,6 @@ class Estimators:
         self._numbers: dict[Hashable, int] = {}
         self._sums: dict[int, Sum] = {}
         self._cancelled: set[int] = set()
-        self._used: set[int] = set()
 
     def lost(
         self, func: Any, out: Tensor | None, args: Any, kwargs: dict[str, Any], problem: Problem | None = None
@@ -154,8 +153,7 @@ class Estimators:
         Args:
             tensor: the tensor.
         """
-        found = self._sums.pop(storage_of(tensor), None)
-        self._used |= set() if found is None else found.factors.keys()
+        self._sums.pop(storage_of(tensor), None)
 
     def problems(self, *, reached: bool) -> list[Problem]:
         """What is wrong with operations that were not followed.
@@ -164,13 +162,13 @@ class Estimators:
             reached: whether lost values reached neurons or outputs.
 
         Returns:
-            The problems, without those of values that were used in sums in which they cancel, and nowhere else.
+            The problems: of all lost values where some reached neurons or outputs; otherwise of those that cancel in sums of
+            which they may change a number. All others are penalties and statistics that nothing depends on.
         """
-        used = set(range(len(self._lost))) if reached else set(self._used)
-        needed = {number for number in self._cancelled if not self._lost[number].steep}
+        used = {n for n, lost in enumerate(self._lost) if reached or (lost.steep and n in self._cancelled)}
         for number in reversed(range(len(self._lost))):  # what is made of others is later than these
-            used |= set() if number in needed else {number}
-            (used if number in used else needed).update(self._lost[number].made_of)
+            if number in used:
+                used |= self._lost[number].made_of
         return [problem for number in sorted(used) for problem in self._lost[number].problems]
 
     def _keep(self, out: Tensor, rest: Tracked, factors: dict[int, float]) -> None:

@@ -27,7 +27,7 @@ from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.layer import Neurons, feature_shape, layer_name
 from lbi.importers.torch.operations import Tracked, is_tracked, tracked
 from lbi.importers.torch.running import Written, calls, place
-from lbi.importers.torch.shadow import STATE_OF, STATIC, Node, Shadow
+from lbi.importers.torch.shadow import STATE_OF, STATIC, Node, Shadow, any_lost
 from lbi.importers.torch.written import VOLTAGE, Population, Units, is_diagonal, own, state_of
 from lbi.network.graph import INPUT
 
@@ -106,6 +106,7 @@ class Handwritten:
         self._groups = groups
         self._by_place: dict[Key, list[Population]] = {}
         self._known = {} if known is None else known._by_place
+        self._statistics: set[Key] = set() if known is None else known._statistics
         self._passed_over: set[Key] = set()
         self.gates = Gates(shadow)
 
@@ -145,6 +146,8 @@ class Handwritten:
             name, limit = "aten::ge" if limit[0] else "aten::gt", np.zeros(a.numel())
         value = tracked(self.shadow, a, a.shape)
         key = self.key(out)
+        if key in self._statistics:
+            return None
         gate = None if key in self._known else self.gates.of_numbers(value.numbers)
         if gate is not None:
             self._passed_over.add(key)
@@ -182,11 +185,36 @@ class Handwritten:
     @property
     def needs_another_trace(self) -> bool:
         """Whether a trace that knows of these populations finds more of their steps, or has them in other units."""
-        return any(
+        return bool(self._statistics) or any(
             key in self._passed_over
             or not all(p.voltages and p.voltages[0].terms and _equal(p.units, p.latest) for p in found)
             for key, found in self._by_place.items()
         )
+
+    def note_statistics(self, results: list[Tensor]) -> None:
+        """Note the comparisons whose spikes nothing takes in, which the next trace does not take for neurons.
+
+        Args:
+            results: numbers of what the model returned.
+        """
+        if any_lost(*results):
+            return
+        nodes = {int(node) for numbers in results for node in np.unique(self.shadow.nodes(numbers.numpy()))}
+        signals = [self.shadow.node_at(node)[0] for node in nodes]
+        signals += [signal for group in self._groups for signal in group.inputs]
+        signals += [pool.signal for pool in self.shadow.pools]
+        signals += [signal for maximum in self.shadow.maxima for signal in maximum.signals]
+        taken = {term.source for signal in signals for term in signal.terms}
+        names = {
+            source.partition(STATE_OF)[0] for source in taken if not source.endswith(f"{STATE_OF}{VOLTAGE}")
+        }
+        unread = {
+            key
+            for key, found in self._by_place.items()
+            if not any(population.group.name in names for population in found)
+        }
+        others = unread < self._by_place.keys() or any(group.called for group in self._groups)
+        self._statistics = unread if others else set()
 
     def key(self, out: Tensor) -> Key:
         """The place of the comparison that runs.

@@ -72,3 +72,15 @@ def followed(model: nn.Module) -> Iterator[None]:
 
 def _bound(substitute: Callable[[Any, Tensor], Tensor], module: Any) -> Callable[[Tensor], Tensor]:
     return lambda x: substitute(module, x)
+
+
+def is_layer(module: Any) -> bool:
+    """Test for a framework's module that is a layer.
+
+    Args:
+        module: a module.
+
+    Returns:
+        True if its class is one of torch.nn or derives from one; otherwise it stands for neurons.
+    """
+    return any(cls.__module__.startswith("torch.nn.") for cls in type(module).__mro__ if cls is not nn.Module)

@@ -2,6 +2,7 @@
 
 They leave the trace, and most of them are only counted, as lava-dl's tutorials do. To see that nothing else depends on them, the model is
 traced again and again with other numbers in their place: all layers must take in the same, and the output must be the same.
+A number with which the model only raises an exception of its own is none of its output.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from lbi.errors import InputError, Problems
 from lbi.importers.torch.group import NotThisWay
+from lbi.importers.torch.leaving import Substitutes
 from lbi.importers.torch.output import read_at, same_output
 from lbi.importers.torch.reading import same_signal
 from lbi.importers.torch.tracing import Tracing
@@ -28,7 +30,7 @@ SEQUENCES, EXPONENTS = 8, (-2.0, 6.0)
 Trace = tuple[Tracing, list[Any]]
 
 
-def note_used(trace: Trace, again: Callable[[Iterator[float]], Trace], problems: Problems) -> None:
+def note_used(trace: Trace, again: Callable[[Substitutes], Trace], problems: Problems) -> None:
     """Note every place that takes numbers of spikes, if the model computes something else when they are others.
 
     Args:
@@ -39,15 +41,22 @@ def note_used(trace: Trace, again: Callable[[Iterator[float]], Trace], problems:
     taken = trace[0].taken.problems
     if not taken:
         return
-    for numbers in (*map(repeat, CONSTANTS), *map(_drawn, range(SEQUENCES))):
+    guards: set[str] = set()
+    sequences = [*map(repeat, CONSTANTS), *map(_drawn, range(SEQUENCES))]
+    while sequences:
+        substitutes = Substitutes(sequences[0], guards)
         try:
-            same = _alike(trace, again(numbers))
+            same = _alike(trace, again(substitutes))
         except (NotThisWay, InputError):
             same = False
+            if substitutes.stopped:
+                guards.add(substitutes.stopped)
+                continue  # the same numbers for all other places
         if not same:
             for problem in taken:
                 problems.note(problem)
             return
+        sequences.pop(0)
 
 
 def _drawn(seed: int) -> Iterator[float]:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from lbi.importers.signal import Signal
 from lbi.importers.terms import merged
@@ -28,6 +29,18 @@ STATE_OF = "|"
 
 LOST = 1
 """Number of elements produced by an operation without a rule, which has been reported."""
+
+
+def any_lost(*numbers: Tensor) -> bool:
+    """Test for lost elements.
+
+    Args:
+        *numbers: numbers of elements.
+
+    Returns:
+        True if any of them is LOST.
+    """
+    return any(bool((found == LOST).any()) for found in numbers)
 
 
 class Node(NamedTuple):
@@ -156,6 +169,18 @@ class Shadow:
             return torch.full(tensor.shape, LOST)
         view = numbers.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
         return view if bool(view.any()) else None
+
+    def all_of(self, values: Any) -> list[Tensor]:
+        """The shadows of tensors.
+
+        Args:
+            values: tensors and others, also within lists, tuples and dicts.
+
+        Returns:
+            The numbers of each tensor with any that is not constant.
+        """
+        tensors = (value for value in tree_leaves(values) if isinstance(value, Tensor))
+        return [numbers for tensor in tensors if (numbers := self.of(tensor)) is not None]
 
     def mark(self, tensor: Tensor, numbers: Tensor | None) -> None:
         """Set the numbers of a tensor's elements; None for constants.

@@ -34,11 +34,11 @@ from lbi.importers.torch.initial import (
     not_finite,
 )
 from lbi.importers.torch.layer import Outputs, by_step, feature_shape, layer_name
-from lbi.importers.torch.leaving import Taken
+from lbi.importers.torch.leaving import Substitutes, Taken
 from lbi.importers.torch.operations import VALUE_FREE, tracked
 from lbi.importers.torch.remedies import ENCODER_FIX, LOOSE, elsewhere, remedy
 from lbi.importers.torch.running import Place, Site, Widened, place, run_model
-from lbi.importers.torch.shadow import LOST, STATE_OF, STATIC, Node, Shadow, storage_of
+from lbi.importers.torch.shadow import LOST, STATE_OF, STATIC, Node, Shadow, any_lost, storage_of
 from lbi.network.graph import INPUT
 
 SAME_NEURONS = Rule(
@@ -70,7 +70,7 @@ class Tracing(Widened):
         initial: InitialState | None = None,
         *,
         widen: bool = True,
-        substitutes: Iterator[float] | None = None,
+        substitutes: Substitutes | None = None,
         known: handwritten.Handwritten | None = None,
     ) -> None:
         super().__init__(widen=widen)
@@ -88,6 +88,7 @@ class Tracing(Widened):
         self._reported: set[tuple[str, str]] = set()
         self._states: dict[int, Group] = {}
         self._lost_state = False
+        self._lost_in_python = False  # a number or a shape that depends on what is lost
         self._writes = Writes()
         self.drawn = ""
         self.over_time: Problem | None = None
@@ -110,8 +111,7 @@ class Tracing(Widened):
             return self._mutate(func, args, kwargs, numbers)
         out = func(*args, **kwargs)
         if numbers and func._schema.name == "aten::_local_scalar_dense":
-            self._lost_state |= any(bool((found == LOST).any()) for found in numbers)
-            return self.taken.number(self._problem(func._schema.name), out)
+            return self.taken.number(self._problem(func._schema.name), out, place().source)
         if numbers:
             self._follow(func, out, args, kwargs, tensors, numbers)
         elif func._schema.name in handwritten.THRESHOLDS:
@@ -121,7 +121,9 @@ class Tracing(Widened):
     def watched(self) -> AbstractContextManager[None]:
         """Note numbers that leave torch as arrays and lists."""
         return self.taken.watched(
-            lambda tensor: not self._paused and self.shadow.of(tensor) is not None, self._problem
+            lambda tensor: not self._paused and self.shadow.of(tensor) is not None,
+            self._problem,
+            lambda: place().source,
         )
 
     def _follow(
@@ -135,6 +137,8 @@ class Tracing(Widened):
         if outputs and all(storage_of(output) in places for output in outputs):
             return  # a view
         found = self._numbers(func, outputs[0], args, kwargs, numbers) if outputs else None
+        if not outputs or torch.Tag.dynamic_output_shape in func.tags:
+            self._lost_in_python |= found is None or any_lost(*numbers)
         if found is None:
             problem = self._problem(name, of_input=self.shadow.only_of(INPUT, numbers))
             for output in outputs:
@@ -146,7 +150,7 @@ class Tracing(Widened):
 
     def _numbers(self, func: Any, out: Tensor, args: Any, kwargs: Any, numbers: list[Tensor]) -> Any:
         """The numbers of the output, or a tuple of those of all, by the operation's rule; None without a rule."""
-        if any(bool((found == LOST).any()) for found in numbers):
+        if any_lost(*numbers):
             return self.estimators.followed(func, out, args, kwargs)
         name = func._schema.name
         if self.over_time is None and name in over_time.WINDOWS:
@@ -164,8 +168,8 @@ class Tracing(Widened):
         target, name = kwargs.get("out", args[0] if args else None), func._schema.name
         if not isinstance(target, Tensor):
             out = func(*args, **kwargs)
-            if numbers:
-                self._report(func)
+            if numbers and (problem := self._problem(name)) is not None:
+                self.problems.note(problem)
             return out
         self._writes.note(target, name.split("::")[1], place().source)
         if not numbers:
@@ -191,7 +195,8 @@ class Tracing(Widened):
             found = None if found is None else found.clone()
         out = func(*args, **kwargs)
         if found is None:
-            self._report(func, self._held(target))
+            problem = self._problem(name, self._held(target))
+            self.estimators.lost(func, None, args, kwargs, problem)
             found = torch.tensor(LOST)
         self.shadow.mark(target, found)
         return out
@@ -206,16 +211,9 @@ class Tracing(Widened):
         Args:
             outputs: what the model returned.
         """
-        found = [self.shadow.of(value) for value in tree_flatten(outputs)[0] if isinstance(value, Tensor)]
-        returned = any(bool((numbers == LOST).any()) for numbers in found if numbers is not None)
-        reached = returned or self._lost_state or any(group.lost for group in self.groups)
+        reached = any_lost(*self.shadow.all_of(outputs)) or self._lost_state or self._lost_in_python
+        reached = reached or any(group.lost for group in self.groups)
         for problem in self.estimators.problems(reached=reached):
-            self.problems.note(problem)
-
-    def _report(self, func: Any, held: str = "", *, of_input: bool = False) -> None:
-        """Note an operation without a rule, once per place; ``held`` is the attribute that it changes."""
-        problem = self._problem(func._schema.name, held, of_input=of_input)
-        if problem is not None:
             self.problems.note(problem)
 
     def _problem(self, name: str, held: str = "", *, of_input: bool = False) -> Problem | None:
@@ -247,9 +245,9 @@ class Tracing(Widened):
                 self._where(module), found, allowed=registry.known(), fix=f"use {base}"
             )
         if here.of_library and module is not None:
-            fix = fix if fix and _is_layer(module) else "replace it, and train again"
+            fix = fix if fix and layers.is_layer(module) else "replace it, and train again"
             found = f"{kind} cannot be taken over ({operation}{at})"
-            allowed = f"torch.nn's {', '.join(layers.KNOWN)}" if _is_layer(module) else registry.known()
+            allowed = f"torch.nn's {', '.join(layers.KNOWN)}" if layers.is_layer(module) else registry.known()
             if type(module).__name__.endswith("Encoder"):
                 allowed, fix = "spikes as input", ENCODER_FIX
             return UNKNOWN_MODULE.broken(self._where(module), found, allowed=allowed, fix=fix)
@@ -323,7 +321,7 @@ class Tracing(Widened):
             if values.numbers.size
             else Node(Signal.nothing((0,)), STATIC)
         )
-        if numbers is not None and bool((numbers == LOST).any()):
+        if numbers is not None and any_lost(numbers):
             group.lost = True
         if node.step > step:
             self._check_state(group, node.step)
@@ -400,7 +398,7 @@ class Tracing(Widened):
     def _owner(self, state: Tensor, site: Site) -> Group | None:
         numbers = self.shadow.of(state)
         assert numbers is not None
-        if bool((numbers == LOST).any()):
+        if any_lost(numbers):
             self._lost_state = True
             return None
         node, first = self.shadow.node(int(numbers.reshape(-1)[0]))
@@ -490,8 +488,3 @@ def _current(site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
         found = f"is called with {type(values[0]).__name__ if values else 'nothing'}"
         raise NotThisWay(TENSOR.broken(site.where, found))
     return values[0], tensors
-
-
-def _is_layer(module: nn.Module) -> bool:
-    """Whether a framework's module is a layer of torch.nn or derives from one; otherwise it stands for neurons."""
-    return any(cls.__module__.startswith("torch.nn.") for cls in type(module).__mro__ if cls is not nn.Module)
