@@ -124,7 +124,23 @@ def copy_to_run(model: nn.Module, *, widen: bool = True) -> nn.Module:
     except Exception as error:  # classes may fail to be copied with any exception
         text = f"cannot be copied ({type(error).__name__}: {error})"
         raise InputError(NOT_COPIED.broken(type(model).__name__, text)) from error
-    return memo[id(model)].eval()
+    copied = memo[id(model)]
+    evaluate(copied)
+    return copied
+
+
+def evaluate(model: nn.Module) -> None:
+    """Set a model to evaluation; a module whose own ``eval`` or ``train`` fails, as it stands for something else, by its attribute.
+
+    Args:
+        model: the model.
+    """
+    try:
+        model.eval()
+    except Exception:  # ``eval(self, loader)`` of a project, an exported program
+        model.training = False
+        for child in model.children():
+            evaluate(child)
 
 
 def _modules(model: nn.Module) -> Iterator[nn.Module]:

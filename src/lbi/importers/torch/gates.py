@@ -21,6 +21,9 @@ from lbi.importers.torch.operations import Tracked, added, affine, is_tracked, t
 from lbi.importers.torch.shadow import Shadow
 from lbi.importers.torch.written import GATED, RESET, Population, state_of
 
+ROUNDED = 1e-11
+"""Size of a sum, relative to its parts, up to which it is taken for 0 and its rounding."""
+
 NARROW = (torch.bool, torch.uint8)
 """Types in which a sum or a difference of spikes is not that of their values."""
 
@@ -180,6 +183,8 @@ class Gates:
             if root == known[0]:  # the value is scale · known[1] · voltage + scale · known[2] + shift
                 taken = self._state(population, RESET, gate.step)
                 constant = scale * known[2] + shift
+                parts = np.abs(scale * known[2]) + np.abs(shift)
+                constant = np.where(np.abs(constant) > ROUNDED * parts, constant, 0.0)
                 return [(taken, gate.factor * scale * known[1]), (gate.numbers, gate.factor * constant)]
         return [(self._gated(population, gate.step, value), gate.factor)]
 

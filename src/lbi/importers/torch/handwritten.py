@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lbi.errors import Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch import registry
+from lbi.importers.torch import registry, spikes
 from lbi.importers.torch.gates import Gates, affinely, decided
 from lbi.importers.torch.group import Group, NotThisWay
 from lbi.importers.torch.layer import Neurons, feature_shape, layer_name
@@ -62,11 +62,13 @@ class Comparison(NamedTuple):
         number: of the population.
         back: None for its next spikes.
         argument: which one of the comparison's is the voltage.
+        inverted: whether it is true without a spike.
     """
 
     number: int
     back: int | None
     argument: int
+    inverted: bool
 
 
 Key = tuple[Any, ...]
@@ -124,6 +126,10 @@ class Handwritten:
         gate = self.gates.of(args[0], out.shape) if func._schema.name == SIGN else None
         if gate is not None:
             return decided(self.shadow, gate, lambda values, _: np.sign(values), 0.0, out)
+        if func._schema.name == SIGN and spikes.are_spikes(
+            self.shadow, tracked(self.shadow, args[0], out.shape)
+        ):
+            return self.shadow.of(args[0])
         if func._schema.name == SIGN:  # 1 above 0, and -1 elsewhere: at 0 itself, spikes are not told apart
             found = self._compared("aten::gt", out, args[0], 0.0)
             numbers = None if found is None else found.reshape(-1).numpy()
@@ -152,14 +158,19 @@ class Handwritten:
         if gate is not None:
             self._passed_over.add(key)
             return decided(self.shadow, gate, COMPARISONS[name], limit, out)
+        if not self.shadow.only_of(INPUT, [torch.from_numpy(value.numbers)]):
+            same = spikes.compared(self.shadow, value, COMPARISONS[name], limit)
+            if same is not None:
+                return torch.from_numpy(same).reshape(out.shape)
         if name in ("aten::eq", "aten::ne"):
             return None
         again = self._again(value, name, limit)
         if again is not None:
-            population, step = again
+            population, step, inverted = again
             back = len(population.voltages) - 1 - step
-            self.pattern.setdefault(key, []).append(Comparison(population.group.number, back, argument))
-            return self._new_spikes(population, step).reshape(out.shape)
+            found = Comparison(population.group.number, back, argument, inverted)
+            self.pattern.setdefault(key, []).append(found)
+            return self._outcome(population, step, out, inverted=inverted)
         here = place()
         if here.of_library or registry.derived_from(here.module):
             return None
@@ -228,8 +239,8 @@ class Handwritten:
         here = place()
         return (*calls(), self.shadow.paths.get(id(here.module), ""), feature_shape(out.shape))
 
-    def _again(self, value: Tracked, name: str, limit: NDArray[Any]) -> tuple[Population, int] | None:
-        """The population whose voltage of some step is compared once more with its threshold, and the step."""
+    def _again(self, value: Tracked, name: str, limit: NDArray[Any]) -> tuple[Population, int, bool] | None:
+        """The population whose voltage of some step is compared once more with its threshold, the step, and whether that is true without a spike."""
         index = self.shadow.whole(value.numbers)
         if index is None:
             return None
@@ -241,9 +252,9 @@ class Handwritten:
                 with np.errstate(all="ignore"):
                     threshold = ((limit - constant) / factor - shift) / scale
                 alike = np.allclose(threshold, population.thresholds[step], rtol=1e-12, atol=0.0)
-                rising = bool(np.all(factor * scale > 0)) and name in ("aten::gt", "aten::ge")
-                if alike and rising and (name == "aten::gt") == population.strict:
-                    return population, step
+                side = _side(name, Units(factor * scale, shift))
+                if alike and side is not None and side[0] == population.strict:
+                    return population, step, side[1]
         return None
 
     def _spiking(
@@ -284,12 +295,9 @@ class Handwritten:
             if any(own(term.source, group.name) for term in voltage.terms):
                 self._rename(population, index, step)
                 population.moves |= not (np.allclose(scale, 1.0) and np.allclose(shift, 0.0))
-        self.pattern.setdefault(at[0], []).append(Comparison(group.number, None, at[1]))
-        found = self._new_spikes(population, step)
-        if population.inverted:
-            ones = np.ones(found.numel())
-            found = affinely(self.shadow, found.numpy(), -ones, ones, out)
-        return found.reshape(out.shape)
+        comparison = Comparison(group.number, None, at[1], population.inverted)
+        self.pattern.setdefault(at[0], []).append(comparison)
+        return self._outcome(population, step, out, inverted=population.inverted)
 
     def seen(self, node: Node, step: int) -> Signal:
         """A node's signal as it is at a later step; an input for all steps is the same.
@@ -302,6 +310,14 @@ class Handwritten:
             The signal.
         """
         return node.at(step, steady=INPUT if self.static else "")
+
+    def _outcome(self, population: Population, step: int, out: Tensor, *, inverted: bool) -> Tensor:
+        """Numbers of a comparison: the spikes of a step, or where there are none."""
+        found = self._new_spikes(population, step)
+        if inverted:
+            ones = np.ones(found.numel())
+            found = affinely(self.shadow, found.numpy(), -ones, ones, out)
+        return found.reshape(out.shape)
 
     def _new_spikes(self, population: Population, step: int) -> Tensor:
         group = population.group
@@ -374,17 +390,6 @@ class Handwritten:
             number += 1
             name = f"{first}-{number}"  # parts of a population have a "_"
         return name
-
-    def inverted(self, number: int) -> bool:
-        """Whether a comparison is true without a spike.
-
-        Args:
-            number: of the population.
-
-        Returns:
-            True if so.
-        """
-        return next(p.inverted for p in self.populations if p.group.number == number)
 
 
 def _takes_from_itself(signal: Signal, name: str) -> bool:

@@ -71,8 +71,7 @@ class Listening(Widened):
 
     def _heard(self, name: str, comparison: Comparison, args: Any, out: Tensor) -> Tensor:
         """What the comparison returns, after its spikes are passed on."""
-        number, back, argument = comparison
-        inverted = self._written.inverted(number)
+        number, back, argument, inverted = comparison
         past = self._past.setdefault(number, [])
         spikes = (out <= 0 if inverted else out > 0).double()
         if self._random is not None and back is None:

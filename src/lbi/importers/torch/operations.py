@@ -185,11 +185,6 @@ def _moved(shadow: Shadow, func: Any, out: Any, args: tuple[Any, ...], kwargs: d
     return func(*swapped(args), **kwargs).long()
 
 
-def _cast(shadow: Shadow, _func: Any, out: Tensor, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
-    """The same values in another type."""
-    return shadow.of(args[0]) if out.is_floating_point() else None
-
-
 def _add(shadow: Shadow, func: Any, out: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     a, b = (tracked(shadow, value, out.shape) for value in args[:2])
     alpha = float(kwargs.get("alpha", args[2] if len(args) > 2 else 1))
@@ -461,7 +456,6 @@ VALUE_FREE = [
 
 RULES: dict[str, Rule] = {
     **{f"aten::{name}": _moved for name in MOVES},
-    "aten::_to_copy": _cast,
     "aten::add": _add,
     "aten::sub": _add,
     "aten::rsub": _add,

@@ -23,6 +23,7 @@ from lbi.importers.torch.layer import layer_name
 from lbi.importers.torch.operations import is_tracked, plane_matrix, tracked
 from lbi.importers.torch.running import place
 from lbi.importers.torch.shadow import STATE_OF, Pool, Shadow
+from lbi.importers.torch.spikes import fan_in, is_spikes
 from lbi.network.graph import INPUT
 
 THRESHOLD = 0.5
@@ -71,27 +72,11 @@ def max_pool(shadow: Shadow, func: Any, out: Any, args: tuple[Any, ...], kwargs:
     return tuple(torch.from_numpy(part).reshape(out.shape) for part in found)
 
 
-def _is_spikes(signal: Signal) -> bool:
-    """Whether each value is the spike of one neuron or of the input, or 0."""
-    if np.any(signal.constant) or any(STATE_OF in term.source for term in signal.terms):
-        return False
-    alone = bool(np.all(_fan_in(signal) <= 1))
-    return alone and all(bool(np.all(term.matrix.data == 1)) for term in signal.terms)
-
-
-def _fan_in(signal: Signal) -> NDArray[np.int64]:
-    """The number of spikes in each value."""
-    found = np.zeros(signal.n, dtype=np.int64)
-    for term in signal.terms:
-        found += np.diff(term.matrix.indptr)
-    return found
-
-
 def _pooled(
     shadow: Shadow, signal: Signal, window: csr_matrix, shape: tuple[int, ...]
 ) -> tuple[Signal, Signal] | None:
     """The spikes of a new population for the windows of a signal, and the places of the maxima, a state of it; None unless it is spikes."""
-    if not _is_spikes(signal):
+    if not is_spikes(signal):
         return None
     windows = csr_matrix(kron(identity(shape[0]), window))
     taken = signal.linear(windows, shape=shape, pattern=windows)
@@ -181,7 +166,7 @@ def add(pool: Pool, builder: Builder, problems: Problems) -> None:
         builder: receives the population.
         problems: receives a window that is too large.
     """
-    most = int(_fan_in(pool.signal).max(initial=0))
+    most = int(fan_in(pool.signal).max(initial=0))
     WINDOW.check(problems, most <= MOST_IN_WINDOW, pool.where, f"{most} neurons in a window")
     builder.neurons(
         pool.where, pool.name, pool.signal, current_decay=1.0, voltage_decay=1.0, threshold=THRESHOLD

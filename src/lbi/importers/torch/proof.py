@@ -152,10 +152,7 @@ def _compare_longer(
         return
     check_taken(tracing, theirs, n_steps)
     _compare_wiring(tracing, theirs, spikes)
-    if isinstance(read[1], Sums) or (read[1] is not None and read[1].maximum):
-        _compare_all(tracing, read, theirs, spikes)
-    else:
-        _compare_runs(tracing, read[0], theirs, spikes)
+    _compare_all(tracing, read, theirs, spikes)
 
 
 def check_taken(tracing: Tracing, theirs: Recorded, n_steps: int) -> None:

@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lbi.errors import InputError, Problems, Rule, UsageError
-from lbi.importers.torch.copying import PREPARING, prepares, unwrapped
+from lbi.importers.torch.copying import PREPARING, evaluate, prepares, unwrapped
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import Network
 from lbi.system.paths import not_a_file
@@ -115,7 +116,7 @@ def load(path: str | Path, arch: str | None = None, input_shape: Sequence[int] |
     with redirect_stdout(sys.stderr):  # what the model's file prints; standard output is the command's own
         model = _build(arch)
         notes = _fill(model, state, str(path))
-        model.eval()
+        evaluate(model)
         return _noted(from_torch(model, input_shape or _input_shape(model, arch)), notes)
 
 
@@ -261,7 +262,7 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> list[str]:
     rule.check(problems, not extra, where, f"has {_some(extra)}", parts=PREPARING)
     buffers = dict(model.named_buffers())
     for name, value in model.state_dict().items():
-        if name in state:
+        if name in state and not is_lazy(value):
             shape, allowed = tuple(state[name].shape), tuple(value.shape)
             rows = name in buffers and len(shape) == len(allowed) > 1 and shape[1:] == allowed[1:]
             rule = STATE_BATCH if rows else STATE_SHAPE

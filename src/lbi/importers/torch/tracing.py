@@ -18,7 +18,17 @@ from torch.utils._pytree import tree_flatten
 
 from lbi.errors import Problem, Problems, Rule
 from lbi.importers.signal import Signal
-from lbi.importers.torch import gates, handwritten, layers, maxima, operations, over_time, pooling, registry
+from lbi.importers.torch import (
+    gates,
+    handwritten,
+    layers,
+    maxima,
+    operations,
+    over_time,
+    pooling,
+    registry,
+    spikes,
+)
 from lbi.importers.torch.composed import PARTS, by_parts
 from lbi.importers.torch.estimators import Estimators
 from lbi.importers.torch.group import Group, NotThisWay
@@ -48,7 +58,7 @@ SAME_NEURONS = Rule(
 )
 TENSOR = Rule("call", "a tensor")
 
-RULES = operations.RULES | pooling.RULES | maxima.RULES
+RULES = operations.RULES | pooling.RULES | maxima.RULES | spikes.RULES
 
 UNKNOWN_MODULE = Rule("unknown-module", "{allowed}", "{fix}")
 UNTRACEABLE = Rule(
