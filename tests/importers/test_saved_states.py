@@ -137,6 +137,13 @@ def test_weights_without_their_scale_are_refused(dtype, saved):
         lbi.load(folder / "whole.pt", arch=f"{folder / 'arch.py'}:build")
 
 
+def test_lazy_layers_are_named(saved):
+    folder, _ = saved
+    (folder / "lazy.py").write_text(ARCH.replace("nn.Linear(64, 16)", "nn.LazyLinear(16)"))
+    with pytest.raises(InputError, match=r"no-values: the model of --arch, 0\.weight: has no shape yet"):
+        lbi.load(folder / "state.pt", arch=f"{folder / 'lazy.py'}:build", input_shape=(64,))
+
+
 @pytest.mark.parametrize("entry", [None, "optimizer_state_dict"])
 def test_an_optimizers_state_is_no_models(entry, saved):
     folder, model = saved

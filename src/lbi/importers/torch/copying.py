@@ -21,7 +21,9 @@ NO_VALUES = Rule(
     "tensors with values, on a CPU or GPU",
     "build the model without torch.device('meta') and load its state",
 )
-UNINITIALIZED = Rule("no-values", "tensors with values", "run the model once on a sample, then import it")
+UNINITIALIZED = Rule(
+    "no-values", "tensors with values", "run the model once on a sample where it is built, then import it"
+)
 NOT_FINITE = Rule("not-finite", "finite numbers", "train it again")
 NOT_FINITE_BUFFER = Rule(
     "not-finite",

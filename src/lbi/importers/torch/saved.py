@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lbi.errors import InputError, Problems, Rule, UsageError
-from lbi.importers.torch.copying import PREPARING, evaluate, prepares, unwrapped
+from lbi.importers.torch.copying import PREPARING, UNINITIALIZED, evaluate, prepares, unwrapped
 from lbi.network.fixed import FixedNetwork
 from lbi.network.graph import Network
 from lbi.system.paths import not_a_file
@@ -262,7 +262,11 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> list[str]:
     rule.check(problems, not extra, where, f"has {_some(extra)}", parts=PREPARING)
     buffers = dict(model.named_buffers())
     for name, value in model.state_dict().items():
-        if name in state and not is_lazy(value):
+        lazy = is_lazy(value)
+        UNINITIALIZED.check(
+            problems, not lazy, f"the model of --arch, {name}", "has no shape yet, in a lazy module"
+        )
+        if name in state and not lazy:
             shape, allowed = tuple(state[name].shape), tuple(value.shape)
             rows = name in buffers and len(shape) == len(allowed) > 1 and shape[1:] == allowed[1:]
             rule = STATE_BATCH if rows else STATE_SHAPE
