@@ -11,7 +11,7 @@ from support import peers
 from torch import nn
 
 import lbi
-from lbi.errors import InputError
+from lbi.errors import InputError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the peers' own
 
@@ -190,3 +190,57 @@ def test_the_state_of_an_exported_program(saved):
     assert "torch.save(dict(torch.export.load(path).state_dict), 'state.pt')" in problem.remedy
     state = dict(torch.export.load(path).state_dict)
     assert all(torch.equal(state[name], value) for name, value in linear.state_dict().items())
+
+
+def named(state, old, new):
+    return {
+        name.replace(old, new, 1) if name.startswith(old) else name: value for name, value in state.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "before"),
+    [("0.", "0._orig_mod.", ""), ("2.", "2.module.", ""), ("0.", "0._orig_mod.", "model.")],
+)
+def test_wrappers_of_parts_have_a_place_within_names(old, new, before, saved):
+    folder, model = saved
+    state = {before + name: value for name, value in named(model.state_dict(), old, new).items()}
+    torch.save(state, folder / "parts.pt")
+    found, wanted = (
+        lbi.load(folder / name, arch=f"{folder / 'arch.py'}:build") for name in ("parts.pt", "state.pt")
+    )
+    for one, other in zip(found.projections, wanted.projections, strict=True):
+        np.testing.assert_array_equal(one.weights.to_scipy().toarray(), other.weights.to_scipy().toarray())
+
+
+def test_a_part_that_arch_wraps(saved):
+    folder, _ = saved
+    wrapped = ARCH.replace("nn.Linear(64, 16)", "nn.DataParallel(nn.Linear(64, 16))")
+    (folder / "wrapped.py").write_text(wrapped)
+    found = lbi.load(folder / "state.pt", arch=f"{folder / 'wrapped.py'}:build", input_shape=(64,))
+    wanted = lbi.load(folder / "state.pt", arch=f"{folder / 'arch.py'}:build")
+    for one, other in zip(found.projections, wanted.projections, strict=True):
+        np.testing.assert_array_equal(one.weights.to_scipy().toarray(), other.weights.to_scipy().toarray())
+
+
+def test_what_a_checkpoint_holds_beside_its_model_is_noted(saved):
+    folder, model = saved
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    torch.save(
+        {"state_dict": {**state, "criterion.weight": torch.ones(10)}, "epoch": 3}, folder / "light.ckpt"
+    )
+    network = lbi.load(folder / "light.ckpt", arch=f"{folder / 'arch.py'}:build")
+    assert any("'criterion.weight', which are no part of the model" in note for note in network.meta["notes"])
+
+
+def test_the_shape_of_sequences_is_asked_for(tmp_path):
+    peers.package("snntorch")
+    neurons = "snntorch.Leaky(beta=0.9, init_hidden=True)"
+    layers = f"nn.Conv1d(2, 4, 3), {neurons}, nn.Flatten(), nn.Linear(24, 5), {neurons}"
+    code = f"import snntorch\nfrom torch import nn\n\ndef build():\n    return nn.Sequential({layers})\n"
+    (tmp_path / "arch.py").write_text(code)
+    names: dict = {}
+    exec(code, names)
+    torch.save(names["build"]().state_dict(), tmp_path / "state.pt")
+    with pytest.raises(UsageError, match="the shape of its input cannot be determined"):
+        lbi.load(tmp_path / "state.pt", arch=f"{tmp_path / 'arch.py'}:build")

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
 from lbi.errors import InputError, Problems, Rule, UsageError
@@ -42,6 +43,7 @@ SAME_MODEL = "let --arch build the model that was saved: the names and shapes of
 
 ONLY_THE_MODEL = "let it define the model alone; training belongs under if __name__ == '__main__'"
 
+OTHERS = "The file also holds {names}, which are no part of the model that --arch builds."
 WEIGHT_NORM = (
     "{names}: read as torch's weight norm, since --arch builds plain weights; if two tensors of another parametrization"
     " were saved (such as a gain per row), let --arch register it"
@@ -250,7 +252,8 @@ def _is_needed(parameter: inspect.Parameter) -> bool:
 def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> list[str]:
     """Load the state directly, or with pruning and weight norm folded into plain weights; notes on what was assumed."""
     wanted = set(model.state_dict())
-    state = given = _without_wrappers(state, wanted, where)
+    state, others = _named_alike(state, wanted, where)
+    given = state
     if set(state) != wanted:
         folded = model_pt.fold(state)
         state = folded if set(folded) == wanted else state
@@ -282,11 +285,33 @@ def _fill(model: nn.Module, state: dict[str, Tensor], where: str) -> list[str]:
         for name in pairs
         if ".parametrizations." in f".{name}"
     ]
-    return [WEIGHT_NORM.format(names=_some(names))] if names else []
+    notes = [OTHERS.format(names=_some(others))] if others else []
+    return [*notes, WEIGHT_NORM.format(names=_some(names))] if names else notes
 
 
-def _without_wrappers(state: dict[str, Tensor], wanted: set[str], where: str) -> dict[str, Tensor]:
-    """The state without what wrappers put before its names (``model.``, ``_orig_mod.``) and EMA's own count.
+def _named_alike(
+    state: dict[str, Tensor], wanted: set[str], where: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The state with the names of the model, and names beside those of the model, which are left out.
+
+    Wrappers of parts (``torch.compile``, ``DataParallel``) have a place within names, in the state or in the model.
+    """
+    plain, own = ({_unwrapped_name(name): name for name in names} for names in (state, wanted))
+    if set(state) == wanted or len(plain) < len(state) or len(own) < len(wanted):
+        return _without_wrappers(state, wanted, where)
+    renamed = {short: state[name] for short, name in plain.items()}
+    found, others = _without_wrappers(renamed, set(own), where)
+    return {own.get(name, plain.get(name, name)): value for name, value in found.items()}, others
+
+
+def _unwrapped_name(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
+
+
+def _without_wrappers(
+    state: dict[str, Tensor], wanted: set[str], where: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The state without what wrappers put before its names (``model.``) and EMA's own count, and names that others have beside it.
 
     Raises InputError if several models of these names are in the file.
     """
@@ -300,13 +325,17 @@ def _without_wrappers(state: dict[str, Tensor], wanted: set[str], where: str) ->
         state = {name.partition(".")[2]: value for name, value in state.items()}
     needed = sorted(name for name in wanted if not name.endswith((*NEW_BUFFERS, COUNT)))
     if not needed or wanted & {*state, *model_pt.fold(state)}:
-        return state
+        return state, []
     ends = [name.removesuffix(needed[0]) for name in state if name.endswith(f".{needed[0]}")]
     prefixes = [prefix for prefix in ends if all(prefix + name in state for name in needed)]
     if len(prefixes) > 1:
         found = f"holds several, under {' and '.join(map(repr, prefixes))}"
         raise InputError(STATES.broken(where, found, prefix=prefixes[0]))
-    return {name.removeprefix(prefix): state[name] for prefix in prefixes for name in state} or own
+    if not prefixes:
+        return own, []
+    (prefix,) = prefixes
+    inside = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return inside, sorted(name for name in state if not name.startswith(prefix))
 
 
 def _up_to_date(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -331,7 +360,7 @@ def _some(names: list[str]) -> str:
 
 
 def _input_shape(model: nn.Module, arch: str) -> tuple[int, ...]:
-    first = next((module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d))), None)
+    first = next((module for module in model.modules() if isinstance(module, (nn.Linear, _ConvNd))), None)
     if isinstance(first, nn.Linear):
         return (first.in_features,)
     raise UsageError(INPUT_SHAPE.broken(arch, "the shape of its input cannot be determined"))
