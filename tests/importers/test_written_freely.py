@@ -138,6 +138,35 @@ def test_a_reset_decided_by_the_other_comparison(reset):
     check(Written(reset))
 
 
+LEAKS = {
+    "taken away": lambda v: v - 0.1 * v,
+    "towards rest": lambda v: v + (0.0 - v) / 10.0,
+    "twice": lambda v: 0.5 * v + (0.3 * v - 0.1 * v),
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS.keys())
+def test_a_leak_that_is_written_out_before_the_reset(leak):
+    class Leaking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.second = wide(N_IN, 12), wide(12, 3)
+
+        def forward(self, x):
+            v, w = torch.zeros(x.shape[1], 12, dtype=x.dtype), torch.zeros(x.shape[1], 3, dtype=x.dtype)
+            z, out, found = torch.zeros_like(v), torch.zeros_like(w), []
+            for step in x:
+                v = leak(v) * (1 - z) + self.first(step)
+                z = (v > 1).to(v.dtype)
+                w = leak(w) * (1 - out) + self.second(z)
+                out = (w > 1).to(w.dtype)
+                found.append(out)
+            return torch.stack(found)
+
+    check(Leaking())
+
+
 @pytest.mark.parametrize("constant", [0.1, 0.125, 1 / 3])
 def test_a_constant_current_whose_sums_are_rounded(constant):
     check(Written(lambda v: spiking(v, v > 1, v * (1 - (v > 1).to(v.dtype))), lambda x: x + constant))

@@ -86,7 +86,20 @@ def added(shadow: Shadow, a: Tracked, b: Tracked, alpha: float) -> NDArray[np.in
     for x, constant, by, times in ((a, b, 1.0, alpha), (b, a, alpha, 1.0)):
         if not constant.numbers.any():
             shadow.note_made(found, x.numbers, np.full(found.size, by), times * constant.values)
+    _note_multiple(shadow, found, a, b, alpha)
     return found
+
+
+def _note_multiple(shadow: Shadow, found: NDArray[np.int64], a: Tracked, b: Tracked, alpha: float) -> None:
+    """Note that a sum ``a + alpha · b`` of multiples of the same elements is one of them."""
+    one, two = (shadow.whole(x.numbers) for x in (a, b))
+    if one is None or two is None:
+        return
+    (root, factor, constant), (other, by, shift) = shadow.origin(one), shadow.origin(two)
+    if root == other and np.all(factor + alpha * by):
+        signal, first = shadow.node_at(root)
+        numbers = np.arange(first, first + signal.n)
+        shadow.note_made(found, numbers, factor + alpha * by, constant + alpha * shift)
 
 
 def summed(shadow: Shadow, x: Tracked, rows: NDArray[np.int64], scale: float) -> NDArray[np.int64]:
