@@ -57,7 +57,7 @@ ENCODE = "fix: encode outside of the model, and give it the spikes"
 @pytest.mark.parametrize(
     ("encode", "operation"),
     [
-        (lambda x: peers.package("snntorch.spikegen").rate(x[0], num_steps=9), "clamp"),
+        (lambda x: peers.package("snntorch.spikegen").rate(x[0], num_steps=9), "bernoulli"),
         (lambda x: torch.bernoulli(x * 0.5), "bernoulli"),
         (lambda x: (x > 0.5).float(), "gt"),
     ],

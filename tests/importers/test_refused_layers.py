@@ -65,7 +65,7 @@ def test_a_layer_that_is_called_allowed_is_imported(name):
         (nn.MaxPool3d(2), (1, 2, 4, 4), "pool with MaxPool1d or MaxPool2d"),
         (nn.Conv3d(1, 2, 2), (1, 2, 4, 4), "use Conv1d or Conv2d, or their transposed forms"),
         (nn.GroupNorm(1, 2), IMAGE, "train with BatchNorm"),
-        (nn.ReLU(), FLAT, "take the activation out"),
+        (nn.Sequential(nn.Linear(32, 8), nn.ReLU()), FLAT, "take the activation out"),
         (nn.Softmax(-1), FLAT, "replace it, and train again"),
     ],
     ids=lambda value: type(value).__name__,

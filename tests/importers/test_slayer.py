@@ -130,7 +130,7 @@ def test_refusals(cuba):
     model = torch.nn.Sequential(
         cuba.Dense(per_neuron, N_IN, 8),
         cuba.Dense(NEURON, 8, 4, pre_hook_fx=lambda x, descale=False: x),
-        torch.nn.ReLU(),
+        torch.nn.Tanh(),
     )
     with torch.no_grad():
         model[0](torch.zeros(1, N_IN, 3))

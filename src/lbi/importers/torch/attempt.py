@@ -16,6 +16,7 @@ from lbi.importers.torch.handwritten import Handwritten
 from lbi.importers.torch.layer import by_step
 from lbi.importers.torch.leaving import Substitutes
 from lbi.importers.torch.listening import Listening
+from lbi.importers.torch.remedies import INDEX_FIX
 from lbi.importers.torch.running import Place, Site, Sites, forget, place, session_of
 from lbi.importers.torch.shadow import STATIC
 from lbi.importers.torch.tracing import Tracing
@@ -44,7 +45,6 @@ NONE_FIX = (
     "{names} of forward got None, as states do before the first step: begin with zeros for None; a second input is joined"
     " to the first one, which alone carries spikes"
 )
-INDEX_FIX = "give a Linear one-hot spikes in place of indices into an Embedding"
 
 
 def traced(

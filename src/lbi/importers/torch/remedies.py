@@ -16,7 +16,10 @@ COUNT_OUTSIDE = (
     "take numbers and decisions of Python (.item(), float(), if) out of forward: count what it returns"
 )
 
+INDEX_FIX = "give a Linear one-hot spikes in place of indices into an Embedding"
+
 REMEDIES = {
+    "embedding": INDEX_FIX,
     "max_pool3d": "pool with MaxPool1d or MaxPool2d",
     "max_pool": (
         "pool spikes of 0 and 1, directly behind the neurons and before anything is added to them or multiplied by them; or"
