@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from support.command import call
@@ -108,6 +109,29 @@ def test_force_keeps_what_else_is_in_an_export(folder):
     assert (folder / "a" / "notes.txt").read_text() == "precious"
     (folder / "b" / "manifest.json").write_text("damaged")
     assert call(lbi_export, "network.h5", "--target", "csr", "-o", "b", "--force", "-q").code == 0
+
+
+def test_force_spares_folders_that_only_look_like_exports(folder):
+    (folder / "mine" / "weights").mkdir(parents=True)
+    (folder / "mine" / "manifest.json").write_text('{"app": "mine"}')
+    (folder / "mine" / "weights" / "a.npz").write_text("precious")
+    (folder / "other").mkdir()
+    with h5py.File(folder / "other" / "network.h5", "w") as file:
+        file["precious"] = 1
+    for name in ("mine", "other"):
+        for target in ("loihi", "csr"):
+            done = call(lbi_export, "network.h5", "--target", target, "-o", name, "--force", "-q")
+            assert done.code == 3, done.errors
+            assert "not-an-export" in done.errors[0]
+    assert (folder / "mine" / "weights" / "a.npz").read_text() == "precious"
+
+
+def test_force_keeps_other_kinds_of_files_within_an_export(folder):
+    assert call(lbi_export, "network.h5", "--target", "csr", "-o", "b", "-q").code == 0
+    (inside,) = [entry for entry in (folder / "b").iterdir() if entry.name == "weights"]
+    (inside / "notes.txt").write_text("precious")
+    assert call(lbi_export, "network.h5", "--target", "csr", "-o", "b", "--force", "-q").code == 0
+    assert (inside / "notes.txt").read_text() == "precious"
 
 
 SMALL = ["--dataset", "s.npz", "--epochs", "0", "--hidden", "4", "-q"]

@@ -152,3 +152,24 @@ def test_a_wrong_option_of_a_population_is_named():
         PopulationConfig("h", 10, (0.5,), (0.25,), (1.0,), recurent=True)
     with pytest.raises(InputError, match=r"'threshold_decays'; .*fix: threshold_decay\?"):
         PopulationConfig("h", 10, (), (0.25,), neuron="atrlif", threshold_decays=(0.1,))
+
+
+class Dispatching(torch.Tensor):
+    """A subclass whose numbers are elsewhere, as those of a DTensor."""
+
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype, device=inner.device)
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        raise AssertionError(func)
+
+
+def test_the_kernels_leave_tensors_that_dispatch_to_others():
+    pytest.importorskip("numba")
+    from lbi.train.optim.fused_cpu import fusable
+
+    plain = torch.zeros(3)
+    assert fusable([plain, torch.nn.Parameter(plain)])
+    assert not fusable([Dispatching(plain), plain])

@@ -193,7 +193,9 @@ def _check_replaceable(path: Path, force: bool, new: Path | None = None, suffix:
         REPLACEABLE.check(problems, not path.is_symlink(), str(path), "is a symbolic link")
         if path.is_dir():
             entries = set(os.listdir(path))
-            ours = entries & set(MARKS) and (entries <= OWN_ENTRIES or _is_marked(path))
+            ours = entries & set(MARKS) and (
+                not _is_anothers(path) if entries <= OWN_ENTRIES else _is_marked(path)
+            )
             stays = new is None or new.is_dir() or entries <= OWN_ENTRIES
             found = "is not a file or folder that lbi-export wrote"
             REPLACEABLE.check(problems, bool(ours and stays), str(path), found)
@@ -203,6 +205,26 @@ def _check_replaceable(path: Path, force: bool, new: Path | None = None, suffix:
                 problems, alike, str(path), "is not a file that lbi-export wrote for this target"
             )
     problems.raise_as(InputError)
+
+
+def _is_anothers(folder: Path) -> bool:
+    """Whether the marks of a folder are whole files of another program; damaged ones may be ours."""
+    import h5py
+
+    manifest, network = folder / "manifest.json", folder / NETWORK_FILE
+    if manifest.is_file():
+        try:
+            json.loads(manifest.read_bytes())
+        except ValueError:
+            return False
+        return not _is_marked(folder)
+    if not network.is_file() or not h5py.is_hdf5(network):
+        return False
+    try:
+        with h5py.File(network) as file:
+            return not str(file.attrs.get("format", "")).startswith("lbi")
+    except OSError:
+        return False
 
 
 def _is_marked(folder: Path) -> bool:
@@ -227,6 +249,12 @@ def _keep_others(old: Path, new: Path) -> None:
             shutil.copytree(old / name, new / name, symlinks=True)
         else:
             shutil.copy2(old / name, new / name, follow_symlinks=False)
+    for folder in (new / name for name in OWN_ENTRIES):
+        if folder.is_dir() and (old / folder.name).is_dir():
+            kinds = {file.suffix for file in folder.iterdir()}
+            for file in (old / folder.name).iterdir():
+                if file.is_file() and file.suffix not in kinds:
+                    shutil.copy2(file, folder / file.name, follow_symlinks=False)
 
 
 def _start(file: Path) -> bytes:

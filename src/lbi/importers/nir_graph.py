@@ -12,6 +12,15 @@ SPIKING = ("CubaLIF", "LIF", "IF")
 NEURON_KINDS = (*SPIKING, "CubaLI", "LI", "I")
 
 ONE_END = {what: Rule(f"one-{what}", "one", "join them into one") for what in ("input", "output")}
+DIRECTION = Rule(
+    "nir-edge", "edges out of the input node and into the output node only", "leave that edge out"
+)
+ONE_WAY = Rule(
+    "nir-subgraph",
+    "one input and one output node in a subgraph",
+    "write it without the subgraph: its edges do not say which",
+)
+UNIQUE = Rule("nir-names", "names that differ, those in subgraphs by their whole path", "rename one of them")
 EDGE = Rule("nir-edge", "{nodes}", "write the file with edges between its own nodes only")
 CYCLE = Rule("cycle", "a neuron in every cycle", "put neurons into the loop, or take the edge out")
 
@@ -96,7 +105,7 @@ def flatten(graph: Any, where: str) -> Graph:
     Raises:
         InputError: unless there is one input, one output, and a neuron in every cycle.
     """
-    nodes, edges = _resolve(graph, "")
+    nodes, edges = _resolve(graph, "", where)
     inputs = [name for name, node in nodes.items() if type(node).__name__ == "Input"]
     outputs = [name for name, node in nodes.items() if type(node).__name__ == "Output"]
     problems = Problems()
@@ -106,40 +115,62 @@ def flatten(graph: Any, where: str) -> Graph:
     for name in sorted({end for edge in edges for end in edge} - set(nodes)):
         known = ", ".join(map(repr, nodes))
         problems.note(EDGE.broken(where, f"an edge to or from {name!r}, which is no node", nodes=known))
+    for start, end in edges:
+        text = f"an edge from {start!r} to {end!r}"
+        DIRECTION.check(problems, end != inputs[0] and start != outputs[0], where, text)
     problems.raise_as(InputError)
     flat = Graph(nodes, tuple(dict.fromkeys(edges)), inputs[0], outputs[0])
     _check_cycles(flat, where)
     return flat
 
 
-def _resolve(graph: Any, prefix: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _resolve(graph: Any, prefix: str, where: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """All nodes and edges with full names; inner Input and Output nodes are replaced by their predecessors."""
     nodes: dict[str, Any] = {}
     edges = [(f"{prefix}{start}", f"{prefix}{end}") for start, end in graph.edges]
     for key, node in graph.nodes.items():
         name = f"{prefix}{key}"
         if type(node).__name__ != "NIRGraph":
-            nodes[name] = node
+            _add(nodes, {name: node}, where)
             continue
-        inner, inner_edges = _resolve(node, f"{name}.")
+        inner, inner_edges = _resolve(node, f"{name}.", where)
         inputs, outputs = (
             [f"{name}.{part}" for part, child in node.nodes.items() if type(child).__name__ == kind]
             for kind in ("Input", "Output")
         )
-        nodes |= {inside: part for inside, part in inner.items() if inside not in (*inputs, *outputs)}
+        problems = Problems()
+        for ends, what in ((inputs, "input"), (outputs, "output")):
+            found = f"{len(ends)} {what} nodes: {', '.join(map(repr, ends))}"
+            ONE_WAY.check(problems, len(ends) <= 1, f"{where}, subgraph {name!r}", found)
+        problems.raise_as(InputError)
+        _add(nodes, {n: part for n, part in inner.items() if n not in (*inputs, *outputs)}, where)
         edges = _spliced(edges + inner_edges, name, inputs, outputs)
     return nodes, edges
+
+
+def _add(nodes: dict[str, Any], more: dict[str, Any], where: str) -> None:
+    """Add nodes whose names are new."""
+    problems = Problems()
+    for name in nodes.keys() & more.keys():
+        UNIQUE.check(problems, False, where, f"two nodes {name!r}, one of them in a subgraph")
+    problems.raise_as(InputError)
+    nodes |= more
 
 
 def _spliced(
     edges: list[tuple[str, str]], name: str, inputs: list[str], outputs: list[str]
 ) -> list[tuple[str, str]]:
     """Edges into and out of subgraph ``name`` joined to those inside."""
-    heads = [end for start, end in edges if start in inputs]
-    tails = [start for start, end in edges if end in outputs]
+    heads = [end for start, end in edges if start in inputs and end not in outputs]
+    tails = [start for start, end in edges if end in outputs and start not in inputs]
+    through = any(start in inputs and end in outputs for start, end in edges)
+    around = [
+        (start, after) for start, end in edges if end == name for before, after in edges if before == name
+    ]
     joined = [(start, end) for start, end in edges if start not in inputs and end not in outputs]
     joined = [(start, head) for start, end in joined for head in (heads if end == name else [end])]
-    return [(tail, end) for start, end in joined for tail in (tails if start == name else [start])]
+    joined = [(tail, end) for start, end in joined for tail in (tails if start == name else [start])]
+    return joined + (around if through else [])
 
 
 def _check_cycles(graph: Graph, where: str) -> None:

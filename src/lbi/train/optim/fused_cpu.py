@@ -263,11 +263,15 @@ def fusable(tensors: Sequence[Tensor]) -> bool:
         tensors: those of one parameter's step, at least one.
 
     Returns:
-        True if they are contiguous, on the CPU, and of one float type and size.
+        True if they are contiguous, on the CPU, of one float type and size, and have their numbers in memory of their own:
+        a subclass that dispatches operations, such as DTensor, may not.
     """
     dtype, n = tensors[0].dtype, tensors[0].numel()
-    return dtype in _TYPES and all(
-        t.dtype is dtype and t.is_cpu and t.is_contiguous() and t.numel() == n for t in tensors
+    own = all(type(t).__torch_dispatch__ is Tensor.__torch_dispatch__ for t in tensors)
+    return (
+        own
+        and dtype in _TYPES
+        and all(t.dtype is dtype and t.is_cpu and t.is_contiguous() and t.numel() == n for t in tensors)
     )
 
 
