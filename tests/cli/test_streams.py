@@ -10,6 +10,7 @@ import pytest
 from support.networks import random_network
 
 import lbi
+from lbi.cli.common import Command
 
 PROGRAM = "from lbi.cli.programs import export; export()"
 
@@ -27,3 +28,13 @@ def test_closed_streams(closed, options, tmp_path):
     for path in written:
         if (tmp_path / "out.csr" / path).is_file():
             assert (tmp_path / "out.csr" / path).read_bytes() == (tmp_path / "again.csr" / path).read_bytes()
+
+
+def test_a_reader_that_closes_the_pipe_interrupts(monkeypatch):
+    def stopped() -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # put back what the command replaces
+    with pytest.raises(SystemExit) as ended:
+        Command("x", callback=stopped).main([])
+    assert ended.value.code == 130

@@ -72,7 +72,7 @@ class Command(click.Command):
             sys.exit(signals.EXIT_CODE)
         except BrokenPipeError:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the reader has closed the pipe
-            sys.exit(1)
+            sys.exit(signals.EXIT_CODE)
         except Exception as error:
             if self.debug:
                 import traceback
