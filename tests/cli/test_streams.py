@@ -38,3 +38,4 @@ def test_a_reader_that_closes_the_pipe_interrupts(monkeypatch):
     with pytest.raises(SystemExit) as ended:
         Command("x", callback=stopped).main([])
     assert ended.value.code == 130
+    sys.stdout.close()
