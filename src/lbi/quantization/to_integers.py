@@ -37,6 +37,9 @@ INTEGRATED_STEPS = 256
 """An integrator's voltage stays in range if this fraction of its strongest neuron's inputs, all of one sign, spikes in
 each of this number of steps. More input may saturate it, of which the simulator warns."""
 
+FAR_OFF = 2.0
+"""Factor between a decay and the chip's from which a note says so."""
+
 BLOCK = 1 << 14
 """Weights whose errors are computed at a time."""
 
@@ -139,20 +142,32 @@ def quantize(
         projections=tuple(projections),
         readout=network.readout,
         chip=profile.name,
-        provenance=_provenance(network, populations),
+        provenance=_provenance(network, populations, projections),
     )
 
 
-def _provenance(network: Network, populations: list[FixedPopulation]) -> dict[str, Any]:
-    """The network's ``meta``, with a note for every current that decays on the chip though it should not."""
+def _provenance(
+    network: Network, populations: list[FixedPopulation], projections: list[FixedProjection]
+) -> dict[str, Any]:
+    """The network's ``meta``, with a note for every decay and every projection that is another one on the chip."""
     given = network.meta.get("notes")
     notes = list(given) if isinstance(given, list | tuple) else []
     for before, after in zip(network.populations, populations, strict=True):
-        decay = getattr(after.neuron.to_float(after.scale), "current_decay", 0.0)
-        if decay and getattr(before.neuron, "current_decay", None) == 0:
-            notes.append(
-                f"population {before.name!r}: the current, which never decays, loses 1/{round(1 / decay)} a step on the chip"
-            )
+        found = after.neuron.to_float(after.scale)
+        for state in ("current", "voltage"):
+            wanted, decay = (float(getattr(n, f"{state}_decay", 0.0)) for n in (before.neuron, found))
+            if state == "current" and decay and wanted == 0:
+                notes.append(
+                    f"population {before.name!r}: the current, which never decays, loses 1/{round(1 / decay)} a step on the chip"
+                )
+            elif wanted and not wanted / FAR_OFF <= decay <= wanted * FAR_OFF:
+                notes.append(
+                    f"population {before.name!r}: the {state} decay, {wanted:.3g} per step, is {decay:.3g} on the chip"
+                )
+    for projection, fixed in zip(network.projections, projections, strict=True):
+        n, lost = projection.weights.n_parameters, fixed.n_rounded_to_zero
+        if 2 * lost > n:
+            notes.append(f"projection {fixed.name!r}: {lost} of {n} weights are rounded to zero on the chip")
     return {**network.meta, **({"notes": notes} if notes else {})}
 
 
