@@ -37,9 +37,7 @@ INTEGRATED_STEPS = 256
 """An integrator's voltage stays in range if this fraction of its strongest neuron's inputs, all of one sign, spikes in
 each of this number of steps. More input may saturate it, of which the simulator warns."""
 
-FAR_OFF = 2.0
-"""Factor between a decay and the chip's from which a note says so."""
-
+FAR_OFF = 2.0  # factor between a decay and the chip's from which a note says so
 BLOCK = 1 << 14
 """Weights whose errors are computed at a time."""
 
@@ -161,9 +159,8 @@ def _provenance(
                     f"population {before.name!r}: the current, which never decays, loses 1/{round(1 / decay)} a step on the chip"
                 )
             elif wanted and not wanted / FAR_OFF <= decay <= wanted * FAR_OFF:
-                notes.append(
-                    f"population {before.name!r}: the {state} decay, {wanted:.3g} per step, is {decay:.3g} on the chip"
-                )
+                text = f"the {state} decay, {wanted:.3g} per step, is {decay:.3g} on the chip"
+                notes.append(f"population {before.name!r}: {text}")
     for projection, fixed in zip(network.projections, projections, strict=True):
         n, lost = projection.weights.n_parameters, fixed.n_rounded_to_zero
         if 2 * lost > n:
