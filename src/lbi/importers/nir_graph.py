@@ -151,8 +151,8 @@ def _resolve(graph: Any, prefix: str, where: str) -> tuple[dict[str, Any], list[
 def _add(nodes: dict[str, Any], more: dict[str, Any], where: str) -> None:
     """Add nodes whose names are new."""
     problems = Problems()
-    for name in nodes.keys() & more.keys():
-        UNIQUE.check(problems, False, where, f"two nodes {name!r}, one of them in a subgraph")
+    for name in sorted(nodes.keys() & more.keys()):
+        problems.note(UNIQUE.broken(where, f"two nodes {name!r}, one of them in a subgraph"))
     problems.raise_as(InputError)
     nodes |= more
 
